@@ -1,0 +1,35 @@
+"""Exceptions of mpnnp. Each also inherits from the matching builtin, so `except ValueError` works too."""
+
+
+class MpnnpError(Exception):
+    """Base class of every error that mpnnp raises on purpose; the command line prints its message without a traceback."""
+
+    exit_status = 1
+
+
+class ConfigError(MpnnpError, ValueError):
+    """A key of the configuration or a command-line argument is wrong: names key, value, what is allowed, and the file."""
+
+    exit_status = 2
+
+
+class DataError(MpnnpError, ValueError):
+    """A data or potential file is wrong: names file, line or structure, what was found and what is allowed."""
+
+    exit_status = 2
+
+
+class CheckpointError(MpnnpError, RuntimeError):
+    """A checkpoint cannot be read, is damaged, or does not fit the run."""
+
+    exit_status = 2
+
+
+class LaunchError(MpnnpError, RuntimeError):
+    """The launcher and the MPI library of mpi4py do not belong together."""
+
+    exit_status = 2
+
+
+class TrainingError(MpnnpError, ArithmeticError):
+    """Numbers went wrong during training: names the update, the label and the likely cause."""
