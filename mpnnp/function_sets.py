@@ -1,0 +1,100 @@
+"""Ready sets of symmetry functions: the published one for water, and a generator for any elements."""
+
+import itertools
+
+import numpy as np
+
+from mpnnp.errors import ConfigError
+from mpnnp.symmetry_functions import SymmetryFunction, element_number, parse_line
+from mpnnp.units import BOHR
+
+# Morawietz, Singraber, Dellago, Behler, PNAS 113, 8368 (2016): 30 functions of O, 27 of H, cutoff 12 Bohr, tanh^3.
+_WATER_RADIAL_ETA = (0.001, 0.01, 0.03, 0.06, 0.15, 0.30, 0.60, 1.50)  # 1/Bohr^2; the last four are shifted
+_WATER_SHIFT = {("H", "H"): 1.9, ("H", "O"): 0.9, ("O", "H"): 0.9, ("O", "O"): 4.0}  # Bohr
+_WATER_ANGULAR = {  # eta 1/Bohr^2, lambda, zeta
+    "H 3 O H": ((0.2, 1, 1), (0.07, 1, 1), (0.07, -1, 1), (0.03, 1, 1), (0.03, -1, 1), (0.01, 1, 4), (0.01, -1, 4)),
+    "O 3 H H": ((0.07, 1, 1), (0.07, -1, 1), (0.03, 1, 1), (0.03, -1, 1), (0.01, 1, 4), (0.01, -1, 4)),
+    "O 3 O H": ((0.03, 1, 1), (0.03, -1, 1), (0.001, 1, 4), (0.001, -1, 4)),
+    "H 3 O O": ((0.03, 1, 1), (0.03, -1, 1), (0.001, 1, 4), (0.001, -1, 4)),
+    "O 3 O O": ((0.03, 1, 1), (0.03, -1, 1), (0.001, 1, 4), (0.001, -1, 4)),
+}
+
+
+def water(cutoff=2, alpha=0.0, r_c=12.0 * BOHR):
+    """The 30 O and 27 H functions of Morawietz et al., PNAS 113, 8368 (2016); r_c in Angstrom."""
+    lines = []
+    for (center, neighbour), shift in _WATER_SHIFT.items():
+        for k, eta in enumerate(_WATER_RADIAL_ETA):
+            lines.append(f"{center} 2 {neighbour} {eta} {shift if k >= 4 else 0.0} {r_c / BOHR!r}")
+    for names, parameters in _WATER_ANGULAR.items():
+        lines += [f"{names} {eta} {lam} {zeta} {r_c / BOHR!r}" for eta, lam, zeta in parameters]
+    return [parse_line(line, cutoff, alpha) for line in lines]
+
+
+def default(elements, r_c=6.0, cutoff=2, alpha=0.0, n_radial=8, zetas=(1.0, 4.0, 16.0), r_min=0.8):
+    """A balanced set for any elements (atomic numbers), cutoff r_c in Angstrom.
+
+    Radial, per neighbour element, n_radial functions in two families on a grid of shells from r_min to r_c (Gastegger et al.,
+    J. Chem. Phys. 148, 241709 (2018)): centred, r_s = 0 and eta = 1/(2 r^2), and shifted, r_s = r and eta = 1/(2 dr^2).
+    Angular, per pair of elements: lambda = -1, +1 with each zeta, and two widths eta = 1/(2 r^2) with r = r_c/2 and r_c.
+    """
+    n_shifted = n_radial - n_radial // 2
+    centred = np.linspace(r_min, r_c, n_radial // 2 + 1)[1:]
+    shifted, step = np.linspace(r_min, r_c - 1.0, n_shifted, retstep=True)
+    shells = [(0.0, 0.5 / r**2) for r in centred] + [(r, 0.5 / step**2) for r in shifted]
+    common = {"r_c": r_c, "cutoff": cutoff, "alpha": alpha}
+    functions = []
+    for center in elements:
+        for neighbour, (r_s, eta) in itertools.product(elements, shells):
+            functions.append(SymmetryFunction(center=center, kind=2, neighbour1=neighbour, eta=eta, r_s=r_s, **common))
+        for pair in itertools.combinations_with_replacement(sorted(elements), 2):
+            for width, zeta, lam in itertools.product((0.5 * r_c, r_c), zetas, (-1.0, 1.0)):
+                if width < r_c and zeta == max(zetas):
+                    continue
+                functions.append(
+                    SymmetryFunction(
+                        center=center, kind=3, neighbour1=pair[0], neighbour2=pair[1], eta=0.5 / width**2, zeta=zeta, lam=lam, **common
+                    )
+                )
+    return functions
+
+
+def from_tables(tables, cutoff=1, alpha=0.0, length=1.0):
+    """Functions from the `symmetry_functions.functions` tables of the configuration.
+
+    tables  dicts with center, kind, neighbours, eta, r_s, zeta, lambda, r_c; numbers may be lists: every combination is made
+    length  Angstrom per unit of length of the tables
+    """
+    functions = []
+    for number, table in enumerate(tables, 1):
+        known = {"center", "kind", "neighbours", "eta", "r_s", "zeta", "lambda", "r_c"}
+        if unknown := sorted(set(table) - known):
+            raise ConfigError(f"symmetry_functions.functions[{number}]: unknown key '{unknown[0]}'; known are {', '.join(sorted(known))}")
+        if missing := sorted({"center", "kind", "eta", "r_c"} - set(table)):
+            raise ConfigError(f"symmetry_functions.functions[{number}]: the key '{missing[0]}' is missing")
+        kind, names = table["kind"], table.get("neighbours", [])
+        if kind in (2, 3, 9) and len(names) != (1 if kind == 2 else 2):
+            raise ConfigError(f"symmetry_functions.functions[{number}]: type {kind} takes {1 if kind == 2 else 2} neighbours, found {names}")
+        z = [element_number(name) for name in names] + [0, 0]
+        default_of = {"r_s": 0.0, "zeta": 1.0 if kind in (3, 9, 13) else 0.0, "lambda": 1.0 if kind in (3, 9, 13) else 0.0}
+        columns = []
+        for key in ("eta", "r_s", "zeta", "lambda", "r_c"):
+            value = table.get(key, default_of.get(key))
+            columns.append(value if isinstance(value, list) else [value])
+        for eta, r_s, zeta, lam, r_c in itertools.product(*columns):
+            try:
+                numbers = [float(eta) / length**2, float(r_s) * length, float(zeta), float(lam), float(r_c) * length]
+            except (TypeError, ValueError):
+                raise ConfigError(f"symmetry_functions.functions[{number}]: {[eta, r_s, zeta, lam, r_c]}: not all numbers") from None
+            functions.append(
+                SymmetryFunction(
+                    center=element_number(table["center"]),
+                    kind=kind,
+                    neighbour1=z[0],
+                    neighbour2=z[1],
+                    **dict(zip(("eta", "r_s", "zeta", "lam", "r_c"), numbers)),
+                    cutoff=cutoff,
+                    alpha=alpha,
+                )
+            )
+    return functions

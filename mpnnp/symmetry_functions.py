@@ -1,0 +1,214 @@
+"""Symmetry functions: what one is, the order they come in, and the arrays that kernels take."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+
+from mpnnp.errors import ConfigError
+from mpnnp.units import BOHR
+
+RADIAL = (2, 12)
+ANGULAR = (3, 9, 13)
+WEIGHTED = (12, 13)
+KINDS = (2, 3, 9, 12, 13)
+CUTOFFS = {"hard": 0, "cosine": 1, "tanh3u": 2, "tanh3": 3, "exp": 4, "poly1": 5, "poly2": 6, "poly3": 7, "poly4": 8}
+
+
+class Table(NamedTuple):
+    """The functions of all elements in one list, as the kernels take them (see docs/architecture.md)."""
+
+    start: np.ndarray  # (n_element+1,) int64; functions of element e are start[e]:start[e+1]
+    kind: np.ndarray  # (n,) int64
+    e1: np.ndarray  # (n,) int64 element index of the first neighbour, -1: any
+    e2: np.ndarray  # (n,) int64 of the second, e1 <= e2, -1: any or none
+    eta: np.ndarray  # (n,) 1/Angstrom^2
+    r_s: np.ndarray  # (n,) Angstrom
+    zeta: np.ndarray  # (n,)
+    lam: np.ndarray  # (n,)
+    r_c: np.ndarray  # (n,) Angstrom
+    alpha: np.ndarray  # (n,) inner radius of the cutoff as a fraction of r_c
+    cutoff: np.ndarray  # (n,) int64, 0 to 8
+    z: np.ndarray  # (n_element,) float64 atomic numbers, the weights of kinds 12 and 13
+
+
+@dataclass(frozen=True, kw_only=True)
+class SymmetryFunction:
+    """One Behler-Parrinello symmetry function (J. Chem. Phys. 134, 074106 (2011); weighted: J. Chem. Phys. 148, 241709 (2018))."""
+
+    center: int  # atomic number
+    kind: int  # 2 radial, 3 narrow angular, 9 wide angular, 12 / 13 weighted radial / angular
+    neighbour1: int = 0  # atomic number, 0: any (weighted kinds)
+    neighbour2: int = 0
+    eta: float = 0.0  # 1/Angstrom^2
+    r_s: float = 0.0  # Angstrom
+    zeta: float = 0.0
+    lam: float = 0.0
+    r_c: float = 6.0  # Angstrom
+    cutoff: int = 1
+    alpha: float = 0.0
+
+    def __str__(self):
+        names = [chemical_symbols[z] for z in (self.neighbour1, self.neighbour2) if z]
+        angular = f" lambda {self.lam:g} zeta {self.zeta:g}" if self.kind in ANGULAR else ""
+        return (
+            f"{chemical_symbols[self.center]} type {self.kind} {' '.join(names)} eta {self.eta:.6g}/A^2 "
+            f"r_s {self.r_s:.6g} A{angular} r_c {self.r_c:.6g} A".replace("  ", " ")
+        )
+
+
+def check_function(f):
+    """Raise ConfigError unless the parameters of symmetry function `f` make sense."""
+    rules = [
+        (f.kind in KINDS, f"type {f.kind}: types {', '.join(map(str, KINDS))} are known"),
+        (f.cutoff in range(9), f"cutoff function {f.cutoff}: 0 to 8 are known"),
+        (np.isfinite(f.r_c) and f.r_c > 0, f"r_c = {f.r_c}: must be positive"),
+        (np.isfinite(f.eta) and f.eta >= 0, f"eta = {f.eta}: must not be negative"),
+        (np.isfinite(f.r_s) and f.r_s >= 0, f"r_s = {f.r_s}: must not be negative"),
+        (0 <= f.alpha < 1, f"alpha = {f.alpha}: must be at least 0 and below 1"),
+        (f.kind in RADIAL or (np.isfinite(f.zeta) and f.zeta >= 1), f"zeta = {f.zeta}: must be at least 1"),
+        (f.kind in RADIAL or f.lam in (-1.0, 1.0), f"lambda = {f.lam}: must be -1 or 1"),
+        (f.kind in WEIGHTED or f.neighbour1 > 0, "the neighbour element is missing"),
+        (f.kind not in (3, 9) or f.neighbour2 > 0, "the second neighbour element is missing"),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise ConfigError(f"symmetry function ({f}): {message}")
+
+
+class SymmetryFunctions:
+    """The symmetry functions of a model, per element, sorted as n2p2 sorts them.
+
+    elements   atomic numbers, ascending
+    functions  SymmetryFunction, element by element; within one: type, cutoff, eta, r_s, zeta, lambda, neighbours
+    table      the same as arrays (Table)
+    """
+
+    def __init__(self, elements, functions):
+        self.elements = tuple(sorted({int(z) for z in elements}))
+        for f in functions:
+            check_function(f)
+            for z in (f.center, f.neighbour1, f.neighbour2):
+                if z and z not in self.elements:
+                    raise ConfigError(
+                        f"symmetry function ({f}): element {chemical_symbols[z]} is not among the elements "
+                        f"{' '.join(chemical_symbols[e] for e in self.elements)}"
+                    )
+        ordered = [replace(f, neighbour1=f.neighbour2, neighbour2=f.neighbour1) if 0 < f.neighbour2 < f.neighbour1 else f for f in functions]
+        self.functions = tuple(sorted(ordered, key=_order))
+        for a, b in zip(self.functions, self.functions[1:]):
+            if a == b:
+                raise ConfigError(f"symmetry function ({a}) is defined twice")
+        for z in self.elements:
+            if not any(f.center == z for f in self.functions):
+                raise ConfigError(f"element {chemical_symbols[z]} has no symmetry functions")
+        self.table = self._make_table()
+
+    def __len__(self):
+        return len(self.functions)
+
+    @property
+    def n_max(self):
+        """Largest number of functions of one element: the row length of G."""
+        return int(np.diff(self.table.start).max())
+
+    @property
+    def r_c(self):
+        """Largest cutoff radius, Angstrom."""
+        return max(f.r_c for f in self.functions)
+
+    def of(self, z):
+        """Functions of the element with atomic number z, in order."""
+        return tuple(f for f in self.functions if f.center == z)
+
+    def keep(self, mask):
+        """A set without the functions where mask (n,) is False."""
+        return SymmetryFunctions(self.elements, [f for f, kept in zip(self.functions, mask) if kept])
+
+    def _make_table(self):
+        index = {z: e for e, z in enumerate(self.elements)} | {0: -1}
+        column = lambda name, dtype: np.array([getattr(f, name) for f in self.functions], dtype)  # noqa: E731
+        center = np.array([index[f.center] for f in self.functions], np.int64)
+        return Table(
+            start=np.searchsorted(center, np.arange(len(self.elements) + 1)).astype(np.int64),
+            kind=column("kind", np.int64),
+            e1=np.array([index[f.neighbour1] for f in self.functions], np.int64),
+            e2=np.array([index[f.neighbour2] for f in self.functions], np.int64),
+            eta=column("eta", np.float64),
+            r_s=column("r_s", np.float64),
+            zeta=column("zeta", np.float64),
+            lam=column("lam", np.float64),
+            r_c=column("r_c", np.float64),
+            alpha=column("alpha", np.float64),
+            cutoff=column("cutoff", np.int64),
+            z=np.array(self.elements, np.float64),
+        )
+
+
+def _order(f):
+    return (f.center, f.kind, f.cutoff, f.alpha, f.r_c, f.eta, f.r_s, f.zeta, f.lam, f.neighbour1, f.neighbour2)
+
+
+def parse_line(line, cutoff=1, alpha=0.0, length=BOHR):
+    """One symmetry function from the words behind `symfunction_short` of RuNNer and n2p2.
+
+    line    e.g. "H 3 O H 0.2 1.0 1.0 12.0": centre, type, neighbours, parameters, r_c [, r_s]
+    length  Angstrom per unit of length of the line
+    Raises ConfigError: unknown element or type, wrong number of words, not a number.
+    """
+    words = line.split()
+    try:
+        z = [element_number(words[0])]
+        kind = int(words[1])
+        n_name = {2: 1, 3: 2, 9: 2, 12: 0, 13: 0}[kind]
+        z += [element_number(word) for word in words[2 : 2 + n_name]] + [0, 0]
+        values = [float(word.replace("d", "e").replace("D", "E")) for word in words[2 + n_name :]]
+    except (IndexError, ValueError, KeyError):
+        raise ConfigError(
+            f"symmetry function '{line.strip()}': expected CENTRE TYPE [NEIGHBOURS] PARAMETERS with type {', '.join(map(str, KINDS))}"
+        ) from None
+    if kind in (2, 12):
+        names, optional = ("eta", "r_s", "r_c"), 0
+    elif kind in (3, 9):
+        names, optional = ("eta", "lam", "zeta", "r_c", "r_s"), 1
+    else:
+        names, optional = ("eta", "r_s", "lam", "zeta", "r_c"), 0
+    if not len(names) - optional <= len(values) <= len(names):
+        raise ConfigError(f"symmetry function '{line.strip()}': type {kind} takes the numbers {' '.join(names)}, found {len(values)}")
+    p = dict(zip(names, values))
+    return SymmetryFunction(
+        center=z[0],
+        kind=kind,
+        neighbour1=z[1],
+        neighbour2=z[2],
+        eta=p["eta"] / length**2,
+        r_s=p.get("r_s", 0.0) * length,
+        zeta=p.get("zeta", 0.0),
+        lam=p.get("lam", 0.0),
+        r_c=p["r_c"] * length,
+        cutoff=cutoff,
+        alpha=alpha,
+    )
+
+
+def format_line(f, length=BOHR):
+    """The words behind `symfunction_short` for function `f`; inverse of parse_line to the last digit of float64."""
+    names = [chemical_symbols[z] for z in (f.center, f.neighbour1, f.neighbour2) if z]
+    number = lambda x: f"{x:.17g}"  # noqa: E731
+    eta, r_s, r_c = f.eta * length**2, f.r_s / length, f.r_c / length
+    if f.kind in (2, 12):
+        values = (eta, r_s, r_c)
+    elif f.kind in (3, 9):
+        values = (eta, f.lam, f.zeta, r_c) + ((r_s,) if r_s else ())
+    else:
+        values = (eta, r_s, f.lam, f.zeta, r_c)
+    return " ".join([names[0], str(f.kind), *names[1:], *map(number, values)])
+
+
+def element_number(symbol):
+    """Atomic number of an element symbol; ConfigError if there is no such element."""
+    z = atomic_numbers.get(symbol, 0)
+    if z == 0:
+        raise ConfigError(f"'{symbol}' is not the symbol of a chemical element")
+    return z
