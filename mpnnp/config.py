@@ -1,0 +1,305 @@
+"""The configuration: one frozen record per section of the TOML file, validated when it is built."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from mpnnp.errors import ConfigError
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+Activation = Literal["identity", "tanh", "logistic", "softplus", "relu", "gaussian", "cos", "exp", "harmonic", "rev-logistic"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+StringList = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Data(Section):
+    """What is learned from."""
+
+    files: StringList = Field(min_length=1)  # data sets: HDF5, input.data, extxyz, anything ASE reads; relative to the configuration file
+    validation_files: StringList = []  # more files, all of them for validation
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of the structures, drawn by run.seed
+    split: Literal["auto", "random", "file"] = "auto"  # file: the data set's own train/validation marks; auto: these if there are any
+    energy_key: str | None = None  # names of the labels in files read through ASE; found by themselves if not given
+    forces_key: str | None = None
+    stress_key: str | None = None
+    cache: str | None = None  # folder for computed symmetry functions; mpnnp-cache beside the first file if not given
+
+
+class Functions(Section):
+    """Symmetry functions: exactly one of `set`, `input_nn` and `functions`."""
+
+    set: Literal["default", "water"] | None = None  # named set; default: a balanced set for the elements of the data
+    input_nn: str | None = None  # take functions and scaling from an n2p2 / RuNNer input.nn
+    functions: list[dict[str, Any]] = []  # tables {center, kind, neighbours, eta, r_s, zeta, lambda, r_c}; lists make every combination
+    units: Literal["angstrom", "bohr"] = "angstrom"  # of the lengths (and 1/length^2) in `functions` and of `r_c`
+    r_c: Positive | None = None  # cutoff radius of a named set; 6 Angstrom (default) or 12 Bohr (water)
+    cutoff: Literal["hard", "cosine", "tanh3u", "tanh3", "exp", "poly1", "poly2", "poly3", "poly4"] = "tanh3u"  # tanh3u: tanh^3(1-r/r_c)
+    alpha: Annotated[float, Field(ge=0, lt=1)] = 0.0  # inner radius of the cutoff function, as a fraction of r_c
+    scaling: Literal["none", "min-max", "center", "min-max-center", "sigma"] = "min-max-center"  # statistics of the training structures
+    scale_min: float = 0.0  # the scaled functions span scale_min to scale_max (added to the centred ones by n2p2's formula)
+    scale_max: float = 1.0
+    constant: Literal["drop", "error"] = "drop"  # what to do with a function that never varies over the training set
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        given = [name for name in ("set", "input_nn", "functions") if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"give only one of set, input_nn and functions; found {' and '.join(given)}")
+        if not self.scale_max > self.scale_min:
+            raise ValueError("scale_max must be larger than scale_min")
+        return self
+
+
+class Net(Section):
+    """One feed-forward net per element; the output is linear."""
+
+    hidden: list[Count] = [25, 25]  # nodes of each hidden layer
+    activation: Activation | list[Activation] = "tanh"  # of the hidden layers, or one for each
+    elements: dict[str, dict[str, Any]] = {}  # exceptions, e.g. {O = {hidden = [30, 20], activation = "softplus"}}
+    initializer: Literal["glorot", "nguyen-widrow", "uniform", "files"] = "glorot"
+    weights_min: float = -1.0  # range of the initializer uniform
+    weights_max: float = 1.0
+    weights_from: str | None = None  # a checkpoint or a folder of n2p2 files, for the initializer files
+    atomic_energies: Literal["fit", "none"] | dict[str, float] = "fit"  # eV; fit: least squares over the training set's compositions
+    normalize: bool = True  # mean and spread of energies, spread of forces: see docs/architecture.md
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if isinstance(self.activation, list) and len(self.activation) != len(self.hidden):
+            raise ValueError(f"activation names {len(self.activation)} layers, hidden {len(self.hidden)}")
+        if self.initializer == "files" and not self.weights_from:
+            raise ValueError("the initializer files needs weights_from")
+        if not self.weights_max > self.weights_min:
+            raise ValueError("weights_max must be larger than weights_min")
+        return self
+
+
+class Schedule(Section):
+    """Which labels are observed in each update. Counts are global: the number of ranks changes nothing."""
+
+    name: Literal["runner", "sdnz"] = "runner"
+    streams: Count = 2  # observations per update of the schedule runner
+    forces: bool = True  # also learn from force labels
+    energy_fraction: Fraction = 1.0  # runner: of the energy labels, per epoch
+    force_fraction: Fraction = 0.0041  # runner: of the force components, per epoch
+    selection: Literal["random", "sort", "threshold"] = "threshold"  # of the candidates of an update (schedule runner)
+    energy_threshold: NotNegative = 1.0  # a candidate is taken if its error is above this many times the last RMSE
+    force_threshold: NotNegative = 1.0
+    trials: Count = 3  # candidates tried per stream, the worst is taken if none exceeds the threshold
+    energy_weight: Positive = 1.0  # factor on errors and rows (runner), or weight c in sqrt(c / n) (sdnz)
+    force_weight: Positive = 10.0
+    energies_per_update: Count = 1  # sdnz: structures in an energy update
+    forces_per_update: Count = 10  # sdnz: force components in a force update
+    energy_probability: Fraction = 0.5  # sdnz: probability that an update takes energies
+    updates_per_epoch: Count = 1000  # sdnz: an epoch is only the interval of the learning curve
+
+
+class Ekf(Section):
+    """Extended Kalman filter. P(0) = I / epsilon; rates `tau` are per epoch, as in n2p2."""
+
+    epsilon: Positive = 0.01
+    eta: Positive = 0.01  # R = I / eta
+    eta_tau: NotNegative = 2.302  # eta grows by exp(eta_tau) per epoch ...
+    eta_max: Positive = 1.0  # ... up to here
+    q: NotNegative = 0.01  # process noise, added to the diagonal of P
+    q_tau: NotNegative = 2.302  # q falls by exp(-q_tau) per epoch ...
+    q_min: NotNegative = 1.0e-6  # ... down to here
+    fading_memory: bool = False  # R = lambda I and P /= lambda instead of eta
+    lam: Annotated[float, Field(gt=0, le=1)] = 0.98  # forgetting factor lambda
+    nu: Annotated[float, Field(gt=0, le=1)] = 0.9995  # lambda <- nu lambda + 1 - nu
+    coupling: str = "full"  # full, element, layer, node or block:N: blocks of P that are kept
+    r_max: Count = 64  # columns of the lazy low-rank part of P
+
+    @model_validator(mode="after")
+    def _coupling_is_known(self):
+        kind, _, size = self.coupling.partition(":")
+        if not (self.coupling in ("full", "element", "layer", "node") or (kind == "block" and size.isdecimal() and int(size) > 0)):
+            raise ValueError(f"coupling = '{self.coupling}': must be full, element, layer, node or block:N")
+        return self
+
+
+class Adam(Section):
+    """Adam (Kingma and Ba, 2015) in TensorFlow's form, with clipping by the global norm of the gradient."""
+
+    learning_rate: Positive = 1.0e-3
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    epsilon: Positive = 1.0e-7
+    clip_norm: NotNegative = 0.01  # largest norm of the gradient; 0: no clipping
+    decay_rate: Positive = 0.994  # learning_rate is multiplied by this ...
+    decay_steps: Count = 10_000  # ... every so many updates
+    decay_staircase: bool = False  # in steps instead of continuously
+
+
+class Run(Section):
+    """One training run."""
+
+    optimizer: Literal["ekf", "adam"] = "ekf"
+    directory: str = "runs/train"  # of the results, relative to the working directory; -o overrides it
+    epochs: Count = 25
+    updates: Count | None = None  # stop after so many updates
+    time_limit: Positive | None = None  # stop after so many minutes
+    patience: Count | None = None  # stop after so many epochs without a better validation error
+    seed: int = 1  # of the split, the weights and the batches
+    checkpoint_updates: Count | None = None  # write a checkpoint every so many updates ...
+    checkpoint_minutes: Positive = 10.0  # ... every so many minutes (and always at the end of the run) ...
+    checkpoint_epochs: Count = 5  # ... and every so many epochs
+    evaluation_structures: Annotated[int, Field(ge=0)] = 200  # training structures in the learning curve (0: all); validation is complete
+    energy_metric_weight: NotNegative = 1.0  # best.h5 minimises w E_rmse[meV/atom] + v F_rmse[meV/A]/100 on the validation set
+    force_metric_weight: NotNegative = 1.0
+
+
+class Config(Section):
+    """All of a training run."""
+
+    data: Data
+    symmetry_functions: Functions = Functions(set="default")
+    network: Net = Net()
+    schedule: Schedule = Schedule()
+    ekf: Ekf = Ekf()
+    adam: Adam = Adam()
+    run: Run = Run()
+
+
+def read_config(path, settings=()):
+    """Configuration from the TOML file `path`, changed by `settings` ("section.key=value").
+
+    Paths of data, input_nn and weights_from are taken relative to the file. Raises ConfigError naming key, value, what is allowed, and the file.
+    """
+    path = Path(path)
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    for setting in settings:
+        _apply(tree, setting)
+    return make_config(tree, source=str(path), base=path.parent)
+
+
+def make_config(tree, source="configuration", base=None):
+    """Config from nested dicts; `base`: folder that relative input paths refer to."""
+    tree = _integers_to_floats(Config, tree)
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(e, source) for e in error.errors())) from None
+    return config if base is None else _absolute(config, Path(base))
+
+
+def to_toml(config):
+    """Text of a TOML file that read_config turns into the same configuration."""
+    lines = []
+    for name, section in config:
+        lines.append(f"[{name}]")
+        lines += [f"{key} = {_toml_value(value)}" for key, value in section if value is not None]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _apply(tree, setting):
+    key, equals, text = setting.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not (equals and dot and section and name):
+        raise ConfigError(f"--set {setting}: expected section.key=value")
+    text = text.strip()
+    if text.lower() in ("none", "null"):
+        value = None
+    else:
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text  # a bare word is a string
+    if not isinstance(tree.setdefault(section, {}), dict):
+        raise ConfigError(f"--set {setting}: '{section}' is not a section")
+    target = tree[section]
+    *folders, name = name.split(".")
+    for folder in folders:
+        target = target.setdefault(folder, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set {setting}: '{folder}' is not a table")
+    target[name] = value
+
+
+def _integers_to_floats(model, tree):
+    """TOML writes 1 where 1.0 is meant: allowed for numbers, while a string or a truth value is not (strict validation)."""
+    if not isinstance(tree, dict):
+        return tree
+    result = {}
+    for key, value in tree.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            result[key] = value
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            result[key] = _integers_to_floats(field.annotation, value)
+        elif type(value) is int and "float" in str(field.annotation):
+            result[key] = float(value)
+        elif key == "atomic_energies" and isinstance(value, dict):
+            result[key] = {k: float(v) if type(v) is int else v for k, v in value.items()}
+        else:
+            result[key] = value
+    return result
+
+
+def _explain(error, source):
+    place = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("function-", "literal", "list[", "dict[")))
+    if error["type"] == "extra_forbidden":
+        model = Config
+        for part in error["loc"][:-1]:
+            model = model.model_fields[part].annotation
+        near = difflib.get_close_matches(str(error["loc"][-1]), list(model.model_fields), n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(model.model_fields)}"
+        return f"{place}: unknown key; {hint} ({source})"
+    if error["type"] == "missing":
+        return f"{place}: is missing ({source})"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:].replace("Input should", "must")
+    message = message.replace("input should be", "must be")
+    if error["type"] == "value_error":
+        return f"{place}: {message} ({source})"
+    return f"{place} = {error['input']!r}: {message} ({source})"
+
+
+def _absolute(config, base):
+    resolve = lambda p: str(p if Path(p).is_absolute() else (base / p).resolve())  # noqa: E731
+    data = config.data.model_copy(
+        update={
+            "files": [resolve(f) for f in config.data.files],
+            "validation_files": [resolve(f) for f in config.data.validation_files],
+            "cache": config.data.cache and resolve(config.data.cache),
+        }
+    )
+    functions = config.symmetry_functions
+    functions = functions.model_copy(update={"input_nn": functions.input_nn and resolve(functions.input_nn)})
+    network = config.network
+    network = network.model_copy(update={"weights_from": network.weights_from and resolve(network.weights_from)})
+    return config.model_copy(update={"data": data, "symmetry_functions": functions, "network": network})
+
+
+def _toml_value(value):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f'"{k}" = {_toml_value(v)}' for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+        return f'"{escaped}"'
+    return repr(value)

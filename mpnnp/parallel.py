@@ -1,0 +1,109 @@
+"""The only door to MPI: the communicator, collective errors, shares of work."""
+
+import os
+import sys
+
+from mpnnp.errors import LaunchError, MpnnpError
+
+LAUNCH_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
+
+
+def world():
+    """COMM_WORLD, after checking that launcher and MPI library belong together. Raises LaunchError."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise LaunchError(
+            f"MPI cannot be loaded ({str(error).splitlines()[0]}): install an MPI library, or `pip install 'mpnnp[mpich]'` for one in this environment"
+        ) from None
+    check_launch(MPI.COMM_WORLD.size, MPI.Get_library_version())
+    return MPI.COMM_WORLD
+
+
+def check_launch(size, library, environment=os.environ):
+    """Raise LaunchError if a launcher started several processes but MPI sees only one: each would do the whole job alone."""
+    if size > 1:
+        return
+    found = {name: environment[name] for name in LAUNCH_SIZES if environment.get(name, "1") not in ("1", "")}
+    if environment.get("SLURM_STEP_ID") and environment.get("SLURM_STEP_NUM_TASKS", "1") not in ("1", ""):
+        found["SLURM_STEP_NUM_TASKS"] = environment["SLURM_STEP_NUM_TASKS"]
+    if found:
+        name, value = next(iter(found.items()))
+        raise LaunchError(
+            f"the launcher started {value} processes ({name}={value}), but the MPI library of mpi4py sees only 1:\n"
+            f"launcher and library do not belong together. mpi4py uses: {library.splitlines()[0].strip()}\n"
+            "Start with the mpiexec of that library (the one in the bin folder of this Python environment, if MPI came from pip)."
+        )
+
+
+def serial():
+    """COMM_SELF: the communicator of a run on one rank."""
+    from mpi4py import MPI
+
+    return MPI.COMM_SELF
+
+
+def share(n, comm):
+    """Range of the n items that belong to this rank: rank*n//size to (rank+1)*n//size."""
+    return range(comm.rank * n // comm.size, (comm.rank + 1) * n // comm.size)
+
+
+def on_root(comm, function, *arguments):
+    """Result of `function(*arguments)`, called on rank 0 and broadcast. Collective: an error of rank 0 is raised on every rank."""
+    result = error = None
+    if comm.rank == 0:
+        try:
+            result = function(*arguments)
+        except Exception as exception:
+            error = exception
+    return _agree(comm, comm.bcast((result, error), root=0))
+
+
+def together(comm, function, *arguments):
+    """Result of `function(*arguments)` of this rank. Collective: an error of the lowest rank that has one is raised on every rank."""
+    result = error = None
+    try:
+        result = function(*arguments)
+    except Exception as exception:
+        error = exception
+    errors = [e for e in comm.allgather(error) if e is not None]
+    return _agree(comm, (result, errors[0] if errors else None))
+
+
+def _agree(comm, outcome):
+    result, error = outcome
+    if error is None:
+        return result
+    if isinstance(error, MpnnpError):
+        error.told_by = 0  # every rank has it: rank 0 tells
+    raise error
+
+
+def stop_all(comm, error, debug=False):
+    """End every rank because of `error`: one message, a non-zero exit status, no hang.
+
+    An error that every rank raised (on_root, together) is told by rank 0 and ends with its own status. Any other error is told by the
+    rank that met it, which then aborts the others.
+    """
+    collective = comm is None or comm.size == 1 or getattr(error, "told_by", None) == 0
+    status = error.exit_status if isinstance(error, MpnnpError) else 1
+    if collective and comm is not None and comm.rank != 0:
+        if comm.size > 1:
+            comm.Barrier()
+        return status
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    elif isinstance(error, MpnnpError):
+        print(f"mpnnp: error: {error}", file=sys.stderr)
+    else:
+        rank = "" if comm is None or comm.size == 1 else f" on rank {comm.rank}"
+        print(f"mpnnp: error{rank}: {type(error).__name__}: {error} (run with --debug for the traceback)", file=sys.stderr)
+    sys.stderr.flush()
+    if comm is not None and comm.size > 1:
+        if collective:
+            comm.Barrier()  # the message is out before mpiexec sees a rank end
+        else:
+            comm.Abort(status)
+    return status

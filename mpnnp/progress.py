@@ -1,0 +1,95 @@
+"""Messages and progress of long work: rank 0 only; a bar on a terminal, plain lines in a job log."""
+
+import sys
+import time
+from datetime import datetime
+
+
+class Log:
+    """Lines for people: to the screen and, when a folder is known, to train.log. Silent on every rank but 0."""
+
+    def __init__(self, comm=None, stream=None):
+        self.active = comm is None or comm.rank == 0
+        self.stream = stream or sys.stdout
+        self.file = None
+        self.kept = []
+        self.bar = None
+
+    def open(self, path, append=False):
+        """Write everything said so far, and from now on, to `path` too."""
+        if self.active:
+            self.file = open(path, "a" if append else "w", encoding="utf-8")
+            self.file.write("".join(f"{line}\n" for line in self.kept))
+            self.file.flush()
+
+    def __call__(self, text=""):
+        if not self.active:
+            return
+        if self.bar is not None:
+            self.bar.clear()
+        print(text, file=self.stream, flush=True)
+        self.kept.append(text)
+        if self.file is not None:
+            self.file.write(f"{text}\n")
+            self.file.flush()
+
+    def warn(self, text):
+        self(f"warning: {text}")
+
+    def close(self):
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+
+class Progress:
+    """Progress of `total` steps with an estimate of the time left; use as a context manager.
+
+    On a terminal one line is redrawn a few times a second; in a log a line is written at most every `interval` seconds.
+    """
+
+    def __init__(self, log, title, total, interval=30.0, done=0):
+        self.log, self.title, self.total = log, title, max(int(total), 1)
+        self.terminal = log.active and log.stream.isatty()
+        self.interval = 0.2 if self.terminal else interval
+        self.first = done
+        self.begin = self.last = time.monotonic()
+
+    def __enter__(self):
+        self.log.bar = self if self.terminal else None
+        return self
+
+    def __exit__(self, *_):
+        self.clear()
+        self.log.bar = None
+
+    def update(self, done, note=""):
+        """Show that `done` steps are done. Costs a clock reading unless it is time to show."""
+        if not self.log.active:
+            return
+        now = time.monotonic()
+        if now - self.last < self.interval:
+            return
+        self.last = now
+        rate = (done - self.first) / max(now - self.begin, 1e-9)
+        left = duration((self.total - done) / rate) if rate > 0 else "?"
+        text = f"{self.title} {done}/{self.total} {100 * done // self.total}% {left} left {note}".rstrip()
+        if self.terminal:
+            filled = 24 * done // self.total
+            print(f"\r\x1b[K[{'#' * filled}{'.' * (24 - filled)}] {text}", end="", file=self.log.stream, flush=True)
+        else:
+            self.log(f"{datetime.now():%H:%M:%S} {text}")
+
+    def clear(self):
+        if self.terminal:
+            print("\r\x1b[K", end="", file=self.log.stream, flush=True)
+
+
+def duration(seconds):
+    """Seconds as people write them: 12 s, 3:20 min, 2:05:00 h."""
+    seconds = int(round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60}:{seconds % 60:02d} min"
+    return f"{seconds // 3600}:{seconds % 3600 // 60:02d}:{seconds % 60:02d} h"
