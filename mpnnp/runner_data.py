@@ -1,8 +1,6 @@
 """Structures in text files of RuNNer and n2p2 (`input.data`): Bohr and Hartree there, Angstrom and eV here."""
 
-import bz2
-import gzip
-import lzma
+import itertools
 import math
 import re
 from pathlib import Path
@@ -11,30 +9,31 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
 from mpnnp.atomic_write import write_atomically
+from mpnnp.compressed import open_text
 from mpnnp.errors import DataError
 from mpnnp.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.units import BOHR, HARTREE
 
-__all__ = ["is_runner_data", "open_text", "read_runner_data", "write_runner_data"]
+__all__ = ["is_runner_data", "read_runner_data", "write_runner_data"]
 
 KEYWORDS = ("begin", "comment", "lattice", "atom", "energy", "charge", "end")
 SPLITS = {"train": TRAIN, "test": VALIDATION}
 FORCE = HARTREE / BOHR  # eV/Angstrom
 
 
-def open_text(path):
-    """Open a text file for reading, decompressed if its name ends in .gz, .bz2 or .xz."""
-    open_file = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(Path(path).suffix, open)
-    return open_file(path, "rt", encoding="utf-8", errors="replace")
-
-
 def is_runner_data(path):
-    """Whether the file reads like `input.data`: the first word is one of its keywords, or a line among the first 1000 starts with begin."""
+    """Whether the file reads like `input.data`: by its name, its first word, or a line among the first 1000 that starts with begin."""
+    if Path(path).name.startswith("input.data"):
+        return True
+    first = None
     with open_text(path) as file:
-        for number, line in zip(range(1000), file, strict=False):
-            words = line.split()
-            if words and (words[0] == "begin" or (number == 0 and words[0] in KEYWORDS)):
+        for line in itertools.islice(file, 1000):
+            word = next(iter(line.split()), None)
+            first = first or word
+            if word == "begin" or first in KEYWORDS:
                 return True
+            if first is not None and first.isdigit():  # number of atoms in an xyz file
+                return False
     return False
 
 

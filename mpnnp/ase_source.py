@@ -1,0 +1,133 @@
+"""Structures from files that ASE reads, and the names under which such files keep their labels."""
+
+import numpy as np
+from ase.io import iread
+
+from mpnnp.compressed import decompressed
+from mpnnp.errors import DataError
+from mpnnp.structure import Structure
+
+__all__ = ["Labels", "read_ase"]
+
+# label: names looked for, the first that is found is taken; `calculator:` are results of ASE's calculator, the others info or arrays of Atoms
+GUESSES = {
+    "energy": ("REF_energy", "calculator:energy", "energy", "calculator:free_energy", "free_energy", "dft_energy", "DFT_energy", "Energy"),
+    "forces": ("REF_forces", "calculator:forces", "forces", "force", "dft_forces", "DFT_forces", "dft_force", "Forces"),
+    "stress": ("REF_stress", "calculator:stress", "stress", "dft_stress", "DFT_stress"),
+}
+
+
+def read_ase(path, labels):
+    """Yield the Structures of a file that ASE reads; `labels` finds their labels. Raises DataError naming file and frame."""
+    with decompressed(path) as plain:
+        # (a plain copy, because ASE seeks in its files: in compressed ones that takes 75 times as long)
+        # parallel=False: with mpi4py loaded ASE would broadcast the frames, and wait for ranks that do not read
+        frames = iread(str(plain), index=slice(None), parallel=False, do_not_split_by_at_sign=True)
+        frame = 0
+        while True:
+            try:
+                atoms = next(frames)
+            except StopIteration:
+                return
+            except Exception as error:  # noqa: BLE001 - ASE raises whatever its parsers happen to meet
+                raise DataError(f"{path}, frame {frame}: cannot be read by ASE: {_reason(error, plain, path)}") from None
+            yield Structure(
+                numbers=atoms.numbers,
+                positions=atoms.positions,
+                cell=atoms.cell.array,
+                pbc=atoms.pbc,
+                source=str(path),
+                frame=frame,
+                **labels.of(atoms, frame),
+            )
+            frame += 1
+
+
+def _reason(error, plain, path):
+    text = " ".join(str(error).replace(str(plain), str(path)).split())
+    return f"{text} ({type(error).__name__})" if text else type(error).__name__
+
+
+class Labels:
+    """Which names hold the labels in one file: chosen at the first frame that has one, then kept."""
+
+    def __init__(self, path, keys):
+        self.path = path
+        self.guess = {kind: key is None for kind, key in keys.items()}
+        self.names = {kind: GUESSES[kind] if key is None else (f"calculator:{key}", key) for kind, key in keys.items()}
+        self.choice = dict.fromkeys(keys)
+        self.others = {kind: () for kind in keys}
+        self.found = dict.fromkeys(keys, 0)
+        self.seen = set()  # all names that could be labels
+        self.n_frame = 0
+
+    def of(self, atoms, frame):
+        """energy, forces, stress of `atoms` as keywords of Structure."""
+        self.n_frame += 1
+        there = {f"calculator:{k}": v for k, v in (atoms.calc.results if atoms.calc is not None else {}).items() if v is not None}
+        there |= atoms.info | {k: v for k, v in atoms.arrays.items() if k not in ("numbers", "positions")}
+        self.seen.update(name.removeprefix("calculator:") for name in there)
+        return {kind: self._label(kind, there, len(atoms), frame) for kind in self.choice}
+
+    def _label(self, kind, there, n_atom, frame):
+        present = [name for name in self.names[kind] if name in there]
+        if self.choice[kind] is None and present:
+            self.choice[kind], *others = present
+            self.others[kind] = [name for name in others if self.guess[kind]]
+        choice = self.choice[kind]
+        where = f"{self.path}, frame {frame}"
+        if choice not in present:
+            if present:
+                raise DataError(
+                    f"{where}: {kind} is called {_plain(present[0])!r} here but {_plain(choice)!r} in earlier frames; "
+                    f"choose one with {kind}_key, or read them as two files"
+                )
+            return np.nan if kind == "energy" else None
+        value = _as_floats(there[choice], where, kind, choice)
+        self.found[kind] += 1
+        if kind == "stress":
+            return _voigt(value, where, choice)
+        shape = () if kind == "energy" else (n_atom, 3)
+        if value.size == 1 and kind == "energy":
+            value = value.reshape(())
+        if value.shape != shape:
+            raise DataError(f"{where}: {kind} {_plain(choice)!r} has shape {value.shape}, must be {shape}")
+        if not np.isfinite(value).all():
+            atom = "" if kind == "energy" else f" of atom {int(np.argmin(np.isfinite(value).all(axis=1)))}"
+            raise DataError(f"{where}: {kind} {_plain(choice)!r}{atom} is not finite; remove the label or the frame")
+        return value
+
+    def report(self, report):
+        """One line: where each label was found, and how often."""
+        parts = []
+        for kind, choice in self.choice.items():
+            if choice is None:
+                parts.append(f"no {kind}")
+                continue
+            count = "" if self.found[kind] == self.n_frame else f" in {self.found[kind]} of them"
+            others = [_plain(name) for name in self.others[kind] if _plain(name) != _plain(choice)]
+            also = f" (also there: {', '.join(dict.fromkeys(others))}; see {kind}_key)" if others else ""
+            parts.append(f"{kind} from {_plain(choice)!r}{count}{also}")
+        report(f"{self.path}: {self.n_frame} frames, {', '.join(parts)}")
+
+
+def _plain(name):
+    return name.removeprefix("calculator:")
+
+
+def _as_floats(value, where, kind, name):
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: {kind} {_plain(name)!r} is not a number: {value!r}") from None
+
+
+def _voigt(value, where, name):
+    """Stress as xx yy zz yz xz xy, from 6 or 3x3 numbers; None if a component is NaN."""
+    if value.shape in ((9,), (3, 3)):
+        full = value.reshape(3, 3)
+        full = (full + full.T) / 2
+        value = full[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    if value.shape != (6,):
+        raise DataError(f"{where}: stress {_plain(name)!r} has shape {value.shape}, must be (6,), (9,) or (3, 3)")
+    return None if np.isnan(value).any() else value

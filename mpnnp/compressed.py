@@ -1,0 +1,46 @@
+"""Opening data files that may be compressed (.gz, .bz2, .xz)."""
+
+import bz2
+import contextlib
+import gzip
+import lzma
+import shutil
+import tempfile
+import zlib
+from pathlib import Path
+
+from mpnnp.errors import DataError
+
+__all__ = ["SUFFIXES", "decompressed", "open_text", "reading"]
+
+OPEN = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+SUFFIXES = tuple(OPEN)
+
+
+@contextlib.contextmanager
+def reading(path):
+    """Context manager in which errors of reading `path` become DataError naming it."""
+    try:
+        yield
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"{path}: cannot be read: {reason}") from None
+
+
+def open_text(path):
+    """Open a text file for reading, decompressed if its name ends so."""
+    return OPEN.get(Path(path).suffix, open)(path, "rt", encoding="utf-8", errors="replace")
+
+
+@contextlib.contextmanager
+def decompressed(path):
+    """Context manager that yields the path of a plain file: `path` itself, or a temporary copy named without the last suffix."""
+    path = Path(path)
+    if path.suffix not in OPEN:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / path.stem
+        with reading(path), OPEN[path.suffix](path, "rb") as packed, open(plain, "wb") as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
+        yield plain
