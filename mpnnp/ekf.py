@@ -1,0 +1,214 @@
+"""The multi-stream extended Kalman filter.
+
+Here the matrices hold one observation per row: H, X, U (M, n). For M errors xi = s (y - y_hat) with rows H = s d y_hat / dw
+
+    X = H P,    A = X H^T + R,    A = L L^T,    U = L^-1 X
+    w += U^T L^-1 xi,    P <- (P - U^T U) / lambda + q I
+
+with R = I / eta and lambda = 1, or with fading memory R = lambda I. P is kept as
+
+    P = f (T - U^T U + d I)
+
+with the tiles T of `covariance`, the rows U of the last updates, and scalars f (from 1/lambda) and d (from q); U is folded into T when r_max
+rows are full. For blocks of coupled weights P is block-diagonal and A the sum over the blocks: Puskorius and Feldkamp, IEEE Trans. Neural Netw. 5,
+279 (1994). For R = I/eta, q = 0 and a linear model, P^-1 = epsilon I + eta sum H^T H and the increment is -(eta/2) P_t g after t updates, g
+being the gradient of sum xi^2: eta only damps, as 1/(eta t). (Shao et al., J. Chem. Phys. 155, 204108 (2021), eq. 2 has eta^2/2 instead,
+which is the same at eta = 1 only.)
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg.blas import dtrsm
+from scipy.linalg.lapack import dpotrf
+
+from mpnnp.communication import Traffic, gather_labels, sum_over_ranks
+from mpnnp.covariance import Covariance, make_layout, pack, unpack
+from mpnnp.errors import CheckpointError, TrainingError
+
+
+@dataclass
+class EkfState:
+    """What survives an update. P = factor (T - U^T U + d I) with the first r rows of U; positions of U as in `covariance.Layout`."""
+
+    T: Covariance  # this rank's tiles
+    U: np.ndarray  # (r_max, n) on every rank
+    r: int
+    d: float
+    factor: float
+    eta: float
+    q: float
+    lam: float
+    n_update: int
+
+
+def dense_update(P, H, errors, R, lam=1.0, q=0.0):
+    """Textbook filter: (increment, new P) for P (n, n), rows H (M, n), noise R (M, M). For tests and benchmarks."""
+    X = P @ H.T
+    A = H @ X + R
+    K = X @ np.linalg.inv(A)
+    P = (P - K @ X.T) / lam + q * np.eye(len(P))
+    return K @ errors, 0.5 * (P + P.T)
+
+
+def make_ekf(config, n_weight, segments, comm, fold_columns=None):
+    """The filter as an optimiser with `init` and `update`.
+
+    config        epsilon, eta, eta_tau, eta_max, q, q_tau, q_min (rates per update), fading_memory, lam, nu, coupling, r_max
+    segments      (offset, n_in, n_out, element, layer) of each layer of the weights
+    fold_columns  rows of U instead of config.r_max
+    """
+    return Ekf(config, n_weight, segments, comm, fold_columns)
+
+
+class Ekf:
+    def __init__(self, config, n_weight, segments, comm, fold_columns=None):
+        self.config = config
+        self.comm = comm
+        self.layout = make_layout(config.coupling, n_weight, segments, comm.rank, comm.size)
+        self.traffic = Traffic()
+        self.fold_columns = config.r_max if fold_columns is None else fold_columns
+        if n_weight < 2 * self.fold_columns * (len(self.layout.group) - 1):
+            self.fold_columns = 0  # small groups are cheaper folded at once
+
+    def init(self):
+        """The state before the first update: P = I / epsilon."""
+        return self._state(1.0 / self.config.epsilon, 0, 0.0, 1.0, self.config.eta, self.config.q, self.config.lam, 0)
+
+    def _state(self, diagonal, r, *scalars):
+        U = np.empty((max(r, self.fold_columns), self.layout.n))
+        return EkfState(Covariance(self.layout, diagonal), U, r, *scalars)
+
+    def update(self, state, rows, errors):
+        """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank. Collective; changes state.
+
+        Labels count in rank order; a rank may have none, and their number may change from update to update. Raises TrainingError on
+        every rank, with the state unchanged, if A has no Cholesky factor or a number is not finite.
+        """
+        self.traffic.start_update()
+        H, errors = gather_labels(self.comm, np.ascontiguousarray(rows, dtype=float), np.ascontiguousarray(errors, dtype=float), self.traffic)
+        if self.layout.order is not None:
+            H = H[:, self.layout.order]
+        M = len(H)
+        eta = next_eta(self.config, state.eta)
+        R = state.lam if self.config.fading_memory else 1.0 / eta
+        if state.r + M > len(state.U):
+            self._fold(state, M)
+        X = self._multiply(state, H, state.U[state.r : state.r + M])
+        A = state.factor * (X @ H.T) + R * np.eye(M)
+        L, failure = dpotrf(A, lower=1) if np.isfinite(A).all() else (A, 1)
+        if not failure:
+            root = math.sqrt(state.factor)
+            U = dtrsm(root, L, X.T, side=1, lower=1, trans_a=1, overwrite_b=1).T  # in place: the next rows of state.U
+            increment = root * (dtrsm(1.0, L, errors[:, None], lower=1)[:, 0] @ U)
+            failure = not np.isfinite(increment).all()
+        if self._anywhere(failure):
+            raise TrainingError(self._advice(state, H, errors, A))
+        state.r += M
+        state.eta = eta
+        self._after_use(state)
+        state.n_update += 1
+        if state.r + M > self.fold_columns:
+            self._fold(state, 0)
+        return self._by_weight(increment)
+
+    def _multiply(self, state, H, X):
+        """X = H (T - U^T U + d I). Each rank multiplies its tiles and its share of the rows of U."""
+        comm = self.comm
+        part = np.empty(X.shape)
+        state.T.multiply(H, part)
+        U = state.U[comm.rank * state.r // comm.size : (comm.rank + 1) * state.r // comm.size]
+        if len(U):
+            for first, last in zip(self.layout.group[:-1], self.layout.group[1:]):
+                part[:, first:last] -= (H[:, first:last] @ U[:, first:last].T) @ U[:, first:last]
+        sum_over_ranks(comm, part, X, self.traffic)
+        if state.d:
+            X += state.d * H
+        return X
+
+    def _fold(self, state, M):
+        """T <- factor (T - U^T U + d I) and no rows left in U, which has then room for at least M."""
+        if state.r:
+            state.T.fold(state.U[: state.r])
+        state.T.add_to_diagonal(state.d)
+        if state.factor != 1.0:
+            state.T.tiles *= state.factor
+        state.r, state.d, state.factor = 0, 0.0, 1.0
+        if M > len(state.U):
+            state.U = np.empty((M, self.layout.n))
+
+    def _after_use(self, state):
+        """P /= lambda, P += q I, and the schedules of q and lambda."""
+        config = self.config
+        if config.fading_memory:
+            state.factor /= state.lam
+            state.lam = config.nu * state.lam + 1.0 - config.nu
+        state.d += state.q / state.factor
+        if state.q > config.q_min:
+            state.q *= math.exp(-config.q_tau)
+
+    def _anywhere(self, failure):
+        """True on every rank if it is true on one. Collective."""
+        total = sum_over_ranks(self.comm, np.array([float(bool(failure))]), np.empty(1), self.traffic)
+        return total[0] > 0
+
+    def _by_weight(self, values):
+        if self.layout.order is None:
+            return values
+        out = np.empty(values.shape)
+        out[self.layout.order] = values
+        return out
+
+    def _advice(self, state, H, errors, A):
+        where = f"update {state.n_update + 1} of the Kalman filter"
+        for name, finite in (("row", np.isfinite(H).all(axis=1)), ("error", np.isfinite(errors))):
+            if not finite.all():
+                label = int(np.argmin(finite))
+                return f"{where}: the {name} of label {label + 1} of {len(finite)} is not finite: look for broken labels, or for weights that ran away"
+        return (
+            f"{where}: the scaling matrix A = H P H^T + R of {len(A)} labels has no Cholesky factor: P is no longer positive or has grown "
+            "without bound; try a larger epsilon, a smaller eta_max or q, or with fading memory lam or nu closer to 1"
+        )
+
+    def save_arrays(self, state):
+        """The state as arrays that do not depend on the number of ranks, on rank 0 (None elsewhere). Collective."""
+        packed = pack(state.T, self.comm)
+        if self.comm.rank:
+            return None
+        return {
+            "T": packed,
+            "group": self.layout.group,
+            "U": state.U[: state.r],
+            "scalars": np.array([state.d, state.factor, state.eta, state.q, state.lam]),
+            "n_update": np.array(state.n_update),
+        }
+
+    def load_arrays(self, arrays):
+        """The state from `save_arrays`, given on rank 0 (ignored elsewhere). Collective. Raises CheckpointError if it is of another net or coupling."""
+        comm = self.comm
+        fits = comm.bcast(comm.rank != 0 or np.array_equal(arrays["group"], self.layout.group), root=0)
+        if not fits:
+            raise CheckpointError("the covariance of the checkpoint has other blocks than ekf.coupling and the net of this run: keep both, or start anew")
+        r, scalars, n_update = comm.bcast((len(arrays["U"]), arrays["scalars"], int(arrays["n_update"])) if comm.rank == 0 else None, root=0)
+        state = self._state(0.0, r, *(float(x) for x in scalars), n_update)
+        if comm.rank == 0:
+            state.U[:r] = arrays["U"]
+        comm.Bcast(state.U[:r], root=0)
+        unpack(state.T, arrays["T"] if comm.rank == 0 else None, comm)
+        return state
+
+    def diagnostics(self, state):
+        """mean |P_ii|, trace, smallest P_ii and whether all of P is finite, as a dict. Collective."""
+        T = sum_over_ranks(self.comm, state.T.diagonal(), np.empty(self.layout.n), self.traffic)
+        U = state.U[: state.r]
+        P = state.factor * (T - np.einsum("ri,ri->i", U, U) + state.d)
+        finite = not self._anywhere(not np.isfinite(state.T.tiles.sum()))
+        return {"mean": float(np.abs(P).mean()), "trace": float(P.sum()), "min": float(P.min()), "finite": finite and bool(np.isfinite(P).all())}
+
+
+def next_eta(config, eta):
+    """eta of the coming update: larger by exp(eta_tau) until it has passed eta_max (as n2p2, which lets it pass once)."""
+    if not config.fading_memory and eta < config.eta_max:
+        eta *= math.exp(config.eta_tau)
+    return eta
