@@ -1,0 +1,329 @@
+"""Potentials in the files of RuNNer and n2p2: input.nn, scaling.data, weights.NNN.data. Bohr and Hartree stay inside this module."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mpnnp.atomic_write import write_atomically
+from mpnnp.errors import ConfigError, DataError
+from mpnnp.network import ACTIVATIONS, LETTERS, Network
+from mpnnp.potential import Potential
+from mpnnp.scaling import Scaling, Statistics
+from mpnnp.symmetry_functions import SymmetryFunctions, element_number, format_line, parse_line
+from mpnnp.units import BOHR, HARTREE
+
+
+@dataclass(frozen=True)
+class Keyword:
+    name: str
+    words: tuple[str, ...]
+    line: int
+
+
+class InputFile:
+    """Keywords of an input.nn in order; later lines overrule earlier ones except where a keyword may repeat."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        try:
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        self.keywords = []
+        for number, line in enumerate(text.splitlines(), 1):
+            words = line.split("#", 1)[0].split()
+            if words:
+                self.keywords.append(Keyword(words[0], tuple(words[1:]), number))
+
+    def all(self, *names):
+        return [k for k in self.keywords if k.name in names]
+
+    def has(self, *names):
+        return bool(self.all(*names))
+
+    def words(self, name):
+        """Words of the last line with this keyword; DataError if there is none."""
+        found = self.all(name)
+        if not found:
+            raise DataError(f"{self.path}: the keyword '{name}' is missing")
+        return found[-1].words
+
+    def value(self, name, kind=float, default=None):
+        """First word behind a keyword as a number."""
+        if not self.has(name) and default is not None:
+            return default
+        words, line = self.words(name), self.all(name)[-1].line
+        try:
+            return _number(words[0], kind)
+        except (IndexError, ValueError):
+            raise DataError(f"{self.path}, line {line}: '{name} {' '.join(words)}': expected {kind.__name__}") from None
+
+
+def read_functions(source):
+    """SymmetryFunctions of an input.nn (an InputFile or a path)."""
+    source = source if isinstance(source, InputFile) else InputFile(source)
+    elements = _elements(source)
+    words = source.words("cutoff_type")
+    try:
+        cutoff, alpha = int(words[0]), _number(words[1], float) if len(words) > 1 else 0.0
+    except (IndexError, ValueError):
+        raise DataError(f"{source.path}: 'cutoff_type {' '.join(words)}': expected a number from 0 to 8 and perhaps alpha") from None
+    if cutoff == 0:
+        alpha = 0.0
+    functions = []
+    for keyword in source.all("symfunction_short", "symfunction"):
+        try:
+            functions.append(parse_line(" ".join(keyword.words), cutoff, alpha))
+        except ConfigError as error:
+            raise DataError(f"{source.path}, line {keyword.line}: {error}") from None
+    try:
+        return SymmetryFunctions(elements, functions)
+    except ConfigError as error:
+        raise DataError(f"{source.path}: {error}") from None
+
+
+def scaling_kind(source):
+    """(kind, s_min, s_max) of the scaling keywords of an input.nn."""
+    scale, center = source.has("scale_symmetry_functions"), source.has("center_symmetry_functions")
+    if source.has("scale_symmetry_functions_sigma"):
+        kind = "sigma"
+    else:
+        kind = {(False, False): "none", (True, False): "min-max", (False, True): "center", (True, True): "min-max-center"}[scale, center]
+    return kind, source.value("scale_min_short", default=0.0), source.value("scale_max_short", default=1.0)
+
+
+def read_network(source, functions):
+    """Network of the keywords global_* and element_* of an input.nn."""
+    n_hidden = source.value("global_hidden_layers_short", int)
+    nodes, letters = _integers(source, "global_nodes_short"), list(source.words("global_activation_short"))
+    sizes, activations = [], []
+    for z in functions.elements:
+        symbol = chemical_symbols[z]
+        own = {k.name: k.words[1:] for k in source.all("element_hidden_layers_short") if k.words[:1] == (symbol,)}
+        depth = int(own["element_hidden_layers_short"][0]) if own else n_hidden
+        hidden = (nodes + [0] * depth)[:depth]
+        names = (letters[:n_hidden] + ["t"] * depth)[:depth]
+        for keyword in source.all("element_nodes_short", "element_activation_short"):
+            if keyword.words[:1] == (symbol,):
+                try:
+                    layer = int(keyword.words[1])
+                    if layer < 1:
+                        raise ValueError
+                    if layer <= depth and keyword.name == "element_nodes_short":
+                        hidden[layer - 1] = int(keyword.words[2])
+                    elif layer <= depth:
+                        names[layer - 1] = keyword.words[2]
+                except (IndexError, ValueError):
+                    raise DataError(f"{source.path}, line {keyword.line}: expected '{keyword.name} ELEMENT LAYER VALUE'") from None
+        if any(n < 1 for n in hidden) or len(hidden) != depth:
+            raise DataError(f"{source.path}: global_nodes_short gives {len(nodes)} layers, global_hidden_layers_short is {n_hidden}")
+        for letter in names:
+            if letter not in LETTERS:
+                raise DataError(f"{source.path}: activation function '{letter}': known are {' '.join(LETTERS)}")
+        sizes.append((len(functions.of(z)), *hidden, 1))
+        activations.append((*(ACTIVATIONS[LETTERS.index(letter)] for letter in names), "identity"))
+    if len(letters) > n_hidden and letters[n_hidden] != "l":
+        raise DataError(f"{source.path}: global_activation_short: the output layer must be linear (l), found '{letters[n_hidden]}'")
+    return Network(sizes, activations)
+
+
+def read_scaling(path, functions, kind, s_min, s_max):
+    """Scaling from a file scaling.data."""
+    rows = _columns(path, 6)
+    table = functions.table
+    expected = [(e + 1, k + 1) for e in range(len(functions.elements)) for k in range(table.start[e + 1] - table.start[e])]
+    rows = rows[: len(expected)] if len(rows) > len(expected) else rows  # n2p2 appends the line of energies and forces
+    found = [(int(row[0]), int(row[1])) for row in rows]
+    if found != expected:
+        raise DataError(f"{path}: expected {len(expected)} lines, one per symmetry function of each element in order, found {len(found)}")
+    minimum, maximum, mean, sigma = np.array([row[2:6] for row in rows]).T
+    return Scaling(kind, s_min, s_max, Statistics(np.ones(len(rows)), minimum, maximum, mean, sigma))
+
+
+def read_weights(folder, elements, network, name="weights.{:03d}.data"):
+    """Flat weights from the files weights.NNN.data (NNN: atomic number) of a folder."""
+    parts = []
+    for e, z in enumerate(elements):
+        path = Path(folder) / name.format(z)
+        values = np.array([row[0] for row in _columns(path, 1)])
+        n = int(network.topology.start[e + 1] - network.topology.start[e])
+        if len(values) != n:
+            raise DataError(f"{path}: {len(values)} weights found, the net {network.sizes[e]} of {chemical_symbols[z]} has {n}")
+        parts.append(values)
+    return np.concatenate(parts)
+
+
+def read_potential(folder, weights="weights.{:03d}.data"):
+    """Potential from a folder of n2p2 files: input.nn, scaling.data, weights.NNN.data. Raises DataError naming the file."""
+    folder = Path(folder)
+    source = InputFile(folder / "input.nn")
+    functions = read_functions(source)
+    network = read_network(source, functions)
+    kind, s_min, s_max = scaling_kind(source)
+    if kind == "none" and not (folder / "scaling.data").exists():
+        nothing = np.zeros(len(functions))
+        scaling = Scaling(kind, s_min, s_max, Statistics(nothing, nothing, nothing, nothing, nothing))
+    else:
+        scaling = read_scaling(folder / "scaling.data", functions, kind, s_min, s_max)
+    return Potential(
+        functions=functions,
+        scaling=scaling,
+        network=network,
+        weights=read_weights(folder, functions.elements, network, weights),
+        **read_units(source, functions.elements),
+    )
+
+
+def read_units(source, elements):
+    """atomic_energies (n_element,) eV, mean_energy eV, energy_scale eV and force_scale eV/Angstrom of an input.nn."""
+    energies = dict.fromkeys(elements, 0.0)
+    for keyword in source.all("atom_energy"):
+        try:
+            z = element_number(keyword.words[0])
+            energies[z] = _number(keyword.words[1], float) * HARTREE
+        except (IndexError, ValueError) as error:
+            raise DataError(f"{source.path}, line {keyword.line}: expected 'atom_energy ELEMENT ENERGY' ({error})") from None
+    conv_energy, conv_length = source.value("conv_energy", default=1.0), source.value("conv_length", default=1.0)
+    return {
+        "atomic_energies": np.array([energies[z] for z in elements]),
+        "mean_energy": source.value("mean_energy", default=0.0) * HARTREE,
+        "energy_scale": HARTREE / conv_energy,
+        "force_scale": HARTREE / BOHR * conv_length / conv_energy,
+    }
+
+
+def write_potential(folder, potential, comment="written by mpnnp"):
+    """Write input.nn, scaling.data and weights.NNN.data, readable by n2p2, LAMMPS (ML-HDNNP) and CP2K.
+
+    Activations without a letter in n2p2 do not occur; the normalisation is written as mean_energy, conv_energy and conv_length.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_text(folder / "input.nn", _input_text(potential, comment))
+    _write_text(folder / "scaling.data", _scaling_text(potential))
+    for e, z in enumerate(potential.functions.elements):
+        _write_text(folder / f"weights.{z:03d}.data", _weights_text(potential, e))
+
+
+def _input_text(p, comment):
+    symbols = [chemical_symbols[z] for z in p.functions.elements]
+    conv_energy = HARTREE / p.energy_scale
+    conv_length = p.force_scale * BOHR / HARTREE * conv_energy
+    cutoffs = {(f.cutoff, f.alpha) for f in p.functions.functions}
+    if len(cutoffs) > 1:
+        raise DataError("n2p2 files hold one cutoff function for all symmetry functions; this potential has several")
+    cutoff, alpha = cutoffs.pop()
+    lines = [
+        f"# {comment}",
+        "# lengths in Bohr, energies in Hartree",
+        f"mean_energy {p.mean_energy / HARTREE:.16E}",
+        f"conv_energy {conv_energy:.16E}",
+        f"conv_length {conv_length:.16E}",
+        f"number_of_elements {len(symbols)}",
+        f"elements {' '.join(symbols)}",
+        *(f"atom_energy {s} {e / HARTREE:.16E}" for s, e in zip(symbols, p.atomic_energies)),
+        f"cutoff_type {cutoff} {alpha:.17g}",
+        *{
+            "none": [],
+            "min-max": ["scale_symmetry_functions"],
+            "center": ["center_symmetry_functions"],
+            "min-max-center": ["scale_symmetry_functions", "center_symmetry_functions"],
+            "sigma": ["scale_symmetry_functions_sigma"],
+        }[p.scaling.kind],
+        f"scale_min_short {p.scaling.s_min:.17g}",
+        f"scale_max_short {p.scaling.s_max:.17g}",
+    ]
+    hidden = [size[1:-1] for size in p.network.sizes]
+    letters = [[LETTERS[ACTIVATIONS.index(name)] for name in names] for names in p.network.activations]
+    deepest = max(range(len(hidden)), key=lambda e: len(hidden[e]))
+    lines += [
+        f"global_hidden_layers_short {len(hidden[deepest])}",
+        f"global_nodes_short {' '.join(map(str, hidden[deepest]))}",
+        f"global_activation_short {' '.join(letters[deepest])}",
+    ]
+    for symbol, nodes, own in zip(symbols, hidden, letters):
+        if (nodes, own) != (hidden[deepest], letters[deepest]):
+            lines.append(f"element_hidden_layers_short {symbol} {len(nodes)}")
+            lines += [f"element_nodes_short {symbol} {k} {n}" for k, n in enumerate(nodes, 1)]
+            lines += [f"element_activation_short {symbol} {k} {letter}" for k, letter in enumerate(own, 1)]
+    lines += [f"symfunction_short {format_line(f)}" for f in p.functions.functions]
+    return "\n".join(lines) + "\n"
+
+
+def _scaling_text(p):
+    t, start = p.scaling.statistics, p.functions.table.start
+    lines = ["# element  function  minimum  maximum  mean  sigma"]
+    for e in range(len(start) - 1):
+        for k in range(start[e], start[e + 1]):
+            numbers = " ".join(f"{x[k]:24.16E}" for x in (t.minimum, t.maximum, t.mean, t.sigma))
+            lines.append(f"{e + 1:10d} {k - start[e] + 1:10d} {numbers}")
+    return "\n".join(lines) + "\n"
+
+
+def _weights_text(p, e):
+    lines, index = ["# connection, type (a weight, b bias), index, layer and neuron of the start and of the end"], 0
+    for s in p.network.segments:
+        if s.element != e:
+            continue
+        values = iter(p.weights[s.offset : s.offset + (s.n_in + 1) * s.n_out])
+        ends = [(i, j) for i in range(1, s.n_in + 1) for j in range(1, s.n_out + 1)] + [(0, j) for j in range(1, s.n_out + 1)]
+        for i, j in ends:
+            index += 1
+            end = f"a {index:9d} {s.layer:5d} {i:5d} {s.layer + 1:5d} {j:5d}" if i else f"b {index:9d} {s.layer + 1:5d} {j:5d}"
+            lines.append(f"{next(values):24.16E} {end}")
+    return "\n".join(lines) + "\n"
+
+
+def _write_text(path, text):
+    with write_atomically(path) as temporary:
+        Path(temporary).write_text(text, encoding="ascii")
+
+
+def _elements(source):
+    words = source.words("elements")
+    try:
+        elements = [element_number(word) for word in words]
+    except ConfigError as error:
+        raise DataError(f"{source.path}: elements: {error}") from None
+    n = source.value("number_of_elements", int, default=len(words))
+    if n != len(set(elements)):
+        raise DataError(f"{source.path}: number_of_elements is {n}, but elements lists {' '.join(words)}")
+    return sorted(elements)
+
+
+def _integers(source, name):
+    words = source.words(name)
+    try:
+        return [int(word) for word in words]
+    except ValueError:
+        raise DataError(f"{source.path}: '{name} {' '.join(words)}': expected integers") from None
+
+
+def _number(word, kind):
+    """A number as Fortran or C writes it: 1.0D-5 is 1.0e-5. Infinite values and NaN are refused."""
+    value = kind(word.replace("D", "e").replace("d", "e") if kind is float else word)
+    if not np.isfinite(value):
+        raise ValueError(word)
+    return value
+
+
+def _columns(path, n):
+    """First n numbers of each line that is not a comment."""
+    rows = []
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                words = line.split("#", 1)[0].split()
+                if not words:
+                    continue
+                try:
+                    rows.append([_number(word, float) for word in words[:n]])
+                    if len(rows[-1]) < n:
+                        raise ValueError
+                except ValueError:
+                    raise DataError(f"{path}, line {number}: expected {n} number{'s' * (n > 1)}, found '{line.strip()[:60]}'") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    return rows

@@ -1,0 +1,136 @@
+"""Batch schedules: which labels are observed in each update. All of it follows from the seed, the same on every rank.
+
+A label is a number: of a structure for an energy; 3 atom + component, with the atom counted over the data set, for a force.
+An epoch's batches depend on nothing but seed, epoch number and, for sorted selection, the errors at its start: the position in
+the run is (epoch, update), and resuming is exact.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpnnp.errors import ConfigError
+
+ENERGY, FORCE = 0, 1
+KIND_NAMES = ("energy", "force")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Candidates of one update.
+
+    kind        ENERGY or FORCE; never mixed
+    candidates  (M, n_trial) int64 labels; each of the M streams takes one of its candidates
+    """
+
+    kind: int
+    candidates: np.ndarray
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """All updates of an epoch: kinds (n_update,) and, kind by kind, candidates (n_update_of_kind, M, n_trial)."""
+
+    kinds: np.ndarray
+    candidates: tuple
+
+    def __len__(self):
+        return len(self.kinds)
+
+    def __getitem__(self, u):
+        kind = int(self.kinds[u])
+        return Batch(kind, self.candidates[kind][np.count_nonzero(self.kinds[:u] == kind)])
+
+
+class RunnerSchedule:
+    """RuNNer's and n2p2's schedule: per epoch a fraction of the energies and of the force components, updates shuffled together.
+
+    Each update takes M = streams labels of one kind: at random, in descending order of the error at the epoch's start (sort), or
+    each stream the first of up to `trials` random candidates whose error exceeds a threshold (the worst of them if none does).
+    """
+
+    def __init__(self, config, labels, seed):
+        self.config, self.labels, self.seed = config, labels, seed
+        fractions = (config.energy_fraction, config.force_fraction if config.forces else 0.0)
+        self.n_update = tuple(
+            int(max(1, np.ceil(round(f * len(candidates) - 0.5, 9)) // config.streams)) if f > 0 and len(candidates) else 0
+            for f, candidates in zip(fractions, labels)
+        )
+        _check_labels(self.n_update, labels, config.forces)
+
+    @property
+    def updates_per_epoch(self):
+        return sum(self.n_update)
+
+    def epoch(self, number, errors=None):
+        """The updates of epoch `number` (from 1). errors: per kind, |error| of each label at its start, for sorted selection."""
+        rng = np.random.default_rng([self.seed, 2, number])
+        kinds = np.repeat([ENERGY, FORCE], self.n_update)
+        rng.shuffle(kinds)
+        candidates = []
+        for kind, (labels, n) in enumerate(zip(self.labels, self.n_update)):
+            n_trial = self.config.trials if self.config.selection == "threshold" else 1
+            size = n * self.config.streams * n_trial
+            if self.config.selection == "sort":
+                order = np.argsort(-errors[kind], kind="stable") if n else np.zeros(0, np.int64)
+                picks = np.resize(order, size)
+            else:
+                picks = _draw(rng, len(labels), size)
+            candidates.append(labels[picks].reshape(n, self.config.streams, n_trial))
+        return Epoch(kinds, tuple(candidates))
+
+
+class SdnzSchedule:
+    """The schedule of J. Chem. Phys. 155, 204108 (2021): every update takes either energies or force components of random structures."""
+
+    def __init__(self, config, labels, seed):
+        self.config, self.labels, self.seed = config, labels, seed
+        if not config.forces or not len(labels[FORCE]):
+            self.probability = 1.0
+        elif not len(labels[ENERGY]):
+            self.probability = 0.0
+        else:
+            self.probability = config.energy_probability
+        n = config.updates_per_epoch
+        _check_labels((n * (self.probability > 0), n * (self.probability < 1)), labels, config.forces)
+
+    @property
+    def updates_per_epoch(self):
+        return self.config.updates_per_epoch
+
+    def epoch(self, number, errors=None):
+        rng = np.random.default_rng([self.seed, 2, number])
+        kinds = np.where(rng.random(self.updates_per_epoch) < self.probability, ENERGY, FORCE)
+        sizes = (self.config.energies_per_update, self.config.forces_per_update)
+        candidates = []
+        for kind, (labels, size) in enumerate(zip(self.labels, sizes)):
+            n = np.count_nonzero(kinds == kind)
+            picks = rng.integers(0, max(len(labels), 1), (n, size, 1))
+            candidates.append(labels[picks] if n else np.zeros((0, size, 1), np.int64))
+        return Epoch(kinds, tuple(candidates))
+
+
+def make_schedule(config, labels, seed):
+    """Schedule of the section [schedule]; labels: (energy labels, force labels) of the training structures, int64."""
+    return {"runner": RunnerSchedule, "sdnz": SdnzSchedule}[config.name](config, labels, seed)
+
+
+def label_scale(config, kind, n_label):
+    """Factor s of errors and rows: the label kind's weight (runner), or sqrt(c / n) for n labels in the batch (sdnz)."""
+    weight = (config.energy_weight, config.force_weight)[kind]
+    return weight if config.name == "runner" else float(np.sqrt(weight / n_label))
+
+
+def _draw(rng, n, size):
+    """`size` numbers below n: permutations of all of them, one after the other, the last one cut."""
+    parts = [rng.permutation(n) for _ in range(size // n)] if n else []
+    rest = size - n * len(parts)
+    if rest:
+        parts.append(rng.choice(n, rest, replace=False))
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def _check_labels(n_update, labels, forces):
+    if sum(n_update) == 0:
+        counts = f"{len(labels[ENERGY])} energy and {len(labels[FORCE])} force labels for training"
+        raise ConfigError(f"schedule: there is nothing to learn from: {counts}, forces are {'on' if forces else 'off'}")

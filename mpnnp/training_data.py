@@ -1,0 +1,175 @@
+"""The data of a training run as every rank sees them: structures, and their symmetry functions computed once and kept in a file.
+
+Both lie in HDF5 files that are mapped into memory: the ranks of a node share the pages, and what does not fit into memory stays on disk.
+The files live in a cache folder and are named by a hash of what they were made from.
+"""
+
+import contextlib
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+from ase.data import chemical_symbols
+
+from mpnnp import dataset as hdf5
+from mpnnp.atomic_write import write_atomically
+from mpnnp.errors import DataError
+from mpnnp.kernels.arrays import make_structures
+from mpnnp.kernels.entry import symmetry_functions
+from mpnnp.parallel import on_root, share, together
+from mpnnp.progress import Progress
+from mpnnp.sources import read_sources
+from mpnnp.structure import TRAIN, VALIDATION
+
+FORMAT_VERSION = 1
+BLOCK = 64  # structures per rank between two writes of symmetry functions
+
+
+def load_structures(config, comm, log, fallback):
+    """Dataset of the section [data], mapped, and the cache folder. Collective.
+
+    Text files are read once, by rank 0, and kept as HDF5; a single HDF5 data set is used as it is. `fallback`: folder for the cache where
+    the one beside the data is not writable.
+    """
+    path, cache = on_root(comm, _as_hdf5, config, log, fallback)
+    return hdf5.read(path, map=True), Path(cache)
+
+
+def split(dataset, config, seed):
+    """Indices of the training and of the validation structures, ascending. Raises DataError if there is nothing to train on.
+
+    The data set's own marks are used if it has any (split = "auto") or must be (split = "file"), else validation_fraction is drawn by seed.
+    """
+    marked = dataset.split != 0
+    if config.split == "file" and not marked.any():
+        raise DataError("data.split = 'file', but the data set marks no structure as train or validation")
+    if config.split != "random" and marked.any():
+        train, validation = np.flatnonzero(dataset.split != VALIDATION), np.flatnonzero(dataset.split == VALIDATION)
+    else:
+        order = np.random.default_rng([seed, 0]).permutation(len(dataset))
+        n = round(config.validation_fraction * len(dataset))
+        train, validation = np.sort(order[n:]), np.sort(order[:n])
+    if len(train) == 0:
+        raise DataError(f"no structures left for training: {len(dataset)} in all, {len(validation)} for validation")
+    return train, validation
+
+
+def make_atoms(dataset, elements):
+    """Structures of a data set as the kernels take them. Raises DataError naming the first structure with another element."""
+    number = np.asarray(dataset.numbers)
+    element = np.searchsorted(elements, number)
+    known = np.array(elements)[np.minimum(element, len(elements) - 1)] == number
+    if not known.all():
+        atom = int(np.argmin(known))
+        structure = int(np.searchsorted(dataset.start, atom, side="right")) - 1
+        raise DataError(
+            f"{dataset.name(structure)}: the potential has no functions and net for {chemical_symbols[number[atom]]}; "
+            f"it knows {' '.join(chemical_symbols[z] for z in elements)}"
+        )
+    return make_structures(dataset.start, element, dataset.positions, dataset.cell, dataset.pbc)
+
+
+def load_symmetry_functions(atoms, functions, key, cache, comm, log):
+    """Unscaled symmetry functions G (n_atom, n_max) of a data set, mapped from a file that is made if it is not there. Collective."""
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {key} {functions.elements} {functions.functions}".encode()).hexdigest()
+    path = cache / f"symmetry-functions-{digest[:16]}.h5"
+    shape = (int(atoms.start[-1]), functions.n_max)
+    if not on_root(comm, _is_complete, path, shape):
+        _compute(path, atoms, functions, shape, comm, log)
+    return together(comm, _map, path)
+
+
+def _as_hdf5(config, log, fallback):
+    files = [*config.files, *config.validation_files]
+    cache = _cache_folder(config.cache, files[0], fallback)
+    if len(files) == 1 and Path(files[0]).is_file() and h5py.is_hdf5(files[0]):
+        hdf5.read(files[0])  # checks every value and the hash
+        return files[0], cache
+    digest = hashlib.sha256(repr((FORMAT_VERSION, config.energy_key, config.forces_key, config.stress_key)).encode())
+    for file in files:
+        digest.update(f"{file in config.validation_files}{Path(file).name}".encode())
+        if Path(file).is_file():
+            with open(file, "rb") as handle:
+                while block := handle.read(1 << 20):
+                    digest.update(block)
+        else:
+            digest = None  # patterns and folders are read anew each time
+            break
+    path = Path(cache) / f"structures-{digest.hexdigest()[:16] if digest else 'latest'}.h5"
+    if digest and path.exists():
+        with contextlib.suppress(DataError):
+            hdf5.read(path)
+            return path, cache
+    keys = {name: getattr(config, name) for name in ("energy_key", "forces_key", "stress_key")}
+    data = read_sources(config.files, report=log, **keys)
+    if config.validation_files:
+        held_out = read_sources(config.validation_files, report=log, **keys)
+        split = np.repeat([TRAIN, VALIDATION], [len(data), len(held_out)])
+        data = replace(hdf5.concatenate([data, held_out]), split=split)
+    hdf5.write(path, data)
+    return path, cache
+
+
+def _cache_folder(chosen, first_file, fallback):
+    for folder in [chosen] if chosen else [Path(first_file).parent / "mpnnp-cache", Path(fallback) / "mpnnp-cache"]:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return str(folder)
+        except OSError:
+            pass
+    raise DataError(f"{folder}: cannot be written: set data.cache to a folder for the computed symmetry functions")
+
+
+def _is_complete(path, shape):
+    try:
+        with h5py.File(path, "r") as file:
+            return file["G"].shape == shape and file.attrs["format_version"] == FORMAT_VERSION
+    except (OSError, KeyError):
+        return False
+
+
+def _compute(path, atoms, functions, shape, comm, log):
+    """Each rank computes BLOCK structures in turn; rank 0 collects and writes them."""
+    n_structure = len(atoms.start) - 1
+    with contextlib.ExitStack() as stack:
+        target = together(comm, lambda: _open_target(stack, path, shape) if comm.rank == 0 else None)
+        progress = stack.enter_context(Progress(log, "symmetry functions: structure", n_structure))
+        for first in range(0, n_structure, BLOCK * comm.size):
+            last = min(first + BLOCK * comm.size, n_structure)
+            mine = share(last - first, comm)
+            blocks = comm.gather(together(comm, _block, atoms, functions, first + mine.start, first + mine.stop), root=0)
+            together(comm, _store, target, slice(atoms.start[first], atoms.start[last]), blocks)
+            progress.update(last)
+        together(comm, stack.close)
+
+
+def _open_target(stack, path, shape):
+    temporary = stack.enter_context(write_atomically(path))
+    file = stack.enter_context(h5py.File(temporary, "w", alignment_threshold=1, alignment_interval=64))
+    file.attrs["kind"], file.attrs["format_version"] = "mpnnp symmetry functions", FORMAT_VERSION
+    target = file.create_dataset("G", shape, np.float64)
+    target.attrs["units"] = "1, unscaled"
+    return target
+
+
+def _store(target, rows, blocks):
+    if target is not None:
+        target[rows] = np.concatenate(blocks)
+
+
+def _block(atoms, functions, first, last):
+    """Unscaled G of structures first to last."""
+    G = np.zeros((int(atoms.start[last] - atoms.start[first]), functions.n_max))
+    if first < last:
+        symmetry_functions(atoms, np.arange(first, last), functions.table, G)
+    return G
+
+
+def _map(path):
+    with h5py.File(path, "r") as file:
+        stored = file["G"]
+        return np.memmap(path, stored.dtype, "r", stored.id.get_offset(), stored.shape)
