@@ -1,0 +1,58 @@
+"""The packs of arrays that the compiled entry points take; build them once and keep them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mpnnp.kernels.jit import read_only
+
+
+class Structures(NamedTuple):
+    """Many structures, flat and ragged; every array C-contiguous and read-only (make_structures)."""
+
+    start: np.ndarray  # (n_structure+1,) int64; atoms of structure k are start[k]:start[k+1]
+    element: np.ndarray  # (n_atom,) int64 element index
+    positions: np.ndarray  # (n_atom, 3) Angstrom
+    cell: np.ndarray  # (n_structure, 3, 3) Angstrom, rows are the vectors
+    inverse: np.ndarray  # (n_structure, 3, 3) fractional = positions @ inverse; only its columns of periodic directions are read
+    pbc: np.ndarray  # (n_structure, 3) bool
+
+
+class Model(NamedTuple):
+    """Functions, scaling and nets without the weights (make_model)."""
+
+    table: NamedTuple  # mpnnp.symmetry_functions.Table
+    shift: np.ndarray  # (n_function,) scaled input g = (G - shift) factor
+    factor: np.ndarray  # (n_function,)
+    topology: NamedTuple  # mpnnp.network.Topology
+
+
+def make_structures(start, element, positions, cell, pbc, inverse=None):
+    """Structures from arrays of any kind (views of mapped files are kept where types agree). inverse is computed if missing."""
+    cell = np.asarray(cell, np.float64).reshape(-1, 3, 3)
+    pbc = np.asarray(pbc, bool).reshape(-1, 3)
+    if inverse is None:
+        inverse = np.array([inverse_cell(c, p) for c, p in zip(cell, pbc)]).reshape(-1, 3, 3)
+    return Structures(
+        read_only(np.asarray(start, np.int64)),
+        read_only(np.asarray(element, np.int64)),
+        read_only(np.asarray(positions, np.float64)),
+        read_only(cell),
+        read_only(np.asarray(inverse, np.float64).reshape(-1, 3, 3)),
+        read_only(pbc),
+    )
+
+
+def make_model(table, shift, factor, topology):
+    """Model with read-only arrays."""
+    table = type(table)(*(read_only(a) for a in table))
+    topology = type(topology)(*(read_only(a) for a in topology))
+    return Model(table, read_only(np.asarray(shift, np.float64)), read_only(np.asarray(factor, np.float64)), topology)
+
+
+def inverse_cell(cell, pbc):
+    """inverse (3,3) with fractional = positions @ inverse; vectors of directions that are not periodic are replaced by normals."""
+    full = np.array(cell, np.float64)
+    q = np.linalg.svd(full[pbc])[2] if np.any(pbc) else np.eye(3)
+    full[~np.asarray(pbc)] = q[np.count_nonzero(pbc) :]
+    return np.linalg.inv(full)

@@ -1,0 +1,99 @@
+"""The decorator of compiled kernels, and a cache of machine code that cannot go stale.
+
+Numba checks the file of the function it loads, not the files of the functions that one calls: after an edit of a callee it would load old
+machine code. Here the folder of the cache is named by a hash of every source in this package, of the versions and of the CPU.
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import llvmlite
+import numba
+import numpy as np
+
+PREFIX = "mpnnp-kernels-"
+DAYS_UNUSED = 30  # folders of other versions are deleted after this time
+FASTMATH = {"contract", "nsz", "arcp", "reassoc"}  # for sums over rows; never where NaN, infinity or the order of rounding matter
+
+
+def kernel(function=None, **options):
+    """`numba.njit` with a safe cache and without the test for division by zero: `@kernel` or `@kernel(fastmath=FASTMATH)`."""
+
+    def decorate(f):
+        settings = {"cache": CACHE_FOLDER is not None, "error_model": "numpy", **options}
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(CACHE_FOLDER or before)  # read while a function is decorated, never later
+        try:
+            return numba.njit(**settings)(f)
+        finally:
+            numba.config.CACHE_DIR = before
+
+    return decorate if function is None else decorate(function)
+
+
+def read_only(array):
+    """A read-only view, C-contiguous (copied only if it was not).
+
+    Kernels are compiled per type, and Numba's types tell read-only arrays (a mapped file) from others: pass inputs through here always, and
+    every kernel is compiled once.
+    """
+    view = np.ascontiguousarray(array).view(np.ndarray)[...]
+    view.flags.writeable = False
+    return view
+
+
+def cache_key():
+    """Hash of all that decides about the machine code."""
+    import llvmlite.binding as llvm
+
+    parts = [sys.version, numba.__version__, llvmlite.__version__, np.__version__, str(numba.config.CPU_NAME), str(numba.config.CPU_FEATURES)]
+    parts += [llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    digest = hashlib.sha256("\n".join(parts).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.name.encode() + source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def find_cache_folder():
+    """$NUMBA_CACHE_DIR, else beside the sources, else in ~/.cache, else in the folder for temporary files; None if none can be written."""
+    user = f"mpnnp-{os.getuid()}" if hasattr(os, "getuid") else "mpnnp"
+    bases = [
+        Path(__file__).parent / "__pycache__",
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mpnnp",
+        Path(tempfile.gettempdir()) / user,
+    ]
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        bases = [Path(os.environ["NUMBA_CACHE_DIR"])]
+    name = PREFIX + cache_key()
+    for base in bases:
+        folder = base / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+            if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+                continue  # machine code of another user is not ours to run
+            os.utime(folder)
+            delete_unused(base, name)
+            return folder
+        except OSError:
+            continue
+    return None
+
+
+def delete_unused(base, keep):
+    """Remove the folders of other versions that nobody opened for DAYS_UNUSED days; another process may be doing the same."""
+    for folder in base.glob(PREFIX + "*"):
+        try:
+            if folder.name != keep and time.time() - folder.stat().st_mtime > DAYS_UNUSED * 86400:
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            pass
+
+
+CACHE_FOLDER = find_cache_folder()

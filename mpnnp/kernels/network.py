@@ -1,0 +1,157 @@
+"""Nets of one element on a stack of atoms: values, tangents, and the reverse passes to inputs and weights, as matrix products.
+
+Rows of a stack are atoms. With tangents a stack has twice the rows: values y on top, d/de y(g + e v) below, so that one product serves both:
+    Z = Y W + b,  dZ = dY W,  Y' = f(Z),  dY' = f'(Z) dZ.
+Backwards, with adjoints Ybar, dYbar of a layer's output:
+    dZbar = f' dYbar,  Zbar = f' Ybar + f'' dZ dYbar,  Wbar = Y^T Zbar + dY^T dZbar,  bbar = sum Zbar,  and the layer before gets [Zbar; dZbar] W^T.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mpnnp.kernels.activation import activation
+from mpnnp.kernels.jit import kernel
+
+
+class Workspace(NamedTuple):
+    """Scratch of one element at a time; layer l of a stack starts where layer() says."""
+
+    Y: np.ndarray  # outputs of the layers, layer 0 are the inputs
+    S: np.ndarray  # f'
+    T: np.ndarray  # f'' dZ
+    B: np.ndarray  # adjoints
+
+
+@kernel
+def make_workspace(topology, n_row):
+    """Workspace for stacks of up to n_row rows (tangents counted)."""
+    width = 0
+    for e in range(topology.n_layer.shape[0]):
+        width = max(width, np.sum(topology.size[e]))
+    return Workspace(np.empty(n_row * width), np.empty(n_row * width), np.empty(n_row * width), np.empty(n_row * width))
+
+
+@kernel
+def layer(stack, n_row, topology, e, l):
+    """View (n_row, nodes) of layer l in a stack of element e."""
+    start = n_row * np.sum(topology.size[e, :l])
+    n = topology.size[e, l]
+    return stack[start : start + n_row * n].reshape((n_row, n))
+
+
+@kernel
+def matrix(w, topology, e, l):
+    """View (n_in, n_out) of W of layer l (0: from the inputs) in the flat weights w."""
+    start = topology.start[e]
+    for k in range(l):
+        start += (topology.size[e, k] + 1) * topology.size[e, k + 1]
+    n_in, n_out = topology.size[e, l], topology.size[e, l + 1]
+    return w[start : start + n_in * n_out].reshape((n_in, n_out))
+
+
+@kernel
+def bias(w, topology, e, l):
+    """View (n_out,) of b of layer l."""
+    start = topology.start[e]
+    for k in range(l):
+        start += (topology.size[e, k] + 1) * topology.size[e, k + 1]
+    n_in, n_out = topology.size[e, l], topology.size[e, l + 1]
+    return w[start + n_in * n_out : start + (n_in + 1) * n_out]
+
+
+@kernel
+def forward(e, n, tangent, topology, w, work):
+    """Fill layers 1.. of work.Y from layer 0: n rows of values and, if tangent, n rows of tangents below."""
+    total = 2 * n if tangent else n
+    for l in range(topology.n_layer[e]):
+        Y = layer(work.Y, total, topology, e, l + 1)
+        np.dot(layer(work.Y, total, topology, e, l), matrix(w, topology, e, l), Y)
+        activate(topology.activation[e, l], n, tangent, bias(w, topology, e, l), Y,
+                 layer(work.S, n, topology, e, l + 1), layer(work.T, n, topology, e, l + 1))  # fmt: skip
+
+
+@kernel
+def activate(code, n, tangent, b, Y, S, T):
+    """Z -> f(Z + b) in the upper n rows of Y, dZ -> f' dZ in the lower; S = f', T = f'' dZ."""
+    for r in range(n):
+        for k in range(b.shape[0]):
+            y, d, dd = activation(code, Y[r, k] + b[k])
+            Y[r, k] = y
+            S[r, k] = d
+            if tangent:
+                T[r, k] = dd * Y[n + r, k]
+                Y[n + r, k] *= d
+
+
+@kernel
+def backward(e, n, tangent, topology, w, work, to_inputs, to_weights, row):
+    """Reverse pass from the adjoints in the last layer of work.B.
+
+    to_inputs   layer 0 of work.B receives the adjoints of the inputs
+    to_weights  the part of element e in row (n_weight,) is overwritten with the gradient by its weights
+    """
+    total = 2 * n if tangent else n
+    for l in range(topology.n_layer[e] - 1, -1, -1):
+        B = layer(work.B, total, topology, e, l + 1)
+        through_activation(n, tangent, B, layer(work.S, n, topology, e, l + 1), layer(work.T, n, topology, e, l + 1))
+        if to_weights:
+            np.dot(layer(work.Y, total, topology, e, l).T, B, matrix(row, topology, e, l))
+            sum_rows(n, B, bias(row, topology, e, l))
+        if l > 0 or to_inputs:
+            np.dot(B, matrix(w, topology, e, l).T, layer(work.B, total, topology, e, l))
+
+
+@kernel
+def through_activation(n, tangent, B, S, T):
+    """Adjoints of outputs -> adjoints of Z (upper n rows of B) and dZ (lower)."""
+    for r in range(n):
+        for k in range(B.shape[1]):
+            B[r, k] *= S[r, k]
+            if tangent:
+                B[r, k] += T[r, k] * B[n + r, k]
+                B[n + r, k] *= S[r, k]
+
+
+@kernel
+def sum_rows(n, B, out):
+    out[:] = 0.0
+    for r in range(n):
+        for k in range(out.shape[0]):
+            out[k] += B[r, k]
+
+
+@kernel
+def energy_row(e, n, topology, w, work, row):
+    """Sum of the nets of n atoms, whose scaled functions are layer 0 of work.Y; the element's part of row: its gradient by the weights."""
+    forward(e, n, False, topology, w, work)
+    last = topology.n_layer[e]
+    layer(work.B, n, topology, e, last)[:] = 1.0
+    backward(e, n, False, topology, w, work, False, True, row)
+    return np.sum(layer(work.Y, n, topology, e, last))
+
+
+@kernel
+def tangent_row(e, n, sign, topology, w, work, row):
+    """sign sum_j d/de N(g_j + e v_j) of n atoms, layer 0 of work.Y = [g; v]; the element's part of row: its gradient by the weights."""
+    forward(e, n, True, topology, w, work)
+    last = topology.n_layer[e]
+    B = layer(work.B, 2 * n, topology, e, last)
+    B[:n] = 0.0
+    B[n:] = sign
+    backward(e, n, True, topology, w, work, False, True, row)
+    return sign * np.sum(layer(work.Y, 2 * n, topology, e, last)[n:])
+
+
+@kernel
+def energy_value(e, n, topology, w, work):
+    """Sum of the nets of n atoms."""
+    forward(e, n, False, topology, w, work)
+    return np.sum(layer(work.Y, n, topology, e, topology.n_layer[e]))
+
+
+@kernel
+def tangent_value(e, n, sign, topology, w, work):
+    """sign sum_j d/de N(g_j + e v_j) of n atoms."""
+    forward(e, n, True, topology, w, work)
+    return sign * np.sum(layer(work.Y, 2 * n, topology, e, topology.n_layer[e])[n:])
