@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnnp.errors import ConfigError
-from mpnnp.kernels.covariance import make_fold, make_product
+from mpnnp.kernels.covariance import aligned_zeros, make_fold, make_product
+from mpnnp.kernels.jit import read_only
 
 TILE_SIZES = (192, 96, 48, 24)
 PADDING = 1.2  # a larger tile is taken if it stores at most so many times more than the smallest
@@ -119,38 +120,27 @@ class Covariance:
     def __init__(self, layout, diagonal):
         """T = diagonal * identity."""
         self.layout = layout
-        self.tiles = np.zeros((len(layout.mine), layout.B, layout.B))
-        self.blocks, self.place = np.unique(layout.mine, return_inverse=True)
-        self.place = self.place.reshape(-1, 2)
-        self.product, self.update = make_product(layout.B), make_fold(layout.B)
-        self.scratch = None
+        self.tiles = aligned_zeros((len(layout.mine), layout.B, layout.B))
+        blocks, place = np.unique(layout.mine, return_inverse=True)
+        self.place = read_only(place.reshape(-1, 2))
+        self.extent = read_only(np.stack([layout.block[blocks], layout.block[blocks + 1]], axis=1))
+        self.scratch = {}
         self.add_to_diagonal(diagonal)
 
-    def multiply(self, H, X):
-        """X (M, n) = this rank's part of H T: the sum over the ranks is the product."""
-        M = len(H)
-        n_pair = (M + 1) // 2
-        if self.scratch is None or self.scratch.shape[1] != n_pair:
-            self.scratch = np.empty((len(self.blocks), n_pair, 2, 2, self.layout.B))
-        self.scratch[:] = 0.0
-        for k, block in enumerate(self.blocks):
-            at = self.layout.extent(block)
-            for m in range(M):
-                self.scratch[k, m // 2, 0, m % 2, : at.stop - at.start] = H[m, at]
-        self.product(self.tiles, self.place, self.scratch.reshape(len(self.blocks), n_pair, 4, self.layout.B))
-        X[:] = 0.0
-        for k, block in enumerate(self.blocks):
-            at = self.layout.extent(block)
-            for m in range(M):
-                X[m, at] = self.scratch[k, m // 2, 1, m % 2, : at.stop - at.start]
+    def multiply(self, H):
+        """This rank's part of H T for rows H (M, n): the sum over the ranks is the product. Valid until the next call with M rows."""
+        M, n = H.shape
+        C = min(M, 2)
+        if M not in self.scratch:
+            self.scratch = {M: (aligned_zeros((len(self.extent), -(-M // C), 2, C, self.layout.B)), np.empty((M, n)))}
+        scratch, X = self.scratch[M]
+        make_product(self.layout.B, C)(self.tiles, self.place, self.extent, read_only(H), scratch, X)
+        return X
 
     def fold(self, U):
         """T -= U^T U with U (r, n), inside the groups."""
-        columns = np.zeros((len(self.blocks), -(-len(U) // 4) * 4, self.layout.B))
-        for k, block in enumerate(self.blocks):
-            at = self.layout.extent(block)
-            columns[k, : len(U), : at.stop - at.start] = U[:, at]
-        self.update(self.tiles, self.place, columns)
+        columns = aligned_zeros((len(self.extent), -(-len(U) // 4) * 4, self.layout.B))
+        make_fold(self.layout.B)(self.tiles, self.place, self.extent, read_only(U), columns)
 
     def diagonal_tiles(self):
         """(tile, positions) of each diagonal tile of this rank."""

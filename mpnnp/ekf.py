@@ -116,8 +116,7 @@ class Ekf:
     def _multiply(self, state, H, X):
         """X = H (T - U^T U + d I). Each rank multiplies its tiles and its share of the rows of U."""
         comm = self.comm
-        part = np.empty(X.shape)
-        state.T.multiply(H, part)
+        part = state.T.multiply(H)
         U = state.U[comm.rank * state.r // comm.size : (comm.rank + 1) * state.r // comm.size]
         if len(U):
             for first, last in zip(self.layout.group[:-1], self.layout.group[1:]):

@@ -1,58 +1,104 @@
-"""The three loops over the tiles of the covariance: X = P H, P -= U^T U, and the copies into and out of their scratch.
+"""The loops over the tiles of the covariance: X = H P and P -= U^T U.
 
-The tile size B is a constant of the compiled code: every offset inside a tile and inside one block of the scratch is then known to the
-compiler, which can prove that the stores do not touch the loads and keep 4 rows x 2 observations in registers.
+The tile size B is a constant of the compiled code, and what belongs to one block of weights lies together in scratch: every offset is then
+known to the compiler, which can prove that the stores do not touch the loads, and keeps 4 rows x 2 observations in registers. Tiles and
+scratch start at multiples of 64 bytes (`aligned_zeros`): otherwise every second load straddles two cache lines, a third of the speed.
 """
 
 from functools import lru_cache
 
 import numpy as np
 
-try:
-    from mpnnp.kernels.jit import kernel
-except ImportError:
-    from numba import njit
+from mpnnp.kernels.jit import FASTMATH, kernel
 
-    def kernel(**options):
-        return njit(cache=True, error_model="numpy", **options)
+CACHE_LINE = 64
 
 
-FASTMATH = {"contract", "nsz", "arcp", "reassoc"}
+def aligned_zeros(shape):
+    """Zeros (float64) that start at a multiple of a cache line."""
+    size = int(np.prod(shape))
+    raw = np.zeros(size + CACHE_LINE // 8)
+    first = -raw.ctypes.data % CACHE_LINE // 8
+    return raw[first : first + size].reshape(shape)
+
+
+@kernel
+def _pack(rows, extent, scratch):
+    """Rows (M, n) into scratch (n_block, n_set, 2, C, B): h of set m // C, column m % C; every x, and what pads h, becomes 0."""
+    n_block, n_set, _, C, B = scratch.shape
+    for k in range(n_block):
+        width = extent[k, 1] - extent[k, 0]
+        for m in range(n_set * C):
+            h = scratch[k, m // C, 0, m % C]
+            if m < len(rows):
+                row = rows[m, extent[k, 0] : extent[k, 1]]
+                for i in range(width):
+                    h[i] = row[i]
+                h[width:] = 0.0
+            else:
+                h[:] = 0.0
+            scratch[k, m // C, 1, m % C] = 0.0
+
+
+@kernel
+def _unpack(scratch, extent, rows):
+    """The x of scratch (n_block, n_set, 2, C, B) into rows (M, n); 0 where there is no block."""
+    C = scratch.shape[3]
+    for m in range(len(rows)):
+        done = 0
+        for k in range(len(extent)):
+            first, last = extent[k]
+            rows[m, done:first] = 0.0
+            rows[m, first:last] = scratch[k, m // C, 1, m % C, : last - first]
+            done = last
+        rows[m, done:] = 0.0
 
 
 @lru_cache(maxsize=None)
-def make_product(B):
-    """The compiled product of all tiles of a rank with a batch of vectors, for tiles of B x B (B a multiple of 4)."""
+def make_product(B, C):
+    """The compiled product of a rank's tiles with rows: tiles of B x B (B a multiple of 4), C = 1 or 2 rows at a time."""
+    add_tiles = _make_add_tiles_to_two(B) if C == 2 else _make_add_tiles_to_one(B)
 
-    @kernel(fastmath=FASTMATH)
-    def product(tiles, place, scratch):
-        """X_I += T H_J and X_J += T^T H_I of every tile T = (I, J), each tile read once.
+    @kernel
+    def product(tiles, place, extent, H, scratch, X):
+        """X = H T: for every tile T_IJ, read once, X_I += H_J T^T and X_J += H_I T.
 
-        tiles   (n_tile, B, B)              the tile of block row I and block column J; P_II / 2 on the diagonal
-        place   (n_tile, 2)                 I and J: rows of scratch
-        scratch (n_block, n_pair, 4, B)     h_0, h_1, x_0, x_1 of each block and each pair of observations; x is accumulated
+        tiles   (n_tile, B, B)                  tile of block row I and block column J; P_II / 2 on the diagonal
+        place   (n_tile, 2)                     I and J of each tile: rows of extent and scratch
+        extent  (n_block, 2)                    first and last + 1 column of each block, ascending
+        H, X    (M, n)                          rows; X is overwritten
+        scratch (n_block, ceil(M / C), 2, C, B) h and x of each block and set of C rows
         """
+        _pack(H, extent, scratch)
+        add_tiles(tiles, place, scratch)
+        _unpack(scratch, extent, X)
+
+    return product
+
+
+def _make_add_tiles_to_two(B):
+    @kernel(fastmath=FASTMATH)
+    def add_tiles(tiles, place, scratch):
         T = tiles.reshape(-1)
-        s = scratch.reshape(-1)
-        n_pair = np.uintp(scratch.shape[1])
-        one, two, three, four = np.uintp(1), np.uintp(2), np.uintp(3), np.uintp(4)
+        s = scratch.reshape(-1)  # h_0, h_1, x_0, x_1 of each block and pair
         b = np.uintp(B)
+        one, two, three, four = np.uintp(1), np.uintp(2), np.uintp(3), np.uintp(4)
+        n_pair = np.uintp(scratch.shape[1])
         for k in range(tiles.shape[0]):
-            tile = np.uintp(k) * b * b
             block_i = np.uintp(place[k, 0]) * n_pair * four * b
             block_j = np.uintp(place[k, 1]) * n_pair * four * b
             for pair in range(n_pair):
-                p = np.uintp(pair) * four * b
-                u = block_j + p
+                at_i = block_i + np.uintp(pair) * four * b
+                at_j = block_j + np.uintp(pair) * four * b
                 for i in range(np.uintp(0), b, four):
-                    v = block_i + p + i
+                    row = (np.uintp(k) * b + i) * b
+                    v = at_i + i
                     h00, h10, h20, h30 = s[v], s[v + one], s[v + two], s[v + three]
                     h01, h11, h21, h31 = s[v + b], s[v + b + one], s[v + b + two], s[v + b + three]
                     x00 = x10 = x20 = x30 = x01 = x11 = x21 = x31 = 0.0
-                    row = tile + i * b
                     for j in range(b):
                         t0, t1, t2, t3 = T[row + j], T[row + b + j], T[row + two * b + j], T[row + three * b + j]
-                        g0, g1 = s[u + j], s[u + b + j]
+                        g0, g1 = s[at_j + j], s[at_j + b + j]
                         x00 += t0 * g0
                         x10 += t1 * g0
                         x20 += t2 * g0
@@ -61,8 +107,8 @@ def make_product(B):
                         x11 += t1 * g1
                         x21 += t2 * g1
                         x31 += t3 * g1
-                        s[u + two * b + j] += t0 * h00 + t1 * h10 + t2 * h20 + t3 * h30
-                        s[u + three * b + j] += t0 * h01 + t1 * h11 + t2 * h21 + t3 * h31
+                        s[at_j + two * b + j] += t0 * h00 + t1 * h10 + t2 * h20 + t3 * h30
+                        s[at_j + three * b + j] += t0 * h01 + t1 * h11 + t2 * h21 + t3 * h31
                     x = v + two * b
                     s[x] += x00
                     s[x + one] += x10
@@ -74,33 +120,59 @@ def make_product(B):
                     s[x + two] += x21
                     s[x + three] += x31
 
-    return product
+    return add_tiles
+
+
+def _make_add_tiles_to_one(B):
+    @kernel(fastmath=FASTMATH)
+    def add_tiles(tiles, place, scratch):
+        T = tiles.reshape(-1)
+        s = scratch.reshape(-1)  # h, x of each block
+        b = np.uintp(B)
+        one, two, three, four = np.uintp(1), np.uintp(2), np.uintp(3), np.uintp(4)
+        for k in range(tiles.shape[0]):
+            at_i = np.uintp(place[k, 0]) * two * b
+            at_j = np.uintp(place[k, 1]) * two * b
+            for i in range(np.uintp(0), b, four):
+                row = (np.uintp(k) * b + i) * b
+                v = at_i + i
+                h0, h1, h2, h3 = s[v], s[v + one], s[v + two], s[v + three]
+                x0 = x1 = x2 = x3 = 0.0
+                for j in range(b):
+                    t0, t1, t2, t3 = T[row + j], T[row + b + j], T[row + two * b + j], T[row + three * b + j]
+                    g = s[at_j + j]
+                    x0 += t0 * g
+                    x1 += t1 * g
+                    x2 += t2 * g
+                    x3 += t3 * g
+                    s[at_j + b + j] += t0 * h0 + t1 * h1 + t2 * h2 + t3 * h3
+                x = v + b
+                s[x] += x0
+                s[x + one] += x1
+                s[x + two] += x2
+                s[x + three] += x3
+
+    return add_tiles
 
 
 @lru_cache(maxsize=None)
 def make_fold(B):
-    """The compiled rank-r update of all tiles of a rank, for tiles of B x B (B a multiple of 4)."""
+    """The compiled rank-r update of a rank's tiles, for tiles of B x B (B a multiple of 4)."""
 
     @kernel(fastmath={"contract"})
-    def fold(tiles, place, columns):
-        """T_IJ -= U_I^T U_J of every tile; half of it on the diagonal, where the tile is P_II / 2.
-
-        tiles   (n_tile, B, B)        updated; diagonal tiles stay exactly symmetric: the order of the sum is the same for (i, j) and (j, i)
-        place   (n_tile, 2)           I and J
-        columns (n_block, r, B)       U of each block, r a multiple of 4
-        """
+    def subtract(tiles, place, columns):
         T = tiles.reshape(-1)
         U = columns.reshape(-1)
-        r = np.uintp(columns.shape[1])
-        one, two, three, four = np.uintp(1), np.uintp(2), np.uintp(3), np.uintp(4)
         b = np.uintp(B)
+        one, two, three, four = np.uintp(1), np.uintp(2), np.uintp(3), np.uintp(4)
+        r = np.uintp(columns.shape[1])
         for k in range(tiles.shape[0]):
             half = 0.5 if place[k, 0] == place[k, 1] else 1.0
             for c in range(np.uintp(0), r, four):
-                left = (np.uintp(place[k, 0]) * r + c) * b
-                right = (np.uintp(place[k, 1]) * r + c) * b
+                at_i = (np.uintp(place[k, 0]) * r + c) * b
+                at_j = (np.uintp(place[k, 1]) * r + c) * b
                 for i in range(np.uintp(0), b, four):
-                    v = left + i
+                    v = at_i + i
                     a00, a01, a02, a03 = half * U[v], half * U[v + one], half * U[v + two], half * U[v + three]
                     v += b
                     a10, a11, a12, a13 = half * U[v], half * U[v + one], half * U[v + two], half * U[v + three]
@@ -108,12 +180,29 @@ def make_fold(B):
                     a20, a21, a22, a23 = half * U[v], half * U[v + one], half * U[v + two], half * U[v + three]
                     v += b
                     a30, a31, a32, a33 = half * U[v], half * U[v + one], half * U[v + two], half * U[v + three]
-                    row = np.uintp(k) * b * b + i * b
+                    row = (np.uintp(k) * b + i) * b
                     for j in range(b):
-                        u0, u1, u2, u3 = U[right + j], U[right + b + j], U[right + two * b + j], U[right + three * b + j]
+                        u0, u1, u2, u3 = U[at_j + j], U[at_j + b + j], U[at_j + two * b + j], U[at_j + three * b + j]
                         T[row + j] = T[row + j] - a00 * u0 - a10 * u1 - a20 * u2 - a30 * u3
                         T[row + b + j] = T[row + b + j] - a01 * u0 - a11 * u1 - a21 * u2 - a31 * u3
                         T[row + two * b + j] = T[row + two * b + j] - a02 * u0 - a12 * u1 - a22 * u2 - a32 * u3
                         T[row + three * b + j] = T[row + three * b + j] - a03 * u0 - a13 * u1 - a23 * u2 - a33 * u3
+
+    @kernel
+    def fold(tiles, place, extent, U, columns):
+        """T_IJ -= U_I^T U_J of every tile, half of that on the diagonal, where the tile is P_II / 2.
+
+        Diagonal tiles stay exactly symmetric, since (i, j) and (j, i) are summed in one order.
+
+        tiles, place, extent           as of the product; tiles are updated
+        U       (r, n)                 rows
+        columns (n_block, >= r, B)     scratch for the rows by blocks; its second size is a multiple of 4
+        """
+        columns[:] = 0.0
+        for k in range(len(extent)):
+            first, last = extent[k]
+            for c in range(len(U)):
+                columns[k, c, : last - first] = U[c, first:last]
+        subtract(tiles, place, columns)
 
     return fold
