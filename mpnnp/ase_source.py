@@ -2,6 +2,7 @@
 
 import numpy as np
 from ase.io import iread
+from ase.io.formats import UnknownFileTypeError
 
 from mpnnp.compressed import decompressed
 from mpnnp.errors import DataError
@@ -45,6 +46,10 @@ def read_ase(path, labels):
 
 def _reason(error, plain, path):
     text = " ".join(str(error).replace(str(plain), str(path)).split())
+    if isinstance(error, UnknownFileTypeError):
+        return f"{text}; neither input.data nor a data set of mpnnp either"
+    if isinstance(error, KeyError):
+        return f"unknown name {text}"  # of an element, mostly
     return f"{text} ({type(error).__name__})" if text else type(error).__name__
 
 

@@ -1,6 +1,7 @@
 """Replacing a file so that a reader, or a crash, sees either the old file or the new one, never a part of it."""
 
 import contextlib
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -17,6 +18,8 @@ def write_atomically(path):
     A symbolic link at `path` is followed. Raises OSError as the operating system does.
     """
     target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "its folder does not exist", str(target.parent))
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     try:
         yield temporary

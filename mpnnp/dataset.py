@@ -177,7 +177,7 @@ def write(path, dataset):
                 stored.attrs["units"] = unit
             file.create_dataset("source_names", data=list(dataset.source_names), dtype=h5py.string_dtype(), shape=len(dataset.source_names))
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error}") from None
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def read(path, map=False, verify=None):

@@ -12,7 +12,7 @@ __all__ = ["Description", "describe", "format_description", "warnings"]
 
 DENSITY = 1.66053906660  # g/cm^3 of one unified mass unit per Angstrom^3
 BOND = 3.2  # Angstrom; the neighbourhood searched first
-SHOWN = 5  # structures named in one warning
+SHOWN = 3  # structures named in one warning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +141,19 @@ def _duplicates(d, tolerance=1e-5):
         projection = x @ direction
         order = np.argsort(projection, kind="stable")
         reach = tolerance * direction.sum()
+        grouped = set()
         for a, first in enumerate(order):
+            if first in grouped:
+                continue
+            equal = [first]
             for second in order[a + 1 :]:
                 if projection[second] - projection[first] > reach:
                     break
-                if np.abs(x[first] - x[second]).max() <= tolerance:
-                    k, earlier = group[max(first, second)], group[min(first, second)]
-                    details[k] = min(earlier, details.get(k, earlier))
+                if second not in grouped and np.abs(x[first] - x[second]).max() <= tolerance:
+                    equal.append(second)
+            grouped.update(equal)
+            earliest = group[min(equal)]
+            details |= {group[m]: earliest for m in equal if group[m] != earliest}
     details = {k: _same_as(d, k, earlier) for k, earlier in sorted(details.items())}
     return _message(d, "repeated: the same atoms at the same places", details)
 
@@ -225,7 +231,10 @@ def format_description(description, messages=()):
         ("elements", " ".join(chemical_symbols[z] for z in n.elements)),
         ("periodic along", ", ".join(f"{_vectors(kind)}: {count:,}" for kind, count in n.pbc.items())),
         ("density", f"{_range(n.density, '.3f')} g/cm^3" if n.density else "-"),
-        ("energy", f"{_range(n.energy_per_atom[:2], '.4f')} eV/atom, std {n.energy_per_atom[2] * 1000:.2f} meV/atom" if n.energy_per_atom else "-"),
+        (
+            "energy",
+            f"{_range(n.energy_per_atom[:2], '.4f')} eV/atom, std {n.energy_per_atom[2] * 1000:.2f} meV/atom" if n.energy_per_atom else "-",
+        ),
         ("forces", f"rms {n.force_rms:.4g}, largest {n.max_force:.4g} eV/Angstrom" if n.max_force is not None else "-"),
         (
             "without label",

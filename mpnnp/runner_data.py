@@ -123,7 +123,9 @@ class _Block:
         n_word = len(self.atoms[0][1])
         for line, words in self.atoms:
             if len(words) not in (5, 6, 7, 10):
-                raise _LineError(line, f"atom has {len(words) - 1} columns, must have 9 (x y z symbol charge n fx fy fz), or 4 to 6 without forces")
+                raise _LineError(
+                    line, f"atom has {len(words) - 1} columns, must have 9 (x y z symbol charge n fx fy fz), or 4 to 6 without forces"
+                )
             if (len(words) == 10) != (n_word == 10):
                 raise _LineError(line, "atoms with and without forces in one structure")
         try:
@@ -195,7 +197,7 @@ def write_runner_data(path, dataset):
         with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
             file.writelines(_block_text(dataset[k]) for k in range(len(dataset)))
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error}") from None
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _block_text(s):
