@@ -10,7 +10,7 @@ from mpnnp.structure import Structure
 
 __all__ = ["Labels", "read_ase"]
 
-# label: names looked for, the first that is found is taken; `calculator:` are results of ASE's calculator, the others info or arrays of Atoms
+# label: names looked for, the first found is taken; `calculator:` are results of ASE's calculator, the others info or arrays of Atoms
 GUESSES = {
     "energy": ("REF_energy", "calculator:energy", "energy", "calculator:free_energy", "free_energy", "dft_energy", "DFT_energy", "Energy"),
     "forces": ("REF_forces", "calculator:forces", "forces", "force", "dft_forces", "DFT_forces", "dft_force", "Forces"),
