@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnnp.errors import ConfigError
-from mpnnp.kernels.covariance import aligned_zeros, make_fold, make_product
+from mpnnp.kernels.covariance import aligned_zeros, make_fold, make_product, pack_rows, unpack_rows
 from mpnnp.kernels.jit import read_only
 
 TILE_SIZES = (192, 96, 48, 24)
@@ -134,13 +134,17 @@ class Covariance:
         if M not in self.scratch:
             self.scratch = {M: (aligned_zeros((len(self.extent), -(-M // C), 2, C, self.layout.B)), np.empty((M, n)))}
         scratch, X = self.scratch[M]
-        make_product(self.layout.B, C)(self.tiles, self.place, self.extent, read_only(H), scratch, X)
+        pack_rows(read_only(H), self.extent, scratch)
+        make_product(self.layout.B, C)(self.tiles, self.place, scratch)
+        unpack_rows(scratch, self.extent, X)
         return X
 
     def fold(self, U):
         """T -= U^T U with U (r, n), inside the groups."""
         columns = aligned_zeros((len(self.extent), -(-len(U) // 4) * 4, self.layout.B))
-        make_fold(self.layout.B)(self.tiles, self.place, self.extent, read_only(U), columns)
+        for block, (first, last) in zip(columns, self.extent):
+            block[: len(U), : last - first] = U[:, first:last]
+        make_fold(self.layout.B)(self.tiles, self.place, columns)
 
     def diagonal_tiles(self):
         """(tile, positions) of each diagonal tile of this rank."""

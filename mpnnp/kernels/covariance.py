@@ -23,26 +23,30 @@ def aligned_zeros(shape):
 
 
 @kernel
-def _pack(rows, extent, scratch):
-    """Rows (M, n) into scratch (n_block, n_set, 2, C, B): h of set m // C, column m % C; every x, and what pads h, becomes 0."""
+def pack_rows(rows, extent, scratch):
+    """Rows (M, n) into scratch: h of row m is column m % C of set m // C; every x, and what pads h, becomes 0.
+
+    extent  (n_block, 2)             first and last + 1 position of each block, ascending
+    scratch (n_block, n_set, 2, C, B) h and x of each block and set of C rows, n_set C >= M
+    """
     n_block, n_set, _, C, B = scratch.shape
     for k in range(n_block):
-        width = extent[k, 1] - extent[k, 0]
+        first, last = extent[k]
         for m in range(n_set * C):
             h = scratch[k, m // C, 0, m % C]
+            width = 0
             if m < len(rows):
-                row = rows[m, extent[k, 0] : extent[k, 1]]
+                width = last - first
+                row = rows[m, first:last]
                 for i in range(width):
                     h[i] = row[i]
-                h[width:] = 0.0
-            else:
-                h[:] = 0.0
+            h[width:] = 0.0
             scratch[k, m // C, 1, m % C] = 0.0
 
 
 @kernel
-def _unpack(scratch, extent, rows):
-    """The x of scratch (n_block, n_set, 2, C, B) into rows (M, n); 0 where there is no block."""
+def unpack_rows(scratch, extent, rows):
+    """The x of scratch into rows (M, n); 0 where there is no block."""
     C = scratch.shape[3]
     for m in range(len(rows)):
         done = 0
@@ -54,33 +58,23 @@ def _unpack(scratch, extent, rows):
         rows[m, done:] = 0.0
 
 
-@lru_cache(maxsize=None)
 def make_product(B, C):
-    """The compiled product of a rank's tiles with rows: tiles of B x B (B a multiple of 4), C = 1 or 2 rows at a time."""
-    add_tiles = _make_add_tiles_to_two(B) if C == 2 else _make_add_tiles_to_one(B)
-
-    @kernel
-    def product(tiles, place, extent, H, scratch, X):
-        """X = H T: for every tile T_IJ, read once, X_I += H_J T^T and X_J += H_I T.
-
-        tiles   (n_tile, B, B)                  tile of block row I and block column J; P_II / 2 on the diagonal
-        place   (n_tile, 2)                     I and J of each tile: rows of extent and scratch
-        extent  (n_block, 2)                    first and last + 1 column of each block, ascending
-        H, X    (M, n)                          rows; X is overwritten
-        scratch (n_block, ceil(M / C), 2, C, B) h and x of each block and set of C rows
-        """
-        _pack(H, extent, scratch)
-        add_tiles(tiles, place, scratch)
-        _unpack(scratch, extent, X)
-
-    return product
+    """The product with C = 1 or 2 rows at a time, compiled for tiles of B x B (B a multiple of 4)."""
+    return (_make_product_1, _make_product_2)[C - 1](B)
 
 
-def _make_add_tiles_to_two(B):
+@lru_cache(maxsize=None)
+def _make_product_2(B):
     @kernel(fastmath=FASTMATH)
-    def add_tiles(tiles, place, scratch):
+    def product_2(tiles, place, scratch):
+        """x_I += T h_J and x_J += T^T h_I of every tile T_IJ, each tile read once.
+
+        tiles   (n_tile, B, B)       P_IJ of block row I and block column J; P_II / 2 on the diagonal
+        place   (n_tile, 2)          I and J of each tile: rows of scratch
+        scratch (n_block, n_pair, 2, 2, B) h_0, h_1, x_0, x_1 of each block and pair of rows
+        """
         T = tiles.reshape(-1)
-        s = scratch.reshape(-1)  # h_0, h_1, x_0, x_1 of each block and pair
+        s = scratch.reshape(-1)
         b = np.uintp(B)
         one, two, three, four = np.uintp(1), np.uintp(2), np.uintp(3), np.uintp(4)
         n_pair = np.uintp(scratch.shape[1])
@@ -120,14 +114,16 @@ def _make_add_tiles_to_two(B):
                     s[x + two] += x21
                     s[x + three] += x31
 
-    return add_tiles
+    return product_2
 
 
-def _make_add_tiles_to_one(B):
+@lru_cache(maxsize=None)
+def _make_product_1(B):
     @kernel(fastmath=FASTMATH)
-    def add_tiles(tiles, place, scratch):
+    def product_1(tiles, place, scratch):
+        """The same for a single row: scratch (n_block, 1, 2, 1, B)."""
         T = tiles.reshape(-1)
-        s = scratch.reshape(-1)  # h, x of each block
+        s = scratch.reshape(-1)
         b = np.uintp(B)
         one, two, three, four = np.uintp(1), np.uintp(2), np.uintp(3), np.uintp(4)
         for k in range(tiles.shape[0]):
@@ -152,15 +148,22 @@ def _make_add_tiles_to_one(B):
                 s[x + two] += x2
                 s[x + three] += x3
 
-    return add_tiles
+    return product_1
 
 
 @lru_cache(maxsize=None)
 def make_fold(B):
-    """The compiled rank-r update of a rank's tiles, for tiles of B x B (B a multiple of 4)."""
+    """The rank-r update, compiled for tiles of B x B (B a multiple of 4)."""
 
     @kernel(fastmath={"contract"})
-    def subtract(tiles, place, columns):
+    def fold(tiles, place, columns):
+        """T_IJ -= U_I^T U_J of every tile, half of that on the diagonal, where the tile is P_II / 2.
+
+        Diagonal tiles stay exactly symmetric, since (i, j) and (j, i) are summed in one order.
+
+        tiles, place               as of the product; tiles are updated
+        columns (n_block, r, B)    rows of U, by blocks; r is a multiple of 4
+        """
         T = tiles.reshape(-1)
         U = columns.reshape(-1)
         b = np.uintp(B)
@@ -187,22 +190,5 @@ def make_fold(B):
                         T[row + b + j] = T[row + b + j] - a01 * u0 - a11 * u1 - a21 * u2 - a31 * u3
                         T[row + two * b + j] = T[row + two * b + j] - a02 * u0 - a12 * u1 - a22 * u2 - a32 * u3
                         T[row + three * b + j] = T[row + three * b + j] - a03 * u0 - a13 * u1 - a23 * u2 - a33 * u3
-
-    @kernel
-    def fold(tiles, place, extent, U, columns):
-        """T_IJ -= U_I^T U_J of every tile, half of that on the diagonal, where the tile is P_II / 2.
-
-        Diagonal tiles stay exactly symmetric, since (i, j) and (j, i) are summed in one order.
-
-        tiles, place, extent           as of the product; tiles are updated
-        U       (r, n)                 rows
-        columns (n_block, >= r, B)     scratch for the rows by blocks; its second size is a multiple of 4
-        """
-        columns[:] = 0.0
-        for k in range(len(extent)):
-            first, last = extent[k]
-            for c in range(len(U)):
-                columns[k, c, : last - first] = U[c, first:last]
-        subtract(tiles, place, columns)
 
     return fold
