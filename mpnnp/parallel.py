@@ -3,7 +3,7 @@
 import os
 import sys
 
-from mpnnp.errors import LaunchError, MpnnpError
+from mpnnp.errors import LaunchError, MpnnpError, TrainingError
 
 LAUNCH_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
 
@@ -82,10 +82,10 @@ def _agree(comm, outcome):
 def stop_all(comm, error, debug=False):
     """End every rank because of `error`: one message, a non-zero exit status, no hang.
 
-    An error that every rank raised (on_root, together) is told by rank 0 and ends with its own status. Any other error is told by the
+    An error that every rank raised (on_root, together; TrainingError always) is told by rank 0 and ends with its own status. Any other error is told by the
     rank that met it, which then aborts the others.
     """
-    collective = comm is None or comm.size == 1 or getattr(error, "told_by", None) == 0
+    collective = comm is None or comm.size == 1 or isinstance(error, TrainingError) or getattr(error, "told_by", None) == 0
     status = error.exit_status if isinstance(error, MpnnpError) else 1
     if collective and comm is not None and comm.rank != 0:
         if comm.size > 1:

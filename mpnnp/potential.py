@@ -43,6 +43,23 @@ class Potential:
         counts = np.asarray(counts)
         return counts @ self.atomic_energies + counts.sum(axis=-1) * self.mean_energy
 
+    def energy_forces(self, atoms):
+        """(energy eV, forces (n, 3) eV/Angstrom) of ase.Atoms or a Structure. Raises DataError if an element is unknown."""
+        prediction = self.predict(atoms)
+        return prediction.energy, prediction.forces
+
+    def predict(self, atoms):
+        """prediction.Prediction of ase.Atoms or a Structure: energy, energies of the atoms, forces, virial."""
+        from mpnnp.prediction import predict_atoms
+
+        return predict_atoms(self, atoms)
+
+    def export(self, folder):
+        """Write the files of n2p2 (input.nn, scaling.data, weights.NNN.data) to a folder."""
+        from mpnnp.runner import write_potential
+
+        write_potential(folder, self)
+
     def write(self, group):
         """Store the potential in an HDF5 group; its weights are not part of it (see checkpoint.py)."""
         for field in fields(SymmetryFunction):

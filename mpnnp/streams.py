@@ -6,6 +6,7 @@ the run is (epoch, update), and resuming is exact.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -34,12 +35,21 @@ class Epoch:
     kinds: np.ndarray
     candidates: tuple
 
+    @cached_property
+    def place(self):
+        """(n_update,) position of each update among those of its kind."""
+        place = np.empty(len(self.kinds), np.int64)
+        for kind in (ENERGY, FORCE):
+            of_kind = self.kinds == kind
+            place[of_kind] = np.arange(np.count_nonzero(of_kind))
+        return place
+
     def __len__(self):
         return len(self.kinds)
 
     def __getitem__(self, u):
         kind = int(self.kinds[u])
-        return Batch(kind, self.candidates[kind][np.count_nonzero(self.kinds[:u] == kind)])
+        return Batch(kind, self.candidates[kind][self.place[u]])
 
 
 class RunnerSchedule:

@@ -18,7 +18,8 @@ from mpnnp import dataset as hdf5
 from mpnnp.atomic_write import write_atomically
 from mpnnp.errors import DataError
 from mpnnp.kernels.arrays import make_structures
-from mpnnp.kernels.entry import symmetry_functions
+from mpnnp.kernels.evaluation import symmetry_functions
+from mpnnp.kernels.jit import read_only
 from mpnnp.parallel import on_root, share, together
 from mpnnp.progress import Progress
 from mpnnp.sources import read_sources
@@ -165,7 +166,9 @@ def _block(atoms, functions, first, last):
     """Unscaled G of structures first to last."""
     G = np.zeros((int(atoms.start[last] - atoms.start[first]), functions.n_max))
     if first < last:
-        symmetry_functions(atoms, np.arange(first, last), functions.table, G)
+        table = type(functions.table)(*map(read_only, functions.table))
+        for s in range(first, last):
+            symmetry_functions(atoms, s, table, G[atoms.start[s] - atoms.start[first] : atoms.start[s + 1] - atoms.start[first]])
     return G
 
 

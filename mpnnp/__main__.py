@@ -1,0 +1,3 @@
+from mpnnp.cli import main
+
+main()

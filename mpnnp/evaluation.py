@@ -1,0 +1,66 @@
+"""Evaluating a potential on data: predictions of every structure, and accuracies where there are labels."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mpnnp.atomic_write import write_atomically
+from mpnnp.metrics import Accuracy, Errors
+from mpnnp.prediction import Predictor
+from mpnnp.progress import Progress
+from mpnnp.training_data import make_atoms
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy, and on rank 0 the predictions: energy (n_structure,) eV, forces (n_atom, 3) eV/Angstrom, start (n_structure+1,)."""
+
+    n_structures: int
+    n_atoms: int
+    accuracy: Accuracy
+    energy: np.ndarray
+    forces: np.ndarray
+    start: np.ndarray
+
+    def numbers(self):
+        """What `mpnnp evaluate --json` writes; null where there are no labels."""
+        finite = lambda x: x if np.isfinite(x) else None  # noqa: E731
+        return {
+            "n_structures": self.n_structures,
+            "n_atoms": self.n_atoms,
+            "energy_rmse_mev_per_atom": finite(self.accuracy.energy_rmse),
+            "energy_mae_mev_per_atom": finite(self.accuracy.energy_mae),
+            "force_rmse_mev_per_angstrom": finite(self.accuracy.force_rmse),
+            "force_mae_mev_per_angstrom": finite(self.accuracy.force_mae),
+        }
+
+    def write_json(self, path):
+        with write_atomically(path) as temporary:
+            Path(temporary).write_text(json.dumps(self.numbers(), indent=2) + "\n", encoding="ascii")
+
+    def write_predictions(self, path):
+        with write_atomically(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, energy=self.energy, forces=self.forces, start=self.start)
+
+
+def evaluate(potential, dataset, comm, log):
+    """Evaluation of `potential` on all structures of `dataset`, shared out over the ranks. Collective. Raises DataError."""
+    structures, predictor, errors = make_atoms(dataset, potential.elements), Predictor(potential), Errors()
+    start, mine, energy, forces = structures.start, range(comm.rank, len(dataset), comm.size), [], []
+    with Progress(log, "evaluating structure", len(dataset)) as progress:
+        for s in mine:
+            prediction = predictor.predict(structures, s)
+            atoms = slice(start[s], start[s + 1])
+            errors.add(dataset.energy[s] - prediction.energy, start[s + 1] - start[s], dataset.forces[atoms] - prediction.forces)
+            energy.append(prediction.energy)
+            forces.append(prediction.forces)
+            progress.update(min(s + comm.size, len(dataset)))
+    accuracy = errors.accuracy(comm)
+    parts = comm.gather((energy, forces), root=0)
+    all_energy, all_forces = np.empty(len(dataset)), np.empty((int(start[-1]), 3))
+    for rank, (energy, forces) in enumerate(parts or []):
+        for s, e, f in zip(range(rank, len(dataset), comm.size), energy, forces):
+            all_energy[s], all_forces[start[s] : start[s + 1]] = e, f
+    return Evaluation(len(dataset), int(start[-1]), accuracy, all_energy, all_forces, np.asarray(start))

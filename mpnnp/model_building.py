@@ -1,0 +1,135 @@
+"""The potential that a run starts from: functions, scaling, references, scales and initial weights, from configuration and data."""
+
+from pathlib import Path
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mpnnp import checkpoint, runner
+from mpnnp.errors import ConfigError, DataError
+from mpnnp.function_sets import default, from_tables, water
+from mpnnp.network import Network
+from mpnnp.observations import element_counts
+from mpnnp.parallel import on_root, share
+from mpnnp.potential import Potential
+from mpnnp.scaling import Scaling, Statistics
+from mpnnp.symmetry_functions import CUTOFFS, SymmetryFunctions, element_number
+from mpnnp.training_data import load_symmetry_functions, make_atoms
+from mpnnp.units import BOHR
+
+
+def load_potential(path):
+    """Potential from a checkpoint or a folder of n2p2 files. Raises DataError or CheckpointError naming the file."""
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; expected a checkpoint or a folder of n2p2 files")
+    return runner.read_potential(path) if path.is_dir() else checkpoint.read_potential(path)
+
+
+def choose_functions(config, elements):
+    """SymmetryFunctions of the section [symmetry_functions] for the elements (atomic numbers) of the data. Raises ConfigError, DataError."""
+    length = BOHR if config.units == "bohr" else 1.0
+    common = {"cutoff": CUTOFFS[config.cutoff], "alpha": config.alpha}
+    radius = {} if config.r_c is None else {"r_c": config.r_c * length}
+    if config.input_nn:
+        functions = runner.read_functions(config.input_nn)
+        if missing := sorted(set(elements) - set(functions.elements)):
+            raise DataError(f"{config.input_nn}: has no functions for {', '.join(chemical_symbols[z] for z in missing)}, which the data contain")
+        return functions
+    if config.functions:
+        return SymmetryFunctions(elements, from_tables(config.functions, **common, length=length))
+    if config.set == "water":
+        if tuple(elements) != (1, 8):
+            raise ConfigError(
+                f"symmetry_functions.set = 'water' is for H and O; the data contain {' '.join(chemical_symbols[z] for z in elements)}"
+            )
+        return SymmetryFunctions(elements, water(**common, **radius))
+    return SymmetryFunctions(elements, default(elements, **common, **radius))
+
+
+def build(config, dataset, train, cache, comm, log):
+    """(Potential with initial weights, Structures, G). Collective.
+
+    train  indices of the training structures: statistics, references and scales come from them alone
+    cache  folder of computed symmetry functions
+    """
+    section = config.symmetry_functions
+    functions = on_root(comm, choose_functions, section, dataset.elements)
+    key = dataset.hash()
+    while True:
+        structures = make_atoms(dataset, functions.elements)
+        G = load_symmetry_functions(structures, functions, key, cache, comm, log)
+        statistics = Statistics.collect(_blocks(structures, G, train, comm), functions.table.start, comm)
+        varies = statistics.varies()
+        if varies.all():
+            break
+        constant = [str(f) for f, v in zip(functions.functions, varies) if not v]
+        message = f"{len(constant)} symmetry functions never vary over the training structures: {'; '.join(constant)}"
+        if section.constant == "error":
+            raise DataError(message)
+        log.warn(f"{message}: dropped")
+        for z in functions.elements:
+            if not any(v for f, v in zip(functions.functions, varies) if f.center == z):
+                raise DataError(f"no symmetry function of {chemical_symbols[z]} varies over the training structures: nothing can be learned")
+        functions = functions.keep(varies)
+    if section.input_nn:
+        kind, s_min, s_max = runner.scaling_kind(runner.InputFile(section.input_nn))
+    else:
+        kind, s_min, s_max = section.scaling, section.scale_min, section.scale_max
+    network = Network.from_config(config.network, functions.elements, np.diff(functions.table.start))
+    potential = Potential(
+        functions=functions,
+        scaling=Scaling(kind, s_min, s_max, statistics),
+        network=network,
+        weights=np.zeros(network.n_weight),
+        **_references(config.network, dataset, structures, functions.elements, train),
+    )
+    return on_root(comm, _with_initial_weights, potential, config), structures, G
+
+
+def _blocks(structures, G, train, comm):
+    """(element, G) of this rank's training structures."""
+    for k in share(len(train), comm):
+        atoms = slice(structures.start[train[k]], structures.start[train[k] + 1])
+        yield structures.element[atoms], G[atoms]
+
+
+def _references(config, dataset, structures, elements, train):
+    """Atomic energies, and mean and spread of what they leave of the energies, and spread of the forces, over the training structures."""
+    counts = element_counts(structures, len(elements))[train]
+    energy = np.asarray(dataset.energy)[train]
+    counts, energy = counts[~np.isnan(energy)], energy[~np.isnan(energy)]
+    atomic = np.zeros(len(elements))
+    if isinstance(config.atomic_energies, dict):
+        given = {element_number(symbol): value for symbol, value in config.atomic_energies.items()}
+        if missing := [chemical_symbols[z] for z in elements if z not in given]:
+            raise ConfigError(f"network.atomic_energies: no value for {', '.join(missing)}")
+        atomic = np.array([given[z] for z in elements])
+    elif config.atomic_energies == "fit" and len(energy):
+        atomic = np.linalg.lstsq(counts, energy, rcond=1e-10)[0]
+    references = {"atomic_energies": atomic, "mean_energy": 0.0, "energy_scale": 1.0, "force_scale": 1.0}
+    if config.normalize:
+        per_atom = (energy - counts @ atomic) / counts.sum(axis=1)
+        start = structures.start
+        forces = np.concatenate([np.asarray(dataset.forces[start[s] : start[s + 1]]).ravel() for s in train])
+        forces = forces[~np.isnan(forces)]
+        spread = per_atom.std() if len(energy) else 0.0
+        references["mean_energy"] = float(per_atom.mean()) if len(energy) else 0.0
+        references["force_scale"] = float(forces.std()) if len(forces) and forces.std() > 0 else 1.0
+        # a single structure has no spread; then the net's unit of energy is that of a force times an Angstrom
+        references["energy_scale"] = float(spread) if spread > 1e-9 else references["force_scale"]
+    return references
+
+
+def _with_initial_weights(potential, config):
+    net = config.network
+    if net.initializer != "files":
+        rng = np.random.default_rng([config.run.seed, 1])
+        return potential.with_weights(potential.network.initial_weights(net.initializer, rng, net.weights_min, net.weights_max))
+    given = load_potential(net.weights_from)
+    if (given.network.sizes, given.elements) != (potential.network.sizes, potential.elements):
+        raise ConfigError(
+            f"network.weights_from = {net.weights_from!r}: its nets {given.network.sizes} of {given.elements} are not those of this run, "
+            f"{potential.network.sizes} of {potential.elements}"
+        )
+    return potential.with_weights(given.weights)

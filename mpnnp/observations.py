@@ -1,0 +1,153 @@
+"""Observations: errors and rows of the Jacobian of this rank's labels of an update, in training units."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpnnp.kernels.jit import read_only
+from mpnnp.kernels.rows import energy_rows, energy_values, force_rows, force_values
+from mpnnp.metrics import Errors
+from mpnnp.parallel import share
+from mpnnp.prediction import Predictor
+from mpnnp.streams import ENERGY, FORCE, label_scale
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Targets in training units: energy (n_structure,) E*, force (3 n_atom,) F*; NaN where there is no label."""
+
+    energy: np.ndarray
+    force: np.ndarray
+
+    @classmethod
+    def of(cls, dataset, structures, potential):
+        counts = element_counts(structures, len(potential.elements))
+        energy = (np.asarray(dataset.energy) - potential.offset(counts)) / potential.energy_scale
+        return cls(energy, np.asarray(dataset.forces).reshape(-1) / potential.force_scale)
+
+    def of_structures(self, start, chosen):
+        """(energy labels, force labels): numbers of the labels that exist in the chosen structures, ascending."""
+        energies = chosen[~np.isnan(self.energy[chosen])]
+        components = np.concatenate([np.arange(3 * start[s], 3 * start[s + 1]) for s in chosen] + [np.zeros(0, np.int64)])
+        return energies.astype(np.int64), components[~np.isnan(self.force[components])].astype(np.int64)
+
+
+def element_counts(structures, n_element):
+    """Atoms of each element in each structure (n_structure, n_element)."""
+    counts = np.zeros((len(structures.start) - 1, n_element))
+    structure = np.repeat(np.arange(len(counts)), np.diff(structures.start))
+    np.add.at(counts, (structure, structures.element), 1.0)
+    return counts
+
+
+class Observer:
+    """Turns batches into errors and rows; knows the data, the model without its weights, and which labels are this rank's.
+
+    Label m of M belongs to rank r with r M // p <= m < (r+1) M // p: consecutive, and the same labels on any number of ranks.
+    """
+
+    def __init__(self, dataset, structures, G, potential, schedule_config, comm):
+        self.dataset, self.structures, self.G = dataset, structures, read_only(G)
+        self.predictor = Predictor(potential)
+        self.labels = Labels.of(dataset, structures, potential)
+        self.config, self.comm = schedule_config, comm
+        self.n_weight = potential.network.n_weight
+        self.force_factor = potential.energy_scale / potential.force_scale  # from net units to F*
+        self.rmse = np.ones(2)  # of energies per atom and forces, training units: the unit of the selection thresholds
+        self.rows = {}
+
+    def observe(self, batch, w):
+        """(rows (m, n), errors (m,), labels (m,)) of this rank's share of the batch: s (y* - y*_hat) and s d y*_hat / dw."""
+        n_label = len(batch.candidates)
+        mine = share(n_label, self.comm)
+        candidates = batch.candidates[mine.start : mine.stop]
+        labels = candidates[:, 0] if candidates.shape[1] == 1 else self._select(batch.kind, candidates, w)
+        m = len(labels)
+        if m not in self.rows:
+            self.rows[m] = np.empty((m, self.n_weight))
+        rows, values = self.rows[m], np.empty(m)
+        scale = label_scale(self.config, batch.kind, n_label)
+        if batch.kind == ENERGY:
+            energy_rows(labels, self.structures, self.G, self.predictor.model, w, rows, values)
+            errors = self.labels.energy[labels] - values
+            if scale != 1.0:
+                rows *= scale
+        else:
+            force_rows(self._places(labels), self.structures, self.G, self.predictor.model, w, rows, values)
+            errors = self.labels.force[labels] - values * self.force_factor
+            rows *= scale * self.force_factor
+        errors *= scale
+        return rows, errors, labels
+
+    def _select(self, kind, candidates, w):
+        """Of each stream's candidates the first whose error exceeds the threshold, else the worst."""
+        relative = np.abs(self.errors(kind, candidates.ravel(), w)).reshape(candidates.shape)
+        if kind == ENERGY:
+            relative /= np.diff(self.structures.start)[candidates]
+        threshold = (self.config.energy_threshold, self.config.force_threshold)[kind]
+        above = relative > threshold * self.rmse[kind]
+        pick = np.where(above.any(axis=1), above.argmax(axis=1), relative.argmax(axis=1))
+        return np.take_along_axis(candidates, pick[:, None], axis=1)[:, 0]
+
+    def errors(self, kind, labels, w):
+        """y* - y*_hat (n_label,) of labels of one kind, without their rows."""
+        values = np.empty(len(labels))
+        if kind == ENERGY:
+            energy_values(labels, self.structures, self.G, self.predictor.model, w, values)
+            return self.labels.energy[labels] - values
+        force_values(self._places(labels), self.structures, self.G, self.predictor.model, w, values)
+        return self.labels.force[labels] - values * self.force_factor
+
+    def _places(self, labels):
+        """(n_label, 3): structure, atom in it, component."""
+        atom, component = np.divmod(labels, 3)
+        structure = np.searchsorted(self.structures.start, atom, side="right") - 1
+        return np.stack([structure, atom - self.structures.start[structure], component], axis=1)
+
+    def describe(self, kind, label):
+        """A label in words, for messages."""
+        if kind == ENERGY:
+            return f"energy of {self.dataset.name(label)}"
+        structure, atom, component = self._places(np.array([label]))[0]
+        return f"force {'xyz'[component]} on atom {atom} of {self.dataset.name(structure)}"
+
+    def broken_label(self, kind, rows, errors, labels):
+        """The first of this rank's observations that is not a finite number, in words; "" if there is none."""
+        for k, label in enumerate(labels):
+            if not (np.isfinite(errors[k]) and np.isfinite(rows[k]).all()):
+                return f"not finite: {self.describe(kind, label)}; the weights have run away, or two atoms are at the same place"
+        return ""
+
+    def evaluate(self, chosen, w, use_forces=True, keep=None):
+        """Accuracy over the chosen structures, shared out over the ranks. Collective.
+
+        keep   function(structure, Prediction) called for this rank's structures
+        """
+        errors, start = Errors(), self.structures.start
+        for s in chosen[self.comm.rank :: self.comm.size]:
+            atoms = slice(start[s], start[s + 1])
+            prediction = self.predictor.predict(self.structures, s, w, self.G[atoms])
+            errors.add(self.dataset.energy[s] - prediction.energy, start[s + 1] - start[s], self.dataset.forces[atoms] - prediction.forces)
+            if keep is not None:
+                keep(s, prediction)
+        return errors.accuracy(self.comm)
+
+    def all_errors(self, labels, w):
+        """|error| of all energy and force labels, per atom for energies, on every rank: the order of sorted selection. Collective."""
+        result = []
+        for kind in (ENERGY, FORCE):
+            mine = share(len(labels[kind]), self.comm)
+            part = self._all_errors(kind, labels[kind][mine.start : mine.stop], w)
+            result.append(np.concatenate(self.comm.allgather(np.abs(part))))
+        return result
+
+    def _all_errors(self, kind, labels, w):
+        if kind == ENERGY:
+            return self.errors(kind, labels, w) / np.diff(self.structures.start)[labels]
+        errors, start = np.empty(len(labels)), self.structures.start
+        structure = np.searchsorted(start, labels // 3, side="right") - 1
+        for s in np.unique(structure):
+            forces = self.predictor.predict(self.structures, s, w, self.G[start[s] : start[s + 1]]).forces.ravel()
+            of_s = structure == s
+            errors[of_s] = (self.labels.force[labels[of_s]] * self.predictor.potential.force_scale - forces[labels[of_s] - 3 * start[s]])
+        return errors

@@ -1,0 +1,93 @@
+"""What people look at: lines of the learning curve, and pictures of it and of predictions against labels."""
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mpnnp.atomic_write import write_atomically
+
+MOST_POINTS = 20_000  # drawn of each kind
+
+
+def symbols(elements):
+    return [chemical_symbols[z] for z in elements]
+
+
+def progress_line(epoch, state, train, validation, better):
+    """One line of the log per evaluation; train | validation."""
+    energy = f"energy {train.energy_rmse:9.3f} |{validation.energy_rmse:9.3f} meV/atom"
+    force = f"force {train.force_rmse:9.2f} |{validation.force_rmse:9.2f} meV/A"
+    return f"epoch {epoch:4d} update {state.update:8d} {state.seconds:8.1f} s  RMSE {energy}  {force}{'  best' if better else ''}"
+
+
+def collect_parity(observer, chosen, w, comm):
+    """Labels and predictions of the chosen structures, on rank 0: energies per atom eV/atom, forces eV/Angstrom. Collective."""
+    energy, force = [], []
+    start = observer.structures.start
+
+    def keep(s, prediction):
+        n_atom = start[s + 1] - start[s]
+        energy.append((observer.dataset.energy[s] / n_atom, prediction.energy / n_atom))
+        force.append(np.stack([np.asarray(observer.dataset.forces[start[s] : start[s + 1]]).ravel(), prediction.forces.ravel()], axis=1))
+
+    observer.evaluate(chosen, w, keep=keep)
+    parts = comm.gather((np.array(energy).reshape(-1, 2), np.concatenate([np.zeros((0, 2)), *force])), root=0)
+    return tuple(np.concatenate(column) for column in zip(*parts)) if comm.rank == 0 else None
+
+
+def draw(directory, curve, points, what):
+    """learning-curve.png and parity.png in the run's folder."""
+    draw_learning_curve(directory / "learning-curve.png", curve.columns())
+    draw_parity(directory / "parity.png", *points, what)
+
+
+def figure(n_column, height=4.0):
+    """Figure and axes side by side, drawn without a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(5.0 * n_column, height), layout="constrained")
+    FigureCanvasAgg(picture)
+    return picture, picture.subplots(1, n_column, squeeze=False)[0]
+
+
+def save(picture, path):
+    with write_atomically(path) as temporary:
+        picture.savefig(temporary, dpi=130)
+
+
+def draw_learning_curve(path, columns):
+    """RMSE of energies and forces, training and validation, against epochs."""
+    picture, axes = figure(2)
+    for axis, quantity, unit in zip(axes, ("energy", "force"), ("meV/atom", "meV/Å")):
+        for part, style in (("train", "o-"), ("validation", "s--")):
+            values = columns[f"{quantity}_rmse_{part}"]
+            if np.isfinite(values).any():
+                axis.plot(columns["epoch"], values, style, markersize=3, label=part)
+        axis.set(xlabel="epoch", ylabel=f"RMSE of {quantity} ({unit})")
+        if axis.lines:
+            axis.set_yscale("log")
+            axis.legend()
+        axis.grid(True, which="both", alpha=0.3)
+    picture.suptitle(f"{columns['update'][-1]:.0f} updates, {columns['seconds'][-1]:.0f} s")
+    save(picture, path)
+
+
+def draw_parity(path, energy, force, what):
+    """Predicted against labelled energies per atom and force components."""
+    picture, axes = figure(2, height=4.6)
+    rng = np.random.default_rng(0)
+    units = (("energy per atom (eV)", 1000, "meV/atom"), ("force component (eV/Å)", 1000, "meV/Å"))
+    for axis, points, (name, milli, unit) in zip(axes, (energy, force), units):
+        points = points[~np.isnan(points).any(axis=1)]
+        axis.set(xlabel=f"labelled {name}", ylabel=f"predicted {name}")
+        if not len(points):
+            axis.set_title("no labels")
+            continue
+        rmse = milli * np.sqrt(np.mean((points[:, 0] - points[:, 1]) ** 2))
+        drawn = points if len(points) <= MOST_POINTS else points[rng.choice(len(points), MOST_POINTS, replace=False)]
+        axis.plot(drawn[:, 0], drawn[:, 1], ".", markersize=2, alpha=0.5)
+        axis.axline((points[0, 0], points[0, 0]), slope=1, color="black", linewidth=0.7)
+        axis.set_title(f"{what}: RMSE {rmse:.4g} {unit}, {len(points)} labels")
+        axis.ticklabel_format(useOffset=True, style="plain")
+        axis.grid(True, alpha=0.3)
+    save(picture, path)
