@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpnnp.kernels.jit import read_only
+from mpnnp.kernels.plan import make_plan
 
 
 class Structures(NamedTuple):
@@ -22,6 +23,7 @@ class Model(NamedTuple):
     """Functions, scaling and nets without the weights (make_model)."""
 
     table: NamedTuple  # mpnnp.symmetry_functions.Table
+    plan: NamedTuple  # mpnnp.kernels.plan.Plan
     shift: np.ndarray  # (n_function,) scaled input g = (G - shift) factor
     factor: np.ndarray  # (n_function,)
     topology: NamedTuple  # mpnnp.network.Topology
@@ -47,7 +49,7 @@ def make_model(table, shift, factor, topology):
     """Model with read-only arrays."""
     table = type(table)(*(read_only(a) for a in table))
     topology = type(topology)(*(read_only(a) for a in topology))
-    return Model(table, read_only(np.asarray(shift, np.float64)), read_only(np.asarray(factor, np.float64)), topology)
+    return Model(table, make_plan(table), read_only(np.asarray(shift, np.float64)), read_only(np.asarray(factor, np.float64)), topology)
 
 
 def inverse_cell(cell, pbc):

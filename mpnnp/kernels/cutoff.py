@@ -12,7 +12,8 @@ def cutoff(kind, alpha, r_c, r):
     """fc(r) and dfc/dr (1/Angstrom); 0 for r >= r_c.
 
     With x = (r - alpha r_c)/(r_c - alpha r_c), fc = 1 for x <= 0:
-    0 hard: 1; 1 cosine: (cos(pi x) + 1)/2; 4: exp(1 - 1/(1 - x^2)); 5 to 8: polynomials with 1 to 4 continuous derivatives.
+    0 hard: 1; 1 cosine: (cos(pi x) + 1)/2; 4: exp(1 - 1/(1 - x^2)); 5 to 8: polynomials with 1 to 4 continuous derivatives
+    (with y = 1 - x: y^2 (1 + 2x), y^3 (1 + 3x + 6x^2), ...: n2p2's 1 + x^2 (2x - 3), ... without their cancellation).
     Without inner radius: 2: tanh^3(1 - r/r_c); 3: the same divided by tanh^3(1).
     """
     if not r < r_c:
@@ -37,9 +38,9 @@ def cutoff(kind, alpha, r_c, r):
         fc = math.exp(1.0 - 1.0 / u)
         return fc, -2.0 * x * fc / (u * u * width)
     if kind == 5:
-        return 1.0 + x * x * (2.0 * x - 3.0), -6.0 * x * y / width
+        return y * y * (1.0 + 2.0 * x), -6.0 * x * y / width
     if kind == 6:
-        return 1.0 + x**3 * (x * (15.0 - 6.0 * x) - 10.0), -30.0 * x**2 * y**2 / width
+        return y**3 * (1.0 + x * (3.0 + 6.0 * x)), -30.0 * x**2 * y**2 / width
     if kind == 7:
-        return 1.0 + x**4 * (x * (x * (20.0 * x - 70.0) + 84.0) - 35.0), -140.0 * x**3 * y**3 / width
-    return 1.0 + x**5 * (x * (x * ((315.0 - 70.0 * x) * x - 540.0) + 420.0) - 126.0), -630.0 * x**4 * y**4 / width
+        return y**4 * (1.0 + x * (4.0 + x * (10.0 + 20.0 * x))), -140.0 * x**3 * y**3 / width
+    return y**5 * (1.0 + x * (5.0 + x * (15.0 + x * (35.0 + 70.0 * x)))), -630.0 * x**4 * y**4 / width

@@ -2,21 +2,55 @@
 
 import numpy as np
 
-from mpnnp.kernels import plain
 from mpnnp.kernels.jit import kernel
+from mpnnp.kernels.neighbours import KX, KY, KZ, N_ATOM_ROW, N_IMAGE_ROW, OWN, WIDTH, X, Y, Z, fill, make_list, pack_atoms, place, search
 from mpnnp.kernels.network import backward, forward, layer, make_workspace
+from mpnnp.kernels.plan import plan_of
+from mpnnp.kernels.triplets import angular_functions, angular_gradient, make_block, radial_functions, radial_gradient
+
+FIRST_CAPACITY = 256  # of neighbour lists; they grow
 
 
-@kernel
 def symmetry_functions(structures, s, table, G):
     """Symmetry functions of structure s: G (n_atom of it, n_max), unscaled, zero beyond an element's own; overwritten.
 
     structures  Structures;  table  Table
     """
+    functions_of_structure(structures, s, plan_of(table), G)
+
+
+@kernel
+def functions_of_structure(structures, s, plan, G):
+    """The same, compiled; plan  Plan of the table."""
     a, b = structures.start[s], structures.start[s + 1]
-    positions, element = structures.positions[a:b], structures.element[a:b]
-    start, index, vector = plain.neighbour_list(positions, structures.cell[s], structures.inverse[s], structures.pbc[s], np.max(table.r_c))
-    plain.symmetry_functions(element, start, index, vector, table, G)
+    element = structures.element[a:b]
+    atoms = packed_atoms(structures, s)
+    image, near, block = np.empty(np.int64(N_IMAGE_ROW)), make_list(FIRST_CAPACITY, plan), make_block(plan)
+    G[:] = 0.0
+    for i in range(b - a):
+        near = neighbours_of(i, structures, s, atoms, element, plan, image, near)
+        radial_functions(element[i], near, plan, G[i])
+        angular_functions(element[i], near, plan, block, G[i])
+
+
+@kernel
+def packed_atoms(structures, s):
+    a, b = structures.start[s], structures.start[s + 1]
+    atoms = np.empty(np.int64(N_ATOM_ROW) * ((b - a) // np.int64(WIDTH) + 1))
+    pack_atoms(structures.positions[a:b], structures.inverse[s], structures.pbc[s], atoms)
+    return atoms
+
+
+@kernel
+def neighbours_of(i, structures, s, atoms, element, plan, image, near):
+    """The list of atom i of structure s: `near`, or a larger one if its neighbours do not fit."""
+    cell, inverse, pbc = structures.cell[s], structures.inverse[s], structures.pbc[s]
+    n = search(atoms, element.shape[0], i, cell, inverse, pbc, plan.reach[0], image, near)
+    if n > near.atom.shape[0]:
+        near = make_list(n + n // 4, plan)
+        n = search(atoms, element.shape[0], i, cell, inverse, pbc, plan.reach[0], image, near)
+    fill(n, i, element, plan, near)
+    return near
 
 
 @kernel
@@ -76,7 +110,7 @@ def energy_forces(structures, s, model, w, G, energies, forces, virial):
     forces      (n_atom, 3) -dE/dx of E = sum of energies, 1/Angstrom, overwritten
     virial      (3, 3) dE/dstrain, overwritten
     """
-    symmetry_functions(structures, s, model.table, G)
+    functions_of_structure(structures, s, model.plan, G)
     energy_forces_stored(structures, s, model, w, G, energies, forces, virial)
 
 
@@ -84,9 +118,42 @@ def energy_forces(structures, s, model, w, G, energies, forces, virial):
 def energy_forces_stored(structures, s, model, w, G, energies, forces, virial):
     """As energy_forces, from the symmetry functions G (n_atom of it, n_max) of structure s."""
     a, b = structures.start[s], structures.start[s + 1]
-    positions, element = structures.positions[a:b], structures.element[a:b]
-    table = model.table
-    dE_dG = np.empty(G.shape)
+    n_atom = b - a
+    element, plan = structures.element[a:b], model.plan
+    dE_dG = np.empty((n_atom, G.shape[1]))
     energies_and_gradient(element, G, model, w, energies, dE_dG)
-    start, index, vector = plain.neighbour_list(positions, structures.cell[s], structures.inverse[s], structures.pbc[s], np.max(table.r_c))
-    plain.forces(element, start, index, vector, table, dE_dG, forces, virial)
+    atoms = packed_atoms(structures, s)
+    image, near, block = np.empty(np.int64(N_IMAGE_ROW)), make_list(FIRST_CAPACITY, plan), make_block(plan)
+    forces[:] = 0.0
+    virial[:] = 0.0
+    for i in range(n_atom):
+        near = neighbours_of(i, structures, s, atoms, element, plan, image, near)
+        radial_gradient(element[i], near, plan, dE_dG[i])
+        angular_gradient(element[i], near, plan, block, dE_dG[i])
+        add_forces(i, near, plan, forces, virial)
+
+
+@kernel
+def add_forces(i, near, plan, forces, virial):
+    """Forces and virial from the gradients OWN r + K by the neighbours of centre i."""
+    L = near.rows
+    for k in range(near.part[plan.z.shape[0], 2]):
+        o = place(k, plan)
+        j = near.atom[k]
+        x, y, z, own = L[o + X], L[o + Y], L[o + Z], L[o + OWN]
+        gx, gy, gz = own * x + L[o + KX], own * y + L[o + KY], own * z + L[o + KZ]
+        forces[i, 0] += gx
+        forces[i, 1] += gy
+        forces[i, 2] += gz
+        forces[j, 0] -= gx
+        forces[j, 1] -= gy
+        forces[j, 2] -= gz
+        virial[0, 0] += gx * x
+        virial[0, 1] += gx * y
+        virial[0, 2] += gx * z
+        virial[1, 0] += gy * x
+        virial[1, 1] += gy * y
+        virial[1, 2] += gy * z
+        virial[2, 0] += gz * x
+        virial[2, 1] += gz * y
+        virial[2, 2] += gz * z

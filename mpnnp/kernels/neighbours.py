@@ -1,0 +1,201 @@
+"""Neighbours of one atom, all images, sorted by element, as rows for the vector loops.
+
+Rows are kept in chunks: number n of a list stands in column n % WIDTH of chunk n // WIDTH, and the rows of a chunk are STRIDE numbers apart. So the
+distance between two rows is a constant of the compiled code, whatever the number of neighbours.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from mpnnp.kernels.jit import FASTMATH, kernel
+from mpnnp.kernels.vector import ROUND, row_cutoff
+
+WIDTH = np.uintp(256)  # columns of a chunk
+STRIDE = np.uintp(264)  # room for reading one vector past the end; rows do not fall on the same cache lines
+PX, PY, PZ, FX, FY, FZ, N_ATOM_ROW = (np.uintp(k) * STRIDE for k in range(7))
+UX, UY, UZ, U2, EDGE, N_IMAGE_ROW = (np.uintp(k) * STRIDE for k in range(6))
+X, Y, Z, R2, R, RI, OWN, KX, KY, KZ, SELF, FC = (np.uintp(k) * STRIDE for k in range(12))  # FC: fc, fc'/r of each cutoff follow
+
+
+class List(NamedTuple):
+    """Neighbours of one atom, as found and as sorted; `capacity` entries fit."""
+
+    found: np.ndarray  # (capacity, 3) vectors from the atom to its neighbours, Angstrom, in the order of the search
+    found_atom: np.ndarray  # (capacity,) int64
+    atom: np.ndarray  # (capacity,) int64, sorted by element; within one, those within reach of angular functions first
+    part: np.ndarray  # (n_element+1, 3) int64 first, end of those within reach of angular functions, end; last line: of all elements
+    rows: np.ndarray  # chunks of rows X, Y, Z, R2 = r^2, R, RI = 1/r; gradient: OWN r + K; SELF 0 for images of the centre; fc, fc'/r ...
+
+
+@kernel
+def make_list(capacity, plan):
+    n_element = plan.z.shape[0]
+    n_chunk = capacity // np.int64(WIDTH) + 2
+    return List(
+        np.empty((capacity, 3)),
+        np.empty(capacity, np.int64),
+        np.empty(capacity, np.int64),
+        np.zeros((n_element + 1, 3), np.int64),
+        np.ones(n_chunk * np.int64(chunk_size(plan))),
+    )
+
+
+@kernel
+def chunk_size(plan):
+    """Numbers in a chunk of neighbour rows."""
+    return FC + np.uintp(2 * plan.cutoff.shape[0]) * STRIDE
+
+
+@kernel
+def place(n, plan):
+    """Offset of column n of a neighbour list in its rows."""
+    n = np.uintp(n)
+    return (n // WIDTH) * chunk_size(plan) + n % WIDTH
+
+
+@kernel
+def pack_atoms(positions, inverse, pbc, atoms):
+    """Chunks of rows x, y, z and fractional coordinates (0 where not periodic) of all atoms."""
+    for i in range(positions.shape[0]):
+        o = np.uintp(i) // WIDTH * N_ATOM_ROW + np.uintp(i) % WIDTH
+        for d in range(3):
+            f = 0.0
+            if pbc[d]:
+                f = positions[i, 0] * inverse[0, d] + positions[i, 1] * inverse[1, d] + positions[i, 2] * inverse[2, d]
+            atoms[o + np.uintp(d) * STRIDE] = positions[i, d]
+            atoms[o + FX + np.uintp(d) * STRIDE] = f
+
+
+@kernel(fastmath={"contract", "nsz"})
+def nearest_images(atoms, o, n, x, y, z, fx, fy, fz, cell, edge, image):
+    """Of n atoms in the chunk at o: vector from (x, y, z) to the nearest image in fractional coordinates, its square, EDGE >= 0 if others may be near."""
+    c00, c01, c02 = cell[0, 0], cell[0, 1], cell[0, 2]
+    c10, c11, c12 = cell[1, 0], cell[1, 1], cell[1, 2]
+    c20, c21, c22 = cell[2, 0], cell[2, 1], cell[2, 2]
+    e0, e1, e2 = edge[0], edge[1], edge[2]
+    for t in range(n):
+        f0, f1, f2 = atoms[o + FX + t] - fx, atoms[o + FY + t] - fy, atoms[o + FZ + t] - fz
+        n0, n1, n2 = (f0 + ROUND) - ROUND, (f1 + ROUND) - ROUND, (f2 + ROUND) - ROUND
+        ux = atoms[o + PX + t] - x - n0 * c00 - n1 * c10 - n2 * c20
+        uy = atoms[o + PY + t] - y - n0 * c01 - n1 * c11 - n2 * c21
+        uz = atoms[o + PZ + t] - z - n0 * c02 - n1 * c12 - n2 * c22
+        image[UX + t] = ux
+        image[UY + t] = uy
+        image[UZ + t] = uz
+        image[U2 + t] = ux * ux + uy * uy + uz * uz
+        m0, m1, m2 = abs(f0 - n0) - e0, abs(f1 - n1) - e1, abs(f2 - n2) - e2
+        m0 = m1 if m1 > m0 else m0
+        image[EDGE + t] = m2 if m2 > m0 else m0
+
+
+@kernel
+def search(atoms, n_atom, i, cell, inverse, pbc, r_c, image, out):
+    """Find all neighbours of atom i within r_c; returns their number, which may exceed what fits into `out` (List)."""
+    capacity = out.found_atom.shape[0]
+    reach, edge = np.empty(3), np.empty(3)
+    for d in range(3):
+        reach[d] = 0.0
+        if pbc[d]:  # |f + n| <= r_c / height for every image n within r_c
+            square = inverse[0, d] * inverse[0, d] + inverse[1, d] * inverse[1, d] + inverse[2, d] * inverse[2, d]
+            reach[d] = r_c * math.sqrt(square) + 1e-9
+        edge[d] = 1.0 - reach[d]
+    home = np.uintp(i) // WIDTH * N_ATOM_ROW + np.uintp(i) % WIDTH
+    x, y, z = atoms[home + PX], atoms[home + PY], atoms[home + PZ]
+    fx, fy, fz = atoms[home + FX], atoms[home + FY], atoms[home + FZ]
+    r_c2 = r_c * r_c
+    n = 0
+    for first in range(0, n_atom, np.int64(WIDTH)):
+        o = np.uintp(first) // WIDTH * N_ATOM_ROW
+        n_here = min(n_atom - first, np.int64(WIDTH))
+        nearest_images(atoms, o, np.uintp(n_here), x, y, z, fx, fy, fz, cell, edge, image)
+        for k in range(n_here):
+            t = np.uintp(k)
+            if image[U2 + t] < r_c2 and first + k != i:
+                if n < capacity:
+                    out.found[n, 0], out.found[n, 1], out.found[n, 2] = image[UX + t], image[UY + t], image[UZ + t]
+                    out.found_atom[n] = first + k
+                n += 1
+            if image[EDGE + t] >= 0.0:
+                f0, f1, f2 = atoms[o + FX + t] - fx, atoms[o + FY + t] - fy, atoms[o + FZ + t] - fz
+                f0, f1, f2 = f0 - ((f0 + ROUND) - ROUND), f1 - ((f1 + ROUND) - ROUND), f2 - ((f2 + ROUND) - ROUND)
+                n = other_images(image[UX + t], image[UY + t], image[UZ + t], f0, f1, f2, reach, cell, pbc, r_c2, first + k, n, out)
+    return n
+
+
+@kernel
+def other_images(ux, uy, uz, f0, f1, f2, reach, cell, pbc, r_c2, j, n, out):
+    """Add to the n neighbours found the images of atom j but the nearest, which is at u, fractional f."""
+    capacity = out.found_atom.shape[0]
+    for n0 in range(math.ceil(-f0 - reach[0]), math.floor(reach[0] - f0) + 1) if pbc[0] else range(0, 1):
+        for n1 in range(math.ceil(-f1 - reach[1]), math.floor(reach[1] - f1) + 1) if pbc[1] else range(0, 1):
+            for n2 in range(math.ceil(-f2 - reach[2]), math.floor(reach[2] - f2) + 1) if pbc[2] else range(0, 1):
+                if n0 == 0 and n1 == 0 and n2 == 0:
+                    continue
+                x = ux + n0 * cell[0, 0] + n1 * cell[1, 0] + n2 * cell[2, 0]
+                y = uy + n0 * cell[0, 1] + n1 * cell[1, 1] + n2 * cell[2, 1]
+                z = uz + n0 * cell[0, 2] + n1 * cell[1, 2] + n2 * cell[2, 2]
+                if x * x + y * y + z * z < r_c2:
+                    if n < capacity:
+                        out.found[n, 0], out.found[n, 1], out.found[n, 2] = x, y, z
+                        out.found_atom[n] = j
+                    n += 1
+    return n
+
+
+@kernel
+def fill(n, i, element, plan, list):
+    """Sort the n neighbours found of atom i by element into rows, and compute what depends on one neighbour."""
+    part, n_element, rows = list.part, plan.z.shape[0], list.rows
+    near2 = plan.reach[1] * plan.reach[1]
+    n_near, n_far = np.zeros(n_element, np.int64), np.zeros(n_element, np.int64)
+    for k in range(n):
+        x, y, z = list.found[k, 0], list.found[k, 1], list.found[k, 2]
+        if x * x + y * y + z * z < near2:
+            n_near[element[list.found_atom[k]]] += 1
+        else:
+            n_far[element[list.found_atom[k]]] += 1
+    first = 0
+    for e in range(n_element):
+        part[e, 0], part[e, 1], part[e, 2] = first, first + n_near[e], first + n_near[e] + n_far[e]
+        n_near[e], n_far[e] = part[e, 0], part[e, 1]  # where the next one goes
+        first = part[e, 2]
+    part[n_element, 0], part[n_element, 1], part[n_element, 2] = 0, n, n
+    for k in range(n):
+        j = list.found_atom[k]
+        x, y, z = list.found[k, 0], list.found[k, 1], list.found[k, 2]
+        r2 = x * x + y * y + z * z
+        if r2 < near2:
+            q = n_near[element[j]]
+            n_near[element[j]] += 1
+        else:
+            q = n_far[element[j]]
+            n_far[element[j]] += 1
+        list.atom[q] = j
+        o = place(q, plan)
+        rows[o + X], rows[o + Y], rows[o + Z], rows[o + R2] = x, y, z, r2
+        rows[o + SELF] = 0.0 if j == i else 1.0
+    for c in range(0, n, np.int64(WIDTH)):
+        o, n_here = place(c, plan), np.uintp(min(n - c, np.int64(WIDTH)))
+        distances(rows, o, n_here)
+        for q in range(plan.cutoff.shape[0]):
+            f = o + FC + np.uintp(2 * q) * STRIDE
+            row_cutoff(rows, f, f + STRIDE, o + R, o + RI, n_here, plan.cutoff[q, 0], plan.cutoff_at[q, 0], plan.cutoff_at[q, 1])
+            if plan.cutoff[q, 1]:
+                for k in range(n_here):
+                    weight = plan.z[element[list.atom[c + np.int64(k)]]]
+                    rows[f + k] *= weight
+                    rows[f + STRIDE + k] *= weight
+
+
+@kernel(fastmath=FASTMATH)
+def distances(rows, o, n):
+    for t in range(n):
+        r = math.sqrt(rows[o + R2 + t])
+        rows[o + R + t] = r
+        rows[o + RI + t] = 1.0 / r
+        rows[o + OWN + t] = 0.0
+        rows[o + KX + t] = 0.0
+        rows[o + KY + t] = 0.0
+        rows[o + KZ + t] = 0.0

@@ -1,0 +1,218 @@
+"""Elementary functions on rows: contiguous stretches of one scratch array, in loops that the compiler turns into vector instructions.
+
+A row is given by the offset of its first number in S. Three things make LLVM vectorise: all rows lie in ONE array, indices are unsigned (Numba
+tests signed ones for being negative), and exp and cos are polynomials (the C library's are called number by number).
+"""
+
+import math
+
+import numpy as np
+
+from mpnnp.kernels.cutoff import TANH_1
+from mpnnp.kernels.jit import FASTMATH, kernel
+
+LOG2_E = 1.4426950408889634
+LN2_HIGH = 6.93147180369123816490e-01  # ln 2 = high + low, 32 zero bits at the end of high (W. J. Cody, W. Waite 1980)
+LN2_LOW = 1.90821492927058770002e-10
+ROUND = 6755399441055744.0  # 1.5 2^52: adding it rounds to an integer, which is then the low bits of the sum
+ONE_BITS = np.int64(0x3FF0000000000000)
+
+
+@kernel(fastmath={"contract", "nsz"}, forceinline=True)
+def exp(x):
+    """exp(x) to 1.5 units of the last place for x in (-708, 709); beyond, exp of the nearest end.
+
+    x = k ln 2 + f, |f| <= ln 2 / 2, exp(x) = 2^k p(f), p the polynomial of degree 11 through Chebyshev nodes.
+    """
+    x = -708.0 if x < -708.0 else x
+    x = 709.0 if x > 709.0 else x
+    shifted = x * LOG2_E + ROUND
+    k = shifted - ROUND
+    f = x - k * LN2_HIGH
+    f = f - k * LN2_LOW
+    p = 2.5110049204818658e-08
+    p = p * f + 2.763265472252779e-07
+    p = p * f + 2.755724088722987e-06
+    p = p * f + 2.4801485441561313e-05
+    p = p * f + 1.9841269890076403e-04
+    p = p * f + 1.3888888952352863e-03
+    p = p * f + 8.333333333319589e-03
+    p = p * f + 4.166666666648795e-02
+    p = p * f + 1.666666666666668e-01
+    p = p * f + 5.000000000000019e-01
+    p = p * f + 1.0
+    p = p * f + 1.0
+    two_k = (np.float64(shifted).view(np.int64) << np.int64(52)) + ONE_BITS
+    return p * np.int64(two_k).view(np.float64)
+
+
+@kernel(fastmath={"contract", "nsz"}, forceinline=True)
+def sin_pi(x):
+    """sin(pi x) for |x| <= 1/2."""
+    z = x * x
+    p = 7.697826768224191e-07
+    p = p * z - 2.1903497074626018e-05
+    p = p * z + 4.662998161898394e-04
+    p = p * z - 7.370430505916944e-03
+    p = p * z + 8.21458865731029e-02
+    p = p * z - 5.992645293189447e-01
+    p = p * z + 2.5501640398773007
+    p = p * z - 5.167712780049969
+    return x * (p * z + 3.141592653589793)
+
+
+@kernel(fastmath={"contract", "nsz"}, forceinline=True)
+def cos_pi(x):
+    """cos(pi x) for |x| <= 1/2."""
+    z = x * x
+    p = 4.149564353942586e-06
+    p = p * z - 1.0456655338748738e-04
+    p = p * z + 1.9295562524717132e-03
+    p = p * z - 2.5806888737002202e-02
+    p = p * z + 2.3533063012953284e-01
+    p = p * z - 1.335262768843447
+    p = p * z + 4.058712126416497
+    p = p * z - 4.934802200544676
+    return p * z + 1.0
+
+
+@kernel(fastmath=FASTMATH)
+def row_exp(S, out, x, n, factor):
+    """out = exp(factor x)."""
+    for t in range(n):
+        S[out + t] = exp(factor * S[x + t])
+
+
+@kernel(fastmath=FASTMATH)
+def row_power(S, out, x, n, p):
+    """out = x^p for an integer p >= 0."""
+    if p <= 15:
+        one, two, four, eight = (p & 1) != 0, (p & 2) != 0, (p & 4) != 0, (p & 8) != 0
+        for t in range(n):
+            y = S[x + t]
+            z = y if one else 1.0
+            y *= y
+            z *= y if two else 1.0
+            y *= y
+            z *= y if four else 1.0
+            z *= y * y if eight else 1.0
+            S[out + t] = z
+    else:  # binary, from the highest bit of p
+        bit = 1
+        while 2 * bit <= p:
+            bit *= 2
+        for t in range(n):
+            S[out + t] = 1.0
+        while bit > 0:
+            if p & bit:
+                for t in range(n):
+                    S[out + t] *= S[out + t] * S[x + t]
+            else:
+                for t in range(n):
+                    S[out + t] *= S[out + t]
+            bit >>= 1
+
+
+@kernel
+def row_real_power(S, out, x, n, p):
+    """out = x^p for any real p > 0 and x >= 0; slow."""
+    for t in range(n):
+        S[out + t] = math.pow(S[x + t], p)
+
+
+@kernel(fastmath=FASTMATH)
+def row_dot(S, x, y, n):
+    """sum x y"""
+    total = 0.0
+    for t in range(n):
+        total += S[x + t] * S[y + t]
+    return total
+
+
+@kernel(fastmath=FASTMATH)
+def row_sum(S, x, n):
+    total = 0.0
+    for t in range(n):
+        total += S[x + t]
+    return total
+
+
+@kernel(fastmath=FASTMATH)
+def row_product(S, out, x, y, n):
+    """out = x y"""
+    for t in range(n):
+        S[out + t] = S[x + t] * S[y + t]
+
+
+@kernel(fastmath=FASTMATH)
+def row_add(S, out, x, n, factor):
+    """out += factor x"""
+    for t in range(n):
+        S[out + t] += factor * S[x + t]
+
+
+@kernel(fastmath=FASTMATH)
+def row_fill(S, out, n, value):
+    for t in range(n):
+        S[out + t] = value
+
+
+@kernel(fastmath=FASTMATH)
+def row_cutoff(S, fc, dfc, r, r_inverse, n, kind, alpha, r_c):
+    """fc(r) and dfc/dr / r of cutoff function `kind` (see cutoff.py); 0 for r >= r_c, which may be as large as you like."""
+    c_inverse = 1.0 / r_c
+    inner = alpha * r_c
+    w = 1.0 / (r_c - inner)
+    if kind == 0:
+        for t in range(n):
+            S[fc + t] = 1.0 if S[r + t] < r_c else 0.0
+            S[dfc + t] = 0.0
+    elif kind == 1:
+        factor = -0.5 * math.pi * w
+        for t in range(n):
+            x = (S[r + t] - inner) * w
+            x = 0.0 if x < 0.0 else x
+            x = 1.0 if S[r + t] >= r_c else x
+            S[fc + t] = 0.5 - 0.5 * sin_pi(x - 0.5)
+            S[dfc + t] = factor * cos_pi(x - 0.5) * S[r_inverse + t] if x < 1.0 else 0.0
+    elif kind == 2 or kind == 3:
+        scale = 1.0 if kind == 2 else 1.0 / TANH_1**3
+        factor = -3.0 * scale * c_inverse
+        for t in range(n):
+            y = 1.0 - S[r + t] * c_inverse
+            y = 0.0 if y < 0.0 else y
+            y = 1.0 - 2.0 / (exp(2.0 * y) + 1.0)
+            y2 = y * y
+            S[fc + t] = scale * y * y2
+            S[dfc + t] = factor * y2 * (1.0 - y2) * S[r_inverse + t]
+    elif kind == 4:
+        for t in range(n):
+            x = (S[r + t] - inner) * w
+            x = 0.0 if x < 0.0 else x
+            u = 1.0 - x * x
+            u = 1e-3 if u < 1e-3 else u
+            u = 1.0 / u
+            f = exp(1.0 - u) if u < 1000.0 else 0.0
+            S[fc + t] = f
+            S[dfc + t] = -2.0 * w * x * u * u * f * S[r_inverse + t]
+    else:
+        for t in range(n):
+            x = (S[r + t] - inner) * w
+            x = 0.0 if x < 0.0 else x
+            x = 1.0 if x > 1.0 else x
+            y = 1.0 - x
+            y2, xy = y * y, x * y
+            if kind == 5:
+                f = y2 * (1.0 + 2.0 * x)
+                d = -6.0 * xy
+            elif kind == 6:
+                f = y * y2 * (1.0 + x * (3.0 + 6.0 * x))
+                d = -30.0 * xy * xy
+            elif kind == 7:
+                f = y2 * y2 * (1.0 + x * (4.0 + x * (10.0 + 20.0 * x)))
+                d = -140.0 * xy * xy * xy
+            else:
+                f = y2 * y2 * y * (1.0 + x * (5.0 + x * (15.0 + x * (35.0 + 70.0 * x))))
+                d = -630.0 * xy * xy * xy * xy
+            S[fc + t] = f
+            S[dfc + t] = d * w * S[r_inverse + t]
