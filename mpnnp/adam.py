@@ -86,6 +86,9 @@ class Adam:
     def load_arrays(self, arrays):
         """The state from `save_arrays`, given on rank 0 (ignored elsewhere). Collective. Raises CheckpointError if it is of another net."""
         arrays = self.comm.bcast(arrays if self.comm.rank == 0 else None, root=0)
-        if len(arrays["m"]) != self.n:
-            raise CheckpointError(f"the checkpoint has moments of {len(arrays['m'])} weights, the net has {self.n}: keep the net, or start anew")
+        found = len(arrays.get("m", ()))
+        if found != self.n:
+            raise CheckpointError(
+                f"the checkpoint has Adam's moments of {found} weights, the net has {self.n}: keep net and optimiser, or start anew"
+            )
         return AdamState(np.array(arrays["m"]), np.array(arrays["v"]), int(arrays["n_update"]))

@@ -74,6 +74,11 @@ class Layout:
         return int(self.group[-1])
 
     @property
+    def groups(self):
+        """(first, last + 1) position of each group."""
+        return zip(self.group[:-1], self.group[1:], strict=True)
+
+    @property
     def mine(self):
         """The tiles of this rank."""
         return self.tiles[self.owner_start[self.rank] : self.owner_start[self.rank + 1]]
@@ -96,7 +101,7 @@ def make_layout(coupling, n_weight, segments, rank, size):
     fitting = [B for B in TILE_SIZES if n_tile[B] * B * B <= PADDING * least and n_tile[B] >= TILES_PER_RANK * size]
     B = fitting[0] if fitting else TILE_SIZES[-1]
     block, tiles = [0], []
-    for first, last, n_block in zip(group[:-1], group[1:], blocks[B]):
+    for first, last, n_block in zip(group[:-1], group[1:], blocks[B], strict=True):
         base = len(block) - 1
         tiles += [(base + i, base + j) for i in range(n_block) for j in range(i + 1)]
         block += [min(first + (i + 1) * B, last) for i in range(n_block)]
@@ -142,13 +147,13 @@ class Covariance:
     def fold(self, U):
         """T -= U^T U with U (r, n), inside the groups."""
         columns = aligned_zeros((len(self.extent), -(-len(U) // 4) * 4, self.layout.B))
-        for block, (first, last) in zip(columns, self.extent):
+        for block, (first, last) in zip(columns, self.extent, strict=True):
             block[: len(U), : last - first] = U[:, first:last]
         make_fold(self.layout.B)(self.tiles, self.place, columns)
 
     def diagonal_tiles(self):
         """(tile, positions) of each diagonal tile of this rank."""
-        for tile, (i, j) in zip(self.tiles, self.layout.mine):
+        for tile, (i, j) in zip(self.tiles, self.layout.mine, strict=True):
             if i == j:
                 yield tile, self.layout.extent(i)
 

@@ -24,7 +24,7 @@ from scipy.linalg.blas import dtrsm
 from scipy.linalg.lapack import dpotrf
 
 from mpnnp.communication import Traffic, gather_labels, sum_over_ranks
-from mpnnp.covariance import Covariance, make_layout, pack, unpack
+from mpnnp.covariance import Covariance, make_layout, pack, packed_start, unpack
 from mpnnp.errors import CheckpointError, TrainingError
 
 
@@ -91,12 +91,14 @@ class Ekf:
         if self.layout.order is not None:
             H = H[:, self.layout.order]
         M = len(H)
+        assert M > 0, "an update without labels"
         eta = next_eta(self.config, state.eta)
         R = state.lam if self.config.fading_memory else 1.0 / eta
         if state.r + M > len(state.U):
             self._fold(state, M)
-        X = self._multiply(state, H, state.U[state.r : state.r + M])
-        A = state.factor * (X @ H.T) + R * np.eye(M)
+        with np.errstate(invalid="ignore", over="ignore"):  # found in A
+            X = self._multiply(state, H, state.U[state.r : state.r + M])
+            A = state.factor * (X @ H.T) + R * np.eye(M)
         L, failure = dpotrf(A, lower=1) if np.isfinite(A).all() else (A, 1)
         if not failure:
             root = math.sqrt(state.factor)
@@ -119,7 +121,7 @@ class Ekf:
         part = state.T.multiply(H)
         U = state.U[comm.rank * state.r // comm.size : (comm.rank + 1) * state.r // comm.size]
         if len(U):
-            for first, last in zip(self.layout.group[:-1], self.layout.group[1:]):
+            for first, last in self.layout.groups:
                 part[:, first:last] -= (H[:, first:last] @ U[:, first:last].T) @ U[:, first:last]
         sum_over_ranks(comm, part, X, self.traffic)
         if state.d:
@@ -164,7 +166,9 @@ class Ekf:
         for name, finite in (("row", np.isfinite(H).all(axis=1)), ("error", np.isfinite(errors))):
             if not finite.all():
                 label = int(np.argmin(finite))
-                return f"{where}: the {name} of label {label + 1} of {len(finite)} is not finite: look for broken labels, or for weights that ran away"
+                return (
+                    f"{where}: the {name} of label {label + 1} of {len(finite)} is not finite: look for broken labels, or for weights that ran away"
+                )
         return (
             f"{where}: the scaling matrix A = H P H^T + R of {len(A)} labels has no Cholesky factor: P is no longer positive or has grown "
             "without bound; try a larger epsilon, a smaller eta_max or q, or with fading memory lam or nu closer to 1"
@@ -184,11 +188,16 @@ class Ekf:
         }
 
     def load_arrays(self, arrays):
-        """The state from `save_arrays`, given on rank 0 (ignored elsewhere). Collective. Raises CheckpointError if it is of another net or coupling."""
+        """The state from `save_arrays`, given on rank 0 (ignored elsewhere), bit for bit. Collective.
+
+        Raises CheckpointError if it is of another net, coupling or optimiser.
+        """
         comm = self.comm
-        fits = comm.bcast(comm.rank != 0 or np.array_equal(arrays["group"], self.layout.group), root=0)
+        fits = comm.bcast(comm.rank != 0 or self._fits(arrays), root=0)
         if not fits:
-            raise CheckpointError("the covariance of the checkpoint has other blocks than ekf.coupling and the net of this run: keep both, or start anew")
+            raise CheckpointError(
+                "the covariance of the checkpoint is not that of this run's net and ekf.coupling: keep both and the optimiser, or start anew"
+            )
         r, scalars, n_update = comm.bcast((len(arrays["U"]), arrays["scalars"], int(arrays["n_update"])) if comm.rank == 0 else None, root=0)
         state = self._state(0.0, r, *(float(x) for x in scalars), n_update)
         if comm.rank == 0:
@@ -197,13 +206,17 @@ class Ekf:
         unpack(state.T, arrays["T"] if comm.rank == 0 else None, comm)
         return state
 
+    def _fits(self, arrays):
+        group, packed = arrays.get("group"), arrays.get("T", ())
+        return np.array_equal(group, self.layout.group) and len(packed) == packed_start(group)[-1]
+
     def diagnostics(self, state):
         """mean |P_ii|, trace, smallest P_ii and whether all of P is finite, as a dict. Collective."""
-        T = sum_over_ranks(self.comm, state.T.diagonal(), np.empty(self.layout.n), self.traffic)
+        T = self.comm.allreduce(state.T.diagonal())
         U = state.U[: state.r]
         P = state.factor * (T - np.einsum("ri,ri->i", U, U) + state.d)
-        finite = not self._anywhere(not np.isfinite(state.T.tiles.sum()))
-        return {"mean": float(np.abs(P).mean()), "trace": float(P.sum()), "min": float(P.min()), "finite": finite and bool(np.isfinite(P).all())}
+        finite = np.isfinite(P).all() and np.isfinite(self.comm.allreduce(state.T.tiles.sum()))
+        return {"mean": float(np.abs(P).mean()), "trace": float(P.sum()), "min": float(P.min()), "finite": bool(finite)}
 
 
 def next_eta(config, eta):

@@ -5,7 +5,7 @@ known to the compiler, which can prove that the stores do not touch the loads, a
 scratch start at multiples of 64 bytes (`aligned_zeros`): otherwise every second load straddles two cache lines, a third of the speed.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def make_product(B, C):
     return (_make_product_1, _make_product_2)[C - 1](B)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _make_product_2(B):
     @kernel(fastmath=FASTMATH)
     def product_2(tiles, place, scratch):
@@ -117,7 +117,7 @@ def _make_product_2(B):
     return product_2
 
 
-@lru_cache(maxsize=None)
+@cache
 def _make_product_1(B):
     @kernel(fastmath=FASTMATH)
     def product_1(tiles, place, scratch):
@@ -151,7 +151,7 @@ def _make_product_1(B):
     return product_1
 
 
-@lru_cache(maxsize=None)
+@cache
 def make_fold(B):
     """The rank-r update, compiled for tiles of B x B (B a multiple of 4)."""
 
