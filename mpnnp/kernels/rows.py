@@ -8,12 +8,16 @@ Arguments that all have in common:
     values      (n_label,) predictions, overwritten;  rows (n_label, n_weight), overwritten
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from mpnnp.kernels import plain
-from mpnnp.kernels.evaluation import gather, select
+from mpnnp.kernels.evaluation import FIRST_CAPACITY, gather, neighbours_of, packed_atoms, select
 from mpnnp.kernels.jit import kernel
+from mpnnp.kernels.neighbours import N_IMAGE_ROW, STRIDE, WIDTH, make_list
 from mpnnp.kernels.network import energy_row, energy_value, layer, make_workspace, tangent_row, tangent_value
+from mpnnp.kernels.tangents import has_wide, neighbour_tangents, own_tangents, radial_tangents, wide_tangents
+from mpnnp.kernels.triplets import make_block
 
 
 @kernel
@@ -70,30 +74,98 @@ def force_values(labels, structures, G, model, w, values):
 
 @kernel
 def forces_of(labels, structures, G, model, w, with_rows, rows, values):
-    t = model.topology
+    t, plan = model.topology, model.plan
     n_max = most_atoms(structures, labels[:, 0])
     work, atoms = make_workspace(t, 2 * n_max), np.empty(n_max, np.int64)
-    V = np.empty((n_max, G.shape[1]))
+    V, last_seen = np.empty((n_max, G.shape[1])), np.full(n_max, -1)
+    space = make_space(plan)
     values[:] = 0.0
     rows[:] = 0.0
-    for i in range(labels.shape[0]):
-        s = labels[i, 0]
+    for label in range(labels.shape[0]):
+        s, i, component = labels[label]
         a, b = structures.start[s], structures.start[s + 1]
         element = structures.element[a:b]
-        start, index, vector = plain.neighbour_list(
-            structures.positions[a:b], structures.cell[s], structures.inverse[s], structures.pbc[s], np.max(model.table.r_c)
-        )
-        plain.tangents(element, start, index, vector, model.table, labels[i, 1], labels[i, 2], V[: b - a])
+        space = tangents(structures, s, i, component, plan, space, last_seen, label, V)
         for e in range(t.n_layer.shape[0]):
-            n = select(element, e, atoms)
+            n = moved_atoms(e, element, label, i, space.near, last_seen, atoms)
             if n > 0:
                 gv = layer(work.Y, 2 * n, t, e, 0)
                 gather(G[a:b], atoms, n, model, e, gv[:n])
                 gather_tangents(V, atoms, n, model, e, gv[n:])
                 if with_rows:
-                    values[i] += tangent_row(e, n, -1.0, t, w, work, rows[i])
+                    values[label] += tangent_row(e, n, -1.0, t, w, work, rows[label])
                 else:
-                    values[i] += tangent_value(e, n, -1.0, t, w, work)
+                    values[label] += tangent_value(e, n, -1.0, t, w, work)
+
+
+class Space(NamedTuple):
+    """Scratch of the geometry of force labels."""
+
+    near: NamedTuple  # List of the atom that moves
+    far: NamedTuple  # List of one of its neighbours
+    image: np.ndarray
+    block: NamedTuple
+    target: np.ndarray
+
+
+@kernel
+def make_space(plan):
+    return Space(
+        make_list(FIRST_CAPACITY, plan),
+        make_list(FIRST_CAPACITY, plan),
+        np.empty(np.int64(N_IMAGE_ROW)),
+        make_block(plan),
+        np.empty(np.int64(WIDTH), np.int64),
+    )
+
+
+@kernel
+def tangents(structures, s, i, component, plan, space, last_seen, label, V):
+    """V[j] = dG_j/dx_ia (n_atom, n_max) of atom i of structure s and its neighbours j, whose last_seen becomes `label`.
+
+    Other lines of V are left as they are. Returns the scratch, which may have grown.
+    """
+    a, b = structures.start[s], structures.start[s + 1]
+    element = structures.element[a:b]
+    atoms = packed_atoms(structures, s)
+    near = neighbours_of(i, structures, s, atoms, element, plan, space.image, space.near)
+    far, block, target = space.far, space.block, space.target
+    n_element = plan.z.shape[0]
+    V[i] = 0.0
+    last_seen[i] = label
+    for k in range(near.part[n_element, 2]):
+        j = near.atom[k]
+        if last_seen[j] != label:
+            V[j] = 0.0
+            last_seen[j] = label
+    axis, e_i = np.uintp(component) * STRIDE, element[i]  # rows X, Y, Z
+    radial_tangents(i, e_i, near, plan, block, axis, V)
+    own_tangents(i, e_i, near, plan, block, target, axis, V)
+    neighbour_tangents(i, e_i, near, plan, block, target, axis, V)
+    if has_wide(plan):
+        for e in range(n_element):
+            for k in range(near.part[e, 0], near.part[e, 1]):
+                if near.atom[k] != i:
+                    far = neighbours_of(near.atom[k], structures, s, atoms, element, plan, space.image, far)
+                    wide_tangents(e_i, e, k, near, far, plan, block, target, axis, V)
+    return Space(near, far, space.image, block, target)
+
+
+@kernel
+def moved_atoms(e, element, label, i, near, last_seen, atoms):
+    """Atoms of element e among i and its neighbours, each once, written to atoms; their number. Marks them as taken."""
+    n = 0
+    if element[i] == e:
+        atoms[0] = i
+        last_seen[i] = -1
+        n = 1
+    for k in range(near.part[e, 0], near.part[e, 2]):
+        j = near.atom[k]
+        if last_seen[j] == label:
+            atoms[n] = j
+            last_seen[j] = -1
+            n += 1
+    return n
 
 
 @kernel

@@ -1,0 +1,379 @@
+"""How all symmetry functions change when one atom moves: V_j = dG_j/dx_ia, from the neighbours of atom i alone (wide functions: also theirs).
+
+A term A(cos) E(sum, rsum) F (see triplets.py) of a centre c changes by
+    A' dcos E F + A E (dF - eta (dsum - 2 r_s drsum) F),
+with the changes d... of its variables as rows. Two kinds of centres:
+own        c = i: the centre moves against all neighbours but its own images, which move with it.
+neighbour  c is an entry of the list of i, which stands for one image of c. From there, i is a neighbour that moves; the third partners k of narrow
+           functions are within r_c of i, so they are in the list too. Images of i there do not move: each is the subject of another entry.
+"""
+
+import math
+
+import numpy as np
+
+from mpnnp.kernels.jit import FASTMATH, kernel
+from mpnnp.kernels.neighbours import FC, R2, RI, SELF, STRIDE, WIDTH, R, X, Y, Z, place
+from mpnnp.kernels.triplets import (
+    BASE,
+    COS,
+    DB,
+    DJK,
+    EIGHT,
+    FF,
+    FJK,
+    H,
+    P,
+    RJK,
+    RJKI,
+    RSUM,
+    SUM,
+    TC,
+    TINY,
+    TR,
+    VF,
+    B,
+    F,
+    angle_row,
+    angle_rows,
+    class_exp,
+    fill_block,
+    pair_parts,
+    run_range,
+)
+from mpnnp.kernels.vector import exp, row_cutoff, row_fill
+
+DCOS, DSUM, DRSUM, DJK2, DFF, DF = TC, P, TR, H, VF, BASE  # changes; DJK2: of r_jk^2 / 2; DFF: of FF; DF: of F
+CHANGE, TURN = B, DB  # E (dF - ...), E F dcos of a class
+
+
+@kernel(fastmath=FASTMATH)
+def own_geometry(S, o, n, L, j, k, a, narrow):
+    """Variables of a segment of the centre i (as triplets.geometry), and their changes when it moves along the axis of row a."""
+    xj, yj, zj, aj, rj, ij = L[j + X], L[j + Y], L[j + Z], L[j + R2], L[j + R], L[j + RI]
+    move_j, uj = L[j + SELF], L[j + a]
+    turn_j = uj * ij * ij
+    for t in range(n):
+        x, y, z, uk = L[k + X + t], L[k + Y + t], L[k + Z + t], L[k + a + t]
+        ik, move_k = L[k + RI + t], L[k + SELF + t]
+        cos = (xj * x + yj * y + zj * z) * ij * ik
+        S[o + COS + t] = cos
+        S[o + DCOS + t] = -move_j * (uk * ij * ik - cos * turn_j) - move_k * (uj * ij * ik - cos * uk * ik * ik)
+        S[o + SUM + t] = aj + L[k + R2 + t]
+        S[o + DSUM + t] = -2.0 * (move_j * uj + move_k * uk)
+        S[o + RSUM + t] = rj + L[k + R + t]
+        S[o + DRSUM + t] = -(move_j * uj * ij + move_k * uk * ik)
+    if narrow:
+        for t in range(n):
+            u, v, w = L[k + X + t] - xj, L[k + Y + t] - yj, L[k + Z + t] - zj
+            d = u * u + v * v + w * w
+            d = TINY if d < TINY else d
+            r = math.sqrt(d)
+            ri = 1.0 / r
+            change = (L[k + a + t] - uj) * (move_j - L[k + SELF + t])
+            S[o + RJK + t] = r
+            S[o + RJKI + t] = ri
+            S[o + DJK2 + t] = change
+            S[o + SUM + t] += d
+            S[o + DSUM + t] += 2.0 * change
+            S[o + RSUM + t] += r
+            S[o + DRSUM + t] += change * ri
+
+
+@kernel(fastmath=FASTMATH)
+def own_cutoffs(S, o, n, L, j, k, a, fc):
+    """FF and its change, without that of r_jk; 0 in the columns of padding."""
+    padded = (n + np.uintp(7)) // EIGHT * EIGHT
+    fj = L[j + fc]
+    dj = -L[j + fc + STRIDE] * L[j + a] * L[j + SELF]
+    for t in range(padded):
+        S[o + FF + t] = fj * L[k + fc + t]
+        S[o + DFF + t] = dj * L[k + fc + t] - fj * L[k + fc + STRIDE + t] * L[k + a + t] * L[k + SELF + t]
+    for t in range(n, padded):
+        S[o + FF + t] = 0.0
+        S[o + DFF + t] = 0.0
+
+
+@kernel(fastmath=FASTMATH)
+def neighbour_geometry(S, o, n, L, j, k, a):
+    """Variables of a segment of the centre at entry j, its neighbours i and the entries k, k+1, ..., when i moves; r_jk is r_ck here."""
+    xj, yj, zj, aj, rj, ij = L[j + X], L[j + Y], L[j + Z], L[j + R2], L[j + R], L[j + RI]
+    uj = L[j + a]
+    turn_j = uj * ij * ij
+    for t in range(n):
+        u, v, w, ua = L[k + X + t] - xj, L[k + Y + t] - yj, L[k + Z + t] - zj, L[k + a + t]
+        d = u * u + v * v + w * w
+        d = TINY if d < TINY else d
+        r = math.sqrt(d)
+        ri = 1.0 / r
+        cos = -(xj * u + yj * v + zj * w) * ij * ri
+        S[o + COS + t] = cos
+        S[o + DCOS + t] = (ua - uj) * ij * ri + cos * turn_j
+        S[o + SUM + t] = aj + d + L[k + R2 + t]
+        S[o + DSUM + t] = -2.0 * (uj + ua)
+        S[o + RSUM + t] = rj + r + L[k + R + t]
+        S[o + DRSUM + t] = -uj * ij - ua * L[k + RI + t]
+        S[o + RJK + t] = r
+        S[o + RJKI + t] = ri
+        S[o + DJK2 + t] = 0.0
+
+
+@kernel(fastmath=FASTMATH)
+def neighbour_cutoffs(S, o, n, L, j, k, a, fc, weight):
+    """FF = weight fc(r_ci) fc(r_ik) and its change; 0 in the columns of padding."""
+    padded = (n + np.uintp(7)) // EIGHT * EIGHT
+    fj = weight * L[j + fc]
+    dj = -weight * L[j + fc + STRIDE] * L[j + a]
+    for t in range(padded):
+        S[o + FF + t] = fj * L[k + fc + t]
+        S[o + DFF + t] = dj * L[k + fc + t] - fj * L[k + fc + STRIDE + t] * L[k + a + t]
+    for t in range(n, padded):
+        S[o + FF + t] = 0.0
+        S[o + DFF + t] = 0.0
+
+
+@kernel(fastmath=FASTMATH)
+def wide_geometry(S, n, L, j, C, k, a):
+    """As neighbour_geometry for wide functions: entries k, k+1, ... of the centre's own list C."""
+    xj, yj, zj, aj, rj, ij = -L[j + X], -L[j + Y], -L[j + Z], L[j + R2], L[j + R], L[j + RI]
+    uj = -L[j + a]
+    for t in range(n):
+        ik = C[k + RI + t]
+        cos = (xj * C[k + X + t] + yj * C[k + Y + t] + zj * C[k + Z + t]) * ij * ik
+        S[COS + t] = cos
+        S[DCOS + t] = C[k + a + t] * ij * ik - cos * uj * ij * ij
+        S[SUM + t] = aj + C[k + R2 + t]
+        S[DSUM + t] = 2.0 * uj
+        S[RSUM + t] = rj + C[k + R + t]
+        S[DRSUM + t] = uj * ij
+
+
+@kernel(fastmath=FASTMATH)
+def wide_cutoffs(S, n, L, j, C, k, a, fc):
+    """FF = fc(r_ci) fc(r_ck) and its change; 0 in the columns of padding and where the entry is i itself."""
+    padded = (n + np.uintp(7)) // EIGHT * EIGHT
+    fj, dj = L[j + fc], -L[j + fc + STRIDE] * L[j + a]
+    xj, yj, zj = L[j + X], L[j + Y], L[j + Z]
+    for t in range(padded):
+        u, v, w = C[k + X + t] + xj, C[k + Y + t] + yj, C[k + Z + t] + zj
+        f = C[k + fc + t] if u * u + v * v + w * w > 1e-8 else 0.0
+        S[FF + t] = fj * f
+        S[DFF + t] = dj * f
+    for t in range(n, padded):
+        S[FF + t] = 0.0
+        S[DFF + t] = 0.0
+
+
+@kernel(fastmath=FASTMATH)
+def change_of_cutoffs(S, n):
+    """F and its change."""
+    for t in range(n):
+        ff = S[FF + t]
+        S[F + t] = ff * S[FJK + t]
+        S[DF + t] = S[DFF + t] * S[FJK + t] + ff * S[DJK + t] * S[DJK2 + t]
+
+
+@kernel(fastmath=FASTMATH)
+def change_of_class(S, n, E, eta, r_s):
+    two_r_s = 2.0 * r_s
+    for t in range(n):
+        e, f = S[E + t], S[F + t]
+        S[CHANGE + t] = e * (S[DF + t] - eta * f * (S[DSUM + t] - two_r_s * S[DRSUM + t]))
+        S[TURN + t] = e * f * S[DCOS + t]
+
+
+@kernel(fastmath=FASTMATH)
+def change_of_function(S, o, n, A, slope):
+    """Sum over a segment of the change of base^zeta E F, slope = zeta lam."""
+    D = A + STRIDE
+    total = turn = 0.0
+    for t in range(n):
+        total += S[o + A + t] * S[o + CHANGE + t]
+        turn += S[o + D + t] * S[o + TURN + t]
+    return total + slope * turn
+
+
+@kernel
+def add_changes(g, e, run, narrow, n_segment, used, plan, block, target, V):
+    """Add the changes of the functions of a run of a block to V; segment s belongs to the atom target[s], none if negative."""
+    S, segment = block.rows, block.segment
+    first_class = plan.run[plan.pair[g, 2], 2]
+    change_of_cutoffs(S, used)
+    for c in range(plan.run[run, 2], plan.run[run + 1, 2]):
+        E = class_exp(S, used, c, first_class, narrow, plan)
+        change_of_class(S, used, E, plan.member_at[c, 0], plan.member_at[c, 1])
+        for f in range(plan.member[c, 2], plan.member[c + 1, 2]):
+            m, angle = plan.function[f, 0] - plan.start[e], plan.function[f, 1]
+            A, a = angle_row(angle, plan), plan.pair[g, 3] + angle
+            slope, scale = plan.angle[a, 0] * plan.angle[a, 1], plan.scale[f]
+            for s in range(n_segment):
+                if target[s] >= 0:
+                    n = np.uintp((segment[s, 1] + 7) // 8 * 8)
+                    V[target[s], m] += scale * change_of_function(S, np.uintp(segment[s, 0]), n, A, slope)
+
+
+@kernel
+def all_angles(g, used, plan, S):
+    for a in range(plan.pair[g, 3], plan.pair[g + 1, 3]):
+        angle_rows(S, angle_row(a - plan.pair[g, 3], plan), used, plan.angle[a, 0], plan.angle[a, 1])
+
+
+@kernel
+def third_cutoffs(run, narrow, used, plan, S):
+    """Rows FJK, DJK of a run."""
+    q = plan.run[run, 1]
+    if narrow:
+        row_cutoff(S, FJK, DJK, RJK, RJKI, used, plan.cutoff[q, 0], plan.cutoff_at[q, 0], plan.cutoff_at[q, 1])
+    else:
+        row_fill(S, FJK, used, 1.0)
+        row_fill(S, DJK, used, 0.0)
+        row_fill(S, DJK2, used, 0.0)
+
+
+@kernel
+def own_tangents(i, e, list, plan, block, target, a, V):
+    """Add to V[i] the changes of the angular functions of atom i itself."""
+    S, L, segment = block.rows, list.rows, block.segment
+    target[:] = i
+    for g in range(plan.group[e], plan.group[e + 1]):
+        j_first, j_last, k_first, k_last, same = pair_parts(list, plan, g)
+        for narrow in range(2):
+            first_run, last_run = run_range(g, narrow, plan)
+            j, k = (j_first if first_run < last_run else j_last), k_first
+            while True:
+                n_segment, columns, j, k = fill_block(j_last, k_first, k_last, same, j, k, segment)
+                if n_segment == 0:
+                    break
+                used = np.uintp(columns)
+                for s in range(n_segment):
+                    n = np.uintp((segment[s, 1] + 7) // 8 * 8)
+                    own_geometry(S, np.uintp(segment[s, 0]), n, L, place(segment[s, 2], plan), place(segment[s, 3], plan), a, narrow)
+                all_angles(g, used, plan, S)
+                for run in range(first_run, last_run):
+                    fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
+                    for s in range(n_segment):
+                        o, n = np.uintp(segment[s, 0]), np.uintp(segment[s, 1])
+                        own_cutoffs(S, o, n, L, place(segment[s, 2], plan), place(segment[s, 3], plan), a, fc)
+                    third_cutoffs(run, narrow, used, plan, S)
+                    add_changes(g, e, run, narrow, n_segment, used, plan, block, target, V)
+
+
+@kernel
+def partner(g, e_i, plan):
+    """Element of the third partner in group g if one neighbour is of element e_i: -1 any; -2 if the group has no such neighbour."""
+    e1, e2 = plan.pair[g, 0], plan.pair[g, 1]
+    if e1 < 0:
+        return -1
+    if e1 == e_i:
+        return e2
+    return e1 if e2 == e_i else -2
+
+
+@kernel
+def neighbour_tangents(i, e_i, list, plan, block, target, a, V):
+    """Add to V the changes of the narrow functions of all neighbours of atom i, of element e_i."""
+    S, L, segment = block.rows, list.rows, block.segment
+    for e in range(plan.z.shape[0]):
+        weight = plan.z[e_i] / plan.z[e]  # rows of weighted cutoffs hold z of the entry, which is the centre here
+        for g in range(plan.group[e], plan.group[e + 1]):
+            first_run, last_run = run_range(g, 1, plan)
+            e_k = partner(g, e_i, plan)
+            if e_k == -2 or first_run == last_run:
+                continue
+            k_first, k_last = list.part[e_k, 0], list.part[e_k, 1]
+            j, k = list.part[e, 0], k_first
+            while True:
+                n_segment, columns, j, k = fill_block(list.part[e, 1], k_first, k_last, False, j, k, segment)
+                if n_segment == 0:
+                    break
+                used = np.uintp(columns)
+                for s in range(n_segment):
+                    c = list.atom[segment[s, 2]]
+                    target[s] = c if c != i else -1
+                    n = np.uintp((segment[s, 1] + 7) // 8 * 8)
+                    neighbour_geometry(S, np.uintp(segment[s, 0]), n, L, place(segment[s, 2], plan), place(segment[s, 3], plan), a)
+                all_angles(g, used, plan, S)
+                for run in range(first_run, last_run):
+                    q = plan.run[run, 1]
+                    fc = FC + np.uintp(2 * q) * STRIDE
+                    factor = weight if plan.cutoff[q, 1] else 1.0
+                    for s in range(n_segment):
+                        o, n = np.uintp(segment[s, 0]), np.uintp(segment[s, 1])
+                        neighbour_cutoffs(S, o, n, L, place(segment[s, 2], plan), place(segment[s, 3], plan), a, fc, factor)
+                        itself = segment[s, 2] - segment[s, 3]
+                        if 0 <= itself < segment[s, 1]:
+                            S[o + FF + np.uintp(itself)] = 0.0
+                            S[o + DFF + np.uintp(itself)] = 0.0
+                    third_cutoffs(run, 1, used, plan, S)
+                    add_changes(g, e, run, 1, n_segment, used, plan, block, target, V)
+
+
+@kernel
+def has_wide(plan):
+    for run in range(plan.run.shape[0] - 1):
+        if plan.run[run, 0] == 0:
+            return True
+    return False
+
+
+@kernel
+def wide_tangents(e_i, e, n_entry, list, its_list, plan, block, target, a, V):
+    """Add to V the changes of the wide functions of the centre at entry n_entry, of element e, whose own neighbours are its_list."""
+    S, L, C, segment = block.rows, list.rows, its_list.rows, block.segment
+    target[0] = list.atom[n_entry]
+    j = place(n_entry, plan)
+    for g in range(plan.group[e], plan.group[e + 1]):
+        first_run, last_run = run_range(g, 0, plan)
+        e_k = partner(g, e_i, plan)
+        if e_k == -2 or first_run == last_run:
+            continue
+        first, last = its_list.part[e_k, 0], its_list.part[e_k, 1]
+        while first < last:
+            n = min(last - first, np.int64(WIDTH) - first % np.int64(WIDTH))
+            used, k = np.uintp((n + 7) // 8 * 8), place(first, plan)
+            segment[0, 0], segment[0, 1] = 0, n
+            wide_geometry(S, used, L, j, C, k, a)
+            all_angles(g, used, plan, S)
+            for run in range(first_run, last_run):
+                wide_cutoffs(S, np.uintp(n), L, j, C, k, a, FC + np.uintp(2 * plan.run[run, 1]) * STRIDE)
+                third_cutoffs(run, 0, used, plan, S)
+                add_changes(g, e, run, 0, 1, used, plan, block, target, V)
+            first += n
+
+
+@kernel
+def radial_tangents(i, e_i, list, plan, block, a, V):
+    """Add to V the changes of the radial functions of atom i, of element e_i, and of its neighbours."""
+    S, L = block.rows, list.rows
+    for e in range(plan.z.shape[0]):
+        first, last = list.part[e, 0], list.part[e, 2]
+        while first < last:
+            n = min(last - first, np.int64(WIDTH) - first % np.int64(WIDTH))
+            o = place(first, plan)
+            for f in range(plan.radial[e_i], plan.radial[e_i + 1]):  # atom i as centre
+                m, e1, q = plan.radial_function[f, 0], plan.radial_function[f, 1], plan.radial_function[f, 2]
+                if e1 == e or e1 < 0:
+                    fc = o + FC + np.uintp(2 * q) * STRIDE
+                    V[i, m - plan.start[e_i]] += radial_change(S, L, o, np.uintp(n), fc, a, plan.radial_at[f, 0], plan.radial_at[f, 1])
+            for f in range(plan.radial[e], plan.radial[e + 1]):  # the neighbours as centres
+                m, e1, q = plan.radial_function[f, 0], plan.radial_function[f, 1], plan.radial_function[f, 2]
+                if e1 == e_i or e1 < 0:
+                    fc = o + FC + np.uintp(2 * q) * STRIDE
+                    radial_change(S, L, o, np.uintp(n), fc, a, plan.radial_at[f, 0], plan.radial_at[f, 1])
+                    weight = plan.z[e_i] / plan.z[e] if plan.cutoff[q, 1] else 1.0
+                    for k in range(n):
+                        V[list.atom[first + k], m - plan.start[e]] += weight * S[COS + np.uintp(k)]
+            first += n
+
+
+@kernel(fastmath=FASTMATH)
+def radial_change(S, L, o, n, fc, a, eta, r_s):
+    """Row COS = change of each term when atom i moves, 0 for images of i; returns its sum."""
+    total = 0.0
+    for t in range(n):
+        r = L[o + R + t] - r_s
+        slope = exp(-eta * r * r) * (L[fc + STRIDE + t] - 2.0 * eta * r * L[o + RI + t] * L[fc + t])
+        change = -slope * L[o + a + t] * L[o + SELF + t]
+        S[COS + t] = change
+        total += change
+    return total
