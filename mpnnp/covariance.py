@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnnp.errors import ConfigError
-from mpnnp.kernels.covariance import aligned_zeros, make_fold, make_product, pack_rows, unpack_rows
+from mpnnp.kernels.covariance import aligned_zeros, make_fold, make_product, pack_columns, pack_rows, unpack_rows
 from mpnnp.kernels.jit import read_only
 
 TILE_SIZES = (192, 96, 48, 24)
@@ -129,6 +129,7 @@ class Covariance:
         blocks, place = np.unique(layout.mine, return_inverse=True)
         self.place = read_only(place.reshape(-1, 2))
         self.extent = read_only(np.stack([layout.block[blocks], layout.block[blocks + 1]], axis=1))
+        self.diagonal_position, self.diagonal_at = diagonal_entries(layout)
         self.scratch = {}
         self.add_to_diagonal(diagonal)
 
@@ -147,27 +148,28 @@ class Covariance:
     def fold(self, U):
         """T -= U^T U with U (r, n), inside the groups."""
         columns = aligned_zeros((len(self.extent), -(-len(U) // 4) * 4, self.layout.B))
-        for block, (first, last) in zip(columns, self.extent, strict=True):
-            block[: len(U), : last - first] = U[:, first:last]
+        pack_columns(read_only(U), self.extent, columns)
         make_fold(self.layout.B)(self.tiles, self.place, columns)
 
-    def diagonal_tiles(self):
-        """(tile, positions) of each diagonal tile of this rank."""
-        for tile, (i, j) in zip(self.tiles, self.layout.mine, strict=True):
-            if i == j:
-                yield tile, self.layout.extent(i)
-
     def add_to_diagonal(self, d):
-        for tile, at in self.diagonal_tiles():
-            index = np.arange(at.stop - at.start)
-            tile[index, index] += 0.5 * d
+        self.tiles.reshape(-1)[self.diagonal_at] += 0.5 * d
 
     def diagonal(self):
         """(n,) diagonal of T where this rank holds it, 0 elsewhere."""
         diagonal = np.zeros(self.layout.n)
-        for tile, at in self.diagonal_tiles():
-            diagonal[at] = 2.0 * np.diag(tile)[: at.stop - at.start]
+        diagonal[self.diagonal_position] = 2.0 * self.tiles.reshape(-1)[self.diagonal_at]
         return diagonal
+
+
+def diagonal_entries(layout):
+    """Positions whose diagonal element this rank holds, and where it lies in the flat tiles."""
+    tile = np.flatnonzero(layout.mine[:, 0] == layout.mine[:, 1])
+    block = layout.mine[tile, 0]
+    inside = np.arange(layout.B)
+    position = layout.block[block][:, None] + inside
+    at = (tile[:, None] * layout.B + inside) * layout.B + inside
+    held = position < layout.block[block + 1][:, None]
+    return position[held], at[held]
 
 
 def packed_start(group):

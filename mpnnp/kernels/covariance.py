@@ -45,6 +45,17 @@ def pack_rows(rows, extent, scratch):
 
 
 @kernel
+def pack_columns(U, extent, columns):
+    """Rows U (r, n) into columns (n_block, >= r, B), by blocks; what pads them becomes 0."""
+    for k in range(len(extent)):
+        first, last = extent[k]
+        for c in range(len(U)):
+            columns[k, c, : last - first] = U[c, first:last]
+            columns[k, c, last - first :] = 0.0
+        columns[k, len(U) :] = 0.0
+
+
+@kernel
 def unpack_rows(scratch, extent, rows):
     """The x of scratch into rows (M, n); 0 where there is no block."""
     C = scratch.shape[3]
