@@ -94,9 +94,11 @@ def select(element, e, atoms):
 def gather(G, atoms, n, model, e, g):
     """Scaled functions g (n, n_function of e) of the first n of atoms."""
     first = model.table.start[e]
+    shift, factor = model.shift[first:], model.factor[first:]
     for r in range(n):
-        for m in range(g.shape[1]):
-            g[r, m] = (G[atoms[r], m] - model.shift[first + m]) * model.factor[first + m]
+        values, scaled = G[atoms[r]], g[r]
+        for m in range(np.uintp(g.shape[1])):
+            scaled[m] = (values[m] - shift[m]) * factor[m]
 
 
 @kernel

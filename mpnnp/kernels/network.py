@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mpnnp.kernels.activation import activation
-from mpnnp.kernels.jit import kernel
+from mpnnp.kernels.jit import FASTMATH, kernel
+from mpnnp.kernels.vector import exp
 
 
 class Workspace(NamedTuple):
@@ -67,21 +68,67 @@ def forward(e, n, tangent, topology, w, work):
     for l in range(topology.n_layer[e]):
         Y = layer(work.Y, total, topology, e, l + 1)
         np.dot(layer(work.Y, total, topology, e, l), matrix(w, topology, e, l), Y)
-        activate(topology.activation[e, l], n, tangent, bias(w, topology, e, l), Y,
-                 layer(work.S, n, topology, e, l + 1), layer(work.T, n, topology, e, l + 1))  # fmt: skip
+        add_bias(Y, np.uintp(n), bias(w, topology, e, l))
+        size = np.uintp(n * topology.size[e, l + 1])
+        S, T = layer(work.S, n, topology, e, l + 1).reshape(-1), layer(work.T, n, topology, e, l + 1).reshape(-1)
+        activate(topology.activation[e, l], size, Y.reshape(-1), S, T)
+        if tangent:
+            activate_tangents(size, Y.reshape(-1), S, T)
 
 
 @kernel
-def activate(code, n, tangent, b, Y, S, T):
-    """Z -> f(Z + b) in the upper n rows of Y, dZ -> f' dZ in the lower; S = f', T = f'' dZ."""
+def add_bias(Y, n, b):
     for r in range(n):
-        for k in range(b.shape[0]):
-            y, d, dd = activation(code, Y[r, k] + b[k])
-            Y[r, k] = y
-            S[r, k] = d
-            if tangent:
-                T[r, k] = dd * Y[n + r, k]
-                Y[n + r, k] *= d
+        for k in range(np.uintp(b.shape[0])):
+            Y[r, k] += b[k]
+
+
+@kernel(fastmath=FASTMATH)
+def activate(code, n, Y, S, T):
+    """The first n numbers of Y: z -> f(z); S = f', T = f''."""
+    if code == 1:
+        for t in range(n):
+            y = 1.0 - 2.0 / (exp(2.0 * Y[t]) + 1.0)
+            d = 1.0 - y * y
+            Y[t] = y
+            S[t] = d
+            T[t] = -2.0 * y * d
+    elif code == 2:
+        for t in range(n):
+            y = 1.0 / (exp(-Y[t]) + 1.0)
+            d = y * (1.0 - y)
+            Y[t] = y
+            S[t] = d
+            T[t] = (1.0 - 2.0 * y) * d
+    elif code == 5:
+        for t in range(n):
+            z = Y[t]
+            y = exp(-0.5 * z * z)
+            Y[t] = y
+            S[t] = -z * y
+            T[t] = (z * z - 1.0) * y
+    elif code == 0:
+        for t in range(n):
+            S[t] = 1.0
+            T[t] = 0.0
+    else:
+        each_activation(code, n, Y, S, T)
+
+
+@kernel
+def each_activation(code, n, Y, S, T):
+    """The rarer functions, number by number."""
+    for t in range(n):
+        Y[t], S[t], T[t] = activation(code, Y[t])
+
+
+@kernel(fastmath=FASTMATH)
+def activate_tangents(n, Y, S, T):
+    """The n numbers of Y behind the first n: dZ -> f' dZ; T = f'' dZ."""
+    for t in range(n):
+        dz = Y[n + t]
+        T[t] *= dz
+        Y[n + t] = S[t] * dz
 
 
 @kernel
@@ -94,30 +141,33 @@ def backward(e, n, tangent, topology, w, work, to_inputs, to_weights, row):
     total = 2 * n if tangent else n
     for l in range(topology.n_layer[e] - 1, -1, -1):
         B = layer(work.B, total, topology, e, l + 1)
-        through_activation(n, tangent, B, layer(work.S, n, topology, e, l + 1), layer(work.T, n, topology, e, l + 1))
+        S, T = layer(work.S, n, topology, e, l + 1).reshape(-1), layer(work.T, n, topology, e, l + 1).reshape(-1)
+        through_activation(np.uintp(n * topology.size[e, l + 1]), tangent, B.reshape(-1), S, T)
         if to_weights:
             np.dot(layer(work.Y, total, topology, e, l).T, B, matrix(row, topology, e, l))
-            sum_rows(n, B, bias(row, topology, e, l))
+            sum_rows(np.uintp(n), B, bias(row, topology, e, l))
         if l > 0 or to_inputs:
             np.dot(B, matrix(w, topology, e, l).T, layer(work.B, total, topology, e, l))
 
 
-@kernel
+@kernel(fastmath=FASTMATH)
 def through_activation(n, tangent, B, S, T):
-    """Adjoints of outputs -> adjoints of Z (upper n rows of B) and dZ (lower)."""
-    for r in range(n):
-        for k in range(B.shape[1]):
-            B[r, k] *= S[r, k]
-            if tangent:
-                B[r, k] += T[r, k] * B[n + r, k]
-                B[n + r, k] *= S[r, k]
+    """Adjoints of outputs -> adjoints of Z (the first n numbers of B) and dZ (the n behind)."""
+    if tangent:
+        for t in range(n):
+            b, db = B[t], B[n + t]
+            B[t] = b * S[t] + T[t] * db
+            B[n + t] = db * S[t]
+    else:
+        for t in range(n):
+            B[t] *= S[t]
 
 
 @kernel
 def sum_rows(n, B, out):
     out[:] = 0.0
     for r in range(n):
-        for k in range(out.shape[0]):
+        for k in range(np.uintp(out.shape[0])):
             out[k] += B[r, k]
 
 

@@ -171,7 +171,8 @@ def moved_atoms(e, element, label, i, near, last_seen, atoms):
 @kernel
 def gather_tangents(V, atoms, n, model, e, v):
     """Scaled tangents v (n, n_function of e) of the first n of atoms."""
-    first = model.table.start[e]
+    factor = model.factor[model.table.start[e] :]
     for r in range(n):
-        for m in range(v.shape[1]):
-            v[r, m] = V[atoms[r], m] * model.factor[first + m]
+        values, scaled = V[atoms[r]], v[r]
+        for m in range(np.uintp(v.shape[1])):
+            scaled[m] = values[m] * factor[m]
