@@ -5,6 +5,7 @@ every pair of blocks I >= J of one group is a tile T_IJ of B x B, padded with ze
 same product X_I += T H_J, X_J += T^T H_I serves all tiles.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,6 +121,8 @@ class Covariance:
     """This rank's tiles of one symmetric matrix T (not yet P: the filter adds its low-rank part), and what can be done to them.
 
     tiles (n_tile, B, B)
+    place (n_tile, 2)      the blocks of each tile, counted among those that this rank touches
+    extent (n_block, 2)    positions of those blocks
     """
 
     def __init__(self, layout, diagonal):
@@ -130,16 +133,18 @@ class Covariance:
         self.place = read_only(place.reshape(-1, 2))
         self.extent = read_only(np.stack([layout.block[blocks], layout.block[blocks + 1]], axis=1))
         self.diagonal_position, self.diagonal_at = diagonal_entries(layout)
-        self.scratch = {}
+        self.part, self.scratch = np.empty((0, layout.n)), aligned_zeros(0)
         self.add_to_diagonal(diagonal)
 
     def multiply(self, H):
-        """This rank's part of H T for rows H (M, n): the sum over the ranks is the product. Valid until the next call with M rows."""
-        M, n = H.shape
+        """This rank's part of H T for rows H (M, n): the sum over the ranks is the product. Valid until the next call."""
+        M = len(H)
         C = min(M, 2)
-        if M not in self.scratch:
-            self.scratch = {M: (aligned_zeros((len(self.extent), -(-M // C), 2, C, self.layout.B)), np.empty((M, n)))}
-        scratch, X = self.scratch[M]
+        shape = (len(self.extent), -(-M // C), 2, C, self.layout.B)
+        size = math.prod(shape)
+        if M > len(self.part):
+            self.part, self.scratch = np.empty((M, self.layout.n)), aligned_zeros(size)
+        X, scratch = self.part[:M], self.scratch[:size].reshape(shape)
         pack_rows(read_only(H), self.extent, scratch)
         make_product(self.layout.B, C)(self.tiles, self.place, scratch)
         unpack_rows(scratch, self.extent, X)

@@ -87,33 +87,40 @@ class Ekf:
         every rank, with the state unchanged, if A has no Cholesky factor or a number is not finite.
         """
         self.traffic.start_update()
-        H, errors = gather_labels(self.comm, np.ascontiguousarray(rows, dtype=float), np.ascontiguousarray(errors, dtype=float), self.traffic)
+        rows, errors = np.ascontiguousarray(rows, dtype=float), np.ascontiguousarray(errors, dtype=float)
+        assert rows.shape == (len(errors), self.layout.n), "one row for each error, one column for each weight"
+        H, errors = gather_labels(self.comm, rows, errors, self.traffic)
         if self.layout.order is not None:
             H = H[:, self.layout.order]
         M = len(H)
         assert M > 0, "an update without labels"
         eta = next_eta(self.config, state.eta)
-        R = state.lam if self.config.fading_memory else 1.0 / eta
-        if state.r + M > len(state.U):
-            self._fold(state, M)
-        with np.errstate(invalid="ignore", over="ignore"):  # found in A
-            X = self._multiply(state, H, state.U[state.r : state.r + M])
-            A = state.factor * (X @ H.T) + R * np.eye(M)
-        L, failure = dpotrf(A, lower=1) if np.isfinite(A).all() else (A, 1)
-        if not failure:
-            root = math.sqrt(state.factor)
-            U = dtrsm(root, L, X.T, side=1, lower=1, trans_a=1, overwrite_b=1).T  # in place: the next rows of state.U
-            increment = root * (dtrsm(1.0, L, errors[:, None], lower=1)[:, 0] @ U)
-            failure = not np.isfinite(increment).all()
-        if self._anywhere(failure):
-            raise TrainingError(self._advice(state, H, errors, A))
+        self._make_room(state, M)
+        increment = self._correct(state, H, errors, state.lam if self.config.fading_memory else 1.0 / eta)
+        if self._anywhere(increment is None):
+            raise TrainingError(self._advice(state, H, errors))
         state.r += M
         state.eta = eta
         self._after_use(state)
         state.n_update += 1
         if state.r + M > self.fold_columns:
-            self._fold(state, 0)
+            self._fold(state)
         return self._by_weight(increment)
+
+    def _correct(self, state, H, errors, R):
+        """Increment, and U behind the rows of state.U; None if A has no Cholesky factor or a number is not finite."""
+        M, root = len(H), math.sqrt(state.factor)
+        with np.errstate(invalid="ignore", over="ignore"):
+            X = self._multiply(state, H, state.U[state.r : state.r + M])  # without the factor
+            A = state.factor * (X @ H.T) + R * np.eye(M)
+            if not np.isfinite(A).all():
+                return None
+            L, failure = dpotrf(A, lower=1)
+            if failure:
+                return None
+            U = dtrsm(root, L, X.T, side=1, lower=1, trans_a=1, overwrite_b=1).T  # in place: P loses factor U^T U
+            increment = root * (dtrsm(1.0, L, errors[:, None], lower=1)[:, 0] @ U)
+        return increment if np.isfinite(increment).all() else None
 
     def _multiply(self, state, H, X):
         """X = H (T - U^T U + d I). Each rank multiplies its tiles and its share of the rows of U."""
@@ -128,16 +135,20 @@ class Ekf:
             X += state.d * H
         return X
 
-    def _fold(self, state, M):
-        """T <- factor (T - U^T U + d I) and no rows left in U, which has then room for at least M."""
-        if state.r:
-            state.T.fold(state.U[: state.r])
+    def _make_room(self, state, M):
+        """Room for M more rows in U."""
+        if state.r and state.r + M > self.fold_columns:
+            self._fold(state)
+        if M > len(state.U):
+            state.U = np.empty((M, self.layout.n))
+
+    def _fold(self, state):
+        """T <- factor (T - U^T U + d I), and no rows left in U."""
+        state.T.fold(state.U[: state.r])
         state.T.add_to_diagonal(state.d)
         if state.factor != 1.0:
             state.T.tiles *= state.factor
         state.r, state.d, state.factor = 0, 0.0, 1.0
-        if M > len(state.U):
-            state.U = np.empty((M, self.layout.n))
 
     def _after_use(self, state):
         """P /= lambda, P += q I, and the schedules of q and lambda."""
@@ -161,7 +172,7 @@ class Ekf:
         out[self.layout.order] = values
         return out
 
-    def _advice(self, state, H, errors, A):
+    def _advice(self, state, H, errors):
         where = f"update {state.n_update + 1} of the Kalman filter"
         for name, finite in (("row", np.isfinite(H).all(axis=1)), ("error", np.isfinite(errors))):
             if not finite.all():
@@ -170,7 +181,7 @@ class Ekf:
                     f"{where}: the {name} of label {label + 1} of {len(finite)} is not finite: look for broken labels, or for weights that ran away"
                 )
         return (
-            f"{where}: the scaling matrix A = H P H^T + R of {len(A)} labels has no Cholesky factor: P is no longer positive or has grown "
+            f"{where}: the scaling matrix A = H P H^T + R of {len(H)} labels has no Cholesky factor: P is no longer positive or has grown "
             "without bound; try a larger epsilon, a smaller eta_max or q, or with fading memory lam or nu closer to 1"
         )
 
