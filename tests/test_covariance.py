@@ -6,7 +6,7 @@ from mpi4py import MPI
 
 from mpnnp.covariance import Covariance, coupling_groups, make_layout, pack, packed_start, unpack
 from mpnnp.errors import ConfigError
-from mpnnp.kernels.covariance import aligned_zeros
+from mpnnp.kernels.covariance import aligned_zeros, make_fold, make_product
 
 SEGMENTS = [(0, 4, 6, 0, 0), (30, 6, 1, 0, 1), (37, 4, 6, 1, 0), (67, 6, 1, 1, 1)]  # two elements, 4-6-1
 N = 74
@@ -110,6 +110,13 @@ def test_the_fold_keeps_blocks_apart_and_diagonal_tiles_exactly_symmetric():
     np.testing.assert_allclose(covariance.multiply(np.eye(N)), expected, rtol=0, atol=1e-12)
     for tile, (i, j) in zip(covariance.tiles, covariance.layout.mine, strict=True):
         assert i != j or np.array_equal(tile, tile.T)
+
+
+def test_kernels_close_over_the_tile_size_alone():
+    """Numba finds machine code by the contents of the closure: a compiled function in it would be another one in every process."""
+    for kernel in (make_product(24, 1), make_product(24, 2), make_fold(24)):
+        function = getattr(kernel, "py_func", kernel)
+        assert [cell.cell_contents for cell in function.__closure__] == [24]
 
 
 def test_packing_and_unpacking_give_back_the_same_bits():
