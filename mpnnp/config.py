@@ -72,7 +72,8 @@ class Net(Section):
     initializer: Literal["glorot", "nguyen-widrow", "uniform", "files"] = "glorot"
     weights_min: float = -1.0  # range of the initializer uniform
     weights_max: float = 1.0
-    weights_from: str | None = None  # a checkpoint or a folder of n2p2 files, for the initializer files
+    weights_from: str | None = None  # for the initializer files: a checkpoint or a folder of n2p2 files, from which functions, scaling,
+    # references and weights are taken; [symmetry_functions] and the rest of [network] are not used then
     atomic_energies: Literal["fit", "none"] | dict[str, float] = "fit"  # eV; fit: least squares over the training set's compositions
     normalize: bool = True  # mean and spread of energies, spread of forces: see docs/architecture.md
 

@@ -54,8 +54,13 @@ def build(config, dataset, train, cache, comm, log):
     cache  folder of computed symmetry functions
     """
     section = config.symmetry_functions
-    functions = on_root(comm, choose_functions, section, dataset.elements)
     key = dataset.hash()
+    if config.network.initializer == "files":
+        potential = on_root(comm, load_potential, config.network.weights_from)
+        log(f"functions, scaling, references and weights from {config.network.weights_from}")
+        structures = make_atoms(dataset, potential.elements)
+        return potential, structures, load_symmetry_functions(structures, potential.functions, key, cache, comm, log)
+    functions = on_root(comm, choose_functions, section, dataset.elements)
     while True:
         structures = make_atoms(dataset, functions.elements)
         G = load_symmetry_functions(structures, functions, key, cache, comm, log)
@@ -77,14 +82,15 @@ def build(config, dataset, train, cache, comm, log):
     else:
         kind, s_min, s_max = section.scaling, section.scale_min, section.scale_max
     network = Network.from_config(config.network, functions.elements, np.diff(functions.table.start))
+    net, rng = config.network, np.random.default_rng([config.run.seed, 1])
     potential = Potential(
         functions=functions,
         scaling=Scaling(kind, s_min, s_max, statistics),
         network=network,
-        weights=np.zeros(network.n_weight),
+        weights=network.initial_weights(net.initializer, rng, net.weights_min, net.weights_max),
         **_references(config.network, dataset, structures, functions.elements, train),
     )
-    return on_root(comm, _with_initial_weights, potential, config), structures, G
+    return potential, structures, G
 
 
 def _blocks(structures, G, train, comm):
@@ -119,17 +125,3 @@ def _references(config, dataset, structures, elements, train):
         # a single structure has no spread; then the net's unit of energy is that of a force times an Angstrom
         references["energy_scale"] = float(spread) if spread > 1e-9 else references["force_scale"]
     return references
-
-
-def _with_initial_weights(potential, config):
-    net = config.network
-    if net.initializer != "files":
-        rng = np.random.default_rng([config.run.seed, 1])
-        return potential.with_weights(potential.network.initial_weights(net.initializer, rng, net.weights_min, net.weights_max))
-    given = load_potential(net.weights_from)
-    if (given.network.sizes, given.elements) != (potential.network.sizes, potential.elements):
-        raise ConfigError(
-            f"network.weights_from = {net.weights_from!r}: its nets {given.network.sizes} of {given.elements} are not those of this run, "
-            f"{potential.network.sizes} of {potential.elements}"
-        )
-    return potential.with_weights(given.weights)

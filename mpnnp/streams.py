@@ -63,7 +63,7 @@ class RunnerSchedule:
         self.config, self.labels, self.seed = config, labels, seed
         fractions = (config.energy_fraction, config.force_fraction if config.forces else 0.0)
         self.n_update = tuple(
-            int(max(1, np.ceil(round(f * len(candidates) - 0.5, 9)) // config.streams)) if f > 0 and len(candidates) else 0
+            max(1, round(f * len(candidates) / config.streams)) if f > 0 and len(candidates) else 0
             for f, candidates in zip(fractions, labels)
         )
         _check_labels(self.n_update, labels, config.forces)
@@ -72,11 +72,16 @@ class RunnerSchedule:
     def updates_per_epoch(self):
         return sum(self.n_update)
 
+    def order(self, number, rng):
+        """Kind of each update of the epoch."""
+        kinds = np.repeat([ENERGY, FORCE], self.n_update)
+        rng.shuffle(kinds)
+        return kinds
+
     def epoch(self, number, errors=None):
         """The updates of epoch `number` (from 1). errors: per kind, |error| of each label at its start, for sorted selection."""
         rng = np.random.default_rng([self.seed, 2, number])
-        kinds = np.repeat([ENERGY, FORCE], self.n_update)
-        rng.shuffle(kinds)
+        kinds = self.order(number, rng)
         candidates = []
         for kind, (labels, n) in enumerate(zip(self.labels, self.n_update)):
             n_trial = self.config.trials if self.config.selection == "threshold" else 1
