@@ -12,8 +12,8 @@ import numpy as np
 from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.vector import ROUND, row_cutoff
 
-WIDTH = np.uintp(256)  # columns of a chunk
-STRIDE = np.uintp(264)  # room for reading one vector past the end; rows do not fall on the same cache lines
+WIDTH = np.uintp(512)  # columns of a chunk
+STRIDE = np.uintp(520)  # room for reading one vector past the end; rows do not fall on the same cache lines
 PX, PY, PZ, FX, FY, FZ, N_ATOM_ROW = (np.uintp(k) * STRIDE for k in range(7))
 UX, UY, UZ, U2, EDGE, N_IMAGE_ROW = (np.uintp(k) * STRIDE for k in range(6))
 X, Y, Z, R2, R, RI, OWN, KX, KY, KZ, SELF, FC = (np.uintp(k) * STRIDE for k in range(12))  # FC: fc, fc'/r of each cutoff follow
@@ -42,13 +42,13 @@ def make_list(capacity, plan):
     )
 
 
-@kernel
+@kernel(forceinline=True)
 def chunk_size(plan):
     """Numbers in a chunk of neighbour rows."""
     return FC + np.uintp(2 * plan.cutoff.shape[0]) * STRIDE
 
 
-@kernel
+@kernel(forceinline=True)
 def place(n, plan):
     """Offset of column n of a neighbour list in its rows."""
     n = np.uintp(n)

@@ -193,7 +193,7 @@ def change_of_function(S, o, n, A, slope):
     return total + slope * turn
 
 
-@kernel
+@kernel(forceinline=True)
 def add_changes(g, e, run, narrow, n_segment, used, plan, block, target, V):
     """Add the changes of the functions of a run of a block to V; segment s belongs to the atom target[s], none if negative."""
     S, segment = block.rows, block.segment
@@ -212,13 +212,13 @@ def add_changes(g, e, run, narrow, n_segment, used, plan, block, target, V):
                     V[target[s], m] += scale * change_of_function(S, np.uintp(segment[s, 0]), n, A, slope)
 
 
-@kernel
+@kernel(forceinline=True)
 def all_angles(g, used, plan, S):
     for a in range(plan.pair[g, 3], plan.pair[g + 1, 3]):
         angle_rows(S, angle_row(a - plan.pair[g, 3], plan), used, plan.angle[a, 0], plan.angle[a, 1])
 
 
-@kernel
+@kernel(forceinline=True)
 def third_cutoffs(run, narrow, used, plan, S):
     """Rows FJK, DJK of a run."""
     q = plan.run[run, 1]
@@ -258,7 +258,7 @@ def own_tangents(i, e, list, plan, block, target, a, V):
                     add_changes(g, e, run, narrow, n_segment, used, plan, block, target, V)
 
 
-@kernel
+@kernel(forceinline=True)
 def partner(g, e_i, plan):
     """Element of the third partner in group g if one neighbour is of element e_i: -1 any; -2 if the group has no such neighbour."""
     e1, e2 = plan.pair[g, 0], plan.pair[g, 1]

@@ -34,18 +34,18 @@ def make_block(plan):
     return Block(np.zeros(np.int64(n)), np.zeros((np.int64(WIDTH), 4), np.int64))
 
 
-@kernel
+@kernel(forceinline=True)
 def class_row(c):
     return N_ROW + np.uintp(c) * STRIDE
 
 
-@kernel
+@kernel(forceinline=True)
 def angle_row(a, plan):
     """The row of base^zeta of angle a of the group; the row of base^(zeta-1) is the next."""
     return N_ROW + np.uintp(plan.most[0] + 2 * a) * STRIDE
 
 
-@kernel
+@kernel(forceinline=True)
 def fill_block(j_last, k_first, k_last, same, j, k, segment):
     """Lay out the next block of triplets: j up to j_last, k in [k_first, k_last), k > j if they are the same; begins with (j, k).
 
@@ -140,7 +140,7 @@ def shifted_exp(S, out, n, eta, r_s, count):
         S[out + t] = exp(-eta * (S[SUM + t] - two * S[RSUM + t] + constant))
 
 
-@kernel
+@kernel(forceinline=True)
 def class_exp(S, n, c, first, narrow, plan):
     """Offset of row E of class c of the group whose classes begin with `first`; computes it (after the class it is a power of)."""
     eta, r_s = plan.member_at[c, 0], plan.member_at[c, 1]
@@ -154,7 +154,7 @@ def class_exp(S, n, c, first, narrow, plan):
     return row
 
 
-@kernel
+@kernel(forceinline=True)
 def pair_parts(list, plan, g):
     """first, last of the outer and of the inner neighbours of group g, and whether they are the same; the longer part is the inner one."""
     n_element = plan.z.shape[0]
@@ -167,7 +167,7 @@ def pair_parts(list, plan, g):
     return part[e1, 0], part[e1, 1], part[e2, 0], part[e2, 1], e1 == e2
 
 
-@kernel
+@kernel(forceinline=True)
 def run_range(g, narrow, plan):
     """The runs of group g that are narrow (1) or wide (0)."""
     first, last = plan.pair[g, 2], plan.pair[g + 1, 2]
@@ -178,7 +178,7 @@ def run_range(g, narrow, plan):
     return first, last
 
 
-@kernel
+@kernel(forceinline=True)
 def prepare(n_segment, used, g, narrow, list, plan, block):
     """Geometry and angles of a block."""
     S, L, segment = block.rows, list.rows, block.segment
@@ -189,7 +189,7 @@ def prepare(n_segment, used, g, narrow, list, plan, block):
         angle_rows(S, angle_row(a - plan.pair[g, 3], plan), used, plan.angle[a, 0], plan.angle[a, 1])
 
 
-@kernel
+@kernel(forceinline=True)
 def prepare_run(n_segment, used, run, narrow, list, plan, block):
     """Rows FF, and FJK, DJK, F of a run."""
     S, L, segment = block.rows, list.rows, block.segment
