@@ -16,6 +16,7 @@ except ModuleNotFoundError:  # Python 3.10
 Activation = Literal["identity", "tanh", "logistic", "softplus", "relu", "gaussian", "cos", "exp", "harmonic", "rev-logistic"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 StringList = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
@@ -49,8 +50,8 @@ class Functions(Section):
     cutoff: Literal["hard", "cosine", "tanh3u", "tanh3", "exp", "poly1", "poly2", "poly3", "poly4"] = "tanh3u"  # tanh3u: tanh^3(1-r/r_c)
     alpha: Annotated[float, Field(ge=0, lt=1)] = 0.0  # inner radius of the cutoff function, as a fraction of r_c
     scaling: Literal["none", "min-max", "center", "min-max-center", "sigma"] = "min-max-center"  # statistics of the training structures
-    scale_min: float = 0.0  # the scaled functions span scale_min to scale_max (added to the centred ones by n2p2's formula)
-    scale_max: float = 1.0
+    scale_min: Finite = 0.0  # the scaled functions span scale_min to scale_max (added to the centred ones by n2p2's formula)
+    scale_max: Finite = 1.0
     constant: Literal["drop", "error"] = "drop"  # what to do with a function that never varies over the training set
 
     @model_validator(mode="after")
@@ -70,11 +71,11 @@ class Net(Section):
     activation: Activation | list[Activation] = "tanh"  # of the hidden layers, or one for each
     elements: dict[str, dict[str, Any]] = {}  # exceptions, e.g. {O = {hidden = [30, 20], activation = "softplus"}}
     initializer: Literal["glorot", "nguyen-widrow", "uniform", "files"] = "glorot"
-    weights_min: float = -1.0  # range of the initializer uniform
-    weights_max: float = 1.0
+    weights_min: Finite = -1.0  # range of the initializer uniform
+    weights_max: Finite = 1.0
     weights_from: str | None = None  # for the initializer files: a checkpoint or a folder of n2p2 files, from which functions, scaling,
     # references and weights are taken; [symmetry_functions] and the rest of [network] are not used then
-    atomic_energies: Literal["fit", "none"] | dict[str, float] = "fit"  # eV; fit: least squares over the training set's compositions
+    atomic_energies: Literal["fit", "none"] | dict[str, Finite] = "fit"  # eV; fit: least squares over the training set's compositions
     normalize: bool = True  # mean and spread of energies, spread of forces: see docs/architecture.md
 
     @model_validator(mode="after")
@@ -154,7 +155,7 @@ class Run(Section):
     updates: Count | None = None  # stop after so many updates
     time_limit: Positive | None = None  # stop after so many minutes
     patience: Count | None = None  # stop after so many epochs without a better validation error
-    seed: int = 1  # of the split, the weights and the batches
+    seed: Annotated[int, Field(ge=0)] = 1  # of the split, the weights and the batches
     checkpoint_updates: Count | None = None  # write a checkpoint every so many updates ...
     checkpoint_minutes: Positive = 10.0  # ... every so many minutes (and always at the end of the run) ...
     checkpoint_epochs: Count = 5  # ... and every so many epochs
@@ -297,10 +298,9 @@ def _toml_value(value):
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return "{" + ", ".join(f'"{k}" = {_toml_value(v)}' for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml_value(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-        return f'"{escaped}"'
+        return '"' + "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 or c in '"\\' else c for c in value) + '"'
     return repr(value)
