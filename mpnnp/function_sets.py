@@ -5,8 +5,11 @@ import itertools
 import numpy as np
 
 from mpnnp.errors import ConfigError
-from mpnnp.symmetry_functions import SymmetryFunction, element_number, parse_line
+from mpnnp.symmetry_functions import ANGULAR, KINDS, SymmetryFunction, check_function, element_number, parse_line
 from mpnnp.units import BOHR
+
+TABLE_KEYS = {"center", "kind", "neighbours", "eta", "r_s", "zeta", "lambda", "r_c"}
+NUMBERS = ("eta", "r_s", "zeta", "lambda", "r_c")  # keys of a table that may be lists
 
 # Morawietz, Singraber, Dellago, Behler, PNAS 113, 8368 (2016): 30 functions of O, 27 of H, cutoff 12 Bohr, tanh^3.
 _WATER_RADIAL_ETA = (0.001, 0.01, 0.03, 0.06, 0.15, 0.30, 0.60, 1.50)  # 1/Bohr^2; the last four are shifted
@@ -64,37 +67,62 @@ def from_tables(tables, cutoff=1, alpha=0.0, length=1.0):
 
     tables  dicts with center, kind, neighbours, eta, r_s, zeta, lambda, r_c; numbers may be lists: every combination is made
     length  Angstrom per unit of length of the tables
+    Raises ConfigError naming the number of the table, from 1, and the key.
     """
     functions = []
     for number, table in enumerate(tables, 1):
-        known = {"center", "kind", "neighbours", "eta", "r_s", "zeta", "lambda", "r_c"}
-        if unknown := sorted(set(table) - known):
-            raise ConfigError(f"symmetry_functions.functions[{number}]: unknown key '{unknown[0]}'; known are {', '.join(sorted(known))}")
-        if missing := sorted({"center", "kind", "eta", "r_c"} - set(table)):
-            raise ConfigError(f"symmetry_functions.functions[{number}]: the key '{missing[0]}' is missing")
-        kind, names = table["kind"], table.get("neighbours", [])
-        if kind in (2, 3, 9) and len(names) != (1 if kind == 2 else 2):
-            raise ConfigError(f"symmetry_functions.functions[{number}]: type {kind} takes {1 if kind == 2 else 2} neighbours, found {names}")
-        z = [element_number(name) for name in names] + [0, 0]
-        default_of = {"r_s": 0.0, "zeta": 1.0 if kind in (3, 9, 13) else 0.0, "lambda": 1.0 if kind in (3, 9, 13) else 0.0}
-        columns = []
-        for key in ("eta", "r_s", "zeta", "lambda", "r_c"):
-            value = table.get(key, default_of.get(key))
-            columns.append(value if isinstance(value, list) else [value])
-        for eta, r_s, zeta, lam, r_c in itertools.product(*columns):
-            try:
-                numbers = [float(eta) / length**2, float(r_s) * length, float(zeta), float(lam), float(r_c) * length]
-            except (TypeError, ValueError):
-                raise ConfigError(f"symmetry_functions.functions[{number}]: {[eta, r_s, zeta, lam, r_c]}: not all numbers") from None
-            functions.append(
-                SymmetryFunction(
-                    center=element_number(table["center"]),
-                    kind=kind,
-                    neighbour1=z[0],
-                    neighbour2=z[1],
-                    **dict(zip(("eta", "r_s", "zeta", "lam", "r_c"), numbers)),
-                    cutoff=cutoff,
-                    alpha=alpha,
-                )
+        try:
+            _check_table(table)
+            functions += _combinations(table, cutoff, alpha, length)
+        except ConfigError as error:
+            raise ConfigError(f"symmetry_functions.functions[{number}]: {error}") from None
+    return functions
+
+
+def _check_table(table):
+    """Raise ConfigError unless the keys and the types of their values are right."""
+    if unknown := sorted(set(table) - TABLE_KEYS):
+        raise ConfigError(f"unknown key '{unknown[0]}'; known are {', '.join(sorted(TABLE_KEYS))}")
+    if missing := sorted({"center", "kind", "eta", "r_c"} - set(table)):
+        raise ConfigError(f"the key '{missing[0]}' is missing")
+    kind, names = table["kind"], table.get("neighbours", [])
+    if type(kind) is not int or kind not in KINDS:
+        raise ConfigError(f"kind = {kind!r}: must be one of {', '.join(map(str, KINDS))}")
+    n_name = {2: 1, 3: 2, 9: 2, 12: 0, 13: 0}[kind]
+    if not isinstance(names, list) or len(names) != n_name:
+        raise ConfigError(f"type {kind} takes {n_name} neighbours, a list of element symbols; found {names!r}")
+    for key in NUMBERS:
+        values = table.get(key, 0.0)
+        values = values if isinstance(values, list) else [values]
+        if not values or any(type(value) not in (int, float) for value in values):
+            raise ConfigError(f"{key} = {table[key]!r}: must be a number or a list of numbers")
+
+
+def _combinations(table, cutoff, alpha, length):
+    """The functions of one table, every combination of its lists."""
+    kind = table["kind"]
+    z = [element_number(name) for name in table.get("neighbours", [])] + [0, 0]
+    one = 1.0 if kind in ANGULAR else 0.0
+    columns = []
+    for key in NUMBERS:
+        value = table.get(key, {"zeta": one, "lambda": one}.get(key, 0.0))
+        columns.append(value if isinstance(value, list) else [value])
+    functions = []
+    for eta, r_s, zeta, lam, r_c in itertools.product(*columns):
+        functions.append(
+            SymmetryFunction(
+                center=element_number(table["center"]),
+                kind=kind,
+                neighbour1=z[0],
+                neighbour2=z[1],
+                eta=eta / length**2,
+                r_s=r_s * length,
+                zeta=float(zeta),
+                lam=float(lam),
+                r_c=r_c * length,
+                cutoff=cutoff,
+                alpha=alpha,
             )
+        )
+        check_function(functions[-1])
     return functions

@@ -159,11 +159,14 @@ def parse_line(line, cutoff=1, alpha=0.0, length=BOHR):
     """
     words = line.split()
     try:
-        z = [element_number(words[0])]
+        names = words[:1]
         kind = int(words[1])
         n_name = {2: 1, 3: 2, 9: 2, 12: 0, 13: 0}[kind]
-        z += [element_number(word) for word in words[2 : 2 + n_name]] + [0, 0]
+        names += words[2 : 2 + n_name]
+        z = [element_number(name) for name in names] + [0, 0]
         values = [float(word.replace("d", "e").replace("D", "E")) for word in words[2 + n_name :]]
+    except ConfigError as error:
+        raise ConfigError(f"symmetry function '{line.strip()}': {error}") from None
     except (IndexError, ValueError, KeyError):
         raise ConfigError(
             f"symmetry function '{line.strip()}': expected CENTRE TYPE [NEIGHBOURS] PARAMETERS with type {', '.join(map(str, KINDS))}"
@@ -208,7 +211,7 @@ def format_line(f, length=BOHR):
 
 def element_number(symbol):
     """Atomic number of an element symbol; ConfigError if there is no such element."""
-    z = atomic_numbers.get(symbol, 0)
+    z = atomic_numbers.get(symbol, 0) if isinstance(symbol, str) else 0
     if z == 0:
         raise ConfigError(f"'{symbol}' is not the symbol of a chemical element")
     return z

@@ -278,6 +278,7 @@ def test_a_wrong_value_or_key_of_a_setting_is_an_error_like_that_of_the_file(tmp
 
 # ---- paths
 
+
 def test_paths_of_inputs_are_relative_to_the_file(tmp_path):
     (tmp_path / "jobs").mkdir()
     text = """
