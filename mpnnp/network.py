@@ -71,8 +71,8 @@ class Network:
             names = own.get("activation", config.activation)
             if not (isinstance(hidden, list) and all(type(n) is int and n > 0 for n in hidden)):
                 raise ConfigError(f"network.elements.{symbol}.hidden = {hidden!r}: must be a list of positive integers")
-            names = [names] * len(hidden) if isinstance(names, str) else list(names)
-            if len(names) != len(hidden) or any(name not in ACTIVATIONS for name in names):
+            names = [names] * len(hidden) if isinstance(names, str) else names
+            if not isinstance(names, list) or len(names) != len(hidden) or any(name not in ACTIVATIONS for name in names):
                 raise ConfigError(f"network.elements.{symbol}.activation = {names!r}: must be one of {', '.join(ACTIVATIONS)} for each layer")
             sizes.append((n_input, *hidden, 1))
             activations.append((*names, "identity"))

@@ -106,8 +106,7 @@ class SdnzSchedule:
             self.probability = 0.0
         else:
             self.probability = config.energy_probability
-        n = config.updates_per_epoch
-        _check_labels((n * (self.probability > 0), n * (self.probability < 1)), labels, config.forces)
+        _check_labels((len(labels[ENERGY]) * (self.probability > 0), len(labels[FORCE]) * (self.probability < 1)), labels, config.forces)
 
     @property
     def updates_per_epoch(self):
@@ -145,7 +144,7 @@ def _draw(rng, n, size):
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-def _check_labels(n_update, labels, forces):
-    if sum(n_update) == 0:
-        counts = f"{len(labels[ENERGY])} energy and {len(labels[FORCE])} force labels for training"
-        raise ConfigError(f"schedule: there is nothing to learn from: {counts}, forces are {'on' if forces else 'off'}")
+def _check_labels(counts, labels, forces):
+    if sum(counts) == 0:
+        there = f"{len(labels[ENERGY])} energy and {len(labels[FORCE])} force labels for training"
+        raise ConfigError(f"schedule: there is nothing to learn from: {there}, forces are {'on' if forces else 'off'}")
