@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mpnnp.kernels.jit import kernel
+from mpnnp.kernels.jit import kernel, read_only
 from mpnnp.kernels.neighbours import KX, KY, KZ, N_ATOM_ROW, N_IMAGE_ROW, OWN, WIDTH, X, Y, Z, fill, make_list, pack_atoms, place, search
 from mpnnp.kernels.network import backward, forward, layer, make_workspace
 from mpnnp.kernels.plan import plan_of
@@ -101,7 +101,6 @@ def gather(G, atoms, n, model, e, g):
             scaled[m] = (values[m] - shift[m]) * factor[m]
 
 
-@kernel
 def energy_forces(structures, s, model, w, G, energies, forces, virial):
     """Energies, forces and virial of structure s; nothing stored.
 
@@ -113,12 +112,16 @@ def energy_forces(structures, s, model, w, G, energies, forces, virial):
     virial      (3, 3) dE/dstrain, overwritten
     """
     functions_of_structure(structures, s, model.plan, G)
-    energy_forces_stored(structures, s, model, w, G, energies, forces, virial)
+    compiled_energy_forces(structures, s, model, w, read_only(G), energies, forces, virial)
+
+
+def energy_forces_stored(structures, s, model, w, G, energies, forces, virial):
+    """As energy_forces, from the symmetry functions G (n_atom of it, n_max) of structure s, which may be read-only."""
+    compiled_energy_forces(structures, s, model, w, read_only(G), energies, forces, virial)
 
 
 @kernel
-def energy_forces_stored(structures, s, model, w, G, energies, forces, virial):
-    """As energy_forces, from the symmetry functions G (n_atom of it, n_max) of structure s."""
+def compiled_energy_forces(structures, s, model, w, G, energies, forces, virial):
     a, b = structures.start[s], structures.start[s + 1]
     n_atom = b - a
     element, plan = structures.element[a:b], model.plan

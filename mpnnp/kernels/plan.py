@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     radial_function: np.ndarray  # (n_radial, 3) int64: function m, neighbour element or -1, cutoff
     radial_at: np.ndarray  # (n_radial, 2): eta, r_s
     group: np.ndarray  # (n_element+1,) int64 first group
-    pair: np.ndarray  # (n_group+1, 4) int64: e1, e2 (-1: any), first run, first angle
+    pair: np.ndarray  # (n_group+1, 5) int64: e1, e2 (-1: any), first run, first angle, any r_s > 0
     run: np.ndarray  # (n_run+1, 3) int64: narrow, cutoff, first class
     member: np.ndarray  # (n_class+1, 3) int64: class whose power it is or -1, power, first function
     member_at: np.ndarray  # (n_class, 2): eta, r_s
@@ -71,7 +71,7 @@ def make_plan(t):
         for e1, e2 in sorted({(t.e1[m], t.e2[m]) for m in angular}):
             mine = [m for m in angular if (t.e1[m], t.e2[m]) == (e1, e2)]
             angles = sorted({(t.zeta[m], t.lam[m]) for m in mine})
-            pair.append((e1, e2, len(run), len(angle)))
+            pair.append((e1, e2, len(run), len(angle), any(t.r_s[m] != 0.0 for m in mine)))
             angle += [(lam, zeta) for zeta, lam in angles]
             first = len(member)
             for narrow, cutoff in sorted({(int(t.kind[m] != 9), number(m)) for m in mine}):
@@ -85,7 +85,7 @@ def make_plan(t):
                             function.append((m, angles.index((t.zeta[m], t.lam[m]))))
                             scale.append(2.0 ** (1.0 - t.zeta[m]))
         group.append(len(pair))
-    pair.append((-1, -1, len(run), len(angle)))
+    pair.append((-1, -1, len(run), len(angle), 0))
     run.append((0, 0, len(member)))
     member.append((-1, 1, len(function)))
     n_class = [run[b[2]][2] - run[a[2]][2] for a, b in zip(pair, pair[1:])]
@@ -104,7 +104,7 @@ def make_plan(t):
         radial_function=table(radial, 3, np.int64),
         radial_at=table(radial_at, 2, np.float64),
         group=flat(group, np.int64),
-        pair=table(pair, 4, np.int64),
+        pair=table(pair, 5, np.int64),
         run=table(run, 3, np.int64),
         member=table(member, 3, np.int64),
         member_at=table(member_at, 2, np.float64),

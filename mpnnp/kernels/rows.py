@@ -1,6 +1,6 @@
 """Entry points for labels: predictions and rows d(prediction)/dw of the energies of structures and of components of forces.
 
-Everything of one update in one call. Predictions are in units of the nets: E = sum_i N_e(g_i), F = -dE/dx in 1/Angstrom.
+Everything of one update in one call: each function is one step of Python before one compiled call. Predictions are in units of the nets: E = sum_i N_e(g_i), F = -dE/dx in 1/Angstrom.
 Arguments that all have in common:
     structures  Structures of the data set
     G           (n_atom, n_max) symmetry functions of the data set, unscaled, read-only (jit.read_only)
@@ -20,6 +20,9 @@ from mpnnp.kernels.tangents import has_wide, neighbour_tangents, own_tangents, r
 from mpnnp.kernels.triplets import make_block
 
 
+NO_ROWS = np.empty((0, 0))
+
+
 @kernel
 def most_atoms(structures, labels):
     """Largest number of atoms in the structures of labels."""
@@ -29,16 +32,14 @@ def most_atoms(structures, labels):
     return n
 
 
-@kernel
 def energy_rows(labels, structures, G, model, w, rows, values):
     """Predictions and rows of the energies of the structures labels (n_label,) int64."""
     energies_of(labels, structures, G, model, w, True, rows, values)
 
 
-@kernel
 def energy_values(labels, structures, G, model, w, values):
     """Predictions of the energies of the structures labels (n_label,) int64."""
-    energies_of(labels, structures, G, model, w, False, np.empty((0, 0)), values)
+    energies_of(labels, structures, G, model, w, False, NO_ROWS, values)
 
 
 @kernel
@@ -60,16 +61,14 @@ def energies_of(labels, structures, G, model, w, with_rows, rows, values):
                     values[i] += energy_value(e, n, t, w, work)
 
 
-@kernel
 def force_rows(labels, structures, G, model, w, rows, values):
     """Predictions and rows of force components: labels (n_label, 3) int64 structure, atom in it, component 0, 1, 2."""
     forces_of(labels, structures, G, model, w, True, rows, values)
 
 
-@kernel
 def force_values(labels, structures, G, model, w, values):
     """Predictions of force components: labels (n_label, 3) int64 structure, atom in it, component 0, 1, 2."""
-    forces_of(labels, structures, G, model, w, False, np.empty((0, 0)), values)
+    forces_of(labels, structures, G, model, w, False, NO_ROWS, values)
 
 
 @kernel

@@ -16,12 +16,14 @@ from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.neighbours import FC, R2, RI, SELF, STRIDE, WIDTH, R, X, Y, Z, place
 from mpnnp.kernels.triplets import (
     BASE,
+    CHANGE,
     COS,
-    DB,
     DJK,
     EIGHT,
+    FCOS,
     FF,
     FJK,
+    FSUM,
     H,
     P,
     RJK,
@@ -31,8 +33,8 @@ from mpnnp.kernels.triplets import (
     TC,
     TINY,
     TR,
+    TURN,
     VF,
-    B,
     F,
     angle_row,
     angle_rows,
@@ -44,7 +46,7 @@ from mpnnp.kernels.triplets import (
 from mpnnp.kernels.vector import exp, row_cutoff, row_fill
 
 DCOS, DSUM, DRSUM, DJK2, DFF, DF = TC, P, TR, H, VF, BASE  # changes; DJK2: of r_jk^2 / 2; DFF: of FF; DF: of F
-CHANGE, TURN = B, DB  # E (dF - ...), E F dcos of a class
+# CHANGE, TURN: E (dF - ...), E F dcos of a class; FCOS, FSUM: F dcos, F dsum
 
 
 @kernel(fastmath=FASTMATH)
@@ -97,7 +99,7 @@ def own_cutoffs(S, o, n, L, j, k, a, fc):
 @kernel(fastmath=FASTMATH)
 def neighbour_geometry(S, o, n, L, j, k, a):
     """Variables of a segment of the centre at entry j, its neighbours i and the entries k, k+1, ..., when i moves; r_jk is r_ck here."""
-    xj, yj, zj, aj, rj, ij = L[j + X], L[j + Y], L[j + Z], L[j + R2], L[j + R], L[j + RI]
+    xj, yj, zj, aj, ij = L[j + X], L[j + Y], L[j + Z], L[j + R2], L[j + RI]
     uj = L[j + a]
     turn_j = uj * ij * ij
     for t in range(n):
@@ -111,11 +113,17 @@ def neighbour_geometry(S, o, n, L, j, k, a):
         S[o + DCOS + t] = (ua - uj) * ij * ri + cos * turn_j
         S[o + SUM + t] = aj + d + L[k + R2 + t]
         S[o + DSUM + t] = -2.0 * (uj + ua)
-        S[o + RSUM + t] = rj + r + L[k + R + t]
-        S[o + DRSUM + t] = -uj * ij - ua * L[k + RI + t]
         S[o + RJK + t] = r
         S[o + RJKI + t] = ri
-        S[o + DJK2 + t] = 0.0
+
+
+@kernel(fastmath=FASTMATH)
+def neighbour_distances(S, o, n, L, j, k, a):
+    """RSUM and its change, after neighbour_geometry()."""
+    rj, move_j = L[j + R], -L[j + a] * L[j + RI]
+    for t in range(n):
+        S[o + RSUM + t] = rj + S[o + RJK + t] + L[k + R + t]
+        S[o + DRSUM + t] = move_j - L[k + a + t] * L[k + RI + t]
 
 
 @kernel(fastmath=FASTMATH)
@@ -165,21 +173,30 @@ def wide_cutoffs(S, n, L, j, C, k, a, fc):
 
 
 @kernel(fastmath=FASTMATH)
-def change_of_cutoffs(S, n):
-    """F and its change."""
+def change_of_cutoffs(S, n, own):
+    """F and its change DF; F times the changes of cos and sum. Only for an own centre r_jk changes."""
     for t in range(n):
-        ff = S[FF + t]
-        S[F + t] = ff * S[FJK + t]
-        S[DF + t] = S[DFF + t] * S[FJK + t] + ff * S[DJK + t] * S[DJK2 + t]
+        f = S[FF + t] * S[FJK + t]
+        S[F + t] = f
+        S[DF + t] = S[DFF + t] * S[FJK + t]
+        S[FCOS + t] = f * S[DCOS + t]
+        S[FSUM + t] = f * S[DSUM + t]
+    if own:
+        for t in range(n):
+            S[DF + t] += S[FF + t] * S[DJK + t] * S[DJK2 + t]
 
 
 @kernel(fastmath=FASTMATH)
 def change_of_class(S, n, E, eta, r_s):
-    two_r_s = 2.0 * r_s
-    for t in range(n):
-        e, f = S[E + t], S[F + t]
-        S[CHANGE + t] = e * (S[DF + t] - eta * f * (S[DSUM + t] - two_r_s * S[DRSUM + t]))
-        S[TURN + t] = e * f * S[DCOS + t]
+    if r_s == 0.0:
+        for t in range(n):
+            S[CHANGE + t] = S[E + t] * (S[DF + t] - eta * S[FSUM + t])
+            S[TURN + t] = S[E + t] * S[FCOS + t]
+    else:
+        two_r_s = 2.0 * r_s
+        for t in range(n):
+            S[CHANGE + t] = S[E + t] * (S[DF + t] - eta * (S[FSUM + t] - two_r_s * S[F + t] * S[DRSUM + t]))
+            S[TURN + t] = S[E + t] * S[FCOS + t]
 
 
 @kernel(fastmath=FASTMATH)
@@ -194,11 +211,11 @@ def change_of_function(S, o, n, A, slope):
 
 
 @kernel(forceinline=True)
-def add_changes(g, e, run, narrow, n_segment, used, plan, block, target, V):
+def add_changes(own, g, e, run, narrow, n_segment, used, plan, block, target, V):
     """Add the changes of the functions of a run of a block to V; segment s belongs to the atom target[s], none if negative."""
     S, segment = block.rows, block.segment
     first_class = plan.run[plan.pair[g, 2], 2]
-    change_of_cutoffs(S, used)
+    change_of_cutoffs(S, used, own)
     for c in range(plan.run[run, 2], plan.run[run + 1, 2]):
         E = class_exp(S, used, c, first_class, narrow, plan)
         change_of_class(S, used, E, plan.member_at[c, 0], plan.member_at[c, 1])
@@ -255,7 +272,7 @@ def own_tangents(i, e, list, plan, block, target, a, V):
                         o, n = np.uintp(segment[s, 0]), np.uintp(segment[s, 1])
                         own_cutoffs(S, o, n, L, place(segment[s, 2], plan), place(segment[s, 3], plan), a, fc)
                     third_cutoffs(run, narrow, used, plan, S)
-                    add_changes(g, e, run, narrow, n_segment, used, plan, block, target, V)
+                    add_changes(True, g, e, run, narrow, n_segment, used, plan, block, target, V)
 
 
 @kernel(forceinline=True)
@@ -291,7 +308,10 @@ def neighbour_tangents(i, e_i, list, plan, block, target, a, V):
                     c = list.atom[segment[s, 2]]
                     target[s] = c if c != i else -1
                     n = np.uintp((segment[s, 1] + 7) // 8 * 8)
-                    neighbour_geometry(S, np.uintp(segment[s, 0]), n, L, place(segment[s, 2], plan), place(segment[s, 3], plan), a)
+                    o, at_j, at_k = np.uintp(segment[s, 0]), place(segment[s, 2], plan), place(segment[s, 3], plan)
+                    neighbour_geometry(S, o, n, L, at_j, at_k, a)
+                    if plan.pair[g, 4]:
+                        neighbour_distances(S, o, n, L, at_j, at_k, a)
                 all_angles(g, used, plan, S)
                 for run in range(first_run, last_run):
                     q = plan.run[run, 1]
@@ -305,7 +325,7 @@ def neighbour_tangents(i, e_i, list, plan, block, target, a, V):
                             S[o + FF + np.uintp(itself)] = 0.0
                             S[o + DFF + np.uintp(itself)] = 0.0
                     third_cutoffs(run, 1, used, plan, S)
-                    add_changes(g, e, run, 1, n_segment, used, plan, block, target, V)
+                    add_changes(False, g, e, run, 1, n_segment, used, plan, block, target, V)
 
 
 @kernel
@@ -337,7 +357,7 @@ def wide_tangents(e_i, e, n_entry, list, its_list, plan, block, target, a, V):
             for run in range(first_run, last_run):
                 wide_cutoffs(S, np.uintp(n), L, j, C, k, a, FC + np.uintp(2 * plan.run[run, 1]) * STRIDE)
                 third_cutoffs(run, 0, used, plan, S)
-                add_changes(g, e, run, 0, 1, used, plan, block, target, V)
+                add_changes(False, g, e, run, 0, 1, used, plan, block, target, V)
             first += n
 
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.neighbours import FC, KX, KY, KZ, OWN, R2, RI, STRIDE, WIDTH, R, X, Y, Z, place
-from mpnnp.kernels.vector import exp, row_cutoff, row_dot, row_exp, row_fill, row_power, row_product, row_real_power
+from mpnnp.kernels.vector import exp, row_cutoff, row_exp, row_fill, row_power, row_product, row_real_power
 
-COS, SUM, RSUM, RJK, RJKI, FF, F, FJK, DJK, EF, BASE, TC, P, H, VF, TR, B, DB, N_ROW = (np.uintp(k) * STRIDE for k in range(19))
+COS, SUM, RSUM, RJK, RJKI, FF, F, FJK, DJK, BASE, TC, P, H, VF, TR = (np.uintp(k) * STRIDE for k in range(15))
+CHANGE, TURN, FCOS, FSUM, N_ROW = (np.uintp(k) * STRIDE for k in range(15, 20))  # CHANGE to FSUM: of tangents.py
 EIGHT = np.uintp(8)
 TINY = 1e-12  # Angstrom^2; for columns that are masked
 
@@ -71,8 +72,8 @@ def fill_block(j_last, k_first, k_last, same, j, k, segment):
 
 @kernel(fastmath=FASTMATH)
 def geometry(S, o, n, L, j, k, narrow):
-    """COS, SUM, RSUM, RJK (r_jk) and RJKI (1/r_jk) of the segment of n columns from o on: entries j and k, k+1, ... of the rows L."""
-    xj, yj, zj, aj, rj, ij = L[j + X], L[j + Y], L[j + Z], L[j + R2], L[j + R], L[j + RI]
+    """COS, SUM, RJK (r_jk) and RJKI (1/r_jk) of the segment of n columns from o on: entries j and k, k+1, ... of the rows L."""
+    xj, yj, zj, aj, ij = L[j + X], L[j + Y], L[j + Z], L[j + R2], L[j + RI]
     if narrow:
         for t in range(n):
             x, y, z = L[k + X + t], L[k + Y + t], L[k + Z + t]
@@ -82,14 +83,23 @@ def geometry(S, o, n, L, j, k, narrow):
             r = math.sqrt(d)
             S[o + COS + t] = (xj * x + yj * y + zj * z) * ij * L[k + RI + t]
             S[o + SUM + t] = aj + L[k + R2 + t] + d
-            S[o + RSUM + t] = rj + L[k + R + t] + r
             S[o + RJK + t] = r
             S[o + RJKI + t] = 1.0 / r
     else:
         for t in range(n):
             S[o + COS + t] = (xj * L[k + X + t] + yj * L[k + Y + t] + zj * L[k + Z + t]) * ij * L[k + RI + t]
             S[o + SUM + t] = aj + L[k + R2 + t]
-            S[o + RSUM + t] = rj + L[k + R + t]
+
+
+@kernel(fastmath=FASTMATH)
+def sum_of_distances(S, o, n, L, j, k, narrow):
+    """RSUM of a segment, after geometry()."""
+    rj = L[j + R]
+    for t in range(n):
+        S[o + RSUM + t] = rj + L[k + R + t]
+    if narrow:
+        for t in range(n):
+            S[o + RSUM + t] += S[o + RJK + t]
 
 
 @kernel(fastmath=FASTMATH)
@@ -106,6 +116,20 @@ def angle_rows(S, A, n, lam, zeta):
     """Rows A = base^zeta and base^(zeta-1), base = max(0, 1 + lam cos); 0^0 = 0. The derivative by cos is zeta lam base^(zeta-1)."""
     D = A + STRIDE
     p = np.int64(zeta) - 1
+    if zeta == 1.0:
+        for t in range(n):
+            base = 1.0 + lam * S[COS + t]
+            S[A + t] = 0.0 if base < 0.0 else base
+            S[D + t] = 0.0 if base < 0.0 else 1.0
+        return
+    if zeta == 4.0:
+        for t in range(n):
+            base = 1.0 + lam * S[COS + t]
+            base = 0.0 if base < 0.0 else base
+            cube = base * base * base
+            S[A + t] = base * cube
+            S[D + t] = cube
+        return
     if zeta == p + 1 and p <= 15:
         one, two, four, eight = (p & 1) != 0, (p & 2) != 0, (p & 4) != 0, (p & 8) != 0
         for t in range(n):
@@ -184,7 +208,10 @@ def prepare(n_segment, used, g, narrow, list, plan, block):
     S, L, segment = block.rows, list.rows, block.segment
     for s in range(n_segment):
         n = np.uintp((segment[s, 1] + 7) // 8 * 8)
-        geometry(S, np.uintp(segment[s, 0]), n, L, place(segment[s, 2], plan), place(segment[s, 3], plan), narrow)
+        o, j, k = np.uintp(segment[s, 0]), place(segment[s, 2], plan), place(segment[s, 3], plan)
+        geometry(S, o, n, L, j, k, narrow)
+        if plan.pair[g, 4]:
+            sum_of_distances(S, o, n, L, j, k, narrow)
     for a in range(plan.pair[g, 3], plan.pair[g + 1, 3]):
         angle_rows(S, angle_row(a - plan.pair[g, 3], plan), used, plan.angle[a, 0], plan.angle[a, 1])
 
@@ -227,10 +254,37 @@ def angular_functions(e, list, plan, block, G):
                     prepare_run(n_segment, used, run, narrow, list, plan, block)
                     for c in range(plan.run[run, 2], plan.run[run + 1, 2]):
                         E = class_exp(S, used, c, first_class, narrow, plan)
-                        row_product(S, EF, E, F, used)
-                        for f in range(plan.member[c, 2], plan.member[c + 1, 2]):
-                            m = plan.function[f, 0] - plan.start[e]
-                            G[m] += plan.scale[f] * row_dot(S, angle_row(plan.function[f, 1], plan), EF, used)
+                        f, last = plan.member[c, 2], plan.member[c + 1, 2]
+                        while f < last:  # two functions at a time
+                            A1, m1 = angle_row(plan.function[f, 1], plan), plan.function[f, 0] - plan.start[e]
+                            if f + 1 == last:
+                                G[m1] += plan.scale[f] * dot_3(S, A1, E, F, used)
+                            else:
+                                A2, m2 = angle_row(plan.function[f + 1, 1], plan), plan.function[f + 1, 0] - plan.start[e]
+                                g1, g2 = dots_3(S, A1, A2, E, F, used)
+                                G[m1] += plan.scale[f] * g1
+                                G[m2] += plan.scale[f + 1] * g2
+                            f += 2
+
+
+@kernel(fastmath=FASTMATH)
+def dot_3(S, x, y, z, n):
+    """sum x y z"""
+    total = 0.0
+    for t in range(n):
+        total += S[x + t] * S[y + t] * S[z + t]
+    return total
+
+
+@kernel(fastmath=FASTMATH)
+def dots_3(S, x1, x2, y, z, n):
+    """sum x1 y z, sum x2 y z"""
+    total1 = total2 = 0.0
+    for t in range(n):
+        yz = S[y + t] * S[z + t]
+        total1 += S[x1 + t] * yz
+        total2 += S[x2 + t] * yz
+    return total1, total2
 
 
 @kernel
@@ -298,19 +352,33 @@ def angular_gradient(e, list, plan, block, dE_dG):
                     clear(S, used)
                     for c in range(plan.run[run, 2], plan.run[run + 1, 2]):
                         E = class_exp(S, used, c, first_class, narrow, plan)
-                        for f in range(plan.member[c, 2], plan.member[c + 1, 2]):
-                            factor = plan.scale[f] * dE_dG[plan.function[f, 0] - plan.start[e]]
-                            a = plan.pair[g, 3] + plan.function[f, 1]
-                            slope = factor * plan.angle[a, 0] * plan.angle[a, 1]
-                            sum_functions(S, used, angle_row(plan.function[f, 1], plan), factor, slope, f == plan.member[c, 2])
-                        sum_class(S, used, E, plan.member_at[c, 0], plan.member_at[c, 1])
-                    if narrow:
-                        finish_narrow(S, used)
-                    else:
-                        row_fill(S, H, used, 0.0)
+                        eta, r_s = plan.member_at[c, 0], plan.member_at[c, 1]
+                        f, last = plan.member[c, 2], plan.member[c + 1, 2]
+                        while f < last:  # two functions at a time
+                            A1, factor1, slope1 = coefficients(f, g, e, dE_dG, plan)
+                            A2, factor2, slope2 = coefficients(min(f + 1, last - 1), g, e, dE_dG, plan)
+                            if f + 1 == last:
+                                add_function(S, used, E, A1, factor1, slope1, eta)
+                            else:
+                                add_functions(S, used, E, A1, factor1, slope1, A2, factor2, slope2, eta)
+                            if r_s != 0.0:
+                                add_shift(S, used, E, A1, factor1, 2.0 * eta * r_s)
+                                if f + 1 < last:
+                                    add_shift(S, used, E, A2, factor2, 2.0 * eta * r_s)
+                            f += 2
+                    finish(S, used, narrow, plan.pair[g, 4] != 0)
                     fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
                     for s in range(n_segment):
                         scatter(S, np.uintp(segment[s, 0]), np.uintp(segment[s, 1]), L, place(segment[s, 2], plan), place(segment[s, 3], plan), fc)
+
+
+@kernel(forceinline=True)
+def coefficients(f, g, e, dE_dG, plan):
+    """Row of the angle of function f of group g, and what its value and its derivative by cos are multiplied with."""
+    angle = plan.function[f, 1]
+    factor = plan.scale[f] * dE_dG[plan.function[f, 0] - plan.start[e]]
+    a = plan.pair[g, 3] + angle
+    return angle_row(angle, plan), factor, factor * plan.angle[a, 0] * plan.angle[a, 1]
 
 
 @kernel(fastmath=FASTMATH)
@@ -323,39 +391,55 @@ def clear(S, n):
 
 
 @kernel(fastmath=FASTMATH)
-def sum_functions(S, n, A, factor, slope, first):
-    """B = sum c A, DB = sum c dA/dcos over the functions of a class."""
-    D = A + STRIDE
-    if first:
+def add_function(S, n, E, A, factor, slope, eta):
+    """TC += d/dcos, P += 2 d/dsum, VF += term, all without F, of a function with exponential E and angle row A."""
+    D, two_eta = A + STRIDE, 2.0 * eta
+    for t in range(n):
+        e = S[E + t]
+        term = e * (factor * S[A + t])
+        S[TC + t] += e * (slope * S[D + t])
+        S[P + t] -= two_eta * term
+        S[VF + t] += term
+
+
+@kernel(fastmath=FASTMATH)
+def add_functions(S, n, E, A1, factor1, slope1, A2, factor2, slope2, eta):
+    """As add_function, for two functions of one class."""
+    D1, D2, two_eta = A1 + STRIDE, A2 + STRIDE, 2.0 * eta
+    for t in range(n):
+        e = S[E + t]
+        term = e * (factor1 * S[A1 + t] + factor2 * S[A2 + t])
+        S[TC + t] += e * (slope1 * S[D1 + t] + slope2 * S[D2 + t])
+        S[P + t] -= two_eta * term
+        S[VF + t] += term
+
+
+@kernel(fastmath=FASTMATH)
+def add_shift(S, n, E, A, factor, two_eta_r_s):
+    """TR += d/drsum without F."""
+    for t in range(n):
+        S[TR + t] += two_eta_r_s * factor * S[E + t] * S[A + t]
+
+
+@kernel(fastmath=FASTMATH)
+def finish(S, n, narrow, shifted):
+    """The missing F; H = d/dr_jk / r_jk; VF = term / (fc(r_ij) fc(r_ik))."""
+    if shifted:
         for t in range(n):
-            S[B + t] = factor * S[A + t]
-            S[DB + t] = slope * S[D + t]
+            S[TR + t] *= S[F + t]
+    if narrow:
+        for t in range(n):
+            f, v = S[F + t], S[VF + t]
+            p = S[P + t] * f
+            S[TC + t] *= f
+            S[P + t] = p
+            S[H + t] = p + v * S[FF + t] * S[DJK + t] + S[TR + t] * S[RJKI + t]
+            S[VF + t] = v * S[FJK + t]
     else:
         for t in range(n):
-            S[B + t] += factor * S[A + t]
-            S[DB + t] += slope * S[D + t]
-
-
-@kernel(fastmath=FASTMATH)
-def sum_class(S, n, E, eta, r_s):
-    """TC += d/dcos, P += 2 d/dsum, TR += d/drsum, VF += term / F of the class with exponential E."""
-    two_eta, two_eta_r_s = 2.0 * eta, 2.0 * eta * r_s
-    for t in range(n):
-        be = S[B + t] * S[E + t]
-        bef = be * S[F + t]
-        S[TC + t] += S[DB + t] * S[E + t] * S[F + t]
-        S[P + t] -= two_eta * bef
-        S[TR + t] += two_eta_r_s * bef
-        S[VF + t] += be
-
-
-@kernel(fastmath=FASTMATH)
-def finish_narrow(S, n):
-    """H = d/dr_jk / r_jk; VF = term / (fc(r_ij) fc(r_ik))."""
-    for t in range(n):
-        v = S[VF + t]
-        S[H + t] = S[P + t] + v * S[FF + t] * S[DJK + t] + S[TR + t] * S[RJKI + t]
-        S[VF + t] = v * S[FJK + t]
+            S[TC + t] *= S[F + t]
+            S[P + t] *= S[F + t]
+            S[H + t] = 0.0
 
 
 @kernel(fastmath=FASTMATH)

@@ -86,7 +86,13 @@ def row_exp(S, out, x, n, factor):
 @kernel(fastmath=FASTMATH)
 def row_power(S, out, x, n, p):
     """out = x^p for an integer p >= 0."""
-    if p <= 15:
+    if p == 2:
+        for t in range(n):
+            S[out + t] = S[x + t] * S[x + t]
+    elif p == 3:
+        for t in range(n):
+            S[out + t] = S[x + t] * S[x + t] * S[x + t]
+    elif p <= 15:
         one, two, four, eight = (p & 1) != 0, (p & 2) != 0, (p & 4) != 0, (p & 8) != 0
         for t in range(n):
             y = S[x + t]
@@ -121,34 +127,10 @@ def row_real_power(S, out, x, n, p):
 
 
 @kernel(fastmath=FASTMATH)
-def row_dot(S, x, y, n):
-    """sum x y"""
-    total = 0.0
-    for t in range(n):
-        total += S[x + t] * S[y + t]
-    return total
-
-
-@kernel(fastmath=FASTMATH)
-def row_sum(S, x, n):
-    total = 0.0
-    for t in range(n):
-        total += S[x + t]
-    return total
-
-
-@kernel(fastmath=FASTMATH)
 def row_product(S, out, x, y, n):
     """out = x y"""
     for t in range(n):
         S[out + t] = S[x + t] * S[y + t]
-
-
-@kernel(fastmath=FASTMATH)
-def row_add(S, out, x, n, factor):
-    """out += factor x"""
-    for t in range(n):
-        S[out + t] += factor * S[x + t]
 
 
 @kernel(fastmath=FASTMATH)
