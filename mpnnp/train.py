@@ -52,11 +52,8 @@ def train(config, directory, comm, log, resume=False):
     run = Run(config, directory, comm, log, resume)
     if run.state.update == 0 and not run.state.curve.rows:
         run.evaluate(epoch=0)
-    try:
-        while run.state.epoch <= config.run.epochs and not run.reason:
-            run.one_epoch()
-    finally:
-        log.bar = None
+    while run.state.epoch <= config.run.epochs and not run.reason:
+        run.one_epoch()
     run.finish()
     return run.state
 
