@@ -166,10 +166,15 @@ def _block(atoms, functions, first, last):
     """Unscaled G of structures first to last."""
     G = np.zeros((int(atoms.start[last] - atoms.start[first]), functions.n_max))
     if first < last:
-        table = type(functions.table)(*map(read_only, functions.table))
+        table = read_only_table(functions)
         for s in range(first, last):
             symmetry_functions(atoms, s, table, G[atoms.start[s] - atoms.start[first] : atoms.start[s + 1] - atoms.start[first]])
     return G
+
+
+def read_only_table(functions):
+    """The function table as the kernels are compiled for it."""
+    return type(functions.table)(*map(read_only, functions.table))
 
 
 def _map(path):
