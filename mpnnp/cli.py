@@ -134,16 +134,20 @@ def evaluate(
 def export(
     checkpoint: PotentialPath,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for input.nn, scaling.data, weights.NNN.data.", metavar="DIR")],
+    cp2k: Annotated[bool, typer.Option("--cp2k", help="Put the normalisation into the weights: CP2K does not know it.")] = False,
     debug: Debug = False,
 ):
-    """Write a potential as n2p2 files, for n2p2, LAMMPS (ML-HDNNP) and CP2K."""
+    """Write a potential as n2p2 files, for n2p2 and LAMMPS (ML-HDNNP), and with --cp2k for CP2K."""
     from mpnnp.model_building import load_potential
+    from mpnnp.runner import is_normalized
 
     comm, log = start()
     if comm.rank == 0:
         model = load_potential(checkpoint)
-        write_result(output, model.export)
+        write_result(output, lambda folder: model.export(folder, cp2k))
         log(f"n2p2 files written to {output}")
+        if is_normalized(model) and not cp2k:
+            log("they contain a normalisation, which CP2K does not know: for CP2K export with --cp2k")
 
 
 def write_result(path, write):

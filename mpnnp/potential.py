@@ -54,11 +54,11 @@ class Potential:
 
         return predict_atoms(self, atoms)
 
-    def export(self, folder):
-        """Write the files of n2p2 (input.nn, scaling.data, weights.NNN.data) to a folder."""
+    def export(self, folder, cp2k=False):
+        """Write the files of n2p2 (input.nn, scaling.data, weights.NNN.data) to a folder; cp2k: without normalisation, which CP2K does not know."""
         from mpnnp.runner import write_potential
 
-        write_potential(folder, self)
+        write_potential(folder, self, cp2k=cp2k)
 
     def write(self, group):
         """Store the potential in an HDF5 group; its weights are not part of it (see checkpoint.py)."""
@@ -80,9 +80,7 @@ class Potential:
     def read(cls, group, weights):
         """Potential from an HDF5 group written by `write`. KeyError, ValueError or TypeError if it is damaged."""
         columns = {field.name: group[f"functions/{field.name}"][()] for field in fields(SymmetryFunction)}
-        functions = [
-            SymmetryFunction(**{name: column[k].item() for name, column in columns.items()}) for k in range(len(columns["center"]))
-        ]
+        functions = [SymmetryFunction(**{name: column[k].item() for name, column in columns.items()}) for k in range(len(columns["center"]))]
         statistics = Statistics(*(group[f"scaling/{field.name}"][()] for field in fields(Statistics)))
         scaling = group["scaling"].attrs
         return cls(

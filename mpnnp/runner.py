@@ -1,6 +1,6 @@
 """Potentials in the files of RuNNer and n2p2: input.nn, scaling.data, weights.NNN.data. Bohr and Hartree stay inside this module."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ class InputFile:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         self.keywords = []
         for number, line in enumerate(text.splitlines(), 1):
-            words = line.split("#", 1)[0].split()
+            words = line.split("#", 1)[0].split("!", 1)[0].split()
             if words:
                 self.keywords.append(Keyword(words[0], tuple(words[1:]), number))
 
@@ -85,12 +85,10 @@ def read_functions(source):
 
 
 def scaling_kind(source):
-    """(kind, s_min, s_max) of the scaling keywords of an input.nn."""
+    """(kind, s_min, s_max) of the scaling keywords of an input.nn; sigma counts only where the others are absent, as in n2p2."""
     scale, center = source.has("scale_symmetry_functions"), source.has("center_symmetry_functions")
-    if source.has("scale_symmetry_functions_sigma"):
-        kind = "sigma"
-    else:
-        kind = {(False, False): "none", (True, False): "min-max", (False, True): "center", (True, True): "min-max-center"}[scale, center]
+    neither = "sigma" if source.has("scale_symmetry_functions_sigma") else "none"
+    kind = {(False, False): neither, (True, False): "min-max", (False, True): "center", (True, True): "min-max-center"}[scale, center]
     return kind, source.value("scale_min_short", default=0.0), source.value("scale_max_short", default=1.0)
 
 
@@ -101,8 +99,10 @@ def read_network(source, functions):
     sizes, activations = [], []
     for z in functions.elements:
         symbol = chemical_symbols[z]
-        own = {k.name: k.words[1:] for k in source.all("element_hidden_layers_short") if k.words[:1] == (symbol,)}
-        depth = int(own["element_hidden_layers_short"][0]) if own else n_hidden
+        depth = n_hidden
+        for keyword in source.all("element_hidden_layers_short"):
+            if keyword.words[:1] == (symbol,):
+                depth = _depth(source, keyword)
         hidden = (nodes + [0] * depth)[:depth]
         names = (letters[:n_hidden] + ["t"] * depth)[:depth]
         for keyword in source.all("element_nodes_short", "element_activation_short"):
@@ -127,6 +127,17 @@ def read_network(source, functions):
     if len(letters) > n_hidden and letters[n_hidden] != "l":
         raise DataError(f"{source.path}: global_activation_short: the output layer must be linear (l), found '{letters[n_hidden]}'")
     return Network(sizes, activations)
+
+
+def _depth(source, keyword):
+    """Number of hidden layers of a line element_hidden_layers_short ELEMENT N."""
+    try:
+        depth = int(keyword.words[1])
+        if depth < 0:
+            raise ValueError
+        return depth
+    except (IndexError, ValueError):
+        raise DataError(f"{source.path}, line {keyword.line}: expected 'element_hidden_layers_short ELEMENT N'") from None
 
 
 def read_scaling(path, functions, kind, s_min, s_max):
@@ -159,6 +170,7 @@ def read_potential(folder, weights="weights.{:03d}.data"):
     """Potential from a folder of n2p2 files: input.nn, scaling.data, weights.NNN.data. Raises DataError naming the file."""
     folder = Path(folder)
     source = InputFile(folder / "input.nn")
+    _check_keywords(source)
     functions = read_functions(source)
     network = read_network(source, functions)
     kind, s_min, s_max = scaling_kind(source)
@@ -174,6 +186,13 @@ def read_potential(folder, weights="weights.{:03d}.data"):
         weights=read_weights(folder, functions.elements, network, weights),
         **read_units(source, functions.elements),
     )
+
+
+def _check_keywords(source):
+    """Raise DataError for keywords that mean another kind of potential."""
+    for keyword in source.all("normalize_nodes", "nnp_type", "nn_type"):
+        if keyword.name == "normalize_nodes" or (keyword.words and keyword.words[0] not in ("2G-HDNNP", "2G", "2", "1")):
+            raise DataError(f"{source.path}, line {keyword.line}: '{' '.join((keyword.name, *keyword.words))}' is not supported")
 
 
 def read_units(source, elements):
@@ -194,17 +213,53 @@ def read_units(source, elements):
     }
 
 
-def write_potential(folder, potential, comment="written by mpnnp"):
-    """Write input.nn, scaling.data and weights.NNN.data, readable by n2p2, LAMMPS (ML-HDNNP) and CP2K.
+def write_potential(folder, potential, comment="written by mpnnp", cp2k=False):
+    """Write input.nn, scaling.data and weights.NNN.data, readable by n2p2, LAMMPS (ML-HDNNP) and RuNNer; with cp2k=True by CP2K too.
 
-    Activations without a letter in n2p2 do not occur; the normalisation is written as mean_energy, conv_energy and conv_length.
+    The normalisation is written as mean_energy, conv_energy and conv_length. CP2K and RuNNer do not know these lines: with cp2k=True they
+    are trivial and the weights carry the units. Raises DataError for what CP2K cannot compute, and for several cutoff functions.
     """
+    if cp2k:
+        check_cp2k(potential)
+        potential = without_normalization(potential)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _write_text(folder / "input.nn", _input_text(potential, comment))
     _write_text(folder / "scaling.data", _scaling_text(potential))
     for e, z in enumerate(potential.functions.elements):
         _write_text(folder / f"weights.{z:03d}.data", _weights_text(potential, e))
+
+
+def without_normalization(p):
+    """The same potential with the output of the nets in Hartree and the mean energy in the atomic energies."""
+    weights = p.weights.copy()
+    for s in p.network.segments:
+        if s.layer == len(p.network.sizes[s.element]) - 2:
+            weights[s.offset : s.offset + (s.n_in + 1) * s.n_out] *= p.energy_scale / HARTREE
+    units = {"mean_energy": 0.0, "energy_scale": HARTREE, "force_scale": HARTREE / BOHR}
+    return replace(p, weights=weights, atomic_energies=p.atomic_energies + p.mean_energy, **units)
+
+
+def is_normalized(p):
+    """True if the normalisation lines matter: a program that ignores them gets other energies."""
+    return p.mean_energy != 0.0 or p.energy_scale != HARTREE
+
+
+def check_cp2k(p):
+    """Raise DataError unless CP2K's NNP module can compute the potential."""
+    nets = {(size[1:], names) for size, names in zip(p.network.sizes, p.network.activations)}
+    rules = [
+        (all(f.kind in (2, 3) for f in p.functions.functions), "symmetry functions of types 2 and 3 only"),
+        (all(f.kind == 2 or f.r_s == 0.0 for f in p.functions.functions), "angular functions with r_s = 0 only"),
+        (all(f.cutoff in (1, 2) and f.alpha == 0.0 for f in p.functions.functions), "the cutoff functions 1 (cosine) and 2 (tanh3u), alpha = 0"),
+        (p.scaling.kind not in ("none", "center"), "symmetry functions scaled by their range or sigma only"),
+        (len(nets) == 1, "the same hidden layers for all elements"),
+        (not any("relu" in names for _, names in nets), "no activation relu"),
+        (not any("softplus" in names for _, names in nets), "a wrong derivative of softplus (seen in CP2K 2023.1)"),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise DataError(f"CP2K cannot compute this potential: it knows {message}")
 
 
 def _input_text(p, comment):
@@ -223,6 +278,7 @@ def _input_text(p, comment):
         f"conv_length {conv_length:.16E}",
         f"number_of_elements {len(symbols)}",
         f"elements {' '.join(symbols)}",
+        "remove_atom_energies",  # or CP2K and RuNNer do not read the next lines
         *(f"atom_energy {s} {e / HARTREE:.16E}" for s, e in zip(symbols, p.atomic_energies)),
         f"cutoff_type {cutoff} {alpha:.17g}",
         *{
@@ -234,6 +290,8 @@ def _input_text(p, comment):
         }[p.scaling.kind],
         f"scale_min_short {p.scaling.s_min:.17g}",
         f"scale_max_short {p.scaling.s_max:.17g}",
+        f"scale_min_short_atomic {p.scaling.s_min:.17g}",  # CP2K's names
+        f"scale_max_short_atomic {p.scaling.s_max:.17g}",
     ]
     hidden = [size[1:-1] for size in p.network.sizes]
     letters = [[LETTERS[ACTIVATIONS.index(name)] for name in names] for names in p.network.activations]
