@@ -34,7 +34,7 @@ def make_structures(start, element, positions, cell, pbc, inverse=None):
     cell = np.asarray(cell, np.float64).reshape(-1, 3, 3)
     pbc = np.asarray(pbc, bool).reshape(-1, 3)
     if inverse is None:
-        inverse = np.array([inverse_cell(c, p) for c, p in zip(cell, pbc)]).reshape(-1, 3, 3)
+        inverse = np.array([inverse_cell(c, p) for c, p in zip(cell, pbc, strict=True)]).reshape(-1, 3, 3)
     return Structures(
         read_only(np.asarray(start, np.int64)),
         read_only(np.asarray(element, np.int64)),
