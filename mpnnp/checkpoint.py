@@ -40,13 +40,22 @@ def read_checkpoint(path):
 
     Raises CheckpointError naming the file and what is wrong with it.
     """
+    return _read(path, lambda group: {key: values[()] for key, values in group.items()})
+
+
+def read_summary(path):
+    """The same with the shapes of the optimiser's arrays, which may be large, in place of the arrays."""
+    return _read(path, lambda group: {key: values.shape for key, values in group.items()})
+
+
+def _read(path, read_optimizer):
     with _opened(path) as file:
         try:
             potential = _potential(file)
-            groups = [{key: values[()] for key, values in file[name].items()} for name in ("optimizer", "learning_curve", "schedule")]
+            curve, arrays = ({key: values[()] for key, values in file[name].items()} for name in ("learning_curve", "schedule"))
             progress = {key: value.item() if isinstance(value, np.generic) else value for key, value in file["progress"].attrs.items()}
-            return potential, str(file.attrs["config"]), progress, *groups
-        except (KeyError, ValueError, TypeError, OSError) as error:
+            return potential, str(file.attrs["config"]), progress, read_optimizer(file["optimizer"]), curve, arrays
+        except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
             raise CheckpointError(f"{path}: damaged checkpoint: {error}") from None
 
 
@@ -55,7 +64,7 @@ def read_potential(path):
     with _opened(path) as file:
         try:
             return _potential(file)
-        except (KeyError, ValueError, TypeError, OSError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
             raise CheckpointError(f"{path}: damaged checkpoint: {error}") from None
 
 

@@ -53,7 +53,7 @@ def evaluate(potential, dataset, comm, log):
         for s in mine:
             prediction = predictor.predict(structures, s)
             atoms = slice(start[s], start[s + 1])
-            errors.add(dataset.energy[s] - prediction.energy, start[s + 1] - start[s], dataset.forces[atoms] - prediction.forces)
+            errors.add(dataset.energy[s], dataset.forces[atoms], prediction.energy, prediction.forces)
             energy.append(prediction.energy)
             forces.append(prediction.forces)
             progress.update(min(s + comm.size, len(dataset)))

@@ -16,6 +16,10 @@ class Accuracy:
     force_rmse: float
     force_mae: float
 
+    @property
+    def has_labels(self):
+        return not (np.isnan(self.energy_rmse) and np.isnan(self.force_rmse))
+
 
 class Errors:
     """Sums over errors; `add` structures of this rank, then `accuracy` over all ranks."""
@@ -23,13 +27,14 @@ class Errors:
     def __init__(self):
         self.sums = np.zeros(6)  # energies: count, square, absolute; forces: the same
 
-    def add(self, energy_error, n_atom, force_error):
-        """energy_error eV of one structure and force_error (n_atom, 3) eV/Angstrom; NaN: no label."""
-        self._add(0, np.array([energy_error / n_atom]))
-        self._add(3, np.ravel(force_error))
+    def add(self, energy, forces, predicted_energy, predicted_forces):
+        """Labels and predictions of one structure: eV, and (n_atom, 3) eV/Angstrom; a label that is NaN is none, a prediction that is NaN is wrong."""
+        self._add(0, np.array([energy]), np.array([predicted_energy]), 1.0 / len(forces))
+        self._add(3, np.ravel(forces), np.ravel(predicted_forces), 1.0)
 
-    def _add(self, first, errors):
-        errors = errors[~np.isnan(errors)] * MILLI
+    def _add(self, first, labels, predictions, factor):
+        there = ~np.isnan(labels)
+        errors = np.nan_to_num((labels - predictions)[there] * (factor * MILLI), nan=np.inf, posinf=np.inf, neginf=-np.inf)
         self.sums[first : first + 3] += len(errors), errors @ errors, np.abs(errors).sum()
 
     def accuracy(self, comm):

@@ -148,7 +148,7 @@ class Observer:
         for s in chosen[self.comm.rank :: self.comm.size]:
             atoms = slice(start[s], start[s + 1])
             prediction = self.predictor.predict(self.structures, s, w, self.G[atoms])
-            errors.add(self.dataset.energy[s] - prediction.energy, start[s + 1] - start[s], self.dataset.forces[atoms] - prediction.forces)
+            errors.add(self.dataset.energy[s], self.dataset.forces[atoms], prediction.energy, prediction.forces)
             if keep is not None:
                 keep(s, prediction)
         return errors.accuracy(self.comm)

@@ -134,7 +134,7 @@ class Run:
                 self.agenda.after_update()
                 if self.reason:
                     break
-        if state.done == len(epoch):
+        if state.done >= len(epoch):  # more if a resumed run has fewer updates per epoch than it had
             state.epoch, state.done, state.sort_errors = state.epoch + 1, 0, None
             self.evaluate(state.epoch - 1)
             self.agenda.after_epoch()
@@ -161,8 +161,8 @@ class Run:
         state.curve.add(epoch, state.update, state.seconds, train, validation)
         scale = np.array([self.potential.energy_scale, self.potential.force_scale]) * 1000
         state.rmse[:] = np.nan_to_num(np.array([train.energy_rmse, train.force_rmse]) / scale, nan=1.0)
-        measure = self._measure(validation if len(self.validation) else train)
-        better = measure < state.best
+        measure = self._measure(validation if validation.has_labels else train)
+        better = measure < state.best or len(state.curve.rows) == 1
         if better:
             state.best, state.best_epoch = measure, epoch
         self.log(report.progress_line(epoch, state, train, validation, better))
