@@ -93,6 +93,8 @@ class Schedule(Section):
 
     name: Literal["runner", "sdnz"] = "runner"
     streams: Count = 2  # observations per update of the schedule runner
+    rows: Literal["full", "sum"] = "full"  # sum: the rows of each group of streams are summed to one observation
+    groups: Count = 1  # number of these groups, for rows = "sum"; streams that follow each other make a group
     forces: bool = True  # also learn from force labels
     energy_fraction: Fraction = 1.0  # runner: of the energy labels, per epoch
     force_fraction: Fraction = 0.0041  # runner: of the force components, per epoch

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 
 from mpnnp.errors import LaunchError, MpnnpError, TrainingError
 
@@ -68,6 +69,36 @@ def together(comm, function, *arguments):
         error = exception
     errors = [e for e in comm.allgather(error) if e is not None]
     return _agree(comm, (result, errors[0] if errors else None))
+
+
+def first_of_each_node(comm, function):
+    """Call `function()` on one rank of each node, then on the others. Collective; errors as in `together`."""
+    from mpi4py import MPI
+
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    first = node.rank == 0
+    node.Free()
+    for turn in (first, not first):
+        error = None
+        try:
+            if turn:
+                function()
+        except Exception as exception:
+            error = exception
+        rest(comm)
+        together(comm, _raise, error)
+
+
+def rest(comm):
+    """A barrier that leaves the core to others while it waits. Collective."""
+    request = comm.Ibarrier()
+    while not request.Test():
+        time.sleep(0.02)
+
+
+def _raise(error):
+    if error is not None:
+        raise error
 
 
 def _agree(comm, outcome):

@@ -26,8 +26,9 @@ class Log:
         if not self.active:
             return
         if self.bar is not None:
-            self.bar.clear()
-        print(text, file=self.stream, flush=True)
+            self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=self.stream, flush=True)
         self.kept.append(text)
         if self.file is not None:
             self.file.write(f"{text}\n")
@@ -45,25 +46,29 @@ class Log:
 class Progress:
     """Progress of `total` steps with an estimate of the time left; use as a context manager.
 
-    On a terminal one line is redrawn a few times a second; in a log a line is written at most every `interval` seconds.
+    On a terminal a bar is drawn; in a log a line is written at most every `interval` seconds.
     """
 
     def __init__(self, log, title, total, interval=30.0, done=0):
         self.log, self.title, self.total = log, title, max(int(total), 1)
-        self.terminal = log.active and log.stream.isatty()
-        self.interval = 0.2 if self.terminal else interval
+        self.interval, self.bar = interval, None
         self.first = done
         self.begin = self.last = time.monotonic()
 
     def __enter__(self):
-        self.log.bar = self if self.terminal else None
+        if self.log.active and self.log.stream.isatty():
+            self.interval, self.bar = 0.2, _make_bar(self.log.stream)
+            self.task = self.bar.add_task(self.title, total=self.total, completed=self.first)
+            self.bar.start()
+            self.log.bar = self.bar
         return self
 
     def __exit__(self, *_):
-        self.clear()
-        self.log.bar = None
+        if self.bar is not None:
+            self.bar.stop()
+            self.log.bar = None
 
-    def update(self, done, note=""):
+    def update(self, done):
         """Show that `done` steps are done. Costs a clock reading unless it is time to show."""
         if not self.log.active:
             return
@@ -71,18 +76,20 @@ class Progress:
         if now - self.last < self.interval:
             return
         self.last = now
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done)
+            return
         rate = (done - self.first) / max(now - self.begin, 1e-9)
         left = duration((self.total - done) / rate) if rate > 0 else "?"
-        text = f"{self.title} {done}/{self.total} {100 * done // self.total}% {left} left {note}".rstrip()
-        if self.terminal:
-            filled = 24 * done // self.total
-            print(f"\r\x1b[K[{'#' * filled}{'.' * (24 - filled)}] {text}", end="", file=self.log.stream, flush=True)
-        else:
-            self.log(f"{datetime.now():%H:%M:%S} {text}")
+        self.log(f"{datetime.now():%H:%M:%S} {self.title} {done}/{self.total} {100 * done // self.total}% {left} left")
 
-    def clear(self):
-        if self.terminal:
-            print("\r\x1b[K", end="", file=self.log.stream, flush=True)
+
+def _make_bar(stream):
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
+    return Progress(*columns, console=Console(file=stream), transient=True)
 
 
 def duration(seconds):

@@ -16,10 +16,11 @@ from mpnnp.kernels.jit import read_only
 from mpnnp.learning_curve import LearningCurve
 from mpnnp.model_building import build
 from mpnnp.observations import Observer
-from mpnnp.parallel import on_root
+from mpnnp.parallel import on_root, together
 from mpnnp.progress import Progress, duration
 from mpnnp.streams import ENERGY, FORCE, make_schedule
 from mpnnp.training_data import load_structures, load_symmetry_functions, make_atoms, split
+from mpnnp.warm_up import compile_kernels
 
 
 @dataclass
@@ -47,14 +48,12 @@ def train(config, directory, comm, log, resume=False):
     """
     directory = Path(directory)
     on_root(comm, _prepare, directory, config, log, resume)
+    compile_kernels(comm, log)
     run = Run(config, directory, comm, log, resume)
     if run.state.update == 0 and not run.state.curve.rows:
         run.evaluate(epoch=0)
-    try:
-        while run.state.epoch <= config.run.epochs and not run.reason:
-            run.one_epoch()
-    finally:
-        log.bar = None
+    while run.state.epoch <= config.run.epochs and not run.reason:
+        run.one_epoch()
     run.finish()
     return run.state
 
@@ -68,7 +67,7 @@ class Run:
         self.begin = time.monotonic()
         dataset, cache = load_structures(config.data, comm, log, directory)
         self.train, self.validation = split(dataset, config.data, config.run.seed)
-        saved = on_root(comm, _read_saved, directory, config) if resume else None
+        saved = self._read_saved() if resume else None
         if saved:
             self.potential = saved[0]
             structures = make_atoms(dataset, self.potential.elements)
@@ -93,6 +92,13 @@ class Run:
         n = self.schedule.updates_per_epoch
         per_update = config.ekf.model_copy(update={"eta_tau": config.ekf.eta_tau / n, "q_tau": config.ekf.q_tau / n})
         return make_ekf(per_update, self.potential.network.n_weight, self.potential.network.segments, self.comm)
+
+    def _read_saved(self):
+        """What checkpoint.h5 holds; the optimiser's arrays, which may be large, on rank 0 alone."""
+        whole = together(self.comm, lambda: _read_saved(self.directory, self.config) if self.comm.rank == 0 else (None,) * 5)
+        potential, progress, optimizer, curve, arrays = whole
+        potential, progress, curve, arrays = self.comm.bcast((potential, progress, curve, arrays), root=0)
+        return potential, progress, optimizer, curve, arrays
 
     def _restore(self, saved):
         potential, progress, optimizer, curve, arrays = saved

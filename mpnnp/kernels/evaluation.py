@@ -112,12 +112,12 @@ def energy_forces(structures, s, model, w, G, energies, forces, virial):
     virial      (3, 3) dE/dstrain, overwritten
     """
     functions_of_structure(structures, s, model.plan, G)
-    compiled_energy_forces(structures, s, model, w, read_only(G), energies, forces, virial)
+    compiled_energy_forces(structures, s, model, read_only(w), read_only(G), energies, forces, virial)
 
 
 def energy_forces_stored(structures, s, model, w, G, energies, forces, virial):
     """As energy_forces, from the symmetry functions G (n_atom of it, n_max) of structure s, which may be read-only."""
-    compiled_energy_forces(structures, s, model, w, read_only(G), energies, forces, virial)
+    compiled_energy_forces(structures, s, model, read_only(w), read_only(G), energies, forces, virial)
 
 
 @kernel

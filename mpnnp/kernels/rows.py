@@ -3,7 +3,7 @@
 Everything of one update in one call: each function is one step of Python before one compiled call. Predictions are in units of the nets: E = sum_i N_e(g_i), F = -dE/dx in 1/Angstrom.
 Arguments that all have in common:
     structures  Structures of the data set
-    G           (n_atom, n_max) symmetry functions of the data set, unscaled, read-only (jit.read_only)
+    G           (n_atom, n_max) symmetry functions of the data set, unscaled; may be a mapped file
     model, w    Model, weights (n_weight,)
     values      (n_label,) predictions, overwritten;  rows (n_label, n_weight), overwritten
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpnnp.kernels.evaluation import FIRST_CAPACITY, gather, neighbours_of, packed_atoms, select
-from mpnnp.kernels.jit import kernel
+from mpnnp.kernels.jit import kernel, read_only
 from mpnnp.kernels.neighbours import N_IMAGE_ROW, STRIDE, WIDTH, make_list
 from mpnnp.kernels.network import energy_row, energy_value, layer, make_workspace, tangent_row, tangent_value
 from mpnnp.kernels.tangents import has_wide, neighbour_tangents, own_tangents, radial_tangents, wide_tangents
@@ -34,12 +34,12 @@ def most_atoms(structures, labels):
 
 def energy_rows(labels, structures, G, model, w, rows, values):
     """Predictions and rows of the energies of the structures labels (n_label,) int64."""
-    energies_of(labels, structures, G, model, w, True, rows, values)
+    energies_of(read_only(labels), structures, read_only(G), model, read_only(w), True, rows, values)
 
 
 def energy_values(labels, structures, G, model, w, values):
     """Predictions of the energies of the structures labels (n_label,) int64."""
-    energies_of(labels, structures, G, model, w, False, NO_ROWS, values)
+    energies_of(read_only(labels), structures, read_only(G), model, read_only(w), False, NO_ROWS, values)
 
 
 @kernel
@@ -63,12 +63,12 @@ def energies_of(labels, structures, G, model, w, with_rows, rows, values):
 
 def force_rows(labels, structures, G, model, w, rows, values):
     """Predictions and rows of force components: labels (n_label, 3) int64 structure, atom in it, component 0, 1, 2."""
-    forces_of(labels, structures, G, model, w, True, rows, values)
+    forces_of(read_only(labels), structures, read_only(G), model, read_only(w), True, rows, values)
 
 
 def force_values(labels, structures, G, model, w, values):
     """Predictions of force components: labels (n_label, 3) int64 structure, atom in it, component 0, 1, 2."""
-    forces_of(labels, structures, G, model, w, False, NO_ROWS, values)
+    forces_of(read_only(labels), structures, read_only(G), model, read_only(w), False, NO_ROWS, values)
 
 
 @kernel
