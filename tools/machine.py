@@ -6,6 +6,8 @@ import time
 
 import numpy as np
 
+from mpnnp.parallel import rest
+
 TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -25,9 +27,7 @@ def median_ms(call, repeat, calls_each=1, warm_up=1):
 def alone(comm, function, *arguments):
     """Result of `function(*arguments)` on rank 0 while the other ranks sleep; None there. Collective."""
     result = function(*arguments) if comm.rank == 0 else None
-    request = comm.Ibarrier()
-    while not request.Test():
-        time.sleep(0.01)
+    rest(comm)
     return result
 
 
