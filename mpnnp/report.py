@@ -1,5 +1,9 @@
 """What people look at: lines of the learning curve, and pictures of it and of predictions against labels."""
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 from ase.data import chemical_symbols
 
@@ -19,19 +23,40 @@ def progress_line(epoch, state, train, validation, better):
     return f"epoch {epoch:4d} update {state.update:8d} {state.seconds:8.1f} s  RMSE {energy}  {force}{'  best' if better else ''}"
 
 
-def collect_parity(observer, chosen, w, comm):
-    """Labels and predictions of the chosen structures, on rank 0: energies per atom eV/atom, forces eV/Angstrom. Collective."""
-    energy, force = [], []
-    start = observer.structures.start
+def accuracy_line(name, n_structure, a):
+    """One line about all structures of a kind."""
+    energy = f"energy {a.energy_rmse:.4g} meV/atom (MAE {a.energy_mae:.4g})"
+    return f"  {name} ({n_structure} structures): RMSE {energy}, force {a.force_rmse:.4g} meV/A (MAE {a.force_mae:.4g})"
 
-    def keep(s, prediction):
+
+def write_accuracies(path, state, structures, accuracies):
+    """accuracy.json: errors of best.h5 on all structures, and where in the run it was found."""
+    numbers = {
+        name: {"structures": len(structures[name])} | {key: value if np.isfinite(value) else None for key, value in asdict(a).items()}
+        for name, a in accuracies.items()
+    }
+    units = {"energy": "meV/atom", "force": "meV/Angstrom"}
+    text = json.dumps({"epoch": state.best_epoch, "updates_of_the_run": state.update, "units": units} | numbers, indent=2)
+    with write_atomically(path) as temporary:
+        Path(temporary).write_text(text + "\n", encoding="ascii")
+
+
+class Parity:
+    """Labels and predictions, collected while structures are evaluated."""
+
+    def __init__(self, observer):
+        self.observer, self.energy, self.force = observer, [], [np.zeros((0, 2))]
+
+    def __call__(self, s, prediction):
+        dataset, start = self.observer.dataset, self.observer.structures.start
         n_atom = start[s + 1] - start[s]
-        energy.append((observer.dataset.energy[s] / n_atom, prediction.energy / n_atom))
-        force.append(np.stack([np.asarray(observer.dataset.forces[start[s] : start[s + 1]]).ravel(), prediction.forces.ravel()], axis=1))
+        self.energy.append((dataset.energy[s] / n_atom, prediction.energy / n_atom))
+        self.force.append(np.stack([np.asarray(dataset.forces[start[s] : start[s + 1]]).ravel(), prediction.forces.ravel()], axis=1))
 
-    observer.evaluate(chosen, w, keep=keep)
-    parts = comm.gather((np.array(energy).reshape(-1, 2), np.concatenate([np.zeros((0, 2)), *force])), root=0)
-    return tuple(np.concatenate(column) for column in zip(*parts)) if comm.rank == 0 else None
+    def gather(self, comm):
+        """(energies per atom (n, 2) eV/atom, forces (m, 2) eV/Angstrom), label and prediction, on rank 0; None elsewhere. Collective."""
+        parts = comm.gather((np.array(self.energy).reshape(-1, 2), np.concatenate(self.force)), root=0)
+        return tuple(np.concatenate(column) for column in zip(*parts)) if comm.rank == 0 else None
 
 
 def draw(directory, curve, points, what):

@@ -80,7 +80,7 @@ class Run:
         self.optimizer = self._make_optimizer()
         self.state = self._restore(saved) if saved else RunState(self.potential.weights.copy(), self.optimizer.init(), LearningCurve())
         self.observer.rmse = self.state.rmse
-        self.subset = self._evaluation_subset()
+        self.train_subset, self.validation_subset = self._subset(self.train, 3), self._subset(self.validation, 4)
         self.begin = time.monotonic() - self.state.seconds
         self.agenda = Agenda(comm, config.run, self)
         self._describe(dataset)
@@ -114,11 +114,12 @@ class Run:
             **numbers,
         )
 
-    def _evaluation_subset(self):
+    def _subset(self, structures, stream):
+        """The structures of the learning curve: a fixed random choice."""
         n = self.config.run.evaluation_structures
-        if n == 0 or n >= len(self.train):
-            return self.train
-        return np.sort(np.random.default_rng([self.config.run.seed, 3]).choice(self.train, n, replace=False))
+        if n == 0 or n >= len(structures):
+            return structures
+        return np.sort(np.random.default_rng([self.config.run.seed, stream]).choice(structures, n, replace=False))
 
     def one_epoch(self):
         """The updates of the epoch under way, its evaluation, its checkpoint."""
@@ -154,8 +155,8 @@ class Run:
     def evaluate(self, epoch):
         """One point of the learning curve; the best potential so far is kept in best.h5. Collective."""
         state, w = self.state, read_only(self.state.weights)
-        train = self.observer.evaluate(self.subset, w)
-        validation = self.observer.evaluate(self.validation, w)
+        train = self.observer.evaluate(self.train_subset, w)
+        validation = self.observer.evaluate(self.validation_subset, w)
         state.seconds = self.comm.bcast(time.monotonic() - self.begin, root=0)
         state.curve.add(epoch, state.update, state.seconds, train, validation)
         scale = np.array([self.potential.energy_scale, self.potential.force_scale]) * 1000
@@ -211,10 +212,25 @@ class Run:
         state = self.state
         self.save()
         self.log(f"{self.reason or 'all epochs are done'}: {state.update} updates in {duration(state.seconds)}")
-        chosen = self.validation if len(self.validation) else self.subset
-        points = report.collect_parity(self.observer, chosen, read_only(state.weights), self.comm)
-        on_root(self.comm, report.draw, self.directory, state.curve, points, "validation" if len(self.validation) else "training")
-        self.log(f"results in {self.directory}: best.h5 is the potential with the smallest validation error (epoch {state.best_epoch})")
+        self.judge()
+
+    def judge(self):
+        """Evaluate the best potential on all structures: log, accuracy.json, pictures. Collective."""
+        best = on_root(self.comm, checkpoint.read_potential, self.directory / "best.h5")
+        w = read_only(best.weights)
+        parts = {"training": self.train, "validation": self.validation}
+        shown, accuracies = "validation" if len(self.validation) else "training", {}
+        self.log(f"best.h5, the potential after epoch {self.state.best_epoch}, on all structures:")
+        for name, structures in parts.items():
+            keep = report.Parity(self.observer)
+            accuracies[name] = self.observer.evaluate(structures, w, keep=keep)
+            if len(structures):
+                self.log(report.accuracy_line(name, len(structures), accuracies[name]))
+            if name == shown:
+                points = keep.gather(self.comm)
+        on_root(self.comm, report.draw, self.directory, self.state.curve, points, shown)
+        on_root(self.comm, report.write_accuracies, self.directory / "accuracy.json", self.state, parts, accuracies)
+        self.log(f"results in {self.directory}")
 
     def _describe(self, dataset):
         p, network = self.potential, self.potential.network
@@ -222,8 +238,9 @@ class Run:
             f"{len(dataset)} structures: {len(self.train)} for training ({len(self.labels[ENERGY])} energies, {len(self.labels[FORCE])} "
             f"force components), {len(self.validation)} for validation"
         )
-        if len(self.subset) < len(self.train):
-            self.log(f"learning curve of training: {len(self.subset)} of {len(self.train)} structures (run.evaluation_structures)")
+        for name, some, structures in (("training", self.train_subset, self.train), ("validation", self.validation_subset, self.validation)):
+            if len(some) < len(structures):
+                self.log(f"learning curve, {name}: {len(some)} of {len(structures)} structures (run.evaluation_structures)")
         sizes = "; ".join(f"{s} {'-'.join(map(str, size))}" for s, size in zip(report.symbols(p.elements), network.sizes))
         self.log(f"nets {sizes}: {network.n_weight} weights; {self.config.run.optimizer}, {self.comm.size} ranks")
         self.log(f"{self.schedule.updates_per_epoch} updates per epoch, schedule {self.config.schedule.name}")

@@ -55,7 +55,7 @@ def test_change_of_the_functions_equals_plain(name):
     rows, values, V = np.empty((len(labels), len(w))), np.empty(len(labels)), np.empty(G.shape)
     force_rows(labels, structures, G, model, w, rows, values)
     element, *pairs = plain_list(system, model)
-    for (_, atom, component), row in zip(labels, rows):
+    for (_, atom, component), row in zip(labels, rows, strict=True):
         plain.tangents(element, *pairs, model.table, atom, component, V)
         for e in range(3):
             first, last = model.table.start[e], model.table.start[e + 1]
@@ -111,7 +111,7 @@ def test_results_do_not_depend_on_the_company_of_a_label():
     labels = labels_of(SOME)[::5]
     together = np.empty((len(labels), len(w)))
     force_rows(labels, structures, G, model, w, together, np.empty(len(labels)))
-    for label, row in zip(labels, together):
+    for label, row in zip(labels, together, strict=True):
         alone = np.empty((1, len(w)))
         force_rows(label[None], structures, G, model, w, alone, np.empty(1))
         assert (alone[0] == row).all()

@@ -70,7 +70,7 @@ def pack_atoms(positions, inverse, pbc, atoms):
 
 @kernel(fastmath={"contract", "nsz"})
 def nearest_images(atoms, o, n, x, y, z, fx, fy, fz, cell, edge, image):
-    """Of n atoms in the chunk at o: vector from (x, y, z) to the nearest image in fractional coordinates, its square, EDGE >= 0 if others may be near."""
+    """Of n atoms in the chunk at o: vector from (x, y, z) to the image nearest in fractional coordinates, its square; EDGE >= 0: others may do."""
     c00, c01, c02 = cell[0, 0], cell[0, 1], cell[0, 2]
     c10, c11, c12 = cell[1, 0], cell[1, 1], cell[1, 2]
     c20, c21, c22 = cell[2, 0], cell[2, 1], cell[2, 2]

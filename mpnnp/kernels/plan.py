@@ -88,8 +88,8 @@ def make_plan(t):
     pair.append((-1, -1, len(run), len(angle), 0))
     run.append((0, 0, len(member)))
     member.append((-1, 1, len(function)))
-    n_class = [run[b[2]][2] - run[a[2]][2] for a, b in zip(pair, pair[1:])]
-    n_angle = [b[3] - a[3] for a, b in zip(pair, pair[1:])]
+    n_class = [run[b[2]][2] - run[a[2]][2] for a, b in zip(pair, pair[1:], strict=False)]
+    n_angle = [b[3] - a[3] for a, b in zip(pair, pair[1:], strict=False)]
     reach = (max(t.r_c), max((t.r_c[m] for m, _ in function), default=0.0))
     table = lambda rows, width, dtype: read_only(np.array(rows, dtype).reshape(-1, width))  # noqa: E731
     flat = lambda values, dtype: read_only(np.array(values, dtype))  # noqa: E731

@@ -1,6 +1,7 @@
 """Entry points for labels: predictions and rows d(prediction)/dw of the energies of structures and of components of forces.
 
-Everything of one update in one call: each function is one step of Python before one compiled call. Predictions are in units of the nets: E = sum_i N_e(g_i), F = -dE/dx in 1/Angstrom.
+All labels of an update go into one call, which is one step of Python and one compiled call.
+Predictions are in units of the nets: E = sum_i N_e(g_i), F = -dE/dx in 1/Angstrom.
 Arguments that all have in common:
     structures  Structures of the data set
     G           (n_atom, n_max) symmetry functions of the data set, unscaled; may be a mapped file
@@ -18,7 +19,6 @@ from mpnnp.kernels.neighbours import N_IMAGE_ROW, STRIDE, WIDTH, make_list
 from mpnnp.kernels.network import energy_row, energy_value, layer, make_workspace, tangent_row, tangent_value
 from mpnnp.kernels.tangents import has_wide, neighbour_tangents, own_tangents, radial_tangents, wide_tangents
 from mpnnp.kernels.triplets import make_block
-
 
 NO_ROWS = np.empty((0, 0))
 

@@ -296,7 +296,8 @@ def radial_functions(e, list, plan, G):
         while first < last:
             n = min(last - first, np.int64(WIDTH) - first % np.int64(WIDTH))
             o = place(first, plan)
-            G[m - plan.start[e]] += radial_sum(list.rows, o, np.uintp(n), o + FC + np.uintp(2 * q) * STRIDE, plan.radial_at[f, 0], plan.radial_at[f, 1])
+            fc = o + FC + np.uintp(2 * q) * STRIDE
+            G[m - plan.start[e]] += radial_sum(list.rows, o, np.uintp(n), fc, plan.radial_at[f, 0], plan.radial_at[f, 1])
             first += n
 
 
