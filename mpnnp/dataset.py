@@ -111,9 +111,7 @@ class Dataset:
         indices = np.asarray(indices)
         indices = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
         indices = np.arange(len(self))[indices]  # negative ones count from the end; out of range is an IndexError
-        n_atom = self.n_atom[indices]
-        start = _offsets(n_atom)
-        atoms = np.arange(start[-1]) + np.repeat(self.start[indices] - start[:-1], n_atom)
+        start, atoms = _offsets(self.n_atom[indices]), atoms_of(self.start, indices)
         arrays = {name: getattr(self, name)[atoms if name in PER_ATOM else indices] for name in ARRAYS if name != "start"}
         return Dataset(start=start, source_names=self.source_names, **arrays)
 
@@ -258,11 +256,33 @@ def _check_values(d):
         atom = int(np.argmin(finite))
         k = int(np.searchsorted(d.start, atom, side="right")) - 1
         raise DataError(f"structure {k} ({d.name(k)}): position of atom {atom - d.start[k]} is not finite")
-    for k in range(len(d)):
+    for k in np.flatnonzero(~_in_order(d)):
         try:
             d[k]
         except DataError as error:
             raise DataError(f"structure {k}: {error}") from None
+
+
+def _in_order(d):
+    """(n_structure,) bool: nothing to complain about, seen at a glance; the others need a closer look (`check_structure`)."""
+    force = np.isfinite(d.forces)
+    unlabelled = np.isnan(d.forces).all(axis=1)
+    atoms = (d.numbers >= 1) & (d.numbers <= 118) & (force.all(axis=1) | unlabelled)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        vectors = d.cell / np.linalg.norm(d.cell, axis=2)[:, :, None]
+        volume = d.pbc.all(axis=1) & (np.linalg.det(vectors) ** 2 > 1e-11)
+    cell = volume | (~d.pbc.any(axis=1) & np.isfinite(d.cell).all(axis=(1, 2)))
+    stress = np.isfinite(d.stress).all(axis=1) | np.isnan(d.stress).all(axis=1)
+    split = (d.split >= 0) & (d.split <= 2)
+    return np.logical_and.reduceat(atoms, d.start[:-1]) & cell & ~np.isinf(d.energy) & stress & split
+
+
+def atoms_of(start, chosen):
+    """Indices of the atoms of the structures `chosen`, one structure after the other."""
+    chosen = np.asarray(chosen, np.int64)
+    n_atom = start[chosen + 1] - start[chosen]
+    first = _offsets(n_atom)
+    return np.arange(first[-1]) + np.repeat(start[chosen] - first[:-1], n_atom)
 
 
 def _offsets(counts):

@@ -6,6 +6,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp import checkpoint, runner
+from mpnnp.dataset import atoms_of
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.function_sets import default, from_tables, water
 from mpnnp.network import Network
@@ -14,7 +15,7 @@ from mpnnp.parallel import on_root, share
 from mpnnp.potential import Potential
 from mpnnp.scaling import Scaling, Statistics
 from mpnnp.symmetry_functions import CUTOFFS, SymmetryFunctions, element_number
-from mpnnp.training_data import load_symmetry_functions, make_atoms
+from mpnnp.training_data import BLOCK, load_symmetry_functions, make_atoms
 from mpnnp.units import BOHR
 
 
@@ -95,8 +96,9 @@ def build(config, dataset, train, cache, comm, log):
 
 def _blocks(structures, G, train, comm):
     """(element, G) of this rank's training structures."""
-    for k in share(len(train), comm):
-        atoms = slice(structures.start[train[k]], structures.start[train[k] + 1])
+    mine = share(len(train), comm)
+    for first in range(mine.start, mine.stop, BLOCK):
+        atoms = atoms_of(structures.start, train[first : min(first + BLOCK, mine.stop)])
         yield structures.element[atoms], G[atoms]
 
 
@@ -116,8 +118,7 @@ def _references(config, dataset, structures, elements, train):
     references = {"atomic_energies": atomic, "mean_energy": 0.0, "energy_scale": 1.0, "force_scale": 1.0}
     if config.normalize:
         per_atom = (energy - counts @ atomic) / counts.sum(axis=1)
-        start = structures.start
-        forces = np.concatenate([np.asarray(dataset.forces[start[s] : start[s + 1]]).ravel() for s in train])
+        forces = dataset.forces[atoms_of(structures.start, train)]
         forces = forces[~np.isnan(forces)]
         spread = per_atom.std() if len(energy) else 0.0
         references["mean_energy"] = float(per_atom.mean()) if len(energy) else 0.0

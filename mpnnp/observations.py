@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpnnp.dataset import atoms_of
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.rows import energy_rows, energy_values, force_rows, force_values
 from mpnnp.metrics import Errors
@@ -28,16 +29,14 @@ class Labels:
     def of_structures(self, start, chosen):
         """(energy labels, force labels): numbers of the labels that exist in the chosen structures, ascending."""
         energies = chosen[~np.isnan(self.energy[chosen])]
-        components = np.concatenate([np.arange(3 * start[s], 3 * start[s + 1]) for s in chosen] + [np.zeros(0, np.int64)])
-        return energies.astype(np.int64), components[~np.isnan(self.force[components])].astype(np.int64)
+        components = (3 * atoms_of(start, chosen)[:, None] + np.arange(3)).ravel()
+        return energies.astype(np.int64), components[~np.isnan(self.force[components])]
 
 
 def element_counts(structures, n_element):
     """Atoms of each element in each structure (n_structure, n_element)."""
-    counts = np.zeros((len(structures.start) - 1, n_element))
-    structure = np.repeat(np.arange(len(counts)), np.diff(structures.start))
-    np.add.at(counts, (structure, structures.element), 1.0)
-    return counts
+    counts = [np.add.reduceat(structures.element == e, structures.start[:-1], dtype=np.float64) for e in range(n_element)]
+    return np.stack(counts, axis=1)
 
 
 class Observer:

@@ -18,8 +18,8 @@ from mpnnp import dataset as hdf5
 from mpnnp.atomic_write import write_atomically
 from mpnnp.errors import DataError
 from mpnnp.kernels.arrays import make_structures
-from mpnnp.kernels.evaluation import symmetry_functions
-from mpnnp.kernels.jit import read_only
+from mpnnp.kernels.evaluation import functions_of_structure
+from mpnnp.kernels.plan import plan_of
 from mpnnp.parallel import on_root, share, together
 from mpnnp.progress import Progress
 from mpnnp.sources import read_sources
@@ -166,15 +166,10 @@ def _block(atoms, functions, first, last):
     """Unscaled G of structures first to last."""
     G = np.zeros((int(atoms.start[last] - atoms.start[first]), functions.n_max))
     if first < last:
-        table = read_only_table(functions)
+        plan = plan_of(functions.table)
         for s in range(first, last):
-            symmetry_functions(atoms, s, table, G[atoms.start[s] - atoms.start[first] : atoms.start[s + 1] - atoms.start[first]])
+            functions_of_structure(atoms, s, plan, G[atoms.start[s] - atoms.start[first] : atoms.start[s + 1] - atoms.start[first]])
     return G
-
-
-def read_only_table(functions):
-    """The function table as the kernels are compiled for it."""
-    return type(functions.table)(*map(read_only, functions.table))
 
 
 def _map(path):

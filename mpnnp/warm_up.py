@@ -18,7 +18,7 @@ from mpnnp.scaling import Scaling, Statistics
 from mpnnp.streams import ENERGY, FORCE, Batch
 from mpnnp.structure import Structure
 from mpnnp.symmetry_functions import SymmetryFunction, SymmetryFunctions
-from mpnnp.training_data import make_atoms, read_only_table
+from mpnnp.training_data import make_atoms
 
 
 def compile_kernels(comm, log):
@@ -55,7 +55,7 @@ def _run_kernels():
     potential.energy_forces(atoms)
     dataset = Dataset.from_structures([atoms])
     structures, G = make_atoms(dataset, [1]), np.zeros((2, 2))
-    symmetry_functions(structures, 0, read_only_table(functions), G)
+    symmetry_functions(structures, 0, functions.table, G)
     schedule = SimpleNamespace(name="runner", energy_weight=1.0, force_weight=2.0, rows="full")
     observer = Observer(dataset, structures, G, potential, schedule, serial())
     w = read_only(potential.weights)

@@ -34,7 +34,7 @@ def make_structures(start, element, positions, cell, pbc, inverse=None):
     cell = np.asarray(cell, np.float64).reshape(-1, 3, 3)
     pbc = np.asarray(pbc, bool).reshape(-1, 3)
     if inverse is None:
-        inverse = np.array([inverse_cell(c, p) for c, p in zip(cell, pbc, strict=True)]).reshape(-1, 3, 3)
+        inverse = inverse_cells(cell, pbc)
     return Structures(
         read_only(np.asarray(start, np.int64)),
         read_only(np.asarray(element, np.int64)),
@@ -50,6 +50,17 @@ def make_model(table, shift, factor, topology):
     table = type(table)(*(read_only(a) for a in table))
     topology = type(topology)(*(read_only(a) for a in topology))
     return Model(table, make_plan(table), read_only(np.asarray(shift, np.float64)), read_only(np.asarray(factor, np.float64)), topology)
+
+
+def inverse_cells(cell, pbc):
+    """inverse_cell of many structures: (n_structure, 3, 3)."""
+    inverse = np.empty(cell.shape)
+    inverse[:] = np.eye(3)  # without periodic directions
+    n_periodic = np.count_nonzero(pbc, axis=1)
+    inverse[n_periodic == 3] = np.linalg.inv(cell[n_periodic == 3])
+    for k in np.flatnonzero((n_periodic == 1) | (n_periodic == 2)):
+        inverse[k] = inverse_cell(cell[k], pbc[k])
+    return inverse
 
 
 def inverse_cell(cell, pbc):
