@@ -131,12 +131,12 @@ def check_first_line_of_learning_curve(run, folder):
 
 
 def test_schedules_of_eta_and_q_are_those_of_n2p2(tmp_path, monkeypatch):
-    """Columns q and eta of updater.000.out after each epoch."""
+    """Columns q and eta of updater.000.out after each epoch: equal to half a unit of its ninth digit, the last one printed."""
     folder = DATA / "train_energy"
     rows = np.array([[float(x) for x in line.split()] for line in (folder / "updater.000.out").read_text().splitlines() if line[0] != "#"])
     for epoch, run in replay(folder, tmp_path, monkeypatch, forces=False):
         state = run.state.optimizer
-        np.testing.assert_allclose([state.q, state.eta], rows[epoch, 6:8], rtol=2e-9)
+        np.testing.assert_allclose([state.q, state.eta], rows[epoch, 6:8], rtol=5e-9)
         assert run.optimizer.diagnostics(state)["mean"] == pytest.approx(rows[epoch, 2], rel=1e-7)
 
 
