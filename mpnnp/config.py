@@ -100,7 +100,7 @@ class Schedule(Section):
     energy_fraction: Fraction = 1.0  # runner: of the energy labels, per epoch
     force_fraction: Fraction = 0.0041  # runner: of the force components, per epoch
     selection: Literal["random", "sort", "threshold"] = "threshold"  # of the candidates of an update (schedule runner)
-    energy_threshold: NotNegative = 1.0  # a candidate is taken if its error is above this many times the last RMSE
+    energy_threshold: NotNegative = 0.0  # a candidate is taken if its error is above this many times the last RMSE; 0: as they come
     force_threshold: NotNegative = 1.0
     trials: Count = 3  # candidates tried per stream, the worst is taken if none exceeds the threshold
     energy_weight: Positive = 1.0  # factor on errors and rows (runner), or weight c in sqrt(c / n) (sdnz)

@@ -1,0 +1,58 @@
+"""Commands about trained potentials."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from mpnnp.commands.common import Debug, EnergyKey, ForcesKey, PotentialPath, start, write_result
+
+app = typer.Typer()
+
+
+@app.command()
+def evaluate(
+    potential: PotentialPath,
+    data: Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")],
+    json: Annotated[Optional[Path], typer.Option("--json", help="Write the accuracies to this file.")] = None,  # noqa: UP045
+    predictions: Annotated[Optional[Path], typer.Option(help="Write energy, forces, start to this .npz.")] = None,  # noqa: UP045
+    energy_key: EnergyKey = None,
+    forces_key: ForcesKey = None,
+    debug: Debug = False,
+):
+    """Predict energies and forces of structures, and compare with their labels where there are any."""
+    from mpnnp.evaluation import evaluate as run
+    from mpnnp.model_building import load_potential
+    from mpnnp.parallel import on_root
+    from mpnnp.sources import read_sources
+
+    comm, log = start()
+    model = on_root(comm, load_potential, potential)
+    dataset = on_root(comm, lambda: read_sources(data, energy_key=energy_key, forces_key=forces_key, report=log))
+    result = run(model, dataset, comm, log)
+    if comm.rank == 0:
+        for path, write in ((json, result.write_json), (predictions, result.write_predictions)):
+            if path:
+                write_result(path, write)
+    for name, value in result.numbers().items():
+        log(f"{name:32s} {'no labels' if value is None else value if isinstance(value, int) else f'{value:.6g}'}")
+
+
+@app.command()
+def export(
+    checkpoint: PotentialPath,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for input.nn, scaling.data, weights.NNN.data.", metavar="DIR")],
+    cp2k: Annotated[bool, typer.Option("--cp2k", help="Put the normalisation into the weights: CP2K does not know it.")] = False,
+    debug: Debug = False,
+):
+    """Write a potential as n2p2 files, for n2p2 and LAMMPS (ML-HDNNP), and with --cp2k for CP2K."""
+    from mpnnp.model_building import load_potential
+    from mpnnp.runner import is_normalized
+
+    comm, log = start()
+    if comm.rank == 0:
+        model = load_potential(checkpoint)
+        write_result(output, lambda folder: model.export(folder, cp2k))
+        log(f"n2p2 files written to {output}")
+        if is_normalized(model) and not cp2k:
+            log("they contain a normalisation, which CP2K does not know: for CP2K export with --cp2k")
