@@ -30,7 +30,7 @@ def read_ase(path, labels):
                 atoms = next(frames)
             except StopIteration:
                 return
-            except Exception as error:  # noqa: BLE001 - ASE raises whatever its parsers happen to meet
+            except Exception as error:
                 raise DataError(f"{path}, frame {frame}: cannot be read by ASE: {_reason(error, plain, path)}") from None
             yield Structure(
                 numbers=atoms.numbers,

@@ -28,7 +28,7 @@ class Errors:
         self.sums = np.zeros(6)  # energies: count, square, absolute; forces: the same
 
     def add(self, energy, forces, predicted_energy, predicted_forces):
-        """Labels and predictions of one structure: eV, and (n_atom, 3) eV/Angstrom; a label that is NaN is none, a prediction that is NaN is wrong."""
+        """Labels and predictions of one structure: eV, and (n_atom, 3) eV/Angstrom; a NaN label is none, a NaN prediction is wrong."""
         self._add(0, np.array([energy]), np.array([predicted_energy]), 1.0 / len(forces))
         self._add(3, np.ravel(forces), np.ravel(predicted_forces), 1.0)
 

@@ -15,7 +15,7 @@ def world():
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise LaunchError(
-            f"MPI cannot be loaded ({str(error).splitlines()[0]}): install an MPI library, or `pip install 'mpnnp[mpich]'` for one in this environment"
+            f"MPI cannot be loaded ({str(error).splitlines()[0]}): install an MPI library, or `pip install 'mpnnp[mpich]'` for one here"
         ) from None
     check_launch(MPI.COMM_WORLD.size, MPI.Get_library_version())
     return MPI.COMM_WORLD
@@ -113,8 +113,8 @@ def _agree(comm, outcome):
 def stop_all(comm, error, debug=False):
     """End every rank because of `error`: one message, a non-zero exit status, no hang.
 
-    An error that every rank raised (on_root, together; TrainingError always) is told by rank 0 and ends with its own status. Any other error is told by the
-    rank that met it, which then aborts the others.
+    An error that every rank raised (on_root, together; TrainingError always) is told by rank 0 and ends with its own status.
+    Any other error is told by the rank that met it, which then aborts the others.
     """
     collective = comm is None or comm.size == 1 or isinstance(error, TrainingError) or getattr(error, "told_by", None) == 0
     status = error.exit_status if isinstance(error, MpnnpError) else 1

@@ -85,7 +85,7 @@ def measure(arguments, comm, folder, age):
     run.evaluate(epoch=0)
     if not quick:
         result["startup_s"] = age + time.perf_counter() - begin
-        again = make_run(data, folder, comm)
+        make_run(data, folder, comm)
         result["startup_functions_on_disk_s"] = age + time.perf_counter() - begin
     n_weight = run.potential.network.n_weight
     result["n_weight"], result["n_atom"] = n_weight, int(np.median(run.observer.dataset.n_atom))
@@ -149,7 +149,7 @@ def print_table(result):
     kept = result["private_bytes_per_structure_and_rank"] / KB
     print(f"data per structure: {result['mapped_bytes_per_structure'] / KB:.1f} kB mapped, once per node, and {kept:.1f} kB in each rank")
     if p > 1:
-        print(f"communication per update: {result['calls_per_update']:.1f} calls, {result['bytes_communicated_per_update'] / KB:.1f} kB into each rank")
+        print(f"communication per update: {result['calls_per_update']:.1f} calls, {result['bytes_communicated_per_update'] / KB:.1f} kB a rank")
     if "startup_s" in result:
         print(f"start-up with the symmetry functions on disk: {result['startup_functions_on_disk_s']:.2f} s")
     print("evaluation: extrapolated from the time of 8 structures with stored symmetry functions")
@@ -183,7 +183,7 @@ def main():
     result["warnings"] = environment.slow_settings()
     if machine["background_cores"] > 0.1 or load > 0.5 + comm.size:
         result["warnings"].append(
-            f"other processes kept {machine['background_cores']:.2f} of {machine['cores']} cores busy (load average at the start {load:.2f}): the times are too long"
+            f"other processes kept {machine['background_cores']:.2f} of {machine['cores']} cores busy (load at the start {load:.2f}): times too long"
         )
     for message in result["warnings"]:
         print(f"warning: {message}")

@@ -92,7 +92,7 @@ def model_parts(run, repeat):
 
 
 def filter_ms(potential, M, comm, repeat):
-    """Update of the product's filter with M random rows shared out over the ranks; averaged over its lazy folding, without the gathering of real rows."""
+    """Update of the product's filter with M random rows shared out over the ranks; lazy folding included, gathering of rows not."""
     network = potential.network
     n = network.n_weight
     ekf = make_ekf(Ekf(eta=ETA, eta_max=ETA, q=Q, q_tau=0.0), n, network.segments, comm)
