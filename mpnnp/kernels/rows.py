@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpnnp.kernels.compact import compact_neighbour_tangents, compact_own_tangents, has_compact
 from mpnnp.kernels.evaluation import FIRST_CAPACITY, gather, neighbours_of, packed_atoms, select
 from mpnnp.kernels.jit import kernel, read_only
 from mpnnp.kernels.neighbours import N_IMAGE_ROW, STRIDE, WIDTH, make_list
@@ -141,12 +142,21 @@ def tangents(structures, s, i, component, plan, space, last_seen, label, V):
     radial_tangents(i, e_i, near, plan, block, axis, V)
     own_tangents(i, e_i, near, plan, block, target, axis, V)
     neighbour_tangents(i, e_i, near, plan, block, target, axis, V)
-    if has_wide(plan):
+    compact, wide = has_compact(plan), has_wide(plan)
+    if compact:
+        compact_own_tangents(i, e_i, element, near, plan, axis, V)
+    if compact or wide:
         for e in range(n_element):
             for k in range(near.part[e, 0], near.part[e, 1]):
                 if near.atom[k] != i:
-                    far = neighbours_of(near.atom[k], structures, s, atoms, element, plan, space.image, far)
-                    wide_tangents(e_i, e, k, near, far, plan, block, target, axis, V)
+                    if compact:
+                        compact_neighbour_tangents(e_i, k, element, near, near, 1.0, True, plan, axis, V)
+                    if wide or compact == 2:
+                        far = neighbours_of(near.atom[k], structures, s, atoms, element, plan, space.image, far)
+                    if wide:
+                        wide_tangents(e_i, e, k, near, far, plan, block, target, axis, V)
+                    if compact == 2:
+                        compact_neighbour_tangents(e_i, k, element, near, far, 0.0, False, plan, axis, V)
     return Space(near, far, space.image, block, target)
 
 
