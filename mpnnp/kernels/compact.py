@@ -148,20 +148,14 @@ def has_compact(plan):
 
 
 @kernel
-def compact_own_tangents(i, e, element, list, plan, a, V):
-    """Add to V the changes of the compact functions of atom i, of element e, and of the radial ones of its neighbours, along the axis of row a."""
+def compact_changes(e, element, list, plan, change):
+    """Add to change (n_max,) those of the compact functions of a centre of element e when its neighbours move: rows OWN = u . du, K = du."""
     L, first = list.rows, plan.start[e]
-    for k in range(list.part[plan.z.shape[0], 2]):
-        o, c = place(k, plan), list.atom[k]
-        if c == i:
-            continue
-        move = -L[o + a] * L[o + RI]  # dr/dx
-        for f in range(plan.compact[e, 0], plan.compact[e + 1, 0]):
-            if plan.compact_function[f, 1] < 0 or plan.compact_function[f, 1] == element[c]:
-                V[i, plan.compact_function[f, 0] - first] += move * radial_term(f, L[o + R], element[c], plan)[1]
-        for f in range(plan.compact[element[c], 0], plan.compact[element[c] + 1, 0]):
-            if plan.compact_function[f, 1] < 0 or plan.compact_function[f, 1] == e:
-                V[c, plan.compact_function[f, 0] - plan.start[element[c]]] += move * radial_term(f, L[o + R], e, plan)[1]
+    for f in range(plan.compact[e, 0], plan.compact[e + 1, 0]):
+        e1 = plan.compact_function[f, 1]
+        for k in range(list.part[e1, 0], list.part[e1, 2]):
+            o = place(k, plan)
+            change[plan.compact_function[f, 0] - first] += radial_term(f, L[o + R], element[list.atom[k]], plan)[1] * L[o + OWN] * L[o + RI]
     for g in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
         narrow, low, high = plan.compact_group[g, 2] != 0, plan.compact_reach[g, 0], plan.compact_reach[g, 1]
         j_first, j_last, k_first, k_last, same = entries(list, plan, plan.compact_group[g, 0], plan.compact_group[g, 1])
@@ -177,13 +171,31 @@ def compact_own_tangents(i, e, element, list, plan, a, V):
                 if narrow and (c <= low or c >= high):
                     continue
                 cos, weight = cos_of(L, j, k), plan.z[element[list.atom[n_j]]] * plan.z[element[list.atom[n_k]]]
-                move_j, move_k = -L[j + SELF] * L[j + a], -L[k + SELF] * L[k + a]  # of r_ij^2 / 2, r_ik^2 / 2
-                both = (-L[j + SELF] * L[k + a] - L[k + SELF] * L[j + a]) * L[j + RI] * L[k + RI]
-                dcos = both - cos * (move_j * L[j + RI] * L[j + RI] + move_k * L[k + RI] * L[k + RI])
-                da, db, dc = move_j * L[j + RI], move_k * L[k + RI], (L[k + a] - L[j + a]) * (L[j + SELF] - L[k + SELF]) / c
+                across = L[j + KX] * L[k + X] + L[j + KY] * L[k + Y] + L[j + KZ] * L[k + Z]
+                across += L[k + KX] * L[j + X] + L[k + KY] * L[j + Y] + L[k + KZ] * L[j + Z]  # change of r_ij . r_ik
+                turn = L[j + OWN] * L[j + RI] * L[j + RI] + L[k + OWN] * L[k + RI] * L[k + RI]
+                dcos = across * L[j + RI] * L[k + RI] - cos * turn
+                da, db, dc = L[j + OWN] * L[j + RI], L[k + OWN] * L[k + RI], (L[j + OWN] + L[k + OWN] - across) / c
                 for f in range(plan.compact_group[g, 3], plan.compact_group[g + 1, 3]):
                     _, ta, tb, tc, tcos = angular_term(f, narrow, L[j + R], L[k + R], c, cos, weight, plan)
-                    V[i, plan.compact_function[f, 0] - first] += ta * da + tb * db + tc * dc + tcos * dcos
+                    change[plan.compact_function[f, 0] - first] += ta * da + tb * db + tc * dc + tcos * dcos
+
+
+@kernel
+def compact_own_tangents(i, e, element, list, plan, a, V):
+    """Add to V the changes of the compact functions of atom i, of element e, and of the radial ones of its neighbours, along the axis of row a."""
+    L = list.rows
+    for k in range(list.part[plan.z.shape[0], 2]):
+        o, c = place(k, plan), list.atom[k]
+        L[o + OWN] = -L[o + SELF] * L[o + a]
+        L[o + KX] = L[o + KY] = L[o + KZ] = 0.0
+        L[o + KX + a] = -L[o + SELF]
+        if c != i:
+            move = L[o + OWN] * L[o + RI]
+            for f in range(plan.compact[element[c], 0], plan.compact[element[c] + 1, 0]):
+                if plan.compact_function[f, 1] < 0 or plan.compact_function[f, 1] == e:
+                    V[c, plan.compact_function[f, 0] - plan.start[element[c]]] += move * radial_term(f, L[o + R], e, plan)[1]
+    compact_changes(e, element, list, plan, V[i])
 
 
 @kernel
