@@ -51,6 +51,7 @@ def train(config, directory, comm, log, resume=False):
     compile_kernels(comm, log)
     run = Run(config, directory, comm, log, resume)
     if run.state.update == 0 and not run.state.curve.rows:
+        run.keep_start()
         run.evaluate(epoch=0)
     while run.state.epoch <= config.run.epochs and not run.reason:
         run.one_epoch()
@@ -66,7 +67,7 @@ class Run:
         self.reason = ""  # why the run ends before its last epoch
         self.begin = time.monotonic()
         dataset, cache = load_structures(config.data, comm, log, directory)
-        self.train, self.validation = split(dataset, config.data, config.run.seed)
+        self.train, self.validation = split(dataset, config.data, config.run.seed_of("split"))
         saved = self._read_saved() if resume else None
         if saved:
             self.potential = saved[0]
@@ -120,6 +121,11 @@ class Run:
         if n == 0 or n >= len(structures):
             return structures
         return np.sort(np.random.default_rng([self.config.run.seed, stream]).choice(structures, n, replace=False))
+
+    def keep_start(self):
+        """initial.h5: the potential before the first update, which the analysis of a run compares with. Collective."""
+        path, text = self.directory / "initial.h5", to_toml(self.config)
+        on_root(self.comm, checkpoint.write_checkpoint, path, self.potential, text, {"epoch": 0, "update": 0})
 
     def one_epoch(self):
         """The updates of the epoch under way, its evaluation, its checkpoint."""
