@@ -168,6 +168,8 @@ class Run(Section):
     time_limit: Positive | None = None  # stop after so many minutes, counted from the start of the program; a batch job's end is known from SLURM
     patience: Count | None = None  # stop after so many epochs without a better validation error
     seed: Annotated[int, Field(ge=0)] = 1  # of the split, the weights and the batches
+    split_seed: Annotated[int, Field(ge=0)] | None = None  # of the split alone; run.seed if not given
+    weight_seed: Annotated[int, Field(ge=0)] | None = None  # of the initial weights alone; run.seed if not given
     checkpoint_updates: Count | None = None  # write a checkpoint every so many updates ...
     checkpoint_minutes: Positive = 10.0  # ... every so many minutes (and always at the end of the run) ...
     checkpoint_epochs: Count | None = None  # ... and every so many epochs
@@ -176,6 +178,11 @@ class Run(Section):
     # each (0: all); energies are always those of all; at the end of the run the best potential is evaluated on everything
     energy_metric_weight: NotNegative = 1.0  # best.h5 minimises w E_rmse[meV/atom] + v F_rmse[meV/A]/100 on the validation set
     force_metric_weight: NotNegative = 1.0
+
+    def seed_of(self, part):
+        """Seed of "split" or "weight"."""
+        own = getattr(self, f"{part}_seed")
+        return self.seed if own is None else own
 
 
 class Config(Section):

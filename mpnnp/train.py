@@ -64,9 +64,10 @@ def train(config, directory, comm, log, resume=False):
         try:
             describe_machine(comm, log)
             compile_kernels(comm, log)
-            run = Run(config, directory, comm, log, signals, resume)
+            run = Run(config, directory, comm, log, resume, signals)
             signals.holding = True
             if run.state.update == 0 and not run.state.curve.rows:
+                run.keep_start()
                 run.evaluate(epoch=0)
             while run.state.epoch <= config.run.epochs and not run.reason:
                 run.one_epoch()
@@ -82,13 +83,13 @@ def train(config, directory, comm, log, resume=False):
 class Run:
     """A run in progress: data, schedule, optimiser and state, and the steps that `train` puts in order."""
 
-    def __init__(self, config, directory, comm, log, signals, resume):
+    def __init__(self, config, directory, comm, log, resume=False, signals=None):
         self.config, self.directory, self.comm, self.log = config, directory, comm, log
         self.reason = ""  # why the run ends before its last epoch
         self.saved, self.saving = None, 0.0  # what checkpoint.h5 holds; seconds spent on checkpoints
         dataset, cache = load_structures(config.data, comm, log, directory)
         self.data_hash = on_root(comm, dataset.hash)
-        self.train, self.validation = together(comm, split, dataset, config.data, config.run.seed)
+        self.train, self.validation = together(comm, split, dataset, config.data, config.run.seed_of("split"))
         saved = self._read_saved() if resume else None
         if saved:
             self.potential = saved.potential
@@ -106,7 +107,7 @@ class Run:
         self.observer.rmse = self.state.rmse
         on_root(comm, run_folder.write_config, directory, to_toml(config))
         self.begin = time.monotonic() - self.state.seconds
-        self.agenda = Agenda(comm, config.run, signals, self.state.update)
+        self.agenda = Agenda(comm, config.run, signals or Signals(comm), self.state.update)
         self._describe(dataset)
         if saved:
             self._take_up(saved)
@@ -177,6 +178,10 @@ class Run:
         if n == 0 or n >= len(structures):
             return structures
         return np.sort(np.random.default_rng([self.config.run.seed, stream]).choice(structures, n, replace=False))
+
+    def keep_start(self):
+        """initial.h5: the potential before the first update, which the analysis of a run compares with. Collective."""
+        on_root(self.comm, run_folder.write_initial, self.directory, self.potential, to_toml(self.config), {"epoch": 0, "update": 0})
 
     def one_epoch(self):
         """The updates of the epoch under way, its evaluation, its checkpoint."""
