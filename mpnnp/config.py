@@ -171,8 +171,8 @@ class Run(Section):
     checkpoint_updates: Count | None = None  # write a checkpoint every so many updates ...
     checkpoint_minutes: Positive = 10.0  # ... every so many minutes (and always at the end of the run) ...
     checkpoint_epochs: Count = 5  # ... and every so many epochs
-    evaluation_structures: Annotated[int, Field(ge=0)] = 100  # for the learning curve, of the training and of the validation structures each
-    # (0: all); at the end of the run the best potential is evaluated on all
+    evaluation_structures: Annotated[int, Field(ge=0)] = 50  # whose forces make the learning curve, of the training and of the validation structures
+    # each (0: all); energies are always those of all; at the end of the run the best potential is evaluated on everything
     energy_metric_weight: NotNegative = 1.0  # best.h5 minimises w E_rmse[meV/atom] + v F_rmse[meV/A]/100 on the validation set
     force_metric_weight: NotNegative = 1.0
 

@@ -138,19 +138,27 @@ class Observer:
                 return f"not finite: {self.describe(kind, label)}; the weights have run away, or two atoms are at the same place"
         return ""
 
-    def evaluate(self, chosen, w, use_forces=True, keep=None):
+    def evaluate(self, chosen, w, forces_of=None, keep=None):
         """Accuracy over the chosen structures, shared out over the ranks. Collective.
 
-        keep   function(structure, Prediction) called for this rank's structures
+        forces_of  those of the chosen structures whose forces are compared too, default all: energies need no geometry and cost next to nothing
+        keep       function(structure, Prediction) called for the structures of forces_of that are this rank's
         """
-        errors, start = Errors(), self.structures.start
-        for s in chosen[self.comm.rank :: self.comm.size]:
-            atoms = slice(start[s], start[s + 1])
+        forces_of = chosen if forces_of is None else forces_of
+        mine, errors = slice(self.comm.rank, None, self.comm.size), Errors()
+        self._add_energies(np.setdiff1d(chosen, forces_of)[mine], w, errors)
+        for s in forces_of[mine]:
+            atoms = slice(self.structures.start[s], self.structures.start[s + 1])
             prediction = self.predictor.predict(self.structures, s, w, self.G[atoms])
             errors.add(self.dataset.energy[s], self.dataset.forces[atoms], prediction.energy, prediction.forces)
             if keep is not None:
                 keep(s, prediction)
         return errors.accuracy(self.comm)
+
+    def _add_energies(self, chosen, w, errors):
+        if len(chosen):
+            energies, n_atom = np.asarray(self.dataset.energy)[chosen], np.diff(self.structures.start)[chosen]
+            errors.add_energies(energies, energies - self.errors(ENERGY, chosen, w) * self.predictor.potential.energy_scale, n_atom)
 
     def all_errors(self, labels, w):
         """|error| of all energy and force labels, per atom for energies, on every rank: the order of sorted selection. Collective."""

@@ -11,7 +11,7 @@ from mpnnp.errors import ConfigError, DataError
 from mpnnp.network import ACTIVATIONS, LETTERS, Network
 from mpnnp.potential import Potential
 from mpnnp.scaling import Scaling, Statistics
-from mpnnp.symmetry_functions import SymmetryFunctions, element_number, format_line, parse_line
+from mpnnp.symmetry_functions import COMPACT, SymmetryFunctions, element_number, format_line, parse_line
 from mpnnp.units import BOHR, HARTREE
 
 
@@ -274,7 +274,7 @@ def _input_text(p, comment):
     symbols = [chemical_symbols[z] for z in p.functions.elements]
     conv_energy = HARTREE / p.energy_scale
     conv_length = p.force_scale * BOHR / HARTREE * conv_energy
-    cutoffs = {(f.cutoff, f.alpha) for f in p.functions.functions}
+    cutoffs = {(f.cutoff, f.alpha) for f in p.functions.functions if f.kind not in COMPACT} or {(1, 0.0)}
     if len(cutoffs) > 1:
         raise DataError("n2p2 files hold one cutoff function for all symmetry functions; this potential has several")
     cutoff, alpha = cutoffs.pop()

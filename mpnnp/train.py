@@ -115,7 +115,7 @@ class Run:
         )
 
     def _subset(self, structures, stream):
-        """The structures of the learning curve: a fixed random choice."""
+        """The structures whose forces make the learning curve: a fixed random choice."""
         n = self.config.run.evaluation_structures
         if n == 0 or n >= len(structures):
             return structures
@@ -155,8 +155,8 @@ class Run:
     def evaluate(self, epoch):
         """One point of the learning curve; the best potential so far is kept in best.h5. Collective."""
         state, w = self.state, read_only(self.state.weights)
-        train = self.observer.evaluate(self.train_subset, w)
-        validation = self.observer.evaluate(self.validation_subset, w)
+        train = self.observer.evaluate(self.train, w, forces_of=self.train_subset)
+        validation = self.observer.evaluate(self.validation, w, forces_of=self.validation_subset)
         state.seconds = self.comm.bcast(time.monotonic() - self.begin, root=0)
         state.curve.add(epoch, state.update, state.seconds, train, validation)
         scale = np.array([self.potential.energy_scale, self.potential.force_scale]) * 1000
@@ -240,7 +240,7 @@ class Run:
         )
         for name, some, structures in (("training", self.train_subset, self.train), ("validation", self.validation_subset, self.validation)):
             if len(some) < len(structures):
-                self.log(f"learning curve, {name}: {len(some)} of {len(structures)} structures (run.evaluation_structures)")
+                self.log(f"learning curve, {name}: all energies, forces of {len(some)} of {len(structures)} structures (run.evaluation_structures)")
         sizes = "; ".join(f"{s} {'-'.join(map(str, size))}" for s, size in zip(report.symbols(p.elements), network.sizes))
         self.log(f"nets {sizes}: {network.n_weight} weights; {self.config.run.optimizer}, {self.comm.size} ranks")
         self.log(f"{self.schedule.updates_per_epoch} updates per epoch, schedule {self.config.schedule.name}")
