@@ -158,27 +158,34 @@ class Observer:
         first = min(self.comm.allgather(found))
         return self.dataset.name(chosen[first]) if first < len(chosen) else "an error too large for a number"
 
-    def evaluate(self, chosen, w, keep=None, pause=None):
+    def evaluate(self, chosen, w, forces_of=None, keep=None, pause=None):
         """Accuracy over the chosen structures, shared out over the ranks. Collective.
 
-        keep   function(structure, Prediction) called for this rank's structures
-        pause  collective function called every ROUND structures of a rank
+        forces_of  those of the chosen structures whose forces are compared too, default all: energies need no geometry and cost next to nothing
+        keep       function(structure, Prediction) called for the structures of forces_of that are this rank's
+        pause      collective function called every ROUND structures of a rank
         """
-        errors, start = Errors(), self.structures.start
-        mine = chosen[self.comm.rank :: self.comm.size]
-        n_turn = -(-len(chosen) // self.comm.size)  # the same on every rank
+        forces_of = chosen if forces_of is None else forces_of
+        mine, errors = slice(self.comm.rank, None, self.comm.size), Errors()
+        self._add_energies(np.setdiff1d(chosen, forces_of)[mine], w, errors)
+        own, n_turn = forces_of[mine], -(-len(forces_of) // self.comm.size)  # as many turns on every rank
         for turn in range(n_turn):
-            if pause is not None and turn and turn % ROUND == 0:
+            if pause is not None and turn % ROUND == 0:
                 pause()
-            if turn >= len(mine):
+            if turn >= len(own):
                 continue
-            s = mine[turn]
-            atoms = slice(start[s], start[s + 1])
+            s = own[turn]
+            atoms = slice(self.structures.start[s], self.structures.start[s + 1])
             prediction = self.predictor.predict(self.structures, s, w, self.G[atoms])
             errors.add(self.dataset.energy[s], self.dataset.forces[atoms], prediction.energy, prediction.forces)
             if keep is not None:
                 keep(s, prediction)
         return errors.accuracy(self.comm)
+
+    def _add_energies(self, chosen, w, errors):
+        if len(chosen):
+            energies, n_atom = np.asarray(self.dataset.energy)[chosen], np.diff(self.structures.start)[chosen]
+            errors.add_energies(energies, energies - self.errors(ENERGY, chosen, w) * self.predictor.potential.energy_scale, n_atom)
 
     def all_errors(self, labels, w, pause=None):
         """|error| of all energy and force labels, per atom for energies, on every rank: the order of sorted selection. Collective.

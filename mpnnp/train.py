@@ -165,13 +165,13 @@ class Run:
             state.best = np.inf
         elif state.curve.rows and not judged_alike(saved, self.config, self.saved_name):
             w = read_only(state.best_weights)
-            accuracies = [self.observer.evaluate(some, w) for some in (self.train_subset, self.validation_subset)]
-            state.best = self._measure(*accuracies)
+            train = self.observer.evaluate(self.train, w, forces_of=self.train_subset)
+            state.best = self._measure(train, self.observer.evaluate(self.validation, w, forces_of=self.validation_subset))
         on_root(self.comm, self._write_epoch, state.best_weights is not None)
         on_root(self.comm, run_folder.set_aside, self.directory, self.saved_name)
 
     def _subset(self, structures, stream):
-        """The structures of the learning curve: a fixed random choice."""
+        """The structures whose forces make the learning curve: a fixed random choice."""
         n = self.config.run.evaluation_structures
         if n == 0 or n >= len(structures):
             return structures
@@ -245,11 +245,11 @@ class Run:
     def evaluate(self, epoch):
         """One point of the learning curve; the best potential so far is kept in best.h5. Collective."""
         state, w = self.state, read_only(self.state.weights)
-        train = self.observer.evaluate(self.train_subset, w, pause=self._pause)
-        validation = self.observer.evaluate(self.validation_subset, w, pause=self._pause)
+        train = self.observer.evaluate(self.train, w, forces_of=self.train_subset, pause=self._pause)
+        validation = self.observer.evaluate(self.validation, w, forces_of=self.validation_subset, pause=self._pause)
         measure = self._measure(train, validation)
         if epoch and not np.isfinite(measure):
-            where = self.observer.first_not_finite(np.concatenate([self.train_subset, self.validation_subset]), w)
+            where = self.observer.first_not_finite(np.concatenate([self.train, self.validation]), w)
             raise TrainingError(f"after update {state.update}: a prediction is not a finite number: {where}; the weights have run away")
         self.optimizer.check(state.optimizer)
         state.seconds = self.comm.bcast(time.monotonic() - self.begin, root=0)
@@ -275,10 +275,10 @@ class Run:
 
     def _check_measure(self, start):
         """Raise ConfigError if the structures that judge have no label of a kind that counts."""
-        labels = self.observer.labels
-        counts = [len(x) for x in labels.of_structures(start, self.validation_subset)]
-        if not any(counts):
-            counts = [len(x) for x in labels.of_structures(start, self.train_subset)]
+        for some, subset in ((self.validation, self.validation_subset), (self.train, self.train_subset)):
+            counts = [len(self.observer.labels.of_structures(start, chosen)[kind]) for kind, chosen in ((ENERGY, some), (FORCE, subset))]
+            if any(counts):
+                break
         run = self.config.run
         if counts[ENERGY] * run.energy_metric_weight + counts[FORCE] * run.force_metric_weight == 0:
             raise ConfigError(
@@ -362,7 +362,7 @@ class Run:
         )
         for name, some, structures in (("training", self.train_subset, self.train), ("validation", self.validation_subset, self.validation)):
             if len(some) < len(structures):
-                self.log(f"learning curve, {name}: {len(some)} of {len(structures)} structures (run.evaluation_structures)")
+                self.log(f"learning curve, {name}: all energies, forces of {len(some)} of {len(structures)} structures (run.evaluation_structures)")
         sizes = "; ".join(f"{s} {'-'.join(map(str, size))}" for s, size in zip(report.symbols(p.elements), network.sizes))
         self.log(f"nets {sizes}: {network.n_weight} weights; {self.config.run.optimizer}, {self.comm.size} ranks")
         self.log(f"{self.schedule.updates_per_epoch} updates per epoch, schedule {self.config.schedule.name}")
