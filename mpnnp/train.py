@@ -166,9 +166,8 @@ class Run:
             state.best = np.inf
         elif state.curve.rows and not judged_alike(saved, self.config, self.saved_name):
             w = read_only(state.best_weights)
-            parts = (self.train, self.train_subset), (self.validation, self.validation_subset)
-            accuracies = [self.observer.evaluate(all_of, w, forces_of=some) for all_of, some in parts]
-            state.best = self._measure(*accuracies)
+            train = self.observer.evaluate(self.train, w, forces_of=self.train_subset)
+            state.best = self._measure(train, self.observer.evaluate(self.validation, w, forces_of=self.validation_subset))
         on_root(self.comm, self._write_epoch, state.best_weights is not None)
         on_root(self.comm, run_folder.set_aside, self.directory, self.saved_name)
 
@@ -281,10 +280,10 @@ class Run:
 
     def _check_measure(self, start):
         """Raise ConfigError if the structures that judge have no label of a kind that counts."""
-        labels = self.observer.labels
-        counts = [len(x) for x in labels.of_structures(start, self.validation_subset)]
-        if not any(counts):
-            counts = [len(x) for x in labels.of_structures(start, self.train_subset)]
+        for some, subset in ((self.validation, self.validation_subset), (self.train, self.train_subset)):
+            counts = [len(self.observer.labels.of_structures(start, chosen)[kind]) for kind, chosen in ((ENERGY, some), (FORCE, subset))]
+            if any(counts):
+                break
         run = self.config.run
         if counts[ENERGY] * run.energy_metric_weight + counts[FORCE] * run.force_metric_weight == 0:
             raise ConfigError(
