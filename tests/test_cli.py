@@ -60,7 +60,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("cli")
     (path / "train.toml").write_text(to_toml(small_config(path)))
     result = subprocess.run(
-        [sys.executable, "-m", "mpnnp", "train", "train.toml", "-o", "run"], cwd=path, capture_output=True, text=True, timeout=200
+        [sys.executable, "-m", "mpnnp", "train", "train.toml", "-o", "run"], cwd=path, capture_output=True, text=True, timeout=400
     )
     assert result.returncode == 0 and result.stderr == "", result.stderr
     assert "results in run" in result.stdout.splitlines()[-1]
@@ -83,7 +83,7 @@ def all_commands(group=None, path=()):
         yield from all_commands(one, (*path, name)) if hasattr(one, "commands") else [(*path, name)]
 
 
-@pytest.mark.parametrize("words", all_commands(), ids=" ".join)
+@pytest.mark.parametrize("words", list(all_commands()), ids=" ".join)
 def test_every_command_has_help_and_refuses_what_it_does_not_know(command, words):
     help = command(*words, "--help")
     assert help.status == 0 and "Usage:" in help.out and "--debug" in help.out
