@@ -85,7 +85,6 @@ class Run:
 
     def __init__(self, config, directory, comm, log, resume=False, signals=None):
         self.config, self.directory, self.comm, self.log = config, directory, comm, log
-        self.reason = ""  # why the run ends before its last epoch
         self.saved, self.saving = None, 0.0  # what checkpoint.h5 holds; seconds spent on checkpoints
         dataset, cache = load_structures(config.data, comm, log, directory)
         self.data_hash = on_root(comm, dataset.hash)
@@ -108,6 +107,7 @@ class Run:
         on_root(comm, run_folder.write_config, directory, to_toml(config))
         self.begin = time.monotonic() - self.state.seconds
         self.agenda = Agenda(comm, config.run, signals or Signals(comm), self.state.update)
+        self.reason = self.agenda.reached(self.state.update)  # why the run ends before its last epoch
         self._describe(dataset)
         if saved:
             self._take_up(saved)
@@ -232,7 +232,7 @@ class Run:
 
     def _obey(self, verdict):
         """Do what the agenda says. Collective; raises Interrupted."""
-        self.reason = verdict.reason
+        self.reason = self.reason or verdict.reason
         if verdict.save:
             self.save()
         if verdict.interrupted:
