@@ -94,7 +94,7 @@ def build(config, dataset, train, cache, comm, log):
         weights=initial_weights(config, network),
         **references(config.network, dataset, structures, functions.elements, train),
     )
-    if net.normalize == "force":
+    if config.network.normalize == "force":
         potential = _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm)
     return potential, structures, G
 
