@@ -10,7 +10,7 @@ from scipy.linalg import eigvalsh
 
 from mpnnp import checkpoint
 from mpnnp.atomic_write import write_atomically
-from mpnnp.config import make_config, tomllib
+from mpnnp.config import make_config
 from mpnnp.errors import CheckpointError
 from mpnnp.fisher import (
     Gradients,
@@ -25,6 +25,8 @@ from mpnnp.fisher import (
 from mpnnp.model_building import initial_weights
 from mpnnp.parallel import on_root
 from mpnnp.report import figure, save
+from mpnnp.resume import config_of
+from mpnnp.run_folder import INITIAL
 from mpnnp.streams import ENERGY, FORCE
 from mpnnp.training_data import load_structures, load_symmetry_functions, make_atoms
 
@@ -83,8 +85,8 @@ def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=Fal
     n_batch   batches of each kind: all energies if there are fewer
     single    single labels instead of the batches of the run's schedule
     """
-    potential, text, progress, arrays = on_root(comm, _read, path)
-    config = make_config(tomllib.loads(text))
+    saved = on_root(comm, checkpoint.read_checkpoint, path)
+    potential, config, arrays = saved.potential, config_of(saved, path), saved.optimizer
     dataset, cache = load_structures(make_config({"data": {"files": [str(d) for d in data]}}).data, comm, log, cache_folder)
     structures = make_atoms(dataset, potential.elements)
     G = load_symmetry_functions(structures, potential.functions, dataset.hash(), cache, comm, log)
@@ -98,22 +100,17 @@ def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=Fal
     information = expected = None
     if arrays and "T" in arrays:
         labels = gradients.observer.labels.of_structures(structures.start, np.arange(len(dataset)))
-        counts = updates_of_each_kind(config.schedule, progress["update"], labels)
+        counts = updates_of_each_kind(config.schedule, saved.progress["update"], labels)
         expected = expected_information(gradients, config, counts, n_batch, comm, seed)
         if comm.rank == 0:
             information = 1.0 / eigvalsh(filter_covariance(arrays), overwrite_a=True)[::-1]
     return Model(str(path), group, spectra, potential.weights, _start(Path(path), potential, config), information, expected)
 
 
-def _read(path):
-    potential, text, progress, arrays, _, _ = checkpoint.read_checkpoint(path)
-    return potential, text, progress, arrays
-
-
 def _start(path, potential, config):
     """Weights before the first update: of initial.h5 beside the checkpoint, else from the seed; None if neither serves."""
     try:
-        start = checkpoint.read_potential(path.parent / "initial.h5").weights
+        start = checkpoint.read_potential(path.parent / INITIAL).weights
     except CheckpointError:
         if config.network.initializer == "files":
             return None

@@ -129,7 +129,7 @@ def test_inverse_covariance_is_the_fisher_matrix_of_the_rows_that_the_filter_saw
     monkeypatch.setattr(Observer, "observe", recording)
     state = train(small_config(tmp_path, schedule=schedule, ekf=CONSTANT | {"r_max": 7}), tmp_path / "run", comm, log)
     assert len(seen) >= state.update > 20
-    arrays = read_checkpoint(tmp_path / "run" / "checkpoint.h5")[3]
+    arrays = read_checkpoint(tmp_path / "run" / "checkpoint.h5").optimizer
     H = np.concatenate(seen[-state.update :])  # the first ones compiled the kernels
     information = accumulate(iter([H]), H.shape[1], 1, serial())
     information = 0.3 * (np.tril(information) + np.tril(information, -1).T) + 0.5 * np.eye(len(information))
