@@ -44,6 +44,7 @@ class Functions(Section):
 
     set: Literal["default", "water"] | None = None  # named set; default: a balanced set for the elements of the data
     input_nn: str | None = None  # take functions and scaling from an n2p2 / RuNNer input.nn
+    scaling_data: str | None = None  # with input_nn: a scaling.data whose statistics are used instead of those of the training structures
     functions: list[dict[str, Any]] = []  # tables {center, kind, neighbours, eta, r_s, zeta, lambda, r_c}; lists make every combination
     units: Literal["angstrom", "bohr"] = "angstrom"  # of the lengths (and 1/length^2) in `functions` and of `r_c`
     r_c: Positive | None = None  # cutoff radius of a named set; 6 Angstrom (default) or 12 Bohr (water)
@@ -61,6 +62,8 @@ class Functions(Section):
             raise ValueError(f"give only one of set, input_nn and functions; found {' and '.join(given)}")
         if not self.scale_max > self.scale_min:
             raise ValueError("scale_max must be larger than scale_min")
+        if self.scaling_data and not self.input_nn:
+            raise ValueError("scaling_data needs input_nn")
         return self
 
 
@@ -76,7 +79,11 @@ class Net(Section):
     weights_from: str | None = None  # for the initializer files: a checkpoint or a folder of n2p2 files, from which functions, scaling,
     # references and weights are taken; [symmetry_functions] and the rest of [network] are not used then
     atomic_energies: Literal["fit", "none"] | dict[str, Finite] = "fit"  # eV; fit: least squares over the training set's compositions
-    normalize: bool = True  # mean and spread of energies, spread of forces: see docs/architecture.md
+    normalize: bool | Literal["ref", "force"] = True  # training units: mean and spread of the energies, spread of the forces of the training
+    # structures; ref, force: of all structures, as n2p2's normalize_data_set does (force: the predicted forces get the spread of the labels)
+    mean_energy: Finite = 0.0  # eV per atom: training units with normalize = false
+    energy_scale: Positive = 1.0  # eV
+    force_scale: Positive = 1.0  # eV/Angstrom
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -86,6 +93,8 @@ class Net(Section):
             raise ValueError("the initializer files needs weights_from")
         if not self.weights_max > self.weights_min:
             raise ValueError("weights_max must be larger than weights_min")
+        if self.normalize is not False and (self.mean_energy, self.energy_scale, self.force_scale) != (0.0, 1.0, 1.0):
+            raise ValueError("mean_energy, energy_scale and force_scale need normalize = false")
         return self
 
 
@@ -94,6 +103,7 @@ class Schedule(Section):
 
     name: Literal["runner", "sdnz"] = "runner"
     streams: Count = 2  # observations per update of the schedule runner
+    force_streams: Count | None = None  # of a force update, if not as many as of an energy update
     rows: Literal["full", "sum"] = "full"  # sum: the rows of each group of streams are summed to one observation
     groups: Count = 1  # number of these groups, for rows = "sum"; streams that follow each other make a group
     forces: bool = True  # also learn from force labels
@@ -155,16 +165,24 @@ class Run(Section):
     directory: str = "runs/train"  # of the results, relative to the working directory; -o overrides it
     epochs: Count = 25
     updates: Count | None = None  # stop after so many updates
-    time_limit: Positive | None = None  # stop after so many minutes
+    time_limit: Positive | None = None  # stop after so many minutes, counted from the start of the program; a batch job's end is known from SLURM
     patience: Count | None = None  # stop after so many epochs without a better validation error
     seed: Annotated[int, Field(ge=0)] = 1  # of the split, the weights and the batches
+    split_seed: Annotated[int, Field(ge=0)] | None = None  # of the split alone; run.seed if not given
+    weight_seed: Annotated[int, Field(ge=0)] | None = None  # of the initial weights alone; run.seed if not given
     checkpoint_updates: Count | None = None  # write a checkpoint every so many updates ...
     checkpoint_minutes: Positive = 10.0  # ... every so many minutes (and always at the end of the run) ...
-    checkpoint_epochs: Count = 5  # ... and every so many epochs
-    evaluation_structures: Annotated[int, Field(ge=0)] = 100  # for the learning curve, of the training and of the validation structures each
-    # (0: all); at the end of the run the best potential is evaluated on all
+    checkpoint_epochs: Count | None = None  # ... and every so many epochs
+    on_divergence: Literal["stop", "skip"] = "stop"  # an update whose numbers go wrong: end the run, or leave it out (at most 100 in a row)
+    evaluation_structures: Annotated[int, Field(ge=0)] = 50  # whose forces make the learning curve, of the training and of the validation structures
+    # each (0: all); energies are always those of all; at the end of the run the best potential is evaluated on everything
     energy_metric_weight: NotNegative = 1.0  # best.h5 minimises w E_rmse[meV/atom] + v F_rmse[meV/A]/100 on the validation set
     force_metric_weight: NotNegative = 1.0
+
+    def seed_of(self, part):
+        """Seed of "split" or "weight"."""
+        own = getattr(self, f"{part}_seed")
+        return self.seed if own is None else own
 
 
 class Config(Section):
@@ -196,6 +214,14 @@ def read_config(path, settings=()):
     for setting in settings:
         _apply(tree, setting)
     return make_config(tree, source=str(path), base=path.parent)
+
+
+def parse_config(text, source):
+    """Config from the text of `to_toml`. Raises ConfigError."""
+    try:
+        return make_config(tomllib.loads(text), source)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"not valid TOML: {error} ({source})") from None
 
 
 def make_config(tree, source="configuration", base=None):
@@ -291,7 +317,7 @@ def _absolute(config, base):
         }
     )
     functions = config.symmetry_functions
-    functions = functions.model_copy(update={"input_nn": functions.input_nn and resolve(functions.input_nn)})
+    functions = functions.model_copy(update={k: getattr(functions, k) and resolve(getattr(functions, k)) for k in ("input_nn", "scaling_data")})
     network = config.network
     network = network.model_copy(update={"weights_from": network.weights_from and resolve(network.weights_from)})
     return config.model_copy(update={"data": data, "symmetry_functions": functions, "network": network})

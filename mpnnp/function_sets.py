@@ -5,11 +5,12 @@ import itertools
 import numpy as np
 
 from mpnnp.errors import ConfigError
-from mpnnp.symmetry_functions import ANGULAR, KINDS, SymmetryFunction, check_function, element_number, parse_line
+from mpnnp.symmetry_functions import ANGULAR, COMPACT, COMPACT_ANGULAR, KINDS, N_NEIGHBOUR, SUBTYPES, SymmetryFunction
+from mpnnp.symmetry_functions import check_function, element_number, parse_line
 from mpnnp.units import BOHR
 
-TABLE_KEYS = {"center", "kind", "neighbours", "eta", "r_s", "zeta", "lambda", "r_c"}
 NUMBERS = ("eta", "r_s", "zeta", "lambda", "r_c")  # keys of a table that may be lists
+COMPACT_NUMBERS = ("r_l", "r_c", "angle_left", "angle_right")  # the same for compact kinds, beside the subtype
 
 # Morawietz, Singraber, Dellago, Behler, PNAS 113, 8368 (2016): 30 functions of O, 27 of H, cutoff 12 Bohr, tanh^3.
 _WATER_RADIAL_ETA = (0.001, 0.01, 0.03, 0.06, 0.15, 0.30, 0.60, 1.50)  # 1/Bohr^2; the last four are shifted
@@ -65,15 +66,17 @@ def default(elements, r_c=6.0, cutoff=2, alpha=0.0, n_radial=8, zetas=(1.0, 4.0,
 def from_tables(tables, cutoff=1, alpha=0.0, length=1.0):
     """Functions from the `symmetry_functions.functions` tables of the configuration.
 
-    tables  dicts with center, kind, neighbours, eta, r_s, zeta, lambda, r_c; numbers may be lists: every combination is made
-    length  Angstrom per unit of length of the tables
+    tables  dicts with center, kind, neighbours, eta, r_s, zeta, lambda, r_c; compact kinds: r_l, r_c, angle_left, angle_right, subtype
+            instead; numbers and subtypes may be lists: every combination is made
+    length  Angstrom per unit of length of the tables; angles in degrees
     Raises ConfigError naming the number of the table, from 1, and the key.
     """
     functions = []
     for number, table in enumerate(tables, 1):
         try:
             _check_table(table)
-            functions += _combinations(table, cutoff, alpha, length)
+            make = _compact_combinations if table["kind"] in COMPACT else _combinations
+            functions += make(table, cutoff, alpha, length)
         except ConfigError as error:
             raise ConfigError(f"symmetry_functions.functions[{number}]: {error}") from None
     return functions
@@ -81,21 +84,33 @@ def from_tables(tables, cutoff=1, alpha=0.0, length=1.0):
 
 def _check_table(table):
     """Raise ConfigError unless the keys and the types of their values are right."""
-    if unknown := sorted(set(table) - TABLE_KEYS):
-        raise ConfigError(f"unknown key '{unknown[0]}'; known are {', '.join(sorted(TABLE_KEYS))}")
-    if missing := sorted({"center", "kind", "eta", "r_c"} - set(table)):
+    compact = table.get("kind") in COMPACT
+    numbers = COMPACT_NUMBERS if compact else NUMBERS
+    known = {"center", "kind", "neighbours", *numbers, *(["subtype"] if compact else [])}
+    if unknown := sorted(set(table) - known):
+        raise ConfigError(f"unknown key '{unknown[0]}'; known are {', '.join(sorted(known))}")
+    needed = {"center", "kind", "r_c", "subtype" if compact else "eta"}
+    if table.get("kind") in COMPACT_ANGULAR:
+        needed |= {"angle_left", "angle_right"}
+    if missing := sorted(needed - set(table)):
         raise ConfigError(f"the key '{missing[0]}' is missing")
     kind, names = table["kind"], table.get("neighbours", [])
     if type(kind) is not int or kind not in KINDS:
         raise ConfigError(f"kind = {kind!r}: must be one of {', '.join(map(str, KINDS))}")
-    n_name = {2: 1, 3: 2, 9: 2, 12: 0, 13: 0}[kind]
+    n_name = N_NEIGHBOUR[kind]
     if not isinstance(names, list) or len(names) != n_name:
         raise ConfigError(f"type {kind} takes {n_name} neighbours, a list of element symbols; found {names!r}")
-    for key in NUMBERS:
+    for key in numbers:
         values = table.get(key, 0.0)
         values = values if isinstance(values, list) else [values]
         if not values or any(type(value) not in (int, float) for value in values):
             raise ConfigError(f"{key} = {table[key]!r}: must be a number or a list of numbers")
+    if compact and (not _as_list(table["subtype"]) or any(name not in SUBTYPES[1:] for name in _as_list(table["subtype"]))):
+        raise ConfigError(f"subtype = {table['subtype']!r}: must be one of {', '.join(SUBTYPES[1:])}, or a list of these")
+
+
+def _as_list(value):
+    return value if isinstance(value, list) else [value]
 
 
 def _combinations(table, cutoff, alpha, length):
@@ -103,10 +118,7 @@ def _combinations(table, cutoff, alpha, length):
     kind = table["kind"]
     z = [element_number(name) for name in table.get("neighbours", [])] + [0, 0]
     one = 1.0 if kind in ANGULAR else 0.0
-    columns = []
-    for key in NUMBERS:
-        value = table.get(key, {"zeta": one, "lambda": one}.get(key, 0.0))
-        columns.append(value if isinstance(value, list) else [value])
+    columns = [_as_list(table.get(key, {"zeta": one, "lambda": one}.get(key, 0.0))) for key in NUMBERS]
     functions = []
     for eta, r_s, zeta, lam, r_c in itertools.product(*columns):
         functions.append(
@@ -122,6 +134,30 @@ def _combinations(table, cutoff, alpha, length):
                 r_c=r_c * length,
                 cutoff=cutoff,
                 alpha=alpha,
+            )
+        )
+        check_function(functions[-1])
+    return functions
+
+
+def _compact_combinations(table, cutoff, alpha, length):
+    """The same for a table of a compact kind, which has no cutoff function."""
+    z = [element_number(name) for name in table.get("neighbours", [])] + [0, 0]
+    columns = [_as_list(table.get(key, 0.0)) for key in COMPACT_NUMBERS]
+    functions = []
+    for r_l, r_c, left, right, subtype in itertools.product(*columns, _as_list(table["subtype"])):
+        functions.append(
+            SymmetryFunction(
+                center=element_number(table["center"]),
+                kind=table["kind"],
+                neighbour1=z[0],
+                neighbour2=z[1],
+                r_l=r_l * length,
+                r_c=r_c * length,
+                angle_left=float(left),
+                angle_right=float(right),
+                subtype=SUBTYPES.index(subtype),
+                cutoff=0,
             )
         )
         check_function(functions[-1])

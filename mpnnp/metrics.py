@@ -29,12 +29,16 @@ class Errors:
 
     def add(self, energy, forces, predicted_energy, predicted_forces):
         """Labels and predictions of one structure: eV, and (n_atom, 3) eV/Angstrom; a NaN label is none, a NaN prediction is wrong."""
-        self._add(0, np.array([energy]), np.array([predicted_energy]), 1.0 / len(forces))
+        self.add_energies(np.array([energy]), np.array([predicted_energy]), len(forces))
         self._add(3, np.ravel(forces), np.ravel(predicted_forces), 1.0)
 
+    def add_energies(self, energies, predicted, n_atom):
+        """Energy labels and predictions (n_structure,) eV of structures with n_atom (n_structure,) atoms, without their forces."""
+        self._add(0, energies, predicted, 1.0 / n_atom)
+
     def _add(self, first, labels, predictions, factor):
-        there = ~np.isnan(labels)
-        errors = np.nan_to_num((labels - predictions)[there] * (factor * MILLI), nan=np.inf, posinf=np.inf, neginf=-np.inf)
+        errors = ((labels - predictions) * (factor * MILLI))[~np.isnan(labels)]
+        errors = np.nan_to_num(errors, nan=np.inf, posinf=np.inf, neginf=-np.inf)
         self.sums[first : first + 3] += len(errors), errors @ errors, np.abs(errors).sum()
 
     def accuracy(self, comm):

@@ -79,7 +79,7 @@ class Potential:
     @classmethod
     def read(cls, group, weights):
         """Potential from an HDF5 group written by `write`. KeyError, ValueError or TypeError if it is damaged."""
-        columns = {field.name: group[f"functions/{field.name}"][()] for field in fields(SymmetryFunction)}
+        columns = {f.name: group[f"functions/{f.name}"][()] for f in fields(SymmetryFunction) if f"functions/{f.name}" in group or f.name == "center"}
         functions = [SymmetryFunction(**{name: column[k].item() for name, column in columns.items()}) for k in range(len(columns["center"]))]
         statistics = Statistics(*(group[f"scaling/{field.name}"][()] for field in fields(Statistics)))
         scaling = group["scaling"].attrs

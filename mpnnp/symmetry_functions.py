@@ -9,10 +9,14 @@ from ase.data import atomic_numbers, chemical_symbols
 from mpnnp.errors import ConfigError
 from mpnnp.units import BOHR
 
-RADIAL = (2, 12)
+COMPACT = (20, 21, 22, 23, 24, 25)
+RADIAL = (2, 12, 20, 23)
 ANGULAR = (3, 9, 13)
-WEIGHTED = (12, 13)
-KINDS = (2, 3, 9, 12, 13)
+COMPACT_ANGULAR = (21, 22, 24, 25)
+WEIGHTED = (12, 13, 23, 24, 25)
+KINDS = (2, 3, 9, 12, 13, *COMPACT)
+N_NEIGHBOUR = {2: 1, 3: 2, 9: 2, 12: 0, 13: 0, 20: 1, 21: 2, 22: 2, 23: 0, 24: 0, 25: 0}  # neighbour elements that a kind names
+SUBTYPES = ("", "e", "p1", "p1a", "p2", "p2a", "p3", "p3a", "p4", "p4a")  # of the compact kinds, as n2p2 sorts them; "": of all others
 CUTOFFS = {"hard": 0, "cosine": 1, "tanh3u": 2, "tanh3": 3, "exp": 4, "poly1": 5, "poly2": 6, "poly3": 7, "poly4": 8}
 
 
@@ -30,15 +34,23 @@ class Table(NamedTuple):
     r_c: np.ndarray  # (n,) Angstrom
     alpha: np.ndarray  # (n,) inner radius of the cutoff as a fraction of r_c
     cutoff: np.ndarray  # (n,) int64, 0 to 8
-    z: np.ndarray  # (n_element,) float64 atomic numbers, the weights of kinds 12 and 13
+    z: np.ndarray  # (n_element,) float64 atomic numbers, the weights of kinds 12, 13, 23, 24, 25
+    subtype: np.ndarray  # (n,) int64 index into SUBTYPES
+    r_l: np.ndarray  # (n,) Angstrom; compact kinds: left end of the radial window, whose right end is r_c
+    left: np.ndarray  # (n,) radian; ends of the angular window
+    right: np.ndarray  # (n,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SymmetryFunction:
-    """One Behler-Parrinello symmetry function (J. Chem. Phys. 134, 074106 (2011); weighted: J. Chem. Phys. 148, 241709 (2018))."""
+    """One Behler-Parrinello symmetry function.
+
+    Behler, J. Chem. Phys. 134, 074106 (2011); weighted: Gastegger et al., J. Chem. Phys. 148, 241709 (2018);
+    compact: Bircher, Singraber, Dellago, Mach. Learn.: Sci. Technol. 2, 035026 (2021).
+    """
 
     center: int  # atomic number
-    kind: int  # 2 radial, 3 narrow angular, 9 wide angular, 12 / 13 weighted radial / angular
+    kind: int  # 2 radial, 3 narrow angular, 9 wide angular, 12 / 13 weighted radial / angular; 20 to 25 compact: radial, narrow, wide, weighted ditto
     neighbour1: int = 0  # atomic number, 0: any (weighted kinds)
     neighbour2: int = 0
     eta: float = 0.0  # 1/Angstrom^2
@@ -48,14 +60,33 @@ class SymmetryFunction:
     r_c: float = 6.0  # Angstrom
     cutoff: int = 1
     alpha: float = 0.0
+    subtype: int = 0  # compact kinds: index into SUBTYPES
+    r_l: float = 0.0  # Angstrom; compact kinds: the function is 0 outside of r_l < r < r_c; below 0 if its middle is near 0
+    angle_left: float = 0.0  # degrees; compact angular kinds: ends of the angular window
+    angle_right: float = 0.0
 
     def __str__(self):
         names = [chemical_symbols[z] for z in (self.neighbour1, self.neighbour2) if z]
+        if self.kind in COMPACT:
+            angles = f" angles {self.angle_left:g} to {self.angle_right:g} degrees" if self.kind in COMPACT_ANGULAR else ""
+            words = [chemical_symbols[self.center], "type", str(self.kind), *names, SUBTYPES[self.subtype]]
+            return f"{' '.join(words)} r_l {self.r_l:.6g} A r_c {self.r_c:.6g} A{angles}"
         angular = f" lambda {self.lam:g} zeta {self.zeta:g}" if self.kind in ANGULAR else ""
         return (
             f"{chemical_symbols[self.center]} type {self.kind} {' '.join(names)} eta {self.eta:.6g}/A^2 "
             f"r_s {self.r_s:.6g} A{angular} r_c {self.r_c:.6g} A".replace("  ", " ")
         )
+
+
+WINDOW = "the window must lie within 0 to 180 degrees, or have its middle at 0 or at 180 and a width of at most 360"
+
+
+def _is_window(left, right):
+    """True if n2p2 would take the angles: finite, ascending, and a function that is smooth as one of the vectors."""
+    if not (np.isfinite([left, right]).all() and left < right <= left + 360.0):
+        return False
+    middle = (left + right) / 2.0
+    return (left >= 0.0 or middle == 0.0) and (right <= 180.0 or middle == 180.0)
 
 
 def check_function(f):
@@ -67,10 +98,13 @@ def check_function(f):
         (np.isfinite(f.eta) and f.eta >= 0, f"eta = {f.eta}: must not be negative"),
         (np.isfinite(f.r_s) and f.r_s >= 0, f"r_s = {f.r_s}: must not be negative"),
         (0 <= f.alpha < 1, f"alpha = {f.alpha}: must be at least 0 and below 1"),
-        (f.kind in RADIAL or (np.isfinite(f.zeta) and f.zeta >= 1), f"zeta = {f.zeta}: must be at least 1"),
-        (f.kind in RADIAL or f.lam in (-1.0, 1.0), f"lambda = {f.lam}: must be -1 or 1"),
+        (f.kind not in ANGULAR or (np.isfinite(f.zeta) and f.zeta >= 1), f"zeta = {f.zeta}: must be at least 1"),
+        (f.kind not in ANGULAR or f.lam in (-1.0, 1.0), f"lambda = {f.lam}: must be -1 or 1"),
         (f.kind in WEIGHTED or f.neighbour1 > 0, "the neighbour element is missing"),
-        (f.kind not in (3, 9) or f.neighbour2 > 0, "the second neighbour element is missing"),
+        (N_NEIGHBOUR.get(f.kind) != 2 or f.neighbour2 > 0, "the second neighbour element is missing"),
+        (f.kind not in COMPACT or f.subtype in range(1, len(SUBTYPES)), f"subtype: must be one of {', '.join(SUBTYPES[1:])}"),
+        (f.kind not in COMPACT or (np.isfinite(f.r_l) and f.r_l < f.r_c), f"r_l = {f.r_l}: must be below r_c = {f.r_c}"),
+        (f.kind not in COMPACT_ANGULAR or _is_window(f.angle_left, f.angle_right), f"angles {f.angle_left} to {f.angle_right}: {WINDOW}"),
     ]
     for holds, message in rules:
         if not holds:
@@ -143,40 +177,56 @@ class SymmetryFunctions:
             alpha=column("alpha", np.float64),
             cutoff=column("cutoff", np.int64),
             z=np.array(self.elements, np.float64),
+            subtype=column("subtype", np.int64),
+            r_l=column("r_l", np.float64),
+            left=np.radians(column("angle_left", np.float64)),
+            right=np.radians(column("angle_right", np.float64)),
         )
 
 
 def _order(f):
+    if f.kind in COMPACT:
+        return (f.center, f.kind, f.subtype, f.neighbour1, f.neighbour2, f.r_c, f.r_l, f.angle_left, f.angle_right)
     return (f.center, f.kind, f.cutoff, f.alpha, f.r_c, f.eta, f.r_s, f.zeta, f.lam, f.neighbour1, f.neighbour2)
+
+
+NUMBERS = {  # of each kind, in the order of a line; in brackets: may be left out
+    **dict.fromkeys((2, 12), ("eta", "r_s", "r_c")),
+    **dict.fromkeys((3, 9), ("eta", "lam", "zeta", "r_c", "[r_s]")),
+    13: ("eta", "r_s", "lam", "zeta", "r_c"),
+    **dict.fromkeys((20, 23), ("r_l", "r_c")),
+    **dict.fromkeys(COMPACT_ANGULAR, ("r_l", "r_c", "angle_left", "angle_right")),
+}
 
 
 def parse_line(line, cutoff=1, alpha=0.0, length=BOHR):
     """One symmetry function from the words behind `symfunction_short` of RuNNer and n2p2.
 
-    line    e.g. "H 3 O H 0.2 1.0 1.0 12.0": centre, type, neighbours, parameters, r_c [, r_s]
+    line    e.g. "H 3 O H 0.2 1.0 1.0 12.0": centre, type, neighbours, parameters, r_c [, r_s]; compact: centre, type, neighbours,
+            r_l, r_c [, angles], subtype
     length  Angstrom per unit of length of the line
     Raises ConfigError: unknown element or type, wrong number of words, not a number.
     """
     words = line.split()
+    subtype = ""
     try:
         names = words[:1]
         kind = int(words[1])
-        n_name = {2: 1, 3: 2, 9: 2, 12: 0, 13: 0}[kind]
-        names += words[2 : 2 + n_name]
+        names += words[2 : 2 + N_NEIGHBOUR[kind]]
         z = [element_number(name) for name in names] + [0, 0]
-        values = [float(word.replace("d", "e").replace("D", "E")) for word in words[2 + n_name :]]
+        if kind in COMPACT:
+            *words, subtype = words
+        values = [float(word.replace("d", "e").replace("D", "E")) for word in words[2 + N_NEIGHBOUR[kind] :]]
     except ConfigError as error:
         raise ConfigError(f"symmetry function '{line.strip()}': {error}") from None
     except (IndexError, ValueError, KeyError):
         raise ConfigError(
             f"symmetry function '{line.strip()}': expected CENTRE TYPE [NEIGHBOURS] PARAMETERS with type {', '.join(map(str, KINDS))}"
         ) from None
-    if kind in (2, 12):
-        names, optional = ("eta", "r_s", "r_c"), 0
-    elif kind in (3, 9):
-        names, optional = ("eta", "lam", "zeta", "r_c", "r_s"), 1
-    else:
-        names, optional = ("eta", "r_s", "lam", "zeta", "r_c"), 0
+    if (kind in COMPACT) != (subtype in SUBTYPES[1:]):
+        raise ConfigError(f"symmetry function '{line.strip()}': the last word of type {kind} must be one of {', '.join(SUBTYPES[1:])}")
+    names = [name.strip("[]") for name in NUMBERS[kind]]
+    optional = sum(name.startswith("[") for name in NUMBERS[kind])
     if not len(names) - optional <= len(values) <= len(names):
         raise ConfigError(f"symmetry function '{line.strip()}': type {kind} takes the numbers {' '.join(names)}, found {len(values)}")
     p = dict(zip(names, values))
@@ -185,28 +235,26 @@ def parse_line(line, cutoff=1, alpha=0.0, length=BOHR):
         kind=kind,
         neighbour1=z[1],
         neighbour2=z[2],
-        eta=p["eta"] / length**2,
+        eta=p.get("eta", 0.0) / length**2,
         r_s=p.get("r_s", 0.0) * length,
         zeta=p.get("zeta", 0.0),
         lam=p.get("lam", 0.0),
         r_c=p["r_c"] * length,
-        cutoff=cutoff,
-        alpha=alpha,
+        cutoff=0 if kind in COMPACT else cutoff,
+        alpha=0.0 if kind in COMPACT else alpha,
+        subtype=SUBTYPES.index(subtype),
+        r_l=p.get("r_l", 0.0) * length,
+        angle_left=p.get("angle_left", 0.0),
+        angle_right=p.get("angle_right", 0.0),
     )
 
 
 def format_line(f, length=BOHR):
     """The words behind `symfunction_short` for function `f`; inverse of parse_line to the last digit of float64."""
     names = [chemical_symbols[z] for z in (f.center, f.neighbour1, f.neighbour2) if z]
-    number = lambda x: f"{x:.17g}"  # noqa: E731
-    eta, r_s, r_c = f.eta * length**2, f.r_s / length, f.r_c / length
-    if f.kind in (2, 12):
-        values = (eta, r_s, r_c)
-    elif f.kind in (3, 9):
-        values = (eta, f.lam, f.zeta, r_c) + ((r_s,) if r_s else ())
-    else:
-        values = (eta, r_s, f.lam, f.zeta, r_c)
-    return " ".join([names[0], str(f.kind), *names[1:], *map(number, values)])
+    p = dict(vars(f), eta=f.eta * length**2, r_s=f.r_s / length, r_c=f.r_c / length, r_l=f.r_l / length)
+    values = [p[name.strip("[]")] for name in NUMBERS[f.kind] if not name.startswith("[") or f.r_s]
+    return " ".join([names[0], str(f.kind), *names[1:], *(f"{value:.17g}" for value in values), SUBTYPES[f.subtype]]).rstrip()
 
 
 def element_number(symbol):

@@ -11,7 +11,7 @@ from mpnnp.runner import read_potential
 from mpnnp.runner_data import read_runner_data
 from mpnnp.units import BOHR, HARTREE
 
-OURS = ["predict_acsf_cos", "predict_acsf_tanh3", "predict_acsf_poly2_inner", "predict_weighted"]
+OURS = ["predict_acsf_cos", "predict_acsf_tanh3", "predict_acsf_poly2_inner", "predict_weighted", "predict_compact"]
 
 
 def check_folder(folder):

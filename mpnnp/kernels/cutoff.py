@@ -44,3 +44,41 @@ def cutoff(kind, alpha, r_c, r):
     if kind == 7:
         return y**4 * (1.0 + x * (4.0 + x * (10.0 + 20.0 * x))), -140.0 * x**3 * y**3 / width
     return y**5 * (1.0 + x * (5.0 + x * (15.0 + x * (35.0 + 70.0 * x)))), -630.0 * x**4 * y**4 / width
+
+
+@kernel
+def core(subtype, x):
+    """Core function of the compact kinds and its derivative by x, for x in [0, 1): 1 at 0, 0 at 1.
+
+    subtype (index into mpnnp.symmetry_functions.SUBTYPES): 1 exp(1 - 1/(1 - x^2)); 2 k and 2 k + 1: the polynomial of cutoff function
+    4 + k at x; odd ones above 1 at x (2 - x), which makes them steeper near 0. Bircher et al., MLST 2, 035026 (2021).
+    """
+    if subtype == 1:
+        return cutoff(4, 0.0, 1.0, x)
+    if subtype % 2 == 0:
+        return cutoff(4 + subtype // 2, 0.0, 1.0, x)
+    f, df = cutoff(4 + subtype // 2, 0.0, 1.0, x * (2.0 - x))
+    return f, df * (2.0 - 2.0 * x)
+
+
+@kernel
+def window(subtype, left, right, a):
+    """Compact function and its derivative by a: the core function of the distance from the middle, 0 outside of left < a < right."""
+    if a <= left or a >= right:
+        return 0.0, 0.0
+    scale = 2.0 / (right - left)
+    x = (a - 0.5 * (left + right)) * scale
+    f, df = core(subtype, abs(x))
+    return f, (scale if x > 0.0 else -scale) * df
+
+
+@kernel
+def angle_window(subtype, left, right, cos):
+    """Compact function of the angle theta with cos(theta) = cos, and its derivative by cos; never asymmetric.
+
+    At 0 and 180 degrees the angle does not change to first order in any coordinate: the derivative is set to 0.
+    """
+    cos = min(max(cos, -1.0), 1.0)
+    f, df = window(subtype - (subtype > 1 and subtype % 2 == 1), left, right, math.acos(cos))
+    sine2 = 1.0 - cos * cos
+    return f, (-df / math.sqrt(sine2) if sine2 > 1e-20 else 0.0)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mpnnp.kernels.compact import compact_functions, compact_gradient
 from mpnnp.kernels.jit import kernel, read_only
 from mpnnp.kernels.neighbours import KX, KY, KZ, N_ATOM_ROW, N_IMAGE_ROW, OWN, WIDTH, X, Y, Z, fill, make_list, measure, pack_atoms, place, search
 from mpnnp.kernels.network import backward, forward, layer, make_workspace
@@ -31,6 +32,7 @@ def functions_of_structure(structures, s, plan, G):
         near = neighbours_of(i, structures, s, atoms, element, plan, image, near)
         radial_functions(element[i], near, plan, G[i])
         angular_functions(element[i], near, plan, block, G[i])
+        compact_functions(element[i], element, near, plan, G[i])
 
 
 @kernel
@@ -139,6 +141,7 @@ def compiled_energy_forces(structures, s, model, w, G, energies, forces, virial)
         near = neighbours_of(i, structures, s, atoms, element, plan, image, near)
         radial_gradient(element[i], near, plan, dE_dG[i])
         angular_gradient(element[i], near, plan, block, dE_dG[i])
+        compact_gradient(element[i], element, near, plan, dE_dG[i])
         add_forces(i, near, plan, forces, virial)
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from mpnnp.kernels.cutoff import cutoff
+from mpnnp.kernels.cutoff import angle_window, cutoff, window
 from mpnnp.kernels.jit import kernel
 
 
@@ -60,7 +60,9 @@ def neighbour_list(positions, cell, inverse, pbc, r_c):
 
 @kernel
 def radial(t, m, r):
-    """Function m of table t (kinds 2, 12) of one neighbour at distance r, without the weight Z: value, d/dr."""
+    """Function m of table t (kinds 2, 12, 20, 23) of one neighbour at distance r, without the weight Z: value, d/dr."""
+    if t.kind[m] >= 20:
+        return window(t.subtype[m], t.r_l[m], t.r_c[m], r)
     fc, dfc = cutoff(t.cutoff[m], t.alpha[m], t.r_c[m], r)
     x = r - t.r_s[m]
     e = math.exp(-t.eta[m] * x * x)
@@ -69,8 +71,10 @@ def radial(t, m, r):
 
 @kernel
 def angular(t, m, a, b, c):
-    """Function m of table t (kinds 3, 9, 13) of a triplet r_ij = a, r_ik = b, r_jk = c, without weights: value, d/da, d/db, d/dc."""
+    """Angular function m of table t of a triplet r_ij = a, r_ik = b, r_jk = c, without weights: value, d/da, d/db, d/dc."""
     cos = (a * a + b * b - c * c) / (2.0 * a * b)
+    if t.kind[m] >= 20:
+        return compact_angular(t, m, a, b, c, cos)
     base = 1.0 + t.lam[m] * cos
     if base <= 0.0:
         return 0.0, 0.0, 0.0, 0.0
@@ -96,19 +100,37 @@ def angular(t, m, a, b, c):
 
 
 @kernel
+def compact_angular(t, m, a, b, c, cos):
+    """The same for kinds 21, 22, 24, 25: windows of the angle and of the distances, of r_jk only for the narrow ones (21, 24)."""
+    p, dp = angle_window(t.subtype[m], t.left[m], t.right[m], cos)
+    fa, dfa = window(t.subtype[m], t.r_l[m], t.r_c[m], a)
+    fb, dfb = window(t.subtype[m], t.r_l[m], t.r_c[m], b)
+    fc, dfc = 1.0, 0.0
+    if t.kind[m] == 21 or t.kind[m] == 24:
+        fc, dfc = window(t.subtype[m], t.r_l[m], t.r_c[m], c)
+    f = fa * fb * fc
+    return (
+        p * f,
+        dp * f * (1.0 / b - cos / a) + p * dfa * fb * fc,
+        dp * f * (1.0 / a - cos / b) + p * fa * dfb * fc,
+        -dp * f * c / (a * b) + p * fa * fb * dfc,
+    )
+
+
+@kernel
 def radial_weight(t, m, e):
     """Weight of a neighbour of element e in function m: 0 if it is not meant."""
-    if t.kind[m] == 12:
+    if t.kind[m] == 12 or t.kind[m] == 23:
         return t.z[e]
-    return 1.0 if t.kind[m] == 2 and t.e1[m] == e else 0.0
+    return 1.0 if (t.kind[m] == 2 or t.kind[m] == 20) and t.e1[m] == e else 0.0
 
 
 @kernel
 def angular_weight(t, m, e, f):
     """Weight of a pair of neighbours of elements e, f in function m: 0 if it is not meant."""
-    if t.kind[m] == 13:
+    if t.kind[m] in (13, 24, 25):
         return t.z[e] * t.z[f]
-    meant = t.kind[m] in (3, 9) and ((t.e1[m] == e and t.e2[m] == f) or (t.e1[m] == f and t.e2[m] == e))
+    meant = t.kind[m] in (3, 9, 21, 22) and ((t.e1[m] == e and t.e2[m] == f) or (t.e1[m] == f and t.e2[m] == e))
     return 1.0 if meant else 0.0
 
 

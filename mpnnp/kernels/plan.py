@@ -5,7 +5,8 @@ Group        angular functions of one centre and one pair of neighbour elements:
 Run          functions of a group with one cutoff, narrow or wide: one product of cutoff functions.
 Class        functions of a run with one (eta, r_s): one exponential, or a power of another class's.
 Angle        distinct (lam, zeta) of a group: one (1 + lam cos)^zeta.
-So a function itself costs one product of two rows.
+So a function itself costs one product of two rows. Compact functions (compact.py) are apart: their angular ones of one centre, one pair of
+neighbour elements, and narrow or wide, share the distances and the angle of a triplet.
 """
 
 from functools import lru_cache
@@ -38,6 +39,11 @@ class Plan(NamedTuple):
     function: np.ndarray  # (n_angular, 2) int64: function m, angle within the group
     scale: np.ndarray  # (n_angular,) 2^(1-zeta)
     angle: np.ndarray  # (n_angle, 2): lam, zeta
+    compact: np.ndarray  # (n_element+1, 2) int64 first compact radial function in compact_function, first compact group
+    compact_group: np.ndarray  # (n_compact_group+1, 4) int64: e1, e2 (-1: any), narrow, first function in compact_function
+    compact_reach: np.ndarray  # (n_compact_group, 2): smallest r_l, largest r_c
+    compact_function: np.ndarray  # (n_compact, 4) int64: function m, neighbour element or -1, subtype, weighted by z
+    compact_at: np.ndarray  # (n_compact, 4): r_l, r_c, ends of the angular window (radian)
 
 
 def plan_of(table):
@@ -90,7 +96,7 @@ def make_plan(t):
     member.append((-1, 1, len(function)))
     n_class = [run[b[2]][2] - run[a[2]][2] for a, b in zip(pair, pair[1:], strict=False)]
     n_angle = [b[3] - a[3] for a, b in zip(pair, pair[1:], strict=False)]
-    reach = (max(t.r_c), max((t.r_c[m] for m, _ in function), default=0.0))
+    reach = (max(t.r_c), max((t.r_c[m] for m in range(len(t.kind)) if t.kind[m] in (3, 9, 13, 21, 22, 24, 25)), default=0.0))
     table = lambda rows, width, dtype: read_only(np.array(rows, dtype).reshape(-1, width))  # noqa: E731
     flat = lambda values, dtype: read_only(np.array(values, dtype))  # noqa: E731
     return Plan(
@@ -111,7 +117,35 @@ def make_plan(t):
         function=table(function, 2, np.int64),
         scale=flat(scale, np.float64),
         angle=table(angle, 2, np.float64),
+        **compact_part(t, table),
     )
+
+
+def compact_part(t, table):
+    """What a plan says about compact functions: the radial ones of all elements come first, then the groups of angular ones."""
+    n_element = len(t.start) - 1
+    own = [range(t.start[e], t.start[e + 1]) for e in range(n_element)]
+    radial = [[m for m in own[e] if t.kind[m] in (20, 23)] for e in range(n_element)]
+    function, start, group, reach = [m for part in radial for m in part], [], [], []
+    for e in range(n_element):
+        start.append((sum(map(len, radial[:e])), len(group)))
+        angular = {}
+        for m in own[e]:
+            if t.kind[m] in (21, 22, 24, 25):
+                angular.setdefault((t.e1[m], t.e2[m], int(t.kind[m] in (21, 24))), []).append(m)
+        for key in sorted(angular):
+            group.append((*key, len(function)))
+            reach.append((min(t.r_l[m] for m in angular[key]), max(t.r_c[m] for m in angular[key])))
+            function += angular[key]
+    start.append((sum(map(len, radial)), len(group)))
+    group.append((-1, -1, 0, len(function)))
+    return {
+        "compact": table(start, 2, np.int64),
+        "compact_group": table(group, 4, np.int64),
+        "compact_reach": table(reach, 2, np.float64),
+        "compact_function": table([(m, t.e1[m], t.subtype[m], t.kind[m] in (23, 24, 25)) for m in function], 4, np.int64),
+        "compact_at": table([(t.r_l[m], t.r_c[m], t.left[m], t.right[m]) for m in function], 4, np.float64),
+    }
 
 
 def find_source(member_at, first, last, run, narrow, eta, r_s):

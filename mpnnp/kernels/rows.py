@@ -1,7 +1,7 @@
-"""Entry points for labels: predictions and rows d(prediction)/dw of the energies of structures and of components of forces.
+"""Entry points for labels: predictions and rows d(prediction)/dw of the energies of structures, of components of forces, and of stresses.
 
 All labels of an update go into one call, which is one step of Python and one compiled call.
-Predictions are in units of the nets: E = sum_i N_e(g_i), F = -dE/dx in 1/Angstrom.
+Predictions are in units of the nets: E = sum_i N_e(g_i), F = -dE/dx in 1/Angstrom, stress = dE/dstrain / volume in 1/Angstrom^3.
 Arguments that all have in common:
     structures  Structures of the data set
     G           (n_atom, n_max) symmetry functions of the data set, unscaled; may be a mapped file
@@ -13,10 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpnnp.kernels.compact import compact_neighbour_tangents, compact_own_tangents, has_compact
 from mpnnp.kernels.evaluation import FIRST_CAPACITY, gather, neighbours_of, packed_atoms, select
 from mpnnp.kernels.jit import kernel, read_only
 from mpnnp.kernels.neighbours import N_IMAGE_ROW, STRIDE, WIDTH, make_list
 from mpnnp.kernels.network import energy_row, energy_value, layer, make_workspace, tangent_row, tangent_value
+from mpnnp.kernels.strains import strain_tangents
 from mpnnp.kernels.tangents import has_wide, neighbour_tangents, own_tangents, radial_tangents, wide_tangents
 from mpnnp.kernels.triplets import make_block
 
@@ -97,6 +99,54 @@ def forces_of(labels, structures, G, model, w, with_rows, rows, values):
                     values[label] += tangent_value(e, n, -1.0, t, w, work)
 
 
+def stress_rows(labels, structures, G, model, w, rows, values):
+    """Predictions and rows of components of the stress: labels (n_label, 2) int64 structure, component xx yy zz yz xz xy."""
+    stresses_of(read_only(labels), structures, read_only(G), model, read_only(w), True, rows, values)
+
+
+def stress_values(labels, structures, G, model, w, values):
+    """Predictions of components of the stress: labels (n_label, 2) int64 structure, component xx yy zz yz xz xy."""
+    stresses_of(read_only(labels), structures, read_only(G), model, read_only(w), False, NO_ROWS, values)
+
+
+@kernel
+def stresses_of(labels, structures, G, model, w, with_rows, rows, values):
+    t, plan = model.topology, model.plan
+    n_max = most_atoms(structures, labels[:, 0])
+    work, atoms, V = make_workspace(t, 2 * n_max), np.empty(n_max, np.int64), np.empty((n_max, G.shape[1]))
+    space = make_space(plan)
+    values[:] = 0.0
+    rows[:] = 0.0
+    for label in range(labels.shape[0]):
+        s, component = labels[label]
+        first, last = structures.start[s], structures.start[s + 1]
+        a, b = component % 3, component % 3
+        if component > 2:  # yz xz xy
+            a, b = (1 if component == 3 else 0), (1 if component == 5 else 2)
+        near = strain_tangents(structures, s, a, b, plan, space, V)
+        space = Space(near, space.far, space.image, space.block, space.target)
+        scale = 1.0 / volume(structures.cell[s])
+        for e in range(t.n_layer.shape[0]):
+            n = select(structures.element[first:last], e, atoms)
+            if n > 0:
+                gv = layer(work.Y, 2 * n, t, e, 0)
+                gather(G[first:last], atoms, n, model, e, gv[:n])
+                gather_tangents(V, atoms, n, model, e, gv[n:])
+                if with_rows:
+                    values[label] += tangent_row(e, n, scale, t, w, work, rows[label])
+                else:
+                    values[label] += tangent_value(e, n, scale, t, w, work)
+
+
+@kernel
+def volume(cell):
+    """|det cell|"""
+    minor0 = cell[1, 1] * cell[2, 2] - cell[1, 2] * cell[2, 1]
+    minor1 = cell[1, 0] * cell[2, 2] - cell[1, 2] * cell[2, 0]
+    minor2 = cell[1, 0] * cell[2, 1] - cell[1, 1] * cell[2, 0]
+    return abs(cell[0, 0] * minor0 - cell[0, 1] * minor1 + cell[0, 2] * minor2)
+
+
 class Space(NamedTuple):
     """Scratch of the geometry of force labels."""
 
@@ -141,12 +191,21 @@ def tangents(structures, s, i, component, plan, space, last_seen, label, V):
     radial_tangents(i, e_i, near, plan, block, axis, V)
     own_tangents(i, e_i, near, plan, block, target, axis, V)
     neighbour_tangents(i, e_i, near, plan, block, target, axis, V)
-    if has_wide(plan):
+    compact, wide = has_compact(plan), has_wide(plan)
+    if compact:
+        compact_own_tangents(i, e_i, element, near, plan, axis, V)
+    if compact or wide:
         for e in range(n_element):
             for k in range(near.part[e, 0], near.part[e, 1]):
                 if near.atom[k] != i:
-                    far = neighbours_of(near.atom[k], structures, s, atoms, element, plan, space.image, far)
-                    wide_tangents(e_i, e, k, near, far, plan, block, target, axis, V)
+                    if compact:
+                        compact_neighbour_tangents(e_i, k, element, near, near, 1.0, True, plan, axis, V)
+                    if wide or compact == 2:
+                        far = neighbours_of(near.atom[k], structures, s, atoms, element, plan, space.image, far)
+                    if wide:
+                        wide_tangents(e_i, e, k, near, far, plan, block, target, axis, V)
+                    if compact == 2:
+                        compact_neighbour_tangents(e_i, k, element, near, far, 0.0, False, plan, axis, V)
     return Space(near, far, space.image, block, target)
 
 
