@@ -88,7 +88,7 @@ def build(config, dataset, train, cache, comm, log):
         functions=functions,
         scaling=Scaling(kind, s_min, s_max, statistics),
         network=network,
-        weights=network.initial_weights(net.initializer, rng, net.weights_min, net.weights_max),
+        weights=network.initial_weights(net.initializer, rng, net.weights_min, net.weights_max) * (network.units() if net.normalize_nodes else 1.0),
         **_references(config.network, dataset, structures, functions.elements, train),
     )
     return potential, structures, G

@@ -173,6 +173,7 @@ def read_potential(folder, weights="weights.{:03d}.data"):
     _check_keywords(source)
     functions = read_functions(source)
     network = read_network(source, functions)
+    units = network.units() if source.has("normalize_nodes") else 1.0
     kind, s_min, s_max = scaling_kind(source)
     if kind == "none" and not (folder / "scaling.data").exists():
         nothing = np.zeros(len(functions))
@@ -183,15 +184,15 @@ def read_potential(folder, weights="weights.{:03d}.data"):
         functions=functions,
         scaling=scaling,
         network=network,
-        weights=read_weights(folder, functions.elements, network, weights),
+        weights=read_weights(folder, functions.elements, network, weights) * units,
         **read_units(source, functions.elements),
     )
 
 
 def _check_keywords(source):
     """Raise DataError for keywords that mean another kind of potential."""
-    for keyword in source.all("normalize_nodes", "nnp_type", "nn_type"):
-        if keyword.name == "normalize_nodes" or (keyword.words and keyword.words[0] not in ("2G-HDNNP", "2G", "2", "1")):
+    for keyword in source.all("nnp_type", "nn_type"):
+        if keyword.words and keyword.words[0] not in ("2G-HDNNP", "2G", "2", "1"):
             raise DataError(f"{source.path}, line {keyword.line}: '{' '.join((keyword.name, *keyword.words))}' is not supported")
 
 

@@ -15,10 +15,10 @@ from mpnnp.errors import CheckpointError, DataError, TrainingError
 from mpnnp.kernels.jit import read_only
 from mpnnp.learning_curve import LearningCurve
 from mpnnp.model_building import build
-from mpnnp.observations import Observer
+from mpnnp.observations import Observer, spread_of_stress
 from mpnnp.parallel import on_root, together
 from mpnnp.progress import Progress, duration
-from mpnnp.streams import ENERGY, FORCE, make_schedule
+from mpnnp.streams import ENERGY, FORCE, KIND_NAMES, STRESS, make_schedule
 from mpnnp.training_data import load_structures, load_symmetry_functions, make_atoms, split
 from mpnnp.warm_up import compile_kernels
 
@@ -36,7 +36,7 @@ class RunState:
     seconds: float = 0.0  # of training so far
     best: float = np.inf  # smallest validation measure ...
     best_epoch: int = 0  # ... and its epoch
-    rmse: np.ndarray = field(default_factory=lambda: np.ones(2))  # energies per atom, forces; training units; of the last evaluation
+    rmse: np.ndarray = field(default_factory=lambda: np.ones(3))  # energies per atom, forces, stresses; training units; of the last evaluation
     sort_errors: list = None  # |errors| at the start of the epoch, for sorted selection
 
 
@@ -74,10 +74,12 @@ class Run:
             G = load_symmetry_functions(structures, self.potential.functions, dataset.hash(), cache, comm, log)
         else:
             self.potential, structures, G = build(config, dataset, self.train, cache, comm, log)
-        self.observer = Observer(dataset, structures, G, self.potential, config.schedule, comm)
+        self.stress_scale = spread_of_stress(dataset, self.train)
+        self.observer = Observer(dataset, structures, G, self.potential, config.schedule, comm, self.stress_scale)
         self.labels = self.observer.labels.of_structures(structures.start, self.train)
         self.schedule = make_schedule(config.schedule, self.labels, config.run.seed)
         self.optimizer = self._make_optimizer()
+        self.units = self.potential.network.units() if config.network.normalize_nodes else None
         self.state = self._restore(saved) if saved else RunState(self.potential.weights.copy(), self.optimizer.init(), LearningCurve())
         self.observer.rmse = self.state.rmse
         self.train_subset, self.validation_subset = self._subset(self.train, 3), self._subset(self.validation, 4)
@@ -102,14 +104,14 @@ class Run:
 
     def _restore(self, saved):
         potential, progress, optimizer, curve, arrays = saved
-        sort_errors = [arrays["energy_errors"], arrays["force_errors"]] if arrays else None
+        sort_errors = [arrays.get(f"{name}_errors", np.zeros(0)) for name in KIND_NAMES] if arrays else None
         numbers = {name: progress[name] for name in ("epoch", "done", "update", "seconds", "best", "best_epoch")}
         self.log(f"resuming after update {progress['update']} (epoch {progress['epoch']})")
         return RunState(
             weights=potential.weights.copy(),
             optimizer=self.optimizer.load_arrays(optimizer),
             curve=LearningCurve(curve),
-            rmse=np.array([progress["energy_rmse"], progress["force_rmse"]]),
+            rmse=np.array([progress.get(f"{name}_rmse", 1.0) for name in KIND_NAMES]),
             sort_errors=sort_errors,
             **numbers,
         )
@@ -143,12 +145,14 @@ class Run:
         """Observe the labels of a batch, update the filter, move the weights."""
         state, w = self.state, read_only(self.state.weights)
         rows, errors, labels = self.observer.observe(batch, w)
+        if self.units is not None:
+            rows *= self.units
         try:
             increment = self.optimizer.update(state.optimizer, rows, errors)
         except TrainingError as error:  # on every rank alike
             causes = self.comm.allgather(self.observer.broken_label(batch.kind, rows, errors, labels))
             raise TrainingError("\n".join([str(error), *filter(None, causes)])) from None
-        state.weights += increment
+        state.weights += increment if self.units is None else increment * self.units
         state.done += 1
         state.update += 1
 
@@ -159,8 +163,8 @@ class Run:
         validation = self.observer.evaluate(self.validation, w, forces_of=self.validation_subset)
         state.seconds = self.comm.bcast(time.monotonic() - self.begin, root=0)
         state.curve.add(epoch, state.update, state.seconds, train, validation)
-        scale = np.array([self.potential.energy_scale, self.potential.force_scale]) * 1000
-        state.rmse[:] = np.nan_to_num(np.array([train.energy_rmse, train.force_rmse]) / scale, nan=1.0)
+        scale = np.array([self.potential.energy_scale, self.potential.force_scale, self.stress_scale]) * 1000
+        state.rmse[:] = np.nan_to_num(np.array([train.energy_rmse, train.force_rmse, train.stress_rmse]) / scale, nan=1.0)
         measure = self._measure(validation if validation.has_labels else train)
         better = measure < state.best or len(state.curve.rows) == 1
         if better:
@@ -175,6 +179,8 @@ class Run:
     def _measure(self, accuracy):
         run = self.config.run
         terms = [(run.energy_metric_weight, accuracy.energy_rmse), (run.force_metric_weight, accuracy.force_rmse / 100)]
+        if self.schedule.learns_stress:
+            terms.append((run.stress_metric_weight, accuracy.stress_rmse))
         return sum(weight * value for weight, value in terms if not np.isnan(value))
 
     def _write_epoch(self, better):
@@ -195,8 +201,8 @@ class Run:
     def _write_checkpoint(self, optimizer):
         state = self.state
         numbers = {name: getattr(state, name) for name in ("epoch", "done", "update", "seconds", "best", "best_epoch")}
-        numbers |= {"energy_rmse": state.rmse[ENERGY], "force_rmse": state.rmse[FORCE], "optimizer": self.config.run.optimizer}
-        errors = state.sort_errors and {"energy_errors": state.sort_errors[ENERGY], "force_errors": state.sort_errors[FORCE]}
+        numbers |= {f"{name}_rmse": state.rmse[kind] for kind, name in enumerate(KIND_NAMES)} | {"optimizer": self.config.run.optimizer}
+        errors = state.sort_errors and {f"{name}_errors": state.sort_errors[kind] for kind, name in enumerate(KIND_NAMES)}
         checkpoint.write_checkpoint(
             self.directory / "checkpoint.h5",
             self.potential.with_weights(state.weights),
@@ -236,7 +242,8 @@ class Run:
         p, network = self.potential, self.potential.network
         self.log(
             f"{len(dataset)} structures: {len(self.train)} for training ({len(self.labels[ENERGY])} energies, {len(self.labels[FORCE])} "
-            f"force components), {len(self.validation)} for validation"
+            f"force components, {len(self.labels[STRESS]) if self.schedule.learns_stress else 'no'} stress components), "
+            f"{len(self.validation)} for validation"
         )
         for name, some, structures in (("training", self.train_subset, self.train), ("validation", self.validation_subset, self.validation)):
             if len(some) < len(structures):
