@@ -3,10 +3,11 @@
     import mpnnp
     potential = mpnnp.load("runs/train/best.h5")
     energy, forces = potential.energy_forces(atoms)   # eV, eV/Angstrom
+    atoms.calc = mpnnp.Calculator("runs/train/best.h5")
 """
 
 __version__ = "0.1.0"
-__all__ = ["load", "__version__"]
+__all__ = ["Calculator", "load", "__version__"]
 
 
 def load(path):
@@ -14,3 +15,11 @@ def load(path):
     from mpnnp.model_building import load_potential
 
     return load_potential(path)
+
+
+def __getattr__(name):
+    if name == "Calculator":  # imported when asked for: importing mpnnp stays quick
+        from mpnnp.calculator import Calculator
+
+        return Calculator
+    raise AttributeError(f"module 'mpnnp' has no attribute {name!r}")

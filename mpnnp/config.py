@@ -46,6 +46,7 @@ class Functions(Section):
 
     set: Literal["default", "water"] | None = None  # named set; default: a balanced set for the elements of the data
     input_nn: str | None = None  # take functions and scaling from an n2p2 / RuNNer input.nn
+    scaling_data: str | None = None  # with input_nn: a scaling.data whose statistics are used instead of those of the training structures
     functions: list[dict[str, Any]] = []  # tables {center, kind, neighbours, eta, r_s, zeta, lambda, r_c}; lists make every combination
     units: Literal["angstrom", "bohr"] = "angstrom"  # of the lengths (and 1/length^2) in `functions` and of `r_c`
     r_c: Positive | None = None  # cutoff radius of a named set; 6 Angstrom (default) or 12 Bohr (water)
@@ -63,6 +64,8 @@ class Functions(Section):
             raise ValueError(f"give only one of set, input_nn and functions; found {' and '.join(given)}")
         if not self.scale_max > self.scale_min:
             raise ValueError("scale_max must be larger than scale_min")
+        if self.scaling_data and not self.input_nn:
+            raise ValueError("scaling_data needs input_nn")
         return self
 
 
@@ -78,7 +81,11 @@ class Net(Section):
     weights_from: str | None = None  # for the initializer files: a checkpoint or a folder of n2p2 files, from which functions, scaling,
     # references and weights are taken; [symmetry_functions] and the rest of [network] are not used then
     atomic_energies: Literal["fit", "none"] | dict[str, Finite] = "fit"  # eV; fit: least squares over the training set's compositions
-    normalize: bool = True  # mean and spread of energies, spread of forces: see docs/architecture.md
+    normalize: bool | Literal["ref", "force"] = True  # training units: mean and spread of the energies, spread of the forces of the training
+    # structures; ref, force: of all structures, as n2p2's normalize_data_set does (force: the predicted forces get the spread of the labels)
+    mean_energy: Finite = 0.0  # eV per atom: training units with normalize = false
+    energy_scale: Positive = 1.0  # eV
+    force_scale: Positive = 1.0  # eV/Angstrom
     normalize_nodes: bool = False  # n2p2's keyword: the optimiser works with W n_in and b n_in of each layer of n_in inputs
 
     @model_validator(mode="after")
@@ -89,6 +96,8 @@ class Net(Section):
             raise ValueError("the initializer files needs weights_from")
         if not self.weights_max > self.weights_min:
             raise ValueError("weights_max must be larger than weights_min")
+        if self.normalize is not False and (self.mean_energy, self.energy_scale, self.force_scale) != (0.0, 1.0, 1.0):
+            raise ValueError("mean_energy, energy_scale and force_scale need normalize = false")
         return self
 
 
@@ -97,6 +106,7 @@ class Schedule(Section):
 
     name: Literal["runner", "sdnz"] = "runner"
     streams: Count = 2  # observations per update of the schedule runner
+    force_streams: Count | None = None  # of a force update, if not as many as of an energy update
     rows: Literal["full", "sum"] = "full"  # sum: the rows of each group of streams are summed to one observation
     groups: Count = 1  # number of these groups, for rows = "sum"; streams that follow each other make a group
     forces: bool = True  # also learn from force labels
@@ -301,7 +311,7 @@ def _absolute(config, base):
         }
     )
     functions = config.symmetry_functions
-    functions = functions.model_copy(update={"input_nn": functions.input_nn and resolve(functions.input_nn)})
+    functions = functions.model_copy(update={k: getattr(functions, k) and resolve(getattr(functions, k)) for k in ("input_nn", "scaling_data")})
     network = config.network
     network = network.model_copy(update={"weights_from": network.weights_from and resolve(network.weights_from)})
     return config.model_copy(update={"data": data, "symmetry_functions": functions, "network": network})

@@ -33,3 +33,7 @@ class LaunchError(MpnnpError, RuntimeError):
 
 class TrainingError(MpnnpError, ArithmeticError):
     """Numbers went wrong during training: names the update, the label and the likely cause."""
+
+
+class DynamicsError(MpnnpError, ArithmeticError):
+    """A simulation cannot go on: the system has exploded, or leaves the range of training too often."""

@@ -7,10 +7,10 @@ from ase.data import atomic_masses, chemical_symbols
 from vesin import NeighborList
 
 from mpnnp.structure import TRAIN, VALIDATION
+from mpnnp.units import DENSITY
 
 __all__ = ["Description", "describe", "format_description", "warnings"]
 
-DENSITY = 1.66053906660  # g/cm^3 of one unified mass unit per Angstrom^3
 BOND = 3.2  # Angstrom; the neighbourhood searched first
 SHOWN = 3  # structures named in one warning
 

@@ -1,5 +1,6 @@
 """The potential that a run starts from: functions, scaling, references, scales and initial weights, from configuration and data."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mpnnp.network import Network
 from mpnnp.observations import element_counts
 from mpnnp.parallel import on_root, share
 from mpnnp.potential import Potential
+from mpnnp.prediction import Predictor
 from mpnnp.scaling import Scaling, Statistics
 from mpnnp.symmetry_functions import CUTOFFS, SymmetryFunctions, element_number
 from mpnnp.training_data import BLOCK, load_symmetry_functions, make_atoms
@@ -62,22 +64,24 @@ def build(config, dataset, train, cache, comm, log):
         structures = make_atoms(dataset, potential.elements)
         return potential, structures, load_symmetry_functions(structures, potential.functions, key, cache, comm, log)
     functions = on_root(comm, choose_functions, section, dataset.elements)
+    known = on_root(comm, runner.read_statistics, section.scaling_data, functions) if section.scaling_data else None
     while True:
         structures = make_atoms(dataset, functions.elements)
         G = load_symmetry_functions(structures, functions, key, cache, comm, log)
-        statistics = Statistics.collect(_blocks(structures, G, train, comm), functions.table.start, comm)
+        statistics = known or Statistics.collect(_blocks(structures, G, train, comm), functions.table.start, comm)
         varies = statistics.varies()
         if varies.all():
             break
         constant = [str(f) for f, v in zip(functions.functions, varies) if not v]
-        message = f"{len(constant)} symmetry functions never vary over the training structures: {'; '.join(constant)}"
+        where = f"in {section.scaling_data}" if known else "over the training structures"
+        message = f"{len(constant)} symmetry functions never vary {where}: {'; '.join(constant)}"
         if section.constant == "error":
             raise DataError(message)
         log.warn(f"{message}: dropped")
         for z in functions.elements:
             if not any(v for f, v in zip(functions.functions, varies) if f.center == z):
-                raise DataError(f"no symmetry function of {chemical_symbols[z]} varies over the training structures: nothing can be learned")
-        functions = functions.keep(varies)
+                raise DataError(f"no symmetry function of {chemical_symbols[z]} varies {where}: nothing can be learned")
+        functions, known = functions.keep(varies), known and known.keep(varies)
     if section.input_nn:
         kind, s_min, s_max = runner.scaling_kind(runner.InputFile(section.input_nn))
     else:
@@ -89,8 +93,10 @@ def build(config, dataset, train, cache, comm, log):
         scaling=Scaling(kind, s_min, s_max, statistics),
         network=network,
         weights=network.initial_weights(net.initializer, rng, net.weights_min, net.weights_max) * (network.units() if net.normalize_nodes else 1.0),
-        **_references(config.network, dataset, structures, functions.elements, train),
+        **references(config.network, dataset, structures, functions.elements, train),
     )
+    if net.normalize == "force":
+        potential = _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm)
     return potential, structures, G
 
 
@@ -102,27 +108,58 @@ def _blocks(structures, G, train, comm):
         yield structures.element[atoms], G[atoms]
 
 
-def _references(config, dataset, structures, elements, train):
-    """Atomic energies, and mean and spread of what they leave of the energies, and spread of the forces, over the training structures."""
-    counts = element_counts(structures, len(elements))[train]
-    energy = np.asarray(dataset.energy)[train]
-    counts, energy = counts[~np.isnan(energy)], energy[~np.isnan(energy)]
-    atomic = np.zeros(len(elements))
+def _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm):
+    """The unit of energy for which the initial weights predict forces of the same standard deviation as the labels'. Collective."""
+    if np.isnan(dataset.forces).all():
+        raise DataError("network.normalize = 'force' needs force labels: there are none")
+    predictor, sums = Predictor(replace(potential, energy_scale=1.0)), np.zeros(3)
+    for s in range(comm.rank, len(dataset), comm.size):
+        atoms = slice(structures.start[s], structures.start[s + 1])
+        forces = predictor.predict(structures, s, G=G[atoms]).forces
+        sums += forces.size, forces.sum(), (forces**2).sum()
+    n, total, square = comm.allreduce(sums)
+    spread = np.sqrt((square - total**2 / n) / (n - 1))
+    if not spread > 0:
+        raise DataError("network.normalize = 'force': the initial weights predict no forces at all")
+    return replace(potential, energy_scale=float(potential.force_scale / spread))
+
+
+def references(config, dataset, structures, elements, train):
+    """atomic_energies (n_element,), and the units of training: mean_energy, energy_scale, force_scale; eV and Angstrom.
+
+    config.normalize: the mean and the standard deviation of what the atomic energies leave of the energies per atom, and the standard deviation
+    of the forces, over the training structures; "ref" and "force": over all structures, with n2p2's divisor n - 1; false: as configured.
+    """
+    everything, everyone = np.arange(len(dataset)), config.normalize in ("ref", "force")
+    counts, energy = element_counts(structures, len(elements)), np.asarray(dataset.energy)
+    atomic = _atomic_energies(config, counts[train], energy[train], elements)
+    if config.normalize is False:
+        units = {name: getattr(config, name) for name in ("mean_energy", "energy_scale", "force_scale")}
+        return {"atomic_energies": atomic, **units}
+    chosen = everything if everyone else train
+    per_atom = ((energy - counts @ atomic) / counts.sum(axis=1))[chosen]
+    per_atom = per_atom[~np.isnan(per_atom)]
+    forces = dataset.forces[atoms_of(structures.start, chosen)]
+    forces = forces[~np.isnan(forces)]
+    spread = lambda x: float(x.std(ddof=1 if everyone else 0)) if len(x) > 1 else 0.0  # noqa: E731
+    force_scale = spread(forces) or 1.0
+    return {
+        "atomic_energies": atomic,
+        "mean_energy": float(per_atom.mean()) if len(per_atom) else 0.0,
+        # a single structure has no spread; then the net's unit of energy is that of a force times an Angstrom
+        "energy_scale": spread(per_atom) if spread(per_atom) > 1e-9 else force_scale,
+        "force_scale": force_scale,
+    }
+
+
+def _atomic_energies(config, counts, energy, elements):
+    """(n_element,) eV: given, or fitted to the energies, or zero."""
     if isinstance(config.atomic_energies, dict):
         given = {element_number(symbol): value for symbol, value in config.atomic_energies.items()}
         if missing := [chemical_symbols[z] for z in elements if z not in given]:
             raise ConfigError(f"network.atomic_energies: no value for {', '.join(missing)}")
-        atomic = np.array([given[z] for z in elements])
-    elif config.atomic_energies == "fit" and len(energy):
-        atomic = np.linalg.lstsq(counts, energy, rcond=1e-10)[0]
-    references = {"atomic_energies": atomic, "mean_energy": 0.0, "energy_scale": 1.0, "force_scale": 1.0}
-    if config.normalize:
-        per_atom = (energy - counts @ atomic) / counts.sum(axis=1)
-        forces = dataset.forces[atoms_of(structures.start, train)]
-        forces = forces[~np.isnan(forces)]
-        spread = per_atom.std() if len(energy) else 0.0
-        references["mean_energy"] = float(per_atom.mean()) if len(energy) else 0.0
-        references["force_scale"] = float(forces.std()) if len(forces) and forces.std() > 0 else 1.0
-        # a single structure has no spread; then the net's unit of energy is that of a force times an Angstrom
-        references["energy_scale"] = float(spread) if spread > 1e-9 else references["force_scale"]
-    return references
+        return np.array([given[z] for z in elements])
+    labelled = ~np.isnan(energy)
+    if config.atomic_energies == "fit" and labelled.any():
+        return np.linalg.lstsq(counts[labelled], energy[labelled], rcond=1e-10)[0]
+    return np.zeros(len(elements))

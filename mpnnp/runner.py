@@ -142,15 +142,23 @@ def _depth(source, keyword):
 
 def read_scaling(path, functions, kind, s_min, s_max):
     """Scaling from a file scaling.data."""
-    rows = _columns(path, 6)
+    return Scaling(kind, s_min, s_max, read_statistics(path, functions, sigma=kind == "sigma"))
+
+
+def read_statistics(path, functions, sigma=True):
+    """Statistics of a file scaling.data: per function minimum, maximum, mean and, in files of n2p2, sigma (NaN where it is absent)."""
     table = functions.table
     expected = [(e + 1, k + 1) for e in range(len(functions.elements)) for k in range(table.start[e + 1] - table.start[e])]
-    rows = rows[: len(expected)] if len(rows) > len(expected) else rows  # n2p2 appends the line of energies and forces
+    first = _columns(path, 1, 1, whole=True)
+    width = 5 if first and len(first[0]) == 5 else 6  # RuNNer writes no sigma
+    rows = _columns(path, width, len(expected))  # behind them n2p2 and RuNNer append the line of energies and forces
     found = [(int(row[0]), int(row[1])) for row in rows]
     if found != expected:
         raise DataError(f"{path}: expected {len(expected)} lines, one per symmetry function of each element in order, found {len(found)}")
-    minimum, maximum, mean, sigma = np.array([row[2:6] for row in rows]).T
-    return Scaling(kind, s_min, s_max, Statistics(np.ones(len(rows)), minimum, maximum, mean, sigma))
+    if sigma and width < 6:
+        raise DataError(f"{path}: has no sixth column (sigma), which scale_symmetry_functions_sigma needs")
+    minimum, maximum, mean, sigma = np.array([[*row[2:6], np.nan][:4] for row in rows]).T
+    return Statistics(np.ones(len(rows)), minimum, maximum, mean, sigma)
 
 
 def read_weights(folder, elements, network, name="weights.{:03d}.data"):
@@ -368,14 +376,19 @@ def _number(word, kind):
     return value
 
 
-def _columns(path, n):
-    """First n numbers of each line that is not a comment."""
+def _columns(path, n, n_line=None, whole=False):
+    """First n numbers of each line that is not a comment, of the first n_line such lines; whole: all words of the lines, unread."""
     rows = []
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, 1):
                 words = line.split("#", 1)[0].split()
+                if len(rows) == n_line:
+                    break
                 if not words:
+                    continue
+                if whole:
+                    rows.append(words)
                     continue
                 try:
                     rows.append([_number(word, float) for word in words[:n]])

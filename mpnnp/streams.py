@@ -63,9 +63,10 @@ class RunnerSchedule:
     def __init__(self, config, labels, seed):
         self.config, self.labels, self.seed = config, labels, seed
         fractions = (config.energy_fraction, config.force_fraction if config.forces else 0.0, config.stress_fraction)
+        self.streams = (config.streams, config.force_streams or config.streams, config.streams)
         self.n_update = tuple(
-            max(1, round(f * len(candidates) / config.streams)) if f > 0 and len(candidates) else 0
-            for f, candidates in zip(fractions, labels)
+            max(1, round(f * len(candidates) / m)) if f > 0 and len(candidates) else 0
+            for f, candidates, m in zip(fractions, labels, self.streams)
         )
         _check_labels(self.n_update, labels, config.forces)
 
@@ -88,15 +89,15 @@ class RunnerSchedule:
         rng = np.random.default_rng([self.seed, 2, number])
         kinds = self.order(number, rng)
         candidates = []
-        for kind, (labels, n) in enumerate(zip(self.labels, self.n_update)):
+        for kind, (labels, n, m) in enumerate(zip(self.labels, self.n_update, self.streams)):
             n_trial = self.config.trials if self.config.selection == "threshold" else 1
-            size = n * self.config.streams * n_trial
+            size = n * m * n_trial
             if self.config.selection == "sort":
                 order = np.argsort(-errors[kind], kind="stable") if n else np.zeros(0, np.int64)
                 picks = np.resize(order, size)
             else:
                 picks = _draw(rng, len(labels), size)
-            candidates.append(labels[picks].reshape(n, self.config.streams, n_trial))
+            candidates.append(labels[picks].reshape(n, m, n_trial))
         return Epoch(kinds, tuple(candidates))
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 from on_ranks import on_ranks
+from textbook import Textbook, dense_P
 
-from mpnnp.covariance import coupling_groups
-from mpnnp.ekf import dense_update, make_ekf
+from mpnnp.ekf import make_ekf
 from mpnnp.errors import CheckpointError, TrainingError
 
 SERIAL = MPI.COMM_SELF
@@ -49,52 +49,9 @@ class TwoNets:
         return x, self.rows(self.teacher, x)[0] + 0.01 * self.rng.normal(size=M)
 
 
-class Textbook:
-    """The dense filter with the same schedules; covariances between groups are set to zero."""
-
-    def __init__(self, config, n, segments):
-        order, start = coupling_groups(config.coupling, n, segments)
-        group = np.empty(n, dtype=int)
-        group[order] = np.repeat(np.arange(len(start) - 1), np.diff(start))
-        self.mask = group[:, None] == group
-        self.config, self.P = config, np.eye(n) / config.epsilon
-        self.eta, self.q, self.lam = config.eta, config.q, config.lam
-
-    def update(self, rows, errors):
-        c = self.config
-        if c.fading_memory:
-            R, lam = self.lam, self.lam
-            self.lam = c.nu * self.lam + 1 - c.nu
-        else:
-            self.eta *= np.exp(c.eta_tau) if self.eta < c.eta_max else 1.0
-            R, lam = 1 / self.eta, 1.0
-        increment, P = dense_update(self.P, rows, errors, R * np.eye(len(rows)), lam, self.q)
-        self.P = P * self.mask
-        self.q *= np.exp(-c.q_tau) if self.q > c.q_min else 1.0
-        return increment
-
-
 def mine(comm, M):
     """Labels of this rank."""
     return slice(comm.rank * M // comm.size, (comm.rank + 1) * M // comm.size)
-
-
-def dense_P(optimiser, state):
-    """P from the saved arrays, for a filter on one rank."""
-    arrays, layout = optimiser.save_arrays(state), optimiser.layout
-    T, done = np.zeros((layout.n, layout.n)), 0
-    inside = np.zeros_like(T)
-    for first, last in layout.groups:
-        size = last - first
-        lower = np.zeros((size, size))
-        lower[np.tril_indices(size)] = arrays["T"][done : done + size * (size + 1) // 2]
-        done += size * (size + 1) // 2
-        T[first:last, first:last] = lower + np.tril(lower, -1).T
-        inside[first:last, first:last] = 1.0
-    d, factor = arrays["scalars"][:2]
-    P = factor * (T - inside * (arrays["U"].T @ arrays["U"]) + d * np.eye(layout.n))
-    back = np.arange(layout.n) if layout.order is None else np.argsort(layout.order)
-    return P[np.ix_(back, back)]
 
 
 def test_a_linear_model_gives_ridge_regression():

@@ -4,7 +4,7 @@ import numpy as np
 
 from mpnnp.kernels.compact import compact_functions, compact_gradient
 from mpnnp.kernels.jit import kernel, read_only
-from mpnnp.kernels.neighbours import KX, KY, KZ, N_ATOM_ROW, N_IMAGE_ROW, OWN, WIDTH, X, Y, Z, fill, make_list, pack_atoms, place, search
+from mpnnp.kernels.neighbours import KX, KY, KZ, N_ATOM_ROW, N_IMAGE_ROW, OWN, WIDTH, X, Y, Z, fill, make_list, measure, pack_atoms, place, search
 from mpnnp.kernels.network import backward, forward, layer, make_workspace
 from mpnnp.kernels.plan import plan_of
 from mpnnp.kernels.triplets import angular_functions, angular_gradient, make_block, radial_functions, radial_gradient
@@ -47,11 +47,15 @@ def packed_atoms(structures, s):
 def neighbours_of(i, structures, s, atoms, element, plan, image, near):
     """The list of atom i of structure s: `near`, or a larger one if its neighbours do not fit."""
     cell, inverse, pbc = structures.cell[s], structures.inverse[s], structures.pbc[s]
+    positions = structures.positions[structures.start[s] : structures.start[s + 1]]
     n = search(atoms, element.shape[0], i, cell, inverse, pbc, plan.reach[0], image, near)
     if n > near.atom.shape[0]:
         near = make_list(n + n // 4, plan)
         n = search(atoms, element.shape[0], i, cell, inverse, pbc, plan.reach[0], image, near)
-    fill(n, i, element, plan, near)
+    r_c2, n_near = plan.reach[0] * plan.reach[0], 0
+    for k in range(n):
+        n_near = measure(i, near.found_atom[k], near.found_image[k], positions, cell, r_c2, n_near, near)
+    fill(n_near, i, element, plan, near)
     return near
 
 

@@ -14,6 +14,7 @@ from mpnnp.kernels.vector import ROUND, row_cutoff
 
 WIDTH = np.uintp(512)  # columns of a chunk
 STRIDE = np.uintp(520)  # room for reading one vector past the end; rows do not fall on the same cache lines
+MARGIN = 1e-6  # Angstrom; what rounding may do to a distance in the search
 PX, PY, PZ, FX, FY, FZ, N_ATOM_ROW = (np.uintp(k) * STRIDE for k in range(7))
 UX, UY, UZ, U2, EDGE, N_IMAGE_ROW = (np.uintp(k) * STRIDE for k in range(6))
 X, Y, Z, R2, R, RI, OWN, KX, KY, KZ, SELF, FC = (np.uintp(k) * STRIDE for k in range(12))  # FC: fc, fc'/r of each cutoff follow
@@ -22,8 +23,9 @@ X, Y, Z, R2, R, RI, OWN, KX, KY, KZ, SELF, FC = (np.uintp(k) * STRIDE for k in r
 class List(NamedTuple):
     """Neighbours of one atom, as found and as sorted; `capacity` entries fit."""
 
-    found: np.ndarray  # (capacity, 3) vectors from the atom to its neighbours, Angstrom, in the order of the search
+    found: np.ndarray  # (capacity, 3) vectors from the atom to its neighbours, Angstrom; by atom, then image
     found_atom: np.ndarray  # (capacity,) int64
+    found_image: np.ndarray  # (capacity, 3) int64 how many cell vectors the image is away from the atom as given
     atom: np.ndarray  # (capacity,) int64, sorted by element; within one, those within reach of angular functions first
     part: np.ndarray  # (n_element+1, 3) int64 first, end of those within reach of angular functions, end; last line: of all elements
     rows: np.ndarray  # chunks of rows X, Y, Z, R2 = r^2, R, RI = 1/r; gradient: OWN r + K; SELF 0 for images of the centre; fc, fc'/r ...
@@ -36,6 +38,7 @@ def make_list(capacity, plan):
     return List(
         np.empty((capacity, 3)),
         np.empty(capacity, np.int64),
+        np.empty((capacity, 3), np.int64),
         np.empty(capacity, np.int64),
         np.zeros((n_element + 1, 3), np.int64),
         np.ones(n_chunk * np.int64(chunk_size(plan))),
@@ -92,14 +95,14 @@ def nearest_images(atoms, o, n, x, y, z, fx, fy, fz, cell, edge, image):
 
 @kernel
 def search(atoms, n_atom, i, cell, inverse, pbc, r_c, image, out):
-    """Find all neighbours of atom i within r_c; returns their number, which may exceed what fits into `out` (List)."""
-    capacity = out.found_atom.shape[0]
+    """Find what may lie within r_c of atom i, by atom and image; returns its number, which may exceed what fits into `out` (List)."""
+    r_c = r_c + MARGIN
     reach, edge = np.empty(3), np.empty(3)
     for d in range(3):
         reach[d] = 0.0
         if pbc[d]:  # |f + n| <= r_c / height for every image n within r_c
             square = inverse[0, d] * inverse[0, d] + inverse[1, d] * inverse[1, d] + inverse[2, d] * inverse[2, d]
-            reach[d] = r_c * math.sqrt(square) + 1e-9
+            reach[d] = r_c * math.sqrt(square)
         edge[d] = 1.0 - reach[d]
     home = np.uintp(i) // WIDTH * N_ATOM_ROW + np.uintp(i) % WIDTH
     x, y, z = atoms[home + PX], atoms[home + PY], atoms[home + PZ]
@@ -112,35 +115,56 @@ def search(atoms, n_atom, i, cell, inverse, pbc, r_c, image, out):
         nearest_images(atoms, o, np.uintp(n_here), x, y, z, fx, fy, fz, cell, edge, image)
         for k in range(n_here):
             t = np.uintp(k)
-            if image[U2 + t] < r_c2 and first + k != i:
-                if n < capacity:
-                    out.found[n, 0], out.found[n, 1], out.found[n, 2] = image[UX + t], image[UY + t], image[UZ + t]
-                    out.found_atom[n] = first + k
-                n += 1
             if image[EDGE + t] >= 0.0:
+                f = (atoms[o + FX + t] - fx, atoms[o + FY + t] - fy, atoms[o + FZ + t] - fz)
+                n = all_images(image[UX + t], image[UY + t], image[UZ + t], f, reach, cell, pbc, r_c2, first + k, first + k == i, n, out)
+            elif image[U2 + t] < r_c2 and first + k != i:
                 f0, f1, f2 = atoms[o + FX + t] - fx, atoms[o + FY + t] - fy, atoms[o + FZ + t] - fz
-                f0, f1, f2 = f0 - ((f0 + ROUND) - ROUND), f1 - ((f1 + ROUND) - ROUND), f2 - ((f2 + ROUND) - ROUND)
-                n = other_images(image[UX + t], image[UY + t], image[UZ + t], f0, f1, f2, reach, cell, pbc, r_c2, first + k, n, out)
+                n = note(first + k, -((f0 + ROUND) - ROUND), -((f1 + ROUND) - ROUND), -((f2 + ROUND) - ROUND), n, out)
     return n
 
 
+@kernel(forceinline=True)
+def note(j, n0, n1, n2, n, out):
+    """Write atom j and its image as number n, if it fits; n + 1."""
+    if n < out.found_atom.shape[0]:
+        out.found_atom[n] = j
+        out.found_image[n, 0], out.found_image[n, 1], out.found_image[n, 2] = np.int64(n0), np.int64(n1), np.int64(n2)
+    return n + 1
+
+
 @kernel
-def other_images(ux, uy, uz, f0, f1, f2, reach, cell, pbc, r_c2, j, n, out):
-    """Add to the n neighbours found the images of atom j but the nearest, which is at u, fractional f."""
-    capacity = out.found_atom.shape[0]
+def all_images(ux, uy, uz, f, reach, cell, pbc, r_c2, j, itself, n, out):
+    """Note the images of atom j, the nearest of which is at u, as given at fractional f."""
+    m0, m1, m2 = (f[0] + ROUND) - ROUND, (f[1] + ROUND) - ROUND, (f[2] + ROUND) - ROUND
+    f0, f1, f2 = f[0] - m0, f[1] - m1, f[2] - m2
     for n0 in range(math.ceil(-f0 - reach[0]), math.floor(reach[0] - f0) + 1) if pbc[0] else range(0, 1):
         for n1 in range(math.ceil(-f1 - reach[1]), math.floor(reach[1] - f1) + 1) if pbc[1] else range(0, 1):
             for n2 in range(math.ceil(-f2 - reach[2]), math.floor(reach[2] - f2) + 1) if pbc[2] else range(0, 1):
-                if n0 == 0 and n1 == 0 and n2 == 0:
+                if itself and n0 == 0 and n1 == 0 and n2 == 0:
                     continue
                 x = ux + n0 * cell[0, 0] + n1 * cell[1, 0] + n2 * cell[2, 0]
                 y = uy + n0 * cell[0, 1] + n1 * cell[1, 1] + n2 * cell[2, 1]
                 z = uz + n0 * cell[0, 2] + n1 * cell[1, 2] + n2 * cell[2, 2]
                 if x * x + y * y + z * z < r_c2:
-                    if n < capacity:
-                        out.found[n, 0], out.found[n, 1], out.found[n, 2] = x, y, z
-                        out.found_atom[n] = j
-                    n += 1
+                    n = note(j, n0 - m0, n1 - m1, n2 - m2, n, out)
+    return n
+
+
+@kernel(forceinline=True)
+def measure(i, j, image, positions, cell, r_c2, n, out):
+    """Write the vector from atom i to an image of atom j as number n if it is shorter than r_c; the number of the next.
+
+    Always the same operations: whoever found the pair, and when, the same bits.
+    """
+    n0, n1, n2 = float(image[0]), float(image[1]), float(image[2])
+    x = (positions[j, 0] - positions[i, 0]) + (n0 * cell[0, 0] + n1 * cell[1, 0] + n2 * cell[2, 0])
+    y = (positions[j, 1] - positions[i, 1]) + (n0 * cell[0, 1] + n1 * cell[1, 1] + n2 * cell[2, 1])
+    z = (positions[j, 2] - positions[i, 2]) + (n0 * cell[0, 2] + n1 * cell[1, 2] + n2 * cell[2, 2])
+    if x * x + y * y + z * z < r_c2:
+        out.found[n, 0], out.found[n, 1], out.found[n, 2] = x, y, z
+        out.found_atom[n] = j
+        return n + 1
     return n
 
 

@@ -1,0 +1,111 @@
+"""Commands that simulate."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from mpnnp.commands.common import Debug, start, write_result
+from mpnnp.errors import ConfigError
+
+app = typer.Typer()
+
+
+@app.command()
+def md(
+    potential: Annotated[
+        str, typer.Argument(help="Checkpoint or folder of n2p2 files; several with commas between them are an ensemble.", metavar="POTENTIAL")
+    ],
+    structure: Annotated[Path, typer.Argument(help="Structure to start from (its last frame), anything ASE reads.", metavar="START")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", metavar="DIR")],
+    ensemble: Annotated[str, typer.Option(help="nve, nvt or npt.")] = "nvt",
+    thermostat: Annotated[str, typer.Option(help="berendsen, langevin or bussi.")] = "berendsen",
+    barostat: Annotated[str, typer.Option(help="berendsen, or mtk (Martyna-Tobias-Klein with Nose-Hoover chains).")] = "berendsen",
+    temperature: Annotated[float, typer.Option(help="K.")] = 300.0,
+    pressure: Annotated[float, typer.Option(help="bar.")] = 1.0,
+    timestep: Annotated[float, typer.Option(help="fs.")] = 0.5,
+    time: Annotated[float, typer.Option(help="ps.")] = 100.0,
+    tau_t: Annotated[float, typer.Option(help="Time constant of the thermostat, fs.")] = 50.0,
+    tau_p: Annotated[float, typer.Option(help="Time constant of the barostat, fs.")] = 500.0,
+    compressibility: Annotated[float, typer.Option(help="1/bar, for Berendsen's barostat.")] = 4.57e-5,
+    seed: Annotated[int, typer.Option(help="Of the first velocities and of random thermostats.")] = 0,
+    log_every: Annotated[float, typer.Option(help="fs between rows of md.csv.")] = 10.0,
+    save_every: Annotated[float, typer.Option(help="fs between frames of trajectory.xyz.")] = 50.0,
+    max_extrapolations: Annotated[
+        Optional[int],  # noqa: UP045 typer on 3.10
+        typer.Option(help="Stop when so many symmetry functions were outside their range of training, over all steps."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the simulation in DIR ended.")] = False,
+    debug: Debug = False,
+):
+    """Molecular dynamics. The defaults are those of J. Chem. Phys. 155, 204108 (2021). With mpiexec the ranks share out the atoms."""
+    from mpnnp.calculator import Calculator
+    from mpnnp.dynamics import FAILED, Protocol, run
+    from mpnnp.parallel import on_root
+
+    comm, log = start()
+    protocol = Protocol(
+        ensemble=ensemble,
+        thermostat=thermostat,
+        barostat=barostat,
+        temperature=temperature,
+        pressure=pressure,
+        timestep=timestep,
+        time=time,
+        tau_t=tau_t,
+        tau_p=tau_p,
+        compressibility=compressibility,
+        seed=seed,
+        log_every=log_every,
+        save_every=save_every,
+    )
+    atoms = on_root(comm, read_start, structure)
+    members = on_root(comm, load_members, potential)
+    calculator = Calculator(members if len(members) > 1 else members[0], max_extrapolations=max_extrapolations, comm=comm)
+    outcome = run(protocol, atoms, calculator, output, comm, log, resume)
+    if outcome.status == FAILED:
+        raise typer.Exit(1)
+
+
+def read_start(path):
+    """ase.Atoms to start from. Raises DataError."""
+    from ase.io import read
+
+    from mpnnp.errors import DataError
+
+    try:
+        atoms = read(path, index=-1, parallel=False)
+    except Exception as error:
+        raise DataError(f"{path}: cannot be read by ASE: {error}") from None
+    atoms.calc = None
+    return atoms
+
+
+def load_members(names):
+    """Potentials of paths with commas between them."""
+    from mpnnp.model_building import load_potential
+
+    return [load_potential(name) for name in names.split(",")]
+
+
+@app.command()
+def box(
+    substance: Annotated[str, typer.Argument(help="water", metavar="water")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, any format of ASE.", metavar="FILE")],
+    molecules: Annotated[int, typer.Option(help="Number of molecules.")] = 64,
+    density: Annotated[float, typer.Option(help="g/cm^3.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the random arrangement.")] = 0,
+    debug: Debug = False,
+):
+    """Make a cubic box of molecules to start a simulation from."""
+    from ase.io import write
+
+    from mpnnp.boxes import water_box
+
+    if substance != "water":
+        raise ConfigError(f"box {substance}: only water is known")
+    comm, log = start()
+    if comm.rank == 0:
+        atoms = water_box(molecules, density, seed)
+        write_result(output, lambda path: write(path, atoms, parallel=False))
+        log(f"{molecules} molecules in a cube of {atoms.cell.lengths()[0]:.4f} A: {output}")

@@ -1,0 +1,114 @@
+"""Energies, forces and virial from a list of pairs that serves many steps: what molecular dynamics evaluates.
+
+The list holds every pair within the cutoff and a skin, as atom and image, without its distance: that is computed anew each time, as everywhere.
+A rank takes the atoms [first, first + n_own); it writes their energies, and its part of the forces on all.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mpnnp.kernels.evaluation import FIRST_CAPACITY, add_forces, energies_and_gradient, packed_atoms
+from mpnnp.kernels.jit import kernel
+from mpnnp.kernels.neighbours import N_IMAGE_ROW, fill, make_list, measure, search
+from mpnnp.kernels.triplets import angular_functions, angular_gradient, make_block, radial_functions, radial_gradient
+
+EDGE = 1000 * np.finfo(np.float64).eps  # how far a function may lie outside its range before it counts: n2p2's tolerance
+
+
+class Pairs(NamedTuple):
+    """Candidates for neighbours of atoms first, first + 1, ...: those of atom first + k are start[k]:start[k+1]."""
+
+    start: np.ndarray  # (n_own+1,) int64
+    atom: np.ndarray  # (n_pair,) int32
+    image: np.ndarray  # (n_pair, 3) int32
+
+
+@kernel
+def find_pairs(structures, first, last, radius, plan):
+    """Pairs of the atoms [first, last) of the one structure in `structures`, within `radius` Angstrom."""
+    n_atom = structures.element.shape[0]
+    atoms = packed_atoms(structures, 0)
+    cell, inverse, pbc = structures.cell[0], structures.inverse[0], structures.pbc[0]
+    image, near = np.empty(np.int64(N_IMAGE_ROW)), make_list(FIRST_CAPACITY, plan)
+    start = np.zeros(last - first + 1, np.int64)
+    atom, shift = np.empty(0, np.int32), np.empty((0, 3), np.int32)
+    for i in range(first, last):
+        n = search(atoms, n_atom, i, cell, inverse, pbc, radius, image, near)
+        if n > near.atom.shape[0]:
+            near = make_list(n + n // 4, plan)
+            n = search(atoms, n_atom, i, cell, inverse, pbc, radius, image, near)
+        begin = start[i - first]
+        if begin + n > atom.shape[0]:
+            room = (begin + n) * (last - first) // (i - first + 1) * 9 // 8 + 64
+            more_atom, more_shift = np.empty(room, np.int32), np.empty((room, 3), np.int32)
+            more_atom[:begin] = atom[:begin]
+            more_shift[:begin] = shift[:begin]
+            atom, shift = more_atom, more_shift
+        for k in range(n):
+            atom[begin + k] = near.found_atom[k]
+            for d in range(3):
+                shift[begin + k, d] = near.found_image[k, d]
+        start[i - first + 1] = begin + n
+    return Pairs(start, atom, shift)
+
+
+@kernel
+def neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near):
+    """The list of atom i, number k of the pairs: `near`, or a larger one if its neighbours do not fit."""
+    a, b = pairs.start[k], pairs.start[k + 1]
+    if b - a > near.atom.shape[0]:
+        near = make_list(b - a + (b - a) // 4, plan)
+    r_c2, n = plan.reach[0] * plan.reach[0], 0
+    for p in range(a, b):
+        n = measure(i, np.int64(pairs.atom[p]), pairs.image[p], positions, cell, r_c2, n, near)
+    fill(n, i, element, plan, near)
+    return near
+
+
+@kernel
+def functions_of_pairs(pairs, first, element, positions, cell, plan, G):
+    """Symmetry functions of the atoms of the pairs: G (n_own, n_max), unscaled, overwritten.
+
+    element (n_atom,) int64, positions (n_atom, 3) and cell (3, 3), Angstrom, of the whole structure
+    """
+    near, block = make_list(FIRST_CAPACITY, plan), make_block(plan)
+    G[:] = 0.0
+    for k in range(pairs.start.shape[0] - 1):
+        i = first + k
+        near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
+        radial_functions(element[i], near, plan, G[k])
+        angular_functions(element[i], near, plan, block, G[k])
+
+
+@kernel
+def energy_forces_of_pairs(pairs, first, element, positions, cell, model, w, G, energies, forces, virial):
+    """Energies, and the part of forces and virial, of the atoms of the pairs, from their G; nothing stored per pair.
+
+    energies  (n_own,) N_e(g_i), overwritten
+    forces    (n_atom, 3) -dE/dx of E = sum of these energies, 1/Angstrom, overwritten
+    virial    (3, 3) dE/dstrain, overwritten
+    """
+    n_own, plan = pairs.start.shape[0] - 1, model.plan
+    dE_dG = np.empty((n_own, G.shape[1]))
+    energies_and_gradient(element[first : first + n_own], G, model, w, energies, dE_dG)
+    near, block = make_list(FIRST_CAPACITY, plan), make_block(plan)
+    forces[:] = 0.0
+    virial[:] = 0.0
+    for k in range(n_own):
+        i = first + k
+        near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
+        radial_gradient(element[i], near, plan, dE_dG[k])
+        angular_gradient(element[i], near, plan, block, dE_dG[k])
+        add_forces(i, near, plan, forces, virial)
+
+
+@kernel
+def count_extrapolations(element, G, start, low, high):
+    """Number of functions outside [low, high] (n_function,) of atoms with functions G (n_own, n_max); a NaN counts."""
+    n = 0
+    for i in range(element.shape[0]):
+        a = start[element[i]]
+        for m in range(start[element[i] + 1] - a):
+            n += not (low[a + m] - EDGE <= G[i, m] <= high[a + m] + EDGE)
+    return n
