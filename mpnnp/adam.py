@@ -79,6 +79,9 @@ class Adam:
         rate *= math.sqrt(1.0 - config.beta2**state.n_update) / (1.0 - config.beta1**state.n_update)
         return -rate * state.m / (np.sqrt(state.v) + config.epsilon)
 
+    def check(self, state):
+        """Nothing can break here that `update` does not see."""
+
     def save_arrays(self, state):
         """The state as arrays, on rank 0 (None elsewhere). Collective."""
         return {"m": state.m, "v": state.v, "n_update": np.array(state.n_update)} if self.comm.rank == 0 else None

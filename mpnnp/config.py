@@ -174,17 +174,25 @@ class Run(Section):
     directory: str = "runs/train"  # of the results, relative to the working directory; -o overrides it
     epochs: Count = 25
     updates: Count | None = None  # stop after so many updates
-    time_limit: Positive | None = None  # stop after so many minutes
+    time_limit: Positive | None = None  # stop after so many minutes, counted from the start of the program; a batch job's end is known from SLURM
     patience: Count | None = None  # stop after so many epochs without a better validation error
     seed: Annotated[int, Field(ge=0)] = 1  # of the split, the weights and the batches
+    split_seed: Annotated[int, Field(ge=0)] | None = None  # of the split alone; run.seed if not given
+    weight_seed: Annotated[int, Field(ge=0)] | None = None  # of the initial weights alone; run.seed if not given
     checkpoint_updates: Count | None = None  # write a checkpoint every so many updates ...
     checkpoint_minutes: Positive = 10.0  # ... every so many minutes (and always at the end of the run) ...
-    checkpoint_epochs: Count = 5  # ... and every so many epochs
+    checkpoint_epochs: Count | None = None  # ... and every so many epochs
+    on_divergence: Literal["stop", "skip"] = "stop"  # an update whose numbers go wrong: end the run, or leave it out (at most 100 in a row)
     evaluation_structures: Annotated[int, Field(ge=0)] = 50  # whose forces make the learning curve, of the training and of the validation structures
     # each (0: all); energies are always those of all; at the end of the run the best potential is evaluated on everything
     energy_metric_weight: NotNegative = 1.0  # best.h5 minimises w E_rmse[meV/atom] + v F_rmse[meV/A]/100 on the validation set
     force_metric_weight: NotNegative = 1.0
     stress_metric_weight: NotNegative = 1.0  # adds this many times S_rmse[meV/A^3] if stresses are learned
+
+    def seed_of(self, part):
+        """Seed of "split" or "weight"."""
+        own = getattr(self, f"{part}_seed")
+        return self.seed if own is None else own
 
 
 class Config(Section):
@@ -216,6 +224,14 @@ def read_config(path, settings=()):
     for setting in settings:
         _apply(tree, setting)
     return make_config(tree, source=str(path), base=path.parent)
+
+
+def parse_config(text, source):
+    """Config from the text of `to_toml`. Raises ConfigError."""
+    try:
+        return make_config(tomllib.loads(text), source)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"not valid TOML: {error} ({source})") from None
 
 
 def make_config(tree, source="configuration", base=None):

@@ -113,7 +113,7 @@ class Ekf:
         with np.errstate(invalid="ignore", over="ignore"):
             X = self._multiply(state, H, state.U[state.r : state.r + M])  # without the factor
             A = state.factor * (X @ H.T) + R * np.eye(M)
-            if not np.isfinite(A).all():
+            if not np.isfinite(A).all() or (A.diagonal() < 0.999 * R).any():  # h P h^T < 0
                 return None
             L, failure = dpotrf(A, lower=1)
             if failure:
@@ -184,6 +184,15 @@ class Ekf:
             f"{where}: the scaling matrix A = H P H^T + R of {len(H)} labels has no Cholesky factor: P is no longer positive or has grown "
             "without bound; try a larger epsilon, a smaller eta_max or q, or with fading memory lam or nu closer to 1"
         )
+
+    def check(self, state):
+        """Raise TrainingError, on every rank, if P is not finite or not positive on its diagonal. Collective."""
+        found = self.diagnostics(state)
+        if not (found["finite"] and found["min"] > 0.0):
+            raise TrainingError(
+                f"the covariance after update {state.n_update} is no longer positive (smallest P_ii {found['min']:.3g}, mean {found['mean']:.3g}): "
+                "try a larger epsilon, a smaller eta_max or q, or with fading memory lam or nu closer to 1"
+            )
 
     def save_arrays(self, state):
         """The state as arrays that do not depend on the number of ranks, on rank 0 (None elsewhere). Collective."""

@@ -25,6 +25,20 @@ class CheckpointError(MpnnpError, RuntimeError):
     exit_status = 2
 
 
+class DamagedError(CheckpointError):
+    """A checkpoint is not as it was written, or not there: the one before it may be."""
+
+
+class OutputError(MpnnpError, OSError):
+    """A result cannot be written: names the file and what the operating system says."""
+
+
+class Interrupted(MpnnpError):
+    """A signal, or the end of the batch job's time, ended the run; it can be resumed."""
+
+    exit_status = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
 class LaunchError(MpnnpError, RuntimeError):
     """The launcher and the MPI library of mpi4py do not belong together."""
 

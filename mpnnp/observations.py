@@ -14,6 +14,8 @@ from mpnnp.parallel import share
 from mpnnp.prediction import Predictor
 from mpnnp.streams import ENERGY, FORCE, KIND_NAMES, STRESS, label_scale
 
+ROUND = 32  # structures per rank between two looks for signals
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -84,9 +86,10 @@ class Observer:
         self.stress_factor = potential.energy_scale / stress_scale  # to S*
         self.rmse = np.ones(3)  # of energies per atom, forces, stresses, training units: the unit of the selection thresholds
         self.rows = {}
+        self.seen = None  # labels, rows and errors of this rank's share of the last batch
 
     def observe(self, batch, w):
-        """(rows (m, n), errors (m,), labels (m,)) of this rank's share of the batch: s (y* - y*_hat) and s d y*_hat / dw."""
+        """(rows (m, n), errors (m,), labels (m,)) of this rank's share of the batch: s d y*_hat / dw, s (y* - y*_hat), and of what."""
         n_label = len(batch.candidates)
         mine = share(n_label, self.comm)
         candidates = batch.candidates[mine.start : mine.stop]
@@ -105,6 +108,7 @@ class Observer:
             roots = roots[labels // (1, 3, 6)[batch.kind]]
             rows *= roots[:, None]
             errors *= roots
+        self.seen = labels, rows, errors
         if self.config.rows == "sum":
             return *self._sum_groups(rows, errors, mine, n_label), labels
         return rows, errors, labels
@@ -172,24 +176,48 @@ class Observer:
         structure, atom, component = self._places(kind, np.array([label]))[0]
         return f"force {'xyz'[component]} on atom {atom} of {self.dataset.name(structure)}"
 
-    def broken_label(self, kind, rows, errors, labels):
-        """The first of this rank's observations that is not a finite number, in words; "" if there is none."""
-        for k, label in enumerate(labels):
-            if not (np.isfinite(errors[k]) and np.isfinite(rows[k]).all()):
-                return f"not finite: {self.describe(kind, label)}; the weights have run away, or two atoms are at the same place"
-        return ""
+    def likely_label(self, kind):
+        """In words, the first label of the last batch that is not a finite number, else the one with the largest error. Collective."""
+        found = None
+        for label, row, error in zip(*self.seen):
+            if not (np.isfinite(error) and np.isfinite(row).all()):
+                found = (np.inf, f"not finite: {self.describe(kind, label)}; the weights have run away, or two atoms are at the same place")
+                break
+            if found is None or abs(error) > found[0]:
+                found = (abs(error), f"largest error of its labels: {error:.3g} training units, {self.describe(kind, label)}")
+        return max((x for x in self.comm.allgather(found) if x is not None), key=lambda x: x[0])[1]
 
-    def evaluate(self, chosen, w, forces_of=None, keep=None):
+    def first_not_finite(self, chosen, w):
+        """The first of the chosen structures whose prediction is not a finite number, in words. Collective."""
+        found = len(chosen)
+        for k in range(self.comm.rank, len(chosen), self.comm.size):
+            s = chosen[k]
+            prediction = self.predictor.predict(self.structures, s, w, self.G[self.structures.start[s] : self.structures.start[s + 1]])
+            if not (np.isfinite(prediction.energy) and np.isfinite(prediction.forces).all()):
+                found = k
+                break
+        first = min(self.comm.allgather(found))
+        return self.dataset.name(chosen[first]) if first < len(chosen) else "an error too large for a number"
+
+    def evaluate(self, chosen, w, forces_of=None, keep=None, pause=None):
         """Accuracy over the chosen structures, shared out over the ranks. Collective.
 
         forces_of  those of the chosen structures whose forces are compared too, default all: energies need no geometry and cost next to nothing
         keep       function(structure, Prediction) called for the structures of forces_of that are this rank's
+        pause      collective function called every ROUND structures of a rank
         """
         forces_of = chosen if forces_of is None else forces_of
-        mine, errors = slice(self.comm.rank, None, self.comm.size), Errors()
-        self._add_energies(np.setdiff1d(chosen, forces_of)[mine], w, errors)
-        for s in forces_of[mine]:
-            atoms = slice(self.structures.start[s], self.structures.start[s + 1])
+        errors, start = Errors(), self.structures.start
+        self._add_energies(np.setdiff1d(chosen, forces_of)[self.comm.rank :: self.comm.size], w, errors)
+        mine = forces_of[self.comm.rank :: self.comm.size]
+        n_turn = -(-len(forces_of) // self.comm.size)  # the same on every rank
+        for turn in range(n_turn):
+            if pause is not None and turn and turn % ROUND == 0:
+                pause()
+            if turn >= len(mine):
+                continue
+            s = mine[turn]
+            atoms = slice(start[s], start[s + 1])
             prediction = self.predictor.predict(self.structures, s, w, self.G[atoms])
             stress = prediction.stress(self.structures.cell[s]) if self.structures.pbc[s].all() else np.full(6, np.nan)
             labelled = self.dataset.stress[s] if self.structures.pbc[s].all() else stress
@@ -203,13 +231,20 @@ class Observer:
             energies, n_atom = np.asarray(self.dataset.energy)[chosen], np.diff(self.structures.start)[chosen]
             errors.add_energies(energies, energies - self.errors(ENERGY, chosen, w) * self.predictor.potential.energy_scale, n_atom)
 
-    def all_errors(self, labels, w):
-        """|error| of all labels of each kind, per atom for energies, on every rank: the order of sorted selection. Collective."""
-        result = []
+    def all_errors(self, labels, w, pause=None):
+        """|error| of all labels of each kind, per atom for energies, on every rank: the order of sorted selection. Collective.
+
+        pause  as in evaluate
+        """
+        result, n_round = [], 1 + len(self.dataset) // (ROUND * self.comm.size)
         for kind in (ENERGY, FORCE, STRESS):
             mine = share(len(labels[kind]), self.comm)
-            part = self._all_errors(kind, labels[kind][mine.start : mine.stop], w)
-            result.append(np.concatenate(self.comm.allgather(np.abs(part))))
+            parts = []
+            for some in np.array_split(labels[kind][mine.start : mine.stop], n_round):
+                parts.append(np.abs(self._all_errors(kind, some, w)))
+                if pause is not None:
+                    pause()
+            result.append(np.concatenate(self.comm.allgather(np.concatenate(parts))))
         return result
 
     def _all_errors(self, kind, labels, w):

@@ -4,7 +4,9 @@ import os
 import sys
 import time
 
-from mpnnp.errors import LaunchError, MpnnpError, TrainingError
+import numpy as np
+
+from mpnnp.errors import Interrupted, LaunchError, MpnnpError, OutputError, TrainingError
 
 LAUNCH_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
 
@@ -71,6 +73,15 @@ def together(comm, function, *arguments):
     return _agree(comm, (result, errors[0] if errors else None))
 
 
+def largest(comm, values):
+    """Element by element the largest value of all ranks (n,) int64. Collective."""
+    from mpi4py import MPI
+
+    total = np.empty(len(values), np.int64)
+    comm.Allreduce(np.array(values, np.int64), total, op=MPI.MAX)
+    return total
+
+
 def first_of_each_node(comm, function):
     """Call `function()` on one rank of each node, then on the others. Collective; errors as in `together`."""
     from mpi4py import MPI
@@ -105,8 +116,9 @@ def _agree(comm, outcome):
     result, error = outcome
     if error is None:
         return result
-    if isinstance(error, MpnnpError):
-        error.told_by = 0  # every rank has it: rank 0 tells
+    if isinstance(error, OSError) and not isinstance(error, MpnnpError):
+        error = OutputError(f"{error.filename or 'a file'}: {error.strerror or error}")
+    error.told_by = 0  # every rank has it: rank 0 tells
     raise error
 
 
@@ -127,7 +139,7 @@ def stop_all(comm, error, debug=False):
 
         traceback.print_exception(error)
     elif isinstance(error, MpnnpError):
-        print(f"mpnnp: error: {error}", file=sys.stderr)
+        print(f"mpnnp: {'' if isinstance(error, Interrupted) else 'error: '}{error}", file=sys.stderr)
     else:
         rank = "" if comm is None or comm.size == 1 else f" on rank {comm.rank}"
         print(f"mpnnp: error{rank}: {type(error).__name__}: {error} (run with --debug for the traceback)", file=sys.stderr)

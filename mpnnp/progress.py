@@ -1,5 +1,6 @@
 """Messages and progress of long work: rank 0 only; a bar on a terminal, plain lines in a job log."""
 
+import contextlib
 import sys
 import time
 from datetime import datetime
@@ -30,9 +31,20 @@ class Log:
         else:
             print(text, file=self.stream, flush=True)
         self.kept.append(text)
-        if self.file is not None:
+        self.record(text)
+
+    def record(self, text):
+        """A line for train.log alone. A log that cannot be written, on a full disk say, does not end the run."""
+        if self.file is None:
+            return
+        try:
             self.file.write(f"{text}\n")
             self.file.flush()
+        except OSError as error:
+            path, file, self.file = self.file.name, self.file, None
+            with contextlib.suppress(OSError):
+                file.close()
+            print(f"warning: {path} is no longer written: {error.strerror}", file=self.stream, flush=True)
 
     def warn(self, text):
         self(f"warning: {text}")

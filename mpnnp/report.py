@@ -67,7 +67,8 @@ class Parity:
 
 def describe_checkpoint(path):
     """What a checkpoint holds, as lines for people. Raises CheckpointError."""
-    p, _, progress, optimizer, curve, _ = read_summary(path)
+    found = read_summary(path)
+    p, progress, optimizer, curve = found.potential, found.progress, found.optimizer, found.curve
     lines = [
         f"checkpoint of mpnnp, elements {' '.join(symbols(p.elements))}",
         f"weights: {p.network.n_weight}",

@@ -2,25 +2,32 @@
 
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
-from mpnnp import __version__, checkpoint, report
+from mpnnp import report, run_folder
 from mpnnp.adam import make_adam
+from mpnnp.agenda import Agenda
 from mpnnp.config import to_toml
 from mpnnp.ekf import make_ekf
-from mpnnp.errors import CheckpointError, DataError, TrainingError
+from mpnnp.errors import CheckpointError, ConfigError, Interrupted, MpnnpError, TrainingError
 from mpnnp.kernels.jit import read_only
 from mpnnp.learning_curve import LearningCurve
+from mpnnp.machine import describe as describe_machine
 from mpnnp.model_building import build
 from mpnnp.observations import Observer, spread_of_stress
 from mpnnp.parallel import on_root, together
 from mpnnp.progress import Progress, duration
+from mpnnp.resume import check_same_run, judged_alike
+from mpnnp.signals import Signals
 from mpnnp.streams import ENERGY, FORCE, KIND_NAMES, STRESS, make_schedule
 from mpnnp.training_data import load_structures, load_symmetry_functions, make_atoms, split
 from mpnnp.warm_up import compile_kernels
+
+LARGEST_WEIGHT = 1e4  # weights beyond this, or this many times the largest at the start, have run away
+MOST_SKIPPED = 100  # updates in a row that run.on_divergence = "skip" leaves out before it gives up
+NUMBERS = ("epoch", "done", "update", "seconds", "best", "best_epoch", "skipped", "skipped_in_row", "weight_limit")
 
 
 @dataclass
@@ -32,10 +39,14 @@ class RunState:
     curve: LearningCurve
     epoch: int = 1  # the epoch under way, from 1
     done: int = 0  # its updates that are done
-    update: int = 0  # updates done in all
+    update: int = 0  # updates done in all, those left out included
     seconds: float = 0.0  # of training so far
     best: float = np.inf  # smallest validation measure ...
-    best_epoch: int = 0  # ... and its epoch
+    best_epoch: int = 0  # ... its epoch ...
+    best_weights: np.ndarray = None  # ... and its weights
+    skipped: int = 0  # updates left out because their numbers went wrong ...
+    skipped_in_row: int = 0  # ... the last of them without another between
+    weight_limit: float = LARGEST_WEIGHT
     rmse: np.ndarray = field(default_factory=lambda: np.ones(3))  # energies per atom, forces, stresses; training units; of the last evaluation
     sort_errors: list = None  # |errors| at the start of the epoch, for sorted selection
 
@@ -44,48 +55,64 @@ def train(config, directory, comm, log, resume=False):
     """Train as `config` says and leave the results in `directory`; returns the final RunState. Collective.
 
     resume  continue from the checkpoint in the directory
-    Raises ConfigError, DataError, CheckpointError, and TrainingError when numbers go wrong, on every rank alike.
+    Raises ConfigError, DataError, CheckpointError, OutputError, TrainingError when numbers go wrong, and Interrupted after a signal or near the
+    end of a batch job, with a checkpoint written; on every rank alike.
     """
     directory = Path(directory)
-    on_root(comm, _prepare, directory, config, log, resume)
-    compile_kernels(comm, log)
-    run = Run(config, directory, comm, log, resume)
-    if run.state.update == 0 and not run.state.curve.rows:
-        run.evaluate(epoch=0)
-    while run.state.epoch <= config.run.epochs and not run.reason:
-        run.one_epoch()
-    run.finish()
+    with Signals(comm) as signals:
+        on_root(comm, run_folder.open_folder, directory, log, resume)
+        try:
+            describe_machine(comm, log)
+            compile_kernels(comm, log)
+            run = Run(config, directory, comm, log, resume, signals)
+            signals.holding = True
+            if run.state.update == 0 and not run.state.curve.rows:
+                run.keep_start()
+                run.evaluate(epoch=0)
+            while run.state.epoch <= config.run.epochs and not run.reason:
+                run.one_epoch()
+            run.save()
+            signals.holding = False
+            run.finish()
+        except MpnnpError as error:
+            log.record(str(error) if isinstance(error, Interrupted) else f"error: {error}")
+            raise
     return run.state
 
 
 class Run:
     """A run in progress: data, schedule, optimiser and state, and the steps that `train` puts in order."""
 
-    def __init__(self, config, directory, comm, log, resume):
+    def __init__(self, config, directory, comm, log, resume=False, signals=None):
         self.config, self.directory, self.comm, self.log = config, directory, comm, log
         self.reason = ""  # why the run ends before its last epoch
-        self.begin = time.monotonic()
+        self.saved, self.saving = None, 0.0  # what checkpoint.h5 holds; seconds spent on checkpoints
         dataset, cache = load_structures(config.data, comm, log, directory)
-        self.train, self.validation = split(dataset, config.data, config.run.seed)
+        self.data_hash = on_root(comm, dataset.hash)
+        self.train, self.validation = together(comm, split, dataset, config.data, config.run.seed_of("split"))
         saved = self._read_saved() if resume else None
         if saved:
-            self.potential = saved[0]
-            structures = make_atoms(dataset, self.potential.elements)
+            self.potential = saved.potential
+            structures = together(comm, make_atoms, dataset, self.potential.elements)
             G = load_symmetry_functions(structures, self.potential.functions, dataset.hash(), cache, comm, log)
         else:
             self.potential, structures, G = build(config, dataset, self.train, cache, comm, log)
         self.stress_scale = spread_of_stress(dataset, self.train)
         self.observer = Observer(dataset, structures, G, self.potential, config.schedule, comm, self.stress_scale)
         self.labels = self.observer.labels.of_structures(structures.start, self.train)
-        self.schedule = make_schedule(config.schedule, self.labels, config.run.seed)
+        self.schedule = together(comm, make_schedule, config.schedule, self.labels, config.run.seed)
         self.optimizer = self._make_optimizer()
         self.units = self.potential.network.units() if config.network.normalize_nodes else None
-        self.state = self._restore(saved) if saved else RunState(self.potential.weights.copy(), self.optimizer.init(), LearningCurve())
-        self.observer.rmse = self.state.rmse
         self.train_subset, self.validation_subset = self._subset(self.train, 3), self._subset(self.validation, 4)
+        together(comm, self._check_measure, structures.start)
+        self.state = self._restore(saved) if saved else self._new_state()
+        self.observer.rmse = self.state.rmse
+        on_root(comm, run_folder.write_config, directory, to_toml(config))
         self.begin = time.monotonic() - self.state.seconds
-        self.agenda = Agenda(comm, config.run, self)
+        self.agenda = Agenda(comm, config.run, signals or Signals(comm), self.state.update)
         self._describe(dataset)
+        if saved:
+            self._take_up(saved)
 
     def _make_optimizer(self):
         config = self.config
@@ -95,26 +122,57 @@ class Run:
         per_update = config.ekf.model_copy(update={"eta_tau": config.ekf.eta_tau / n, "q_tau": config.ekf.q_tau / n})
         return make_ekf(per_update, self.potential.network.n_weight, self.potential.network.segments, self.comm)
 
+    def _new_state(self):
+        w = self.potential.weights
+        limit = LARGEST_WEIGHT * max(1.0, float(np.abs(w).max()))
+        return RunState(w.copy(), self.optimizer.init(), LearningCurve(), best_weights=w.copy(), weight_limit=limit)
+
     def _read_saved(self):
-        """What checkpoint.h5 holds; the optimiser's arrays, which may be large, on rank 0 alone."""
-        whole = together(self.comm, lambda: _read_saved(self.directory, self.config) if self.comm.rank == 0 else (None,) * 5)
-        potential, progress, optimizer, curve, arrays = whole
-        potential, progress, curve, arrays = self.comm.bcast((potential, progress, curve, arrays), root=0)
-        return potential, progress, optimizer, curve, arrays
+        """The Checkpoint to continue from, if it is of this run; the optimiser's arrays, which may be large, on rank 0 alone. Collective."""
+        optimizer = {}
+
+        def read():
+            name, saved = run_folder.read_saved(self.directory, self.log)
+            if not saved.optimizer:
+                raise CheckpointError(f"{self.directory / name}: is a potential alone, without the state of an optimiser: it cannot be resumed")
+            check_same_run(saved, self.config, self.data_hash, self.directory / name)
+            if saved.best_weights is None:
+                saved = saved._replace(best_weights=run_folder.weights_of_best(self.directory, saved.progress["best_epoch"]))
+            optimizer.update(saved.optimizer)
+            return name, saved._replace(optimizer={})
+
+        self.saved_name, saved = on_root(self.comm, read)
+        return saved._replace(optimizer=optimizer)
 
     def _restore(self, saved):
-        potential, progress, optimizer, curve, arrays = saved
-        sort_errors = [arrays.get(f"{name}_errors", np.zeros(0)) for name in KIND_NAMES] if arrays else None
-        numbers = {name: progress[name] for name in ("epoch", "done", "update", "seconds", "best", "best_epoch")}
-        self.log(f"resuming after update {progress['update']} (epoch {progress['epoch']})")
+        """RunState of a Checkpoint. Collective."""
+        progress, arrays = saved.progress, saved.arrays
         return RunState(
-            weights=potential.weights.copy(),
-            optimizer=self.optimizer.load_arrays(optimizer),
-            curve=LearningCurve(curve),
+            weights=saved.potential.weights.copy(),
+            optimizer=self.optimizer.load_arrays(saved.optimizer),
+            curve=LearningCurve(saved.curve),
+            best_weights=saved.best_weights,
             rmse=np.array([progress.get(f"{name}_rmse", 1.0) for name in KIND_NAMES]),
-            sort_errors=sort_errors,
-            **numbers,
+            sort_errors=[arrays.get(f"{name}_errors", np.zeros(0)) for name in KIND_NAMES] if arrays else None,
+            **{name: progress[name] for name in NUMBERS if name in progress},
         )
+
+    def _take_up(self, saved):
+        """The files of the run as they were at the resumed point: best.h5 and learning curve may be of later. Collective."""
+        state, before = self.state, saved.progress["n_rank"]
+        self.log(f"resuming from {self.saved_name}, after update {state.update} (epoch {state.epoch})")
+        if before not in (0, self.comm.size):
+            self.log(f"the checkpoint is of {before} ranks, this run has {self.comm.size}: it continues to rounding, not bit for bit")
+        if state.best_weights is None:
+            self.log.warn("the best potential so far is not known: the next evaluation is taken as the best")
+            state.best = np.inf
+        elif state.curve.rows and not judged_alike(saved, self.config, self.saved_name):
+            w = read_only(state.best_weights)
+            parts = (self.train, self.train_subset), (self.validation, self.validation_subset)
+            accuracies = [self.observer.evaluate(all_of, w, forces_of=some) for all_of, some in parts]
+            state.best = self._measure(*accuracies)
+        on_root(self.comm, self._write_epoch, state.best_weights is not None)
+        on_root(self.comm, run_folder.set_aside, self.directory, self.saved_name)
 
     def _subset(self, structures, stream):
         """The structures whose forces make the learning curve: a fixed random choice."""
@@ -123,107 +181,177 @@ class Run:
             return structures
         return np.sort(np.random.default_rng([self.config.run.seed, stream]).choice(structures, n, replace=False))
 
+    def keep_start(self):
+        """initial.h5: the potential before the first update, which the analysis of a run compares with. Collective."""
+        on_root(self.comm, run_folder.write_initial, self.directory, self.potential, to_toml(self.config), {"epoch": 0, "update": 0})
+
     def one_epoch(self):
         """The updates of the epoch under way, its evaluation, its checkpoint."""
         state = self.state
         if self.config.schedule.selection == "sort" and state.sort_errors is None:
-            state.sort_errors = self.observer.all_errors(self.labels, read_only(state.weights))
+            state.sort_errors = self.observer.all_errors(self.labels, read_only(state.weights), self._pause)
         epoch = self.schedule.epoch(state.epoch, state.sort_errors)
         with Progress(self.log, f"epoch {state.epoch}/{self.config.run.epochs}: update", len(epoch), done=state.done) as progress:
-            while state.done < len(epoch):
+            while state.done < len(epoch) and not self.reason:
                 self.one_update(epoch[state.done])
                 progress.update(state.done)
-                self.agenda.after_update()
-                if self.reason:
-                    break
-        if state.done >= len(epoch):  # more if a resumed run has fewer updates per epoch than it had
+                self._obey(self.agenda.after_update(state.update))
+        if state.done >= len(epoch):
+            self.evaluate(state.epoch)
             state.epoch, state.done, state.sort_errors = state.epoch + 1, 0, None
-            self.evaluate(state.epoch - 1)
-            self.agenda.after_epoch()
+            self._obey(self.agenda.after_epoch(state.epoch - 1, state.update))
 
     def one_update(self, batch):
         """Observe the labels of a batch, update the filter, move the weights."""
-        state, w = self.state, read_only(self.state.weights)
-        rows, errors, labels = self.observer.observe(batch, w)
+        state = self.state
+        rows, errors, _ = self.observer.observe(batch, read_only(state.weights))
         if self.units is not None:
             rows *= self.units
         try:
             increment = self.optimizer.update(state.optimizer, rows, errors)
+            if self.units is not None:
+                increment = increment * self.units
+            largest = np.abs(state.weights + increment).max()
+            if largest > state.weight_limit:
+                raise TrainingError(
+                    f"update {state.update + 1}: the weights run away: the largest is {largest:.3g}, the limit {state.weight_limit:.3g}; "
+                    f"try {'a smaller learning_rate' if self.config.run.optimizer == 'adam' else 'a larger epsilon or a smaller eta'}"
+                )
+            state.weights += increment
+            state.skipped_in_row = 0
         except TrainingError as error:  # on every rank alike
-            causes = self.comm.allgather(self.observer.broken_label(batch.kind, rows, errors, labels))
-            raise TrainingError("\n".join([str(error), *filter(None, causes)])) from None
-        state.weights += increment if self.units is None else increment * self.units
+            self._diverged(error, batch.kind)
         state.done += 1
         state.update += 1
+
+    def _diverged(self, error, kind):
+        """Stop, or count an update that is left out: the weights stay as they are. Collective."""
+        state = self.state
+        message = f"{error}\n{self.observer.likely_label(kind)}"
+        if self.config.run.on_divergence == "stop":
+            raise TrainingError(message) from None
+        state.skipped += 1
+        state.skipped_in_row += 1
+        if state.skipped_in_row >= MOST_SKIPPED:
+            raise TrainingError(f"{MOST_SKIPPED} updates in a row were left out, the last because of\n{message}") from None
+        if state.skipped <= 3:
+            self.log.warn(f"update {state.update + 1} is left out (number {state.skipped}): {message}")
+
+    def _obey(self, verdict):
+        """Do what the agenda says. Collective; raises Interrupted."""
+        self.reason = verdict.reason
+        if verdict.save:
+            self.save()
+        if verdict.interrupted:
+            state = self.state
+            error = Interrupted(f"{verdict.reason}: stopped after update {state.update} (epoch {state.epoch}), continue with --resume")
+            error.told_by = 0  # every rank raises it: rank 0 tells
+            raise error
+
+    def _pause(self):
+        """Between the structures of a long evaluation: look for signals. Collective."""
+        verdict = self.agenda.ask()
+        if verdict.interrupted:
+            self._obey(verdict)
 
     def evaluate(self, epoch):
         """One point of the learning curve; the best potential so far is kept in best.h5. Collective."""
         state, w = self.state, read_only(self.state.weights)
-        train = self.observer.evaluate(self.train, w, forces_of=self.train_subset)
-        validation = self.observer.evaluate(self.validation, w, forces_of=self.validation_subset)
+        train = self.observer.evaluate(self.train, w, forces_of=self.train_subset, pause=self._pause)
+        validation = self.observer.evaluate(self.validation, w, forces_of=self.validation_subset, pause=self._pause)
+        measure = self._measure(train, validation)
+        if epoch and not np.isfinite(measure):
+            where = self.observer.first_not_finite(np.concatenate([self.train, self.validation]), w)
+            raise TrainingError(f"after update {state.update}: a prediction is not a finite number: {where}; the weights have run away")
+        self.optimizer.check(state.optimizer)
         state.seconds = self.comm.bcast(time.monotonic() - self.begin, root=0)
         state.curve.add(epoch, state.update, state.seconds, train, validation)
         scale = np.array([self.potential.energy_scale, self.potential.force_scale, self.stress_scale]) * 1000
-        state.rmse[:] = np.nan_to_num(np.array([train.energy_rmse, train.force_rmse, train.stress_rmse]) / scale, nan=1.0)
-        measure = self._measure(validation if validation.has_labels else train)
+        found = np.array([train.energy_rmse, train.force_rmse, train.stress_rmse])
+        state.rmse[:] = np.nan_to_num(found / scale, nan=1.0, posinf=1.0)
         better = measure < state.best or len(state.curve.rows) == 1
         if better:
-            state.best, state.best_epoch = measure, epoch
+            state.best, state.best_epoch, state.best_weights = measure, epoch, state.weights.copy()
         self.log(report.progress_line(epoch, state, train, validation, better))
-        if epoch and not np.isfinite(measure):
-            self.reason = "the validation error is not a finite number"
+        if state.skipped:
+            self.log(f"updates left out so far: {state.skipped} of {state.update}")
         if self.config.run.patience and epoch - state.best_epoch >= self.config.run.patience:
             self.reason = f"no better validation error for {self.config.run.patience} epochs"
         on_root(self.comm, self._write_epoch, better)
 
-    def _measure(self, accuracy):
+    def _measure(self, train, validation):
+        """What best.h5 minimises, of the validation structures if they have labels."""
+        accuracy = validation if validation.has_labels else train
         run = self.config.run
         terms = [(run.energy_metric_weight, accuracy.energy_rmse), (run.force_metric_weight, accuracy.force_rmse / 100)]
         if self.schedule.learns_stress:
             terms.append((run.stress_metric_weight, accuracy.stress_rmse))
-        return sum(weight * value for weight, value in terms if not np.isnan(value))
+        return sum(weight * value for weight, value in terms if weight > 0 and not np.isnan(value))
 
-    def _write_epoch(self, better):
-        self.state.curve.write(self.directory / "learning-curve.csv")
-        if better:
-            numbers = {"epoch": self.state.best_epoch, "update": self.state.update, "best": self.state.best}
-            checkpoint.write_checkpoint(
-                self.directory / "best.h5", self.potential.with_weights(self.state.weights), to_toml(self.config), numbers
+    def _check_measure(self, start):
+        """Raise ConfigError if the structures that judge have no label of a kind that counts."""
+        labels = self.observer.labels
+        counts = [len(x) for x in labels.of_structures(start, self.validation_subset)]
+        if not any(counts[:2]):
+            counts = [len(x) for x in labels.of_structures(start, self.train_subset)]
+        run = self.config.run
+        stress_weight = run.stress_metric_weight * self.schedule.learns_stress
+        if counts[ENERGY] * run.energy_metric_weight + counts[FORCE] * run.force_metric_weight + counts[STRESS] * stress_weight == 0:
+            raise ConfigError(
+                f"run.energy_metric_weight = {run.energy_metric_weight:g}, run.force_metric_weight = {run.force_metric_weight:g}: with "
+                f"{counts[ENERGY]} energy and {counts[FORCE]} force labels to judge by, no potential is better than another"
             )
 
-    def save(self):
-        """Write checkpoint.h5. Collective."""
+    def _write_epoch(self, better):
         state = self.state
+        with run_folder.writing(self.directory / "learning-curve.csv"):
+            state.curve.write(self.directory / "learning-curve.csv")
+        if better:
+            update = next((row[1] for row in reversed(state.curve.rows) if row[0] == state.best_epoch), 0)
+            numbers = {"epoch": state.best_epoch, "update": int(update), "best": state.best}
+            run_folder.write_best(self.directory, self.potential.with_weights(state.best_weights), to_toml(self.config), numbers)
+
+    def save(self):
+        """Write checkpoint.h5, unless it holds this state. Collective."""
+        state, begin = self.state, time.monotonic()
+        now = (state.update, state.epoch, len(state.curve.rows))
+        if now == self.saved:
+            return
+        self.optimizer.check(state.optimizer)  # a broken filter must not replace the last good one
         state.seconds = self.comm.bcast(time.monotonic() - self.begin, root=0)
         arrays = self.optimizer.save_arrays(state.optimizer)
         on_root(self.comm, self._write_checkpoint, arrays)
+        self.saved = now
+        self.saving += time.monotonic() - begin
+        self.agenda.saved()
 
     def _write_checkpoint(self, optimizer):
         state = self.state
-        numbers = {name: getattr(state, name) for name in ("epoch", "done", "update", "seconds", "best", "best_epoch")}
+        numbers = {name: getattr(state, name) for name in NUMBERS}
         numbers |= {f"{name}_rmse": state.rmse[kind] for kind, name in enumerate(KIND_NAMES)} | {"optimizer": self.config.run.optimizer}
+        numbers |= {"data": self.data_hash, "n_rank": self.comm.size}
         errors = state.sort_errors and {f"{name}_errors": state.sort_errors[kind] for kind, name in enumerate(KIND_NAMES)}
-        checkpoint.write_checkpoint(
-            self.directory / "checkpoint.h5",
+        run_folder.write_checkpoint(
+            self.directory,
             self.potential.with_weights(state.weights),
             to_toml(self.config),
             numbers,
             optimizer,
             state.curve.columns(),
             errors,
+            state.best_weights,
         )
 
     def finish(self):
-        """Last checkpoint and pictures. Collective."""
+        """Last messages and pictures. Collective."""
         state = self.state
-        self.save()
         self.log(f"{self.reason or 'all epochs are done'}: {state.update} updates in {duration(state.seconds)}")
+        self.log(f"checkpoints took {self.saving:.2f} s of this start's {time.monotonic() - self.agenda.begin:.1f} s")
         self.judge()
 
     def judge(self):
         """Evaluate the best potential on all structures: log, accuracy.json, pictures. Collective."""
-        best = on_root(self.comm, checkpoint.read_potential, self.directory / "best.h5")
-        w = read_only(best.weights)
+        w = read_only(self.state.best_weights)
         parts = {"training": self.train, "validation": self.validation}
         shown, accuracies = "validation" if len(self.validation) else "training", {}
         self.log(f"best.h5, the potential after epoch {self.state.best_epoch}, on all structures:")
@@ -234,9 +362,13 @@ class Run:
                 self.log(report.accuracy_line(name, len(structures), accuracies[name]))
             if name == shown:
                 points = keep.gather(self.comm)
-        on_root(self.comm, report.draw, self.directory, self.state.curve, points, shown)
-        on_root(self.comm, report.write_accuracies, self.directory / "accuracy.json", self.state, parts, accuracies)
+        on_root(self.comm, self._write_judgement, parts, accuracies, points, shown)
         self.log(f"results in {self.directory}")
+
+    def _write_judgement(self, parts, accuracies, points, shown):
+        with run_folder.writing(self.directory):
+            report.draw(self.directory, self.state.curve, points, shown)
+            report.write_accuracies(self.directory / "accuracy.json", self.state, parts, accuracies)
 
     def _describe(self, dataset):
         p, network = self.potential, self.potential.network
@@ -251,65 +383,5 @@ class Run:
         sizes = "; ".join(f"{s} {'-'.join(map(str, size))}" for s, size in zip(report.symbols(p.elements), network.sizes))
         self.log(f"nets {sizes}: {network.n_weight} weights; {self.config.run.optimizer}, {self.comm.size} ranks")
         self.log(f"{self.schedule.updates_per_epoch} updates per epoch, schedule {self.config.schedule.name}")
-
-
-class Agenda:
-    """What happens between updates: checkpoints and limits. The clock of rank 0 decides, and is asked about twice a second."""
-
-    def __init__(self, comm, config, run):
-        self.comm, self.config, self.run = comm, config, run
-        self.last_time, self.last_update = time.monotonic(), run.state.update
-        self.last_save, self.interval = self.last_time, 1
-
-    def after_update(self):
-        update = self.run.state.update
-        if self.config.updates and update >= self.config.updates:
-            self.run.reason = f"run.updates = {self.config.updates} reached"
-            return
-        save = bool(self.config.checkpoint_updates) and update % self.config.checkpoint_updates == 0
-        if update - self.last_update >= self.interval:
-            save_now, self.run.reason, self.interval = self.comm.bcast(self._decide() if self.comm.rank == 0 else None, root=0)
-            self.last_time, self.last_update = time.monotonic(), update
-            save = save or save_now
-        if save:
-            self.run.save()
-            self.last_save = time.monotonic()
-
-    def after_epoch(self):
-        if self.config.updates and self.run.state.update >= self.config.updates:
-            self.run.reason = f"run.updates = {self.config.updates} reached"
-        if (self.run.state.epoch - 1) % self.config.checkpoint_epochs == 0:
-            self.run.save()
-            self.last_save = time.monotonic()
-        self.last_time, self.last_update = time.monotonic(), self.run.state.update
-
-    def _decide(self):
-        """(save now, reason to stop, updates until the next question)."""
-        now = time.monotonic()
-        per_update = max((now - self.last_time) / max(self.run.state.update - self.last_update, 1), 1e-6)
-        limit = self.config.time_limit
-        reason = f"run.time_limit = {limit:g} min reached" if limit and now - self.run.begin > 60 * limit else ""
-        return now - self.last_save > 60 * self.config.checkpoint_minutes, reason, int(min(max(0.5 / per_update, 1), 1000))
-
-
-def _prepare(directory, config, log, resume):
-    """Folder, config.toml and train.log of the run."""
-    if resume and not (directory / "checkpoint.h5").is_file():
-        raise CheckpointError(f"{directory}: there is no checkpoint.h5 to resume from")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "config.toml").write_text(to_toml(config), encoding="utf-8")
-        log.open(directory / "train.log", append=resume)
-    except OSError as error:
-        raise DataError(f"{directory}: the results cannot be written: {error.strerror}") from None
-    log(f"mpnnp {__version__}, {datetime.now():%Y-%m-%d %H:%M:%S}, seed {config.run.seed}, results in {directory}")
-
-
-def _read_saved(directory, config):
-    """Potential, numbers and arrays of checkpoint.h5, if they fit the configuration."""
-    potential, _, progress, optimizer, curve, arrays = checkpoint.read_checkpoint(directory / "checkpoint.h5")
-    if progress.get("optimizer") != config.run.optimizer:
-        raise CheckpointError(f"{directory}/checkpoint.h5 is of a run with {progress.get('optimizer')}, not {config.run.optimizer}")
-    return potential, progress, optimizer, curve, arrays
-
-
+        self.log(f"seed {self.config.run.seed}; data {self.data_hash}")
+        self.log.record(f"configuration:\n{to_toml(self.config)}")

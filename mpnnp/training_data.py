@@ -15,13 +15,13 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp import dataset as hdf5
-from mpnnp.atomic_write import write_atomically
 from mpnnp.errors import DataError
 from mpnnp.kernels.arrays import make_structures
 from mpnnp.kernels.evaluation import functions_of_structure
 from mpnnp.kernels.plan import plan_of
 from mpnnp.parallel import on_root, share, together
 from mpnnp.progress import Progress
+from mpnnp.sealed import check_seal, write_sealed
 from mpnnp.sources import read_sources
 from mpnnp.structure import TRAIN, VALIDATION
 
@@ -101,8 +101,8 @@ def _as_hdf5(config, log, fallback):
             break
     if config.weights and digest:
         digest.update(b"weights" + _read_bytes(config.weights))
-    path = Path(cache) / f"structures-{digest.hexdigest()[:16] if digest else 'latest'}.h5"
-    if digest and path.exists():
+    path = Path(cache) / f"structures-{digest.hexdigest()[:16]}.h5" if digest else None
+    if path and path.exists():
         with contextlib.suppress(DataError):
             hdf5.read(path)
             return path, cache
@@ -114,6 +114,7 @@ def _as_hdf5(config, log, fallback):
         data = replace(hdf5.concatenate([data, held_out]), split=split)
     if config.weights:
         data = replace(data, weight=data.weight * read_weights(config.weights, len(data)))
+    path = path or Path(cache) / f"structures-{data.hash()[:16]}.h5"  # another run's data never take this name
     hdf5.write(path, data)
     return path, cache
 
@@ -159,10 +160,13 @@ def _cache_folder(chosen, first_file, fallback):
 
 
 def _is_complete(path, shape):
+    """Whether the file is there as it was written: sealed, whole, and of this shape. Anything else is computed anew."""
     try:
+        if not check_seal(path):
+            return False
         with h5py.File(path, "r") as file:
             return file["G"].shape == shape and file.attrs["format_version"] == FORMAT_VERSION
-    except (OSError, KeyError):
+    except Exception:  # h5py raises nearly anything on foreign files
         return False
 
 
@@ -182,8 +186,7 @@ def _compute(path, atoms, functions, shape, comm, log):
 
 
 def _open_target(stack, path, shape):
-    temporary = stack.enter_context(write_atomically(path))
-    file = stack.enter_context(h5py.File(temporary, "w", alignment_threshold=1, alignment_interval=64))
+    file = stack.enter_context(write_sealed(path, alignment_threshold=1, alignment_interval=64))
     file.attrs["kind"], file.attrs["format_version"] = "mpnnp symmetry functions", FORMAT_VERSION
     target = file.create_dataset("G", shape, np.float64)
     target.attrs["units"] = "1, unscaled"

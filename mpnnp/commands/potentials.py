@@ -56,3 +56,31 @@ def export(
         log(f"n2p2 files written to {output}")
         if is_normalized(model) and not cp2k:
             log("they contain a normalisation, which CP2K does not know: for CP2K export with --cp2k")
+
+
+@app.command()
+def label(
+    potential: Annotated[
+        str, typer.Argument(help="Checkpoint or folder of n2p2 files; several with commas; or ase:NAME[:key=value,...].", metavar="POTENTIAL")
+    ],
+    structures: Annotated[list[str], typer.Argument(help="Structures of any format; their own labels are replaced.", metavar="STRUCTURES...")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Data set to write: .h5, or .data for RuNNer's format.", metavar="DATA")],
+    debug: Debug = False,
+):
+    """Label structures with a potential or a calculator of ASE (ase:emt, ase:tblite.ase.TBLite:method=GFN1-xTB)."""
+    from mpnnp import dataset
+    from mpnnp.errors import ConfigError
+    from mpnnp.labelling import label as run
+    from mpnnp.labelling import make_labeller
+    from mpnnp.parallel import on_root, together
+    from mpnnp.sources import read_sources, write_runner_data
+
+    writers = {".h5": dataset.write, ".hdf5": dataset.write, ".data": write_runner_data}
+    if output.suffix not in writers:
+        raise ConfigError(f"label: the file to write must end in {', '.join(writers)}; found {output}")
+    comm, log = start()
+    calculator = together(comm, make_labeller, potential)
+    data = on_root(comm, lambda: read_sources(structures, report=log))
+    labelled = run(data, calculator, comm, log)
+    on_root(comm, lambda: writers[output.suffix](output, labelled))
+    log(f"{len(data)} structures labelled by {potential}: {output}")

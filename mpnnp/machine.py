@@ -1,0 +1,143 @@
+"""What a run stands on: versions, hosts, MPI, BLAS, HDF5, caches; for the log of a run and for `mpnnp doctor`."""
+
+import os
+import platform
+import socket
+import tempfile
+from collections import Counter
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import h5py
+import numba
+import numpy as np
+
+from mpnnp import __version__, environment
+from mpnnp.kernels.jit import CACHE_FOLDER
+
+PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "h5py", "mpi4py", "ase", "pydantic", "vesin", "threadpoolctl")
+LAUNCHERS = {"SLURM_STEP_ID": "srun", "OMPI_COMM_WORLD_SIZE": "mpirun of Open MPI", "PMI_SIZE": "mpiexec (PMI)", "PMIX_RANK": "a launcher with PMIx"}
+
+
+def describe(comm, log):
+    """Versions, hosts and MPI library in the log of a run. Collective."""
+    hosts = Counter(comm.allgather(socket.gethostname()))
+    log(f"mpnnp {__version__}, {datetime.now():%Y-%m-%d %H:%M:%S}, {comm.size} ranks on " + ", ".join(f"{h} ({n})" for h, n in hosts.items()))
+    log(f"Python {platform.python_version()}, {', '.join(f'{name} {found}' for name, found in versions().items())}, HDF5 {h5py.version.hdf5_version}")
+    log(f"MPI: {mpi_library()}")
+
+
+def versions():
+    """Package -> version, of those installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            pass
+    return found
+
+
+def mpi_library():
+    from mpi4py import MPI
+
+    lines = [line.strip() for line in MPI.Get_library_version().strip("\0 \n").splitlines()]
+    return " ".join(lines[: 1 if lines[0].startswith("Open MPI") else 2])
+
+
+def examine(comm):
+    """(facts, complaints): name -> text of what a support request needs, and what is wrong, on rank 0; (None, None) elsewhere. Collective."""
+    from mpi4py import MPI
+
+    hosts = Counter(comm.allgather(socket.gethostname()))
+    shared = _shared_window(comm)
+    libraries = _blas()
+    messages = comm.gather(list(environment.slow_settings()), root=0)
+    caches = comm.gather(str(CACHE_FOLDER) if CACHE_FOLDER else None, root=0)
+    if comm.rank:
+        return None, None
+    launcher = [name for variable, name in LAUNCHERS.items() if variable in os.environ]
+    compiled = any(CACHE_FOLDER.rglob("*.nbi")) if CACHE_FOLDER else False
+    facts = {
+        "mpnnp": f"{__version__} in {os.path.dirname(__file__)}",
+        "Python": f"{platform.python_version()} on {platform.system()} {platform.release()} {platform.machine()}",
+        "packages": ", ".join(f"{name} {found}" for name, found in versions().items()),
+        "MPI library": mpi_library(),
+        "MPI vendor": "{} {}".format(MPI.get_vendor()[0], ".".join(map(str, MPI.get_vendor()[1]))),
+        "libmpi": ", ".join(_loaded("libmpi")) or "not found among the loaded libraries",
+        "launcher": ", ".join(launcher) or "none (a single process)",
+        "ranks": f"{comm.size}: " + ", ".join(f"{n} on {host}" for host, n in hosts.items()),
+        "shared memory windows": shared or "work",
+        "BLAS": "; ".join(libraries) or "unknown",
+        "threads": ", ".join(f"{name}={os.environ.get(name, 'not set')}" for name in environment.THREAD_VARIABLES),
+        "cores": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} of {os.cpu_count()} usable by rank 0",
+        "HDF5": f"{h5py.version.hdf5_version}, h5py built {'with' if h5py.get_config().mpi else 'without'} MPI (not needed)",
+        "Numba cache": f"{caches[0]}, kernels {'compiled' if compiled else 'not compiled yet'}",
+        "SIMD": f"{numba.config.CPU_NAME or _cpu()}, AVX-512 {'yes' if environment.has_avx512() else 'no'}",
+        "temporary files": tempfile.gettempdir(),
+    }
+    complaints = sorted({message for per_rank in messages for message in per_rank})
+    if shared:
+        complaints.append(f"shared memory windows do not work ({shared}): is /dev/shm full or not mounted?")
+    if None in caches:
+        complaints.append("no folder for compiled kernels can be written: every start compiles for a minute; set NUMBA_CACHE_DIR")
+    if max(hosts.values()) > os.cpu_count():
+        complaints.append(f"{max(hosts.values())} ranks share {os.cpu_count()} cores of a host: they wait for each other; start fewer")
+    if launcher and comm.size == 1 and os.environ.get("SLURM_NTASKS", "1") not in ("1", ""):
+        complaints.append(f"SLURM gave {os.environ['SLURM_NTASKS']} tasks, but there is one rank: start with srun or mpiexec")
+    return facts, complaints
+
+
+def _shared_window(comm):
+    """"" if the ranks of a node can share a window of memory, else why not. Collective."""
+    from mpi4py import MPI
+
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    reason = ""
+    try:
+        window = MPI.Win.Allocate_shared(8 if node.rank == 0 else 0, 8, comm=node)
+        memory = np.frombuffer(window.Shared_query(0)[0], dtype=np.float64, count=1)
+        if node.rank == 0:
+            memory[0] = 17.0
+        window.Fence()
+        node.Barrier()
+        if memory[0] != 17.0:
+            reason = "what one rank writes the others do not see"
+        window.Fence()
+        window.Free()
+    except (MPI.Exception, ValueError) as error:
+        reason = str(error)
+    node.Free()
+    return next((r for r in comm.allgather(reason) if r), "")
+
+
+def _blas():
+    """BLAS libraries in this process, with core type and threads."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return []
+    import scipy.linalg.blas  # noqa: F401  loads its library
+
+    return sorted(
+        {
+            f"{found['internal_api']} {found.get('version')}, core type {found.get('architecture', 'unknown')}, {found['num_threads']} threads"
+            for found in threadpool_info()
+            if found["user_api"] == "blas"
+        }
+    )
+
+
+def _loaded(name):
+    """Files of loaded shared libraries with this name (Linux)."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+            return sorted({line.split(maxsplit=5)[-1].strip() for line in file if f"/{name}" in line})
+    except OSError:
+        return []
+
+
+def _cpu():
+    import llvmlite.binding as llvm
+
+    return llvm.get_host_cpu_name()
