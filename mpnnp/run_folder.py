@@ -32,6 +32,8 @@ def open_folder(directory, log, resume):
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         log.open(directory / "train.log", append=resume)
+        for torn in directory.glob(".*.part.h5"):  # of a program that was killed while it wrote
+            torn.unlink()
     if there and not resume:
         with writing(directory):
             os.replace(directory / there[0], directory / REPLACED)
