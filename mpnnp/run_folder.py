@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 from mpnnp import checkpoint
@@ -20,7 +21,8 @@ def writing(path):
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        reason = error.strerror or str(error)
+        told_by_hdf5 = re.search(r"error message = '([^']*)'", str(error))
+        reason = told_by_hdf5[1] if told_by_hdf5 else error.strerror or str(error)
         raise OutputError(f"{error.filename or path}: the results cannot be written: {reason}") from None
 
 

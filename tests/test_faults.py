@@ -1,5 +1,6 @@
 """Kills, signals, limits and faults of real runs on two ranks: an end with one message and a status, never a hang, and a checkpoint that loads."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -132,13 +133,9 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(whole, small_dis
     process = suite.start(2, "train", config, "-o", small_disk / "run", "--set", "run.epochs=50", fault=SLOW)
     wait_for(small_disk / "run" / "train.log", "epoch    1")
     begin = time.monotonic()
-    with open(small_disk / "filler", "wb") as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-                file.flush()
-        except OSError:
-            pass
+    with open(small_disk / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
     status, output = suite.finish(process, 60)
     say("disk full", begin, status, output)
     assert status != 0 and len(messages(output)) == 1
