@@ -44,16 +44,18 @@ class Calculator(AseCalculator):
 
         atoms.calc = mpnnp.Calculator("runs/a/best.h5")
 
-    potentials   path of a checkpoint or of a folder of n2p2 files, a Potential, or a list of these: then results are means over the members, and
-                 energy_std (eV), forces_std (n, 3) their sample standard deviations
+    potentials   path of a checkpoint or of a folder of n2p2 files, a Potential, or a list of these: then results are means over
+                 the members, and energy_std (eV), forces_std (n, 3) their sample standard deviations
     skin         Angstrom, of the list of neighbours
-    max_extrapolations   raise DynamicsError when more symmetry functions than this, added up over all evaluations, were outside their range of training
+    max_extrapolations   raise DynamicsError when more symmetry functions than this, added up over all evaluations, were outside
+                 their range of training
     comm         MPI communicator that shares out the atoms. Then every call is collective, and the geometry of rank 0 is taken
 
-    Results: energy, free_energy, energies (n,), forces (n, 3), stress (6,) for periodic cells; eV, eV/Angstrom, eV/Angstrom^3. On request, from one checkpoint of
-    a Kalman filter: energy_kalman_std = energy_scale sqrt(h P h^T) in eV, with h = dE*/dw and the filter's covariance P of the weights.
-    `extrapolations` counts those of the last evaluation, `extrapolations_in_all` those of all; `extrapolating()` names the last ones.
-    An ensemble counts those of the member that has most.
+    Results: energy, free_energy, energies (n,), forces (n, 3), stress (6,) for periodic cells; eV, eV/Angstrom, eV/Angstrom^3. On
+    request, from one checkpoint of a Kalman filter: energy_kalman_std = energy_scale sqrt(h P h^T) in eV, with h = dE*/dw and the
+    filter's covariance P of the weights.
+    `extrapolations` counts those of the last evaluation, `extrapolations_in_all` those of all; `extrapolating()` names the last
+    ones. An ensemble counts those of the member that has most.
     Raises DataError for an unknown element, CheckpointError or DataError for a bad file, DynamicsError for a geometry that has run away.
     """
 

@@ -50,7 +50,8 @@ def run(protocol, atoms, calculator, directory, comm, log, resume=False):
     """Outcome of a simulation of `atoms` with the Protocol, in the folder `directory`. Collective.
 
     Raises DataError if the folder holds another simulation (resume: if it holds none, or one with another protocol).
-    A system that explodes, or leaves the range of training too often, ends the simulation with status "failed"; files up to the last good frame are kept.
+    A system that explodes, or leaves the range of training too often, ends the simulation with status "failed"; files up to the last
+    good frame are kept.
     """
     directory = Path(directory)
     restart = on_root(comm, _open_folder, directory, protocol, resume)
@@ -194,12 +195,14 @@ class Simulation:
         in_all = getattr(self.calculator, "extrapolations_in_all", 0)
         values = [self._time(self.step), potential + kinetic, potential, atoms.get_temperature(), pressure, density]
         if self.files:
-            self.files["md.csv"].write(",".join([f"{v:.10g}" if np.isfinite(v) else "" for v in values] + [str(in_all - self.extrapolations)]) + "\n")
+            self.files["md.csv"].write(",".join([f"{v:.12g}" if np.isfinite(v) else "" for v in values] + [str(in_all - self.extrapolations)]) + "\n")
+            self.files["md.csv"].flush()
         self.extrapolations = in_all
 
     def _write_frame(self):
         if self.files:
             write_frame(self.files["trajectory.xyz"], self.atoms, self._time(self.step), self.atoms.get_potential_energy())
+            self.files["trajectory.xyz"].flush()
 
     def _time(self, step):
         return step * self.protocol.timestep / 1000.0
@@ -244,7 +247,7 @@ def write_frame(file, atoms, time_ps, energy, velocities=False):
     write_extxyz(file, [frame], columns=columns, write_info=True)
 
 
-class stop_signals:  # noqa: N801 a context manager
+class stop_signals:
     """Within the context SIGTERM and SIGINT are noted in `name` instead of ending the program."""
 
     name = ""

@@ -1,6 +1,6 @@
 """Uncertainty of an energy from the covariance P of the weights that the Kalman filter leaves: var E* = h P h^T, h = dE*/dw."""
 
-import tomllib
+import sys
 
 import numpy as np
 from scipy.linalg.blas import dspmv
@@ -8,6 +8,11 @@ from scipy.linalg.blas import dspmv
 from mpnnp.checkpoint import read_checkpoint, read_summary
 from mpnnp.covariance import coupling_groups, packed_start
 from mpnnp.errors import CheckpointError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 def has_covariance(path):

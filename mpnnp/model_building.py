@@ -87,17 +87,23 @@ def build(config, dataset, train, cache, comm, log):
     else:
         kind, s_min, s_max = section.scaling, section.scale_min, section.scale_max
     network = Network.from_config(config.network, functions.elements, np.diff(functions.table.start))
-    net, rng = config.network, np.random.default_rng([config.run.seed, 1])
     potential = Potential(
         functions=functions,
         scaling=Scaling(kind, s_min, s_max, statistics),
         network=network,
-        weights=network.initial_weights(net.initializer, rng, net.weights_min, net.weights_max),
+        weights=initial_weights(config, network),
         **references(config.network, dataset, structures, functions.elements, train),
     )
-    if net.normalize == "force":
+    if config.network.normalize == "force":
         potential = _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm)
     return potential, structures, G
+
+
+def initial_weights(config, network):
+    """(n_weight,) of a run with this configuration: they follow from the initializer and the seed alone."""
+    net, rng = config.network, np.random.default_rng([config.run.seed_of("weight"), 1])
+    weights = network.initial_weights(net.initializer, rng, net.weights_min, net.weights_max)
+    return weights * network.units() if net.normalize_nodes else weights
 
 
 def _blocks(structures, G, train, comm):

@@ -9,7 +9,7 @@ from mpnnp import checkpoint
 from mpnnp.atomic_write import write_atomically
 from mpnnp.errors import CheckpointError, DamagedError, OutputError
 
-CHECKPOINT, PREVIOUS, BEST = "checkpoint.h5", "checkpoint-previous.h5", "best.h5"
+CHECKPOINT, PREVIOUS, BEST, INITIAL = "checkpoint.h5", "checkpoint-previous.h5", "best.h5", "initial.h5"
 DAMAGED, REPLACED = "checkpoint-damaged.h5", "checkpoint-replaced.h5"
 
 
@@ -57,6 +57,11 @@ def write_checkpoint(directory, *content):
 def write_best(directory, *content):
     with writing(directory / BEST):
         checkpoint.write_checkpoint(directory / BEST, *content)
+
+
+def write_initial(directory, *content):
+    with writing(directory / INITIAL):
+        checkpoint.write_checkpoint(directory / INITIAL, *content)
 
 
 def read_saved(directory, log):

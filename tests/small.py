@@ -49,7 +49,7 @@ def write_clusters(path, n=12, seed=0, sizes=(1, 2), labels=True):
     """Write n clusters to an extxyz file; returns them."""
     rng = np.random.default_rng(seed)
     frames = [cluster(rng, sizes[k % len(sizes)], labels) for k in range(n)]
-    write(path, frames)
+    write(path, frames, parallel=False)  # not a collective call of ASE
     return frames
 
 

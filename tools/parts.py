@@ -7,6 +7,7 @@ from machine import median_ms
 from opponents import symmetric_update, textbook_update
 
 from mpnnp.adam import AdamState
+from mpnnp.agenda import Agenda
 from mpnnp.config import Ekf, make_config
 from mpnnp.ekf import make_ekf
 from mpnnp.kernels.evaluation import symmetry_functions
@@ -14,8 +15,9 @@ from mpnnp.kernels.jit import read_only
 from mpnnp.observations import Observer
 from mpnnp.parallel import serial
 from mpnnp.progress import Log
+from mpnnp.signals import Signals
 from mpnnp.streams import ENERGY, FORCE, Batch
-from mpnnp.train import Agenda, Run
+from mpnnp.train import Run
 
 ETA, Q = 1.0, 1e-6
 
@@ -42,12 +44,13 @@ class Stopwatch(Agenda):
     """What the run does between updates, and the time when it was done."""
 
     def __init__(self, run):
-        super().__init__(run.comm, run.config.run, run)
+        super().__init__(run.comm, run.config.run, Signals(run.comm), run.state.update)
         self.times = []
 
-    def after_update(self):
-        super().after_update()
+    def after_update(self, update):
+        verdict = super().after_update(update)
         self.times.append(time.perf_counter())
+        return verdict
 
 
 def update_ms(run, n_update, block=32):

@@ -1,0 +1,41 @@
+"""Cut a data set in two by density: python split.py DATA... -o DIR [--dense 1.0] [--dilute 0.9]
+
+DIR/dense.h5 holds the structures of at least the density --dense (g/cm^3), to train on; DIR/dilute.h5 those below --dilute, which no run sees: the
+test of extrapolation. What lies between is left out.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_masses
+
+from mpnnp import dataset
+from mpnnp.inspection import DENSITY
+from mpnnp.sources import read_sources
+
+
+def densities(data):
+    """(n_structure,) g/cm^3."""
+    masses = np.add.reduceat(atomic_masses[data.numbers], data.start[:-1])
+    return DENSITY * masses / np.abs(np.linalg.det(data.cell))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", metavar="DATA", help="data sets of any format")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--dense", type=float, default=1.0, help="smallest density of the training structures, g/cm^3")
+    parser.add_argument("--dilute", type=float, default=0.9, help="structures below this density are the test, g/cm^3")
+    arguments = parser.parse_args()
+    data = read_sources(arguments.data)
+    density = densities(data)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for name, chosen in (("dense", density >= arguments.dense), ("dilute", density < arguments.dilute)):
+        dataset.write(arguments.output / f"{name}.h5", data.take(np.flatnonzero(chosen)))
+        span = f"{density[chosen].min():.3f} to {density[chosen].max():.3f} g/cm^3" if chosen.any() else "none"
+        print(f"{arguments.output / name}.h5: {chosen.sum()} of {len(data)} structures, {span}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What simulations and data sets say: densities, radial distributions, diffusion."""

@@ -1,0 +1,34 @@
+"""Where a data set lies: a histogram of its structures over density and energy per atom (J. Chem. Phys. 155, 204108, Fig. 2)."""
+
+import numpy as np
+from ase.data import atomic_masses
+
+from mpnnp.errors import DataError
+from mpnnp.units import DENSITY
+
+
+def energy_density(dataset, bins=40):
+    """(counts (bins, bins), density edges g/cm^3, energy edges eV/atom) of the periodic, labelled structures of a Dataset.
+
+    Energies are relative to their mean. Raises DataError if there are none.
+    """
+    used = np.isfinite(dataset.energy) & dataset.pbc.all(axis=1)
+    if not used.any():
+        raise DataError("no structure has a periodic cell and an energy")
+    mass = np.add.reduceat(atomic_masses[dataset.numbers], dataset.start[:-1])
+    density = mass[used] * DENSITY / np.abs(np.linalg.det(dataset.cell[used]))
+    energy = dataset.energy[used] / dataset.n_atom[used]
+    return np.histogram2d(density, energy - energy.mean(), bins=bins)
+
+
+def columns(counts, density, energy):
+    """Table for a CSV: one row for each cell that holds structures."""
+    i, j = np.nonzero(counts)
+    middle = lambda edges, k: 0.5 * (edges[k] + edges[k + 1])  # noqa: E731
+    return {"density_g_cm3": middle(density, i), "energy_ev_per_atom": middle(energy, j), "structures": counts[i, j]}
+
+
+def draw(picture, axis, counts, density, energy):
+    image = axis.pcolormesh(density, 1000.0 * energy, np.where(counts > 0, counts, np.nan).T, cmap="viridis")
+    picture.colorbar(image, ax=axis, label="structures")
+    axis.set(xlabel="density (g/cm³)", ylabel="energy per atom, relative to the mean (meV)")

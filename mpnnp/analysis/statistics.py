@@ -1,0 +1,36 @@
+"""Error bars of correlated series, and bands over several runs."""
+
+import numpy as np
+
+FEWEST = 8  # blocks that still give an error bar
+
+
+def block_error(values):
+    """(mean, standard error, converged) of a correlated series (n,), by blocking.
+
+    Pairs of neighbours are averaged again and again: the naive error sigma_k / sqrt(n_k) of level k grows until blocks are independent. The
+    first level is taken that no later one exceeds by more than its own uncertainty sigma_k / sqrt(2 (n_k - 1)). `converged` is
+    False if that is the last level with FEWEST blocks (the series is too short), and the error is then too small.
+    Flyvbjerg and Petersen, J. Chem. Phys. 91, 461 (1989).
+    """
+    x = np.asarray(values, float)
+    mean, errors, spreads = float(x.mean()), [], []
+    while len(x) >= FEWEST:
+        errors.append(x.std(ddof=1) / np.sqrt(len(x)))
+        spreads.append(errors[-1] / np.sqrt(2.0 * (len(x) - 1)))
+        x = 0.5 * (x[0 : len(x) - 1 : 2] + x[1 : len(x) : 2])
+    if not errors:
+        return mean, float("nan"), False
+    for k in range(len(errors)):
+        if all(errors[j] - errors[k] <= spreads[j] for j in range(k + 1, len(errors))):
+            return mean, float(errors[k]), k < len(errors) - 1
+    raise AssertionError("the last level always qualifies")
+
+
+def band(curves):
+    """Mean and sample standard deviation (0 of a single one) of curves (n_run, n), NaN ignored where a run has ended."""
+    curves = np.asarray(curves, float)
+    n = np.sum(~np.isnan(curves), axis=0)
+    mean = np.divide(np.nansum(curves, axis=0), n, out=np.full(len(n), np.nan), where=n > 0)
+    square = np.nansum((curves - mean) ** 2, axis=0)
+    return mean, np.sqrt(square / np.maximum(n - 1, 1))
