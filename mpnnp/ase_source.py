@@ -17,6 +17,8 @@ GUESSES = {
     "stress": ("REF_stress", "calculator:stress", "stress", "dft_stress", "DFT_stress", "REF_virials", "REF_virial", "virials", "virial"),
 }
 SPLITS = {"train": TRAIN, "training": TRAIN, "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION, "test": VALIDATION}
+WEIGHTS = ("config_energy_weight", "config_forces_weight", "config_stress_weight")  # in info; config_weight is a factor of all
+MASK = "force_mask"  # array of truth values: False where the force on an atom is no label
 
 
 def read_ase(path, labels):
@@ -66,6 +68,7 @@ class Labels:
         self.others = {kind: () for kind in keys}
         self.found = dict.fromkeys(keys, 0)
         self.seen = set()  # all names that could be labels
+        self.weights, self.masked = set(), False
         self.n_frame = 0
 
     def of(self, atoms, frame):
@@ -77,7 +80,19 @@ class Labels:
         found = {kind: self._label(kind, there, len(atoms), frame) for kind in self.choice}
         if "virial" in str(self.choice["stress"]) and found["stress"] is not None:
             found["stress"] = -found["stress"] / atoms.get_volume()  # eV, of the whole cell
-        return found
+        if MASK in atoms.arrays and found["forces"] is not None:
+            found["forces"] = np.where(np.asarray(atoms.arrays[MASK], bool).reshape(-1, 1), found["forces"], np.nan)
+            self.masked = True
+        return found | {"weight": self._weight(atoms.info, frame)}
+
+    def _weight(self, info, frame):
+        """(3,) weights of the labels of a frame."""
+        named = [name for name in ("config_weight", *WEIGHTS) if name in info]
+        self.weights.update(named)
+        weight = {name: _as_floats(info[name], f"{self.path}, frame {frame}", "weight", name) for name in named}
+        if wrong := [name for name in named if weight[name].size != 1]:
+            raise DataError(f"{self.path}, frame {frame}: {wrong[0]} = {info[wrong[0]]!r} is not one number")
+        return float(weight.get("config_weight", 1.0)) * np.array([float(weight.get(name, 1.0)) for name in WEIGHTS])
 
     def _label(self, kind, there, n_atom, frame):
         present = [name for name in self.names[kind] if name in there]
@@ -104,7 +119,7 @@ class Labels:
             raise DataError(f"{where}: {kind} {_plain(choice)!r} has shape {value.shape}, must be {shape}")
         if not np.isfinite(value).all():
             atom = "" if kind == "energy" else f" of atom {int(np.argmin(np.isfinite(value).all(axis=1)))}"
-            raise DataError(f"{where}: {kind} {_plain(choice)!r}{atom} is not finite; remove the label or the frame")
+            raise DataError(f"{where}: {kind} {_plain(choice)!r}{atom} is not finite; remove the label or the frame, or mask forces by {MASK!r}")
         return value
 
     def report(self, report):
@@ -118,6 +133,10 @@ class Labels:
             others = [_plain(name) for name in self.others[kind] if _plain(name) != _plain(choice)]
             also = f" (also there: {', '.join(dict.fromkeys(others))}; see {kind}_key)" if others else ""
             parts.append(f"{kind} from {_plain(choice)!r}{count}{also}")
+        if self.masked:
+            parts.append(f"forces masked by {MASK!r}")
+        if self.weights:
+            parts.append(f"weights from {', '.join(sorted(self.weights))}")
         report(f"{self.path}: {self.n_frame} frames, {', '.join(parts)}")
 
 

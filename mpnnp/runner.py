@@ -156,6 +156,7 @@ def read_potential(folder, weights="weights.{:03d}.data"):
     check_kind(source)
     functions = read_functions(source)
     network = read_network(source, functions)
+    units = network.units() if source.has("normalize_nodes") else 1.0
     kind, s_min, s_max = scaling_kind(source)
     if kind == "none" and not (folder / "scaling.data").exists():
         nothing = np.zeros(len(functions))
@@ -166,15 +167,14 @@ def read_potential(folder, weights="weights.{:03d}.data"):
         functions=functions,
         scaling=scaling,
         network=network,
-        weights=read_weights(folder, functions.elements, network, weights),
+        weights=read_weights(folder, functions.elements, network, weights) * units,
         **read_units(source, functions.elements),
     )
 
 
 def check_kind(source):
     """Raise DataError for keywords that mean another kind of potential than sums of atomic nets of the geometry alone (2G)."""
-    wrong = source.all("normalize_nodes")
-    wrong += [k for k in source.all("nnp_type") if k.words and k.words[0] not in ("2G-HDNNP", "2G", "2", "1")]
+    wrong = [k for k in source.all("nnp_type") if k.words and k.words[0] not in ("2G-HDNNP", "2G", "2", "1")]
     wrong += [k for k in source.all("nn_type_short") if k.words and k.words[0] != "1"]
     wrong += [k for k in source.keywords if k.name in KEYWORDS and KEYWORDS[k.name].kind == REFUSED]
     if not (source.of_runner or source.has("nnp_type")):  # else the file says by other keywords that there are no charges

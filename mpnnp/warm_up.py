@@ -15,7 +15,7 @@ from mpnnp.parallel import first_of_each_node, serial
 from mpnnp.potential import Potential
 from mpnnp.progress import duration
 from mpnnp.scaling import Scaling, Statistics
-from mpnnp.streams import ENERGY, FORCE, Batch
+from mpnnp.streams import ENERGY, FORCE, STRESS, Batch
 from mpnnp.structure import Structure
 from mpnnp.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.training_data import make_atoms
@@ -33,7 +33,8 @@ def compile_kernels(comm, log):
 
 
 def _run_kernels():
-    atoms = Structure(numbers=[1, 1], positions=[[0, 0, 0], [0, 0, 1.0]], energy=0.0, forces=np.zeros((2, 3)))
+    positions = [[0, 0, 0], [0, 0, 1.0]]
+    atoms = Structure(numbers=[1, 1], positions=positions, cell=np.eye(3) * 4, pbc=True, energy=0.0, forces=np.zeros((2, 3)), stress=np.zeros(6))
     functions = SymmetryFunctions(
         [1],
         [
@@ -56,7 +57,7 @@ def _run_kernels():
     dataset = Dataset.from_structures([atoms])
     structures, G = make_atoms(dataset, [1]), np.zeros((2, 2))
     symmetry_functions(structures, 0, functions.table, G)
-    schedule = SimpleNamespace(name="runner", energy_weight=1.0, force_weight=2.0, rows="full")
+    schedule = SimpleNamespace(name="runner", energy_weight=1.0, force_weight=2.0, stress_weight=2.0, rows="full")
     observer = Observer(dataset, structures, G, potential, schedule, serial())
     w = read_only(potential.weights)
     observer.evaluate(np.array([0]), w)
@@ -65,7 +66,7 @@ def _run_kernels():
     )
     ekf = make_ekf(config, 9, potential.network.segments, serial())
     state = ekf.init()
-    for kind in (ENERGY, FORCE):
+    for kind in (ENERGY, FORCE, STRESS):
         observer.errors(kind, np.zeros(1, np.int64), w)
         rows, errors, _ = observer.observe(Batch(kind, np.zeros((1, 1), np.int64)), w)
         ekf.update(state, rows, errors)

@@ -408,9 +408,9 @@ CHANGES = {
     "element layers": (lambda t: t + "element_hidden_layers_short H two\n", "line LAST: expected 'element_hidden_layers_short ELEMENT N'"),
     "element nodes": (lambda t: t + "element_nodes_short H 1\n", "line LAST: expected 'element_nodes_short ELEMENT LAYER VALUE'"),
     "function": (lambda t: t + "symfunction_short H 2 O 0.1\n", "line LAST: symmetry function 'H 2 O 0.1': type 2 takes the numbers eta r_s r_c"),
+    "compact function": (lambda t: t + "symfunction_short H 20 O 0 1 p5\n", "line LAST: .*must be one of e, p1"),
     "function of an unknown type": (lambda t: t + "symfunction_short H 26 O 0 1 p2\n", "line LAST: .*with type 2, 3, 9, 12, 13, 20, 21"),
     "strange element": (lambda t: t + "symfunction_short H 2 Xx 0.1 0 6\n", "line LAST: .*'Xx' is not the symbol"),
-    "normalize_nodes": (lambda t: t + "normalize_nodes\n", "line LAST: 'normalize_nodes' is not supported"),
     "charges": (lambda t: t + "nnp_type 4G-HDNNP\n", "line LAST: 'nnp_type 4G-HDNNP' is not supported"),
 }
 

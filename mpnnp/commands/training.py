@@ -23,7 +23,10 @@ def train(
     ranks: Ranks = None,
     debug: Debug = False,
 ):
-    """Train a potential. Start with mpiexec -n RANKS to use several processes."""
+    """Train a potential. Start with mpiexec -n RANKS to use several processes.
+
+    Exit status: 0 done, 75 stopped by SIGUSR1, SIGTERM or the end of the batch job (continue with --resume), 2 bad input, 1 anything else.
+    """
     from mpnnp.config import read_config
     from mpnnp.parallel import on_root
     from mpnnp.translate import is_input_nn
