@@ -17,7 +17,7 @@ else:
 
 def has_covariance(path):
     """True if the checkpoint holds the state of a Kalman filter. Raises CheckpointError."""
-    return {"T", "U", "group", "scalars"} <= set(read_summary(path)[3])
+    return {"T", "U", "group", "scalars"} <= set(read_summary(path).optimizer)
 
 
 class EnergyUncertainty:
@@ -25,10 +25,11 @@ class EnergyUncertainty:
 
     def __init__(self, path):
         """Reads T, half of n^2 numbers. Raises CheckpointError if the checkpoint has no filter."""
-        potential, text, _, arrays, _, _ = read_checkpoint(path)
+        checkpoint = read_checkpoint(path)
+        potential, arrays = checkpoint.potential, checkpoint.optimizer
         if not {"T", "U", "group", "scalars"} <= set(arrays):
             raise CheckpointError(f"{path}: holds no covariance: only the checkpoint.h5 of a run with the Kalman filter does")
-        coupling = tomllib.loads(text).get("ekf", {}).get("coupling", "full")
+        coupling = tomllib.loads(checkpoint.config_text).get("ekf", {}).get("coupling", "full")
         self.energy_scale = potential.energy_scale
         self.order, self.group = coupling_groups(coupling, potential.network.n_weight, potential.network.segments)
         if not np.array_equal(self.group, arrays["group"]):
