@@ -236,6 +236,8 @@ class Simulation:
                 Path(temporary).write_text(json.dumps(asdict(outcome), indent=2) + "\n", encoding="utf-8")
         ending = f"{status} {reason}".strip() if status != FAILED else f"{FAILED}: {reason}; the last good frame is last-good.xyz"
         self.log(f"{ending} at {outcome.time_ps:.6g} ps after {duration(seconds)}: {outcome.steps_per_second:.1f} steps per second")
+        if outcome.extrapolations:
+            self.log(f"{outcome.extrapolations} symmetry functions were outside their range of training, over all steps")
         return outcome
 
 

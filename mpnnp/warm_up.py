@@ -4,7 +4,9 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
+from ase import Atoms
 
+from mpnnp.calculator import Calculator
 from mpnnp.dataset import Dataset
 from mpnnp.ekf import make_ekf
 from mpnnp.kernels.evaluation import symmetry_functions
@@ -21,18 +23,23 @@ from mpnnp.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.training_data import make_atoms
 
 
-def compile_kernels(comm, log):
-    """Run every kernel once on two atoms. Collective. What was compiled before, by any run on this machine, is loaded."""
-    new = CACHE_FOLDER is None or not any(CACHE_FOLDER.rglob("*.nbi"))
+def compile_kernels(comm, log, simulation=False):
+    """Run every kernel of a training run, or of a simulation, once on two atoms. Collective.
+
+    What was compiled before, by any run on this machine, is loaded.
+    """
+    run, part = (_run_simulation, "pairs.*.nbi") if simulation else (_run_kernels, "*.nbi")
+    new = CACHE_FOLDER is None or not any(CACHE_FOLDER.rglob(part))
     if new:
         log("compiling the kernels: once per machine and version of mpnnp, about a minute")
     begin = time.monotonic()
-    first_of_each_node(comm, _run_kernels)
+    first_of_each_node(comm, run)
     if new:
         log(f"kernels compiled in {duration(time.monotonic() - begin)}")
 
 
-def _run_kernels():
+def _two_atoms():
+    """(Structure, Potential) with a radial and an angular function."""
     atoms = Structure(numbers=[1, 1], positions=[[0, 0, 0], [0, 0, 1.0]], energy=0.0, forces=np.zeros((2, 3)))
     functions = SymmetryFunctions(
         [1],
@@ -52,10 +59,22 @@ def _run_kernels():
         energy_scale=1.0,
         force_scale=1.0,
     )
+    return atoms, potential
+
+
+def _run_simulation():
+    structure, potential = _two_atoms()
+    atoms = Atoms(structure.numbers, structure.positions)
+    atoms.calc = Calculator(potential)
+    atoms.get_forces()
+
+
+def _run_kernels():
+    atoms, potential = _two_atoms()
     potential.energy_forces(atoms)
     dataset = Dataset.from_structures([atoms])
     structures, G = make_atoms(dataset, [1]), np.zeros((2, 2))
-    symmetry_functions(structures, 0, functions.table, G)
+    symmetry_functions(structures, 0, potential.functions.table, G)
     schedule = SimpleNamespace(name="runner", energy_weight=1.0, force_weight=2.0, rows="full")
     observer = Observer(dataset, structures, G, potential, schedule, serial())
     w = read_only(potential.weights)

@@ -44,6 +44,7 @@ def md(
     from mpnnp.errors import Interrupted
     from mpnnp.integrators import Protocol
     from mpnnp.parallel import on_root
+    from mpnnp.warm_up import compile_kernels
 
     comm, log = start()
     protocol = Protocol(
@@ -63,6 +64,7 @@ def md(
     )
     atoms = on_root(comm, read_start, structure)
     members = on_root(comm, load_members, potential)
+    compile_kernels(comm, log, simulation=True)
     calculator = Calculator(members if len(members) > 1 else members[0], max_extrapolations=max_extrapolations, comm=comm)
     outcome = run(protocol, atoms, calculator, output, comm, log, resume)
     if outcome.status != FINISHED:
