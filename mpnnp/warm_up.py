@@ -21,13 +21,18 @@ from mpnnp.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.training_data import make_atoms
 
 
-def compile_kernels(comm, log):
-    """Run every kernel once on two atoms. Collective. What was compiled before, by any run on this machine, is loaded."""
-    new = CACHE_FOLDER is None or not any(CACHE_FOLDER.rglob("*.nbi"))
+def compile_kernels(comm, log, simulation=False):
+    """Run every kernel of a training run, or of a simulation, once on two atoms. Collective.
+
+    What was compiled before, by any run on this machine, is loaded.
+    """
+    training = [_run_force_rows, _run_functions, _run_filter, _run_evaluation]  # the longest first
+    functions, part = ([_run_simulation], "pairs.*.nbi") if simulation else (training, "*.nbi")
+    new = CACHE_FOLDER is None or not any(CACHE_FOLDER.rglob(part))
     if new:
         log("compiling the kernels: once per machine and version of mpnnp, about a minute")
     begin = time.monotonic()
-    spread_over_each_node(comm, [_run_force_rows, _run_functions, _run_filter, _run_evaluation])  # the longest first
+    spread_over_each_node(comm, functions)
     if new:
         log(f"kernels compiled in {duration(time.monotonic() - begin)}")
 
@@ -66,8 +71,8 @@ def _observe(kind):
     return observer.observe(Batch(kind, np.zeros((1, 1), np.int64)), w)[:2]
 
 
-def _observer():
-    """Observer of two atoms with a small net."""
+def _two_atoms():
+    """(Structure, Potential) with a radial and an angular function."""
     positions = [[0, 0, 0], [0, 0, 1.0]]
     atoms = Structure(numbers=[1, 1], positions=positions, cell=np.eye(3) * 4, pbc=True, energy=0.0, forces=np.zeros((2, 3)), stress=np.zeros(6))
     functions = SymmetryFunctions(
@@ -88,6 +93,23 @@ def _observer():
         energy_scale=1.0,
         force_scale=1.0,
     )
+    return atoms, potential
+
+
+def _observer():
+    """Observer of two atoms with a small net."""
+    atoms, potential = _two_atoms()
     dataset = Dataset.from_structures([atoms])
     schedule = SimpleNamespace(name="runner", energy_weight=1.0, force_weight=2.0, stress_weight=2.0, rows="full")
     return Observer(dataset, make_atoms(dataset, [1]), np.zeros((2, 2)), potential, schedule, serial())
+
+
+def _run_simulation():
+    from ase import Atoms
+
+    from mpnnp.calculator import Calculator
+
+    structure, potential = _two_atoms()
+    atoms = Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
+    atoms.calc = Calculator(potential)
+    atoms.get_forces()
