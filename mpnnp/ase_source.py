@@ -6,7 +6,7 @@ from ase.io.formats import UnknownFileTypeError
 
 from mpnnp.compressed import decompressed
 from mpnnp.errors import DataError
-from mpnnp.structure import Structure
+from mpnnp.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 
 __all__ = ["Labels", "read_ase"]
 
@@ -14,8 +14,9 @@ __all__ = ["Labels", "read_ase"]
 GUESSES = {
     "energy": ("REF_energy", "calculator:energy", "energy", "calculator:free_energy", "free_energy", "dft_energy", "DFT_energy", "Energy"),
     "forces": ("REF_forces", "calculator:forces", "forces", "force", "dft_forces", "DFT_forces", "dft_force", "Forces"),
-    "stress": ("REF_stress", "calculator:stress", "stress", "dft_stress", "DFT_stress"),
+    "stress": ("REF_stress", "calculator:stress", "stress", "dft_stress", "DFT_stress", "REF_virials", "REF_virial", "virials", "virial"),
 }
+SPLITS = {"train": TRAIN, "training": TRAIN, "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION, "test": VALIDATION}
 WEIGHTS = ("config_energy_weight", "config_forces_weight", "config_stress_weight")  # in info; config_weight is a factor of all
 MASK = "force_mask"  # array of truth values: False where the force on an atom is no label
 
@@ -41,6 +42,7 @@ def read_ase(path, labels):
                 pbc=atoms.pbc,
                 source=str(path),
                 frame=frame,
+                split=SPLITS.get(str(atoms.info.get("split")).lower(), NO_SPLIT),
                 **labels.of(atoms, frame),
             )
             frame += 1
@@ -76,6 +78,8 @@ class Labels:
         there |= atoms.info | {k: v for k, v in atoms.arrays.items() if k not in ("numbers", "positions")}
         self.seen.update(name.removeprefix("calculator:") for name in there)
         found = {kind: self._label(kind, there, len(atoms), frame) for kind in self.choice}
+        if "virial" in str(self.choice["stress"]) and found["stress"] is not None:
+            found["stress"] = -found["stress"] / atoms.get_volume()  # eV, of the whole cell
         if MASK in atoms.arrays and found["forces"] is not None:
             found["forces"] = np.where(np.asarray(atoms.arrays[MASK], bool).reshape(-1, 1), found["forces"], np.nan)
             self.masked = True

@@ -222,7 +222,7 @@ def read_config(path, settings=()):
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for setting in settings:
-        _apply(tree, setting)
+        apply_setting(tree, setting)
     return make_config(tree, source=str(path), base=path.parent)
 
 
@@ -249,12 +249,12 @@ def to_toml(config):
     lines = []
     for name, section in config:
         lines.append(f"[{name}]")
-        lines += [f"{key} = {_toml_value(value)}" for key, value in section if value is not None]
+        lines += [f"{key} = {toml_value(value)}" for key, value in section if value is not None]
         lines.append("")
     return "\n".join(lines)
 
 
-def _apply(tree, setting):
+def apply_setting(tree, setting):
     key, equals, text = setting.partition("=")
     section, dot, name = key.strip().partition(".")
     if not (equals and dot and section and name):
@@ -333,13 +333,13 @@ def _absolute(config, base):
     return config.model_copy(update={"data": data, "symmetry_functions": functions, "network": network})
 
 
-def _toml_value(value):
+def toml_value(value):
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_toml_value(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{toml_value(k)} = {toml_value(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
     if isinstance(value, str):
         return '"' + "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 or c in '"\\' else c for c in value) + '"'
     return repr(value)

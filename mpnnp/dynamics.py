@@ -195,7 +195,7 @@ class Simulation:
         in_all = getattr(self.calculator, "extrapolations_in_all", 0)
         values = [self._time(self.step), potential + kinetic, potential, atoms.get_temperature(), pressure, density]
         if self.files:
-            self.files["md.csv"].write(",".join([f"{v:.10g}" if np.isfinite(v) else "" for v in values] + [str(in_all - self.extrapolations)]) + "\n")
+            self.files["md.csv"].write(",".join([f"{v:.12g}" if np.isfinite(v) else "" for v in values] + [str(in_all - self.extrapolations)]) + "\n")
             self.files["md.csv"].flush()
         self.extrapolations = in_all
 

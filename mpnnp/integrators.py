@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import units
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 
 from mpnnp.errors import ConfigError
 from mpnnp.units import BAR
@@ -111,10 +110,13 @@ def make_integrator(atoms, protocol, rng):
 
 
 def start_velocities(atoms, protocol, rng, log):
-    """Velocities of the structure if it has any, else drawn for the temperature, without a drift of the whole."""
+    """Velocities of the structure if it has any, else drawn from Maxwell's distribution: exactly at the temperature, without a drift of the whole."""
     if atoms.has("momenta") and np.any(atoms.get_momenta()):
         log(f"velocities of the structure: {atoms.get_temperature():.1f} K")
         return
-    MaxwellBoltzmannDistribution(atoms, temperature_K=protocol.temperature, force_temp=True, rng=rng)
+    masses = atoms.get_masses()[:, None]
+    velocities = rng.normal(size=(len(atoms), 3)) / np.sqrt(masses)
     if len(atoms) > 1:
-        Stationary(atoms)
+        velocities -= (masses * velocities).sum(axis=0) / masses.sum()
+    atoms.set_momenta(masses * velocities)
+    atoms.set_momenta(atoms.get_momenta() * np.sqrt(protocol.temperature / atoms.get_temperature()))

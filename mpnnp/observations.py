@@ -209,17 +209,16 @@ class Observer:
         pause      collective function called every ROUND structures of a rank
         """
         forces_of = chosen if forces_of is None else forces_of
-        errors, start = Errors(), self.structures.start
-        self._add_energies(np.setdiff1d(chosen, forces_of)[self.comm.rank :: self.comm.size], w, errors)
-        mine = forces_of[self.comm.rank :: self.comm.size]
-        n_turn = -(-len(forces_of) // self.comm.size)  # the same on every rank
+        mine, errors = slice(self.comm.rank, None, self.comm.size), Errors()
+        self._add_energies(np.setdiff1d(chosen, forces_of)[mine], w, errors)
+        own, n_turn = forces_of[mine], -(-len(forces_of) // self.comm.size)  # as many turns on every rank
         for turn in range(n_turn):
-            if pause is not None and turn and turn % ROUND == 0:
+            if pause is not None and turn % ROUND == 0:
                 pause()
-            if turn >= len(mine):
+            if turn >= len(own):
                 continue
-            s = mine[turn]
-            atoms = slice(start[s], start[s + 1])
+            s = own[turn]
+            atoms = slice(self.structures.start[s], self.structures.start[s + 1])
             prediction = self.predictor.predict(self.structures, s, w, self.G[atoms])
             stress = prediction.stress(self.structures.cell[s]) if self.structures.pbc[s].all() else np.full(6, np.nan)
             labelled = self.dataset.stress[s] if self.structures.pbc[s].all() else stress

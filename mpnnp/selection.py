@@ -10,6 +10,7 @@ from mpnnp.descriptors import each_structure, fingerprints
 from mpnnp.disagreement import disagreement_of
 from mpnnp.energy_uncertainty import EnergyUncertainty
 from mpnnp.errors import ConfigError
+from mpnnp.extxyz import write_extxyz
 from mpnnp.function_sets import default
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.rows import energy_rows
@@ -146,11 +147,13 @@ def select_structures(by, n, dataset, potentials, paths, seed, comm, log):
 
 
 def write_selection(path, dataset):
-    """Write structures as HDF5 (.h5, .hdf5) or input.data (.data). Raises ConfigError, DataError."""
+    """Write structures as HDF5 (.h5, .hdf5), input.data (.data) or extended XYZ (.xyz, .extxyz). Raises ConfigError, DataError."""
     path = Path(path)
     if path.suffix in (".h5", ".hdf5"):
         hdf5.write(path, dataset)
     elif path.suffix == ".data":
         write_runner_data(path, dataset)
+    elif path.suffix in (".xyz", ".extxyz"):
+        write_extxyz(path, dataset)
     else:
-        raise ConfigError(f"select: {path}: the file to write must end in .h5 or .data")
+        raise ConfigError(f"select: {path}: the file to write must end in .h5, .data or .xyz")

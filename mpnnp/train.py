@@ -85,7 +85,6 @@ class Run:
 
     def __init__(self, config, directory, comm, log, resume=False, signals=None):
         self.config, self.directory, self.comm, self.log = config, directory, comm, log
-        self.reason = ""  # why the run ends before its last epoch
         self.saved, self.saving = None, 0.0  # what checkpoint.h5 holds; seconds spent on checkpoints
         dataset, cache = load_structures(config.data, comm, log, directory)
         self.data_hash = on_root(comm, dataset.hash)
@@ -110,6 +109,7 @@ class Run:
         on_root(comm, run_folder.write_config, directory, to_toml(config))
         self.begin = time.monotonic() - self.state.seconds
         self.agenda = Agenda(comm, config.run, signals or Signals(comm), self.state.update)
+        self.reason = self.agenda.reached(self.state.update)  # why the run ends before its last epoch
         self._describe(dataset)
         if saved:
             self._take_up(saved)
@@ -168,9 +168,8 @@ class Run:
             state.best = np.inf
         elif state.curve.rows and not judged_alike(saved, self.config, self.saved_name):
             w = read_only(state.best_weights)
-            parts = (self.train, self.train_subset), (self.validation, self.validation_subset)
-            accuracies = [self.observer.evaluate(all_of, w, forces_of=some) for all_of, some in parts]
-            state.best = self._measure(*accuracies)
+            train = self.observer.evaluate(self.train, w, forces_of=self.train_subset)
+            state.best = self._measure(train, self.observer.evaluate(self.validation, w, forces_of=self.validation_subset))
         on_root(self.comm, self._write_epoch, state.best_weights is not None)
         on_root(self.comm, run_folder.set_aside, self.directory, self.saved_name)
 
@@ -239,7 +238,7 @@ class Run:
 
     def _obey(self, verdict):
         """Do what the agenda says. Collective; raises Interrupted."""
-        self.reason = verdict.reason
+        self.reason = self.reason or verdict.reason
         if verdict.save:
             self.save()
         if verdict.interrupted:
@@ -290,10 +289,10 @@ class Run:
 
     def _check_measure(self, start):
         """Raise ConfigError if the structures that judge have no label of a kind that counts."""
-        labels = self.observer.labels
-        counts = [len(x) for x in labels.of_structures(start, self.validation_subset)]
-        if not any(counts[:2]):
-            counts = [len(x) for x in labels.of_structures(start, self.train_subset)]
+        for some, subset in ((self.validation, self.validation_subset), (self.train, self.train_subset)):
+            counts = [len(self.observer.labels.of_structures(start, chosen)[k]) for k, chosen in enumerate((some, subset, subset))]
+            if any(counts[:2]):
+                break
         run = self.config.run
         stress_weight = run.stress_metric_weight * self.schedule.learns_stress
         if counts[ENERGY] * run.energy_metric_weight + counts[FORCE] * run.force_metric_weight + counts[STRESS] * stress_weight == 0:

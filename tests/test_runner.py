@@ -406,7 +406,7 @@ CHANGES = {
     "number of elements": (lambda t: t.replace("number_of_elements 2", "number_of_elements 3"), "number_of_elements is 3, but elements lists H O"),
     "words for numbers": (lambda t: t.replace("conv_energy ", "conv_energy abc "), "line LINE: 'conv_energy abc"),
     "not a number": (lambda t: t.replace("mean_energy ", "mean_energy nan "), "line LINE: 'mean_energy nan"),
-    "no value": (lambda t: t.replace("scale_max_short ", "scale_max_short # "), "line LINE: 'scale_max_short '"),
+    "no value": (lambda t: t.replace("scale_max_short ", "scale_max_short # "), "line LINE: 'scale_max_short'"),
     "atom_energy": (lambda t: t.replace("atom_energy O ", "atom_energy O x"), "line LINE: expected 'atom_energy ELEMENT ENERGY'"),
     "cutoff type": (lambda t: t.replace("cutoff_type 2", "cutoff_type cos"), "'cutoff_type cos 0': expected a number from 0 to 8"),
     "cutoff number": (lambda t: t.replace("cutoff_type 2", "cutoff_type 11"), "cutoff function 11: 0 to 8 are known"),

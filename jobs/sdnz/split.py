@@ -33,7 +33,8 @@ def main():
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name, chosen in (("dense", density >= arguments.dense), ("dilute", density < arguments.dilute)):
         dataset.write(arguments.output / f"{name}.h5", data.take(np.flatnonzero(chosen)))
-        print(f"{arguments.output / name}.h5: {chosen.sum()} of {len(data)} structures, {density[chosen].min():.3f} to {density[chosen].max():.3f} g/cm^3")
+        span = f"{density[chosen].min():.3f} to {density[chosen].max():.3f} g/cm^3" if chosen.any() else "none"
+        print(f"{arguments.output / name}.h5: {chosen.sum()} of {len(data)} structures, {span}")
 
 
 if __name__ == "__main__":

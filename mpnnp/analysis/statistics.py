@@ -9,7 +9,7 @@ def block_error(values):
     """(mean, standard error, converged) of a correlated series (n,), by blocking.
 
     Pairs of neighbours are averaged again and again: the naive error sigma_k / sqrt(n_k) of level k grows until blocks are independent. The
-    first level is taken that no later one exceeds by more than twice its own uncertainty sigma_k / sqrt(2 (n_k - 1)). `converged` is
+    first level is taken that no later one exceeds by more than its own uncertainty sigma_k / sqrt(2 (n_k - 1)). `converged` is
     False if that is the last level with FEWEST blocks (the series is too short), and the error is then too small.
     Flyvbjerg and Petersen, J. Chem. Phys. 91, 461 (1989).
     """
@@ -22,7 +22,7 @@ def block_error(values):
     if not errors:
         return mean, float("nan"), False
     for k in range(len(errors)):
-        if all(errors[j] - errors[k] <= 2.0 * spreads[j] for j in range(k + 1, len(errors))):
+        if all(errors[j] - errors[k] <= spreads[j] for j in range(k + 1, len(errors))):
             return mean, float(errors[k]), k < len(errors) - 1
     raise AssertionError("the last level always qualifies")
 

@@ -135,7 +135,7 @@ def disagree(
 def select(
     data: DataPaths,
     number: Annotated[int, typer.Option("-n", help="Structures to select.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write: .h5 or .data (n2p2).", metavar="FILE")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write: .h5, .data (n2p2) or .xyz.", metavar="FILE")],
     by: Annotated[str, typer.Option(help="random, interval, farthest, disagreement or kalman.")] = "random",
     potential: Annotated[
         Optional[list[Path]],  # noqa: UP045
