@@ -17,7 +17,7 @@ else:
 
 def has_covariance(path):
     """True if the checkpoint holds the state of a Kalman filter. Raises CheckpointError."""
-    return {"T", "U", "group", "scalars"} <= set(read_summary(path)[3])
+    return {"T", "U", "group", "scalars"} <= set(read_summary(path).optimizer)
 
 
 class EnergyUncertainty:

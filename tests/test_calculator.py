@@ -192,7 +192,8 @@ def test_kalman_variance_is_the_quadratic_form_of_the_covariance(tmp_path, coupl
     config = small_config(tmp_path, ekf={"coupling": coupling})
     train(config, tmp_path / "run", comm, log)
     path = tmp_path / "run" / "checkpoint.h5"
-    potential, _, _, arrays, _, _ = read_checkpoint(path)
+    checkpoint = read_checkpoint(path)
+    potential, arrays = checkpoint.potential, checkpoint.optimizer
     ekf = make_ekf(config.ekf, potential.network.n_weight, potential.network.segments, serial())
     state = ekf.load_arrays(arrays)
     n = potential.network.n_weight
