@@ -36,20 +36,28 @@ class Agenda:
 
     def after_update(self, update):
         """Verdict after an update. Collective."""
-        every, most = self.config.checkpoint_updates, self.config.updates
+        every = self.config.checkpoint_updates
         save = bool(every) and update % every == 0
         if update - self.last_update >= self.interval:
             verdict = self.ask(update)
             if verdict.reason:
                 return verdict
             save = save or verdict.save
-        return Verdict(save, f"run.updates = {most} reached" if most and update >= most else "")
+        return Verdict(save, self.reached(update))
 
     def after_epoch(self, epoch, update):
-        """Verdict after the evaluation of epoch `epoch`."""
-        every, most = self.config.checkpoint_epochs, self.config.updates
+        """Verdict after the evaluation of epoch `epoch`; epochs may be shorter than the time between questions. Collective."""
+        verdict = self.ask()
+        if verdict.interrupted:
+            return verdict
+        every = self.config.checkpoint_epochs
         self.last_time, self.last_update = time.monotonic(), update
-        return Verdict(bool(every) and epoch % every == 0, f"run.updates = {most} reached" if most and update >= most else "")
+        return Verdict(verdict.save or bool(every) and epoch % every == 0, self.reached(update) or verdict.reason)
+
+    def reached(self, update):
+        """Why a run ends that has done so many updates; "" if it goes on."""
+        most = self.config.updates
+        return f"run.updates = {most} reached" if most and update >= most else ""
 
     def ask(self, update=None):
         """Verdict on time and signals. Collective."""

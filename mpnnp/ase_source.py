@@ -6,7 +6,7 @@ from ase.io.formats import UnknownFileTypeError
 
 from mpnnp.compressed import decompressed
 from mpnnp.errors import DataError
-from mpnnp.structure import Structure
+from mpnnp.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 
 __all__ = ["Labels", "read_ase"]
 
@@ -14,8 +14,11 @@ __all__ = ["Labels", "read_ase"]
 GUESSES = {
     "energy": ("REF_energy", "calculator:energy", "energy", "calculator:free_energy", "free_energy", "dft_energy", "DFT_energy", "Energy"),
     "forces": ("REF_forces", "calculator:forces", "forces", "force", "dft_forces", "DFT_forces", "dft_force", "Forces"),
-    "stress": ("REF_stress", "calculator:stress", "stress", "dft_stress", "DFT_stress"),
+    "stress": ("REF_stress", "calculator:stress", "stress", "dft_stress", "DFT_stress", "REF_virials", "REF_virial", "virials", "virial"),
 }
+SPLITS = {"train": TRAIN, "training": TRAIN, "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION, "test": VALIDATION}
+WEIGHTS = ("config_energy_weight", "config_forces_weight", "config_stress_weight")  # in info; config_weight is a factor of all
+MASK = "force_mask"  # array of truth values: False where the force on an atom is no label
 
 
 def read_ase(path, labels):
@@ -39,6 +42,7 @@ def read_ase(path, labels):
                 pbc=atoms.pbc,
                 source=str(path),
                 frame=frame,
+                split=SPLITS.get(str(atoms.info.get("split")).lower(), NO_SPLIT),
                 **labels.of(atoms, frame),
             )
             frame += 1
@@ -64,6 +68,7 @@ class Labels:
         self.others = {kind: () for kind in keys}
         self.found = dict.fromkeys(keys, 0)
         self.seen = set()  # all names that could be labels
+        self.weights, self.masked = set(), False
         self.n_frame = 0
 
     def of(self, atoms, frame):
@@ -72,7 +77,22 @@ class Labels:
         there = {f"calculator:{k}": v for k, v in (atoms.calc.results if atoms.calc is not None else {}).items() if v is not None}
         there |= atoms.info | {k: v for k, v in atoms.arrays.items() if k not in ("numbers", "positions")}
         self.seen.update(name.removeprefix("calculator:") for name in there)
-        return {kind: self._label(kind, there, len(atoms), frame) for kind in self.choice}
+        found = {kind: self._label(kind, there, len(atoms), frame) for kind in self.choice}
+        if "virial" in str(self.choice["stress"]) and found["stress"] is not None:
+            found["stress"] = -found["stress"] / atoms.get_volume()  # eV, of the whole cell
+        if MASK in atoms.arrays and found["forces"] is not None:
+            found["forces"] = np.where(np.asarray(atoms.arrays[MASK], bool).reshape(-1, 1), found["forces"], np.nan)
+            self.masked = True
+        return found | {"weight": self._weight(atoms.info, frame)}
+
+    def _weight(self, info, frame):
+        """(3,) weights of the labels of a frame."""
+        named = [name for name in ("config_weight", *WEIGHTS) if name in info]
+        self.weights.update(named)
+        weight = {name: _as_floats(info[name], f"{self.path}, frame {frame}", "weight", name) for name in named}
+        if wrong := [name for name in named if weight[name].size != 1]:
+            raise DataError(f"{self.path}, frame {frame}: {wrong[0]} = {info[wrong[0]]!r} is not one number")
+        return float(weight.get("config_weight", 1.0)) * np.array([float(weight.get(name, 1.0)) for name in WEIGHTS])
 
     def _label(self, kind, there, n_atom, frame):
         present = [name for name in self.names[kind] if name in there]
@@ -99,7 +119,7 @@ class Labels:
             raise DataError(f"{where}: {kind} {_plain(choice)!r} has shape {value.shape}, must be {shape}")
         if not np.isfinite(value).all():
             atom = "" if kind == "energy" else f" of atom {int(np.argmin(np.isfinite(value).all(axis=1)))}"
-            raise DataError(f"{where}: {kind} {_plain(choice)!r}{atom} is not finite; remove the label or the frame")
+            raise DataError(f"{where}: {kind} {_plain(choice)!r}{atom} is not finite; remove the label or the frame, or mask forces by {MASK!r}")
         return value
 
     def report(self, report):
@@ -113,6 +133,10 @@ class Labels:
             others = [_plain(name) for name in self.others[kind] if _plain(name) != _plain(choice)]
             also = f" (also there: {', '.join(dict.fromkeys(others))}; see {kind}_key)" if others else ""
             parts.append(f"{kind} from {_plain(choice)!r}{count}{also}")
+        if self.masked:
+            parts.append(f"forces masked by {MASK!r}")
+        if self.weights:
+            parts.append(f"weights from {', '.join(sorted(self.weights))}")
         report(f"{self.path}: {self.n_frame} frames, {', '.join(parts)}")
 
 

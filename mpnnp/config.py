@@ -36,6 +36,8 @@ class Data(Section):
     energy_key: str | None = None  # names of the labels in files read through ASE; found by themselves if not given
     forces_key: str | None = None
     stress_key: str | None = None
+    weights: str | None = None  # text file of label weights, one line per structure in the order of the files: one number, or three for energy,
+    # forces and stress; a label of weight 2 counts as two labels, one of weight 0 not at all. Also read from extxyz (config_weight, ...)
     cache: str | None = None  # folder for computed symmetry functions; mpnnp-cache beside the first file if not given
 
 
@@ -84,6 +86,7 @@ class Net(Section):
     mean_energy: Finite = 0.0  # eV per atom: training units with normalize = false
     energy_scale: Positive = 1.0  # eV
     force_scale: Positive = 1.0  # eV/Angstrom
+    normalize_nodes: bool = False  # n2p2's keyword: the optimiser works with W n_in and b n_in of each layer of n_in inputs
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -109,15 +112,21 @@ class Schedule(Section):
     forces: bool = True  # also learn from force labels
     energy_fraction: Fraction = 1.0  # runner: of the energy labels, per epoch
     force_fraction: Fraction = 0.0041  # runner: of the force components, per epoch
+    stress_fraction: Fraction = 0.0  # runner: of the stress components of periodic structures, per epoch; 0: stress labels are only compared
     selection: Literal["random", "sort", "threshold"] = "threshold"  # of the candidates of an update (schedule runner)
     energy_threshold: NotNegative = 0.0  # a candidate is taken if its error is above this many times the last RMSE; 0: as they come
     force_threshold: NotNegative = 1.0
+    stress_threshold: NotNegative = 0.0
     trials: Count = 3  # candidates tried per stream, the worst is taken if none exceeds the threshold
     energy_weight: Positive = 1.0  # factor on errors and rows (runner), or weight c in sqrt(c / n) (sdnz)
     force_weight: Positive = 10.0
+    stress_weight: Positive = 10.0  # of stresses in units of the spread of the training labels
+    element_force_weights: dict[str, NotNegative] = {}  # label weights of the forces on atoms of an element, e.g. {H = 0.5}; see data.weights
     energies_per_update: Count = 1  # sdnz: structures in an energy update
     forces_per_update: Count = 10  # sdnz: force components in a force update
+    stresses_per_update: Count = 6  # sdnz: stress components in a stress update
     energy_probability: Fraction = 0.5  # sdnz: probability that an update takes energies
+    stress_probability: Fraction = 0.0  # sdnz: probability that an update takes stresses instead
     updates_per_epoch: Count = 1000  # sdnz: an epoch is only the interval of the learning curve
 
 
@@ -178,6 +187,7 @@ class Run(Section):
     # each (0: all); energies are always those of all; at the end of the run the best potential is evaluated on everything
     energy_metric_weight: NotNegative = 1.0  # best.h5 minimises w E_rmse[meV/atom] + v F_rmse[meV/A]/100 on the validation set
     force_metric_weight: NotNegative = 1.0
+    stress_metric_weight: NotNegative = 1.0  # adds this many times S_rmse[meV/A^3] if stresses are learned
 
     def seed_of(self, part):
         """Seed of "split" or "weight"."""
@@ -212,7 +222,7 @@ def read_config(path, settings=()):
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for setting in settings:
-        _apply(tree, setting)
+        apply_setting(tree, setting)
     return make_config(tree, source=str(path), base=path.parent)
 
 
@@ -239,12 +249,12 @@ def to_toml(config):
     lines = []
     for name, section in config:
         lines.append(f"[{name}]")
-        lines += [f"{key} = {_toml_value(value)}" for key, value in section if value is not None]
+        lines += [f"{key} = {toml_value(value)}" for key, value in section if value is not None]
         lines.append("")
     return "\n".join(lines)
 
 
-def _apply(tree, setting):
+def apply_setting(tree, setting):
     key, equals, text = setting.partition("=")
     section, dot, name = key.strip().partition(".")
     if not (equals and dot and section and name):
@@ -323,13 +333,13 @@ def _absolute(config, base):
     return config.model_copy(update={"data": data, "symmetry_functions": functions, "network": network})
 
 
-def _toml_value(value):
+def toml_value(value):
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_toml_value(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{toml_value(k)} = {toml_value(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
     if isinstance(value, str):
         return '"' + "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 or c in '"\\' else c for c in value) + '"'
     return repr(value)

@@ -26,11 +26,13 @@ ARRAYS = {
     "energy": (np.float64, (), "eV"),
     "forces": (np.float64, (3,), "eV/Angstrom"),
     "stress": (np.float64, (6,), "eV/Angstrom^3"),
+    "weight": (np.float64, (3,), "1"),
     "split": (np.int8, (), "1"),
     "source": (np.int32, (), "1"),
     "frame": (np.int64, (), "1"),
 }
 PER_ATOM = ("numbers", "positions", "forces")
+OPTIONAL = ("weight",)  # ones where a file does not have it
 ORIGIN = ("source", "frame")  # where a structure came from; not part of the hash
 
 
@@ -45,6 +47,7 @@ class Dataset:
     pbc       (n_structure, 3) bool
     energy    (n_structure,)             eV
     stress    (n_structure, 6)           eV/Angstrom^3, xx yy zz yz xz xy
+    weight    (n_structure, 3)           of the energy, the forces and the stress as labels; ones if not given
     split     (n_structure,) int8        0 none, 1 train, 2 validation
     source    (n_structure,) int32       index into source_names
     frame     (n_structure,) int64       index in its source, from 0
@@ -65,8 +68,11 @@ class Dataset:
     source: np.ndarray
     frame: np.ndarray
     source_names: tuple
+    weight: np.ndarray | None = None
 
     def __post_init__(self):
+        if self.weight is None:
+            object.__setattr__(self, "weight", np.ones((len(self.start) - 1, 3)))
         for name, (dtype, _, _) in ARRAYS.items():
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype))
         object.__setattr__(self, "source_names", tuple(str(name) for name in self.source_names))
@@ -87,6 +93,7 @@ class Dataset:
             energy=self.energy[k],
             forces=self.forces[atoms],
             stress=self.stress[k],
+            weight=self.weight[k],
             split=self.split[k],
             source=self.source_names[self.source[k]],
             frame=self.frame[k],
@@ -137,6 +144,8 @@ class Dataset:
         for name, (dtype, _, _) in ARRAYS.items():
             if name not in ORIGIN:
                 array = getattr(self, name)
+                if name in OPTIONAL and (array == 1.0).all():
+                    continue  # the hash of data without weights is that of before there were any
                 digest.update(f"{name} {array.shape}".encode())
                 for first in range(0, len(array), 65536):
                     block = array[first : first + 65536].astype(np.dtype(dtype).newbyteorder("<"))
@@ -191,7 +200,7 @@ def read(path, map=False, verify=None):
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
             _check_header(path, file)
-            arrays = {name: _read_array(path, file, name, map) for name in ARRAYS}
+            arrays = {name: _read_array(path, file, name, map) for name in ARRAYS if name in file}
             names = tuple(file["source_names"].asstr()[()])
             stored_hash = file.attrs["hash"]
         dataset = Dataset(source_names=names, **arrays)
@@ -215,7 +224,7 @@ def _check_header(path, file):
     if not isinstance(version, (int, np.integer)) or not 1 <= version <= FORMAT_VERSION:
         raise DataError(f"has format version {version}, this mpnnp reads 1 to {FORMAT_VERSION}; convert the data again or update mpnnp")
     for name in (*ARRAYS, "source_names"):
-        if name not in file:
+        if name not in file and name not in OPTIONAL:
             raise DataError(f"array {name} is missing")
     if "hash" not in file.attrs:
         raise DataError("attribute hash is missing")

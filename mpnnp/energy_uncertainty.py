@@ -25,11 +25,11 @@ class EnergyUncertainty:
 
     def __init__(self, path):
         """Reads T, half of n^2 numbers. Raises CheckpointError if the checkpoint has no filter."""
-        checkpoint = read_checkpoint(path)
-        potential, arrays = checkpoint.potential, checkpoint.optimizer
+        found = read_checkpoint(path)
+        potential, text, arrays = found.potential, found.config_text, found.optimizer
         if not {"T", "U", "group", "scalars"} <= set(arrays):
             raise CheckpointError(f"{path}: holds no covariance: only the checkpoint.h5 of a run with the Kalman filter does")
-        coupling = tomllib.loads(checkpoint.config_text).get("ekf", {}).get("coupling", "full")
+        coupling = tomllib.loads(text).get("ekf", {}).get("coupling", "full")
         self.energy_scale = potential.energy_scale
         self.order, self.group = coupling_groups(coupling, potential.network.n_weight, potential.network.segments)
         if not np.array_equal(self.group, arrays["group"]):

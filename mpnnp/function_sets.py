@@ -5,8 +5,18 @@ import itertools
 import numpy as np
 
 from mpnnp.errors import ConfigError
-from mpnnp.symmetry_functions import ANGULAR, COMPACT, COMPACT_ANGULAR, KINDS, N_NEIGHBOUR, SUBTYPES, SymmetryFunction
-from mpnnp.symmetry_functions import check_function, element_number, parse_line
+from mpnnp.symmetry_functions import (
+    ANGULAR,
+    COMPACT,
+    COMPACT_ANGULAR,
+    KINDS,
+    N_NEIGHBOUR,
+    SUBTYPES,
+    SymmetryFunction,
+    check_function,
+    element_number,
+    parse_line,
+)
 from mpnnp.units import BOHR
 
 NUMBERS = ("eta", "r_s", "zeta", "lambda", "r_c")  # keys of a table that may be lists

@@ -102,7 +102,8 @@ def build(config, dataset, train, cache, comm, log):
 def initial_weights(config, network):
     """(n_weight,) of a run with this configuration: they follow from the initializer and the seed alone."""
     net, rng = config.network, np.random.default_rng([config.run.seed_of("weight"), 1])
-    return network.initial_weights(net.initializer, rng, net.weights_min, net.weights_max)
+    weights = network.initial_weights(net.initializer, rng, net.weights_min, net.weights_max)
+    return weights * network.units() if net.normalize_nodes else weights
 
 
 def _blocks(structures, G, train, comm):

@@ -78,6 +78,13 @@ class Network:
             activations.append((*names, "identity"))
         return cls(sizes, activations)
 
+    def units(self):
+        """(n_weight,) 1/n_in of the layer that a weight or bias belongs to: n2p2's `normalize_nodes` means weights in these units."""
+        units = np.empty(self.n_weight)
+        for s in self.segments:
+            units[s.offset : s.offset + (s.n_in + 1) * s.n_out] = 1.0 / s.n_in
+        return units
+
     def initial_weights(self, kind, rng, low=-1.0, high=1.0):
         """Weights (n_weight,) drawn by `rng`.
 

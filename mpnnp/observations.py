@@ -3,36 +3,65 @@
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from mpnnp.dataset import atoms_of
+from mpnnp.errors import ConfigError
 from mpnnp.kernels.jit import read_only
-from mpnnp.kernels.rows import energy_rows, energy_values, force_rows, force_values
+from mpnnp.kernels.rows import energy_rows, energy_values, force_rows, force_values, stress_rows, stress_values
 from mpnnp.metrics import Errors
 from mpnnp.parallel import share
 from mpnnp.prediction import Predictor
-from mpnnp.streams import ENERGY, FORCE, label_scale
+from mpnnp.streams import ENERGY, FORCE, KIND_NAMES, STRESS, label_scale
 
 ROUND = 32  # structures per rank between two looks for signals
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Targets in training units: energy (n_structure,) E*, force (3 n_atom,) F*; NaN where there is no label."""
+    """Targets in training units: energy (n_structure,) E*, force (3 n_atom,) F*, stress (6 n_structure,) S*; NaN where there is no label.
+
+    roots  square roots of the labels' weights, of each kind: (n_structure,), (n_atom,), (n_structure,), or None if all are 1. A label of weight
+           n counts as n labels: its error and row are multiplied by sqrt(n). One of weight 0 is none.
+    """
 
     energy: np.ndarray
     force: np.ndarray
+    stress: np.ndarray
+    roots: tuple = (None, None, None)
 
     @classmethod
-    def of(cls, dataset, structures, potential):
+    def of(cls, dataset, structures, potential, stress_scale=1.0, element_weights=()):
+        """element_weights (n_element,): of the forces on atoms of each element; default 1."""
         counts = element_counts(structures, len(potential.elements))
         energy = (np.asarray(dataset.energy) - potential.offset(counts)) / potential.energy_scale
-        return cls(energy, np.asarray(dataset.forces).reshape(-1) / potential.force_scale)
+        force = np.asarray(dataset.forces).reshape(-1) / potential.force_scale
+        stress = np.where(np.all(structures.pbc, axis=1)[:, None], dataset.stress, np.nan).reshape(-1) / stress_scale
+        weight = np.asarray(dataset.weight)
+        of_atoms = np.repeat(weight[:, 1], np.diff(structures.start))
+        if len(element_weights):
+            of_atoms = of_atoms * np.asarray(element_weights)[structures.element]
+        weights = (weight[:, 0], of_atoms, weight[:, 2])
+        targets = [
+            np.where(np.repeat(w, len(y) // len(w)) == 0.0, np.nan, y) if (w == 0.0).any() else y
+            for y, w in zip((energy, force, stress), weights)
+        ]
+        return cls(*targets, tuple(None if (w == 1.0).all() else np.sqrt(w) for w in weights))
 
     def of_structures(self, start, chosen):
-        """(energy labels, force labels): numbers of the labels that exist in the chosen structures, ascending."""
+        """(energy labels, force labels, stress labels): numbers of the labels that exist in the chosen structures, ascending."""
         energies = chosen[~np.isnan(self.energy[chosen])]
         components = (3 * atoms_of(start, chosen)[:, None] + np.arange(3)).ravel()
-        return energies.astype(np.int64), components[~np.isnan(self.force[components])]
+        stresses = (6 * np.asarray(chosen, np.int64)[:, None] + np.arange(6)).ravel()
+        return energies.astype(np.int64), components[~np.isnan(self.force[components])], stresses[~np.isnan(self.stress[stresses])]
+
+
+def spread_of_stress(dataset, chosen):
+    """Standard deviation of the stress labels of the chosen structures, eV/Angstrom^3; 1 if there are none or they do not vary."""
+    stress = np.asarray(dataset.stress)[chosen]
+    stress = stress[~np.isnan(stress)]
+    spread = float(stress.std()) if len(stress) else 0.0
+    return spread if spread > 0.0 else 1.0
 
 
 def element_counts(structures, n_element):
@@ -47,14 +76,15 @@ class Observer:
     Label m of M belongs to rank r with r M // p <= m < (r+1) M // p: consecutive, and the same labels on any number of ranks.
     """
 
-    def __init__(self, dataset, structures, G, potential, schedule_config, comm):
+    def __init__(self, dataset, structures, G, potential, schedule_config, comm, stress_scale=1.0):
         self.dataset, self.structures, self.G = dataset, structures, read_only(G)
         self.predictor = Predictor(potential)
-        self.labels = Labels.of(dataset, structures, potential)
+        self.labels = Labels.of(dataset, structures, potential, stress_scale, _element_weights(schedule_config, potential.elements))
         self.config, self.comm = schedule_config, comm
         self.n_weight = potential.network.n_weight
         self.force_factor = potential.energy_scale / potential.force_scale  # from net units to F*
-        self.rmse = np.ones(2)  # of energies per atom and forces, training units: the unit of the selection thresholds
+        self.stress_factor = potential.energy_scale / stress_scale  # to S*
+        self.rmse = np.ones(3)  # of energies per atom, forces, stresses, training units: the unit of the selection thresholds
         self.rows = {}
         self.seen = None  # labels, rows and errors of this rank's share of the last batch
 
@@ -68,17 +98,16 @@ class Observer:
         if m not in self.rows:
             self.rows[m] = np.empty((m, self.n_weight))
         rows, values = self.rows[m], np.empty(m)
+        factor, target, rows_of, _ = self._kind(batch.kind)
+        rows_of(self._places(batch.kind, labels), self.structures, self.G, self.predictor.model, w, rows, values)
         scale = label_scale(self.config, batch.kind, n_label)
-        if batch.kind == ENERGY:
-            energy_rows(labels, self.structures, self.G, self.predictor.model, w, rows, values)
-            errors = self.labels.energy[labels] - values
-            if scale != 1.0:
-                rows *= scale
-        else:
-            force_rows(self._places(labels), self.structures, self.G, self.predictor.model, w, rows, values)
-            errors = self.labels.force[labels] - values * self.force_factor
-            rows *= scale * self.force_factor
-        errors *= scale
+        errors = (target[labels] - values * factor) * scale
+        if scale * factor != 1.0:
+            rows *= scale * factor
+        if (roots := self.labels.roots[batch.kind]) is not None:
+            roots = roots[labels // (1, 3, 6)[batch.kind]]
+            rows *= roots[:, None]
+            errors *= roots
         self.seen = labels, rows, errors
         if self.config.rows == "sum":
             return *self._sum_groups(rows, errors, mine, n_label), labels
@@ -108,7 +137,7 @@ class Observer:
         relative = np.abs(self.errors(kind, candidates.ravel(), w)).reshape(candidates.shape)
         if kind == ENERGY:
             relative /= np.diff(self.structures.start)[candidates]
-        threshold = (self.config.energy_threshold, self.config.force_threshold)[kind]
+        threshold = getattr(self.config, f"{KIND_NAMES[kind]}_threshold")
         above = relative > threshold * self.rmse[kind]
         pick = np.where(above.any(axis=1), above.argmax(axis=1), relative.argmax(axis=1))
         return np.take_along_axis(candidates, pick[:, None], axis=1)[:, 0]
@@ -116,14 +145,24 @@ class Observer:
     def errors(self, kind, labels, w):
         """y* - y*_hat (n_label,) of labels of one kind, without their rows."""
         values = np.empty(len(labels))
-        if kind == ENERGY:
-            energy_values(labels, self.structures, self.G, self.predictor.model, w, values)
-            return self.labels.energy[labels] - values
-        force_values(self._places(labels), self.structures, self.G, self.predictor.model, w, values)
-        return self.labels.force[labels] - values * self.force_factor
+        factor, target, _, values_of = self._kind(kind)
+        values_of(self._places(kind, labels), self.structures, self.G, self.predictor.model, w, values)
+        return target[labels] - values * factor
 
-    def _places(self, labels):
-        """(n_label, 3): structure, atom in it, component."""
+    def _kind(self, kind):
+        """(factor from net units to training units, targets, kernel of rows, kernel of values) of a kind of label."""
+        return (
+            (1.0, self.labels.energy, energy_rows, energy_values),
+            (self.force_factor, self.labels.force, force_rows, force_values),
+            (self.stress_factor, self.labels.stress, stress_rows, stress_values),
+        )[kind]
+
+    def _places(self, kind, labels):
+        """Labels as the kernels take them: energies (n_label,) structure; forces (n_label, 3) structure, atom, component; stresses (n_label, 2)."""
+        if kind == ENERGY:
+            return labels
+        if kind == STRESS:
+            return np.stack(np.divmod(labels, 6), axis=1)
         atom, component = np.divmod(labels, 3)
         structure = np.searchsorted(self.structures.start, atom, side="right") - 1
         return np.stack([structure, atom - self.structures.start[structure], component], axis=1)
@@ -132,7 +171,9 @@ class Observer:
         """A label in words, for messages."""
         if kind == ENERGY:
             return f"energy of {self.dataset.name(label)}"
-        structure, atom, component = self._places(np.array([label]))[0]
+        if kind == STRESS:
+            return f"stress {('xx', 'yy', 'zz', 'yz', 'xz', 'xy')[label % 6]} of {self.dataset.name(label // 6)}"
+        structure, atom, component = self._places(kind, np.array([label]))[0]
         return f"force {'xyz'[component]} on atom {atom} of {self.dataset.name(structure)}"
 
     def likely_label(self, kind):
@@ -166,19 +207,20 @@ class Observer:
         pause      collective function called every ROUND structures of a rank
         """
         forces_of = chosen if forces_of is None else forces_of
-        errors, start = Errors(), self.structures.start
-        self._add_energies(np.setdiff1d(chosen, forces_of)[self.comm.rank :: self.comm.size], w, errors)
-        mine = forces_of[self.comm.rank :: self.comm.size]
-        n_turn = -(-len(forces_of) // self.comm.size)  # the same on every rank
+        mine, errors = slice(self.comm.rank, None, self.comm.size), Errors()
+        self._add_energies(np.setdiff1d(chosen, forces_of)[mine], w, errors)
+        own, n_turn = forces_of[mine], -(-len(forces_of) // self.comm.size)  # as many turns on every rank
         for turn in range(n_turn):
-            if pause is not None and turn and turn % ROUND == 0:
+            if pause is not None and turn % ROUND == 0:
                 pause()
-            if turn >= len(mine):
+            if turn >= len(own):
                 continue
-            s = mine[turn]
-            atoms = slice(start[s], start[s + 1])
+            s = own[turn]
+            atoms = slice(self.structures.start[s], self.structures.start[s + 1])
             prediction = self.predictor.predict(self.structures, s, w, self.G[atoms])
-            errors.add(self.dataset.energy[s], self.dataset.forces[atoms], prediction.energy, prediction.forces)
+            stress = prediction.stress(self.structures.cell[s]) if self.structures.pbc[s].all() else np.full(6, np.nan)
+            labelled = self.dataset.stress[s] if self.structures.pbc[s].all() else stress
+            errors.add(self.dataset.energy[s], self.dataset.forces[atoms], prediction.energy, prediction.forces, labelled, stress)
             if keep is not None:
                 keep(s, prediction)
         return errors.accuracy(self.comm)
@@ -189,12 +231,12 @@ class Observer:
             errors.add_energies(energies, energies - self.errors(ENERGY, chosen, w) * self.predictor.potential.energy_scale, n_atom)
 
     def all_errors(self, labels, w, pause=None):
-        """|error| of all energy and force labels, per atom for energies, on every rank: the order of sorted selection. Collective.
+        """|error| of all labels of each kind, per atom for energies, on every rank: the order of sorted selection. Collective.
 
         pause  as in evaluate
         """
         result, n_round = [], 1 + len(self.dataset) // (ROUND * self.comm.size)
-        for kind in (ENERGY, FORCE):
+        for kind in (ENERGY, FORCE, STRESS):
             mine = share(len(labels[kind]), self.comm)
             parts = []
             for some in np.array_split(labels[kind][mine.start : mine.stop], n_round):
@@ -207,6 +249,8 @@ class Observer:
     def _all_errors(self, kind, labels, w):
         if kind == ENERGY:
             return self.errors(kind, labels, w) / np.diff(self.structures.start)[labels]
+        if kind == STRESS:
+            return self.errors(kind, labels, w)
         errors, start = np.empty(len(labels)), self.structures.start
         structure = np.searchsorted(start, labels // 3, side="right") - 1
         for s in np.unique(structure):
@@ -214,3 +258,12 @@ class Observer:
             of_s = structure == s
             errors[of_s] = (self.labels.force[labels[of_s]] * self.predictor.potential.force_scale - forces[labels[of_s] - 3 * start[s]])
         return errors
+
+
+def _element_weights(config, elements):
+    """Weights of the forces on each element's atoms; () if all are 1. Raises ConfigError for an element that is not in the data."""
+    given = getattr(config, "element_force_weights", {})
+    symbols = [chemical_symbols[z] for z in elements]
+    if stranger := next((name for name in given if name not in symbols), None):
+        raise ConfigError(f"schedule.element_force_weights.{stranger}: this element is not in the data ({' '.join(symbols)})")
+    return tuple(given.get(symbol, 1.0) for symbol in symbols) if given else ()

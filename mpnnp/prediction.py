@@ -21,6 +21,11 @@ class Prediction:
     forces: np.ndarray
     virial: np.ndarray
 
+    def stress(self, cell):
+        """(6,) eV/Angstrom^3, xx yy zz yz xz xy, in a cell (3, 3) that is periodic in all directions."""
+        virial = 0.5 * (self.virial + self.virial.T)
+        return virial[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] / abs(np.linalg.det(cell))
+
 
 class Predictor:
     """A potential made ready for the kernels; keeps the compiled form of everything but the weights."""

@@ -21,13 +21,16 @@ def progress_line(epoch, state, train, validation, better):
     """One line of the log per evaluation; train | validation."""
     energy = f"energy {train.energy_rmse:9.3f} |{validation.energy_rmse:9.3f} meV/atom"
     force = f"force {train.force_rmse:9.2f} |{validation.force_rmse:9.2f} meV/A"
-    return f"epoch {epoch:4d} update {state.update:8d} {state.seconds:8.1f} s  RMSE {energy}  {force}{'  best' if better else ''}"
+    there = np.isfinite([train.stress_rmse, validation.stress_rmse]).any()
+    stress = f"  stress {train.stress_rmse:8.3f} |{validation.stress_rmse:8.3f} meV/A^3" if there else ""
+    return f"epoch {epoch:4d} update {state.update:8d} {state.seconds:8.1f} s  RMSE {energy}  {force}{stress}{'  best' if better else ''}"
 
 
 def accuracy_line(name, n_structure, a):
     """One line about all structures of a kind."""
     energy = f"energy {a.energy_rmse:.4g} meV/atom (MAE {a.energy_mae:.4g})"
-    return f"  {name} ({n_structure} structures): RMSE {energy}, force {a.force_rmse:.4g} meV/A (MAE {a.force_mae:.4g})"
+    stress = f", stress {a.stress_rmse:.4g} meV/A^3 (MAE {a.stress_mae:.4g})" if np.isfinite(a.stress_rmse) else ""
+    return f"  {name} ({n_structure} structures): RMSE {energy}, force {a.force_rmse:.4g} meV/A (MAE {a.force_mae:.4g}){stress}"
 
 
 def write_accuracies(path, state, structures, accuracies):
@@ -36,7 +39,7 @@ def write_accuracies(path, state, structures, accuracies):
         name: {"structures": len(structures[name])} | {key: value if np.isfinite(value) else None for key, value in asdict(a).items()}
         for name, a in accuracies.items()
     }
-    units = {"energy": "meV/atom", "force": "meV/Angstrom"}
+    units = {"energy": "meV/atom", "force": "meV/Angstrom", "stress": "meV/Angstrom^3"}
     text = json.dumps({"epoch": state.best_epoch, "updates_of_the_run": state.update, "units": units} | numbers, indent=2)
     with write_atomically(path) as temporary:
         Path(temporary).write_text(text + "\n", encoding="ascii")
@@ -46,17 +49,19 @@ class Parity:
     """Labels and predictions, collected while structures are evaluated."""
 
     def __init__(self, observer):
-        self.observer, self.energy, self.force = observer, [], [np.zeros((0, 2))]
+        self.observer, self.energy, self.force, self.stress = observer, [], [np.zeros((0, 2))], [np.zeros((0, 2))]
 
     def __call__(self, s, prediction):
         dataset, start = self.observer.dataset, self.observer.structures.start
         n_atom = start[s + 1] - start[s]
         self.energy.append((dataset.energy[s] / n_atom, prediction.energy / n_atom))
         self.force.append(np.stack([np.asarray(dataset.forces[start[s] : start[s + 1]]).ravel(), prediction.forces.ravel()], axis=1))
+        if self.observer.structures.pbc[s].all():
+            self.stress.append(np.stack([dataset.stress[s], prediction.stress(self.observer.structures.cell[s])], axis=1))
 
     def gather(self, comm):
-        """(energies per atom (n, 2) eV/atom, forces (m, 2) eV/Angstrom), label and prediction, on rank 0; None elsewhere. Collective."""
-        parts = comm.gather((np.array(self.energy).reshape(-1, 2), np.concatenate(self.force)), root=0)
+        """Label and prediction of energies per atom (n, 2) eV, forces (m, 2) eV/Angstrom, stresses (k, 2) eV/Angstrom^3, on rank 0. Collective."""
+        parts = comm.gather((np.array(self.energy).reshape(-1, 2), np.concatenate(self.force), np.concatenate(self.stress)), root=0)
         return tuple(np.concatenate(column) for column in zip(*parts)) if comm.rank == 0 else None
 
 
@@ -129,9 +134,10 @@ def save(picture, path):
 
 
 def draw_learning_curve(path, columns):
-    """RMSE of energies and forces, training and validation, against epochs."""
-    picture, axes = figure(2)
-    for axis, quantity, unit in zip(axes, ("energy", "force"), ("meV/atom", "meV/Å")):
+    """RMSE of energies, forces and stresses (if there are labels), training and validation, against epochs."""
+    with_stress = any(np.isfinite(columns.get(f"stress_rmse_{part}", np.nan)).any() for part in ("train", "validation"))
+    picture, axes = figure(3 if with_stress else 2)
+    for axis, quantity, unit in zip(axes, ("energy", "force", "stress"), ("meV/atom", "meV/Å", "meV/Å³")):
         for part, style in (("train", "o-"), ("validation", "s--")):
             values = columns[f"{quantity}_rmse_{part}"]
             if np.isfinite(values).any():
@@ -145,12 +151,12 @@ def draw_learning_curve(path, columns):
     save(picture, path)
 
 
-def draw_parity(path, energy, force, what):
-    """Predicted against labelled energies per atom and force components."""
-    picture, axes = figure(2, height=4.6)
+def draw_parity(path, energy, force, stress, what):
+    """Predicted against labelled energies per atom, force components, and stress components if there are labels of them."""
+    picture, axes = figure(2 if np.isnan(stress).any(axis=1).all() else 3, height=4.6)
     rng = np.random.default_rng(0)
-    units = (("energy per atom (eV)", 1000, "meV/atom"), ("force component (eV/Å)", 1000, "meV/Å"))
-    for axis, points, (name, milli, unit) in zip(axes, (energy, force), units):
+    units = (("energy per atom (eV)", 1000, "meV/atom"), ("force component (eV/Å)", 1000, "meV/Å"), ("stress (eV/Å³)", 1000, "meV/Å³"))
+    for axis, points, (name, milli, unit) in zip(axes, (energy, force, stress), units):
         points = points[~np.isnan(points).any(axis=1)]
         axis.set(xlabel=f"labelled {name}", ylabel=f"predicted {name}")
         if not len(points):

@@ -6,14 +6,14 @@ from mpnnp.config import parse_config
 from mpnnp.errors import CheckpointError, ConfigError
 
 MAY_CHANGE = {  # section -> keys; everything else decides about batches, model or filter
-    "data": {"files", "validation_files", "energy_key", "forces_key", "stress_key", "cache"},  # the hash of what they hold is compared
+    "data": {"files", "validation_files", "energy_key", "forces_key", "stress_key", "weights", "cache"},  # the hash of what they hold is compared
     "run": {
         *("directory", "epochs", "updates", "time_limit", "patience", "checkpoint_updates", "checkpoint_minutes", "checkpoint_epochs"),
-        *("evaluation_structures", "energy_metric_weight", "force_metric_weight", "on_divergence"),
+        *("evaluation_structures", "energy_metric_weight", "force_metric_weight", "stress_metric_weight", "on_divergence"),
     },
 }
 PATHS = {("symmetry_functions", "input_nn"), ("network", "weights_from")}  # the folder may have moved
-JUDGEMENT = ("evaluation_structures", "energy_metric_weight", "force_metric_weight")
+JUDGEMENT = ("evaluation_structures", "energy_metric_weight", "force_metric_weight", "stress_metric_weight")
 
 
 def check_same_run(saved, config, data_hash, path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 from mpnnp import checkpoint
@@ -20,7 +21,8 @@ def writing(path):
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        reason = error.strerror or str(error)
+        told_by_hdf5 = re.search(r"error message = '([^']*)'", str(error))
+        reason = told_by_hdf5[1] if told_by_hdf5 else error.strerror or str(error)
         raise OutputError(f"{error.filename or path}: the results cannot be written: {reason}") from None
 
 
@@ -32,6 +34,8 @@ def open_folder(directory, log, resume):
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         log.open(directory / "train.log", append=resume)
+        for torn in directory.glob(".*.part.h5"):  # of a program that was killed while it wrote
+            torn.unlink()
     if there and not resume:
         with writing(directory):
             os.replace(directory / there[0], directory / REPLACED)

@@ -1,6 +1,7 @@
 """Potentials in the files of RuNNer and n2p2: input.nn, scaling.data, weights.NNN.data. Bohr and Hartree stay inside this module."""
 
-from dataclasses import dataclass, replace
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from ase.data import chemical_symbols
 
 from mpnnp.atomic_write import write_atomically
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.input_nn import InputFile, number
+from mpnnp.n2p2_keywords import CHARGE, KEYWORDS, REFUSED
 from mpnnp.network import ACTIVATIONS, LETTERS, Network
 from mpnnp.potential import Potential
 from mpnnp.scaling import Scaling, Statistics
@@ -15,73 +18,45 @@ from mpnnp.symmetry_functions import COMPACT, SymmetryFunctions, element_number,
 from mpnnp.units import BOHR, HARTREE
 
 
-@dataclass(frozen=True)
-class Keyword:
-    name: str
-    words: tuple[str, ...]
-    line: int
-
-
-class InputFile:
-    """Keywords of an input.nn in order; later lines overrule earlier ones except where a keyword may repeat."""
-
-    def __init__(self, path):
-        self.path = Path(path)
-        try:
-            text = self.path.read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-        self.keywords = []
-        for number, line in enumerate(text.splitlines(), 1):
-            words = line.split("#", 1)[0].split("!", 1)[0].split()
-            if words:
-                self.keywords.append(Keyword(words[0], tuple(words[1:]), number))
-
-    def all(self, *names):
-        return [k for k in self.keywords if k.name in names]
-
-    def has(self, *names):
-        return bool(self.all(*names))
-
-    def words(self, name):
-        """Words of the last line with this keyword; DataError if there is none."""
-        found = self.all(name)
-        if not found:
-            raise DataError(f"{self.path}: the keyword '{name}' is missing")
-        return found[-1].words
-
-    def value(self, name, kind=float, default=None):
-        """First word behind a keyword as a number."""
-        if not self.has(name) and default is not None:
-            return default
-        words, line = self.words(name), self.all(name)[-1].line
-        try:
-            return _number(words[0], kind)
-        except (IndexError, ValueError):
-            raise DataError(f"{self.path}, line {line}: '{name} {' '.join(words)}': expected {kind.__name__}") from None
-
-
 def read_functions(source):
     """SymmetryFunctions of an input.nn (an InputFile or a path)."""
     source = source if isinstance(source, InputFile) else InputFile(source)
     elements = _elements(source)
-    words = source.words("cutoff_type")
-    try:
-        cutoff, alpha = int(words[0]), _number(words[1], float) if len(words) > 1 else 0.0
-    except (IndexError, ValueError):
-        raise DataError(f"{source.path}: 'cutoff_type {' '.join(words)}': expected a number from 0 to 8 and perhaps alpha") from None
-    if cutoff == 0:
-        alpha = 0.0
+    cutoff, alpha = _cutoff(source)
     functions = []
-    for keyword in source.all("symfunction_short", "symfunction"):
+    for keyword in source.all("symfunction_short", "global_symfunction_short", "element_symfunction_short"):
         try:
-            functions.append(parse_line(" ".join(keyword.words), cutoff, alpha))
+            functions += [parse_line(line, cutoff, alpha) for line in _function_lines(keyword, elements)]
         except ConfigError as error:
             raise DataError(f"{source.path}, line {keyword.line}: {error}") from None
     try:
         return SymmetryFunctions(elements, functions)
     except ConfigError as error:
         raise DataError(f"{source.path}: {error}") from None
+
+
+def _cutoff(source):
+    """(type, alpha) of the cutoff function; alpha behind the type (n2p2) or as cutoff_alpha (RuNNer); without cutoff_type RuNNer's default 1."""
+    words = ["1"] if source.of_runner and not source.has("cutoff_type") else source.words("cutoff_type")
+    alpha = source.value("cutoff_alpha", default=0.0)
+    try:
+        cutoff, alpha = int(words[0]), number(words[1], float) if len(words) > 1 else alpha
+    except (IndexError, ValueError):
+        raise DataError(f"{source.path}: 'cutoff_type {' '.join(words)}': expected a number from 0 to 8 and perhaps alpha") from None
+    return cutoff, alpha if cutoff else 0.0
+
+
+def _function_lines(keyword, elements):
+    """The words behind symfunction_short that a line means; RuNNer's global_ and element_ lines stand for every neighbour or pair of them."""
+    words = keyword.words
+    if keyword.name == "symfunction_short":
+        return [" ".join(words)]
+    symbols = [chemical_symbols[z] for z in elements]
+    centers = symbols if keyword.name == "global_symfunction_short" else words[:1]
+    kind, parameters = (words[:1], words[1:]) if keyword.name == "global_symfunction_short" else (words[1:2], words[2:])
+    of_pairs = kind in (("3",), ("9",))
+    neighbours = itertools.combinations_with_replacement(symbols, 2) if of_pairs else [(s,) for s in symbols]
+    return [" ".join((center, *kind, *some, *parameters)) for center, some in itertools.product(centers, neighbours)]
 
 
 def scaling_kind(source):
@@ -178,9 +153,10 @@ def read_potential(folder, weights="weights.{:03d}.data"):
     """Potential from a folder of n2p2 files: input.nn, scaling.data, weights.NNN.data. Raises DataError naming the file."""
     folder = Path(folder)
     source = InputFile(folder / "input.nn")
-    _check_keywords(source)
+    check_kind(source)
     functions = read_functions(source)
     network = read_network(source, functions)
+    units = network.units() if source.has("normalize_nodes") else 1.0
     kind, s_min, s_max = scaling_kind(source)
     if kind == "none" and not (folder / "scaling.data").exists():
         nothing = np.zeros(len(functions))
@@ -191,25 +167,32 @@ def read_potential(folder, weights="weights.{:03d}.data"):
         functions=functions,
         scaling=scaling,
         network=network,
-        weights=read_weights(folder, functions.elements, network, weights),
+        weights=read_weights(folder, functions.elements, network, weights) * units,
         **read_units(source, functions.elements),
     )
 
 
-def _check_keywords(source):
-    """Raise DataError for keywords that mean another kind of potential."""
-    for keyword in source.all("normalize_nodes", "nnp_type", "nn_type"):
-        if keyword.name == "normalize_nodes" or (keyword.words and keyword.words[0] not in ("2G-HDNNP", "2G", "2", "1")):
-            raise DataError(f"{source.path}, line {keyword.line}: '{' '.join((keyword.name, *keyword.words))}' is not supported")
+def check_kind(source):
+    """Raise DataError for keywords that mean another kind of potential than sums of atomic nets of the geometry alone (2G)."""
+    wrong = [k for k in source.all("nnp_type") if k.words and k.words[0] not in ("2G-HDNNP", "2G", "2", "1")]
+    wrong += [k for k in source.all("nn_type_short") if k.words and k.words[0] != "1"]
+    wrong += [k for k in source.keywords if k.name in KEYWORDS and KEYWORDS[k.name].kind == REFUSED]
+    if not (source.of_runner or source.has("nnp_type")):  # else the file says by other keywords that there are no charges
+        wrong += [k for k in source.keywords if k.name in KEYWORDS and KEYWORDS[k.name].kind == CHARGE and k.name != "conv_charge"]
+    if wrong:
+        k = min(wrong, key=lambda k: k.line)
+        meaning = KEYWORDS[k.name].meaning
+        raise DataError(f"{source.path}, line {k.line}: '{' '.join((k.written, *k.words))}' is not supported: {meaning}")
 
 
 def read_units(source, elements):
     """atomic_energies (n_element,) eV, mean_energy eV, energy_scale eV and force_scale eV/Angstrom of an input.nn."""
     energies = dict.fromkeys(elements, 0.0)
-    for keyword in source.all("atom_energy"):
+    counted = not source.of_runner or source.has("remove_atom_energies")
+    for keyword in source.all("atom_energy") if counted else ():
         try:
             z = element_number(keyword.words[0])
-            energies[z] = _number(keyword.words[1], float) * HARTREE
+            energies[z] = number(keyword.words[1], float) * HARTREE
         except (IndexError, ValueError) as error:
             raise DataError(f"{source.path}, line {keyword.line}: expected 'atom_energy ELEMENT ENERGY' ({error})") from None
     conv_energy, conv_length = source.value("conv_energy", default=1.0), source.value("conv_length", default=1.0)
@@ -367,20 +350,12 @@ def _integers(source, name):
         raise DataError(f"{source.path}: '{name} {' '.join(words)}': expected integers") from None
 
 
-def _number(word, kind):
-    """A number as Fortran or C writes it: 1.0D-5 is 1.0e-5. Infinite values and NaN are refused."""
-    value = kind(word.replace("D", "e").replace("d", "e") if kind is float else word)
-    if not np.isfinite(value):
-        raise ValueError(word)
-    return value
-
-
 def _columns(path, n, n_line=None, whole=False):
     """First n numbers of each line that is not a comment, of the first n_line such lines; whole: all words of the lines, unread."""
     rows = []
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            for number, line in enumerate(file, 1):
+            for line_number, line in enumerate(file, 1):
                 words = line.split("#", 1)[0].split()
                 if len(rows) == n_line:
                     break
@@ -390,11 +365,11 @@ def _columns(path, n, n_line=None, whole=False):
                     rows.append(words)
                     continue
                 try:
-                    rows.append([_number(word, float) for word in words[:n]])
+                    rows.append([number(word, float) for word in words[:n]])
                     if len(rows[-1]) < n:
                         raise ValueError
                 except ValueError:
-                    raise DataError(f"{path}, line {number}: expected {n} number{'s' * (n > 1)}, found '{line.strip()[:60]}'") from None
+                    raise DataError(f"{path}, line {line_number}: expected {n} number{'s' * (n > 1)}, found '{line.strip()[:60]}'") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     return rows

@@ -1,4 +1,4 @@
-"""Reading structures from files: RuNNer/n2p2 `input.data`, data sets of our own, and everything ASE reads."""
+"""Reading structures from files, RuNNer/n2p2 `input.data`, data sets of our own, DeePMD folders, CP2K, everything ASE reads; and writing them."""
 
 import glob
 from pathlib import Path
@@ -9,11 +9,14 @@ from mpnnp import dataset as hdf5
 from mpnnp.ase_source import Labels, read_ase
 from mpnnp.compressed import SUFFIXES as COMPRESSED
 from mpnnp.compressed import reading
+from mpnnp.cp2k_data import is_cp2k_output, is_cp2k_trajectory, read_cp2k_output, read_cp2k_trajectory
 from mpnnp.dataset import Dataset, concatenate
-from mpnnp.errors import DataError
+from mpnnp.deepmd_data import deepmd_systems, read_deepmd
+from mpnnp.errors import ConfigError, DataError
+from mpnnp.extxyz import write_extxyz
 from mpnnp.runner_data import is_runner_data, read_runner_data, write_runner_data
 
-__all__ = ["read_sources", "write_runner_data"]
+__all__ = ["check_target", "read_sources", "write_target"]
 
 SUFFIXES = (".h5", ".hdf5", ".data", ".xyz", ".extxyz", ".traj", ".db", ".cfg", ".vasp")  # looked for in folders; also with .gz, .bz2, .xz
 PREFIXES = ("OUTCAR", "vasprun", "XDATCAR", "POSCAR", "CONTCAR")
@@ -34,11 +37,16 @@ def read_sources(files, *, energy_key=None, forces_key=None, stress_key=None, re
     datasets = []
     read_by_ase = []
     for path in _expand(files):
-        if _is_hdf5(path):
+        if path.is_dir():
+            data = Dataset.from_structures(read_deepmd(path))
+        elif _is_hdf5(path):
             data = hdf5.read(path)
         elif _is_runner_data(path):
             with reading(path):
                 data = Dataset.from_structures(read_runner_data(path))
+        elif path.suffix not in COMPRESSED and (read := _cp2k_reader(path)):
+            with reading(path):
+                data = Dataset.from_structures(read(path))
         else:
             labels = Labels(path, keys)
             with reading(path):
@@ -65,7 +73,7 @@ def _expand(files):
     for file in files:
         path = Path(file).expanduser()
         if path.is_dir():
-            found = [p for p in sorted(path.iterdir()) if _is_data(p)]
+            found = deepmd_systems(path) or [p for p in sorted(path.iterdir()) if _is_data(p)]
             if not found:
                 raise DataError(f"{file}: is a folder without data files ({', '.join(SUFFIXES)}, also compressed)")
         elif path.exists():
@@ -78,6 +86,32 @@ def _expand(files):
             raise DataError(f"{file}: no such file or folder")
         paths += found
     return paths
+
+
+def check_target(path):
+    """Raise ConfigError if the name of a file to write says no known format."""
+    if _writer(path) is None:
+        raise ConfigError(f"convert: the last argument is the file to write: .h5, .hdf5, .xyz, .extxyz, .data or input.data; found {path}")
+
+
+def write_target(path, dataset):
+    """Write a Dataset in the format that the name says. Raises ConfigError, and DataError for what a format cannot hold."""
+    check_target(path)
+    _writer(path)(path, dataset)
+
+
+def _writer(path):
+    path = Path(path)
+    by_suffix = {".h5": hdf5.write, ".hdf5": hdf5.write, ".xyz": write_extxyz, ".extxyz": write_extxyz, ".data": write_runner_data}
+    return by_suffix.get(path.suffix) or (write_runner_data if path.name.startswith("input.data") and path.suffix not in COMPRESSED else None)
+
+
+def _cp2k_reader(path):
+    """The reader of a file of CP2K, or None."""
+    with reading(path):
+        if is_cp2k_trajectory(path):
+            return read_cp2k_trajectory
+        return (lambda p: [read_cp2k_output(p)]) if is_cp2k_output(path) else None
 
 
 def _is_hdf5(path):

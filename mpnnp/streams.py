@@ -1,6 +1,7 @@
 """Batch schedules: which labels are observed in each update. All of it follows from the seed, the same on every rank.
 
-A label is a number: of a structure for an energy; 3 atom + component, with the atom counted over the data set, for a force.
+A label is a number: of a structure for an energy; 3 atom + component, with the atom counted over the data set, for a force;
+6 structure + component (xx yy zz yz xz xy) for a stress.
 An epoch's batches depend on nothing but seed, epoch number and, for sorted selection, the errors at its start: the position in
 the run is (epoch, update), and resuming is exact.
 """
@@ -12,15 +13,15 @@ import numpy as np
 
 from mpnnp.errors import ConfigError
 
-ENERGY, FORCE = 0, 1
-KIND_NAMES = ("energy", "force")
+ENERGY, FORCE, STRESS = 0, 1, 2
+KIND_NAMES = ("energy", "force", "stress")
 
 
 @dataclass(frozen=True)
 class Batch:
     """Candidates of one update.
 
-    kind        ENERGY or FORCE; never mixed
+    kind        ENERGY, FORCE or STRESS; never mixed
     candidates  (M, n_trial) int64 labels; each of the M streams takes one of its candidates
     """
 
@@ -39,7 +40,7 @@ class Epoch:
     def place(self):
         """(n_update,) position of each update among those of its kind."""
         place = np.empty(len(self.kinds), np.int64)
-        for kind in (ENERGY, FORCE):
+        for kind in range(len(self.candidates)):
             of_kind = self.kinds == kind
             place[of_kind] = np.arange(np.count_nonzero(of_kind))
         return place
@@ -61,8 +62,8 @@ class RunnerSchedule:
 
     def __init__(self, config, labels, seed):
         self.config, self.labels, self.seed = config, labels, seed
-        fractions = (config.energy_fraction, config.force_fraction if config.forces else 0.0)
-        self.streams = (config.streams, config.force_streams or config.streams)
+        fractions = (config.energy_fraction, config.force_fraction if config.forces else 0.0, config.stress_fraction)
+        self.streams = (config.streams, config.force_streams or config.streams, config.streams)
         self.n_update = tuple(
             max(1, round(f * len(candidates) / m)) if f > 0 and len(candidates) else 0
             for f, candidates, m in zip(fractions, labels, self.streams)
@@ -73,9 +74,13 @@ class RunnerSchedule:
     def updates_per_epoch(self):
         return sum(self.n_update)
 
+    @property
+    def learns_stress(self):
+        return len(self.n_update) > STRESS and self.n_update[STRESS] > 0
+
     def order(self, number, rng):
         """Kind of each update of the epoch."""
-        kinds = np.repeat([ENERGY, FORCE], self.n_update)
+        kinds = np.repeat(np.arange(len(self.n_update)), self.n_update)
         rng.shuffle(kinds)
         return kinds
 
@@ -107,16 +112,23 @@ class SdnzSchedule:
             self.probability = 0.0
         else:
             self.probability = config.energy_probability
+        self.stress_probability = config.stress_probability if len(labels) > STRESS and len(labels[STRESS]) else 0.0
         _check_labels((len(labels[ENERGY]) * (self.probability > 0), len(labels[FORCE]) * (self.probability < 1)), labels, config.forces)
 
     @property
     def updates_per_epoch(self):
         return self.config.updates_per_epoch
 
+    @property
+    def learns_stress(self):
+        return self.stress_probability > 0
+
     def epoch(self, number, errors=None):
         rng = np.random.default_rng([self.seed, 2, number])
         kinds = np.where(rng.random(self.updates_per_epoch) < self.probability, ENERGY, FORCE)
-        sizes = (self.config.energies_per_update, self.config.forces_per_update)
+        if self.stress_probability > 0:
+            kinds = np.where(rng.random(self.updates_per_epoch) < self.stress_probability, STRESS, kinds)
+        sizes = (self.config.energies_per_update, self.config.forces_per_update, self.config.stresses_per_update)
         candidates = []
         for kind, (labels, size) in enumerate(zip(self.labels, sizes)):
             n = np.count_nonzero(kinds == kind)
@@ -126,13 +138,13 @@ class SdnzSchedule:
 
 
 def make_schedule(config, labels, seed):
-    """Schedule of the section [schedule]; labels: (energy labels, force labels) of the training structures, int64."""
+    """Schedule of the section [schedule]; labels: (energy, force, stress labels) of the training structures, int64."""
     return {"runner": RunnerSchedule, "sdnz": SdnzSchedule}[config.name](config, labels, seed)
 
 
 def label_scale(config, kind, n_label):
     """Factor s of errors and rows: the label kind's weight (runner), or sqrt(c / n) for n labels in the batch (sdnz)."""
-    weight = (config.energy_weight, config.force_weight)[kind]
+    weight = getattr(config, f"{KIND_NAMES[kind]}_weight")
     return weight if config.name == "runner" else float(np.sqrt(weight / n_label))
 
 

@@ -22,6 +22,7 @@ class Structure:
     energy    float        eV
     forces    (n, 3)       eV/Angstrom; the row of an atom is all finite or all NaN
     stress    (6,)         eV/Angstrom^3; Voigt order xx yy zz yz xz xy; all finite or all NaN
+    weight    (3,)         how many labels the energy, each force component and each stress component count as; a number: all alike
     split     int          0 none, 1 train, 2 validation
     source    str          file it came from;  frame: its index there, from 0
 
@@ -35,6 +36,7 @@ class Structure:
     energy: float = np.nan
     forces: np.ndarray | None = None
     stress: np.ndarray | None = None
+    weight: np.ndarray | float = 1.0
     split: int = NO_SPLIT
     source: str = ""
     frame: int = 0
@@ -50,6 +52,7 @@ class Structure:
             "pbc": (np.repeat(self.pbc, 3) if np.ndim(self.pbc) == 0 else self.pbc, (3,), np.bool_),
             "forces": (np.full((n_atom, 3), np.nan) if self.forces is None else self.forces, (n_atom, 3), np.float64),
             "stress": (np.full(6, np.nan) if self.stress is None else self.stress, (6,), np.float64),
+            "weight": (np.repeat(self.weight, 3) if np.ndim(self.weight) == 0 else self.weight, (3,), np.float64),
         }
         for field, (value, shape, dtype) in fields.items():
             if np.shape(value) != shape:
@@ -93,6 +96,8 @@ def check_structure(structure):
         raise DataError(f"{s.name}: force on atom {atom} is not finite: {s.forces[atom]}")
     if not (np.isfinite(s.stress).all() or np.isnan(s.stress).all()):
         raise DataError(f"{s.name}: stress is not finite: {s.stress}")
+    if not (np.isfinite(s.weight).all() and (s.weight >= 0).all()):
+        raise DataError(f"{s.name}: weight is {s.weight}, must not be negative")
     if s.split not in (NO_SPLIT, TRAIN, VALIDATION):
         raise DataError(f"{s.name}: split is {s.split}, must be 0 (none), 1 (train) or 2 (validation)")
 

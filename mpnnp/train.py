@@ -16,12 +16,12 @@ from mpnnp.kernels.jit import read_only
 from mpnnp.learning_curve import LearningCurve
 from mpnnp.machine import describe as describe_machine
 from mpnnp.model_building import build
-from mpnnp.observations import Observer
+from mpnnp.observations import Observer, spread_of_stress
 from mpnnp.parallel import on_root, together
 from mpnnp.progress import Progress, duration
 from mpnnp.resume import check_same_run, judged_alike
 from mpnnp.signals import Signals
-from mpnnp.streams import ENERGY, FORCE, make_schedule
+from mpnnp.streams import ENERGY, FORCE, KIND_NAMES, STRESS, make_schedule
 from mpnnp.training_data import load_structures, load_symmetry_functions, make_atoms, split
 from mpnnp.warm_up import compile_kernels
 
@@ -47,7 +47,7 @@ class RunState:
     skipped: int = 0  # updates left out because their numbers went wrong ...
     skipped_in_row: int = 0  # ... the last of them without another between
     weight_limit: float = LARGEST_WEIGHT
-    rmse: np.ndarray = field(default_factory=lambda: np.ones(2))  # energies per atom, forces; training units; of the last evaluation
+    rmse: np.ndarray = field(default_factory=lambda: np.ones(3))  # energies per atom, forces, stresses; training units; of the last evaluation
     sort_errors: list = None  # |errors| at the start of the epoch, for sorted selection
 
 
@@ -85,7 +85,6 @@ class Run:
 
     def __init__(self, config, directory, comm, log, resume=False, signals=None):
         self.config, self.directory, self.comm, self.log = config, directory, comm, log
-        self.reason = ""  # why the run ends before its last epoch
         self.saved, self.saving = None, 0.0  # what checkpoint.h5 holds; seconds spent on checkpoints
         dataset, cache = load_structures(config.data, comm, log, directory)
         self.data_hash = on_root(comm, dataset.hash)
@@ -97,10 +96,12 @@ class Run:
             G = load_symmetry_functions(structures, self.potential.functions, dataset.hash(), cache, comm, log)
         else:
             self.potential, structures, G = build(config, dataset, self.train, cache, comm, log)
-        self.observer = Observer(dataset, structures, G, self.potential, config.schedule, comm)
+        self.stress_scale = spread_of_stress(dataset, self.train)
+        self.observer = Observer(dataset, structures, G, self.potential, config.schedule, comm, self.stress_scale)
         self.labels = self.observer.labels.of_structures(structures.start, self.train)
         self.schedule = together(comm, make_schedule, config.schedule, self.labels, config.run.seed)
         self.optimizer = self._make_optimizer()
+        self.units = self.potential.network.units() if config.network.normalize_nodes else None
         self.train_subset, self.validation_subset = self._subset(self.train, 3), self._subset(self.validation, 4)
         together(comm, self._check_measure, structures.start)
         self.state = self._restore(saved) if saved else self._new_state()
@@ -108,6 +109,7 @@ class Run:
         on_root(comm, run_folder.write_config, directory, to_toml(config))
         self.begin = time.monotonic() - self.state.seconds
         self.agenda = Agenda(comm, config.run, signals or Signals(comm), self.state.update)
+        self.reason = self.agenda.reached(self.state.update)  # why the run ends before its last epoch
         self._describe(dataset)
         if saved:
             self._take_up(saved)
@@ -150,8 +152,8 @@ class Run:
             optimizer=self.optimizer.load_arrays(saved.optimizer),
             curve=LearningCurve(saved.curve),
             best_weights=saved.best_weights,
-            rmse=np.array([progress["energy_rmse"], progress["force_rmse"]]),
-            sort_errors=[arrays["energy_errors"], arrays["force_errors"]] if arrays else None,
+            rmse=np.array([progress.get(f"{name}_rmse", 1.0) for name in KIND_NAMES]),
+            sort_errors=[arrays.get(f"{name}_errors", np.zeros(0)) for name in KIND_NAMES] if arrays else None,
             **{name: progress[name] for name in NUMBERS if name in progress},
         )
 
@@ -166,9 +168,8 @@ class Run:
             state.best = np.inf
         elif state.curve.rows and not judged_alike(saved, self.config, self.saved_name):
             w = read_only(state.best_weights)
-            parts = (self.train, self.train_subset), (self.validation, self.validation_subset)
-            accuracies = [self.observer.evaluate(all_of, w, forces_of=some) for all_of, some in parts]
-            state.best = self._measure(*accuracies)
+            train = self.observer.evaluate(self.train, w, forces_of=self.train_subset)
+            state.best = self._measure(train, self.observer.evaluate(self.validation, w, forces_of=self.validation_subset))
         on_root(self.comm, self._write_epoch, state.best_weights is not None)
         on_root(self.comm, run_folder.set_aside, self.directory, self.saved_name)
 
@@ -203,8 +204,12 @@ class Run:
         """Observe the labels of a batch, update the filter, move the weights."""
         state = self.state
         rows, errors, _ = self.observer.observe(batch, read_only(state.weights))
+        if self.units is not None:
+            rows *= self.units
         try:
             increment = self.optimizer.update(state.optimizer, rows, errors)
+            if self.units is not None:
+                increment = increment * self.units
             largest = np.abs(state.weights + increment).max()
             if largest > state.weight_limit:
                 raise TrainingError(
@@ -233,7 +238,7 @@ class Run:
 
     def _obey(self, verdict):
         """Do what the agenda says. Collective; raises Interrupted."""
-        self.reason = verdict.reason
+        self.reason = self.reason or verdict.reason
         if verdict.save:
             self.save()
         if verdict.interrupted:
@@ -260,8 +265,9 @@ class Run:
         self.optimizer.check(state.optimizer)
         state.seconds = self.comm.bcast(time.monotonic() - self.begin, root=0)
         state.curve.add(epoch, state.update, state.seconds, train, validation)
-        scale = np.array([self.potential.energy_scale, self.potential.force_scale]) * 1000
-        state.rmse[:] = np.nan_to_num(np.array([train.energy_rmse, train.force_rmse]) / scale, nan=1.0, posinf=1.0)
+        scale = np.array([self.potential.energy_scale, self.potential.force_scale, self.stress_scale]) * 1000
+        found = np.array([train.energy_rmse, train.force_rmse, train.stress_rmse])
+        state.rmse[:] = np.nan_to_num(found / scale, nan=1.0, posinf=1.0)
         better = measure < state.best or len(state.curve.rows) == 1
         if better:
             state.best, state.best_epoch, state.best_weights = measure, epoch, state.weights.copy()
@@ -277,16 +283,19 @@ class Run:
         accuracy = validation if validation.has_labels else train
         run = self.config.run
         terms = [(run.energy_metric_weight, accuracy.energy_rmse), (run.force_metric_weight, accuracy.force_rmse / 100)]
+        if self.schedule.learns_stress:
+            terms.append((run.stress_metric_weight, accuracy.stress_rmse))
         return sum(weight * value for weight, value in terms if weight > 0 and not np.isnan(value))
 
     def _check_measure(self, start):
         """Raise ConfigError if the structures that judge have no label of a kind that counts."""
-        labels = self.observer.labels
-        counts = [len(x) for x in labels.of_structures(start, self.validation_subset)]
-        if not any(counts):
-            counts = [len(x) for x in labels.of_structures(start, self.train_subset)]
+        for some, subset in ((self.validation, self.validation_subset), (self.train, self.train_subset)):
+            counts = [len(self.observer.labels.of_structures(start, chosen)[k]) for k, chosen in enumerate((some, subset, subset))]
+            if any(counts[:2]):
+                break
         run = self.config.run
-        if counts[ENERGY] * run.energy_metric_weight + counts[FORCE] * run.force_metric_weight == 0:
+        stress_weight = run.stress_metric_weight * self.schedule.learns_stress
+        if counts[ENERGY] * run.energy_metric_weight + counts[FORCE] * run.force_metric_weight + counts[STRESS] * stress_weight == 0:
             raise ConfigError(
                 f"run.energy_metric_weight = {run.energy_metric_weight:g}, run.force_metric_weight = {run.force_metric_weight:g}: with "
                 f"{counts[ENERGY]} energy and {counts[FORCE]} force labels to judge by, no potential is better than another"
@@ -318,9 +327,9 @@ class Run:
     def _write_checkpoint(self, optimizer):
         state = self.state
         numbers = {name: getattr(state, name) for name in NUMBERS}
-        numbers |= {"energy_rmse": state.rmse[ENERGY], "force_rmse": state.rmse[FORCE], "optimizer": self.config.run.optimizer}
+        numbers |= {f"{name}_rmse": state.rmse[kind] for kind, name in enumerate(KIND_NAMES)} | {"optimizer": self.config.run.optimizer}
         numbers |= {"data": self.data_hash, "n_rank": self.comm.size}
-        errors = state.sort_errors and {"energy_errors": state.sort_errors[ENERGY], "force_errors": state.sort_errors[FORCE]}
+        errors = state.sort_errors and {f"{name}_errors": state.sort_errors[kind] for kind, name in enumerate(KIND_NAMES)}
         run_folder.write_checkpoint(
             self.directory,
             self.potential.with_weights(state.weights),
@@ -364,7 +373,8 @@ class Run:
         p, network = self.potential, self.potential.network
         self.log(
             f"{len(dataset)} structures: {len(self.train)} for training ({len(self.labels[ENERGY])} energies, {len(self.labels[FORCE])} "
-            f"force components), {len(self.validation)} for validation"
+            f"force components, {len(self.labels[STRESS]) if self.schedule.learns_stress else 'no'} stress components), "
+            f"{len(self.validation)} for validation"
         )
         for name, some, structures in (("training", self.train_subset, self.train), ("validation", self.validation_subset, self.validation)):
             if len(some) < len(structures):

@@ -86,7 +86,7 @@ def load_symmetry_functions(atoms, functions, key, cache, comm, log):
 def _as_hdf5(config, log, fallback):
     files = [*config.files, *config.validation_files]
     cache = _cache_folder(config.cache, files[0], fallback)
-    if len(files) == 1 and Path(files[0]).is_file() and h5py.is_hdf5(files[0]):
+    if len(files) == 1 and not config.weights and Path(files[0]).is_file() and h5py.is_hdf5(files[0]):
         hdf5.read(files[0])  # checks every value and the hash
         return files[0], cache
     digest = hashlib.sha256(repr((FORMAT_VERSION, config.energy_key, config.forces_key, config.stress_key)).encode())
@@ -99,6 +99,8 @@ def _as_hdf5(config, log, fallback):
         else:
             digest = None  # patterns and folders are read anew each time
             break
+    if config.weights and digest:
+        digest.update(b"weights" + _read_bytes(config.weights))
     path = Path(cache) / f"structures-{digest.hexdigest()[:16]}.h5" if digest else None
     if path and path.exists():
         with contextlib.suppress(DataError):
@@ -110,9 +112,40 @@ def _as_hdf5(config, log, fallback):
         held_out = read_sources(config.validation_files, report=log, **keys)
         split = np.repeat([TRAIN, VALIDATION], [len(data), len(held_out)])
         data = replace(hdf5.concatenate([data, held_out]), split=split)
+    if config.weights:
+        data = replace(data, weight=data.weight * read_weights(config.weights, len(data)))
     path = path or Path(cache) / f"structures-{data.hash()[:16]}.h5"  # another run's data never take this name
     hdf5.write(path, data)
     return path, cache
+
+
+def read_weights(path, n_structure):
+    """Label weights (n_structure, 3) for energies, forces and stresses from a text file: one or three numbers per line, # begins a comment.
+
+    Raises DataError naming the file and line.
+    """
+    lines = [(n, line.split("#", 1)[0].split()) for n, line in enumerate(_read_bytes(path).decode(errors="replace").splitlines(), 1)]
+    rows = []
+    for n, words in lines:
+        if not words:
+            continue
+        try:
+            row = [float(word) for word in words]
+        except ValueError:
+            row = []
+        if len(row) not in (1, 3) or not all(0 <= weight < np.inf for weight in row):
+            raise DataError(f"{path}, line {n}: expected one weight, or three for energy, forces and stress, not negative; found '{' '.join(words)}'")
+        rows.append(row * (3 // len(row)))
+    if len(rows) != n_structure:
+        raise DataError(f"{path}: {len(rows)} lines of weights for {n_structure} structures")
+    return np.array(rows)
+
+
+def _read_bytes(path):
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _cache_folder(chosen, first_file, fallback):

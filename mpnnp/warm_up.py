@@ -1,4 +1,4 @@
-"""Compiling the kernels before they are needed: one rank of each node compiles, the others load its machine code."""
+"""Compiling the kernels before they are needed: the ranks of a node share the work, then all load the machine code."""
 
 import time
 from types import SimpleNamespace
@@ -13,11 +13,11 @@ from mpnnp.kernels.evaluation import symmetry_functions
 from mpnnp.kernels.jit import CACHE_FOLDER, read_only
 from mpnnp.network import Network
 from mpnnp.observations import Observer
-from mpnnp.parallel import first_of_each_node, serial
+from mpnnp.parallel import serial, spread_over_each_node
 from mpnnp.potential import Potential
 from mpnnp.progress import duration
 from mpnnp.scaling import Scaling, Statistics
-from mpnnp.streams import ENERGY, FORCE, Batch
+from mpnnp.streams import ENERGY, FORCE, STRESS, Batch
 from mpnnp.structure import Structure
 from mpnnp.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.training_data import make_atoms
@@ -28,19 +28,60 @@ def compile_kernels(comm, log, simulation=False):
 
     What was compiled before, by any run on this machine, is loaded.
     """
-    run, part = (_run_simulation, "pairs.*.nbi") if simulation else (_run_kernels, "*.nbi")
-    new = CACHE_FOLDER is None or not any(CACHE_FOLDER.rglob(part))
+    new = CACHE_FOLDER is None or not any(CACHE_FOLDER.rglob("pairs.*.nbi" if simulation else "*.nbi"))
     if new:
         log("compiling the kernels: once per machine and version of mpnnp, about a minute")
     begin = time.monotonic()
-    first_of_each_node(comm, run)
+    training = [_run_force_rows, _run_functions, _run_filter, _run_evaluation]  # the longest first
+    spread_over_each_node(comm, [_run_simulation] if simulation else training)
     if new:
         log(f"kernels compiled in {duration(time.monotonic() - begin)}")
 
 
-def _two_atoms():
-    """(Structure, Potential) with a radial and an angular function."""
-    atoms = Structure(numbers=[1, 1], positions=[[0, 0, 0], [0, 0, 1.0]], energy=0.0, forces=np.zeros((2, 3)))
+def _run_simulation():
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 1.0]], cell=[4.0] * 3, pbc=True)
+    atoms.calc = Calculator(_observer().predictor.potential)
+    atoms.get_forces()
+
+
+def _run_functions():
+    observer = _observer()
+    symmetry_functions(observer.structures, 0, observer.predictor.potential.functions.table, np.zeros((2, 2)))
+
+
+def _run_evaluation():
+    observer = _observer()
+    observer.evaluate(np.array([0]), read_only(observer.predictor.potential.weights))
+
+
+def _run_force_rows():
+    for kind in (FORCE, STRESS):
+        _observe(kind)
+
+
+def _run_filter():
+    """Rows of energies, and updates with one and two of them."""
+    rows, errors = _observe(ENERGY)
+    config = SimpleNamespace(
+        epsilon=1.0, eta=1.0, eta_tau=0.0, eta_max=1.0, q=0.0, q_tau=0.0, q_min=0.0, fading_memory=False, lam=1.0, nu=1.0, coupling="full", r_max=2
+    )
+    ekf = make_ekf(config, rows.shape[1], None, serial())
+    state = ekf.init()
+    ekf.update(state, rows, errors)
+    ekf.update(state, np.concatenate([rows, rows]), np.concatenate([errors, errors]))
+
+
+def _observe(kind):
+    observer = _observer()
+    w = read_only(observer.predictor.potential.weights)
+    observer.errors(kind, np.zeros(1, np.int64), w)
+    return observer.observe(Batch(kind, np.zeros((1, 1), np.int64)), w)[:2]
+
+
+def _observer():
+    """Observer of two atoms with a small net."""
+    positions = [[0, 0, 0], [0, 0, 1.0]]
+    atoms = Structure(numbers=[1, 1], positions=positions, cell=np.eye(3) * 4, pbc=True, energy=0.0, forces=np.zeros((2, 3)), stress=np.zeros(6))
     functions = SymmetryFunctions(
         [1],
         [
@@ -59,33 +100,6 @@ def _two_atoms():
         energy_scale=1.0,
         force_scale=1.0,
     )
-    return atoms, potential
-
-
-def _run_simulation():
-    structure, potential = _two_atoms()
-    atoms = Atoms(structure.numbers, structure.positions)
-    atoms.calc = Calculator(potential)
-    atoms.get_forces()
-
-
-def _run_kernels():
-    atoms, potential = _two_atoms()
-    potential.energy_forces(atoms)
     dataset = Dataset.from_structures([atoms])
-    structures, G = make_atoms(dataset, [1]), np.zeros((2, 2))
-    symmetry_functions(structures, 0, potential.functions.table, G)
-    schedule = SimpleNamespace(name="runner", energy_weight=1.0, force_weight=2.0, rows="full")
-    observer = Observer(dataset, structures, G, potential, schedule, serial())
-    w = read_only(potential.weights)
-    observer.evaluate(np.array([0]), w)
-    config = SimpleNamespace(
-        epsilon=1.0, eta=1.0, eta_tau=0.0, eta_max=1.0, q=0.0, q_tau=0.0, q_min=0.0, fading_memory=False, lam=1.0, nu=1.0, coupling="full", r_max=2
-    )
-    ekf = make_ekf(config, 9, potential.network.segments, serial())
-    state = ekf.init()
-    for kind in (ENERGY, FORCE):
-        observer.errors(kind, np.zeros(1, np.int64), w)
-        rows, errors, _ = observer.observe(Batch(kind, np.zeros((1, 1), np.int64)), w)
-        ekf.update(state, rows, errors)
-        ekf.update(state, np.concatenate([rows, rows]), np.concatenate([errors, errors]))
+    schedule = SimpleNamespace(name="runner", energy_weight=1.0, force_weight=2.0, stress_weight=2.0, rows="full")
+    return Observer(dataset, make_atoms(dataset, [1]), np.zeros((2, 2)), potential, schedule, serial())

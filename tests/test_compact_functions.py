@@ -1,4 +1,4 @@
-"""Symmetry functions of the kinds 20 to 25: against the plain kernels, finite differences, and n2p2's conventions (its numbers: test_kernels_n2p2)."""
+"""Symmetry functions of the kinds 20 to 25: plain kernels, finite differences, n2p2's conventions (its numbers: test_kernels_n2p2)."""
 
 import math
 
@@ -153,8 +153,8 @@ def test_lines_are_read_and_written():
 
 
 def test_tables_of_the_configuration():
-    tables = [{"center": "O", "kind": 21, "neighbours": ["H", "H"], "r_l": [0, 1], "r_c": 6.0, "angle_left": 0, "angle_right": 180.0, "subtype": ["p2", "e"]}]
-    functions = from_tables(tables)
+    window = {"r_l": [0, 1], "r_c": 6.0, "angle_left": 0, "angle_right": 180.0}
+    functions = from_tables([{"center": "O", "kind": 21, "neighbours": ["H", "H"], "subtype": ["p2", "e"], **window}])
     assert {(f.r_l, SUBTYPES[f.subtype]) for f in functions} == {(0.0, "p2"), (0.0, "e"), (1.0, "p2"), (1.0, "e")}
     assert from_tables([{"center": "O", "kind": 23, "r_c": 6.0, "subtype": "p1a"}])[0] == parse_line("O 23 0 6 p1a", length=1.0)
 

@@ -17,7 +17,8 @@ from ase.units import Bohr, Hartree
 from mpnnp import dataset as hdf5
 from mpnnp.dataset import ARRAYS, Dataset
 from mpnnp.errors import DataError
-from mpnnp.sources import read_sources, write_runner_data
+from mpnnp.runner_data import write_runner_data
+from mpnnp.sources import read_sources
 from mpnnp.structure import Structure
 
 ROOT = Path(__file__).parents[1]

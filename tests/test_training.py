@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from small import quiet, small_config, write_clusters
 import mpnnp
 from mpnnp.checkpoint import read_checkpoint
 from mpnnp.config import Config, read_config
+from mpnnp.errors import CheckpointError
 from mpnnp.evaluation import evaluate
 from mpnnp.learning_curve import COLUMNS, LearningCurve
-from mpnnp.train import RunState, train
+from mpnnp.train import Run, RunState, train
 from mpnnp.training_data import load_structures, split
 
 OPTIMIZERS = ("ekf", "adam")
@@ -34,6 +36,10 @@ def make_config(folder, optimizer, **run):
         write_clusters(folder / "clusters.extxyz", N_STRUCTURE, sizes=(2,))
     sections = SECTIONS[optimizer]
     return small_config(folder, **sections | {"run": sections["run"] | {"evaluation_structures": 0} | run})
+
+
+def with_run(config, **run):
+    return config.model_copy(update={"run": config.run.model_copy(update=run)})
 
 
 @dataclass
@@ -99,12 +105,14 @@ def test_the_configuration_written_is_that_of_the_run(trained):
 
 
 def test_the_log_holds_every_line(trained):
-    assert (trained.directory / "train.log").read_text().splitlines() == trained.lines
+    """What the screen shows, in its order, among more lines of the file's own."""
+    rest = iter((trained.directory / "train.log").read_text().splitlines())
+    assert all(line in rest for line in "\n".join(trained.lines).splitlines())
     assert sum(line.startswith("epoch ") for line in trained.lines) == 5
 
 
 def test_nothing_is_left_over_in_the_folder(trained):
-    expected = "accuracy.json best.h5 checkpoint.h5 config.toml learning-curve.csv learning-curve.png parity.png train.log"
+    expected = "accuracy.json best.h5 checkpoint.h5 config.toml initial.h5 learning-curve.csv learning-curve.png parity.png train.log"
     assert sorted(path.name for path in trained.directory.iterdir()) == expected.split()
 
 
@@ -170,15 +178,77 @@ def assert_same(resumed, whole):
 
 
 @pytest.mark.parametrize("selection", ["threshold", "sort"])
-def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_uninterrupted_run(trained, folder, tmp_path, selection):
-    optimizer = trained.config.run.optimizer
+def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_uninterrupted_run(trained, tmp_path, selection):
     change = {"schedule": trained.config.schedule.model_copy(update={"selection": selection})}
     whole = trained if selection == "threshold" else run(trained.config.model_copy(update=change), tmp_path / "whole")
-    config = whole.config.model_copy(update={"run": whole.config.run.model_copy(update={"updates": 100})})  # 31 into epoch 2
-    first = run(config, tmp_path / "run")
+    first = run(with_run(whole.config, updates=100), tmp_path / "run")
     assert (first.state.update, first.state.epoch, first.state.done) == (100, 2, 31)
-    assert first.lines[-5].startswith("run.updates = 100 reached")
+    assert any(line.startswith("run.updates = 100 reached") for line in first.lines)
     second = run(whole.config, tmp_path / "run", resume=True)
-    assert "resuming after update 100 (epoch 2)" in second.lines
-    assert optimizer == second.config.run.optimizer
+    assert "resuming from checkpoint.h5, after update 100 (epoch 2)" in second.lines
     assert_same(second, whole)
+
+
+def test_a_finished_run_resumed_stays_as_it_is_and_goes_on_with_more_epochs(trained, tmp_path):
+    shutil.copytree(trained.directory, tmp_path / "run")
+    assert_same(run(trained.config, tmp_path / "run", resume=True), trained)
+    more = run(with_run(trained.config, epochs=5), tmp_path / "run", resume=True)
+    assert_same(more, run(with_run(trained.config, epochs=5), tmp_path / "whole"))
+    assert more.state.update == 5 * 69
+
+
+def test_a_run_resumed_at_its_last_update_does_no_more(trained, tmp_path):
+    config = with_run(trained.config, updates=40)
+    whole = run(config, tmp_path / "run")
+    again = run(config, tmp_path / "run", resume=True)
+    assert again.state.update == 40
+    assert np.array_equal(again.state.weights, whole.state.weights)
+
+
+def test_a_checkpoint_of_another_optimiser_is_refused(trained, tmp_path):
+    shutil.copytree(trained.directory, tmp_path / "run")
+    other = {"ekf": "adam", "adam": "ekf"}[trained.config.run.optimizer]
+    with pytest.raises(CheckpointError, match=f"is of another run.*\n.*'{trained.config.run.optimizer}', now '{other}'"):
+        run(with_run(trained.config, optimizer=other), tmp_path / "run", resume=True)
+
+
+def test_a_run_without_checkpoint_cannot_be_resumed(folder, tmp_path):
+    with pytest.raises(CheckpointError, match="there is no checkpoint.h5"):
+        run(make_config(folder, "ekf"), tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_ends_after_epochs_without_a_better_validation_error(folder, tmp_path):
+    """With a learning rate far too large: it ends at the first epoch that is `patience` epochs after the best one so far."""
+    config = make_config(folder, "adam", epochs=50, patience=3)
+    config = config.model_copy(update={"adam": config.adam.model_copy(update={"learning_rate": 3.0})})
+    ended = run(config, tmp_path / "run")
+    curve = curve_of(tmp_path / "run")
+    measure = curve["energy_rmse_validation"] + curve["force_rmse_validation"] / 100
+    since_best = [k - np.argmin(measure[: k + 1]) for k in range(len(measure))]
+    assert since_best.index(3) == len(measure) - 1 < 50
+    assert "no better validation error for 3 epochs: " in "\n".join(ended.lines)
+
+
+@pytest.mark.parametrize("updates, epoch, done", [(10, 1, 10), (69, 2, 0), (138, 3, 0)])
+def test_a_run_ends_after_its_updates(folder, tmp_path, updates, epoch, done):
+    ended = run(make_config(folder, "ekf", updates=updates), tmp_path / "run")
+    assert (ended.state.update, ended.state.epoch, ended.state.done) == (updates, epoch, done)
+    assert curve_of(tmp_path / "run")["epoch"][-1] == epoch - 1
+    assert any(line.startswith(f"run.updates = {updates} reached: {updates} updates") for line in ended.lines)
+
+
+def test_a_run_ends_at_its_time_limit_and_can_be_resumed(folder, tmp_path):
+    ended = run(make_config(folder, "ekf", epochs=10**6, time_limit=0.3 / 60), tmp_path / "run")
+    assert any(line.startswith("run.time_limit = 0.005 min reached") for line in ended.lines)
+    assert ended.state.seconds > 0.3 and ended.state.update > 0
+    resumed = run(make_config(folder, "ekf", epochs=10**6, updates=ended.state.update + 5), tmp_path / "run", resume=True)
+    assert resumed.state.update == ended.state.update + 5
+    assert resumed.state.seconds > ended.state.seconds
+
+
+def test_checkpoints_are_written_every_so_many_updates(folder, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Run, "save", lambda self: saved.append(self.state.update))
+    train(make_config(folder, "adam", epochs=2, checkpoint_updates=30), tmp_path / "run", *quiet())
+    assert sorted(set(saved)) == [30, 60, 90, 120, 138]

@@ -13,28 +13,29 @@ app = typer.Typer()
 
 @app.command()
 def convert(
-    sources: Annotated[list[Path], typer.Argument(help="input.data, extxyz, HDF5, anything ASE reads; the last name is the HDF5 file to write.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="input.data, extxyz, HDF5, DeePMD folders, outputs of CP2K, VASP, ...; the last name is the file to write."),
+    ],
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
     stress_key: StressKey = None,
     debug: Debug = False,
 ):
-    """Read SOURCE... and write them to one data set, the last argument (data.h5)."""
-    from mpnnp import dataset
+    """Read SOURCE... and write them to the last argument: data.h5 (HDF5), input.data (n2p2, RuNNer) or data.extxyz, by its name."""
     from mpnnp.inspection import describe, format_description
-    from mpnnp.sources import read_sources
+    from mpnnp.sources import check_target, read_sources, write_target
 
     *inputs, target = sources
     if not inputs:
         raise ConfigError(f"convert: give at least one source and the file to write; found only {target}")
-    if target.suffix not in (".h5", ".hdf5"):
-        raise ConfigError(f"convert: the last argument is the file to write and must end in .h5 or .hdf5; found {target}")
+    check_target(target)
     if any(source.resolve() == target.resolve() for source in inputs):
         raise ConfigError(f"convert: {target} is a source and the target at once")
     comm, log = start()
     if comm.rank == 0:
         data = read_sources([str(s) for s in inputs], energy_key=energy_key, forces_key=forces_key, stress_key=stress_key, report=log)
-        dataset.write(target, data)
+        write_target(target, data)
         log(format_description(describe(data)))
         log(f"written to {target}")
 

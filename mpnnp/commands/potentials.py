@@ -42,18 +42,26 @@ def evaluate(
 def export(
     checkpoint: PotentialPath,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for input.nn, scaling.data, weights.NNN.data.", metavar="DIR")],
-    cp2k: Annotated[bool, typer.Option("--cp2k", help="Put the normalisation into the weights: CP2K does not know it.")] = False,
+    cp2k: Annotated[bool, typer.Option("--cp2k", help="For CP2K: cp2k.inp, and the normalisation in the weights, as CP2K does not know it.")] = False,
+    structure: Annotated[Optional[Path], typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from.")] = None,  # noqa: UP045
     debug: Debug = False,
 ):
-    """Write a potential as n2p2 files, for n2p2 and LAMMPS (ML-HDNNP), and with --cp2k for CP2K."""
+    """Write a potential as n2p2 files with a lammps.in that uses them (n2p2, LAMMPS's ML-HDNNP), or with --cp2k for CP2K with a cp2k.inp."""
+    from mpnnp import engines
     from mpnnp.model_building import load_potential
     from mpnnp.runner import is_normalized
+    from mpnnp.sources import read_sources
 
     comm, log = start()
     if comm.rank == 0:
         model = load_potential(checkpoint)
+        first = None if structure is None else read_sources([str(structure)], report=log)[0]
         write_result(output, lambda folder: model.export(folder, cp2k))
-        log(f"n2p2 files written to {output}")
+        write_result(output, lambda folder: (engines.write_cp2k if cp2k else engines.write_lammps)(folder, model, first))
+        program, file = ("CP2K", "cp2k.inp") if cp2k else ("LAMMPS", "lammps.in")
+        log(f"n2p2 files and {file} written to {output}")
+        if first is None:
+            log(f"{file} names a structure file that is not there yet: --structure DATA writes one")
         if is_normalized(model) and not cp2k:
             log("they contain a normalisation, which CP2K does not know: for CP2K export with --cp2k")
 

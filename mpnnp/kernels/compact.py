@@ -9,7 +9,7 @@ import math
 
 from mpnnp.kernels.cutoff import angle_window, window
 from mpnnp.kernels.jit import kernel
-from mpnnp.kernels.neighbours import KX, KY, KZ, OWN, R2, RI, SELF, R, X, Y, Z, place
+from mpnnp.kernels.neighbours import KX, KY, KZ, OWN, RI, SELF, R, X, Y, Z, place
 
 SAME = 1e-8  # Angstrom^2; closer entries are the same atom
 

@@ -1,0 +1,49 @@
+"""Writing a data set as extended XYZ, with all digits: what ASE, MACE, NequIP and others read."""
+
+import math
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mpnnp.atomic_write import write_atomically
+from mpnnp.errors import DataError
+from mpnnp.structure import TRAIN, VALIDATION
+
+VOIGT = [[0, 5, 4], [5, 1, 3], [4, 3, 2]]  # xx yy zz yz xz xy as a matrix
+SPLITS = {TRAIN: "train", VALIDATION: "validation"}
+
+
+def write_extxyz(path, dataset):
+    """Write a Dataset as extended XYZ: eV, Angstrom, stress in eV/Angstrom^3; `split` tells train and validation.
+
+    Raises DataError for what the format cannot say: forces on some atoms of a structure only.
+    """
+    try:
+        with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+            file.writelines(_frame(dataset[k]) for k in range(len(dataset)))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _frame(s):
+    labelled = np.isfinite(s.forces).all(axis=1)
+    if labelled.any() and not labelled.all():
+        raise DataError(f"{s.name}: {int((~labelled).sum())} of {len(s)} atoms have no force label, extended XYZ knows only all or none")
+    header = []
+    if s.cell.any():
+        header.append(f'Lattice="{_numbers(s.cell.ravel())}"')
+    header.append("Properties=species:S:1:pos:R:3" + ":forces:R:3" * bool(labelled[0]))
+    if math.isfinite(s.energy):
+        header.append(f"energy={s.energy:.17g}")
+    if np.isfinite(s.stress).all():
+        header.append(f'stress="{_numbers(s.stress[VOIGT].ravel())}"')
+    if s.split in SPLITS:
+        header.append(f"split={SPLITS[s.split]}")
+    header.append('pbc="{}"'.format(" ".join("FT"[int(p)] for p in s.pbc)))
+    columns = np.hstack([s.positions, s.forces]) if labelled[0] else s.positions
+    atoms = (f"{chemical_symbols[z]} {_numbers(row)}" for z, row in zip(s.numbers, columns.tolist()))
+    return "\n".join([str(len(s)), " ".join(header), *atoms, ""])
+
+
+def _numbers(values):
+    return " ".join(f"{v:.17g}" for v in values)

@@ -1,0 +1,101 @@
+"""`mpnnp` with a fault built in, for tests: python saboteur.py FAULT RANK NUMBER arguments of mpnnp...
+
+FAULT happens on rank RANK at the NUMBER-th call (from 1) of what it names:
+  kill-update, raise-update, exit-update   before an update: SIGKILL to itself, an exception, a plain exit
+  kill-link, kill-replace, kill-fsync      inside the writing of any file: before the call of os.link, os.replace, os.fsync
+  kill-written                             between two arrays of a checkpoint
+  nan-error, inf-weights, bad-P            an error becomes NaN, weights explode, P loses positive definiteness, before an update
+  slow                                     every update takes 0.05 s
+"""
+
+import os
+import signal
+import sys
+import time
+
+from mpnnp import environment
+
+environment.prepare()
+
+import h5py  # noqa: E402
+import numpy as np  # noqa: E402
+
+from mpnnp import cli, ekf, observations, train  # noqa: E402
+
+UPDATE = [0]  # number of the update under way, from 1
+
+
+def main():
+    fault, rank, number = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    del sys.argv[1:4]
+    from mpi4py import MPI
+
+    if MPI.COMM_WORLD.rank == rank or rank < 0:
+        build_in(fault, number)
+    cli.main()
+
+
+def build_in(fault, number):
+    what, _, where = fault.partition("-")
+    actions = {"kill": lambda: os.kill(os.getpid(), signal.SIGKILL), "raise": lambda: 1 / 0, "exit": lambda: os._exit(3)}
+    if where == "update" and what in actions:
+        at_call(train.Run, "one_update", number, actions[what])
+    elif where in ("link", "replace", "fsync"):
+        at_call(os, where, number, actions[what])
+    elif fault == "kill-written":
+        at_call(h5py.Group, "__setitem__", number, actions[what])
+    elif fault == "nan-error":
+        observe = observations.Observer.observe
+
+        def broken(self, batch, w):
+            rows, errors, labels = observe(self, batch, w)
+            if len(errors) and UPDATE[0] and UPDATE[0] % number == 0:
+                errors[0] = np.nan
+            return rows, errors, labels
+
+        observations.Observer.observe = broken
+        count_updates()
+    elif fault in ("inf-weights", "bad-P"):
+        update = ekf.Ekf.update
+
+        def wrong(self, state, rows, errors):
+            if UPDATE[0] == number and fault == "bad-P":
+                state.T.add_to_diagonal(-1e6)
+            return update(self, state, rows, errors) * (1e12 if UPDATE[0] == number and fault == "inf-weights" else 1.0)
+
+        ekf.Ekf.update = wrong
+        count_updates()
+    elif fault == "slow":
+        one_update = train.Run.one_update
+
+        def slowly(self, batch):
+            time.sleep(0.05)
+            one_update(self, batch)
+
+        train.Run.one_update = slowly
+
+
+def count_updates():
+    one_update = train.Run.one_update
+
+    def counted(self, batch):
+        UPDATE[0] = self.state.update + 1
+        one_update(self, batch)
+
+    train.Run.one_update = counted
+
+
+def at_call(owner, name, number, action):
+    original, calls = getattr(owner, name), [0]
+
+    def counted(*arguments, **keywords):
+        calls[0] += 1
+        if calls[0] == number:
+            action()
+        return original(*arguments, **keywords)
+
+    setattr(owner, name, counted)
+
+
+if __name__ == "__main__":
+    main()
