@@ -9,7 +9,7 @@ environment.prepare()  # before anything imports numpy
 
 import typer  # noqa: E402
 
-from mpnnp.commands import analysis, data, dynamics, ensembles, potentials, support, training  # noqa: E402
+from mpnnp.commands import analysis, data, dynamics, ensembles, potentials, support, tools, training  # noqa: E402
 from mpnnp.commands.common import DEBUG, start  # noqa: E402
 from mpnnp.errors import MpnnpError  # noqa: E402
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (training, data, potentials, dynamics, analysis, support, ensembles):  # each has a Typer with its commands
+for group in (training, data, potentials, tools, dynamics, analysis, support, ensembles):  # each has a Typer with its commands
     app.add_typer(group.app)
 
 

@@ -10,7 +10,6 @@ A folder of a simulation holds
 """
 
 import json
-import signal
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,8 +21,9 @@ from mpnnp.atomic_write import write_atomically
 from mpnnp.errors import DataError, DynamicsError
 from mpnnp.integrators import Protocol, make_integrator, start_velocities
 from mpnnp.md_restart import read_restart, write_restart
-from mpnnp.parallel import on_root, together
+from mpnnp.parallel import largest, on_root, together
 from mpnnp.progress import Progress, duration
+from mpnnp.signals import Signals, name
 from mpnnp.units import BAR, DENSITY
 
 COLUMNS = ("time_ps", "energy_total_ev", "energy_potential_ev", "temperature_k", "pressure_bar", "density_g_cm3", "extrapolations")
@@ -112,7 +112,8 @@ class Simulation:
     def run(self):
         together(self.comm, self._open_files)
         self.begin, status, reason = time.monotonic(), FINISHED, ""
-        with stop_signals() as stop, Progress(self.log, "md step", self.steps, done=self.step) as progress:
+        with Signals(self.comm) as signals, Progress(self.log, "md step", self.steps, done=self.step) as progress:
+            signals.holding = True
             try:
                 forces = self._first_forces()
                 while self.step < self.steps:
@@ -120,8 +121,8 @@ class Simulation:
                     self.step += 1
                     self._after_step()
                     progress.update(self.step)
-                    if self.step % self.row_steps == 0 and self.comm.bcast(stop.name):
-                        status, reason = STOPPED, f"by signal {stop.name}"
+                    if self.step % self.row_steps == 0 and (received := int(largest(self.comm, [signals.received])[0])):
+                        status, reason = STOPPED, f"by {name(received)}; go on with --resume"
                         break
             except (DynamicsError, FloatingPointError, np.linalg.LinAlgError) as error:
                 status, reason = FAILED, str(error)
@@ -172,18 +173,18 @@ class Simulation:
         self.last_save = time.monotonic()
         if self.comm.rank:
             return
-        for name, size in self.sizes.items():
-            path = self.directory / name
+        for key, size in self.sizes.items():
+            path = self.directory / key
             if size and (not path.exists() or path.stat().st_size < size):
                 raise DataError(f"{path}: is shorter than when restart.h5 was written; it cannot be continued")
             file = open(path, "r+" if size else "w+", encoding="utf-8")
             file.truncate(size)
             file.seek(size)
-            self.files[name] = file
+            self.files[key] = file
         if not self.sizes["md.csv"]:
             self.files["md.csv"].write(",".join(COLUMNS) + "\n")
-        for name in ("final.xyz", "last-good.xyz", "status.json"):
-            (self.directory / name).unlink(missing_ok=True)
+        for key in ("final.xyz", "last-good.xyz", "status.json"):
+            (self.directory / key).unlink(missing_ok=True)
 
     def _write_row(self):
         atoms = self.atoms
@@ -209,9 +210,9 @@ class Simulation:
 
     def _save(self):
         if self.files:
-            for name, file in self.files.items():
+            for key, file in self.files.items():
                 file.flush()
-                self.sizes[name] = file.tell()
+                self.sizes[key] = file.tell()
             counts = getattr(self.calculator, "extrapolations_in_all", 0), self.extrapolations
             write_restart(self.directory / "restart.h5", self.atoms, self.integrator, self.rng, self.step, self.first_volume, self.sizes, counts)
         self.last_save = time.monotonic()
@@ -235,6 +236,8 @@ class Simulation:
                 Path(temporary).write_text(json.dumps(asdict(outcome), indent=2) + "\n", encoding="utf-8")
         ending = f"{status} {reason}".strip() if status != FAILED else f"{FAILED}: {reason}; the last good frame is last-good.xyz"
         self.log(f"{ending} at {outcome.time_ps:.6g} ps after {duration(seconds)}: {outcome.steps_per_second:.1f} steps per second")
+        if outcome.extrapolations:
+            self.log(f"{outcome.extrapolations} symmetry functions were outside their range of training, over all steps")
         return outcome
 
 
@@ -245,25 +248,3 @@ def write_frame(file, atoms, time_ps, energy, velocities=False):
     frame.info = {"time_ps": time_ps} | ({} if energy is None else {"energy": energy})
     columns = ["symbols", "positions"] + (["momenta"] if velocities else [])
     write_extxyz(file, [frame], columns=columns, write_info=True)
-
-
-class stop_signals:
-    """Within the context SIGTERM and SIGINT are noted in `name` instead of ending the program."""
-
-    name = ""
-
-    def __enter__(self):
-        self.before = {}
-        try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self.before[number] = signal.signal(number, self._note)
-        except ValueError:  # not the main thread: signals are somebody else's
-            pass
-        return self
-
-    def _note(self, number, _):
-        self.name = signal.Signals(number).name
-
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)

@@ -15,6 +15,7 @@ LAMMPS = """# {elements}: potential of this folder in LAMMPS (package ML-HDNNP);
 units           metal
 atom_style      atomic
 boundary        {boundary}
+box             tilt large
 read_data       structure.lammps        # atom types in the order of pair_coeff: {types}
 {masses}
 # lengths and energies of the potential are Bohr and Hartree: cflength = 1 Angstrom in Bohr, cfenergy = 1 eV in Hartree
@@ -64,10 +65,7 @@ CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this fol
     &CELL
 {cell}
     &END CELL
-    &TOPOLOGY
-      COORD_FILE_NAME structure.xyz
-      COORD_FILE_FORMAT XYZ
-    &END TOPOLOGY
+{atoms}
   &END SUBSYS
 &END FORCE_EVAL
 &MOTION
@@ -107,18 +105,32 @@ def write_lammps(folder, potential, structure=None):
 
 
 def write_cp2k(folder, potential, structure=None):
-    """cp2k.inp and, of a Structure, structure.xyz; without one the cell is a cube of 10 Angstrom, to be replaced."""
-    cell, periodic = np.eye(3) * 10.0, "XYZ"
-    if structure is not None:
-        _check_elements(potential, structure)
-        periodic = "".join(axis for axis, p in zip("XYZ", structure.pbc) if p) or "NONE"
-        cell = structure.cell if structure.pbc.all() else _around(structure, potential.functions.r_c)
-        atoms = (f"{chemical_symbols[z]} " + " ".join(f"{v:.16f}" for v in x) for z, x in zip(structure.numbers, structure.positions))
-        _write(Path(folder) / "structure.xyz", "\n".join([str(len(structure)), structure.name, *atoms, ""]))
-    lines = [f"      {name} " + " ".join(f"{v:.16f}" for v in vector) for name, vector in zip("ABC", cell)]
-    lines += [f"      PERIODIC {periodic}"] + ["      ! replace this cell by that of structure.xyz"] * (structure is None)
+    """cp2k.inp and, of a Structure, structure.coord, in Bohr so that both programs see the same numbers.
+
+    Without a structure the input reads structure.xyz, and its cell is a cube of 10 Angstrom, to be replaced.
+    """
     elements = " ".join(chemical_symbols[z] for z in potential.elements)
-    _write(Path(folder) / "cp2k.inp", CP2K.format(elements=elements, cell="\n".join(lines)))
+    if structure is None:
+        cell = _vectors(np.eye(3) * 10.0 / BOHR) + ["! replace this cell by that of structure.xyz"]
+        atoms = ["&TOPOLOGY", "  COORD_FILE_NAME structure.xyz", "  COORD_FILE_FORMAT XYZ", "&END TOPOLOGY"]
+    else:
+        _check_elements(potential, structure)
+        periodic = structure.pbc.all()
+        cell = _vectors((structure.cell if periodic else _around(structure, potential.functions.r_c)) / BOHR)
+        cell.append(f"PERIODIC {'XYZ' if periodic else 'NONE'}")
+        atoms = ["&COORD", "  UNIT bohr", "  @INCLUDE structure.coord", "&END COORD"]
+        rows = zip(structure.numbers, structure.positions / BOHR)
+        _write(Path(folder) / "structure.coord", "".join(f"{chemical_symbols[z]} {_numbers(x)}\n" for z, x in rows))
+    text = CP2K.format(elements=elements, cell="\n".join(f"      {line}" for line in cell), atoms="\n".join(f"    {line}" for line in atoms))
+    _write(Path(folder) / "cp2k.inp", text)
+
+
+def _vectors(cell):
+    return [f"{name} [bohr] {_numbers(vector)}" for name, vector in zip("ABC", cell)]
+
+
+def _numbers(values):
+    return " ".join(f"{v:.16f}" for v in values)
 
 
 def _around(structure, r_c):

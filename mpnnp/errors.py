@@ -51,3 +51,7 @@ class TrainingError(MpnnpError, ArithmeticError):
 
 class DynamicsError(MpnnpError, ArithmeticError):
     """A simulation cannot go on: the system has exploded, or leaves the range of training too often."""
+
+
+class CheckFailed(MpnnpError, AssertionError):
+    """What a command was asked to check does not hold."""

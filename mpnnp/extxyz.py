@@ -5,6 +5,7 @@ import math
 import numpy as np
 from ase.data import chemical_symbols
 
+from mpnnp.ase_source import WEIGHTS
 from mpnnp.atomic_write import write_atomically
 from mpnnp.errors import DataError
 from mpnnp.structure import TRAIN, VALIDATION
@@ -37,6 +38,9 @@ def _frame(s):
         header.append(f"energy={s.energy:.17g}")
     if np.isfinite(s.stress).all():
         header.append(f'stress="{_numbers(s.stress[VOIGT].ravel())}"')
+    for name, weight in zip(WEIGHTS, s.weight):
+        if weight != 1.0:
+            header.append(f"{name}={weight:.17g}")
     if s.split in SPLITS:
         header.append(f"split={SPLITS[s.split]}")
     header.append('pbc="{}"'.format(" ".join("FT"[int(p)] for p in s.pbc)))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
-from mpnnp.atomic_write import write_atomically
-from mpnnp.errors import CheckpointError
+from mpnnp.errors import CheckpointError, DamagedError
+from mpnnp.sealed import check_seal, number_array, write_sealed
 
 KIND, FORMAT_VERSION = "mpnnp simulation", 1
 
@@ -56,7 +56,7 @@ def numbers_of(thing, path=""):
 
 
 def write_restart(path, atoms, integrator, rng, step, first_volume, sizes, extrapolations):
-    with write_atomically(path) as temporary, h5py.File(temporary, "w") as file:
+    with write_sealed(path) as file:
         file.attrs["kind"], file.attrs["format_version"] = KIND, FORMAT_VERSION
         file.attrs["rng"] = json.dumps(rng.bit_generator.state)
         file.attrs["step"], file.attrs["first_volume"] = step, first_volume
@@ -70,6 +70,8 @@ def write_restart(path, atoms, integrator, rng, step, first_volume, sizes, extra
 def read_restart(path):
     """Restart of a file. Raises CheckpointError."""
     try:
+        if not check_seal(path):
+            raise ValueError("it is not a restart file of mpnnp")
         with h5py.File(path, "r") as file:
             if file.attrs["kind"] != KIND or file.attrs["format_version"] != FORMAT_VERSION:
                 raise CheckpointError(f"{path}: is not a restart file of this version of mpnnp")
@@ -78,11 +80,11 @@ def read_restart(path):
                 first_volume=float(file.attrs["first_volume"]),
                 sizes={name: int(size) for name, size in file["sizes"].attrs.items()},
                 extrapolations=tuple(int(n) for n in file.attrs["extrapolations"]),
-                positions=file["positions"][()],
-                momenta=file["momenta"][()],
-                cell=file["cell"][()],
-                integrator={name: value[()] for name, value in file["integrator"].items()},
+                positions=number_array(file, "positions"),
+                momenta=number_array(file, "momenta"),
+                cell=number_array(file, "cell"),
+                integrator={name: number_array(file["integrator"], name) for name in file["integrator"]},
                 rng=json.loads(file.attrs["rng"]),
             )
-    except (OSError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be resumed: {error}") from None
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DamagedError(f"{path}: cannot be resumed: {error}") from None

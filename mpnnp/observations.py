@@ -99,7 +99,7 @@ class Observer:
             self.rows[m] = np.empty((m, self.n_weight))
         rows, values = self.rows[m], np.empty(m)
         factor, target, rows_of, _ = self._kind(batch.kind)
-        rows_of(self._places(batch.kind, labels), self.structures, self.G, self.predictor.model, w, rows, values)
+        rows_of(self._as_kernels_take(batch.kind, labels), self.structures, self.G, self.predictor.model, w, rows, values)
         scale = label_scale(self.config, batch.kind, n_label)
         errors = (target[labels] - values * factor) * scale
         if scale * factor != 1.0:
@@ -146,7 +146,7 @@ class Observer:
         """y* - y*_hat (n_label,) of labels of one kind, without their rows."""
         values = np.empty(len(labels))
         factor, target, _, values_of = self._kind(kind)
-        values_of(self._places(kind, labels), self.structures, self.G, self.predictor.model, w, values)
+        values_of(self._as_kernels_take(kind, labels), self.structures, self.G, self.predictor.model, w, values)
         return target[labels] - values * factor
 
     def _kind(self, kind):
@@ -157,12 +157,14 @@ class Observer:
             (self.stress_factor, self.labels.stress, stress_rows, stress_values),
         )[kind]
 
-    def _places(self, kind, labels):
-        """Labels as the kernels take them: energies (n_label,) structure; forces (n_label, 3) structure, atom, component; stresses (n_label, 2)."""
+    def _as_kernels_take(self, kind, labels):
+        """Energies (n_label,) structure; forces (n_label, 3) structure, atom in it, component; stresses (n_label, 2) structure, component."""
         if kind == ENERGY:
             return labels
-        if kind == STRESS:
-            return np.stack(np.divmod(labels, 6), axis=1)
+        return self._places(labels) if kind == FORCE else np.stack(np.divmod(labels, 6), axis=1)
+
+    def _places(self, labels):
+        """(n_label, 3) of force labels: structure, atom in it, component."""
         atom, component = np.divmod(labels, 3)
         structure = np.searchsorted(self.structures.start, atom, side="right") - 1
         return np.stack([structure, atom - self.structures.start[structure], component], axis=1)
@@ -173,7 +175,7 @@ class Observer:
             return f"energy of {self.dataset.name(label)}"
         if kind == STRESS:
             return f"stress {('xx', 'yy', 'zz', 'yz', 'xz', 'xy')[label % 6]} of {self.dataset.name(label // 6)}"
-        structure, atom, component = self._places(kind, np.array([label]))[0]
+        structure, atom, component = self._places(np.array([label]))[0]
         return f"force {'xyz'[component]} on atom {atom} of {self.dataset.name(structure)}"
 
     def likely_label(self, kind):

@@ -82,17 +82,17 @@ def largest(comm, values):
     return total
 
 
-def first_of_each_node(comm, function):
-    """Call `function()` on one rank of each node, then on the others. Collective; errors as in `together`."""
+def spread_over_each_node(comm, functions):
+    """Call each of the functions on one rank of each node, at the same time; then all on all. Collective; errors as in `together`."""
     from mpi4py import MPI
 
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    first = node.rank == 0
+    mine = functions[node.rank :: node.size]
     node.Free()
-    for turn in (first, not first):
+    for turn in (mine, functions):
         error = None
         try:
-            if turn:
+            for function in turn:
                 function()
         except Exception as exception:
             error = exception

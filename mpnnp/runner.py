@@ -216,7 +216,7 @@ def write_potential(folder, potential, comment="written by mpnnp", cp2k=False):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _write_text(folder / "input.nn", _input_text(potential, comment))
-    _write_text(folder / "scaling.data", _scaling_text(potential))
+    _write_text(folder / "scaling.data", scaling_text(potential.functions, potential.scaling.statistics))
     for e, z in enumerate(potential.functions.elements):
         _write_text(folder / f"weights.{z:03d}.data", _weights_text(potential, e))
 
@@ -301,8 +301,9 @@ def _input_text(p, comment):
     return "\n".join(lines) + "\n"
 
 
-def _scaling_text(p):
-    t, start = p.scaling.statistics, p.functions.table.start
+def scaling_text(functions, statistics):
+    """The text of scaling.data."""
+    t, start = statistics, functions.table.start
     lines = ["# element  function  minimum  maximum  mean  sigma"]
     for e in range(len(start) - 1):
         for k in range(start[e], start[e + 1]):

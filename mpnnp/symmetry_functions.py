@@ -129,8 +129,7 @@ class SymmetryFunctions:
                         f"symmetry function ({f}): element {chemical_symbols[z]} is not among the elements "
                         f"{' '.join(chemical_symbols[e] for e in self.elements)}"
                     )
-        ordered = [replace(f, neighbour1=f.neighbour2, neighbour2=f.neighbour1) if 0 < f.neighbour2 < f.neighbour1 else f for f in functions]
-        self.functions = tuple(sorted(ordered, key=_order))
+        self.functions = tuple(sorted(map(self.ordered, functions), key=_order))
         for a, b in zip(self.functions, self.functions[1:]):
             if a == b:
                 raise ConfigError(f"symmetry function ({a}) is defined twice")
@@ -138,6 +137,11 @@ class SymmetryFunctions:
             if not any(f.center == z for f in self.functions):
                 raise ConfigError(f"element {chemical_symbols[z]} has no symmetry functions")
         self.table = self._make_table()
+
+    @staticmethod
+    def ordered(f):
+        """The same function with its neighbour elements in ascending order."""
+        return replace(f, neighbour1=f.neighbour2, neighbour2=f.neighbour1) if 0 < f.neighbour2 < f.neighbour1 else f
 
     def __len__(self):
         return len(self.functions)

@@ -161,6 +161,8 @@ def _nets(source, functions, t):
     others = {chemical_symbols[z]: {"hidden": h, "activation": a} for z, (h, a) in zip(functions.elements, nets) if (h, a) != common}
     if others:
         t.set("network.elements", others, "; ".join(_line(k) for k in source.keywords if k.name.startswith("element_")))
+    if source.has("normalize_nodes"):
+        t.set("network.normalize_nodes", True, "normalize_nodes")
     if source.has("use_old_weights_short"):
         return
     if source.has("nguyen_widrow_weights_short"):

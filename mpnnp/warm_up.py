@@ -1,4 +1,4 @@
-"""Compiling the kernels before they are needed: one rank of each node compiles, the others load its machine code."""
+"""Compiling the kernels before they are needed: the ranks of a node share the work, then all load the machine code."""
 
 import time
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from mpnnp.kernels.evaluation import symmetry_functions
 from mpnnp.kernels.jit import CACHE_FOLDER, read_only
 from mpnnp.network import Network
 from mpnnp.observations import Observer
-from mpnnp.parallel import first_of_each_node, serial
+from mpnnp.parallel import serial, spread_over_each_node
 from mpnnp.potential import Potential
 from mpnnp.progress import duration
 from mpnnp.scaling import Scaling, Statistics
@@ -21,18 +21,58 @@ from mpnnp.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.training_data import make_atoms
 
 
-def compile_kernels(comm, log):
-    """Run every kernel once on two atoms. Collective. What was compiled before, by any run on this machine, is loaded."""
-    new = CACHE_FOLDER is None or not any(CACHE_FOLDER.rglob("*.nbi"))
+def compile_kernels(comm, log, simulation=False):
+    """Run every kernel of a training run, or of a simulation, once on two atoms. Collective.
+
+    What was compiled before, by any run on this machine, is loaded.
+    """
+    training = [_run_force_rows, _run_functions, _run_filter, _run_evaluation]  # the longest first
+    functions, part = ([_run_simulation], "pairs.*.nbi") if simulation else (training, "*.nbi")
+    new = CACHE_FOLDER is None or not any(CACHE_FOLDER.rglob(part))
     if new:
         log("compiling the kernels: once per machine and version of mpnnp, about a minute")
     begin = time.monotonic()
-    first_of_each_node(comm, _run_kernels)
+    spread_over_each_node(comm, functions)
     if new:
         log(f"kernels compiled in {duration(time.monotonic() - begin)}")
 
 
-def _run_kernels():
+def _run_functions():
+    observer = _observer()
+    symmetry_functions(observer.structures, 0, observer.predictor.potential.functions.table, np.zeros((2, 2)))
+
+
+def _run_evaluation():
+    observer = _observer()
+    observer.evaluate(np.array([0]), read_only(observer.predictor.potential.weights))
+
+
+def _run_force_rows():
+    for kind in (FORCE, STRESS):
+        _observe(kind)
+
+
+def _run_filter():
+    """Rows of energies, and updates with one and two of them."""
+    rows, errors = _observe(ENERGY)
+    config = SimpleNamespace(
+        epsilon=1.0, eta=1.0, eta_tau=0.0, eta_max=1.0, q=0.0, q_tau=0.0, q_min=0.0, fading_memory=False, lam=1.0, nu=1.0, coupling="full", r_max=2
+    )
+    ekf = make_ekf(config, rows.shape[1], None, serial())
+    state = ekf.init()
+    ekf.update(state, rows, errors)
+    ekf.update(state, np.concatenate([rows, rows]), np.concatenate([errors, errors]))
+
+
+def _observe(kind):
+    observer = _observer()
+    w = read_only(observer.predictor.potential.weights)
+    observer.errors(kind, np.zeros(1, np.int64), w)
+    return observer.observe(Batch(kind, np.zeros((1, 1), np.int64)), w)[:2]
+
+
+def _two_atoms():
+    """(Structure, Potential) with a radial and an angular function."""
     positions = [[0, 0, 0], [0, 0, 1.0]]
     atoms = Structure(numbers=[1, 1], positions=positions, cell=np.eye(3) * 4, pbc=True, energy=0.0, forces=np.zeros((2, 3)), stress=np.zeros(6))
     functions = SymmetryFunctions(
@@ -53,21 +93,23 @@ def _run_kernels():
         energy_scale=1.0,
         force_scale=1.0,
     )
-    potential.energy_forces(atoms)
+    return atoms, potential
+
+
+def _observer():
+    """Observer of two atoms with a small net."""
+    atoms, potential = _two_atoms()
     dataset = Dataset.from_structures([atoms])
-    structures, G = make_atoms(dataset, [1]), np.zeros((2, 2))
-    symmetry_functions(structures, 0, functions.table, G)
     schedule = SimpleNamespace(name="runner", energy_weight=1.0, force_weight=2.0, stress_weight=2.0, rows="full")
-    observer = Observer(dataset, structures, G, potential, schedule, serial())
-    w = read_only(potential.weights)
-    observer.evaluate(np.array([0]), w)
-    config = SimpleNamespace(
-        epsilon=1.0, eta=1.0, eta_tau=0.0, eta_max=1.0, q=0.0, q_tau=0.0, q_min=0.0, fading_memory=False, lam=1.0, nu=1.0, coupling="full", r_max=2
-    )
-    ekf = make_ekf(config, 9, potential.network.segments, serial())
-    state = ekf.init()
-    for kind in (ENERGY, FORCE, STRESS):
-        observer.errors(kind, np.zeros(1, np.int64), w)
-        rows, errors, _ = observer.observe(Batch(kind, np.zeros((1, 1), np.int64)), w)
-        ekf.update(state, rows, errors)
-        ekf.update(state, np.concatenate([rows, rows]), np.concatenate([errors, errors]))
+    return Observer(dataset, make_atoms(dataset, [1]), np.zeros((2, 2)), potential, schedule, serial())
+
+
+def _run_simulation():
+    from ase import Atoms
+
+    from mpnnp.calculator import Calculator
+
+    structure, potential = _two_atoms()
+    atoms = Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
+    atoms.calc = Calculator(potential)
+    atoms.get_forces()

@@ -110,7 +110,7 @@ def test_force_training_takes_the_errors_of_n2p2(tmp_path, monkeypatch):
     kinds = kinds_of_train_log(folder)
     monkeypatch.setattr(RunnerSchedule, "order", lambda self, number, rng: kinds[number])
     run = make_run(folder, tmp_path, forces=True, force_fraction=0.02)
-    assert run.schedule.n_update == (8, 46)
+    assert run.schedule.n_update == (8, 46, 0)
     start = run.state.weights.copy()
     seen, weights = follow(run, 26, start)
     for (error, structure), (expected, structure_of_n2p2) in zip(seen, relative_errors(folder)):

@@ -192,8 +192,8 @@ def test_kalman_variance_is_the_quadratic_form_of_the_covariance(tmp_path, coupl
     config = small_config(tmp_path, ekf={"coupling": coupling})
     train(config, tmp_path / "run", comm, log)
     path = tmp_path / "run" / "checkpoint.h5"
-    found = read_checkpoint(path)
-    potential, arrays = found.potential, found.optimizer
+    checkpoint = read_checkpoint(path)
+    potential, arrays = checkpoint.potential, checkpoint.optimizer
     ekf = make_ekf(config.ekf, potential.network.n_weight, potential.network.segments, serial())
     state = ekf.load_arrays(arrays)
     n = potential.network.n_weight

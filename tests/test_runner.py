@@ -1,12 +1,11 @@
 """Files of n2p2: its predictions, our own files read back, CP2K on our files, and what is wrong with wrong files."""
 
-import shutil
-import subprocess
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import DATA
+from cp2k import run_input
 from small import cluster
 
 import mpnnp
@@ -270,19 +269,11 @@ INPUT = """&GLOBAL
 
 def run_cp2k(folder, structure):
     """(energy Hartree, forces (n, 3) Hartree/Bohr) of the potential in folder/potential by CP2K."""
-    program = next(filter(None, map(shutil.which, ("cp2k", "cp2k.psmp", "cp2k.popt"))), None)
-    if program is None:
-        pytest.skip("needs CP2K (Debian: apt-get install cp2k)")
     row = lambda name, x: f"      {name} " + " ".join(f"{v:.16f}" for v in x / BOHR)  # noqa: E731
     cell = "\n".join(row(f"{name} [bohr]", vector) for name, vector in zip("ABC", structure.cell))
     atoms = "\n".join(row("H" if z == 1 else "O", x) for z, x in zip(structure.numbers, structure.positions))
     (folder / "test.inp").write_text(INPUT.format(cell=cell, atoms=atoms))
-    out = subprocess.run([program, "-i", "test.inp"], cwd=folder, capture_output=True, text=True, timeout=120)
-    assert out.returncode == 0, out.stdout[-3000:] + out.stderr[-1000:]
-    (line,) = [line for line in out.stdout.splitlines() if "ENERGY| Total FORCE_EVAL" in line]
-    (file,) = folder.glob("test-forces-1_*.xyz")
-    rows = [line.split() for line in file.read_text().splitlines()]
-    return float(line.split()[-1]), np.array([row[3:6] for row in rows if len(row) == 6 and row[0].isdigit()], float)
+    return run_input(folder, "test.inp")
 
 
 CP2K_VARIANTS = {

@@ -84,7 +84,8 @@ def test_training_lowers_the_validation_errors(trained):
 
 def test_the_learning_curve_has_its_columns_and_units(trained):
     header, *lines = (trained.directory / "learning-curve.csv").read_text().splitlines()
-    assert header.split(",") == [*COLUMNS, "energy_unit", "force_unit"]
+    without_stress = [name for name in COLUMNS if not name.startswith("stress")]  # the data have none
+    assert header.split(",") == [*without_stress, "energy_unit", "force_unit"]
     assert all(line.endswith(",meV/atom,meV/Angstrom") for line in lines)
     curve = curve_of(trained.directory)
     np.testing.assert_array_equal(curve["epoch"], np.arange(5))
@@ -105,12 +106,14 @@ def test_the_configuration_written_is_that_of_the_run(trained):
 
 
 def test_the_log_holds_every_line(trained):
-    assert (trained.directory / "train.log").read_text().splitlines() == trained.lines
+    """What the screen shows, in its order, among more lines of the file's own."""
+    rest = iter((trained.directory / "train.log").read_text().splitlines())
+    assert all(line in rest for line in "\n".join(trained.lines).splitlines())
     assert sum(line.startswith("epoch ") for line in trained.lines) == 5
 
 
 def test_nothing_is_left_over_in_the_folder(trained):
-    expected = "accuracy.json best.h5 checkpoint.h5 config.toml learning-curve.csv learning-curve.png parity.png train.log"
+    expected = "accuracy.json best.h5 checkpoint.h5 config.toml initial.h5 learning-curve.csv learning-curve.png parity.png train.log"
     assert sorted(path.name for path in trained.directory.iterdir()) == expected.split()
 
 
@@ -139,7 +142,9 @@ def test_accuracies_of_the_run_are_those_of_evaluate(trained):
         numbers = evaluate(potential, dataset.take(structures), *quiet()).numbers()
         assert accuracies[name]["structures"] == numbers["n_structures"] == len(structures)
         for key, value in accuracies[name].items():
-            if key != "structures":
+            if key.startswith("stress"):
+                assert value is None  # the data have none
+            elif key != "structures":
                 unit = "mev_per_atom" if key.startswith("energy") else "mev_per_angstrom"
                 assert value == pytest.approx(numbers[f"{key}_{unit}"], rel=1e-10)
                 assert curve[f"{key}_{short}"][trained.state.best_epoch] == pytest.approx(value, rel=1e-8)
@@ -169,7 +174,7 @@ def assert_same(resumed, whole):
     assert numbers[0] == numbers[1]
     for a, b in zip([saved[0][3], saved[0][4]], [saved[1][3], saved[1][4]]):
         assert a.keys() == b.keys()
-        assert all(np.array_equal(a[key], b[key]) for key in a if key != "seconds")
+        assert all(np.array_equal(a[key], b[key], equal_nan=True) for key in a if key != "seconds")
     lines = [(one.directory / "learning-curve.csv").read_text().splitlines() for one in (resumed, whole)]
     without_seconds = [[[*row.split(",")[:2], *row.split(",")[3:]] for row in rows] for rows in lines]
     assert without_seconds[0] == without_seconds[1]
@@ -181,9 +186,9 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_uninterrupted_run(traine
     whole = trained if selection == "threshold" else run(trained.config.model_copy(update=change), tmp_path / "whole")
     first = run(with_run(whole.config, updates=100), tmp_path / "run")
     assert (first.state.update, first.state.epoch, first.state.done) == (100, 2, 31)
-    assert first.lines[-5].startswith("run.updates = 100 reached")
+    assert any(line.startswith("run.updates = 100 reached") for line in first.lines)
     second = run(whole.config, tmp_path / "run", resume=True)
-    assert "resuming after update 100 (epoch 2)" in second.lines
+    assert "resuming from checkpoint.h5, after update 100 (epoch 2)" in second.lines
     assert_same(second, whole)
 
 
@@ -206,7 +211,7 @@ def test_a_run_resumed_at_its_last_update_does_no_more(trained, tmp_path):
 def test_a_checkpoint_of_another_optimiser_is_refused(trained, tmp_path):
     shutil.copytree(trained.directory, tmp_path / "run")
     other = {"ekf": "adam", "adam": "ekf"}[trained.config.run.optimizer]
-    with pytest.raises(CheckpointError, match=f"is of a run with {trained.config.run.optimizer}, not {other}"):
+    with pytest.raises(CheckpointError, match=f"is of another run.*\n.*'{trained.config.run.optimizer}', now '{other}'"):
         run(with_run(trained.config, optimizer=other), tmp_path / "run", resume=True)
 
 

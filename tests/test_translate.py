@@ -225,6 +225,7 @@ LINES = {
     ),
     "no forces": (["use_short_forces"], [], lambda c: not c.schedule.forces),
     "Nguyen and Widrow": (["use_old"], ["nguyen_widrow_weights_short"], lambda c: c.network.initializer == "nguyen-widrow"),
+    "normalised nodes": ([], ["normalize_nodes"], lambda c: c.network.normalize_nodes),
     "Glorot": (["use_old"], [], lambda c: c.network.initializer == "glorot"),
     "nets of elements": (
         [],

@@ -1,14 +1,16 @@
 """Cut a data set in two by density: python split.py DATA... -o DIR [--dense 1.0] [--dilute 0.9]
 
 DIR/dense.h5 holds the structures of at least the density --dense (g/cm^3), to train on; DIR/dilute.h5 those below --dilute, which no run sees: the
-test of extrapolation. What lies between is left out.
+test of extrapolation. What lies between is left out. DIR/start.extxyz is the least dense structure to train on, for simulations to start from.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_masses
+from ase.io import write
 
 from mpnnp import dataset
 from mpnnp.inspection import DENSITY
@@ -35,6 +37,8 @@ def main():
         dataset.write(arguments.output / f"{name}.h5", data.take(np.flatnonzero(chosen)))
         span = f"{density[chosen].min():.3f} to {density[chosen].max():.3f} g/cm^3" if chosen.any() else "none"
         print(f"{arguments.output / name}.h5: {chosen.sum()} of {len(data)} structures, {span}")
+    start = data[int(np.argmin(np.where(density >= arguments.dense, density, np.inf)))]
+    write(arguments.output / "start.extxyz", Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc))
 
 
 if __name__ == "__main__":

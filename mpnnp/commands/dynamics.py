@@ -40,8 +40,11 @@ def md(
 ):
     """Molecular dynamics. The defaults are those of J. Chem. Phys. 155, 204108 (2021). With mpiexec the ranks share out the atoms."""
     from mpnnp.calculator import Calculator
-    from mpnnp.dynamics import FAILED, Protocol, run
+    from mpnnp.dynamics import FAILED, FINISHED, STOPPED, run
+    from mpnnp.errors import Interrupted
+    from mpnnp.integrators import Protocol
     from mpnnp.parallel import on_root
+    from mpnnp.warm_up import compile_kernels
 
     comm, log = start()
     protocol = Protocol(
@@ -61,10 +64,11 @@ def md(
     )
     atoms = on_root(comm, read_start, structure)
     members = on_root(comm, load_members, potential)
+    compile_kernels(comm, log, simulation=True)
     calculator = Calculator(members if len(members) > 1 else members[0], max_extrapolations=max_extrapolations, comm=comm)
     outcome = run(protocol, atoms, calculator, output, comm, log, resume)
-    if outcome.status == FAILED:
-        raise typer.Exit(1)
+    if outcome.status != FINISHED:
+        raise typer.Exit({FAILED: 1, STOPPED: Interrupted.exit_status}[outcome.status])
 
 
 def read_start(path):

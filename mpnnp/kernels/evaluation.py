@@ -32,7 +32,8 @@ def functions_of_structure(structures, s, plan, G):
         near = neighbours_of(i, structures, s, atoms, element, plan, image, near)
         radial_functions(element[i], near, plan, G[i])
         angular_functions(element[i], near, plan, block, G[i])
-        compact_functions(element[i], element, near, plan, G[i])
+        if plan.compact_function.shape[0] > 0:
+            compact_functions(element[i], element, near, plan, G[i])
 
 
 @kernel
@@ -141,7 +142,8 @@ def compiled_energy_forces(structures, s, model, w, G, energies, forces, virial)
         near = neighbours_of(i, structures, s, atoms, element, plan, image, near)
         radial_gradient(element[i], near, plan, dE_dG[i])
         angular_gradient(element[i], near, plan, block, dE_dG[i])
-        compact_gradient(element[i], element, near, plan, dE_dG[i])
+        if plan.compact_function.shape[0] > 0:
+            compact_gradient(element[i], element, near, plan, dE_dG[i])
         add_forces(i, near, plan, forces, virial)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpnnp.kernels.compact import compact_functions, compact_gradient
 from mpnnp.kernels.evaluation import FIRST_CAPACITY, add_forces, energies_and_gradient, packed_atoms
 from mpnnp.kernels.jit import kernel
 from mpnnp.kernels.neighbours import N_IMAGE_ROW, fill, make_list, measure, search
@@ -79,6 +80,7 @@ def functions_of_pairs(pairs, first, element, positions, cell, plan, G):
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         radial_functions(element[i], near, plan, G[k])
         angular_functions(element[i], near, plan, block, G[k])
+        compact_functions(element[i], element, near, plan, G[k])
 
 
 @kernel
@@ -100,6 +102,7 @@ def energy_forces_of_pairs(pairs, first, element, positions, cell, model, w, G, 
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         radial_gradient(element[i], near, plan, dE_dG[k])
         angular_gradient(element[i], near, plan, block, dE_dG[k])
+        compact_gradient(element[i], element, near, plan, dE_dG[k])
         add_forces(i, near, plan, forces, virial)
 
 

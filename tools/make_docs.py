@@ -1,0 +1,140 @@
+"""Write the pages of the documentation that come from the code: python tools/make_docs.py [--check]
+
+docs/configuration.md   every key of mpnnp/config.py with its type, default and comment
+docs/n2p2-keywords.md   every keyword of n2p2 and RuNNer and every tool of n2p2, from mpnnp/n2p2_keywords.py
+"""
+
+import argparse
+import ast
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from mpnnp import n2p2_keywords as table  # noqa: E402
+
+HEAD = "<!-- written by tools/make_docs.py: edit {} instead -->\n"
+TYPES = {
+    "Annotated[float, Field(ge=0, lt=1)]": "number, 0 to below 1",
+    "Annotated[float, Field(gt=0, le=1)]": "number, above 0 to 1",
+    "Annotated[int, Field(ge=0)]": "integer, not negative",
+    "Positive": "positive number",
+    "NotNegative": "number, not negative",
+    "Finite": "number",
+    "Fraction": "number, 0 to 1",
+    "Count": "positive integer",
+    "StringList": "list of strings",
+    "bool": "true, false",
+    "str": "string",
+    "list[Count]": "list of positive integers",
+    "list[dict[str, Any]]": "list of tables",
+    "dict[str, dict[str, Any]]": "table of tables",
+    "dict[str, Finite]": "table of numbers",
+}
+
+
+def configuration():
+    """The page of the configuration."""
+    path = ROOT / "mpnnp" / "config.py"
+    source = path.read_text(encoding="utf-8")
+    lines, tree = source.splitlines(), ast.parse(source)
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
+    aliases = {node.targets[0].id: ast.unparse(node.value) for node in assigned}
+    page = [
+        HEAD.format("mpnnp/config.py"),
+        "# Configuration",
+        "",
+        "One TOML file with these sections. Only `data.files` is required. A key that does not exist, a wrong type or a value out of range is",
+        "an error that names the key, the value and what is allowed. `--set section.key=value` of `mpnnp train` changes a key for one run.",
+        "Lengths are in Angstrom, energies in eV, times of limits in minutes.",
+    ]
+    for field in (node for node in classes["Config"].body if isinstance(node, ast.AnnAssign)):
+        section = classes[field.annotation.id]
+        text = " ".join(ast.get_docstring(section).split())
+        page += ["", f"## [{field.target.id}]", "", text, "", "| key | values | default | meaning |", "| --- | --- | --- | --- |"]
+        keys = [node for node in section.body if isinstance(node, ast.AnnAssign)]
+        for key in keys:
+            default = "required" if key.value is None or "Field(" in ast.unparse(key.value) else _default(ast.unparse(key.value))
+            page.append(f"| `{key.target.id}` | {_values(ast.unparse(key.annotation), aliases)} | {default} | {_comment(lines, key)} |")
+    return "\n".join(page) + "\n"
+
+
+def _default(text):
+    return {"None": "", "True": "`true`", "False": "`false`"}.get(text, f"`{text}`".replace("'", '"'))
+
+
+def _values(text, aliases):
+    """The allowed values of an annotation, for people."""
+    text = text.replace(" | None", "").replace("Activation", aliases["Activation"])
+    for name, words in TYPES.items():
+        if text == name:
+            return words
+    words = [f"`{word}`" for literal in re.findall(r"Literal\[(.*?)\]", text) for word in re.findall(r"'([^']*)'", literal)]
+    rest = [w for w in re.sub(r"Literal\[.*?\]", "", text).split(" | ") if w.strip("[] ,")]
+    return ", ".join(dict.fromkeys([*words, *(TYPES.get(w, "a list of these") for w in rest)]))
+
+
+def _comment(lines, node):
+    """The comment behind a field, and its continuation on lines of their own."""
+    text = [lines[node.end_lineno - 1][node.end_col_offset :].strip()]
+    for line in lines[node.end_lineno :]:
+        if not line.strip().startswith("#"):
+            break
+        text.append(line.strip())
+    return " ".join(part.lstrip("# ") for part in text).replace("|", "\\|")
+
+
+def keywords():
+    """The page of the keywords and tools of n2p2."""
+    page = [
+        HEAD.format("mpnnp/n2p2_keywords.py"),
+        "# Keywords and tools of n2p2 and RuNNer",
+        "",
+        "What `mpnnp train input.nn` and `mpnnp translate input.nn` make of each keyword. A keyword that is in no table is an error that names the",
+        "nearest one. Aliases, and RuNNer's names for the same, are read as the keyword itself.",
+    ]
+    titles = {
+        table.USED: ("Used", "becomes"),
+        table.IDLE: ("Without effect here", "reason"),
+        table.REFUSED: ("Refused", "not available"),
+        table.CHARGE: ("Of potentials with charges, pair nets or dispersion", "what it belongs to"),
+    }
+    for kind, (title, meaning) in titles.items():
+        page += ["", f"## {title}", ""]
+        if kind == table.CHARGE:
+            page += [
+                "Read over in files that say that the potential has none of this (`nnp_type 2G-HDNNP`, RuNNer's files without",
+                "`use_electrostatics`), refused otherwise.",
+                "",
+            ]
+        page += [f"| keyword | aliases | program | {meaning} |", "| --- | --- | --- | --- |"]
+        for k in sorted((k for k in table.TABLE if k.kind == kind), key=lambda k: k.name):
+            aliases = ", ".join(f"`{a}`" for a in k.aliases)
+            page.append(f"| `{k.name}` | {aliases} | {k.program} | {k.meaning.replace('|', chr(92) + '|')} |")
+    page += ["", "## Tools of n2p2", "", "| tool | here |", "| --- | --- |"]
+    page += [f"| `{tool}` | {here} |" for tool, here in table.TOOLS.items()]
+    return "\n".join(page) + "\n"
+
+
+PAGES = {"configuration.md": configuration, "n2p2-keywords.md": keywords}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a page is not up to date")
+    check, stale = parser.parse_args().check, []
+    for name, make in PAGES.items():
+        path, text = ROOT / "docs" / name, make()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if not check:
+                path.write_text(text, encoding="utf-8")
+    print(f"{'not up to date' if check else 'written'}: {', '.join(stale)}" if stale else "up to date")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
