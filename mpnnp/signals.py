@@ -43,5 +43,11 @@ class Signals:
             os._exit(Interrupted.exit_status)  # the launcher ends the others; MPI_Abort does not return under srun while a rank compiles
 
 
+def ignore():
+    """For a program whose work is done and saved: a signal that comes now has nothing left to stop."""
+    for number in WATCHED:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def name(number):
     return signal.Signals(number).name
