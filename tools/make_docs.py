@@ -32,6 +32,7 @@ TYPES = {
     "list[dict[str, Any]]": "list of tables",
     "dict[str, dict[str, Any]]": "table of tables",
     "dict[str, Finite]": "table of numbers",
+    "dict[str, NotNegative]": "table of numbers, not negative",
 }
 
 
