@@ -9,6 +9,7 @@ import numpy as np
 
 from mpnnp.atomic_write import write_atomically
 from mpnnp.errors import DataError
+from mpnnp.sealed import check_stored
 from mpnnp.structure import Structure
 
 __all__ = ["FORMAT_VERSION", "KIND", "Dataset", "concatenate", "read", "write"]
@@ -201,6 +202,8 @@ def read(path, map=False, verify=None):
         with h5py.File(path, "r", locking="best-effort") as file:
             _check_header(path, file)
             arrays = {name: _read_array(path, file, name, map) for name in ARRAYS if name in file}
+            if file["source_names"].size > path.stat().st_size:
+                raise DataError("has more source names than bytes")
             names = tuple(file["source_names"].asstr()[()])
             stored_hash = file.attrs["hash"]
         dataset = Dataset(source_names=names, **arrays)
@@ -210,7 +213,7 @@ def read(path, map=False, verify=None):
                 raise DataError("content does not match its hash; the file is damaged or was edited")
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    except (OSError, KeyError, TypeError, ValueError) as error:  # what h5py raises on damaged files
+    except Exception as error:  # h5py raises nearly anything on damaged files
         reason = "truncated or not an HDF5 file" if not h5py.is_hdf5(path) else "damaged"
         raise DataError(f"{path}: cannot be read as a data set of mpnnp, {reason} ({str(error).strip(chr(34))})") from None
     return dataset
@@ -237,6 +240,7 @@ def _read_array(path, file, name, map):
     file_dtype = np.dtype(np.uint8 if dtype is np.bool_ else dtype)
     if stored.dtype != file_dtype or stored.ndim != 1 + len(shape):
         raise DataError(f"array {name} is {stored.dtype} {stored.shape}, must be {file_dtype} with {1 + len(shape)} axes")
+    check_stored(file, name)
     offset = stored.id.get_offset()
     if map and offset is not None and offset % file_dtype.itemsize == 0:
         array = np.memmap(path, file_dtype, mode="r", offset=offset, shape=stored.shape)

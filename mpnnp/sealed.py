@@ -13,7 +13,7 @@ import numpy as np
 
 from mpnnp.atomic_write import write_atomically
 
-__all__ = ["check_seal", "number_array", "write_sealed"]
+__all__ = ["check_seal", "check_stored", "number_array", "write_sealed"]
 
 BLOCK = 512
 CHUNK = 1 << 20
@@ -60,9 +60,15 @@ def check_seal(path):
 
 
 def number_array(group, name):
-    """The array of numbers `name` of an HDF5 group. Raises ValueError, KeyError or OSError for anything else.
+    """The array of numbers `name` of an HDF5 group. Raises ValueError, KeyError or OSError for anything else; see check_stored."""
+    check_stored(group, name)
+    return np.asarray(group[name][()])
 
-    It must lie in this file, contiguous and uncompressed: then it is not larger than the file, whatever the file says.
+
+def check_stored(group, name):
+    """Raise ValueError unless `name` is an array of numbers that lies in this file, contiguous and uncompressed.
+
+    Then it is not larger than the file, whatever the file says.
     """
     stored = group[name]
     if not isinstance(stored, h5py.Dataset) or stored.dtype.kind not in "biuf":
@@ -71,7 +77,6 @@ def number_array(group, name):
         raise ValueError(f"{name} is compressed, or lies in another file")
     if stored.size and stored.id.get_storage_size() != stored.size * stored.dtype.itemsize:
         raise ValueError(f"{name} is said to have shape {stored.shape}, the file holds {stored.id.get_storage_size()} bytes of it")
-    return np.asarray(stored[()])
 
 
 def _checksum(path):
