@@ -220,10 +220,13 @@ def labels_per_update(schedule, kind):
 def distance(first, second):
     """Distance of two groups of Spectra in decades: (mean of log10 of the first minus that of the second, Wasserstein distance of log10).
 
-    Eigenvalues above the floor of every model take part; the first number has a sign, the second also counts differences of shape.
+    The k largest eigenvalues of every model take part, k being what the model with the fewest eigenvalues above its floor has: what rounding hides in
+    one model is left out of all. The first number has a sign, the second also counts differences of shape.
     """
-    floor = max(s.floor for s in (*first, *second))
-    one, two = (np.log10(np.concatenate([s.eigenvalues[s.eigenvalues > floor] for s in group])) for group in (first, second))
+    k = min(s.rank for s in (*first, *second))
+    if k == 0:
+        return np.nan, np.nan
+    one, two = (np.log10(np.concatenate([s.known[-k:] for s in group])) for group in (first, second))
     return float(one.mean() - two.mean()), float(wasserstein_distance(one, two))
 
 
