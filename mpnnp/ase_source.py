@@ -1,5 +1,8 @@
 """Structures from files that ASE reads, and the names under which such files keep their labels."""
 
+import itertools
+import sys
+
 import numpy as np
 from ase.io import iread
 from ase.io.formats import UnknownFileTypeError
@@ -26,6 +29,7 @@ def read_ase(path, labels):
     with decompressed(path) as plain:
         # (a plain copy, because ASE seeks in its files: in compressed ones that takes 75 times as long)
         # parallel=False: with mpi4py loaded ASE would broadcast the frames, and wait for ranks that do not read
+        _check_counts(plain, path)
         frames = iread(str(plain), index=slice(None), parallel=False, do_not_split_by_at_sign=True)
         frame = 0
         while True:
@@ -45,6 +49,18 @@ def read_ase(path, labels):
                 split=SPLITS.get(str(atoms.info.get("split")).lower(), NO_SPLIT),
                 **labels.of(atoms, frame),
             )
+            frame += 1
+
+
+def _check_counts(plain, path):
+    """Raise DataError if an xyz file announces more atoms than it has lines: ASE would count to that number."""
+    frame = 0
+    with open(plain, "rb") as file:
+        while (line := file.readline(1000)).strip().isdigit():
+            count = int(line)
+            lines = sum(1 for _ in itertools.islice(file, count + 1)) if count < sys.maxsize else 0
+            if lines < count + 1:
+                raise DataError(f"{path}, frame {frame}: announces {line.strip().decode()[:30]} atoms, but the file ends before")
             frame += 1
 
 

@@ -105,13 +105,13 @@ class Schedule(Section):
     """Which labels are observed in each update. Counts are global: the number of ranks changes nothing."""
 
     name: Literal["runner", "sdnz"] = "runner"
-    streams: Count = 2  # observations per update of the schedule runner
+    streams: Count = 10  # observations per update of the schedule runner
     force_streams: Count | None = None  # of a force update, if not as many as of an energy update
     rows: Literal["full", "sum"] = "full"  # sum: the rows of each group of streams are summed to one observation
     groups: Count = 1  # number of these groups, for rows = "sum"; streams that follow each other make a group
     forces: bool = True  # also learn from force labels
     energy_fraction: Fraction = 1.0  # runner: of the energy labels, per epoch
-    force_fraction: Fraction = 0.0041  # runner: of the force components, per epoch
+    force_fraction: Fraction = 0.02  # runner: of the force components, per epoch
     stress_fraction: Fraction = 0.0  # runner: of the stress components of periodic structures, per epoch; 0: stress labels are only compared
     selection: Literal["random", "sort", "threshold"] = "threshold"  # of the candidates of an update (schedule runner)
     energy_threshold: NotNegative = 0.0  # a candidate is taken if its error is above this many times the last RMSE; 0: as they come

@@ -44,6 +44,11 @@ def member_config(config, seed, over):
     return config.model_copy(update={"run": config.run.model_copy(update={key: seed})})
 
 
+def _check_teams(side_by_side, size):
+    if not 1 <= side_by_side <= size:
+        raise ConfigError(f"--side-by-side {side_by_side}: must be 1 to the number of ranks, which is {size}")
+
+
 def run_ensemble(config, seeds, over, folder, comm, log, side_by_side=1):
     """Train a member for each seed in folder/seed-N; returns seed -> "trained", "was finished" or the error that ended it. Collective.
 
@@ -51,8 +56,7 @@ def run_ensemble(config, seeds, over, folder, comm, log, side_by_side=1):
     Finished members are left as they are, begun ones continue from their checkpoints. A member whose numbers go wrong does not end the others.
     Raises the errors of `train.train` but for TrainingError.
     """
-    if not 1 <= side_by_side <= comm.size:
-        raise ConfigError(f"--side-by-side {side_by_side}: must be 1 to the number of ranks, which is {comm.size}")
+    on_root(comm, _check_teams, side_by_side, comm.size)
     members = {seed: (member_config(config, seed, over), folder / f"{MEMBER}{seed}") for seed in seeds}
     todo = [seed for seed in seeds if not on_root(comm, is_finished, *members[seed])]
     outcome = {seed: "was finished" for seed in seeds if seed not in todo}

@@ -15,9 +15,9 @@ SPLITS = {TRAIN: "train", VALIDATION: "validation"}
 
 
 def write_extxyz(path, dataset):
-    """Write a Dataset as extended XYZ: eV, Angstrom, stress in eV/Angstrom^3; `split` tells train and validation.
+    """Write a Dataset as extended XYZ: eV, Angstrom, stress in eV/Angstrom^3; `split` tells train and validation, `config_*_weight` the weights.
 
-    Raises DataError for what the format cannot say: forces on some atoms of a structure only.
+    Forces on some atoms only are written with a column force_mask, and as zeros where it is F. Raises DataError naming the file.
     """
     try:
         with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
@@ -28,12 +28,11 @@ def write_extxyz(path, dataset):
 
 def _frame(s):
     labelled = np.isfinite(s.forces).all(axis=1)
-    if labelled.any() and not labelled.all():
-        raise DataError(f"{s.name}: {int((~labelled).sum())} of {len(s)} atoms have no force label, extended XYZ knows only all or none")
+    masked = labelled.any() and not labelled.all()
     header = []
     if s.cell.any():
         header.append(f'Lattice="{_numbers(s.cell.ravel())}"')
-    header.append("Properties=species:S:1:pos:R:3" + ":forces:R:3" * bool(labelled[0]))
+    header.append("Properties=species:S:1:pos:R:3" + ":forces:R:3" * bool(labelled.any()) + ":force_mask:L:1" * bool(masked))
     if math.isfinite(s.energy):
         header.append(f"energy={s.energy:.17g}")
     if np.isfinite(s.stress).all():
@@ -44,8 +43,9 @@ def _frame(s):
     if s.split in SPLITS:
         header.append(f"split={SPLITS[s.split]}")
     header.append('pbc="{}"'.format(" ".join("FT"[int(p)] for p in s.pbc)))
-    columns = np.hstack([s.positions, s.forces]) if labelled[0] else s.positions
-    atoms = (f"{chemical_symbols[z]} {_numbers(row)}" for z, row in zip(s.numbers, columns.tolist()))
+    columns = np.hstack([s.positions, np.nan_to_num(s.forces)]) if labelled.any() else s.positions
+    masks = [f" {'FT'[int(known)]}" for known in labelled] if masked else [""] * len(s)
+    atoms = (f"{chemical_symbols[z]} {_numbers(row)}{mask}" for z, row, mask in zip(s.numbers, columns.tolist(), masks))
     return "\n".join([str(len(s)), " ".join(header), *atoms, ""])
 
 

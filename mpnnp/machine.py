@@ -79,6 +79,8 @@ def examine(comm):
     complaints = sorted({message for per_rank in messages for message in per_rank})
     if shared:
         complaints.append(f"shared memory windows do not work ({shared}): is /dev/shm full or not mounted?")
+    if (left := _left_behind()) > 20:
+        complaints.append(f"/dev/shm holds {left} mpich_shm_* files: those that no run uses any more were left by killed runs and can be deleted")
     if None in caches:
         complaints.append("no folder for compiled kernels can be written: every start compiles for a minute; set NUMBA_CACHE_DIR")
     if max(hosts.values()) > os.cpu_count():
@@ -109,6 +111,14 @@ def _shared_window(comm):
         reason = str(error)
     node.Free()
     return next((r for r in comm.allgather(reason) if r), "")
+
+
+def _left_behind():
+    """Segments of shared memory of MPICH on this node, of runs under way and of killed ones."""
+    try:
+        return sum(name.startswith("mpich_shm_") for name in os.listdir("/dev/shm"))
+    except OSError:
+        return 0
 
 
 def _blas():

@@ -1,5 +1,6 @@
 """SIGUSR1 and SIGTERM: a run under way finishes its update and saves; before and after that there is nothing to save, and it ends at once."""
 
+import os
 import signal
 import sys
 import threading
@@ -38,7 +39,14 @@ class Signals:
             if self.comm.rank:
                 time.sleep(0.5)  # rank 0 tells, if it has got the signal too
             print(f"mpnnp: {name(number)} outside training, where there is nothing to save: start again with --resume", file=sys.stderr, flush=True)
-            self.comm.Abort(Interrupted.exit_status)
+            sys.stdout.flush()
+            os._exit(Interrupted.exit_status)  # the launcher ends the others; MPI_Abort does not return under srun while a rank compiles
+
+
+def ignore():
+    """For a program whose work is done and saved: a signal that comes now has nothing left to stop."""
+    for number in WATCHED:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def name(number):

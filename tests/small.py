@@ -62,7 +62,7 @@ def small_config(tmp_path, n=12, **sections):
         "data": {"files": str(path), "validation_fraction": 0.25, "cache": str(tmp_path / "cache")},
         "symmetry_functions": {"functions": FUNCTIONS},
         "network": {"hidden": [4, 3], "activation": ["tanh", "softplus"]},
-        "schedule": {"force_fraction": 0.2},
+        "schedule": {"streams": 2, "force_fraction": 0.2},
         "run": {"epochs": 2, "evaluation_structures": 0},
     }
     for name, section in sections.items():

@@ -219,7 +219,7 @@ BAD = {  # arguments, what the message holds; {f}: folder of the run, {t}: a new
     "info of a truncated checkpoint": ("info {t}/cut/checkpoint.h5", "{t}/cut/checkpoint.h5"),
     "info of other HDF5": ("info {t}/other.h5", "{t}/other.h5"),
     "convert without target": ("convert {f}/clusters.extxyz", "convert: give at least one source"),
-    "convert to text": ("convert {f}/clusters.extxyz {t}/new.xyz", "{t}/new.xyz"),
+    "convert to text": ("convert {f}/clusters.extxyz {t}/new.txt", "{t}/new.txt"),
     "convert cannot write": ("convert {f}/clusters.extxyz {t}/no/new.h5", "{t}/no/new.h5"),
 }
 

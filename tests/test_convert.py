@@ -41,6 +41,13 @@ def test_what_is_written_is_read_back(tmp_path, name, stress):
     check_same(read_sources(tmp_path / name, report=lambda _: None), expected, stress)
 
 
+def test_label_weights_are_kept_in_extxyz_and_hdf5(tmp_path):
+    data = Dataset.from_structures([Structure(numbers=[1], positions=np.zeros((1, 3)), energy=-1.0, weight=np.array([0.5, 2.0, 0.0]))])
+    for name in ("x.extxyz", "x.h5"):
+        write_target(tmp_path / name, data)
+        assert read_sources(tmp_path / name, report=lambda _: None).weight.tolist() == [[0.5, 2.0, 0.0]]
+
+
 def test_from_format_to_format_and_back_nothing_changes(tmp_path):
     steps = ["a.h5", "b.extxyz", "input.data", "c.xyz", "d.h5"]
     source = DATA / "train_energy_force" / "input.data"
@@ -65,12 +72,13 @@ def test_a_name_without_a_known_format_is_an_error(tmp_path):
     assert isinstance(result.exception, ConfigError) and ".extxyz" in str(result.exception) and not (tmp_path / "x.npz").exists()
 
 
-def test_forces_on_some_atoms_cannot_be_written_as_text(tmp_path):
+def test_forces_on_some_atoms_are_kept_in_extxyz_and_refused_by_input_data(tmp_path):
     forces = np.array([[1.0, 2.0, 3.0], [np.nan] * 3])
     data = Dataset.from_structures([Structure(numbers=[1, 1], positions=np.eye(3)[:2], forces=forces)])
-    for name in ("x.extxyz", "input.data"):
-        with pytest.raises(DataError, match="1 of 2 atoms have no force label"):
-            write_target(tmp_path / name, data)
+    write_target(tmp_path / "x.extxyz", data)
+    np.testing.assert_array_equal(read_sources(tmp_path / "x.extxyz", report=lambda _: None).forces, forces)
+    with pytest.raises(DataError, match="1 of 2 atoms have no force label"):
+        write_target(tmp_path / "input.data", data)
 
 
 # ---- DeePMD

@@ -94,7 +94,7 @@ def test_errors_of_a_team_end_all_ranks_with_one_message(tmp_path, mpiexec):
 def curve(updates, seconds, energy, force):
     made = LearningCurve()
     for row in zip(updates, seconds, energy, force):
-        made.rows.append([row[0], row[0], row[1], 9.0, row[2], 9.0, row[2], 90.0, row[3], 90.0, row[3]])
+        made.rows.append([row[0], row[0], row[1], 9.0, row[2], 9.0, row[2], 90.0, row[3], 90.0, row[3], *4 * [np.nan]])
     assert len(made.rows[0]) == len(COLUMNS)
     return made
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
+import many_ranks
 import suite
 from conftest import find_mpiexec
 
@@ -217,3 +218,9 @@ def test_updates_that_go_wrong_can_be_left_out_and_are_counted(tmp_path, whole):
     every = [*skip, "--set", "run.epochs=30"]
     status, output = suite.finish(suite.start(2, "train", whole[0], "-o", tmp_path / "all", *every, fault=("nan-error", -1, 1)))
     assert status == 1 and "100 updates in a row were left out" in output
+
+
+def test_more_ranks_than_streams_take_the_same_batches_to_the_same_weights(tmp_path):
+    """The short form of tests/faults/many_ranks.py."""
+    for weights, P in many_ranks.compare(tmp_path, [1, 5], epochs=2).values():
+        assert weights < 1e-7 and P < 1e-7  # of 22 updates, which amplify rounding; 1e-13 in one

@@ -22,9 +22,8 @@ from mpnnp.training_data import read_weights
 
 
 def run_of(config, tmp_path):
-    comm, log = quiet()
     (tmp_path / "run").mkdir(exist_ok=True)
-    return Run(config, tmp_path / "run", comm, log, False)
+    return Run(config, tmp_path / "run", *quiet())
 
 
 def frames(n=6):
@@ -104,7 +103,7 @@ def test_masked_forces_and_missing_labels_train_together(tmp_path):
     comm, log = quiet()
     curve = train(config, tmp_path / "run", comm, log).curve.columns()
     assert curve["energy_rmse_train"][1:].min() < curve["energy_rmse_train"][0] and np.isfinite(curve["force_rmse_validation"]).all()
-    labels = Run(config, tmp_path / "run", comm, log, False).observer.labels
+    labels = run_of(config, tmp_path).observer.labels
     assert np.count_nonzero(~np.isnan(labels.energy)) == 8
     assert np.count_nonzero(~np.isnan(labels.force)) == 3 * (sum(map(len, atoms)) - 6)
 

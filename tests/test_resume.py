@@ -27,7 +27,6 @@ VARIANTS = {
     "adam": {"run": {"optimizer": "adam"}},
     "adam, sorted": {"run": {"optimizer": "adam"}, "schedule": {"selection": "sort"}},
 }
-CURVE = [name for name in LearningCurve().columns() if name != "seconds"]
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +48,7 @@ def contents(folder):
             found |= {f"{name}/{key}": file[key][()] for key in keys if isinstance(file[key], h5py.Dataset)}
             found |= {f"{name}/progress/{key}": value for key, value in file["progress"].attrs.items()}
     curve = LearningCurve.read(folder / "learning-curve.csv")
-    found |= {f"csv/{name}": curve[name] for name in CURVE}
+    found |= {f"csv/{name}": values for name, values in curve.items()}
     return {key: np.asarray(value) for key, value in found.items() if not key.endswith("seconds")}
 
 

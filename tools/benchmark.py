@@ -32,6 +32,7 @@ from mpnnp.sources import read_sources  # noqa: E402
 from mpnnp.warm_up import compile_kernels  # noqa: E402
 
 STREAMS = (1, 2, 10, 32)
+TWO_STREAMS = {"schedule": {"streams": 2, "force_fraction": 0.0041}}  # n2p2, two tasks, its settings for water
 SDNZ = {
     "schedule": {"name": "sdnz", "updates_per_epoch": 1000},
     "ekf": {"epsilon": 1.0, "eta": 1e-3, "eta_tau": 0.0, "eta_max": 1e-3, "q": 0.0, "q_min": 0.0},
@@ -81,11 +82,11 @@ def measure(arguments, comm, folder, age):
     on_root(comm, write_data, arguments.data, data, 80 if quick else 800)
     comm.Barrier()
     begin = time.perf_counter()
-    run = make_run(data, folder, comm)
+    run = make_run(data, folder, comm, **TWO_STREAMS)
     run.evaluate(epoch=0)
     if not quick:
         result["startup_s"] = age + time.perf_counter() - begin
-        make_run(data, folder, comm)
+        make_run(data, folder, comm, **TWO_STREAMS)
         result["startup_functions_on_disk_s"] = age + time.perf_counter() - begin
     n_weight = run.potential.network.n_weight
     result["n_weight"], result["n_atom"] = n_weight, int(np.median(run.observer.dataset.n_atom))

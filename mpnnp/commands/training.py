@@ -27,6 +27,7 @@ def train(
 
     Exit status: 0 done, 75 stopped by SIGUSR1, SIGTERM or the end of the batch job (continue with --resume), 2 bad input, 1 anything else.
     """
+    from mpnnp import signals
     from mpnnp.config import read_config
     from mpnnp.parallel import on_root
     from mpnnp.translate import is_input_nn
@@ -39,6 +40,7 @@ def train(
     from mpnnp.train import train as run
 
     run(record, output or record.run.directory, comm, log, resume)
+    signals.ignore()
     log.close()
 
 

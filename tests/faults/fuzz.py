@@ -33,8 +33,8 @@ from mpnnp.sources import read_sources  # noqa: E402
 DATA = HERE.parent / "data"
 MEMORY, SECONDS = 4 << 30, 20
 WORDS = [b"nan", b"inf", b"-inf", b"1e400", b"-1", b"0", b"99999999999999999999", b"1e9", b"\0", b"\xff\xfe", b"\n", b" ", b"#", b"begin\n"]
-WORDS += [b"end\n", b"Xx", b"H", b"[", b"]]", b"{", b'"', b"=", b"\x80\x04\x95", b"atom 0 0 0 H\n", b"lattice 0 0 0\n", b"cutoff_type 99\n", b"[data]\n"]
-WORDS += [b"-" * 300]
+WORDS += [b"end\n", b"Xx", b"H", b"[", b"]]", b"{", b'"', b"=", b"\x80\x04\x95", b"atom 0 0 0 H\n", b"lattice 0 0 0\n"]
+WORDS += [b"cutoff_type 99\n", b"[data]\n", b"-" * 300]
 
 
 def changed(bases):

@@ -6,6 +6,7 @@ FAULT happens on rank RANK at the NUMBER-th call (from 1) of what it names:
   kill-written                             between two arrays of a checkpoint
   nan-error, inf-weights, bad-P            an error becomes NaN, weights explode, P loses positive definiteness, before an update
   slow                                     every update takes 0.05 s
+  record                                   no fault: the labels of every update go to the file named by $LABELS and the rank
 """
 
 import os
@@ -65,6 +66,8 @@ def build_in(fault, number):
 
         ekf.Ekf.update = wrong
         count_updates()
+    elif fault == "record":
+        record()
     elif fault == "slow":
         one_update = train.Run.one_update
 
@@ -73,6 +76,23 @@ def build_in(fault, number):
             one_update(self, batch)
 
         train.Run.one_update = slowly
+
+
+def record():
+    from mpi4py import MPI
+
+    observe = observations.Observer.observe
+    path = f"{os.environ['LABELS']}.{MPI.COMM_WORLD.rank}"
+
+    def recorded(self, batch, w):
+        rows, errors, labels = observe(self, batch, w)
+        if UPDATE[0]:
+            with open(path, "a") as file:
+                file.write(f"{batch.kind} {' '.join(map(str, labels))}\n")
+        return rows, errors, labels
+
+    observations.Observer.observe = recorded
+    count_updates()
 
 
 def count_updates():

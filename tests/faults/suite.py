@@ -27,7 +27,7 @@ from conftest import find_mpiexec  # noqa: E402
 from small import FUNCTIONS, write_clusters  # noqa: E402
 
 from mpnnp.config import make_config, to_toml  # noqa: E402
-from mpnnp.learning_curve import COLUMNS, LearningCurve  # noqa: E402
+from mpnnp.learning_curve import LearningCurve  # noqa: E402
 
 SECONDS = 120  # for one start of the program
 NUMBERS = {"kill-replace": 22, "kill-link": 8, "kill-fsync": 45, "kill-written": 350, "kill-update": 30}  # fault -> largest number of its call
@@ -125,7 +125,7 @@ def contents(folder):
             found |= {f"{name}/{key}": file[key][()].tobytes() for key in keys if isinstance(file[key], h5py.Dataset)}
             found |= {f"{name}/{key}": np.asarray(value).tobytes() for key, value in file["progress"].attrs.items()}
     curve = LearningCurve.read(folder / "learning-curve.csv")
-    found |= {f"curve/{name}": curve[name].tobytes() for name in COLUMNS}
+    found |= {f"curve/{name}": column.tobytes() for name, column in curve.items()}
     return {key: value for key, value in found.items() if not key.endswith("seconds")}
 
 
