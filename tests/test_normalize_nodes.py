@@ -75,8 +75,8 @@ def test_the_filter_works_in_the_weights_of_the_files(tmp_path):
     """An update of a run with normalize_nodes is that of the plain filter with rows by W n_in and b n_in."""
     comm, log = quiet()
     config = small_config(tmp_path, network={"hidden": [4, 3], "activation": "tanh", "normalize_nodes": True})
-    run = Run(config, tmp_path / "run", comm, log)
-    plain = Run(small_config(tmp_path, network={"hidden": [4, 3], "activation": "tanh"}), tmp_path / "plain", comm, log)
+    run = Run(config, tmp_path, comm, log)
+    plain = Run(small_config(tmp_path, network={"hidden": [4, 3], "activation": "tanh"}), tmp_path, comm, log)
     units = run.potential.network.units()
     assert run.state.weights == pytest.approx(plain.state.weights * units)
     batch = run.schedule.epoch(1)[0]
