@@ -53,10 +53,8 @@ def neighbours_of(i, structures, s, atoms, element, plan, image, near):
     if n > near.atom.shape[0]:
         near = make_list(n + n // 4, plan)
         n = search(atoms, element.shape[0], i, cell, inverse, pbc, plan.reach[0], image, near)
-    r_c2, n_near = plan.reach[0] * plan.reach[0], 0
-    for k in range(n):
-        n_near = measure(i, near.found_atom[k], near.found_image[k], positions, cell, r_c2, n_near, near)
-    fill(n_near, i, element, plan, near)
+    n = measure(i, 0, n, near.found_atom, near.found_image, positions, cell, plan.reach[0] * plan.reach[0], near)
+    fill(n, i, element, plan, near)
     return near
 
 

@@ -107,64 +107,66 @@ def search(atoms, n_atom, i, cell, inverse, pbc, r_c, image, out):
     home = np.uintp(i) // WIDTH * N_ATOM_ROW + np.uintp(i) % WIDTH
     x, y, z = atoms[home + PX], atoms[home + PY], atoms[home + PZ]
     fx, fy, fz = atoms[home + FX], atoms[home + FY], atoms[home + FZ]
-    r_c2 = r_c * r_c
-    n = 0
+    r_c2, n = r_c * r_c, 0
+    found_atom, found_image = out.found_atom, out.found_image
+    capacity = found_atom.shape[0]
     for first in range(0, n_atom, np.int64(WIDTH)):
         o = np.uintp(first) // WIDTH * N_ATOM_ROW
         n_here = min(n_atom - first, np.int64(WIDTH))
         nearest_images(atoms, o, np.uintp(n_here), x, y, z, fx, fy, fz, cell, edge, image)
         for k in range(n_here):
             t = np.uintp(k)
-            if image[EDGE + t] >= 0.0:
-                f = (atoms[o + FX + t] - fx, atoms[o + FY + t] - fy, atoms[o + FZ + t] - fz)
-                n = all_images(image[UX + t], image[UY + t], image[UZ + t], f, reach, cell, pbc, r_c2, first + k, first + k == i, n, out)
-            elif image[U2 + t] < r_c2 and first + k != i:
+            at_edge, itself = image[EDGE + t] >= 0.0, first + k == i
+            if at_edge or (image[U2 + t] < r_c2 and not itself):
                 f0, f1, f2 = atoms[o + FX + t] - fx, atoms[o + FY + t] - fy, atoms[o + FZ + t] - fz
-                n = note(first + k, -((f0 + ROUND) - ROUND), -((f1 + ROUND) - ROUND), -((f2 + ROUND) - ROUND), n, out)
+                m0, m1, m2 = (f0 + ROUND) - ROUND, (f1 + ROUND) - ROUND, (f2 + ROUND) - ROUND
+                if at_edge:
+                    u, f, m = (image[UX + t], image[UY + t], image[UZ + t]), (f0 - m0, f1 - m1, f2 - m2), (m0, m1, m2)
+                    n = all_images(u, f, m, reach, cell, pbc, r_c2, first + k, itself, n, found_atom, found_image)
+                else:
+                    if n < capacity:
+                        found_atom[n] = first + k
+                        found_image[n, 0], found_image[n, 1], found_image[n, 2] = np.int64(-m0), np.int64(-m1), np.int64(-m2)
+                    n += 1
     return n
-
-
-@kernel(forceinline=True)
-def note(j, n0, n1, n2, n, out):
-    """Write atom j and its image as number n, if it fits; n + 1."""
-    if n < out.found_atom.shape[0]:
-        out.found_atom[n] = j
-        out.found_image[n, 0], out.found_image[n, 1], out.found_image[n, 2] = np.int64(n0), np.int64(n1), np.int64(n2)
-    return n + 1
 
 
 @kernel
-def all_images(ux, uy, uz, f, reach, cell, pbc, r_c2, j, itself, n, out):
-    """Note the images of atom j, the nearest of which is at u, as given at fractional f."""
-    m0, m1, m2 = (f[0] + ROUND) - ROUND, (f[1] + ROUND) - ROUND, (f[2] + ROUND) - ROUND
-    f0, f1, f2 = f[0] - m0, f[1] - m1, f[2] - m2
-    for n0 in range(math.ceil(-f0 - reach[0]), math.floor(reach[0] - f0) + 1) if pbc[0] else range(0, 1):
-        for n1 in range(math.ceil(-f1 - reach[1]), math.floor(reach[1] - f1) + 1) if pbc[1] else range(0, 1):
-            for n2 in range(math.ceil(-f2 - reach[2]), math.floor(reach[2] - f2) + 1) if pbc[2] else range(0, 1):
+def all_images(u, f, m, reach, cell, pbc, r_c2, j, itself, n, found_atom, found_image):
+    """Note the images of atom j, in order; the nearest is at u, fractional f, and m cell vectors from the atom as given. Number found."""
+    for n0 in range(math.ceil(-f[0] - reach[0]), math.floor(reach[0] - f[0]) + 1) if pbc[0] else range(0, 1):
+        for n1 in range(math.ceil(-f[1] - reach[1]), math.floor(reach[1] - f[1]) + 1) if pbc[1] else range(0, 1):
+            for n2 in range(math.ceil(-f[2] - reach[2]), math.floor(reach[2] - f[2]) + 1) if pbc[2] else range(0, 1):
                 if itself and n0 == 0 and n1 == 0 and n2 == 0:
                     continue
-                x = ux + n0 * cell[0, 0] + n1 * cell[1, 0] + n2 * cell[2, 0]
-                y = uy + n0 * cell[0, 1] + n1 * cell[1, 1] + n2 * cell[2, 1]
-                z = uz + n0 * cell[0, 2] + n1 * cell[1, 2] + n2 * cell[2, 2]
+                x = u[0] + n0 * cell[0, 0] + n1 * cell[1, 0] + n2 * cell[2, 0]
+                y = u[1] + n0 * cell[0, 1] + n1 * cell[1, 1] + n2 * cell[2, 1]
+                z = u[2] + n0 * cell[0, 2] + n1 * cell[1, 2] + n2 * cell[2, 2]
                 if x * x + y * y + z * z < r_c2:
-                    n = note(j, n0 - m0, n1 - m1, n2 - m2, n, out)
+                    if n < found_atom.shape[0]:
+                        found_atom[n] = j
+                        found_image[n, 0], found_image[n, 1], found_image[n, 2] = n0 - np.int64(m[0]), n1 - np.int64(m[1]), n2 - np.int64(m[2])
+                    n += 1
     return n
 
 
-@kernel(forceinline=True)
-def measure(i, j, image, positions, cell, r_c2, n, out):
-    """Write the vector from atom i to an image of atom j as number n if it is shorter than r_c; the number of the next.
+@kernel
+def measure(i, first, last, atom, image, positions, cell, r_c2, out):
+    """Write to `out` (List) the vectors shorter than r_c from atom i to the images of atoms in lines first to last - 1; their number.
 
-    Always the same operations: whoever found the pair, and when, the same bits.
+    atom, image  (n, ) and (n, 3) integers; may be those of `out`. Always the same operations: whoever found a pair, and when, the same bits.
     """
-    n0, n1, n2 = float(image[0]), float(image[1]), float(image[2])
-    x = (positions[j, 0] - positions[i, 0]) + (n0 * cell[0, 0] + n1 * cell[1, 0] + n2 * cell[2, 0])
-    y = (positions[j, 1] - positions[i, 1]) + (n0 * cell[0, 1] + n1 * cell[1, 1] + n2 * cell[2, 1])
-    z = (positions[j, 2] - positions[i, 2]) + (n0 * cell[0, 2] + n1 * cell[1, 2] + n2 * cell[2, 2])
-    if x * x + y * y + z * z < r_c2:
-        out.found[n, 0], out.found[n, 1], out.found[n, 2] = x, y, z
-        out.found_atom[n] = j
-        return n + 1
+    found, found_atom, n = out.found, out.found_atom, 0
+    px, py, pz = positions[i, 0], positions[i, 1], positions[i, 2]
+    for k in range(first, last):
+        j, n0, n1, n2 = np.int64(atom[k]), float(image[k, 0]), float(image[k, 1]), float(image[k, 2])
+        x = (positions[j, 0] - px) + (n0 * cell[0, 0] + n1 * cell[1, 0] + n2 * cell[2, 0])
+        y = (positions[j, 1] - py) + (n0 * cell[0, 1] + n1 * cell[1, 1] + n2 * cell[2, 1])
+        z = (positions[j, 2] - pz) + (n0 * cell[0, 2] + n1 * cell[1, 2] + n2 * cell[2, 2])
+        if x * x + y * y + z * z < r_c2:
+            found[n, 0], found[n, 1], found[n, 2] = x, y, z
+            found_atom[n] = j
+            n += 1
     return n
 
 

@@ -60,9 +60,7 @@ def neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near):
     a, b = pairs.start[k], pairs.start[k + 1]
     if b - a > near.atom.shape[0]:
         near = make_list(b - a + (b - a) // 4, plan)
-    r_c2, n = plan.reach[0] * plan.reach[0], 0
-    for p in range(a, b):
-        n = measure(i, np.int64(pairs.atom[p]), pairs.image[p], positions, cell, r_c2, n, near)
+    n = measure(i, a, b, pairs.atom, pairs.image, positions, cell, plan.reach[0] * plan.reach[0], near)
     fill(n, i, element, plan, near)
     return near
 
