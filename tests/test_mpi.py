@@ -122,8 +122,9 @@ from mpnnp.observations import Observer
 rank, observe, calls = MPI.COMM_WORLD.rank, Observer.observe, []
 
 def break_down(self, batch, w):
-    calls.append(batch)
-    if self.comm.size > 1 and rank == {rank} and len(calls) == 5:
+    if self.comm.size > 1:  # not while kernels are compiled
+        calls.append(batch)
+    if rank == {rank} and len(calls) == 5:
         open({stamp!r}, "w").write(str(time.time()))
         {deed}
     return observe(self, batch, w)
