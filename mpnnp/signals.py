@@ -40,7 +40,7 @@ class Signals:
                 time.sleep(0.5)  # rank 0 tells, if it has got the signal too
             print(f"mpnnp: {name(number)} outside training, where there is nothing to save: start again with --resume", file=sys.stderr, flush=True)
             sys.stdout.flush()
-            os._exit(Interrupted.exit_status)  # the launcher ends the others; MPI_Abort does not return under srun while a rank compiles
+            os._exit(Interrupted.exit_status)  # the launcher ends the others; under srun MPI_Abort was seen not to return
 
 
 def ignore():
