@@ -129,6 +129,11 @@ class Schedule(Section):
     stress_probability: Fraction = 0.0  # sdnz: probability that an update takes stresses instead
     updates_per_epoch: Count = 1000  # sdnz: an epoch is only the interval of the learning curve
 
+    @property
+    def asks_for_stress(self):
+        """True if updates may take stress labels."""
+        return (self.stress_fraction if self.name == "runner" else self.stress_probability) > 0
+
 
 class Ekf(Section):
     """Extended Kalman filter. P(0) = I / epsilon; rates `tau` are per epoch, as in n2p2."""

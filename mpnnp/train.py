@@ -63,7 +63,7 @@ def train(config, directory, comm, log, resume=False):
         on_root(comm, run_folder.open_folder, directory, log, resume)
         try:
             describe_machine(comm, log)
-            compile_kernels(comm, log)
+            compile_kernels(comm, log, stress=config.schedule.asks_for_stress)
             run = Run(config, directory, comm, log, resume, signals)
             signals.holding = True
             if run.state.update == 0 and not run.state.curve.rows:

@@ -21,12 +21,14 @@ from mpnnp.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.training_data import make_atoms
 
 
-def compile_kernels(comm, log, simulation=False):
+def compile_kernels(comm, log, simulation=False, stress=False):
     """Run every kernel of a training run, or of a simulation, once on two atoms. Collective.
 
+    stress  those that learn stresses too
     What was compiled before, by any run on this machine, is loaded.
     """
     training = [_run_force_rows, _run_functions, _run_filter, _run_evaluation]  # the longest first
+    training += [_run_stress_rows] if stress else []
     functions, part = ([_run_simulation], "pairs.*.nbi") if simulation else (training, "*.nbi")
     new = CACHE_FOLDER is None or not any(CACHE_FOLDER.rglob(part))
     if new:
@@ -48,8 +50,11 @@ def _run_evaluation():
 
 
 def _run_force_rows():
-    for kind in (FORCE, STRESS):
-        _observe(kind)
+    _observe(FORCE)
+
+
+def _run_stress_rows():
+    _observe(STRESS)
 
 
 def _run_filter():
