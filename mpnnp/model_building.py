@@ -57,7 +57,7 @@ def build(config, dataset, train, cache, comm, log):
     cache  folder of computed symmetry functions
     """
     section = config.symmetry_functions
-    key = dataset.hash()
+    key = on_root(comm, dataset.hash)
     if config.network.initializer == "files":
         potential = on_root(comm, load_potential, config.network.weights_from)
         log(f"functions, scaling, references and weights from {config.network.weights_from}")

@@ -93,7 +93,7 @@ class Run:
         if saved:
             self.potential = saved.potential
             structures = together(comm, make_atoms, dataset, self.potential.elements)
-            G = load_symmetry_functions(structures, self.potential.functions, dataset.hash(), cache, comm, log)
+            G = load_symmetry_functions(structures, self.potential.functions, self.data_hash, cache, comm, log)
         else:
             self.potential, structures, G = build(config, dataset, self.train, cache, comm, log)
         self.stress_scale = spread_of_stress(dataset, self.train)

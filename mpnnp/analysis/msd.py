@@ -3,7 +3,7 @@
 import numpy as np
 from ase.data import atomic_masses, chemical_symbols
 
-from mpnnp.analysis.statistics import band
+from mpnnp.analysis.statistics import band, table_with_bands
 from mpnnp.errors import DataError
 
 FIT = (0.2, 0.8)  # part of the lags through which the line is drawn
@@ -65,14 +65,7 @@ def diffusion(lags, msd):
 
 def columns(lags, all_msd, names):
     """Table for a CSV: lag; for each element each run, mean and standard deviation."""
-    table = {"lag_ps": lags}
-    for element in all_msd[0]:
-        curves = [m[element] for m in all_msd]
-        mean, std = band(curves)
-        if len(curves) > 1:
-            table |= {f"{element}[{name}]": curve for name, curve in zip(names, curves)}
-        table |= {f"{element}_mean": mean, f"{element}_std": std}
-    return table
+    return table_with_bands({"lag_ps": lags}, all_msd, names)
 
 
 def draw(axis, lags, all_msd):

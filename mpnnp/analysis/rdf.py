@@ -4,7 +4,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from vesin import NeighborList
 
-from mpnnp.analysis.statistics import band
+from mpnnp.analysis.statistics import band, table_with_bands
 from mpnnp.errors import DataError
 
 
@@ -48,14 +48,7 @@ def _pairs(positions, cell, r_max):
 
 def columns(r, all_g, names):
     """Table for a CSV: r; for each pair each run, mean and standard deviation."""
-    table = {"r_angstrom": r}
-    for pair in all_g[0]:
-        curves = [g[pair] for g in all_g]
-        mean, std = band(curves)
-        if len(curves) > 1:
-            table |= {f"{pair}[{name}]": curve for name, curve in zip(names, curves)}
-        table |= {f"{pair}_mean": mean, f"{pair}_std": std}
-    return table
+    return table_with_bands({"r_angstrom": r}, all_g, names)
 
 
 def draw(axes, r, all_g):

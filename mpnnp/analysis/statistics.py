@@ -34,3 +34,14 @@ def band(curves):
     mean = np.divide(np.nansum(curves, axis=0), n, out=np.full(len(n), np.nan), where=n > 0)
     square = np.nansum((curves - mean) ** 2, axis=0)
     return mean, np.sqrt(square / np.maximum(n - 1, 1))
+
+
+def table_with_bands(table, runs, names):
+    """`table` (name -> column) and, for each curve of the runs (name -> (n,)), mean and deviation, and if there are several runs each of them."""
+    for key in runs[0]:
+        curves = [run[key] for run in runs]
+        mean, std = band(curves)
+        if len(curves) > 1:
+            table |= {f"{key}[{name}]": curve for name, curve in zip(names, curves)}
+        table |= {f"{key}_mean": mean, f"{key}_std": std}
+    return table
