@@ -24,6 +24,7 @@ from mpnnp.kernels.triplets import (
     FF,
     FJK,
     FSUM,
+    LINE,
     RJK,
     RJKI,
     RSUM,
@@ -202,7 +203,7 @@ def change_of_class(S, n, E, eta, r_s):
 @kernel(fastmath=FASTMATH)
 def change_of_function(S, o, n, A, slope):
     """Sum over a segment of the change of base^zeta E F, slope = zeta lam."""
-    D = A + STRIDE
+    D = A + LINE
     total = turn = 0.0
     for t in range(n):
         total += S[o + A + t] * S[o + CHANGE + t]

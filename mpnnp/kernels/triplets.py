@@ -1,6 +1,7 @@
 """Symmetry functions of one centre, and their gradient: the fast kernels behind evaluation.py.
 
-Triplets (centre; j, k) of a group are laid out in blocks of up to WIDTH columns, segment by segment (one j, consecutive k), and worked on row by row.
+Triplets (centre; j, k) of a group are laid out in blocks of at most COLUMNS columns, segment by segment (one j, consecutive k), and
+worked on row by row.
 With x = r_ij, y = r_ik, a term is A(cos) E(sum, rsum) F, where
     sum  = r_ij^2 + r_ik^2 + r_jk^2,  rsum = r_ij + r_ik + r_jk    (without r_jk: wide functions)
     E = exp(-eta (sum - 2 r_s rsum + 3 r_s^2)),  F = fc(r_ij) fc(r_ik) fc(r_jk).
@@ -16,8 +17,10 @@ from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.neighbours import FC, KX, KY, KZ, OWN, R2, RI, STRIDE, WIDTH, R, X, Y, Z, place
 from mpnnp.kernels.vector import exp, row_cutoff, row_exp, row_fill, row_power, row_product, row_real_power
 
-COS, SUM, RSUM, RJK, RJKI, FF, F, FJK, DJK, BASE, TC, P, H, VF, TR = (np.uintp(k) * STRIDE for k in range(15))
-CHANGE, TURN, FCOS, FSUM, N_ROW = (np.uintp(k) * STRIDE for k in range(15, 20))  # CHANGE to FSUM: of tangents.py
+COLUMNS = np.uintp(2048)  # of a block: short rows cost calls, long ones the nearest cache
+LINE = COLUMNS + np.uintp(8)  # from row to row, which shall not fall on the same cache lines
+COS, SUM, RSUM, RJK, RJKI, FF, F, FJK, DJK, BASE, TC, P, H, VF, TR = (np.uintp(k) * LINE for k in range(15))
+CHANGE, TURN, FCOS, FSUM, N_ROW = (np.uintp(k) * LINE for k in range(15, 20))  # CHANGE to FSUM: of tangents.py
 EIGHT = np.uintp(8)
 TINY = 1e-12  # Angstrom^2; for columns that are masked
 
@@ -26,24 +29,24 @@ class Block(NamedTuple):
     """Scratch of one block of triplets: rows; then a row for each class, a row for each angle, and one for its derivative."""
 
     rows: np.ndarray
-    segment: np.ndarray  # (WIDTH, 4) int64: first column, number of columns, j, first k
+    segment: np.ndarray  # (COLUMNS / 8, 4) int64: first column, number of columns, j, first k
 
 
 @kernel
 def make_block(plan):
-    n = N_ROW + np.uintp(plan.most[0] + 2 * plan.most[1] + 1) * STRIDE
-    return Block(np.zeros(np.int64(n)), np.zeros((np.int64(WIDTH), 4), np.int64))
+    n = N_ROW + np.uintp(plan.most[0] + 2 * plan.most[1] + 1) * LINE
+    return Block(np.zeros(np.int64(n)), np.zeros((np.int64(COLUMNS) // 8, 4), np.int64))
 
 
 @kernel(forceinline=True)
 def class_row(c):
-    return N_ROW + np.uintp(c) * STRIDE
+    return N_ROW + np.uintp(c) * LINE
 
 
 @kernel(forceinline=True)
 def angle_row(a, plan):
     """The row of base^zeta of angle a of the group; the row of base^(zeta-1) is the next."""
-    return N_ROW + np.uintp(plan.most[0] + 2 * a) * STRIDE
+    return N_ROW + np.uintp(plan.most[0] + 2 * a) * LINE
 
 
 @kernel(forceinline=True)
@@ -52,7 +55,7 @@ def fill_block(j_last, k_first, k_last, same, j, k, segment):
 
     Returns number of segments, columns (padding included), and the next (j, k); nothing is left when no segments come back.
     """
-    n, used, width = 0, 0, np.int64(WIDTH)
+    n, used, width, room = 0, 0, np.int64(WIDTH), np.int64(COLUMNS)
     while j < j_last:
         if same:
             k = max(k, j + 1)
@@ -61,7 +64,7 @@ def fill_block(j_last, k_first, k_last, same, j, k, segment):
             continue
         length = min(k_last - k, width - k % width)  # a segment stays in one chunk
         padded = (length + 7) // 8 * 8
-        if used + padded > width:
+        if used + padded > room:
             break
         segment[n, 0], segment[n, 1], segment[n, 2], segment[n, 3] = used, length, j, k
         n += 1
@@ -114,7 +117,7 @@ def pair_cutoffs(S, o, n, n_padded, fj, L, k):
 @kernel(fastmath=FASTMATH)
 def angle_rows(S, A, n, lam, zeta):
     """Rows A = base^zeta and base^(zeta-1), base = max(0, 1 + lam cos); 0^0 = 0. The derivative by cos is zeta lam base^(zeta-1)."""
-    D = A + STRIDE
+    D = A + LINE
     p = np.int64(zeta) - 1
     if zeta == 1.0:
         for t in range(n):
@@ -394,7 +397,7 @@ def clear(S, n):
 @kernel(fastmath=FASTMATH)
 def add_function(S, n, E, A, factor, slope, eta):
     """TC += d/dcos, P += 2 d/dsum, VF += term, all without F, of a function with exponential E and angle row A."""
-    D, two_eta = A + STRIDE, 2.0 * eta
+    D, two_eta = A + LINE, 2.0 * eta
     for t in range(n):
         e = S[E + t]
         term = e * (factor * S[A + t])
@@ -406,7 +409,7 @@ def add_function(S, n, E, A, factor, slope, eta):
 @kernel(fastmath=FASTMATH)
 def add_functions(S, n, E, A1, factor1, slope1, A2, factor2, slope2, eta):
     """As add_function, for two functions of one class."""
-    D1, D2, two_eta = A1 + STRIDE, A2 + STRIDE, 2.0 * eta
+    D1, D2, two_eta = A1 + LINE, A2 + LINE, 2.0 * eta
     for t in range(n):
         e = S[E + t]
         term = e * (factor1 * S[A1 + t] + factor2 * S[A2 + t])
