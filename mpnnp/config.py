@@ -19,6 +19,11 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+PATHS = {  # keys that name files
+    "data": ("files", "validation_files", "cache"),
+    "symmetry_functions": ("input_nn", "scaling_data"),
+    "network": ("weights_from",),
+}
 StringList = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 
 
@@ -215,7 +220,8 @@ class Config(Section):
 def read_config(path, settings=()):
     """Configuration from the TOML file `path`, changed by `settings` ("section.key=value").
 
-    Paths of data, input_nn and weights_from are taken relative to the file. Raises ConfigError naming key, value, what is allowed, and the file.
+    Paths are taken relative to the file, those of `settings` relative to the working directory. Raises ConfigError naming key, value, what is
+    allowed, and the file.
     """
     path = Path(path)
     try:
@@ -260,6 +266,7 @@ def to_toml(config):
 
 
 def apply_setting(tree, setting):
+    """Change `tree` as "section.key=value" says; a path is relative to the working directory. Raises ConfigError."""
     key, equals, text = setting.partition("=")
     section, dot, name = key.strip().partition(".")
     if not (equals and dot and section and name):
@@ -275,6 +282,8 @@ def apply_setting(tree, setting):
     if not isinstance(tree.setdefault(section, {}), dict):
         raise ConfigError(f"--set {setting}: '{section}' is not a section")
     target = tree[section]
+    if name in PATHS.get(section, ()):
+        value = _resolve(value, Path.cwd())
     *folders, name = name.split(".")
     for folder in folders:
         target = target.setdefault(folder, {})
@@ -323,19 +332,18 @@ def _explain(error, source):
 
 
 def _absolute(config, base):
-    resolve = lambda p: str(p if Path(p).is_absolute() else (base / p).resolve())  # noqa: E731
-    data = config.data.model_copy(
-        update={
-            "files": [resolve(f) for f in config.data.files],
-            "validation_files": [resolve(f) for f in config.data.validation_files],
-            "cache": config.data.cache and resolve(config.data.cache),
-        }
-    )
-    functions = config.symmetry_functions
-    functions = functions.model_copy(update={k: getattr(functions, k) and resolve(getattr(functions, k)) for k in ("input_nn", "scaling_data")})
-    network = config.network
-    network = network.model_copy(update={"weights_from": network.weights_from and resolve(network.weights_from)})
-    return config.model_copy(update={"data": data, "symmetry_functions": functions, "network": network})
+    changed = {}
+    for name, keys in PATHS.items():
+        section = getattr(config, name)
+        changed[name] = section.model_copy(update={key: _resolve(getattr(section, key), base) for key in keys})
+    return config.model_copy(update=changed)
+
+
+def _resolve(value, base):
+    """A path, or each of a list, as absolute path; others than texts are left for the validation."""
+    if isinstance(value, list):
+        return [_resolve(v, base) for v in value]
+    return str((base / value).resolve()) if isinstance(value, str) and value and not Path(value).is_absolute() else value
 
 
 def toml_value(value):

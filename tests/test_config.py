@@ -279,6 +279,19 @@ def test_a_wrong_value_or_key_of_a_setting_is_an_error_like_that_of_the_file(tmp
 # ---- paths
 
 
+def test_paths_of_settings_are_relative_to_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    settings = ["data.files=a.h5", "data.validation_files=['../v.h5', '/w.h5']", "network.initializer=files", "network.weights_from=n2p2"]
+    config = read_text(tmp_path, MINIMAL + 'cache = "cache"\n', settings, name="jobs/x.toml")
+    here = tmp_path.resolve() / "here"
+    assert config.data.files == [f"{here}/a.h5"]
+    assert config.data.validation_files == [f"{here.parent}/v.h5", "/w.h5"]
+    assert config.network.weights_from == f"{here}/n2p2"
+    assert config.data.cache == f"{here.parent}/jobs/cache"
+
+
 def test_paths_of_inputs_are_relative_to_the_file(tmp_path):
     (tmp_path / "jobs").mkdir()
     text = """

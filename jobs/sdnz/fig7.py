@@ -56,12 +56,14 @@ def main():
             members = sorted(folder.glob("seed-*"))
             results[optimizer, rate] = [errors(m, arguments.dilute) for m in members if (m / "accuracy.json").is_file()]
             done = results[optimizer, rate]
-            print(f"{optimizer} {rate:g}: {len(done)} of {len(members)} runs lasted; mean errors {np.mean(done, axis=0)}", flush=True)
+            print(f"{optimizer} {rate:g}: {len(done)} of {len(members)} runs lasted" + (f"; mean errors {np.mean(done, axis=0)}" if done else ""), flush=True)
     names = ["energy, in range (meV/atom)", "force, in range (meV/Å)", "energy, out of range (meV/atom)", "force, out of range (meV/Å)"]
     picture, axes = figure(4 if arguments.dilute else 2)
     for k, axis in enumerate(axes):
         for optimizer, rates in RATES.items():
             rates = [rate for rate in rates if results[optimizer, rate]]
+            if not rates:
+                continue
             values = [[member[k] for member in results[optimizer, rate]] for rate in rates]
             least = min(len(v) for v in values)
             band(axis, rates, np.array([v[:least] for v in values]).T, {"ekf": "EKF, η", "adam": "Adam, learning rate"}[optimizer])
