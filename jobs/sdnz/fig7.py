@@ -46,6 +46,7 @@ def main():
     parser.add_argument("--seeds", default="1-3")
     parser.add_argument("--dilute", help="data set out of range")
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     results = {}
     for optimizer, rates in RATES.items():
         for rate in rates:
@@ -56,7 +57,8 @@ def main():
             members = sorted(folder.glob("seed-*"))
             results[optimizer, rate] = [errors(m, arguments.dilute) for m in members if (m / "accuracy.json").is_file()]
             done = results[optimizer, rate]
-            print(f"{optimizer} {rate:g}: {len(done)} of {len(members)} runs lasted" + (f"; mean errors {np.mean(done, axis=0)}" if done else ""), flush=True)
+            mean = f"; mean errors {np.mean(done, axis=0)}" if done else ""
+            print(f"{optimizer} {rate:g}: {len(done)} of {len(members)} runs lasted{mean}", flush=True)
     names = ["energy, in range (meV/atom)", "force, in range (meV/Å)", "energy, out of range (meV/atom)", "force, out of range (meV/Å)"]
     picture, axes = figure(4 if arguments.dilute else 2)
     for k, axis in enumerate(axes):

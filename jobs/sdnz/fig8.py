@@ -11,6 +11,7 @@ from mpnnp.report import figure, save
 
 
 def main(source, out):
+    Path(out).mkdir(parents=True, exist_ok=True)
     with h5py.File(source) as file:
         models = [(model.attrs["group"], model["weights"][()], model["start"][()]) for model in file["models"].values()]
     groups = {name: [(w, start) for group, w, start in models if group == name] for name in dict.fromkeys(m[0] for m in models)}
