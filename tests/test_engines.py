@@ -6,10 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.calculators.socketio import SocketIOCalculator
 from ase.io import read
+from ase.units import GPa
 from conftest import DATA, ROOT
-from cp2k import COMMITTEE, run_input
+from cp2k import COMMITTEE, run_input, stress_of_input
 from test_runner import FOR_CP2K, make_potential
 from typer.testing import CliRunner
 
@@ -51,6 +53,17 @@ def test_the_written_cp2k_input_gives_our_energy_and_forces(tmp_path, structure)
     expected_energy, expected_forces = potential.energy_forces(s)
     assert energy == pytest.approx(expected_energy / HARTREE, rel=1e-10)
     np.testing.assert_allclose(forces, expected_forces * BOHR / HARTREE, rtol=1e-8, atol=1e-10)
+
+
+def test_stress_is_that_of_cp2k(tmp_path):
+    """An oracle for the sign, the unit and the off-diagonal elements in a triclinic cell."""
+    s, potential = triclinic(), make_potential(tables=FOR_CP2K)
+    potential.export(tmp_path, cp2k=True)
+    write_cp2k(tmp_path, potential, s)
+    atoms = Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc, calculator=mpnnp.Calculator(potential))
+    ours = -atoms.get_stress(voigt=False) / GPa
+    assert abs(ours).max() > 0.01
+    np.testing.assert_allclose(stress_of_input(tmp_path, "cp2k.inp"), ours, rtol=1e-6, atol=1e-8 * abs(ours).max())
 
 
 MODEL = "    &MODEL\n      WEIGHTS {}\n    &END MODEL\n"
