@@ -30,7 +30,8 @@ class Group:
     def mean(self, quantity, clock):
         """(x, mean, standard deviation) of the RMSE of "energy" or "force" against "update" or "seconds", without the start of the runs.
 
-        Runs are interpolated on the evaluations of all of them, as far as the shortest goes; (None, None, None) without labels.
+        Runs are interpolated on the evaluations of all of them, as far as the shortest goes; (None, None, None) without labels, and where
+        the first evaluation of one run comes after the last of another.
         """
         lines = [(curve[clock][1:], rmse(curve, quantity)[1:]) for curve in self.curves.values() if len(curve[clock]) > 1]
         lines = [(x, y) for x, y in lines if np.isfinite(y).all()]
@@ -39,6 +40,8 @@ class Group:
         first, last = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
         x = np.unique(np.concatenate([x for x, _ in lines]))
         x = x[(x >= first) & (x <= last)]
+        if not len(x):
+            return None, None, None
         values = np.array([np.interp(x, *line) for line in lines])
         return x, values.mean(axis=0), values.std(axis=0)
 

@@ -147,3 +147,15 @@ def test_compare_draws_and_tells(two_groups):
 def test_a_folder_without_a_learning_curve_is_named(tmp_path):
     with pytest.raises(DataError, match="learning-curve.csv"):
         comparison.Group.read("x", [tmp_path])
+
+
+def test_runs_whose_times_do_not_overlap_are_drawn_against_updates(tmp_path):
+    def curve(seconds):
+        errors = {f"{q}_rmse_{s}": np.array([9.0, 1.0]) for q in ("energy", "force") for s in ("train", "validation")}
+        return {"update": np.array([0.0, 100.0]), "seconds": np.array(seconds)} | errors
+
+    group = comparison.Group("a", {"one": curve([0.0, 5.0]), "two": curve([0.0, 7.0])})
+    assert group.mean("energy", "seconds") == (None, None, None)
+    assert [v.tolist() for v in group.mean("energy", "update")] == [[100.0], [1.0], [0.0]]
+    comparison.draw(tmp_path / "c.png", [group])
+    assert (tmp_path / "c.png").stat().st_size > 1000
