@@ -13,7 +13,7 @@ import numpy as np
 
 def main(runs, dilute):
     print(f"{'':16s} {'in range':>22s} {'out of range':>22s}    meV/atom, meV/Angstrom")
-    for group in ("ekf", "adam"):
+    for group in sorted({folder.parent.name for folder in Path(runs).glob("*/seed-*")}):
         rows = []
         for folder in sorted(Path(runs, group).glob("seed-*")):
             subprocess.run(["mpnnp", "evaluate", folder / "best.h5", dilute, "--json", folder / "dilute.json"], check=True, stdout=subprocess.DEVNULL)

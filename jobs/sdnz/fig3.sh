@@ -2,4 +2,4 @@
 # Fig. 3, learning curves: fig3.sh RUNS OUT
 set -euo pipefail
 mkdir -p "$2"
-mpnnp compare "$1/ekf" "$1/adam" -o "$2/fig3.png" --json "$2/fig3.json"
+mpnnp compare $(ls -d "$1"/*/seed-* | xargs -n 1 dirname | uniq) -o "$2/fig3.png" --json "$2/fig3.json"

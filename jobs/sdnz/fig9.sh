@@ -3,5 +3,5 @@
 set -euo pipefail
 runs=$1 data=$2 out=$3 ranks=${4:-1}
 mkdir -p "$out"
-mpiexec -n "$ranks" python "$(dirname "$0")/../../tools/fisher.py" "$runs"/ekf/seed-*/checkpoint.h5 "$runs"/adam/seed-*/checkpoint.h5 \
+mpiexec -n "$ranks" python "$(dirname "$0")/../../tools/fisher.py" "$runs"/{ekf,adam}/seed-*/checkpoint.h5 \
     --data "$data" -o "$out/fisher.h5" --plot "$out/fig9.png" "${@:5}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The same simulation with every member: simulate.sh RUNS START NAME OPTIONS of `mpnnp md`; results in RUNS/{ekf,adam}/seed-N/NAME.
+# The same simulation with every member: simulate.sh RUNS START NAME OPTIONS of `mpnnp md`; results in RUNS/GROUP/seed-N/NAME.
 # JOBS simulations run at a time. What was begun is continued, what was finished is not repeated.
 set -euo pipefail
 export runs=$1 start=$2 name=$3
@@ -12,4 +12,4 @@ simulate() {
     mpnnp md "$member/best.h5" "$start" "$@" -o "$member/$name" $resume || echo "$member: did not last"
 }
 export -f simulate
-printf '%s\n' "$runs"/{ekf,adam}/seed-* | xargs -P "${JOBS:-1}" -I{} bash -c 'simulate "$@"' _ {} "$@"
+printf '%s\n' "$runs"/*/seed-* | xargs -P "${JOBS:-1}" -I{} bash -c 'simulate "$@"' _ {} "$@"
