@@ -119,7 +119,7 @@ def draw(path, groups):
             if x is None:
                 continue
             (line,) = axis.plot(x, mean, label=f"{group.name} ({len(group.curves)})")
-            axis.fill_between(x, np.maximum(mean - spread, 1e-3 * mean), mean + spread, color=line.get_color(), alpha=0.25, linewidth=0)
+            axis.fill_between(x, np.maximum(mean - spread, 0.1 * mean), mean + spread, color=line.get_color(), alpha=0.25, linewidth=0)
         axis.set(xlabel=CLOCKS[clock], ylabel=f"RMSE of {quantity} ({UNITS[quantity]})")
         if axis.lines:
             axis.set(xscale="log", yscale="log")

@@ -192,7 +192,7 @@ def draw(path, analysis):
 
 
 def band(axis, x, lines, label):
-    """Mean of several lines (n, len(x)), with their standard deviation as a band."""
+    """Mean of several lines (n, len(x)), with their standard deviation as a band, which does not fall below the lowest line."""
     mean, spread = np.mean(lines, axis=0), np.std(lines, axis=0)
     (line,) = axis.plot(x, mean, label=label)
-    axis.fill_between(x, mean - spread, mean + spread, color=line.get_color(), alpha=0.25, linewidth=0)
+    axis.fill_between(x, np.maximum(mean - spread, np.min(lines, axis=0)), mean + spread, color=line.get_color(), alpha=0.25, linewidth=0)
