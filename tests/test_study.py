@@ -74,6 +74,7 @@ def test_fisher_spectra_and_distances(place):
 
 
 def test_learning_rates(place):
-    out = do(place, "fig7.py", "data/dense.h5", "rates", "out", "--ekf-updates", 5, "--adam-updates", 5, "--seeds", "1", "--dilute", "data/dilute.h5")
+    options = ["--ekf-updates", 5, "--adam-updates", 5, "--seeds", 1, "--dilute", "data/dilute.h5", "--start", "data/start.extxyz", "--ps", "0.01"]
+    out = do(place, "fig7.py", "data/dense.h5", "rates", "out", *options)
     assert out.count("1 of 1 runs lasted") == 6
     assert is_picture(place / "out/fig7.png")

@@ -1,6 +1,7 @@
-"""Fig. 7, errors against the learning rate: python fig7.py DATA.h5 RUNS OUT [--ekf-updates N] [--adam-updates N] [--dilute DILUTE.h5]
+"""Fig. 7, errors and density against the learning rate: python fig7.py DATA.h5 RUNS OUT [--dilute DILUTE.h5] [--start START --ps PS] ...
 
-A group of runs for each eta of the filter and each learning rate of Adam; their errors in range (validation) and, with --dilute, out of it.
+A group of runs for each eta of the filter and each learning rate of Adam; their errors in range (validation), with --dilute out of it, and with
+--start the density of water at 330 K and 1 bar, from the last half of PS picoseconds. Finished runs are not repeated.
 """
 
 import argparse
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mpnnp.analysis import density
+from mpnnp.analysis.trajectories import read_densities
 from mpnnp.fisher_report import band
 from mpnnp.report import figure, save
 
@@ -24,8 +27,8 @@ def settings(optimizer, rate, updates):
     return [f"adam.learning_rate={rate}", f"adam.decay_steps={max(updates // 500, 1)}", *length]
 
 
-def errors(folder, dilute):
-    """RMSE of energies (meV/atom) and forces (meV/Angstrom) of a member: in range, out of range."""
+def results_of(folder, dilute, start, time):
+    """RMSE of energies (meV/atom) and forces (meV/Angstrom) of a member: in range, out of range; density (g/cm^3), NaN if the run did not last."""
     inside = json.loads((folder / "accuracy.json").read_text())["validation"]
     found = [inside["energy_rmse"], inside["force_rmse"]]
     if dilute:
@@ -33,6 +36,13 @@ def errors(folder, dilute):
         subprocess.run(["mpnnp", "evaluate", folder / "best.h5", dilute, "--json", target], check=True, stdout=subprocess.DEVNULL)
         outside = json.loads(target.read_text())
         found += [outside["energy_rmse_mev_per_atom"], outside["force_rmse_mev_per_angstrom"]]
+    if start:
+        run = folder / "npt"
+        if not (run / "status.json").is_file():
+            options = ["--ensemble", "npt", "--temperature", "330", "--pressure", "1", "--time", time]
+            subprocess.run(["mpnnp", "md", folder / "best.h5", start, *options, "-o", run], check=False)
+        result = density.analyse(read_densities(run, 0.05))
+        found.append(result.mean if result.stable else np.nan)
     return found
 
 
@@ -45,6 +55,8 @@ def main():
     parser.add_argument("--adam-updates", type=int, default=5_000_000)
     parser.add_argument("--seeds", default="1-3")
     parser.add_argument("--dilute", help="data set out of range")
+    parser.add_argument("--start", help="structure to start simulations from")
+    parser.add_argument("--ps", default="100", help="picoseconds of each simulation")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     results = {}
@@ -55,13 +67,17 @@ def main():
             command = ["mpnnp", "ensemble", HERE / f"{optimizer}.toml", "--seeds", arguments.seeds, "-o", folder]
             subprocess.run(command + [word for change in changes for word in ("--set", change)], check=False)  # a member may fail
             members = sorted(folder.glob("seed-*"))
-            results[optimizer, rate] = [errors(m, arguments.dilute) for m in members if (m / "accuracy.json").is_file()]
+            results[optimizer, rate] = [
+                results_of(m, arguments.dilute, arguments.start, arguments.ps) for m in members if (m / "accuracy.json").is_file()
+            ]
             done = results[optimizer, rate]
-            mean = f"; mean errors {np.mean(done, axis=0)}" if done else ""
+            mean = f"; means {np.mean(done, axis=0)}" if done else ""
             print(f"{optimizer} {rate:g}: {len(done)} of {len(members)} runs lasted{mean}", flush=True)
-    names = ["energy, in range (meV/atom)", "force, in range (meV/Å)", "energy, out of range (meV/atom)", "force, out of range (meV/Å)"]
-    picture, axes = figure(4 if arguments.dilute else 2)
-    for k, axis in enumerate(axes):
+    names = ["energy, in range (meV/atom)", "force, in range (meV/Å)"]
+    names += ["energy, out of range (meV/atom)", "force, out of range (meV/Å)"] * bool(arguments.dilute)
+    names = [f"RMSE of {name}" for name in names] + ["density (g/cm³)"] * bool(arguments.start)
+    picture, axes = figure(len(names))
+    for k, (axis, name) in enumerate(zip(axes, names)):
         for optimizer, rates in RATES.items():
             rates = [rate for rate in rates if results[optimizer, rate]]
             if not rates:
@@ -69,7 +85,7 @@ def main():
             values = [[member[k] for member in results[optimizer, rate]] for rate in rates]
             least = min(len(v) for v in values)
             band(axis, rates, np.array([v[:least] for v in values]).T, {"ekf": "EKF, η", "adam": "Adam, learning rate"}[optimizer])
-        axis.set(xscale="log", yscale="log", xlabel="η or learning rate", ylabel=f"RMSE of {names[k]}")
+        axis.set(xscale="log", yscale="linear" if name.startswith("density") else "log", xlabel="η or learning rate", ylabel=name)
         axis.grid(True, which="both", alpha=0.3)
         axis.legend()
     save(picture, arguments.out / "fig7.png")
