@@ -34,7 +34,7 @@ class Section(BaseModel):
 class Data(Section):
     """What is learned from."""
 
-    files: StringList = Field(min_length=1)  # data sets: HDF5, input.data, extxyz, anything ASE reads; relative to the configuration file
+    files: StringList = Field(min_length=1)  # data sets: input.data, extxyz, HDF5, anything ASE reads; relative to this file, --set: to where you are
     validation_files: StringList = []  # more files, all of them for validation
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of the structures, drawn by run.seed
     split: Literal["auto", "random", "file"] = "auto"  # file: the data set's own train/validation marks; auto: these if there are any

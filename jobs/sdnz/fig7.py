@@ -17,6 +17,7 @@ from mpnnp.fisher_report import band
 from mpnnp.report import figure, save
 
 RATES = {"ekf": (1e-3, 1e-2, 1e-1), "adam": (1e-4, 1e-3, 1e-2)}  # eta; learning rate
+STABLE = (0.5, 1.2)  # g/cm^3, as for Fig. 5
 HERE = Path(__file__).parent
 
 
@@ -27,7 +28,7 @@ def settings(optimizer, rate, updates):
     return [f"adam.learning_rate={rate}", f"adam.decay_steps={max(updates // 500, 1)}", *length]
 
 
-def results_of(folder, dilute, start, time):
+def results_of(folder, dilute, simulated):
     """RMSE of energies (meV/atom) and forces (meV/Angstrom) of a member: in range, out of range; density (g/cm^3), NaN if the run did not last."""
     inside = json.loads((folder / "accuracy.json").read_text())["validation"]
     found = [inside["energy_rmse"], inside["force_rmse"]]
@@ -36,12 +37,8 @@ def results_of(folder, dilute, start, time):
         subprocess.run(["mpnnp", "evaluate", folder / "best.h5", dilute, "--json", target], check=True, stdout=subprocess.DEVNULL)
         outside = json.loads(target.read_text())
         found += [outside["energy_rmse_mev_per_atom"], outside["force_rmse_mev_per_angstrom"]]
-    if start:
-        run = folder / "npt"
-        if not (run / "status.json").is_file():
-            options = ["--ensemble", "npt", "--temperature", "330", "--pressure", "1", "--time", time]
-            subprocess.run(["mpnnp", "md", folder / "best.h5", start, *options, "-o", run], check=False)
-        result = density.analyse(read_densities(run, 0.05))
+    if simulated:
+        result = density.analyse(read_densities(folder / "npt", 0.05), limits=STABLE)
         found.append(result.mean if result.stable else np.nan)
     return found
 
@@ -59,20 +56,21 @@ def main():
     parser.add_argument("--ps", default="100", help="picoseconds of each simulation")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    folders = {(optimizer, rate): arguments.runs / f"{optimizer}-{rate:g}" for optimizer, rates in RATES.items() for rate in rates}
+    for (optimizer, rate), folder in folders.items():
+        changes = [f"data.files={arguments.data}", *settings(optimizer, rate, getattr(arguments, f"{optimizer}_updates"))]
+        command = ["mpnnp", "ensemble", HERE / f"{optimizer}.toml", "--seeds", arguments.seeds, "-o", folder]
+        subprocess.run(command + [word for change in changes for word in ("--set", change)], check=False)  # a member may fail
+    if arguments.start:
+        options = ["--ensemble", "npt", "--temperature", "330", "--pressure", "1", "--time", arguments.ps]
+        subprocess.run([HERE / "simulate.sh", arguments.runs, arguments.start, "npt", *options], check=True)
     results = {}
-    for optimizer, rates in RATES.items():
-        for rate in rates:
-            folder = arguments.runs / f"{optimizer}-{rate:g}"
-            changes = [f"data.files={arguments.data}", *settings(optimizer, rate, getattr(arguments, f"{optimizer}_updates"))]
-            command = ["mpnnp", "ensemble", HERE / f"{optimizer}.toml", "--seeds", arguments.seeds, "-o", folder]
-            subprocess.run(command + [word for change in changes for word in ("--set", change)], check=False)  # a member may fail
-            members = sorted(folder.glob("seed-*"))
-            results[optimizer, rate] = [
-                results_of(m, arguments.dilute, arguments.start, arguments.ps) for m in members if (m / "accuracy.json").is_file()
-            ]
-            done = results[optimizer, rate]
-            mean = f"; means {np.mean(done, axis=0)}" if done else ""
-            print(f"{optimizer} {rate:g}: {len(done)} of {len(members)} runs lasted{mean}", flush=True)
+    for (optimizer, rate), folder in folders.items():
+        members = sorted(folder.glob("seed-*"))
+        done = [results_of(m, arguments.dilute, bool(arguments.start)) for m in members if (m / "accuracy.json").is_file()]
+        mean = f"; means {np.mean(done, axis=0)}" if done else ""
+        print(f"{optimizer} {rate:g}: {len(done)} of {len(members)} runs lasted{mean}", flush=True)
+        results[optimizer, rate] = done
     names = ["energy, in range (meV/atom)", "force, in range (meV/Å)"]
     names += ["energy, out of range (meV/atom)", "force, out of range (meV/Å)"] * bool(arguments.dilute)
     names = [f"RMSE of {name}" for name in names] + ["density (g/cm³)"] * bool(arguments.start)

@@ -16,7 +16,7 @@ import numpy as np
 from mpnnp.kernels.compact import compact_neighbour_tangents, compact_own_tangents, has_compact
 from mpnnp.kernels.evaluation import FIRST_CAPACITY, gather, neighbours_of, packed_atoms, select
 from mpnnp.kernels.jit import kernel, read_only
-from mpnnp.kernels.neighbours import N_IMAGE_ROW, STRIDE, WIDTH, make_list
+from mpnnp.kernels.neighbours import N_IMAGE_ROW, STRIDE, make_list
 from mpnnp.kernels.network import energy_row, energy_value, layer, make_workspace, tangent_row, tangent_value
 from mpnnp.kernels.strains import strain_tangents
 from mpnnp.kernels.tangents import has_wide, neighbour_tangents, own_tangents, radial_tangents, wide_tangents
@@ -159,12 +159,13 @@ class Space(NamedTuple):
 
 @kernel
 def make_space(plan):
+    block = make_block(plan)
     return Space(
         make_list(FIRST_CAPACITY, plan),
         make_list(FIRST_CAPACITY, plan),
         np.empty(np.int64(N_IMAGE_ROW)),
-        make_block(plan),
-        np.empty(np.int64(WIDTH), np.int64),
+        block,
+        np.empty(block.segment.shape[0], np.int64),
     )
 
 

@@ -17,7 +17,7 @@ from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.neighbours import FC, KX, KY, KZ, OWN, R2, RI, STRIDE, WIDTH, R, X, Y, Z, place
 from mpnnp.kernels.vector import exp, row_cutoff, row_exp, row_fill, row_power, row_product, row_real_power
 
-COLUMNS = np.uintp(2048)  # of a block: short rows cost calls, long ones the nearest cache
+COLUMNS = np.uintp(2048)  # of a block, at least WIDTH: short rows cost calls, long ones the nearest cache
 LINE = COLUMNS + np.uintp(8)  # from row to row, which shall not fall on the same cache lines
 COS, SUM, RSUM, RJK, RJKI, FF, F, FJK, DJK, BASE, TC, P, H, VF, TR = (np.uintp(k) * LINE for k in range(15))
 CHANGE, TURN, FCOS, FSUM, N_ROW = (np.uintp(k) * LINE for k in range(15, 20))  # CHANGE to FSUM: of tangents.py
