@@ -9,7 +9,16 @@ environment.prepare()  # before anything imports numpy
 
 import typer  # noqa: E402
 
-from mpnnp.commands import analysis, data, dynamics, ensembles, potentials, support, tools, training  # noqa: E402
+from mpnnp.commands import (  # noqa: E402
+    analysis,
+    data,
+    doctor,
+    dynamics,
+    ensembles,
+    potentials,
+    symmetry_functions,
+    training,
+)
 from mpnnp.commands.common import DEBUG, start  # noqa: E402
 from mpnnp.errors import MpnnpError  # noqa: E402
 
@@ -20,7 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (training, data, potentials, tools, dynamics, analysis, support, ensembles):  # each has a Typer with its commands
+GROUPS = (training, data, potentials, symmetry_functions, dynamics, analysis, doctor, ensembles)
+for group in GROUPS:  # each has a Typer with its commands
     app.add_typer(group.app)
 
 
@@ -32,7 +42,9 @@ def version(value: bool):
 
 @app.callback()
 def common(
-    show: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version.")] = False,
+    show: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version.")
+    ] = False,
 ):
     pass
 
@@ -46,7 +58,9 @@ def main():
         app(standalone_mode=True)
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, MpnnpError) and start.comm is None and _rank_hint():
-            sys.exit(error.exit_status)  # an error before MPI was asked for is the same on every rank: the first tells
+            sys.exit(
+                error.exit_status
+            )  # an error before MPI was asked for is the same on every rank: the first tells
         sys.exit(stop_all(start.comm, error, debug))
 
 
@@ -54,7 +68,10 @@ def _rank_hint():
     """True if the launcher says that this is not the first process."""
     import os
 
-    return any(os.environ.get(name, "0") != "0" for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"))
+    return any(
+        os.environ.get(name, "0") != "0"
+        for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
+    )
 
 
 if __name__ == "__main__":

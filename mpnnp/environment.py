@@ -1,7 +1,29 @@
-"""Settings of the process that must be made before numpy is imported. Imports nothing but the standard library."""
+"""What a process stands on: settings that must be made before numpy is imported, and a description for the log of a run.
+
+Imports nothing but the standard library until a function is called.
+"""
 
 import os
+import platform
+import socket
+from collections import Counter
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 
+from mpnnp import __version__
+
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "numba",
+    "llvmlite",
+    "h5py",
+    "mpi4py",
+    "ase",
+    "pydantic",
+    "vesin",
+    "threadpoolctl",
+)
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -40,3 +62,36 @@ def slow_settings():
         if os.environ.get(name, "1") != "1":
             messages.append(f"{name}={os.environ[name]}: mpnnp uses one thread per MPI rank; unset it")
     return messages
+
+
+def describe(comm, log):
+    """Versions, hosts and MPI library in the log of a run. Collective."""
+    import h5py
+
+    hosts = Counter(comm.allgather(socket.gethostname()))
+    log(
+        f"mpnnp {__version__}, {datetime.now():%Y-%m-%d %H:%M:%S}, {comm.size} ranks on "
+        + ", ".join(f"{h} ({n})" for h, n in hosts.items())
+    )
+    log(
+        f"Python {platform.python_version()}, {', '.join(f'{name} {found}' for name, found in versions().items())}, HDF5 {h5py.version.hdf5_version}"
+    )
+    log(f"MPI: {mpi_library()}")
+
+
+def versions():
+    """Package -> version, of those installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            pass
+    return found
+
+
+def mpi_library():
+    from mpi4py import MPI
+
+    lines = [line.strip() for line in MPI.Get_library_version().strip("\0 \n").splitlines()]
+    return " ".join(lines[: 1 if lines[0].startswith("Open MPI") else 2])

@@ -128,7 +128,12 @@ def stop_all(comm, error, debug=False):
     An error that every rank raised (on_root, together; TrainingError always) is told by rank 0 and ends with its own status.
     Any other error is told by the rank that met it, which then aborts the others.
     """
-    collective = comm is None or comm.size == 1 or isinstance(error, TrainingError) or getattr(error, "told_by", None) == 0
+    collective = (
+        comm is None
+        or comm.size == 1
+        or isinstance(error, TrainingError)
+        or getattr(error, "told_by", None) == 0
+    )
     status = error.exit_status if isinstance(error, MpnnpError) else 1
     if collective and comm is not None and comm.rank != 0:
         if comm.size > 1:
@@ -142,7 +147,10 @@ def stop_all(comm, error, debug=False):
         print(f"mpnnp: {'' if isinstance(error, Interrupted) else 'error: '}{error}", file=sys.stderr)
     else:
         rank = "" if comm is None or comm.size == 1 else f" on rank {comm.rank}"
-        print(f"mpnnp: error{rank}: {type(error).__name__}: {error} (run with --debug for the traceback)", file=sys.stderr)
+        print(
+            f"mpnnp: error{rank}: {type(error).__name__}: {error} (run with --debug for the traceback)",
+            file=sys.stderr,
+        )
     sys.stderr.flush()
     if comm is not None and comm.size > 1:
         if collective:

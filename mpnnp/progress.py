@@ -93,14 +93,22 @@ class Progress:
             return
         rate = (done - self.first) / max(now - self.begin, 1e-9)
         left = duration((self.total - done) / rate) if rate > 0 else "?"
-        self.log(f"{datetime.now():%H:%M:%S} {self.title} {done}/{self.total} {100 * done // self.total}% {left} left")
+        self.log(
+            f"{datetime.now():%H:%M:%S} {self.title} {done}/{self.total} {100 * done // self.total}% {left} left"
+        )
 
 
 def _make_bar(stream):
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
     return Progress(*columns, console=Console(file=stream), transient=True)
 
 

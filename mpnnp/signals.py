@@ -38,9 +38,15 @@ class Signals:
         if not self.holding:
             if self.comm.rank:
                 time.sleep(0.5)  # rank 0 tells, if it has got the signal too
-            print(f"mpnnp: {name(number)} outside training, where there is nothing to save: start again with --resume", file=sys.stderr, flush=True)
+            print(
+                f"mpnnp: {name(number)} outside training, where there is nothing to save: start again with --resume",
+                file=sys.stderr,
+                flush=True,
+            )
             sys.stdout.flush()
-            os._exit(Interrupted.exit_status)  # the launcher ends the others; under srun MPI_Abort was seen not to return
+            os._exit(
+                Interrupted.exit_status
+            )  # the launcher ends the others; under srun MPI_Abort was seen not to return
 
 
 def ignore():

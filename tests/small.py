@@ -13,10 +13,26 @@ from mpnnp.progress import Log
 FUNCTIONS = [
     {"center": "H", "kind": 2, "neighbours": ["H"], "eta": [0.1, 0.8], "r_c": 5.0},
     {"center": "H", "kind": 2, "neighbours": ["O"], "eta": 0.4, "r_s": 1.0, "r_c": 5.0},
-    {"center": "H", "kind": 3, "neighbours": ["O", "H"], "eta": 0.05, "lambda": -1.0, "zeta": 2.0, "r_c": 5.0},
+    {
+        "center": "H",
+        "kind": 3,
+        "neighbours": ["O", "H"],
+        "eta": 0.05,
+        "lambda": -1.0,
+        "zeta": 2.0,
+        "r_c": 5.0,
+    },
     {"center": "O", "kind": 2, "neighbours": ["H"], "eta": [0.1, 0.8], "r_c": 5.0},
     {"center": "O", "kind": 2, "neighbours": ["O"], "eta": 0.1, "r_c": 5.0},
-    {"center": "O", "kind": 3, "neighbours": ["H", "H"], "eta": 0.05, "lambda": [-1.0, 1.0], "zeta": 1.0, "r_c": 5.0},
+    {
+        "center": "O",
+        "kind": 3,
+        "neighbours": ["H", "H"],
+        "eta": 0.05,
+        "lambda": [-1.0, 1.0],
+        "zeta": 1.0,
+        "r_c": 5.0,
+    },
 ]
 
 
@@ -36,7 +52,9 @@ def cluster(rng, n_molecule=2, labels=True):
     positions = []
     for k in range(n_molecule):
         rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-        positions.append(molecule @ rotation + [2.9 * (k % 2), 2.9 * (k // 2), 0.0] + rng.normal(scale=0.2, size=3))
+        positions.append(
+            molecule @ rotation + [2.9 * (k % 2), 2.9 * (k // 2), 0.0] + rng.normal(scale=0.2, size=3)
+        )
     positions = np.concatenate(positions) + rng.normal(scale=0.07, size=(3 * n_molecule, 3))
     atoms = Atoms("OHH" * n_molecule, positions)
     if labels:

@@ -6,11 +6,31 @@ from pathlib import Path
 
 import pytest
 
-from mpnnp.config import Adam, Config, Data, Ekf, Functions, Net, Run, Schedule, make_config, read_config, to_toml
+from mpnnp.config import (
+    Adam,
+    Config,
+    Data,
+    Ekf,
+    Functions,
+    Net,
+    Run,
+    Schedule,
+    make_config,
+    read_config,
+    to_toml,
+)
 from mpnnp.errors import ConfigError, MpnnpError
 
 MINIMAL = '[data]\nfiles = "water.extxyz"\n'
-SECTIONS = {"data": Data, "symmetry_functions": Functions, "network": Net, "schedule": Schedule, "ekf": Ekf, "adam": Adam, "run": Run}
+SECTIONS = {
+    "data": Data,
+    "symmetry_functions": Functions,
+    "network": Net,
+    "schedule": Schedule,
+    "ekf": Ekf,
+    "adam": Adam,
+    "run": Run,
+}
 
 
 def read_text(tmp_path, text, settings=(), name="water.toml"):
@@ -94,7 +114,9 @@ def test_strings_survive_the_round_trip(tmp_path):
     names = ['a"b', "a\\b", "a\nb", "a\tb", "Wasser für alle", "'", "#", "[x]"]
     config = make_config({"data": {"files": names}})
     (tmp_path / "c.toml").write_text(to_toml(config), encoding="utf-8")
-    assert [Path(f).relative_to(tmp_path).as_posix() for f in read_config(tmp_path / "c.toml").data.files] == names
+    assert [
+        Path(f).relative_to(tmp_path).as_posix() for f in read_config(tmp_path / "c.toml").data.files
+    ] == names
 
 
 def test_control_characters_survive_the_round_trip(tmp_path):
@@ -146,7 +168,10 @@ WRONG = {
     "[network]\nactivation = 'tanhh'\n": ["network.activation", "'tanhh'", "softplus"],
     "[network]\nhidden = [5, 5]\nactivation = ['tanh']\n": ["network", "1 layers", "2"],
     "[network]\ninitializer = 'files'\n": ["network", "weights_from"],
-    "[network]\nweights_min = 1.0\nweights_max = 0.0\n": ["network", "weights_max must be larger than weights_min"],
+    "[network]\nweights_min = 1.0\nweights_max = 0.0\n": [
+        "network",
+        "weights_max must be larger than weights_min",
+    ],
     "[network]\natomic_energies = {O = 'x'}\n": ["network.atomic_energies", "'x'", "number"],
     "[symmetry_functions]\nset = 'ice'\n": ["symmetry_functions.set = 'ice'", "'default' or 'water'"],
     "[symmetry_functions]\nset = 'water'\ninput_nn = 'x'\n": ["symmetry_functions", "only one of"],
@@ -209,7 +234,12 @@ def test_missing_data_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, part", [(b"[data\n", "not valid TOML"), (b"[data]\nfiles = 'a'\nfiles = 'b'\n", "not valid TOML"), (b"\xff\xfe", "UTF-8")]
+    "content, part",
+    [
+        (b"[data\n", "not valid TOML"),
+        (b"[data]\nfiles = 'a'\nfiles = 'b'\n", "not valid TOML"),
+        (b"\xff\xfe", "UTF-8"),
+    ],
 )
 def test_a_file_that_is_no_toml_is_an_error(tmp_path, content, part):
     (tmp_path / "x.toml").write_bytes(content)
@@ -283,7 +313,12 @@ def test_paths_of_settings_are_relative_to_the_working_directory(tmp_path, monke
     (tmp_path / "jobs").mkdir()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    settings = ["data.files=a.h5", "data.validation_files=['../v.h5', '/w.h5']", "network.initializer=files", "network.weights_from=n2p2"]
+    settings = [
+        "data.files=a.h5",
+        "data.validation_files=['../v.h5', '/w.h5']",
+        "network.initializer=files",
+        "network.weights_from=n2p2",
+    ]
     config = read_text(tmp_path, MINIMAL + 'cache = "cache"\n', settings, name="jobs/x.toml")
     here = tmp_path.resolve() / "here"
     assert config.data.files == [f"{here}/a.h5"]

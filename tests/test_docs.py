@@ -7,10 +7,10 @@ import sys
 
 import pytest
 import typer
-from conftest import ROOT
+from launch import ROOT
 
-from mpnnp import n2p2_keywords
 from mpnnp.cli import app
+from mpnnp.n2p2 import keywords
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -18,7 +18,9 @@ PAGES = sorted(DOCS.glob("*.md"))
 
 def test_the_generated_pages_are_up_to_date():
     """Else run python tools/make_docs.py."""
-    result = subprocess.run([sys.executable, ROOT / "tools" / "make_docs.py", "--check"], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, ROOT / "tools" / "make_docs.py", "--check"], capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -34,7 +36,9 @@ def texts_of_the_code():
 
 def test_every_quoted_error_message_is_one_of_the_code():
     code = texts_of_the_code()
-    messages = re.findall(r"^`([^`]+)`$", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE)
+    messages = re.findall(
+        r"^`([^`]+)`$", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert len(messages) > 25
     missing = [m for m in messages for part in m.split("...") if part not in code]
     assert missing == []
@@ -45,7 +49,10 @@ def test_links_lead_to_pages_and_titles(page):
     for target, anchor in re.findall(r"\]\(([\w.-]+\.md)?(?:#([\w-]+))?\)", page.read_text(encoding="utf-8")):
         other = DOCS / (target or page.name)
         assert other.exists(), target
-        titles = [re.sub(r"[^\w -]", "", t).strip().lower().replace(" ", "-") for t in re.findall(r"^#+ (.*)$", other.read_text(), re.MULTILINE)]
+        titles = [
+            re.sub(r"[^\w -]", "", t).strip().lower().replace(" ", "-")
+            for t in re.findall(r"^#+ (.*)$", other.read_text(), re.MULTILINE)
+        ]
         assert not anchor or anchor in titles, (target, anchor)
 
 
@@ -62,10 +69,16 @@ def commands():
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda p: p.name)
 def test_commands_in_the_text_exist(page):
     known = commands()
-    found = re.findall(r"(?:^|`|\bbin/)(?:mpiexec -n \d+ (?:\S+/)?)?mpnnp ([a-z]+)\b", page.read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.findall(
+        r"(?:^|`|\bbin/)(?:mpiexec -n \d+ (?:\S+/)?)?mpnnp ([a-z]+)\b",
+        page.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     assert sorted(set(found) - known) == []
 
 
 def test_commands_named_for_tools_exist():
-    named = re.findall(r"mpnnp ([a-z]+)\b", " ".join(n2p2_keywords.TOOLS.values()) + " ".join(k.meaning for k in n2p2_keywords.TABLE))
+    named = re.findall(
+        r"mpnnp ([a-z]+)\b", " ".join(keywords.TOOLS.values()) + " ".join(k.meaning for k in keywords.TABLE)
+    )
     assert sorted(set(named) - commands()) == []

@@ -4,18 +4,30 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from launch import ROOT
 
 HEAVY = ("numpy", "scipy", "numba", "h5py", "mpi4py", "ase", "matplotlib", "pydantic", "mpnnp.kernels")
 SLOW = ("scipy", "numba", "h5py", "mpi4py.MPI", "ase", "matplotlib", "mpnnp.kernels")
-PHYSICS = ("structure", "dataset", "symmetry_functions", "function_sets", "scaling", "network", "potential", "prediction", "units", "errors")
-PHYSICS += ("kernels.evaluation", "kernels.rows", "kernels.neighbours", "calculator")
+PHYSICS = (
+    *("data.structure", "data.dataset", "data.packed", "units", "errors"),
+    *(
+        "model.symmetry_functions",
+        "model.function_sets",
+        "model.scaling",
+        "model.network",
+        "model.potential",
+        "model.prediction",
+    ),
+    *("kernels.energy_forces", "kernels.jacobian", "kernels.neighbours", "simulation.calculator"),
+)
 
 
 def loaded_by(code, names):
     """Which of the modules are loaded after the code has run in a new process."""
     check = f"import sys\n{code}\nprint([name for name in {list(names)!r} if name in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert result.returncode == 0, result.stderr
     return eval(result.stdout.splitlines()[-1])
 
@@ -24,13 +36,15 @@ def test_the_layers_hold():
     """The contracts of [importlinter] in setup.cfg."""
     pytest.importorskip("importlinter", reason="needs import-linter: install mpnnp[test]")
     code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(config_filename='setup.cfg', no_cache=True))"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "0 broken" in result.stdout and "0 kept" not in result.stdout
 
 
 def test_the_package_alone_loads_nothing():
-    assert loaded_by("import mpnnp; mpnnp.load, mpnnp.__version__", HEAVY) == []
+    assert loaded_by("import mpnnp; dir(mpnnp), mpnnp.__all__, mpnnp.__version__", HEAVY) == []
 
 
 def test_the_physics_does_not_start_mpi():
@@ -38,7 +52,9 @@ def test_the_physics_does_not_start_mpi():
     assert loaded_by(imports, ["mpi4py", "mpi4py.MPI"]) == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["md", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["train", "--help"], ["md", "--help"]], ids=" ".join
+)
 def test_help_is_quick(arguments):
     """It loads neither the compiler nor MPI nor data formats."""
     run = "from mpnnp.cli import main\ntry: main()\nexcept SystemExit as end: assert end.code in (0, None)"

@@ -21,18 +21,29 @@ from mpnnp import environment
 environment.prepare()  # before numpy
 
 import numpy as np  # noqa: E402
-from machine import Background, alone, describe, limits  # noqa: E402
-from parts import covariance_bytes, filter_ms, make_run, memory, model_parts, opponents_ms, traffic, update_ms  # noqa: E402
-from perturbed import water_192  # noqa: E402
+from benchmarking.machine import Background, alone, describe, limits  # noqa: E402
+from benchmarking.parts import (  # noqa: E402
+    covariance_bytes,
+    filter_ms,
+    make_run,
+    memory,
+    model_parts,
+    opponents_ms,
+    traffic,
+    update_ms,
+)
+from benchmarking.perturbed import water_192  # noqa: E402
 
-from mpnnp import dataset  # noqa: E402
+from mpnnp.data import dataset  # noqa: E402
+from mpnnp.data.formats import read_sources  # noqa: E402
 from mpnnp.parallel import on_root, world  # noqa: E402
 from mpnnp.progress import Log  # noqa: E402
-from mpnnp.sources import read_sources  # noqa: E402
-from mpnnp.warm_up import compile_kernels  # noqa: E402
+from mpnnp.training.warm_up import compile_kernels  # noqa: E402
 
 STREAMS = (1, 2, 10, 32)
-TWO_STREAMS = {"schedule": {"streams": 2, "force_fraction": 0.0041}}  # n2p2, two tasks, its settings for water
+TWO_STREAMS = {
+    "schedule": {"streams": 2, "force_fraction": 0.0041}
+}  # n2p2, two tasks, its settings for water
 SDNZ = {
     "schedule": {"name": "sdnz", "updates_per_epoch": 1000},
     "ekf": {"epsilon": 1.0, "eta": 1e-3, "eta_tau": 0.0, "eta_max": 1e-3, "q": 0.0, "q_min": 0.0},
@@ -49,7 +60,17 @@ TABLE = [
     ("EKF update, M = 2", "ekf_update_ms", "2", 1, "ms", "39", 2.0, 1.1, "*"),
     ("EKF update, M = 10", "ekf_update_ms", "10", 1, "ms", "-", 5, 3, "*"),
     ("EKF update, M = 32", "ekf_update_ms", "32", 1, "ms", "-", 11, 8, "*"),
-    ("update in training, 2 streams (target: 2 ranks)", "train_update_ms", None, 1, "ms", "40", 2.5, 1.2, "*"),
+    (
+        "update in training, 2 streams (target: 2 ranks)",
+        "train_update_ms",
+        None,
+        1,
+        "ms",
+        "40",
+        2.5,
+        1.2,
+        "*",
+    ),
     ("SDNZ step, EKF (paper: 28 cores)", "sdnz_ekf_step_ms", None, 1, "ms", "14.4", 4, 3, "*"),
     ("SDNZ step, Adam (paper: 28 cores)", "sdnz_adam_step_ms", None, 1, "ms", "3.6", 1, 0.5, "*"),
     ("E and F of 400 structures", "evaluate_400_s", None, 1, "s", "-", 4, 2.5, ""),
@@ -117,40 +138,70 @@ def write_data(source, path, n):
 def compile_seconds():
     """Seconds that a process takes with an empty cache of machine code, beyond what it takes with a full one."""
     code = (
-        "from mpnnp import environment; environment.prepare(); from mpnnp.parallel import serial; from mpnnp.warm_up import compile_kernels; "
+        "from mpnnp import environment; environment.prepare(); from mpnnp.parallel import serial; from mpnnp.training.warm_up import compile_kernels; "
         "compile_kernels(serial(), lambda line: None)"
     )
     times = []
     with tempfile.TemporaryDirectory() as cache:
         for _ in range(2):
             begin = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], env={**os.environ, "NUMBA_CACHE_DIR": cache}, check=True)
+            subprocess.run(
+                [sys.executable, "-c", code], env={**os.environ, "NUMBA_CACHE_DIR": cache}, check=True
+            )
             times.append(time.perf_counter() - begin)
     return times[0] - times[1]
 
 
 def print_table(result):
     n, p = result["n_weight"], result["machine"]["ranks"]
-    print(f"\n{result['n_atom']} atoms, {n} weights, {p} rank(s); targets: one core (ranks where said) of the machine they were set for\n")
+    print(
+        f"\n{result['n_atom']} atoms, {n} weights, {p} rank(s); targets: one core (ranks where said) of the machine they were set for\n"
+    )
     print(f"{'':48s} {'n2p2':>6s} {'target':>7s} {'stretch':>7s} {'here':>9s}")
     for what, key, M, factor, unit, n2p2, target, stretch, ranks in TABLE:
         value = result.get(key) if M is None else result[key].get(M)
         if value is None:
             continue
         value *= p / n**2 if factor is None else factor
-        verdict = "stretch" if value <= stretch else "target" if value <= target else f"missed: x {value / target:.2f}"
-        print(f"{what + ' ' + ranks:48s} {n2p2:>6s} {target:7g} {stretch:7g} {value:9.3g} {unit:3s} {verdict}")
+        verdict = (
+            "stretch"
+            if value <= stretch
+            else "target"
+            if value <= target
+            else f"missed: x {value / target:.2f}"
+        )
+        print(
+            f"{what + ' ' + ranks:48s} {n2p2:>6s} {target:7g} {stretch:7g} {value:9.3g} {unit:3s} {verdict}"
+        )
     print(f"\n{'EKF update, ms; M =':30s}" + "".join(f"{M:>9d}" for M in STREAMS))
-    for name, key in (("mpnnp *", "ekf_update_ms"), ("symmetric, BLAS", "symmetric_update_ms"), ("textbook, BLAS", "textbook_update_ms")):
+    for name, key in (
+        ("mpnnp *", "ekf_update_ms"),
+        ("symmetric, BLAS", "symmetric_update_ms"),
+        ("textbook, BLAS", "textbook_update_ms"),
+    ):
         print(f"{name:30s}" + "".join(f"{result[key][str(M)]:9.2f}" for M in STREAMS))
-    bound = [max(4 * n**2 / result["limits"]["read_gb_per_s"] / 1e6, 3 * n**2 * M / result["limits"]["dgemm_gf_per_s"] / 1e6) for M in STREAMS]
+    bound = [
+        max(
+            4 * n**2 / result["limits"]["read_gb_per_s"] / 1e6,
+            3 * n**2 * M / result["limits"]["dgemm_gf_per_s"] / 1e6,
+        )
+        for M in STREAMS
+    ]
     print(f"{'limit of one core':30s}" + "".join(f"{ms:9.2f}" for ms in bound))
-    print("(4 n^2 bytes read at the bandwidth, or 2 n^2 M + n^2 M flops at the speed of dgemm, whichever takes longer)\n")
-    print(f"read bandwidth {result['limits']['read_gb_per_s']:.1f} GB/s (32 MB), dgemm {result['limits']['dgemm_gf_per_s']:.1f} GF/s")
+    print(
+        "(4 n^2 bytes read at the bandwidth, or 2 n^2 M + n^2 M flops at the speed of dgemm, whichever takes longer)\n"
+    )
+    print(
+        f"read bandwidth {result['limits']['read_gb_per_s']:.1f} GB/s (32 MB), dgemm {result['limits']['dgemm_gf_per_s']:.1f} GF/s"
+    )
     kept = result["private_bytes_per_structure_and_rank"] / KB
-    print(f"data per structure: {result['mapped_bytes_per_structure'] / KB:.1f} kB mapped, once per node, and {kept:.1f} kB in each rank")
+    print(
+        f"data per structure: {result['mapped_bytes_per_structure'] / KB:.1f} kB mapped, once per node, and {kept:.1f} kB in each rank"
+    )
     if p > 1:
-        print(f"communication per update: {result['calls_per_update']:.1f} calls, {result['bytes_communicated_per_update'] / KB:.1f} kB a rank")
+        print(
+            f"communication per update: {result['calls_per_update']:.1f} calls, {result['bytes_communicated_per_update'] / KB:.1f} kB a rank"
+        )
     if "startup_s" in result:
         print(f"start-up with the symmetry functions on disk: {result['startup_functions_on_disk_s']:.2f} s")
     print("evaluation: extrapolated from the time of 8 structures with stored symmetry functions")
@@ -158,10 +209,20 @@ def print_table(result):
 
 def main():
     age = process_age()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="under a minute: fewer repetitions, 80 structures, no start-up, no compilation")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="under a minute: fewer repetitions, 80 structures, no start-up, no compilation",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the numbers to FILE")
-    parser.add_argument("--data", metavar="FILE", help="structures of H and O with energies and forces instead of the example's")
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        help="structures of H and O with energies and forces instead of the example's",
+    )
     arguments = parser.parse_args()
     comm = world()
     background, load = Background(comm), os.getloadavg()[0]

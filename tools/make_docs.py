@@ -1,7 +1,7 @@
 """Write the pages of the documentation that come from the code: python tools/make_docs.py [--check]
 
 docs/configuration.md   every key of mpnnp/config.py with its type, default and comment
-docs/n2p2-keywords.md   every keyword of n2p2 and RuNNer and every tool of n2p2, from mpnnp/n2p2_keywords.py
+docs/n2p2-keywords.md   every keyword of n2p2 and RuNNer and every tool of n2p2, from mpnnp/n2p2/keywords.py
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mpnnp import n2p2_keywords as table  # noqa: E402
+from mpnnp.n2p2 import keywords as table  # noqa: E402
 
 HEAD = "<!-- written by tools/make_docs.py: edit {} instead -->\n"
 TYPES = {
@@ -42,7 +42,9 @@ def configuration():
     source = path.read_text(encoding="utf-8")
     lines, tree = source.splitlines(), ast.parse(source)
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    assigned = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
+    assigned = [
+        node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    ]
     aliases = {node.targets[0].id: ast.unparse(node.value) for node in assigned}
     page = [
         HEAD.format("mpnnp/config.py"),
@@ -55,11 +57,25 @@ def configuration():
     for field in (node for node in classes["Config"].body if isinstance(node, ast.AnnAssign)):
         section = classes[field.annotation.id]
         text = " ".join(ast.get_docstring(section).split())
-        page += ["", f"## [{field.target.id}]", "", text, "", "| key | values | default | meaning |", "| --- | --- | --- | --- |"]
+        page += [
+            "",
+            f"## [{field.target.id}]",
+            "",
+            text,
+            "",
+            "| key | values | default | meaning |",
+            "| --- | --- | --- | --- |",
+        ]
         keys = [node for node in section.body if isinstance(node, ast.AnnAssign)]
         for key in keys:
-            default = "required" if key.value is None or "Field(" in ast.unparse(key.value) else _default(ast.unparse(key.value))
-            page.append(f"| `{key.target.id}` | {_values(ast.unparse(key.annotation), aliases)} | {default} | {_comment(lines, key)} |")
+            default = (
+                "required"
+                if key.value is None or "Field(" in ast.unparse(key.value)
+                else _default(ast.unparse(key.value))
+            )
+            page.append(
+                f"| `{key.target.id}` | {_values(ast.unparse(key.annotation), aliases)} | {default} | {_comment(lines, key)} |"
+            )
     return "\n".join(page) + "\n"
 
 
@@ -73,7 +89,11 @@ def _values(text, aliases):
     for name, words in TYPES.items():
         if text == name:
             return words
-    words = [f"`{word}`" for literal in re.findall(r"Literal\[(.*?)\]", text) for word in re.findall(r"'([^']*)'", literal)]
+    words = [
+        f"`{word}`"
+        for literal in re.findall(r"Literal\[(.*?)\]", text)
+        for word in re.findall(r"'([^']*)'", literal)
+    ]
     rest = [w for w in re.sub(r"Literal\[.*?\]", "", text).split(" | ") if w.strip("[] ,")]
     return ", ".join(dict.fromkeys([*words, *(TYPES.get(w, "a list of these") for w in rest)]))
 
@@ -91,7 +111,7 @@ def _comment(lines, node):
 def keywords():
     """The page of the keywords and tools of n2p2."""
     page = [
-        HEAD.format("mpnnp/n2p2_keywords.py"),
+        HEAD.format("mpnnp/n2p2/keywords.py"),
         "# Keywords and tools of n2p2 and RuNNer",
         "",
         "What `mpnnp train input.nn` and `mpnnp translate input.nn` make of each keyword. A keyword that is in no table is an error that names the",
@@ -124,8 +144,12 @@ PAGES = {"configuration.md": configuration, "n2p2-keywords.md": keywords}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a page is not up to date")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit status 1 if a page is not up to date"
+    )
     check, stale = parser.parse_args().check, []
     for name, make in PAGES.items():
         path, text = ROOT / "docs" / name, make()

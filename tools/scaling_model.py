@@ -24,12 +24,13 @@ from mpnnp import environment
 environment.prepare()  # before numpy
 
 import numpy as np  # noqa: E402
-from machine import alone, median_ms  # noqa: E402
+from benchmarking.machine import alone, median_ms  # noqa: E402
 from scipy.linalg.blas import dtrsm  # noqa: E402
 
 from mpnnp.config import Ekf  # noqa: E402
-from mpnnp.covariance import TILE_SIZES, Covariance, Layout, make_layout  # noqa: E402
-from mpnnp.ekf import make_ekf  # noqa: E402
+from mpnnp.optimizers.covariance import Covariance  # noqa: E402
+from mpnnp.optimizers.ekf import make_ekf  # noqa: E402
+from mpnnp.optimizers.layout import TILE_SIZES, Layout, make_layout  # noqa: E402
 from mpnnp.parallel import world  # noqa: E402
 
 STREAMS = (2, 10, 32)
@@ -81,7 +82,15 @@ def covariance_of(B, n_block):
     """One rank's covariance of n_block blocks of size B in full."""
     tiles = np.array([(i, j) for i in range(n_block) for j in range(i + 1)])
     ends = np.arange(n_block + 1) * B
-    layout = Layout(order=None, group=np.array([0, n_block * B]), B=B, block=ends, tiles=tiles, owner_start=np.array([0, len(tiles)]), rank=0)
+    layout = Layout(
+        order=None,
+        group=np.array([0, n_block * B]),
+        B=B,
+        block=ends,
+        tiles=tiles,
+        owner_start=np.array([0, len(tiles)]),
+        rank=0,
+    )
     return Covariance(layout, 1.0)
 
 
@@ -152,7 +161,17 @@ def measure(comm, arguments):
         read = np.ones(int(DRAM_BYTES / 8))
         bandwidth = read.nbytes / seconds(lambda: np.dot(read, read))
         row = arguments.row * 1e-3 / 2827
-        return Machine(product, cached, fold, measure_repeated(), row, *message, arguments.cache * 1e6, bandwidth * comm.size, comm.size)
+        return Machine(
+            product,
+            cached,
+            fold,
+            measure_repeated(),
+            row,
+            *message,
+            arguments.cache * 1e6,
+            bandwidth * comm.size,
+            comm.size,
+        )
 
     return alone(comm, tables)
 
@@ -160,7 +179,9 @@ def measure(comm, arguments):
 def check(machine, comm):
     """Print predicted and measured updates on these ranks; rows are not part of them. Collective."""
     if comm.rank == 0:
-        print(f"\nwhole updates on {comm.size} rank(s), ms, without the rows:\n{'n':>8} {'M':>4} {'model':>9} {'measured':>9}")
+        print(
+            f"\nwhole updates on {comm.size} rank(s), ms, without the rows:\n{'n':>8} {'M':>4} {'model':>9} {'measured':>9}"
+        )
     for n in WEIGHTS[:2]:
         for M in STREAMS:
             found = measure_update(n, M, comm)
@@ -173,12 +194,20 @@ def predict(machine, arguments):
     machine.latency, machine.bandwidth = arguments.latency * 1e-6, arguments.bandwidth * 1e9
     machine.ranks_per_node, machine.node_bandwidth = arguments.ranks_per_node, arguments.node_bandwidth * 1e9
     machine.cache = arguments.node_cache * 1e6
-    print(f"\ncluster: latency {arguments.latency} us, {arguments.bandwidth} GB/s per rank, nodes of {arguments.ranks_per_node} ranks, ", end="")
+    print(
+        f"\ncluster: latency {arguments.latency} us, {arguments.bandwidth} GB/s per rank, nodes of {arguments.ranks_per_node} ranks, ",
+        end="",
+    )
     print(f"{arguments.node_bandwidth} GB/s and {arguments.node_cache} MB of cache")
     for n in WEIGHTS:
         for M in STREAMS:
             print(f"\nn = {n}, M = {M}: ms per update\n{'ranks':>6} {'tile':>5} {'P per rank':>11} ", end="")
-            print(" ".join(f"{name:>9}" for name in ("rows", "product", "fold", "repeated", "messages", "total", "speed-up")))
+            print(
+                " ".join(
+                    f"{name:>9}"
+                    for name in ("rows", "product", "fold", "repeated", "messages", "total", "speed-up")
+                )
+            )
             first = None
             for p in RANKS:
                 parts = machine.update(n, M, p)
@@ -192,10 +221,20 @@ def predict(machine, arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--row", type=float, default=0.3, help="ms of one observation with selection and row, 2827 weights (tools/benchmark.py)")
+    parser.add_argument(
+        "--row",
+        type=float,
+        default=0.3,
+        help="ms of one observation with selection and row, 2827 weights (tools/benchmark.py)",
+    )
     parser.add_argument("--cache", type=float, default=24.0, help="MB of tiles that stay in the cache here")
     parser.add_argument("--latency", type=float, default=1.5, help="of a message on the cluster, us")
-    parser.add_argument("--bandwidth", type=float, default=3.0, help="of a rank on the cluster, GB/s (what its share of the node's network is)")
+    parser.add_argument(
+        "--bandwidth",
+        type=float,
+        default=3.0,
+        help="of a rank on the cluster, GB/s (what its share of the node's network is)",
+    )
     parser.add_argument("--ranks-per-node", type=int, default=64)
     parser.add_argument("--node-bandwidth", type=float, default=300.0, help="memory, GB/s")
     parser.add_argument("--node-cache", type=float, default=256.0, help="MB")
@@ -207,10 +246,17 @@ def main():
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(asdict(machine), file, indent=1)
     if machine:
-        print(f"latency {1e6 * machine.latency:.2f} us a hop, {machine.bandwidth / 1e9:.1f} GB/s; memory {machine.node_bandwidth / 1e9:.0f} GB/s")
+        print(
+            f"latency {1e6 * machine.latency:.2f} us a hop, {machine.bandwidth / 1e9:.1f} GB/s; memory {machine.node_bandwidth / 1e9:.0f} GB/s"
+        )
         for B in TILE_SIZES:
-            cells = "  ".join(f"M={M}: {1e6 * machine.product[B][M]:.1f} ({1e6 * machine.cached[B][M]:.1f})" for M in STREAMS)
-            print(f"tile {B:3d}: product, us, from memory (cache)  {cells};  fold {1e6 * machine.fold[B]:.2f} us a row of U")
+            cells = "  ".join(
+                f"M={M}: {1e6 * machine.product[B][M]:.1f} ({1e6 * machine.cached[B][M]:.1f})"
+                for M in STREAMS
+            )
+            print(
+                f"tile {B:3d}: product, us, from memory (cache)  {cells};  fold {1e6 * machine.fold[B]:.2f} us a row of U"
+            )
     check(machine, comm)
     if machine:
         predict(machine, arguments)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mpnnp.analysis import density
-from mpnnp.analysis.trajectories import read_densities
-from mpnnp.fisher_report import band
-from mpnnp.report import figure, save
+from mpnnp.analysis.fisher_report import band
+from mpnnp.figures import figure, save
+from mpnnp.simulation import density
+from mpnnp.simulation.trajectories import read_densities
 
 RATES = {"ekf": (1e-3, 1e-2, 1e-1), "adam": (1e-4, 1e-3, 1e-2)}  # eta; learning rate
 STABLE = (0.5, 1.2)  # g/cm^3, as for Fig. 5
@@ -34,7 +34,11 @@ def results_of(folder, dilute, simulated):
     found = [inside["energy_rmse"], inside["force_rmse"]]
     if dilute:
         target = folder / "dilute.json"
-        subprocess.run(["mpnnp", "evaluate", folder / "best.h5", dilute, "--json", target], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["mpnnp", "evaluate", folder / "best.h5", dilute, "--json", target],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         outside = json.loads(target.read_text())
         found += [outside["energy_rmse_mev_per_atom"], outside["force_rmse_mev_per_angstrom"]]
     if simulated:
@@ -44,7 +48,9 @@ def results_of(folder, dilute, simulated):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data")
     parser.add_argument("runs", type=Path)
     parser.add_argument("out", type=Path)
@@ -56,18 +62,31 @@ def main():
     parser.add_argument("--ps", default="100", help="picoseconds of each simulation")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    folders = {(optimizer, rate): arguments.runs / f"{optimizer}-{rate:g}" for optimizer, rates in RATES.items() for rate in rates}
+    folders = {
+        (optimizer, rate): arguments.runs / f"{optimizer}-{rate:g}"
+        for optimizer, rates in RATES.items()
+        for rate in rates
+    }
     for (optimizer, rate), folder in folders.items():
-        changes = [f"data.files={arguments.data}", *settings(optimizer, rate, getattr(arguments, f"{optimizer}_updates"))]
+        changes = [
+            f"data.files={arguments.data}",
+            *settings(optimizer, rate, getattr(arguments, f"{optimizer}_updates")),
+        ]
         command = ["mpnnp", "ensemble", HERE / f"{optimizer}.toml", "--seeds", arguments.seeds, "-o", folder]
-        subprocess.run(command + [word for change in changes for word in ("--set", change)], check=False)  # a member may fail
+        subprocess.run(
+            command + [word for change in changes for word in ("--set", change)], check=False
+        )  # a member may fail
     if arguments.start:
         options = ["--ensemble", "npt", "--temperature", "330", "--pressure", "1", "--time", arguments.ps]
         subprocess.run([HERE / "simulate.sh", arguments.runs, arguments.start, "npt", *options], check=True)
     results = {}
     for (optimizer, rate), folder in folders.items():
         members = sorted(folder.glob("seed-*"))
-        done = [results_of(m, arguments.dilute, bool(arguments.start)) for m in members if (m / "accuracy.json").is_file()]
+        done = [
+            results_of(m, arguments.dilute, bool(arguments.start))
+            for m in members
+            if (m / "accuracy.json").is_file()
+        ]
         mean = f"; means {np.mean(done, axis=0)}" if done else ""
         print(f"{optimizer} {rate:g}: {len(done)} of {len(members)} runs lasted{mean}", flush=True)
         results[optimizer, rate] = done
@@ -82,8 +101,18 @@ def main():
                 continue
             values = [[member[k] for member in results[optimizer, rate]] for rate in rates]
             least = min(len(v) for v in values)
-            band(axis, rates, np.array([v[:least] for v in values]).T, {"ekf": "EKF, η", "adam": "Adam, learning rate"}[optimizer])
-        axis.set(xscale="log", yscale="linear" if name.startswith("density") else "log", xlabel="η or learning rate", ylabel=name)
+            band(
+                axis,
+                rates,
+                np.array([v[:least] for v in values]).T,
+                {"ekf": "EKF, η", "adam": "Adam, learning rate"}[optimizer],
+            )
+        axis.set(
+            xscale="log",
+            yscale="linear" if name.startswith("density") else "log",
+            xlabel="η or learning rate",
+            ylabel=name,
+        )
         axis.grid(True, which="both", alpha=0.3)
         axis.legend()
     save(picture, arguments.out / "fig7.png")

@@ -12,9 +12,9 @@ from ase import Atoms
 from ase.data import atomic_masses
 from ase.io import write
 
-from mpnnp import dataset
-from mpnnp.inspection import DENSITY
-from mpnnp.sources import read_sources
+from mpnnp.data import dataset
+from mpnnp.data.formats import read_sources
+from mpnnp.units import DENSITY
 
 
 def densities(data):
@@ -24,21 +24,32 @@ def densities(data):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", nargs="+", metavar="DATA", help="data sets of any format")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--dense", type=float, default=1.0, help="smallest density of the training structures, g/cm^3")
-    parser.add_argument("--dilute", type=float, default=0.9, help="structures below this density are the test, g/cm^3")
+    parser.add_argument(
+        "--dense", type=float, default=1.0, help="smallest density of the training structures, g/cm^3"
+    )
+    parser.add_argument(
+        "--dilute", type=float, default=0.9, help="structures below this density are the test, g/cm^3"
+    )
     arguments = parser.parse_args()
     data = read_sources(arguments.data)
     density = densities(data)
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name, chosen in (("dense", density >= arguments.dense), ("dilute", density < arguments.dilute)):
         dataset.write(arguments.output / f"{name}.h5", data.take(np.flatnonzero(chosen)))
-        span = f"{density[chosen].min():.3f} to {density[chosen].max():.3f} g/cm^3" if chosen.any() else "none"
+        span = (
+            f"{density[chosen].min():.3f} to {density[chosen].max():.3f} g/cm^3" if chosen.any() else "none"
+        )
         print(f"{arguments.output / name}.h5: {chosen.sum()} of {len(data)} structures, {span}")
     start = data[int(np.argmin(np.where(density >= arguments.dense, density, np.inf)))]
-    write(arguments.output / "start.extxyz", Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc))
+    write(
+        arguments.output / "start.extxyz",
+        Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc),
+    )
 
 
 if __name__ == "__main__":

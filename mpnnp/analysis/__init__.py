@@ -1,1 +1,1 @@
-"""What simulations and data sets say: densities, radial distributions, diffusion."""
+"""What potentials, runs and data say."""

@@ -25,7 +25,11 @@ def columns(counts, density, energy):
     """Table for a CSV: one row for each cell that holds structures."""
     i, j = np.nonzero(counts)
     middle = lambda edges, k: 0.5 * (edges[k] + edges[k + 1])  # noqa: E731
-    return {"density_g_cm3": middle(density, i), "energy_ev_per_atom": middle(energy, j), "structures": counts[i, j]}
+    return {
+        "density_g_cm3": middle(density, i),
+        "energy_ev_per_atom": middle(energy, j),
+        "structures": counts[i, j],
+    }
 
 
 def draw(picture, axis, counts, density, energy):

@@ -13,17 +13,29 @@ app = typer.Typer()
 analyze = typer.Typer(help="Analyse simulations and data sets.", no_args_is_help=True)
 app.add_typer(analyze, name="analyze")
 
-Runs = Annotated[list[str], typer.Argument(help="Folders of `mpnnp md`, or trajectories that ASE reads.", metavar="TRAJ...")]
+Runs = Annotated[
+    list[str],
+    typer.Argument(help="Folders of `mpnnp md`, or trajectories that ASE reads.", metavar="TRAJ..."),
+]
 Skip = Annotated[float, typer.Option(help="Part of the time left out at the start of each run.")]
-FrameTime = Annotated[float, typer.Option(help="fs between frames of trajectories that do not tell their time.")]
-Output = Annotated[Optional[Path], typer.Option("-o", "--output", help="Name of the results, without .csv and .png.")]  # noqa: UP045
+FrameTime = Annotated[
+    float, typer.Option(help="fs between frames of trajectories that do not tell their time.")
+]
+Output = Annotated[
+    Optional[Path], typer.Option("-o", "--output", help="Name of the results, without .csv and .png.")
+]  # noqa: UP045
 
 
 @analyze.command()
 def density(
     runs: Runs,
-    low: Annotated[Optional[float], typer.Option(help="Smallest density of a stable run, g/cm^3. [default: half of the first]")] = None,  # noqa: UP045
-    high: Annotated[Optional[float], typer.Option(help="Largest one. [default: one and a half of the first]")] = None,  # noqa: UP045
+    low: Annotated[
+        Optional[float],
+        typer.Option(help="Smallest density of a stable run, g/cm^3. [default: half of the first]"),
+    ] = None,  # noqa: UP045
+    high: Annotated[
+        Optional[float], typer.Option(help="Largest one. [default: one and a half of the first]")
+    ] = None,  # noqa: UP045
     skip: Skip = 0.5,
     frame_time: FrameTime = 50.0,
     output: Output = None,
@@ -32,9 +44,9 @@ def density(
     """Density against time, its mean and error bar (blocks), and whether it stayed in its range."""
     import numpy as np
 
-    from mpnnp.analysis import density as analysis
-    from mpnnp.analysis.trajectories import read_densities
-    from mpnnp.report import figure
+    from mpnnp.figures import figure
+    from mpnnp.simulation import density as analysis
+    from mpnnp.simulation.trajectories import read_densities
 
     check_skip(skip)
     comm, log = start()
@@ -45,10 +57,16 @@ def density(
     all_series = [read_densities(path, frame_time / 1000.0) for path in runs]
     results = [analysis.analyse(s, skip, None if low is None else (low, high)) for s in all_series]
     for r in results:
-        log(f"{r.name}: {r.mean:.5f} ± {r.error:.5f} g/cm^3{'' if r.converged else ' (too short for a safe error bar)'}; {r.verdict}")
+        log(
+            f"{r.name}: {r.mean:.5f} ± {r.error:.5f} g/cm^3{'' if r.converged else ' (too short for a safe error bar)'}; {r.verdict}"
+        )
     if len(results) > 1:
         means = np.array([r.mean for r in results if r.stable])
-        spread = f": {means.mean():.5f}, standard deviation {means.std(ddof=1):.5f} g/cm^3" if len(means) > 1 else ""
+        spread = (
+            f": {means.mean():.5f}, standard deviation {means.std(ddof=1):.5f} g/cm^3"
+            if len(means) > 1
+            else ""
+        )
         log(f"{len(means)} of {len(results)} runs stable{spread}")
     picture, axes = figure(1)
     analysis.draw(axes[0], all_series, results)
@@ -66,9 +84,9 @@ def rdf(
     debug: Debug = False,
 ):
     """Radial distribution functions of each pair of elements."""
-    from mpnnp.analysis import rdf as analysis
-    from mpnnp.analysis.trajectories import read_trajectory
-    from mpnnp.report import figure
+    from mpnnp.figures import figure
+    from mpnnp.simulation import rdf as analysis
+    from mpnnp.simulation.trajectories import read_trajectory
 
     check_skip(skip)
     if not (r_max > 0 and bins > 0):
@@ -81,7 +99,9 @@ def rdf(
         trajectory = read_trajectory(path, frame_time / 1000.0).after(skip)
         r, g = analysis.radial_distributions(trajectory, r_max, bins)
         all_g.append(g)
-        peaks = ", ".join(f"{pair} {curve.max():.3f} at {r[curve.argmax()]:.2f} A" for pair, curve in g.items())
+        peaks = ", ".join(
+            f"{pair} {curve.max():.3f} at {r[curve.argmax()]:.2f} A" for pair, curve in g.items()
+        )
         log(f"{path}: {len(trajectory.times)} frames; highest peaks {peaks}")
     check_same(runs, all_g)
     picture, axes = figure(len(all_g[0]))
@@ -98,9 +118,9 @@ def msd(
     debug: Debug = False,
 ):
     """Mean squared displacement of each element, and the diffusion coefficient."""
-    from mpnnp.analysis import msd as analysis
-    from mpnnp.analysis.trajectories import read_trajectory
-    from mpnnp.report import figure
+    from mpnnp.figures import figure
+    from mpnnp.simulation import msd as analysis
+    from mpnnp.simulation.trajectories import read_trajectory
 
     check_skip(skip)
     comm, log = start()
@@ -108,10 +128,16 @@ def msd(
         return
     all_lags, all_msd = [], []
     for path in runs:
-        lags, curves = analysis.mean_squared_displacements(read_trajectory(path, frame_time / 1000.0).after(skip))
+        lags, curves = analysis.mean_squared_displacements(
+            read_trajectory(path, frame_time / 1000.0).after(skip)
+        )
         all_lags.append(lags)
         all_msd.append(curves)
-        log(f"{path}: D = " + ", ".join(f"{analysis.diffusion(lags, c):.3f} ({e})" for e, c in curves.items()) + " 1e-9 m^2/s")
+        log(
+            f"{path}: D = "
+            + ", ".join(f"{analysis.diffusion(lags, c):.3f} ({e})" for e, c in curves.items())
+            + " 1e-9 m^2/s"
+        )
     check_same(runs, all_msd)
     n = min(len(lags) for lags in all_lags)
     if any(abs(lags[1] - all_lags[0][1]) > 1e-9 for lags in all_lags):
@@ -131,8 +157,8 @@ def energy_density(
 ):
     """Histogram of a data set over density and energy per atom."""
     from mpnnp.analysis import energy_density as analysis
-    from mpnnp.report import figure
-    from mpnnp.sources import read_sources
+    from mpnnp.data.formats import read_sources
+    from mpnnp.figures import figure
 
     if bins < 1:
         raise ConfigError(f"--bins {bins}: must be positive")
@@ -154,13 +180,15 @@ def check_same(runs, results):
     """Raise ConfigError if runs have other elements than the first."""
     for path, result in zip(runs, results):
         if list(result) != list(results[0]):
-            raise ConfigError(f"{path}: holds {', '.join(result)}, {runs[0]} {', '.join(results[0])}: analyse them one by one")
+            raise ConfigError(
+                f"{path}: holds {', '.join(result)}, {runs[0]} {', '.join(results[0])}: analyse them one by one"
+            )
 
 
 def write_results(name, table, picture, log):
     """NAME.csv from columns, and NAME.png."""
-    from mpnnp.atomic_write import write_atomically
-    from mpnnp.report import save
+    from mpnnp.figures import save
+    from mpnnp.files import write_atomically
 
     def write_table(path):
         with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:

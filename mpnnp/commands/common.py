@@ -10,10 +10,19 @@ from mpnnp.errors import DataError
 DEBUG = "--debug"
 
 Debug = Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error.")]
-PotentialPath = Annotated[Path, typer.Argument(help="Checkpoint (checkpoint.h5, best.h5) or folder of n2p2 files.", metavar="POTENTIAL")]
+PotentialPath = Annotated[
+    Path,
+    typer.Argument(help="Checkpoint (checkpoint.h5, best.h5) or folder of n2p2 files.", metavar="POTENTIAL"),
+]
 EnergyKey = Annotated[Optional[str], typer.Option(help="Name of the energy in files read through ASE.")]  # noqa: UP045 typer on 3.10
 ForcesKey = Annotated[Optional[str], typer.Option(help="Name of the forces.")]  # noqa: UP045
 StressKey = Annotated[Optional[str], typer.Option(help="Name of the stress.")]  # noqa: UP045
+
+DataPaths = Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")]
+CsvPath = Annotated[
+    Optional[Path],  # noqa: UP045 typer on 3.10
+    typer.Option("-o", "--output", help="CSV to write; a picture is put beside it.", metavar="FILE.csv"),
+]
 
 
 def start():
@@ -27,6 +36,22 @@ def start():
 
 
 start.comm = None  # of the command under way: whom an error must tell
+
+
+def read_potentials(comm, paths):
+    """Potentials of paths, on every rank. Collective."""
+    from mpnnp.parallel import on_root
+    from mpnnp.training.checkpoint import load_potential
+
+    return on_root(comm, lambda: [load_potential(path) for path in paths])
+
+
+def read_inputs(comm, log, paths, data):
+    """(potentials, Dataset), on every rank. Collective."""
+    from mpnnp.data.formats import read_sources
+    from mpnnp.parallel import on_root
+
+    return read_potentials(comm, paths), on_root(comm, lambda: read_sources(data, report=log))
 
 
 def write_result(path, write):

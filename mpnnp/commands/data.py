@@ -1,11 +1,20 @@
 """Commands about data sets."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, EnergyKey, ForcesKey, StressKey, start
+from mpnnp.commands.common import (
+    DataPaths,
+    Debug,
+    EnergyKey,
+    ForcesKey,
+    StressKey,
+    read_inputs,
+    start,
+    write_result,
+)
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -15,7 +24,9 @@ app = typer.Typer()
 def convert(
     sources: Annotated[
         list[Path],
-        typer.Argument(help="input.data, extxyz, HDF5, DeePMD folders, outputs of CP2K, VASP, ...; the last name is the file to write."),
+        typer.Argument(
+            help="input.data, extxyz, HDF5, DeePMD folders, outputs of CP2K, VASP, ...; the last name is the file to write."
+        ),
     ],
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
@@ -23,8 +34,8 @@ def convert(
     debug: Debug = False,
 ):
     """Read SOURCE... and write them to the last argument: data.h5 (HDF5), input.data (n2p2, RuNNer) or data.extxyz, by its name."""
-    from mpnnp.inspection import describe, format_description
-    from mpnnp.sources import check_target, read_sources, write_target
+    from mpnnp.data.formats import check_target, read_sources, write_target
+    from mpnnp.data.inspection import describe, format_description
 
     *inputs, target = sources
     if not inputs:
@@ -34,7 +45,13 @@ def convert(
         raise ConfigError(f"convert: {target} is a source and the target at once")
     comm, log = start()
     if comm.rank == 0:
-        data = read_sources([str(s) for s in inputs], energy_key=energy_key, forces_key=forces_key, stress_key=stress_key, report=log)
+        data = read_sources(
+            [str(s) for s in inputs],
+            energy_key=energy_key,
+            forces_key=forces_key,
+            stress_key=stress_key,
+            report=log,
+        )
         write_target(target, data)
         log(format_description(describe(data)))
         log(f"written to {target}")
@@ -47,20 +64,55 @@ def info(
     debug: Debug = False,
 ):
     """Describe a data set or a checkpoint, and warn about what looks wrong."""
-    from mpnnp import inspection
-    from mpnnp.checkpoint import is_checkpoint
+    from mpnnp.data import inspection
+    from mpnnp.training.checkpoint import is_checkpoint
 
     comm, log = start()
     if comm.rank:
         return
     if is_checkpoint(file):
-        from mpnnp.report import describe_checkpoint
+        from mpnnp.training.report import describe_checkpoint
 
         log(describe_checkpoint(file))
         return
-    from mpnnp.sources import read_sources
+    from mpnnp.data.formats import read_sources
 
     data = read_sources([str(file)], report=log)
     log(inspection.format_description(inspection.describe(data)))
     for message in inspection.warnings(data, force_limit=force_limit):
         log.warn(message)
+
+
+@app.command()
+def select(
+    data: DataPaths,
+    number: Annotated[int, typer.Option("-n", help="Structures to select.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="File to write: .h5, .data (n2p2) or .xyz.", metavar="FILE")
+    ],
+    by: Annotated[str, typer.Option(help="random, interval, farthest, disagreement or kalman.")] = "random",
+    potential: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(
+            help="farthest: whose functions count (default: the default set); disagreement: two or more; kalman: a checkpoint.h5."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of --by random.")] = 1,
+    debug: Debug = False,
+):
+    """Select structures: at random, evenly, far apart in the space of the symmetry functions, or those that potentials know least about."""
+    from mpnnp.analysis.selection import METHODS, check_number, select_structures, write_selection
+    from mpnnp.parallel import on_root
+
+    if by not in METHODS:
+        raise ConfigError(f"select: --by {by}: must be one of {', '.join(METHODS)}")
+    comm, log = start()
+    potentials, dataset = read_inputs(comm, log, potential or [], data)
+    check_number(number, len(dataset))
+    chosen, scores, what = select_structures(
+        by, number, dataset, potentials, potential or [], seed, comm, log
+    )
+    for s, score in list(zip(chosen, scores))[:10] if what else []:
+        log(f"{score:12.5g} {what}: {dataset.name(s)}")
+    on_root(comm, write_result, output, lambda path: write_selection(path, dataset.take(chosen)))
+    log(f"{number} of {len(dataset)} structures written to {output}")

@@ -14,13 +14,22 @@ app = typer.Typer()
 @app.command()
 def md(
     potential: Annotated[
-        str, typer.Argument(help="Checkpoint or folder of n2p2 files; several with commas between them are an ensemble.", metavar="POTENTIAL")
+        str,
+        typer.Argument(
+            help="Checkpoint or folder of n2p2 files; several with commas between them are an ensemble.",
+            metavar="POTENTIAL",
+        ),
     ],
-    structure: Annotated[Path, typer.Argument(help="Structure to start from (its last frame), anything ASE reads.", metavar="START")],
+    structure: Annotated[
+        Path,
+        typer.Argument(help="Structure to start from (its last frame), anything ASE reads.", metavar="START"),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", metavar="DIR")],
     ensemble: Annotated[str, typer.Option(help="nve, nvt or npt.")] = "nvt",
     thermostat: Annotated[str, typer.Option(help="berendsen, langevin or bussi.")] = "berendsen",
-    barostat: Annotated[str, typer.Option(help="berendsen, or mtk (Martyna-Tobias-Klein with Nose-Hoover chains).")] = "berendsen",
+    barostat: Annotated[
+        str, typer.Option(help="berendsen, or mtk (Martyna-Tobias-Klein with Nose-Hoover chains).")
+    ] = "berendsen",
     temperature: Annotated[float, typer.Option(help="K.")] = 300.0,
     pressure: Annotated[float, typer.Option(help="bar.")] = 1.0,
     timestep: Annotated[float, typer.Option(help="fs.")] = 0.5,
@@ -33,18 +42,22 @@ def md(
     save_every: Annotated[float, typer.Option(help="fs between frames of trajectory.xyz.")] = 50.0,
     max_extrapolations: Annotated[
         Optional[int],  # noqa: UP045 typer on 3.10
-        typer.Option(help="Stop when so many symmetry functions were outside their range of training, over all steps."),
+        typer.Option(
+            help="Stop when so many symmetry functions were outside their range of training, over all steps."
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the simulation in DIR ended.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the simulation in DIR ended.")
+    ] = False,
     debug: Debug = False,
 ):
     """Molecular dynamics. The defaults are those of J. Chem. Phys. 155, 204108 (2021). With mpiexec the ranks share out the atoms."""
-    from mpnnp.calculator import Calculator
-    from mpnnp.dynamics import FAILED, FINISHED, STOPPED, run
     from mpnnp.errors import Interrupted
-    from mpnnp.integrators import Protocol
     from mpnnp.parallel import on_root
-    from mpnnp.warm_up import compile_kernels
+    from mpnnp.simulation.calculator import Calculator
+    from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, run
+    from mpnnp.simulation.integrators import Protocol
+    from mpnnp.simulation.warm_up import compile_kernels
 
     comm, log = start()
     protocol = Protocol(
@@ -64,8 +77,10 @@ def md(
     )
     atoms = on_root(comm, read_start, structure)
     members = on_root(comm, load_members, potential)
-    compile_kernels(comm, log, simulation=True)
-    calculator = Calculator(members if len(members) > 1 else members[0], max_extrapolations=max_extrapolations, comm=comm)
+    compile_kernels(comm, log)
+    calculator = Calculator(
+        members if len(members) > 1 else members[0], max_extrapolations=max_extrapolations, comm=comm
+    )
     outcome = run(protocol, atoms, calculator, output, comm, log, resume)
     if outcome.status != FINISHED:
         raise typer.Exit({FAILED: 1, STOPPED: Interrupted.exit_status}[outcome.status])
@@ -87,7 +102,7 @@ def read_start(path):
 
 def load_members(names):
     """Potentials of paths with commas between them."""
-    from mpnnp.model_building import load_potential
+    from mpnnp.training.checkpoint import load_potential
 
     return [load_potential(name) for name in names.split(",")]
 
@@ -95,7 +110,9 @@ def load_members(names):
 @app.command()
 def box(
     substance: Annotated[str, typer.Argument(help="water", metavar="water")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, any format of ASE.", metavar="FILE")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="File to write, any format of ASE.", metavar="FILE")
+    ],
     molecules: Annotated[int, typer.Option(help="Number of molecules.")] = 64,
     density: Annotated[float, typer.Option(help="g/cm^3.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the random arrangement.")] = 0,
@@ -104,7 +121,7 @@ def box(
     """Make a cubic box of molecules to start a simulation from."""
     from ase.io import write
 
-    from mpnnp.boxes import water_box
+    from mpnnp.simulation.boxes import water_box
 
     if substance != "water":
         raise ConfigError(f"box {substance}: only water is known")

@@ -13,44 +13,65 @@ app = typer.Typer()
 
 @app.command()
 def ensemble(
-    config: Annotated[Path, typer.Argument(help="Configuration of a run, see the README.", metavar="CONFIG.toml")],
+    config: Annotated[
+        Path, typer.Argument(help="Configuration of a run, see the README.", metavar="CONFIG.toml")
+    ],
     seeds: Annotated[str, typer.Option(help="Seeds of the members: 1-10, or 1,4,7-9.")],
-    over: Annotated[str, typer.Option(help="What a seed decides: split, weights, or both (and the batches).")] = "both",
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="Folder of the members seed-N.", metavar="DIR")] = None,  # noqa: UP045
-    settings: Annotated[Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")] = None,  # noqa: UP045
-    side_by_side: Annotated[int, typer.Option(help="Members trained at once, each on its share of the ranks.")] = 1,
+    over: Annotated[
+        str, typer.Option(help="What a seed decides: split, weights, or both (and the batches).")
+    ] = "both",
+    output: Annotated[
+        Optional[Path], typer.Option("-o", "--output", help="Folder of the members seed-N.", metavar="DIR")
+    ] = None,  # noqa: UP045
+    settings: Annotated[
+        Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")
+    ] = None,  # noqa: UP045
+    side_by_side: Annotated[
+        int, typer.Option(help="Members trained at once, each on its share of the ranks.")
+    ] = 1,
     debug: Debug = False,
 ):
     """Train the same potential with several seeds. Started again it skips finished members and resumes begun ones."""
     from mpnnp.config import read_config
-    from mpnnp.ensemble import run_ensemble, seeds_of
     from mpnnp.parallel import on_root
+    from mpnnp.training.ensemble import run_ensemble, seeds_of
 
     comm, log = start()
     record = on_root(comm, read_config, config, settings or [])
     numbers = on_root(comm, seeds_of, seeds)
-    outcome = run_ensemble(record, numbers, over, output or Path(record.run.directory), comm, log, side_by_side)
+    outcome = run_ensemble(
+        record, numbers, over, output or Path(record.run.directory), comm, log, side_by_side
+    )
     log("\n".join(f"seed {seed}: {text}" for seed, text in outcome.items()))
     if failed := [str(seed) for seed, text in outcome.items() if text not in ("trained", "was finished")]:
-        raise TrainingError(f"{len(failed)} of {len(outcome)} members were not trained to their end: seeds {', '.join(failed)}")
+        raise TrainingError(
+            f"{len(failed)} of {len(outcome)} members were not trained to their end: seeds {', '.join(failed)}"
+        )
 
 
 @app.command()
 def compare(
-    runs: Annotated[Optional[list[str]], typer.Argument(help="Folders of runs or ensembles, or patterns.", metavar="RUN...")] = None,  # noqa: UP045
+    runs: Annotated[
+        Optional[list[str]],
+        typer.Argument(help="Folders of runs or ensembles, or patterns.", metavar="RUN..."),
+    ] = None,  # noqa: UP045
     group: Annotated[Optional[list[str]], typer.Option(help="A group by name: NAME=RUN,RUN,...")] = None,  # noqa: UP045
-    output: Annotated[Path, typer.Option("-o", "--output", help="Picture of the learning curves.", metavar="PNG")] = Path("compare.png"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Picture of the learning curves.", metavar="PNG")
+    ] = Path("compare.png"),
     json: Annotated[Optional[Path], typer.Option("--json", help="Write the numbers to this file.")] = None,  # noqa: UP045
     debug: Debug = False,
 ):
     """Learning curves of groups of runs against updates and wall time. The members of an ensemble make a group."""
-    from mpnnp import comparison
-    from mpnnp.run_groups import find_groups
+    from mpnnp.analysis import comparison
+    from mpnnp.training.run_groups import find_groups
 
     comm, log = start()
     if comm.rank:
         return
-    groups = [comparison.Group.read(name, folders) for name, folders in find_groups(runs or [], group or []).items()]
+    groups = [
+        comparison.Group.read(name, folders) for name, folders in find_groups(runs or [], group or []).items()
+    ]
     write_result(output, lambda path: comparison.draw(path, groups))
     if json:
         write_result(json, lambda path: comparison.write_json(path, groups))

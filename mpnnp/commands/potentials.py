@@ -5,7 +5,19 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, EnergyKey, ForcesKey, PotentialPath, start, write_result
+from mpnnp.commands.common import (
+    CsvPath,
+    DataPaths,
+    Debug,
+    EnergyKey,
+    ForcesKey,
+    PotentialPath,
+    read_inputs,
+    start,
+    write_result,
+)
+from mpnnp.errors import CheckFailed
+from mpnnp.n2p2.potential_files import write_potential
 
 app = typer.Typer()
 
@@ -15,49 +27,71 @@ def evaluate(
     potential: PotentialPath,
     data: Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")],
     json: Annotated[Optional[Path], typer.Option("--json", help="Write the accuracies to this file.")] = None,  # noqa: UP045
-    predictions: Annotated[Optional[Path], typer.Option(help="Write energy, forces, start to this .npz.")] = None,  # noqa: UP045
+    predictions: Annotated[
+        Optional[Path], typer.Option(help="Write energy, forces, start to this .npz.")
+    ] = None,  # noqa: UP045
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
     debug: Debug = False,
 ):
     """Predict energies and forces of structures, and compare with their labels where there are any."""
-    from mpnnp.evaluation import evaluate as run
-    from mpnnp.model_building import load_potential
+    from mpnnp.data.formats import read_sources
+    from mpnnp.model.evaluation import evaluate as run
     from mpnnp.parallel import on_root
-    from mpnnp.sources import read_sources
+    from mpnnp.training.checkpoint import load_potential
 
     comm, log = start()
     model = on_root(comm, load_potential, potential)
-    dataset = on_root(comm, lambda: read_sources(data, energy_key=energy_key, forces_key=forces_key, report=log))
+    dataset = on_root(
+        comm, lambda: read_sources(data, energy_key=energy_key, forces_key=forces_key, report=log)
+    )
     result = run(model, dataset, comm, log)
     if comm.rank == 0:
         for path, write in ((json, result.write_json), (predictions, result.write_predictions)):
             if path:
                 write_result(path, write)
     for name, value in result.numbers().items():
-        log(f"{name:32s} {'no labels' if value is None else value if isinstance(value, int) else f'{value:.6g}'}")
+        log(
+            f"{name:32s} {'no labels' if value is None else value if isinstance(value, int) else f'{value:.6g}'}"
+        )
 
 
 @app.command()
 def export(
     checkpoint: PotentialPath,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for input.nn, scaling.data, weights.NNN.data.", metavar="DIR")],
-    cp2k: Annotated[bool, typer.Option("--cp2k", help="For CP2K: cp2k.inp, and the normalisation in the weights, as CP2K does not know it.")] = False,
-    structure: Annotated[Optional[Path], typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from.")] = None,  # noqa: UP045
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="Folder for input.nn, scaling.data, weights.NNN.data.", metavar="DIR"
+        ),
+    ],
+    cp2k: Annotated[
+        bool,
+        typer.Option(
+            "--cp2k",
+            help="For CP2K: cp2k.inp, and the normalisation in the weights, as CP2K does not know it.",
+        ),
+    ] = False,
+    structure: Annotated[
+        Optional[Path], typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from.")
+    ] = None,  # noqa: UP045
     debug: Debug = False,
 ):
     """Write a potential as n2p2 files with a lammps.in that uses them (n2p2, LAMMPS's ML-HDNNP), or with --cp2k for CP2K with a cp2k.inp."""
-    from mpnnp import engines
-    from mpnnp.model_building import load_potential
-    from mpnnp.runner import is_normalized
-    from mpnnp.sources import read_sources
+    from mpnnp.data.formats import read_sources
+    from mpnnp.n2p2 import engines
+    from mpnnp.n2p2.potential_files import is_normalized
+    from mpnnp.training.checkpoint import load_potential
 
     comm, log = start()
     if comm.rank == 0:
         model = load_potential(checkpoint)
         first = None if structure is None else read_sources([str(structure)], report=log)[0]
-        write_result(output, lambda folder: model.export(folder, cp2k))
-        write_result(output, lambda folder: (engines.write_cp2k if cp2k else engines.write_lammps)(folder, model, first))
+        write_result(output, lambda folder: write_potential(model, folder, cp2k=cp2k))
+        write_result(
+            output,
+            lambda folder: (engines.write_cp2k if cp2k else engines.write_lammps)(folder, model, first),
+        )
         program, file = ("CP2K", "cp2k.inp") if cp2k else ("LAMMPS", "lammps.in")
         log(f"n2p2 files and {file} written to {output}")
         if first is None:
@@ -69,19 +103,34 @@ def export(
 @app.command()
 def label(
     potential: Annotated[
-        str, typer.Argument(help="Checkpoint or folder of n2p2 files; several with commas; or ase:NAME[:key=value,...].", metavar="POTENTIAL")
+        str,
+        typer.Argument(
+            help="Checkpoint or folder of n2p2 files; several with commas; or ase:NAME[:key=value,...].",
+            metavar="POTENTIAL",
+        ),
     ],
-    structures: Annotated[list[str], typer.Argument(help="Structures of any format; their own labels are replaced.", metavar="STRUCTURES...")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Data set to write: .h5, or .data for RuNNer's format.", metavar="DATA")],
+    structures: Annotated[
+        list[str],
+        typer.Argument(
+            help="Structures of any format; their own labels are replaced.", metavar="STRUCTURES..."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="Data set to write: .h5, or .data for RuNNer's format.", metavar="DATA"
+        ),
+    ],
     debug: Debug = False,
 ):
     """Label structures with a potential or a calculator of ASE (ase:emt, ase:tblite.ase.TBLite:method=GFN1-xTB)."""
-    from mpnnp import dataset
+    from mpnnp.data import dataset
+    from mpnnp.data.formats import read_sources
+    from mpnnp.data.runner import write_runner_data
     from mpnnp.errors import ConfigError
-    from mpnnp.labelling import label as run
-    from mpnnp.labelling import make_labeller
     from mpnnp.parallel import on_root, together
-    from mpnnp.sources import read_sources, write_runner_data
+    from mpnnp.simulation.labelling import label as run
+    from mpnnp.simulation.labelling import make_labeller
 
     writers = {".h5": dataset.write, ".hdf5": dataset.write, ".data": write_runner_data}
     if output.suffix not in writers:
@@ -92,3 +141,58 @@ def label(
     labelled = run(data, calculator, comm, log)
     on_root(comm, lambda: writers[output.suffix](output, labelled))
     log(f"{len(data)} structures labelled by {potential}: {output}")
+
+
+@app.command()
+def disagree(
+    a: Annotated[Path, typer.Argument(help="Potential.", metavar="A")],
+    b: Annotated[Path, typer.Argument(help="Another potential.", metavar="B")],
+    data: DataPaths,
+    output: CsvPath = None,
+    debug: Debug = False,
+):
+    """Compare two potentials: where do their energies and forces differ?"""
+    from mpnnp.analysis.disagreement import disagreement_of, draw, lines_of, write_csv
+    from mpnnp.parallel import on_root
+
+    comm, log = start()
+    potentials, dataset = read_inputs(comm, log, [a, b], data)
+    found = disagreement_of(potentials, dataset, comm, log)
+    if comm.rank == 0:
+        for line in lines_of(found, dataset, [a, b]):
+            log(line)
+    if output:
+        on_root(comm, write_result, output, lambda path: write_csv(path, found, dataset))
+        on_root(comm, write_result, output.with_suffix(".png"), lambda path: draw(path, found, dataset))
+        log(f"written to {output} and {output.with_suffix('.png')}")
+
+
+@app.command()
+def check(
+    potential: PotentialPath,
+    data: DataPaths,
+    structures: Annotated[int, typer.Option(help="Structures that are checked, evenly chosen.")] = 10,
+    components: Annotated[int, typer.Option(help="Force components in each structure.")] = 20,
+    rows: Annotated[bool, typer.Option("--rows", help="Check the derivatives by the weights too.")] = False,
+    tolerance: Annotated[
+        float, typer.Option(help="Largest deviation allowed, relative to the largest value.")
+    ] = 1e-5,
+    debug: Debug = False,
+):
+    """Compare forces, stress and, with --rows, derivatives by the weights with finite differences; exit status 1 if they deviate."""
+    from mpnnp.analysis.derivative_check import check_derivatives
+    from mpnnp.analysis.selection import at_interval
+
+    comm, log = start()
+    (model,), dataset = read_inputs(comm, log, [potential], data)
+    dataset = dataset.take(at_interval(min(structures, len(dataset)), len(dataset)))
+    found = check_derivatives(model, dataset, comm, components, with_rows=rows)
+    for deviations in found:
+        log(deviations.line())
+    if wrong := [d.name for d in found if not d.relative <= tolerance]:
+        error = CheckFailed(
+            f"check: {', '.join(wrong)} deviate by more than {tolerance:g} of the largest value"
+        )
+        error.told_by = 0  # every rank raises it: rank 0 tells
+        raise error
+    log(f"all derivatives agree to {tolerance:g} of the largest value, over {len(dataset)} structures")

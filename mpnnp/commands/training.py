@@ -7,17 +7,28 @@ import typer
 
 from mpnnp.commands.common import Debug, start, write_result
 from mpnnp.errors import CheckpointError, DataError
+from mpnnp.files import write_text
 
 app = typer.Typer()
 
-Ranks = Annotated[Optional[int], typer.Option(min=1, help="MPI tasks of the n2p2 run whose batches per task are meant.")]  # noqa: UP045 typer on 3.10
+Ranks = Annotated[
+    Optional[int], typer.Option(min=1, help="MPI tasks of the n2p2 run whose batches per task are meant.")
+]  # noqa: UP045 typer on 3.10
 Settings = Annotated[Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")]  # noqa: UP045
 
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="Configuration, or an input.nn of n2p2 or RuNNer with input.data beside it.", metavar="CONFIG")],
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="Folder of the results.", metavar="RUN_DIR")] = None,  # noqa: UP045
+    config: Annotated[
+        Path,
+        typer.Argument(
+            help="Configuration, or an input.nn of n2p2 or RuNNer with input.data beside it.",
+            metavar="CONFIG",
+        ),
+    ],
+    output: Annotated[
+        Optional[Path], typer.Option("-o", "--output", help="Folder of the results.", metavar="RUN_DIR")
+    ] = None,  # noqa: UP045
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from RUN_DIR/checkpoint.h5.")] = False,
     ranks: Ranks = None,
@@ -29,15 +40,15 @@ def train(
     """
     from mpnnp import signals
     from mpnnp.config import read_config
+    from mpnnp.n2p2.translate import is_input_nn
     from mpnnp.parallel import on_root
-    from mpnnp.translate import is_input_nn
 
     comm, log = start()
     if is_input_nn(config):
         record = on_root(comm, _from_input_nn, config, output, settings or [], ranks, comm.size, resume, log)
     else:
         record = on_root(comm, read_config, config, settings or [])
-    from mpnnp.train import train as run
+    from mpnnp.training.train import train as run
 
     run(record, output or record.run.directory, comm, log, resume)
     signals.ignore()
@@ -47,14 +58,15 @@ def train(
 @app.command()
 def translate(
     source: Annotated[Path, typer.Argument(help="An input.nn of n2p2 or RuNNer.", metavar="INPUT.NN")],
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="TOML file to write; shown if not given.")] = None,  # noqa: UP045
+    output: Annotated[
+        Optional[Path], typer.Option("-o", "--output", help="TOML file to write; shown if not given.")
+    ] = None,  # noqa: UP045
     ranks: Ranks = None,
     settings: Settings = None,
     debug: Debug = False,
 ):
     """Write the configuration that an input.nn of n2p2 or RuNNer means, with comments."""
-    from mpnnp.atomic_write import write_atomically
-    from mpnnp.translate import translate as read
+    from mpnnp.n2p2.translate import translate as read
 
     comm, log = start()
     if comm.rank:
@@ -67,8 +79,7 @@ def translate(
         return
 
     def write(path):
-        with write_atomically(path) as temporary:
-            Path(temporary).write_text(text, encoding="utf-8")
+        write_text(path, text)
 
     write_result(output, write)
     translation.tell(log)
@@ -78,7 +89,7 @@ def translate(
 def _from_input_nn(path, output, settings, ranks, size, resume, log):
     """Config of an input.nn; nothing is written beside it. A resumed run keeps the configuration it began with."""
     from mpnnp.config import read_config
-    from mpnnp.translate import translate as read
+    from mpnnp.n2p2.translate import translate as read
 
     translation = read(path, ranks, size, settings)
     config = translation.config(settings)
@@ -93,4 +104,6 @@ def _from_input_nn(path, output, settings, ranks, size, resume, log):
             raise DataError(f"{path}: there is no {Path(file).name} beside it")
     if config.data.cache:
         return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"cache": str((directory / "mpnnp-cache").resolve())})})
+    return config.model_copy(
+        update={"data": config.data.model_copy(update={"cache": str((directory / "mpnnp-cache").resolve())})}
+    )

@@ -1,4 +1,4 @@
-"""Activation functions of n2p2 (codes as in mpnnp.network) with first and second derivative."""
+"""Activation functions of n2p2 (codes as in mpnnp.model.network) with first and second derivative."""
 
 import math
 

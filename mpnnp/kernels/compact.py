@@ -73,10 +73,14 @@ def compact_functions(e, element, list, plan, G):
     for f in range(plan.compact[e, 0], plan.compact[e + 1, 0]):
         e1 = plan.compact_function[f, 1]
         for k in range(list.part[e1, 0], list.part[e1, 2]):  # -1: the last line, all elements
-            G[plan.compact_function[f, 0] - first] += radial_term(f, L[place(k, plan) + R], element[list.atom[k]], plan)[0]
+            G[plan.compact_function[f, 0] - first] += radial_term(
+                f, L[place(k, plan) + R], element[list.atom[k]], plan
+            )[0]
     for g in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
         narrow, low, high = plan.compact_group[g, 2] != 0, plan.compact_reach[g, 0], plan.compact_reach[g, 1]
-        j_first, j_last, k_first, k_last, same = entries(list, plan, plan.compact_group[g, 0], plan.compact_group[g, 1])
+        j_first, j_last, k_first, k_last, same = entries(
+            list, plan, plan.compact_group[g, 0], plan.compact_group[g, 1]
+        )
         for n_j in range(j_first, j_last):
             j = place(n_j, plan)
             if L[j + R] <= low or L[j + R] >= high:
@@ -88,9 +92,14 @@ def compact_functions(e, element, list, plan, G):
                 c = distance_of(L, j, k)
                 if narrow and (c <= low or c >= high):
                     continue
-                cos, weight = cos_of(L, j, k), plan.z[element[list.atom[n_j]]] * plan.z[element[list.atom[n_k]]]
+                cos, weight = (
+                    cos_of(L, j, k),
+                    plan.z[element[list.atom[n_j]]] * plan.z[element[list.atom[n_k]]],
+                )
                 for f in range(plan.compact_group[g, 3], plan.compact_group[g + 1, 3]):
-                    G[plan.compact_function[f, 0] - first] += angular_term(f, narrow, L[j + R], L[k + R], c, cos, weight, plan)[0]
+                    G[plan.compact_function[f, 0] - first] += angular_term(
+                        f, narrow, L[j + R], L[k + R], c, cos, weight, plan
+                    )[0]
 
 
 @kernel
@@ -104,7 +113,9 @@ def compact_gradient(e, element, list, plan, dE_dG):
             L[o + OWN] += factor * radial_term(f, L[o + R], element[list.atom[k]], plan)[1] * L[o + RI]
     for g in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
         narrow, low, high = plan.compact_group[g, 2] != 0, plan.compact_reach[g, 0], plan.compact_reach[g, 1]
-        j_first, j_last, k_first, k_last, same = entries(list, plan, plan.compact_group[g, 0], plan.compact_group[g, 1])
+        j_first, j_last, k_first, k_last, same = entries(
+            list, plan, plan.compact_group[g, 0], plan.compact_group[g, 1]
+        )
         for n_j in range(j_first, j_last):
             j = place(n_j, plan)
             if L[j + R] <= low or L[j + R] >= high:
@@ -116,7 +127,10 @@ def compact_gradient(e, element, list, plan, dE_dG):
                 c = distance_of(L, j, k)
                 if narrow and (c <= low or c >= high):
                     continue
-                cos, weight = cos_of(L, j, k), plan.z[element[list.atom[n_j]]] * plan.z[element[list.atom[n_k]]]
+                cos, weight = (
+                    cos_of(L, j, k),
+                    plan.z[element[list.atom[n_j]]] * plan.z[element[list.atom[n_k]]],
+                )
                 da = db = dc = dcos = 0.0
                 for f in range(plan.compact_group[g, 3], plan.compact_group[g + 1, 3]):
                     _, ta, tb, tc, tcos = angular_term(f, narrow, L[j + R], L[k + R], c, cos, weight, plan)
@@ -155,10 +169,14 @@ def compact_changes(e, element, list, plan, change):
         e1 = plan.compact_function[f, 1]
         for k in range(list.part[e1, 0], list.part[e1, 2]):
             o = place(k, plan)
-            change[plan.compact_function[f, 0] - first] += radial_term(f, L[o + R], element[list.atom[k]], plan)[1] * L[o + OWN] * L[o + RI]
+            change[plan.compact_function[f, 0] - first] += (
+                radial_term(f, L[o + R], element[list.atom[k]], plan)[1] * L[o + OWN] * L[o + RI]
+            )
     for g in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
         narrow, low, high = plan.compact_group[g, 2] != 0, plan.compact_reach[g, 0], plan.compact_reach[g, 1]
-        j_first, j_last, k_first, k_last, same = entries(list, plan, plan.compact_group[g, 0], plan.compact_group[g, 1])
+        j_first, j_last, k_first, k_last, same = entries(
+            list, plan, plan.compact_group[g, 0], plan.compact_group[g, 1]
+        )
         for n_j in range(j_first, j_last):
             j = place(n_j, plan)
             if L[j + R] <= low or L[j + R] >= high:
@@ -170,12 +188,21 @@ def compact_changes(e, element, list, plan, change):
                 c = distance_of(L, j, k)
                 if narrow and (c <= low or c >= high):
                     continue
-                cos, weight = cos_of(L, j, k), plan.z[element[list.atom[n_j]]] * plan.z[element[list.atom[n_k]]]
+                cos, weight = (
+                    cos_of(L, j, k),
+                    plan.z[element[list.atom[n_j]]] * plan.z[element[list.atom[n_k]]],
+                )
                 across = L[j + KX] * L[k + X] + L[j + KY] * L[k + Y] + L[j + KZ] * L[k + Z]
-                across += L[k + KX] * L[j + X] + L[k + KY] * L[j + Y] + L[k + KZ] * L[j + Z]  # change of r_ij . r_ik
+                across += (
+                    L[k + KX] * L[j + X] + L[k + KY] * L[j + Y] + L[k + KZ] * L[j + Z]
+                )  # change of r_ij . r_ik
                 turn = L[j + OWN] * L[j + RI] * L[j + RI] + L[k + OWN] * L[k + RI] * L[k + RI]
                 dcos = across * L[j + RI] * L[k + RI] - cos * turn
-                da, db, dc = L[j + OWN] * L[j + RI], L[k + OWN] * L[k + RI], (L[j + OWN] + L[k + OWN] - across) / c
+                da, db, dc = (
+                    L[j + OWN] * L[j + RI],
+                    L[k + OWN] * L[k + RI],
+                    (L[j + OWN] + L[k + OWN] - across) / c,
+                )
                 for f in range(plan.compact_group[g, 3], plan.compact_group[g + 1, 3]):
                     _, ta, tb, tc, tcos = angular_term(f, narrow, L[j + R], L[k + R], c, cos, weight, plan)
                     change[plan.compact_function[f, 0] - first] += ta * da + tb * db + tc * dc + tcos * dcos
@@ -194,7 +221,9 @@ def compact_own_tangents(i, e, element, list, plan, a, V):
             move = L[o + OWN] * L[o + RI]
             for f in range(plan.compact[element[c], 0], plan.compact[element[c] + 1, 0]):
                 if plan.compact_function[f, 1] < 0 or plan.compact_function[f, 1] == e:
-                    V[c, plan.compact_function[f, 0] - plan.start[element[c]]] += move * radial_term(f, L[o + R], e, plan)[1]
+                    V[c, plan.compact_function[f, 0] - plan.start[element[c]]] += (
+                        move * radial_term(f, L[o + R], e, plan)[1]
+                    )
     compact_changes(e, element, list, plan, V[i])
 
 
@@ -207,7 +236,14 @@ def compact_neighbour_tangents(e_i, n_entry, element, list, thirds, offset, narr
     """
     L, T, centre = list.rows, thirds.rows, list.atom[n_entry]
     e, o, n_element = element[centre], place(n_entry, plan), plan.z.shape[0]
-    ux, uy, uz, ua, r, ri = -L[o + X], -L[o + Y], -L[o + Z], -L[o + a], L[o + R], L[o + RI]  # from the centre to i
+    ux, uy, uz, ua, r, ri = (
+        -L[o + X],
+        -L[o + Y],
+        -L[o + Z],
+        -L[o + a],
+        L[o + R],
+        L[o + RI],
+    )  # from the centre to i
     for g in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
         low, high = plan.compact_reach[g, 0], plan.compact_reach[g, 1]
         if (plan.compact_group[g, 2] != 0) != narrow or r <= low or r >= high:
@@ -223,7 +259,12 @@ def compact_neighbour_tangents(e_i, n_entry, element, list, thirds, offset, narr
             k = place(n_k, plan)
             if narrow and n_k == n_entry:
                 continue  # the centre itself
-            x, y, z, va = T[k + X] + offset * ux, T[k + Y] + offset * uy, T[k + Z] + offset * uz, T[k + a] + offset * ua
+            x, y, z, va = (
+                T[k + X] + offset * ux,
+                T[k + Y] + offset * uy,
+                T[k + Z] + offset * uz,
+                T[k + a] + offset * ua,
+            )
             b = math.sqrt(x * x + y * y + z * z)
             wx, wy, wz = x - ux, y - uy, z - uz
             c2 = wx * wx + wy * wy + wz * wz

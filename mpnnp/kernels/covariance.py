@@ -102,7 +102,12 @@ def _make_product_2(B):
                     h01, h11, h21, h31 = s[v + b], s[v + b + one], s[v + b + two], s[v + b + three]
                     x00 = x10 = x20 = x30 = x01 = x11 = x21 = x31 = 0.0
                     for j in range(b):
-                        t0, t1, t2, t3 = T[row + j], T[row + b + j], T[row + two * b + j], T[row + three * b + j]
+                        t0, t1, t2, t3 = (
+                            T[row + j],
+                            T[row + b + j],
+                            T[row + two * b + j],
+                            T[row + three * b + j],
+                        )
                         g0, g1 = s[at_j + j], s[at_j + b + j]
                         x00 += t0 * g0
                         x10 += t1 * g0
@@ -187,19 +192,48 @@ def make_fold(B):
                 at_j = (np.uintp(place[k, 1]) * r + c) * b
                 for i in range(np.uintp(0), b, four):
                     v = at_i + i
-                    a00, a01, a02, a03 = half * U[v], half * U[v + one], half * U[v + two], half * U[v + three]
+                    a00, a01, a02, a03 = (
+                        half * U[v],
+                        half * U[v + one],
+                        half * U[v + two],
+                        half * U[v + three],
+                    )
                     v += b
-                    a10, a11, a12, a13 = half * U[v], half * U[v + one], half * U[v + two], half * U[v + three]
+                    a10, a11, a12, a13 = (
+                        half * U[v],
+                        half * U[v + one],
+                        half * U[v + two],
+                        half * U[v + three],
+                    )
                     v += b
-                    a20, a21, a22, a23 = half * U[v], half * U[v + one], half * U[v + two], half * U[v + three]
+                    a20, a21, a22, a23 = (
+                        half * U[v],
+                        half * U[v + one],
+                        half * U[v + two],
+                        half * U[v + three],
+                    )
                     v += b
-                    a30, a31, a32, a33 = half * U[v], half * U[v + one], half * U[v + two], half * U[v + three]
+                    a30, a31, a32, a33 = (
+                        half * U[v],
+                        half * U[v + one],
+                        half * U[v + two],
+                        half * U[v + three],
+                    )
                     row = (np.uintp(k) * b + i) * b
                     for j in range(b):
-                        u0, u1, u2, u3 = U[at_j + j], U[at_j + b + j], U[at_j + two * b + j], U[at_j + three * b + j]
+                        u0, u1, u2, u3 = (
+                            U[at_j + j],
+                            U[at_j + b + j],
+                            U[at_j + two * b + j],
+                            U[at_j + three * b + j],
+                        )
                         T[row + j] = T[row + j] - a00 * u0 - a10 * u1 - a20 * u2 - a30 * u3
                         T[row + b + j] = T[row + b + j] - a01 * u0 - a11 * u1 - a21 * u2 - a31 * u3
-                        T[row + two * b + j] = T[row + two * b + j] - a02 * u0 - a12 * u1 - a22 * u2 - a32 * u3
-                        T[row + three * b + j] = T[row + three * b + j] - a03 * u0 - a13 * u1 - a23 * u2 - a33 * u3
+                        T[row + two * b + j] = (
+                            T[row + two * b + j] - a02 * u0 - a12 * u1 - a22 * u2 - a32 * u3
+                        )
+                        T[row + three * b + j] = (
+                            T[row + three * b + j] - a03 * u0 - a13 * u1 - a23 * u2 - a33 * u3
+                        )
 
     return fold

@@ -50,7 +50,7 @@ def cutoff(kind, alpha, r_c, r):
 def core(subtype, x):
     """Core function of the compact kinds and its derivative by x, for x in [0, 1): 1 at 0, 0 at 1.
 
-    subtype (index into mpnnp.symmetry_functions.SUBTYPES): 1 exp(1 - 1/(1 - x^2)); 2 k and 2 k + 1: the polynomial of cutoff function
+    subtype (index into mpnnp.model.symmetry_functions.SUBTYPES): 1 exp(1 - 1/(1 - x^2)); 2 k and 2 k + 1: the polynomial of cutoff function
     4 + k at x; odd ones above 1 at x (2 - x), which makes them steeper near 0. Bircher et al., MLST 2, 035026 (2021).
     """
     if subtype == 1:

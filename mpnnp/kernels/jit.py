@@ -18,7 +18,12 @@ import numpy as np
 
 PREFIX = "mpnnp-kernels-"
 DAYS_UNUSED = 30  # folders of other versions are deleted after this time
-FASTMATH = {"contract", "nsz", "arcp", "reassoc"}  # for sums over rows; never where NaN, infinity or the order of rounding matter
+FASTMATH = {
+    "contract",
+    "nsz",
+    "arcp",
+    "reassoc",
+}  # for sums over rows; never where NaN, infinity or the order of rounding matter
 
 
 def kernel(function=None, **options):
@@ -27,7 +32,9 @@ def kernel(function=None, **options):
     def decorate(f):
         settings = {"cache": CACHE_FOLDER is not None, "error_model": "numpy", **options}
         before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(CACHE_FOLDER or before)  # read while a function is decorated, never later
+        numba.config.CACHE_DIR = str(
+            CACHE_FOLDER or before
+        )  # read while a function is decorated, never later
         try:
             return numba.njit(**settings)(f)
         finally:
@@ -51,7 +58,14 @@ def cache_key():
     """Hash of all that decides about the machine code."""
     import llvmlite.binding as llvm
 
-    parts = [sys.version, numba.__version__, llvmlite.__version__, np.__version__, str(numba.config.CPU_NAME), str(numba.config.CPU_FEATURES)]
+    parts = [
+        sys.version,
+        numba.__version__,
+        llvmlite.__version__,
+        np.__version__,
+        str(numba.config.CPU_NAME),
+        str(numba.config.CPU_FEATURES),
+    ]
     parts += [llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
     digest = hashlib.sha256("\n".join(parts).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):

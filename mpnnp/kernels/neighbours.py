@@ -9,15 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpnnp.kernels.elementwise import ROUND, row_cutoff
 from mpnnp.kernels.jit import FASTMATH, kernel
-from mpnnp.kernels.vector import ROUND, row_cutoff
 
 WIDTH = np.uintp(512)  # columns of a chunk
 STRIDE = np.uintp(520)  # room for reading one vector past the end; rows do not fall on the same cache lines
 MARGIN = 1e-6  # Angstrom; what rounding may do to a distance in the search
 PX, PY, PZ, FX, FY, FZ, N_ATOM_ROW = (np.uintp(k) * STRIDE for k in range(7))
 UX, UY, UZ, U2, EDGE, N_IMAGE_ROW = (np.uintp(k) * STRIDE for k in range(6))
-X, Y, Z, R2, R, RI, OWN, KX, KY, KZ, SELF, FC = (np.uintp(k) * STRIDE for k in range(12))  # FC: fc, fc'/r of each cutoff follow
+X, Y, Z, R2, R, RI, OWN, KX, KY, KZ, SELF, FC = (
+    np.uintp(k) * STRIDE for k in range(12)
+)  # FC: fc, fc'/r of each cutoff follow
 
 
 class List(NamedTuple):
@@ -25,8 +27,12 @@ class List(NamedTuple):
 
     found: np.ndarray  # (capacity, 3) vectors from the atom to its neighbours, Angstrom; by atom, then image
     found_atom: np.ndarray  # (capacity,) int64
-    found_image: np.ndarray  # (capacity, 3) int64 how many cell vectors the image is away from the atom as given
-    atom: np.ndarray  # (capacity,) int64, sorted by element; within one, those within reach of angular functions first
+    found_image: (
+        np.ndarray
+    )  # (capacity, 3) int64 how many cell vectors the image is away from the atom as given
+    atom: (
+        np.ndarray
+    )  # (capacity,) int64, sorted by element; within one, those within reach of angular functions first
     part: np.ndarray  # (n_element+1, 3) int64 first, end of those within reach of angular functions, end; last line: of all elements
     rows: np.ndarray  # chunks of rows X, Y, Z, R2 = r^2, R, RI = 1/r; gradient: OWN r + K; SELF 0 for images of the centre; fc, fc'/r ...
 
@@ -66,7 +72,11 @@ def pack_atoms(positions, inverse, pbc, atoms):
         for d in range(3):
             f = 0.0
             if pbc[d]:
-                f = positions[i, 0] * inverse[0, d] + positions[i, 1] * inverse[1, d] + positions[i, 2] * inverse[2, d]
+                f = (
+                    positions[i, 0] * inverse[0, d]
+                    + positions[i, 1] * inverse[1, d]
+                    + positions[i, 2] * inverse[2, d]
+                )
             atoms[o + np.uintp(d) * STRIDE] = positions[i, d]
             atoms[o + FX + np.uintp(d) * STRIDE] = f
 
@@ -101,7 +111,9 @@ def search(atoms, n_atom, i, cell, inverse, pbc, r_c, image, out):
     for d in range(3):
         reach[d] = 0.0
         if pbc[d]:  # |f + n| <= r_c / height for every image n within r_c
-            square = inverse[0, d] * inverse[0, d] + inverse[1, d] * inverse[1, d] + inverse[2, d] * inverse[2, d]
+            square = (
+                inverse[0, d] * inverse[0, d] + inverse[1, d] * inverse[1, d] + inverse[2, d] * inverse[2, d]
+            )
             reach[d] = r_c * math.sqrt(square)
         edge[d] = 1.0 - reach[d]
     home = np.uintp(i) // WIDTH * N_ATOM_ROW + np.uintp(i) % WIDTH
@@ -121,12 +133,22 @@ def search(atoms, n_atom, i, cell, inverse, pbc, r_c, image, out):
                 f0, f1, f2 = atoms[o + FX + t] - fx, atoms[o + FY + t] - fy, atoms[o + FZ + t] - fz
                 m0, m1, m2 = (f0 + ROUND) - ROUND, (f1 + ROUND) - ROUND, (f2 + ROUND) - ROUND
                 if at_edge:
-                    u, f, m = (image[UX + t], image[UY + t], image[UZ + t]), (f0 - m0, f1 - m1, f2 - m2), (m0, m1, m2)
-                    n = all_images(u, f, m, reach, cell, pbc, r_c2, first + k, itself, n, found_atom, found_image)
+                    u, f, m = (
+                        (image[UX + t], image[UY + t], image[UZ + t]),
+                        (f0 - m0, f1 - m1, f2 - m2),
+                        (m0, m1, m2),
+                    )
+                    n = all_images(
+                        u, f, m, reach, cell, pbc, r_c2, first + k, itself, n, found_atom, found_image
+                    )
                 else:
                     if n < capacity:
                         found_atom[n] = first + k
-                        found_image[n, 0], found_image[n, 1], found_image[n, 2] = np.int64(-m0), np.int64(-m1), np.int64(-m2)
+                        found_image[n, 0], found_image[n, 1], found_image[n, 2] = (
+                            np.int64(-m0),
+                            np.int64(-m1),
+                            np.int64(-m2),
+                        )
                     n += 1
     return n
 
@@ -135,8 +157,12 @@ def search(atoms, n_atom, i, cell, inverse, pbc, r_c, image, out):
 def all_images(u, f, m, reach, cell, pbc, r_c2, j, itself, n, found_atom, found_image):
     """Note the images of atom j, in order; the nearest is at u, fractional f, and m cell vectors from the atom as given. Number found."""
     for n0 in range(math.ceil(-f[0] - reach[0]), math.floor(reach[0] - f[0]) + 1) if pbc[0] else range(0, 1):
-        for n1 in range(math.ceil(-f[1] - reach[1]), math.floor(reach[1] - f[1]) + 1) if pbc[1] else range(0, 1):
-            for n2 in range(math.ceil(-f[2] - reach[2]), math.floor(reach[2] - f[2]) + 1) if pbc[2] else range(0, 1):
+        for n1 in (
+            range(math.ceil(-f[1] - reach[1]), math.floor(reach[1] - f[1]) + 1) if pbc[1] else range(0, 1)
+        ):
+            for n2 in (
+                range(math.ceil(-f[2] - reach[2]), math.floor(reach[2] - f[2]) + 1) if pbc[2] else range(0, 1)
+            ):
                 if itself and n0 == 0 and n1 == 0 and n2 == 0:
                     continue
                 x = u[0] + n0 * cell[0, 0] + n1 * cell[1, 0] + n2 * cell[2, 0]
@@ -145,7 +171,11 @@ def all_images(u, f, m, reach, cell, pbc, r_c2, j, itself, n, found_atom, found_
                 if x * x + y * y + z * z < r_c2:
                     if n < found_atom.shape[0]:
                         found_atom[n] = j
-                        found_image[n, 0], found_image[n, 1], found_image[n, 2] = n0 - np.int64(m[0]), n1 - np.int64(m[1]), n2 - np.int64(m[2])
+                        found_image[n, 0], found_image[n, 1], found_image[n, 2] = (
+                            n0 - np.int64(m[0]),
+                            n1 - np.int64(m[1]),
+                            n2 - np.int64(m[2]),
+                        )
                     n += 1
     return n
 
@@ -207,7 +237,17 @@ def fill(n, i, element, plan, list):
         distances(rows, o, n_here)
         for q in range(plan.cutoff.shape[0]):
             f = o + FC + np.uintp(2 * q) * STRIDE
-            row_cutoff(rows, f, f + STRIDE, o + R, o + RI, n_here, plan.cutoff[q, 0], plan.cutoff_at[q, 0], plan.cutoff_at[q, 1])
+            row_cutoff(
+                rows,
+                f,
+                f + STRIDE,
+                o + R,
+                o + RI,
+                n_here,
+                plan.cutoff[q, 0],
+                plan.cutoff_at[q, 0],
+                plan.cutoff_at[q, 1],
+            )
             if plan.cutoff[q, 1]:
                 for k in range(n_here):
                     weight = plan.z[element[list.atom[c + np.int64(k)]]]

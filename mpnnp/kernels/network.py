@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mpnnp.kernels.activation import activation
+from mpnnp.kernels.elementwise import exp
 from mpnnp.kernels.jit import FASTMATH, kernel
-from mpnnp.kernels.vector import exp
 
 
 class Workspace(NamedTuple):
@@ -30,7 +30,9 @@ def make_workspace(topology, n_row):
     width = 0
     for e in range(topology.n_layer.shape[0]):
         width = max(width, np.sum(topology.size[e]))
-    return Workspace(np.empty(n_row * width), np.empty(n_row * width), np.empty(n_row * width), np.empty(n_row * width))
+    return Workspace(
+        np.empty(n_row * width), np.empty(n_row * width), np.empty(n_row * width), np.empty(n_row * width)
+    )
 
 
 @kernel
@@ -70,7 +72,10 @@ def forward(e, n, tangent, topology, w, work):
         np.dot(layer(work.Y, total, topology, e, l), matrix(w, topology, e, l), Y)
         add_bias(Y, np.uintp(n), bias(w, topology, e, l))
         size = np.uintp(n * topology.size[e, l + 1])
-        S, T = layer(work.S, n, topology, e, l + 1).reshape(-1), layer(work.T, n, topology, e, l + 1).reshape(-1)
+        S, T = (
+            layer(work.S, n, topology, e, l + 1).reshape(-1),
+            layer(work.T, n, topology, e, l + 1).reshape(-1),
+        )
         activate(topology.activation[e, l], size, Y.reshape(-1), S, T)
         if tangent:
             activate_tangents(size, Y.reshape(-1), S, T)
@@ -141,7 +146,10 @@ def backward(e, n, tangent, topology, w, work, to_inputs, to_weights, row):
     total = 2 * n if tangent else n
     for l in range(topology.n_layer[e] - 1, -1, -1):
         B = layer(work.B, total, topology, e, l + 1)
-        S, T = layer(work.S, n, topology, e, l + 1).reshape(-1), layer(work.T, n, topology, e, l + 1).reshape(-1)
+        S, T = (
+            layer(work.S, n, topology, e, l + 1).reshape(-1),
+            layer(work.T, n, topology, e, l + 1).reshape(-1),
+        )
         through_activation(np.uintp(n * topology.size[e, l + 1]), tangent, B.reshape(-1), S, T)
         if to_weights:
             np.dot(layer(work.Y, total, topology, e, l).T, B, matrix(row, topology, e, l))

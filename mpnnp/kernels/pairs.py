@@ -9,12 +9,20 @@ from typing import NamedTuple
 import numpy as np
 
 from mpnnp.kernels.compact import compact_functions, compact_gradient
-from mpnnp.kernels.evaluation import FIRST_CAPACITY, add_forces, energies_and_gradient, packed_atoms
+from mpnnp.kernels.energy_forces import FIRST_CAPACITY, add_forces, energies_and_gradient, packed_atoms
+from mpnnp.kernels.functions import (
+    angular_functions,
+    angular_gradient,
+    make_block,
+    radial_functions,
+    radial_gradient,
+)
 from mpnnp.kernels.jit import kernel
 from mpnnp.kernels.neighbours import N_IMAGE_ROW, fill, make_list, measure, search
-from mpnnp.kernels.triplets import angular_functions, angular_gradient, make_block, radial_functions, radial_gradient
 
-EDGE = 1000 * np.finfo(np.float64).eps  # how far a function may lie outside its range before it counts: n2p2's tolerance
+EDGE = (
+    1000 * np.finfo(np.float64).eps
+)  # how far a function may lie outside its range before it counts: n2p2's tolerance
 
 
 class Pairs(NamedTuple):

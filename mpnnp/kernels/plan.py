@@ -39,16 +39,24 @@ class Plan(NamedTuple):
     function: np.ndarray  # (n_angular, 2) int64: function m, angle within the group
     scale: np.ndarray  # (n_angular,) 2^(1-zeta)
     angle: np.ndarray  # (n_angle, 2): lam, zeta
-    compact: np.ndarray  # (n_element+1, 2) int64 first compact radial function in compact_function, first compact group
-    compact_group: np.ndarray  # (n_compact_group+1, 4) int64: e1, e2 (-1: any), narrow, first function in compact_function
+    compact: (
+        np.ndarray
+    )  # (n_element+1, 2) int64 first compact radial function in compact_function, first compact group
+    compact_group: (
+        np.ndarray
+    )  # (n_compact_group+1, 4) int64: e1, e2 (-1: any), narrow, first function in compact_function
     compact_reach: np.ndarray  # (n_compact_group, 2): smallest r_l, largest r_c
-    compact_function: np.ndarray  # (n_compact, 4) int64: function m, neighbour element or -1, subtype, weighted by z
+    compact_function: (
+        np.ndarray
+    )  # (n_compact, 4) int64: function m, neighbour element or -1, subtype, weighted by z
     compact_at: np.ndarray  # (n_compact, 4): r_l, r_c, ends of the angular window (radian)
 
 
 def plan_of(table):
     """Plan of a Table; remembered."""
-    return remembered_plan(type(table), tuple((np.asarray(column).dtype.str, np.asarray(column).tobytes()) for column in table))
+    return remembered_plan(
+        type(table), tuple((np.asarray(column).dtype.str, np.asarray(column).tobytes()) for column in table)
+    )
 
 
 @lru_cache(maxsize=8)
@@ -84,7 +92,9 @@ def make_plan(t):
                 run.append((narrow, cutoff, len(member)))
                 of_run = [m for m in mine if (int(t.kind[m] != 9), number(m)) == (narrow, cutoff)]
                 for eta, r_s in sorted({(t.eta[m], t.r_s[m]) for m in of_run}):
-                    member.append((*find_source(member_at, first, len(member), run, narrow, eta, r_s), len(function)))
+                    member.append(
+                        (*find_source(member_at, first, len(member), run, narrow, eta, r_s), len(function))
+                    )
                     member_at.append((eta, r_s))
                     for m in of_run:
                         if (t.eta[m], t.r_s[m]) == (eta, r_s):
@@ -96,7 +106,10 @@ def make_plan(t):
     member.append((-1, 1, len(function)))
     n_class = [run[b[2]][2] - run[a[2]][2] for a, b in zip(pair, pair[1:], strict=False)]
     n_angle = [b[3] - a[3] for a, b in zip(pair, pair[1:], strict=False)]
-    reach = (max(t.r_c), max((t.r_c[m] for m in range(len(t.kind)) if t.kind[m] in (3, 9, 13, 21, 22, 24, 25)), default=0.0))
+    reach = (
+        max(t.r_c),
+        max((t.r_c[m] for m in range(len(t.kind)) if t.kind[m] in (3, 9, 13, 21, 22, 24, 25)), default=0.0),
+    )
     table = lambda rows, width, dtype: read_only(np.array(rows, dtype).reshape(-1, width))  # noqa: E731
     flat = lambda values, dtype: read_only(np.array(values, dtype))  # noqa: E731
     return Plan(
@@ -143,7 +156,9 @@ def compact_part(t, table):
         "compact": table(start, 2, np.int64),
         "compact_group": table(group, 4, np.int64),
         "compact_reach": table(reach, 2, np.float64),
-        "compact_function": table([(m, t.e1[m], t.subtype[m], t.kind[m] in (23, 24, 25)) for m in function], 4, np.int64),
+        "compact_function": table(
+            [(m, t.e1[m], t.subtype[m], t.kind[m] in (23, 24, 25)) for m in function], 4, np.int64
+        ),
         "compact_at": table([(t.r_l[m], t.r_c[m], t.left[m], t.right[m]) for m in function], 4, np.float64),
     }
 

@@ -9,12 +9,24 @@ import math
 import numpy as np
 
 from mpnnp.kernels.compact import compact_changes, has_compact
-from mpnnp.kernels.evaluation import neighbours_of, packed_atoms
+from mpnnp.kernels.elementwise import exp
+from mpnnp.kernels.energy_forces import neighbours_of, packed_atoms
+from mpnnp.kernels.functions import (
+    COS,
+    EIGHT,
+    FF,
+    RJK,
+    RJKI,
+    RSUM,
+    SUM,
+    TINY,
+    fill_block,
+    pair_parts,
+    run_range,
+)
 from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.neighbours import FC, KX, KY, KZ, OWN, R2, RI, STRIDE, WIDTH, R, X, Y, Z, place
 from mpnnp.kernels.tangents import DCOS, DFF, DJK2, DRSUM, DSUM, add_changes, all_angles, third_cutoffs
-from mpnnp.kernels.triplets import COS, EIGHT, FF, RJK, RJKI, RSUM, SUM, TINY, fill_block, pair_parts, run_range
-from mpnnp.kernels.vector import exp
 
 
 @kernel
@@ -28,7 +40,13 @@ def strain_tangents(structures, s, a, b, plan, space, V):
         near = neighbours_of(i, structures, s, atoms, element, plan, space.image, near)
         V[i] = 0.0
         for k in range(0, near.part[plan.z.shape[0], 2], np.int64(WIDTH)):
-            strain_entries(near.rows, place(k, plan), np.uintp(min(near.part[plan.z.shape[0], 2] - k, np.int64(WIDTH))), row_a, row_b)
+            strain_entries(
+                near.rows,
+                place(k, plan),
+                np.uintp(min(near.part[plan.z.shape[0], 2] - k, np.int64(WIDTH))),
+                row_a,
+                row_b,
+            )
         radial_strains(element[i], near, plan, V[i])
         angular_strains(i, element[i], near, plan, space.block, space.target, V)
         if compact:
@@ -58,7 +76,9 @@ def radial_strains(e, list, plan, change):
             n = min(last - first, np.int64(WIDTH) - first % np.int64(WIDTH))
             o = place(first, plan)
             fc = o + FC + np.uintp(2 * q) * STRIDE
-            change[m - plan.start[e]] += radial_strain(list.rows, o, np.uintp(n), fc, plan.radial_at[f, 0], plan.radial_at[f, 1])
+            change[m - plan.start[e]] += radial_strain(
+                list.rows, o, np.uintp(n), fc, plan.radial_at[f, 0], plan.radial_at[f, 1]
+            )
             first += n
 
 
@@ -67,7 +87,11 @@ def radial_strain(L, o, n, fc, eta, r_s):
     total = 0.0
     for t in range(n):
         r = L[o + R + t] - r_s
-        total += exp(-eta * r * r) * (L[fc + STRIDE + t] - 2.0 * eta * r * L[o + RI + t] * L[fc + t]) * L[o + OWN + t]
+        total += (
+            exp(-eta * r * r)
+            * (L[fc + STRIDE + t] - 2.0 * eta * r * L[o + RI + t] * L[fc + t])
+            * L[o + OWN + t]
+        )
     return total
 
 
@@ -88,7 +112,15 @@ def angular_strains(i, e, list, plan, block, target, V):
                 used = np.uintp(columns)
                 for s in range(n_segment):
                     n = np.uintp((segment[s, 1] + 7) // 8 * 8)
-                    strain_geometry(S, np.uintp(segment[s, 0]), n, L, place(segment[s, 2], plan), place(segment[s, 3], plan), narrow)
+                    strain_geometry(
+                        S,
+                        np.uintp(segment[s, 0]),
+                        n,
+                        L,
+                        place(segment[s, 2], plan),
+                        place(segment[s, 3], plan),
+                        narrow,
+                    )
                 all_angles(g, used, plan, S)
                 for run in range(first_run, last_run):
                     fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE

@@ -12,9 +12,8 @@ import math
 
 import numpy as np
 
-from mpnnp.kernels.jit import FASTMATH, kernel
-from mpnnp.kernels.neighbours import FC, R2, RI, SELF, STRIDE, WIDTH, R, X, Y, Z, place
-from mpnnp.kernels.triplets import (
+from mpnnp.kernels.elementwise import exp, row_cutoff, row_fill
+from mpnnp.kernels.functions import (
     BASE,
     CHANGE,
     COS,
@@ -44,9 +43,17 @@ from mpnnp.kernels.triplets import (
     pair_parts,
     run_range,
 )
-from mpnnp.kernels.vector import exp, row_cutoff, row_fill
+from mpnnp.kernels.jit import FASTMATH, kernel
+from mpnnp.kernels.neighbours import FC, R2, RI, SELF, STRIDE, WIDTH, R, X, Y, Z, place
 
-DCOS, DSUM, DRSUM, DJK2, DFF, DF = TC, P, TR, H, VF, BASE  # changes; DJK2: of r_jk^2 / 2; DFF: of FF; DF: of F
+DCOS, DSUM, DRSUM, DJK2, DFF, DF = (
+    TC,
+    P,
+    TR,
+    H,
+    VF,
+    BASE,
+)  # changes; DJK2: of r_jk^2 / 2; DFF: of FF; DF: of F
 # CHANGE, TURN: E (dF - ...), E F dcos of a class; FCOS, FSUM: F dcos, F dsum
 
 
@@ -61,7 +68,9 @@ def own_geometry(S, o, n, L, j, k, a, narrow):
         ik, move_k = L[k + RI + t], L[k + SELF + t]
         cos = (xj * x + yj * y + zj * z) * ij * ik
         S[o + COS + t] = cos
-        S[o + DCOS + t] = -move_j * (uk * ij * ik - cos * turn_j) - move_k * (uj * ij * ik - cos * uk * ik * ik)
+        S[o + DCOS + t] = -move_j * (uk * ij * ik - cos * turn_j) - move_k * (
+            uj * ij * ik - cos * uk * ik * ik
+        )
         S[o + SUM + t] = aj + L[k + R2 + t]
         S[o + DSUM + t] = -2.0 * (move_j * uj + move_k * uk)
         S[o + RSUM + t] = rj + L[k + R + t]
@@ -241,7 +250,9 @@ def third_cutoffs(run, narrow, used, plan, S):
     """Rows FJK, DJK of a run."""
     q = plan.run[run, 1]
     if narrow:
-        row_cutoff(S, FJK, DJK, RJK, RJKI, used, plan.cutoff[q, 0], plan.cutoff_at[q, 0], plan.cutoff_at[q, 1])
+        row_cutoff(
+            S, FJK, DJK, RJK, RJKI, used, plan.cutoff[q, 0], plan.cutoff_at[q, 0], plan.cutoff_at[q, 1]
+        )
     else:
         row_fill(S, FJK, used, 1.0)
         row_fill(S, DJK, used, 0.0)
@@ -265,7 +276,16 @@ def own_tangents(i, e, list, plan, block, target, a, V):
                 used = np.uintp(columns)
                 for s in range(n_segment):
                     n = np.uintp((segment[s, 1] + 7) // 8 * 8)
-                    own_geometry(S, np.uintp(segment[s, 0]), n, L, place(segment[s, 2], plan), place(segment[s, 3], plan), a, narrow)
+                    own_geometry(
+                        S,
+                        np.uintp(segment[s, 0]),
+                        n,
+                        L,
+                        place(segment[s, 2], plan),
+                        place(segment[s, 3], plan),
+                        a,
+                        narrow,
+                    )
                 all_angles(g, used, plan, S)
                 for run in range(first_run, last_run):
                     fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
@@ -292,7 +312,9 @@ def neighbour_tangents(i, e_i, list, plan, block, target, a, V):
     """Add to V the changes of the narrow functions of all neighbours of atom i, of element e_i."""
     S, L, segment = block.rows, list.rows, block.segment
     for e in range(plan.z.shape[0]):
-        weight = plan.z[e_i] / plan.z[e]  # rows of weighted cutoffs hold z of the entry, which is the centre here
+        weight = (
+            plan.z[e_i] / plan.z[e]
+        )  # rows of weighted cutoffs hold z of the entry, which is the centre here
         for g in range(plan.group[e], plan.group[e + 1]):
             first_run, last_run = run_range(g, 1, plan)
             e_k = partner(g, e_i, plan)
@@ -309,7 +331,11 @@ def neighbour_tangents(i, e_i, list, plan, block, target, a, V):
                     c = list.atom[segment[s, 2]]
                     target[s] = c if c != i else -1
                     n = np.uintp((segment[s, 1] + 7) // 8 * 8)
-                    o, at_j, at_k = np.uintp(segment[s, 0]), place(segment[s, 2], plan), place(segment[s, 3], plan)
+                    o, at_j, at_k = (
+                        np.uintp(segment[s, 0]),
+                        place(segment[s, 2], plan),
+                        place(segment[s, 3], plan),
+                    )
                     neighbour_geometry(S, o, n, L, at_j, at_k, a)
                     if plan.pair[g, 4]:
                         neighbour_distances(S, o, n, L, at_j, at_k, a)
@@ -320,7 +346,9 @@ def neighbour_tangents(i, e_i, list, plan, block, target, a, V):
                     factor = weight if plan.cutoff[q, 1] else 1.0
                     for s in range(n_segment):
                         o, n = np.uintp(segment[s, 0]), np.uintp(segment[s, 1])
-                        neighbour_cutoffs(S, o, n, L, place(segment[s, 2], plan), place(segment[s, 3], plan), a, fc, factor)
+                        neighbour_cutoffs(
+                            S, o, n, L, place(segment[s, 2], plan), place(segment[s, 3], plan), a, fc, factor
+                        )
                         itself = segment[s, 2] - segment[s, 3]
                         if 0 <= itself < segment[s, 1]:
                             S[o + FF + np.uintp(itself)] = 0.0
@@ -375,7 +403,9 @@ def radial_tangents(i, e_i, list, plan, block, a, V):
                 m, e1, q = plan.radial_function[f, 0], plan.radial_function[f, 1], plan.radial_function[f, 2]
                 if e1 == e or e1 < 0:
                     fc = o + FC + np.uintp(2 * q) * STRIDE
-                    V[i, m - plan.start[e_i]] += radial_change(S, L, o, np.uintp(n), fc, a, plan.radial_at[f, 0], plan.radial_at[f, 1])
+                    V[i, m - plan.start[e_i]] += radial_change(
+                        S, L, o, np.uintp(n), fc, a, plan.radial_at[f, 0], plan.radial_at[f, 1]
+                    )
             for f in range(plan.radial[e], plan.radial[e + 1]):  # the neighbours as centres
                 m, e1, q = plan.radial_function[f, 0], plan.radial_function[f, 1], plan.radial_function[f, 2]
                 if e1 == e_i or e1 < 0:

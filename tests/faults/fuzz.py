@@ -24,16 +24,45 @@ sys.path.insert(0, str(HERE.parent))
 
 from small import write_clusters  # noqa: E402
 
-from mpnnp import checkpoint, dataset, sealed  # noqa: E402
+from mpnnp import sealed  # noqa: E402
 from mpnnp.config import read_config, to_toml  # noqa: E402
+from mpnnp.data import dataset  # noqa: E402
+from mpnnp.data.formats import read_sources  # noqa: E402
 from mpnnp.errors import MpnnpError  # noqa: E402
-from mpnnp.runner import read_potential  # noqa: E402
-from mpnnp.sources import read_sources  # noqa: E402
+from mpnnp.n2p2.potential_files import read_potential  # noqa: E402
+from mpnnp.training import checkpoint  # noqa: E402
 
-DATA = HERE.parent / "data"
+DATA = HERE.parent / "reference"
 MEMORY, SECONDS = 4 << 30, 20
-WORDS = [b"nan", b"inf", b"-inf", b"1e400", b"-1", b"0", b"99999999999999999999", b"1e9", b"\0", b"\xff\xfe", b"\n", b" ", b"#", b"begin\n"]
-WORDS += [b"end\n", b"Xx", b"H", b"[", b"]]", b"{", b'"', b"=", b"\x80\x04\x95", b"atom 0 0 0 H\n", b"lattice 0 0 0\n"]
+WORDS = [
+    b"nan",
+    b"inf",
+    b"-inf",
+    b"1e400",
+    b"-1",
+    b"0",
+    b"99999999999999999999",
+    b"1e9",
+    b"\0",
+    b"\xff\xfe",
+    b"\n",
+    b" ",
+    b"#",
+    b"begin\n",
+]
+WORDS += [
+    b"end\n",
+    b"Xx",
+    b"H",
+    b"[",
+    b"]]",
+    b"{",
+    b'"',
+    b"=",
+    b"\x80\x04\x95",
+    b"atom 0 0 0 H\n",
+    b"lattice 0 0 0\n",
+]
 WORDS += [b"cutoff_type 99\n", b"[data]\n", b"-" * 300]
 
 
@@ -41,7 +70,9 @@ def changed(bases):
     """Strategy: bytes of one of `bases` with up to eight places overwritten, cut, doubled, or filled with awkward words; or any bytes."""
     place = st.integers(0, 1 << 20)
     word = st.one_of(st.sampled_from(WORDS), st.binary(min_size=1, max_size=8))
-    edit = st.tuples(st.sampled_from(["overwrite", "insert", "delete", "cut", "double", "token"]), place, place, word)
+    edit = st.tuples(
+        st.sampled_from(["overwrite", "insert", "delete", "cut", "double", "token"]), place, place, word
+    )
 
     def apply(base, edits):
         data = bytearray(base)
@@ -64,7 +95,11 @@ def changed(bases):
         return bytes(data)
 
     many = st.lists(edit, min_size=1, max_size=8)
-    return st.one_of(st.builds(apply, st.sampled_from(bases), many), st.builds(apply, st.sampled_from(bases), many), st.binary(max_size=400))
+    return st.one_of(
+        st.builds(apply, st.sampled_from(bases), many),
+        st.builds(apply, st.sampled_from(bases), many),
+        st.binary(max_size=400),
+    )
 
 
 def resealed(data):
@@ -77,14 +112,29 @@ def resealed(data):
 def readers(folder):
     """name -> (valid files, function that reads bytes)."""
     potential = DATA / "predict_acsf_cos"
-    texts = {name: (potential / name).read_bytes() for name in ("input.nn", "scaling.data", "weights.001.data", "input.data")}
+    texts = {
+        name: (potential / name).read_bytes()
+        for name in ("input.nn", "scaling.data", "weights.001.data", "input.data")
+    }
     write_clusters(folder / "small.extxyz", 3)
     dataset.write(folder / "data.h5", read_sources([str(folder / "small.extxyz")], report=lambda _: None))
     with_checkpoint = folder / "checkpoint.h5"
     old = checkpoint.read_checkpoint(DATA / "version_1" / "checkpoint.h5")
     numbers = old.progress
-    checkpoint.write_checkpoint(with_checkpoint, old.potential, old.config_text, numbers, old.optimizer, old.curve, {}, old.potential.weights)
-    toml = [old.config_text.encode(), *(path.read_bytes() for path in sorted((HERE.parents[1] / "jobs").glob("**/*.toml")))]
+    checkpoint.write_checkpoint(
+        with_checkpoint,
+        old.potential,
+        old.config_text,
+        numbers,
+        old.optimizer,
+        old.curve,
+        {},
+        old.potential.weights,
+    )
+    toml = [
+        old.config_text.encode(),
+        *(path.read_bytes() for path in sorted((HERE.parents[1] / "jobs").glob("**/*.toml"))),
+    ]
 
     def reading(name, read):
         def of(data):
@@ -121,14 +171,20 @@ def readers(folder):
     sources = lambda path: read_sources([str(path)], report=lambda _: None)  # noqa: E731
     return {
         "input.data": ([texts["input.data"]], reading("input.data", sources)),
-        "input.nn": ([texts["input.nn"], (DATA / "train_energy" / "input.nn").read_bytes()], potential_with("input.nn")),
+        "input.nn": (
+            [texts["input.nn"], (DATA / "train_energy" / "input.nn").read_bytes()],
+            potential_with("input.nn"),
+        ),
         "scaling.data": ([texts["scaling.data"]], potential_with("scaling.data")),
         "weights": ([texts["weights.001.data"]], potential_with("weights.001.data")),
         "TOML": (toml, reading("c.toml", read_config)),
         "extxyz": ([(folder / "small.extxyz").read_bytes()], reading("x.extxyz", sources)),
         "data set": ([(folder / "data.h5").read_bytes()], reading("d.h5", sources)),
         "checkpoint": (both, reading("c.h5", whole)),
-        "checkpoint, sealed again": (both[:1], reading("s.h5", lambda path: (path.write_bytes(resealed(path.read_bytes())), whole(path)))),
+        "checkpoint, sealed again": (
+            both[:1],
+            reading("s.h5", lambda path: (path.write_bytes(resealed(path.read_bytes())), whole(path))),
+        ),
     }
 
 
@@ -144,7 +200,13 @@ def fuzz(name, bases, read, examples):
     """Number of (files read, files refused). Raises the first error that is no MpnnpError."""
     counts = [0, 0]
 
-    @settings(max_examples=examples, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(changed(bases))
     def one(data):
         signal.alarm(SECONDS)
@@ -161,7 +223,9 @@ def fuzz(name, bases, read, examples):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("readers", nargs="*")
     parser.add_argument("--examples", type=int, default=1000)
     options = parser.parse_args()

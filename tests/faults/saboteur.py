@@ -21,7 +21,9 @@ environment.prepare()
 import h5py  # noqa: E402
 import numpy as np  # noqa: E402
 
-from mpnnp import cli, ekf, observations, train  # noqa: E402
+from mpnnp import cli  # noqa: E402
+from mpnnp.optimizers import ekf  # noqa: E402
+from mpnnp.training import observations, train  # noqa: E402
 
 UPDATE = [0]  # number of the update under way, from 1
 
@@ -38,7 +40,11 @@ def main():
 
 def build_in(fault, number):
     what, _, where = fault.partition("-")
-    actions = {"kill": lambda: os.kill(os.getpid(), signal.SIGKILL), "raise": lambda: 1 / 0, "exit": lambda: os._exit(3)}
+    actions = {
+        "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "raise": lambda: 1 / 0,
+        "exit": lambda: os._exit(3),
+    }
     if where == "update" and what in actions:
         at_call(train.Run, "one_update", number, actions[what])
     elif where in ("link", "replace", "fsync"):
@@ -62,7 +68,9 @@ def build_in(fault, number):
         def wrong(self, state, rows, errors):
             if UPDATE[0] == number and fault == "bad-P":
                 state.T.add_to_diagonal(-1e6)
-            return update(self, state, rows, errors) * (1e12 if UPDATE[0] == number and fault == "inf-weights" else 1.0)
+            return update(self, state, rows, errors) * (
+                1e12 if UPDATE[0] == number and fault == "inf-weights" else 1.0
+            )
 
         ekf.Ekf.update = wrong
         count_updates()

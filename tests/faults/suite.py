@@ -23,21 +23,31 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from conftest import find_mpiexec  # noqa: E402
+from launch import find_mpiexec  # noqa: E402
 from small import FUNCTIONS, write_clusters  # noqa: E402
 
 from mpnnp.config import make_config, to_toml  # noqa: E402
-from mpnnp.learning_curve import LearningCurve  # noqa: E402
+from mpnnp.training.learning_curve import LearningCurve  # noqa: E402
 
 SECONDS = 120  # for one start of the program
-NUMBERS = {"kill-replace": 22, "kill-link": 8, "kill-fsync": 45, "kill-written": 350, "kill-update": 30}  # fault -> largest number of its call
+NUMBERS = {
+    "kill-replace": 22,
+    "kill-link": 8,
+    "kill-fsync": 45,
+    "kill-written": 350,
+    "kill-update": 30,
+}  # fault -> largest number of its call
 
 
 def make_run(folder, epochs=3, **sections):
     """Data and config.toml of a small run that writes a checkpoint every third update; returns the path of the configuration."""
     write_clusters(folder / "clusters.extxyz", 12)
     tree = {
-        "data": {"files": str(folder / "clusters.extxyz"), "validation_fraction": 0.25, "cache": str(folder / "cache")},
+        "data": {
+            "files": str(folder / "clusters.extxyz"),
+            "validation_fraction": 0.25,
+            "cache": str(folder / "cache"),
+        },
         "symmetry_functions": {"functions": FUNCTIONS},
         "network": {"hidden": [4, 3]},
         "schedule": {"force_fraction": 0.2, "streams": 3},
@@ -58,8 +68,16 @@ def command(n_rank, *arguments, fault=None):
 
 
 def start(n_rank, *arguments, fault=None, **variables):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMI_", "PMIX_", "HYDRA_", "SLURM_"))}
-    environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+    environment = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("OMPI_", "PMI_", "PMIX_", "HYDRA_", "SLURM_"))
+    }
+    environment |= {
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    }
     environment |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", **variables}
     return subprocess.Popen(
         command(n_rank, *arguments, fault=fault),
@@ -122,8 +140,14 @@ def contents(folder):
         with h5py.File(folder / name) as file:
             keys = []
             file.visit(keys.append)
-            found |= {f"{name}/{key}": file[key][()].tobytes() for key in keys if isinstance(file[key], h5py.Dataset)}
-            found |= {f"{name}/{key}": np.asarray(value).tobytes() for key, value in file["progress"].attrs.items()}
+            found |= {
+                f"{name}/{key}": file[key][()].tobytes()
+                for key in keys
+                if isinstance(file[key], h5py.Dataset)
+            }
+            found |= {
+                f"{name}/{key}": np.asarray(value).tobytes() for key, value in file["progress"].attrs.items()
+            }
     curve = LearningCurve.read(folder / "learning-curve.csv")
     found |= {f"curve/{name}": column.tobytes() for name, column in curve.items()}
     return {key: value for key, value in found.items() if not key.endswith("seconds")}
@@ -132,7 +156,7 @@ def contents(folder):
 def saved_update(folder):
     """Update of the newest whole checkpoint of a run; 0 if there is none."""
     from mpnnp.errors import CheckpointError
-    from mpnnp.run_folder import read_saved
+    from mpnnp.training.run_folder import read_saved
 
     try:
         return read_saved(folder, lambda text: None)[1].progress["update"]
@@ -179,7 +203,9 @@ def one_repeat(rng, config, folder, n_rank, duration, counts):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
@@ -195,7 +221,9 @@ def repeat(folder, repeats, n_rank, seed):
     for _ in range(2):  # the second time, compiled and cached, is the one to compare and to time
         shutil.rmtree(folder / "whole", ignore_errors=True)
         begin = time.monotonic()
-        status, output = finish(start(n_rank, "train", config, "-o", folder / "whole", fault=("slow", -1, 0)), 600)
+        status, output = finish(
+            start(n_rank, "train", config, "-o", folder / "whole", fault=("slow", -1, 0)), 600
+        )
         assert status == 0, output
         duration = time.monotonic() - begin
     expected = contents(folder / "whole")
@@ -205,9 +233,15 @@ def repeat(folder, repeats, n_rank, seed):
             starts, killed = one_repeat(rng, config, target, n_rank, duration, counts)
             kills += killed
             found = contents(target)
-            different = [key for key in expected if found.get(key) != expected[key]] + sorted(found.keys() - expected.keys())
+            different = [key for key in expected if found.get(key) != expected[key]] + sorted(
+                found.keys() - expected.keys()
+            )
             leftover = [path.name for path in target.iterdir() if path.name.endswith(".part")]
-            verdict = f"equal after {starts} starts, {killed} kills" if not different else f"DIFFERENT in {', '.join(different)}"
+            verdict = (
+                f"equal after {starts} starts, {killed} kills"
+                if not different
+                else f"DIFFERENT in {', '.join(different)}"
+            )
             if leftover:
                 verdict += f", left over: {leftover}"
         except AssertionError as error:
@@ -217,7 +251,9 @@ def repeat(folder, repeats, n_rank, seed):
         shutil.rmtree(target, ignore_errors=True)
     for kind in sorted(counts):
         print(f"  {kind}: {counts[kind]}")
-    print(f"{repeats - bad} of {repeats} equal to the undisturbed run, bit for bit, on {n_rank} ranks, after {kills} kills")
+    print(
+        f"{repeats - bad} of {repeats} equal to the undisturbed run, bit for bit, on {n_rank} ranks, after {kills} kills"
+    )
     return bad
 
 

@@ -1,0 +1,115 @@
+"""How far two or more potentials disagree about structures: energies and forces beside each other."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpnnp.errors import ConfigError
+from mpnnp.figures import figure, save
+from mpnnp.files import write_text
+from mpnnp.model.evaluation import evaluate
+from mpnnp.training.report import MOST_POINTS
+
+MILLI = 1000.0
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Spread of the predictions of potentials, on rank 0: about their mean, or for two of them their difference B - A. Per structure.
+
+    energy      (n_structure,) eV/atom
+    force       (n_structure,) eV/Angstrom, root mean square over the components
+    largest     (n_structure,) eV/Angstrom, of the vector on one atom
+    predictions list of Evaluation, one per potential
+    """
+
+    energy: np.ndarray
+    force: np.ndarray
+    largest: np.ndarray
+    predictions: list
+
+
+def disagreement_of(potentials, dataset, comm, log):
+    """Disagreement of potentials (two or more) about all structures of a data set. Collective. Raises ConfigError, DataError.
+
+    Of two potentials the difference is told, of more of them the standard deviation, sqrt(<|x - <x>|^2>) with divisor n - 1.
+    """
+    if len(potentials) < 2:
+        raise ConfigError("a disagreement needs at least two potentials")
+    results = [evaluate(potential, dataset, comm, log) for potential in potentials]
+    start, n_atom = np.asarray(dataset.start), np.diff(dataset.start)
+    energies = np.array([r.energy for r in results]) / n_atom
+    forces = np.array([r.forces for r in results])
+    if len(results) == 2:
+        energy, square = energies[1] - energies[0], (forces[1] - forces[0]) ** 2
+    else:
+        energy, square = energies.std(axis=0, ddof=1), forces.var(axis=0, ddof=1)
+    of_atom = square.sum(axis=1)
+    force = np.sqrt(np.add.reduceat(of_atom, start[:-1]) / (3 * n_atom))
+    return Disagreement(energy, force, np.sqrt(np.maximum.reduceat(of_atom, start[:-1])), results)
+
+
+def lines_of(found, dataset, names, n_worst=5):
+    """What people read: the whole, and the worst structures."""
+    weights = np.diff(dataset.start)
+    rms_force = np.sqrt(np.average(found.force**2, weights=weights)) * MILLI
+    rms_energy = np.sqrt(np.mean(found.energy**2)) * MILLI
+    what = "differences B - A" if len(names) == 2 else "standard deviations"
+    lines = [
+        f"{what} over {len(dataset)} structures: energy {rms_energy:.4g} meV/atom, force component {rms_force:.4g} meV/A (root mean square)"
+    ]
+    if len(names) == 2:
+        lines.append(f"mean difference of the energies: {found.energy.mean() * MILLI:.4g} meV/atom")
+    lines += [
+        f"  {'ABCDEFGH'[k] if k < 8 else k}: {name}, {_accuracy(p)}"
+        for k, (name, p) in enumerate(zip(names, found.predictions))
+    ]
+    lines.append("largest disagreements about forces, the vector on one atom:")
+    for s in np.argsort(-found.largest)[:n_worst]:
+        lines.append(
+            f"  {found.largest[s] * MILLI:9.4g} meV/A, energy {found.energy[s] * MILLI:9.4g} meV/atom: {dataset.name(s)}"
+        )
+    return lines
+
+
+def _accuracy(result):
+    a = result.accuracy
+    return f"RMSE {a.energy_rmse:.4g} meV/atom, {a.force_rmse:.4g} meV/A" if a.has_labels else "no labels"
+
+
+def write_csv(path, found, dataset):
+    """structure, source, frame, atoms; energy in meV/atom, forces in meV/Angstrom."""
+    lines = [
+        "structure,source,frame,atoms,energy_mev_per_atom,force_rms_mev_per_angstrom,force_largest_mev_per_angstrom"
+    ]
+    for s in range(len(dataset)):
+        source = dataset.source_names[dataset.source[s]]
+        numbers = ",".join(f"{MILLI * x[s]:.9g}" for x in (found.energy, found.force, found.largest))
+        lines.append(f"{s},{source},{dataset.frame[s]},{dataset.n_atom[s]},{numbers}")
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def draw(path, found, dataset):
+    """Energies of B against A, forces of B against A, and the largest disagreement of each structure."""
+    a, b = found.predictions[:2]
+    picture, axes = figure(3, height=4.6)
+    rng, n_atom = np.random.default_rng(0), dataset.n_atom
+    pairs = (
+        (a.energy / n_atom, b.energy / n_atom, "energy per atom (eV)"),
+        (a.forces.ravel(), b.forces.ravel(), "force component (eV/Å)"),
+    )
+    for axis, (x, y, name) in zip(axes, pairs):
+        chosen = (
+            np.arange(len(x)) if len(x) <= MOST_POINTS else rng.choice(len(x), MOST_POINTS, replace=False)
+        )
+        axis.plot(x[chosen], y[chosen], ".", markersize=2, alpha=0.5)
+        axis.axline((x[0], x[0]), slope=1, color="black", linewidth=0.7)
+        axis.set(xlabel=f"{name}, potential A", ylabel=f"{name}, potential B")
+        axis.ticklabel_format(useOffset=True, style="plain")
+    axes[2].plot(found.largest * MILLI, ".", markersize=3)
+    axes[2].set(
+        xlabel="structure",
+        ylabel="largest disagreement about a force (meV/Å)",
+        yscale="log" if (found.largest > 0).all() else "linear",
+    )
+    save(picture, path)

@@ -1,0 +1,95 @@
+"""What a set of symmetry functions looks like over a data set: scaling.data and histograms, before any training."""
+
+from pathlib import Path
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mpnnp.analysis.descriptors import BINS
+from mpnnp.config import read_config
+from mpnnp.data.formats import read_sources
+from mpnnp.errors import DataError
+from mpnnp.figures import save
+from mpnnp.files import write_text
+from mpnnp.n2p2.potential_files import read_functions, scaling_text
+from mpnnp.training.start import choose_functions
+
+COLUMNS = 6  # of histograms in a picture
+
+
+def read_settings(path, data_files, report_line, **keys):
+    """(SymmetryFunctions, Dataset) of a TOML configuration or an input.nn, and of data files; without these a configuration's own data are read."""
+    path = Path(path)
+    if path.suffix == ".toml":
+        config = read_config(path)
+        data = read_sources(
+            data_files or [*config.data.files, *config.data.validation_files], report=report_line, **keys
+        )
+        return choose_functions(config.symmetry_functions, data.elements), data
+    if not data_files:
+        raise DataError(f"{path}: no data: give the files, e.g. input.data, before the settings")
+    return read_functions(path), read_sources(data_files, report=report_line, **keys)
+
+
+def write_scaling(folder, functions, statistics):
+    """scaling.data in the folder, which is made. Raises DataError for an element without atoms: its functions have no range."""
+    for e, z in enumerate(functions.elements):
+        if not statistics.count[functions.table.start[e]]:
+            raise DataError(
+                f"the data contain no {chemical_symbols[z]}: its symmetry functions have no range"
+            )
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_text(Path(folder) / "scaling.data", scaling_text(functions, statistics), encoding="ascii")
+
+
+def table_lines(functions, statistics):
+    """One line per function for people: what it is, and its range."""
+    lines, varies = [], statistics.varies()
+    for k, f in enumerate(functions.functions):
+        t = statistics
+        numbers = (
+            f"{t.minimum[k]:11.4g} to {t.maximum[k]:11.4g}, mean {t.mean[k]:11.4g}, sigma {t.sigma[k]:10.4g}"
+        )
+        lines.append(f"{k + 1:4d} {numbers}  {f}{'' if varies[k] else '  NEVER VARIES'}")
+    return lines
+
+
+def write_histograms(folder, functions, statistics, counts):
+    """histograms.csv (function, element, left and right end of the bin, atoms) and a picture for each element in the folder."""
+    lines = ["function,element,left,right,atoms"]
+    edges = np.linspace(statistics.minimum, statistics.maximum, BINS + 1).T
+    for k, f in enumerate(functions.functions):
+        symbol = chemical_symbols[f.center]
+        lines += [
+            f"{k + 1},{symbol},{edges[k, b]:.9g},{edges[k, b + 1]:.9g},{counts[k, b]:.0f}"
+            for b in range(BINS)
+        ]
+    write_text(Path(folder) / "histograms.csv", "\n".join(lines) + "\n", encoding="ascii")
+    for e, z in enumerate(functions.elements):
+        _draw(
+            Path(folder) / f"histograms-{chemical_symbols[z]}.png",
+            functions,
+            edges,
+            counts,
+            range(*functions.table.start[e : e + 2]),
+        )
+
+
+def _draw(path, functions, edges, counts, chosen):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    n_row = -(-len(chosen) // COLUMNS)
+    picture = Figure(figsize=(3.0 * COLUMNS, 2.2 * n_row), layout="constrained")
+    FigureCanvasAgg(picture)
+    axes = picture.subplots(n_row, COLUMNS, squeeze=False).ravel()
+    for axis in axes[len(chosen) :]:
+        axis.axis("off")
+    for axis, k in zip(axes, chosen):
+        axis.stairs(counts[k], edges[k], fill=True)
+        axis.set_yticks([])
+        axis.set_yscale("log" if counts[k].max() > 100 * max(counts[k].mean(), 1) else "linear")
+        axis.tick_params(labelsize=6)
+        words = str(functions.functions[k]).split()
+        axis.set_title(f"{k + 1}: {' '.join(words[:8])}\n{' '.join(words[8:])}", fontsize=6)
+    save(picture, path)

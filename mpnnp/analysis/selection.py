@@ -1,0 +1,168 @@
+"""Choosing structures of a data set: at random, at an interval, far apart, disputed, or those that the Kalman filter would learn most from."""
+
+from pathlib import Path
+
+import numpy as np
+
+from mpnnp.analysis.descriptors import each_structure, fingerprints
+from mpnnp.analysis.disagreement import disagreement_of
+from mpnnp.data import dataset as hdf5
+from mpnnp.data.extxyz import write_extxyz
+from mpnnp.data.packed import make_atoms
+from mpnnp.data.runner import write_runner_data
+from mpnnp.errors import ConfigError
+from mpnnp.kernels.jacobian import energy_rows
+from mpnnp.kernels.jit import read_only
+from mpnnp.model.function_sets import default
+from mpnnp.model.prediction import Predictor
+from mpnnp.model.symmetry_functions import SymmetryFunctions
+from mpnnp.parallel import on_root
+from mpnnp.training.checkpoint import is_checkpoint, read_posterior
+
+METHODS = ("random", "interval", "farthest", "disagreement", "kalman")
+
+
+def check_number(n, n_structure):
+    if not 1 <= n <= n_structure:
+        raise ConfigError(f"-n {n}: must be between 1 and the {n_structure} structures that there are")
+
+
+def at_random(n, n_structure, seed):
+    """n numbers of structures, ascending."""
+    return np.sort(np.random.default_rng(seed).choice(n_structure, n, replace=False))
+
+
+def at_interval(n, n_structure):
+    """n numbers of structures as evenly spread as can be, from the first on."""
+    return np.arange(n) * n_structure // n
+
+
+def farthest(n, points):
+    """Farthest points: (chosen (n,), distance (n,) of each to those before it) of points (n_structure, n_dimension).
+
+    The first is the point nearest to the mean; each next one is that whose nearest chosen point is the farthest away.
+    Eldar et al., IEEE Trans. Image Process. 6, 1305 (1997).
+    """
+    first = int(np.argmin(((points - points.mean(axis=0)) ** 2).sum(axis=1)))
+    chosen, distances = [first], [np.inf]
+    square = ((points - points[first]) ** 2).sum(axis=1)
+    square[first] = -1.0
+    while len(chosen) < n:
+        k = int(np.argmax(square))
+        distances.append(float(np.sqrt(square[k])))
+        chosen.append(k)
+        square = np.minimum(square, ((points - points[k]) ** 2).sum(axis=1))
+        square[chosen] = -1.0
+    return np.array(chosen), np.array(distances)
+
+
+def most_disputed(n, found):
+    """(chosen (n,), eV/Angstrom): structures with the largest disagreement about the force on one atom (disagreement.Disagreement)."""
+    chosen = np.argsort(-found.largest, kind="stable")[:n]
+    return chosen, found.largest[chosen]
+
+
+def most_uncertain(n, rows, times_P, noise):
+    """Structures whose energies the filter knows least: (chosen (n,), variance (n,) of each given those before it).
+
+    rows     (n_structure, n_weight) h = dE*/dw per atom
+    times_P  function: h P of rows (m, n_weight)
+    noise    (n_structure,) R of each label, of the energy per atom
+
+    Greedy: the largest h P h^T, then the covariance is P - P h^T (h P h^T + R)^-1 h P, as if that energy had been learned, and so on. The
+    next structure is therefore not like the last. A pivoted Cholesky decomposition of H P H^T + R: P itself is not changed.
+    """
+    H_P = times_P(rows)
+    variance = np.einsum("si,si->s", rows, H_P)
+    factor, chosen, found = np.zeros((n, len(rows))), [], []
+    left = np.ones(len(rows), bool)
+    for k in range(n):
+        s = int(np.argmax(np.where(left, variance, -np.inf)))
+        chosen.append(s)
+        found.append(variance[s])
+        left[s] = False
+        column = rows @ H_P[s] - factor[:k, s] @ factor[:k]
+        factor[k] = column / np.sqrt(variance[s] + noise[s])
+        variance = variance - factor[k] ** 2
+    return np.array(chosen), np.array(found)
+
+
+def energy_rows_per_atom(potential, dataset, comm, log):
+    """(n_structure, n_weight) dE*/dw / N of all structures, on rank 0 (None elsewhere). Collective."""
+    predictor, w = Predictor(potential), read_only(potential.weights)
+    rows = np.empty((len(range(comm.rank, len(dataset), comm.size)), len(w)))
+    for k, (s, element, G) in enumerate(
+        each_structure(dataset, potential.functions, comm, log, "rows: structure")
+    ):
+        one = make_atoms(dataset.take([s]), potential.elements)
+        energy_rows(np.zeros(1, np.int64), one, G, predictor.model, w, rows[k : k + 1], np.empty(1))
+        rows[k] /= len(element)
+    parts = comm.gather(rows, root=0)
+    if comm.rank:
+        return None
+    everyone = np.empty((len(dataset), len(w)))
+    for rank, part in enumerate(parts):
+        everyone[rank :: comm.size] = part
+    return everyone
+
+
+def by_kalman_variance(n, checkpoint, potential, dataset, comm, log):
+    """(chosen (n,), standard deviation (n,) of the energy, eV/atom) by the covariance in checkpoint.h5. Collective. Raises CheckpointError."""
+    filter_ = on_root_only(comm, read_posterior, checkpoint)
+    rows = energy_rows_per_atom(potential, dataset, comm, log)
+
+    def choose():
+        chosen, variance = most_uncertain(n, rows, filter_.times, filter_.noise / dataset.n_atom**2)
+        return chosen, potential.energy_scale * np.sqrt(np.maximum(variance, 0.0))
+
+    return on_root(comm, choose)
+
+
+def on_root_only(comm, make, *arguments):
+    """make(*arguments) on rank 0, None elsewhere: for what is too large to be sent. Collective: an error of rank 0 is raised everywhere."""
+    result = []
+    on_root(comm, lambda: result.append(make(*arguments)))
+    return result[0] if result else None
+
+
+def select_structures(by, n, dataset, potentials, paths, seed, comm, log):
+    """(chosen (n,), scores (n,), unit of the scores or "") by one of METHODS. Collective. Raises ConfigError, DataError, CheckpointError.
+
+    potentials, paths   of --potential: see the command `mpnnp select`
+    """
+    if by == "random":
+        return at_random(n, len(dataset), seed), np.zeros(n), ""
+    if by == "interval":
+        return at_interval(n, len(dataset)), np.zeros(n), ""
+    if by == "farthest":
+        functions = (
+            potentials[0].functions
+            if potentials
+            else SymmetryFunctions(dataset.elements, default(dataset.elements))
+        )
+        return *farthest(n, fingerprints(dataset, functions, comm, log)), "from the nearest chosen before"
+    if by == "disagreement":
+        if len(potentials) < 2:
+            raise ConfigError("select --by disagreement needs two or more --potential")
+        found = disagreement_of(potentials, dataset, comm, log)
+        return *on_root(comm, most_disputed, n, found), "eV/A disagreement about a force"
+    if len(potentials) != 1 or not is_checkpoint(paths[0]):
+        raise ConfigError(
+            "select --by kalman needs one --potential, the checkpoint.h5 of a run with the Kalman filter"
+        )
+    return *by_kalman_variance(
+        n, paths[0], potentials[0], dataset, comm, log
+    ), "eV/atom uncertainty of the energy"
+
+
+def write_selection(path, dataset):
+    """Write structures as HDF5 (.h5, .hdf5), input.data (.data) or extended XYZ (.xyz, .extxyz). Raises ConfigError, DataError."""
+    path = Path(path)
+    if path.suffix in (".h5", ".hdf5"):
+        hdf5.write(path, dataset)
+    elif path.suffix == ".data":
+        write_runner_data(path, dataset)
+    elif path.suffix in (".xyz", ".extxyz"):
+        write_extxyz(path, dataset)
+    else:
+        raise ConfigError(f"select: {path}: the file to write must end in .h5, .data or .xyz")

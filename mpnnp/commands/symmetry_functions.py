@@ -1,0 +1,152 @@
+"""Commands about symmetry functions: their ranges over a data set, how much a potential depends on them, leaving some out."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from mpnnp.commands.common import (
+    CsvPath,
+    DataPaths,
+    Debug,
+    EnergyKey,
+    ForcesKey,
+    PotentialPath,
+    read_inputs,
+    read_potentials,
+    start,
+    write_result,
+)
+from mpnnp.errors import ConfigError
+
+app = typer.Typer()
+
+
+@app.command()
+def prepare(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Data sets, and last the settings: an input.nn, or a TOML configuration, whose own data are the default."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of the results.", metavar="DIR")
+    ] = Path("prepared"),
+    histograms: Annotated[
+        bool, typer.Option("--histograms", help="Write histograms.csv and a picture for each element.")
+    ] = False,
+    energy_key: EnergyKey = None,
+    forces_key: ForcesKey = None,
+    debug: Debug = False,
+):
+    """Range, mean and spread of the symmetry functions over all structures: scaling.data, a table, and with --histograms pictures."""
+    from mpnnp.analysis.descriptors import histograms_of, statistics_of
+    from mpnnp.analysis.preparation import read_settings, table_lines, write_histograms, write_scaling
+    from mpnnp.parallel import on_root
+
+    *data, settings = sources
+    comm, log = start()
+    functions, dataset = on_root(
+        comm, lambda: read_settings(settings, data, log, energy_key=energy_key, forces_key=forces_key)
+    )
+    statistics = statistics_of(dataset, functions, comm, log)
+    on_root(comm, write_result, output, lambda folder: write_scaling(folder, functions, statistics))
+    if histograms:
+        counts = histograms_of(dataset, functions, statistics, comm, log)
+        on_root(
+            comm, write_result, output, lambda folder: write_histograms(folder, functions, statistics, counts)
+        )
+    for line in table_lines(functions, statistics):
+        log(line)
+    log(
+        f"{len(functions)} symmetry functions over {len(dataset)} structures, {len(dataset.numbers)} atoms; results in {output}"
+    )
+
+
+@app.command()
+def sensitivity(potential: PotentialPath, data: DataPaths, output: CsvPath = None, debug: Debug = False):
+    """How much the atomic energies depend on each symmetry function: root mean square, mean and largest |dE/dg|."""
+    from mpnnp.analysis.sensitivity import draw, lines_of, sensitivity_of, write_csv
+    from mpnnp.parallel import on_root
+
+    comm, log = start()
+    (model,), dataset = read_inputs(comm, log, [potential], data)
+    found = sensitivity_of(model, dataset, comm, log)
+    for line in lines_of(model.functions, found):
+        log(line)
+    if output:
+        on_root(comm, write_result, output, lambda path: write_csv(path, model.functions, found))
+        on_root(
+            comm, write_result, output.with_suffix(".png"), lambda path: draw(path, model.functions, found)
+        )
+        log(f"written to {output} and {output.with_suffix('.png')}")
+
+
+@app.command()
+def prune(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Data sets, and last the settings to prune: an input.nn or a TOML configuration."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Settings to write: the same with fewer symmetry functions.",
+            metavar="FILE",
+        ),
+    ],
+    by_range: Annotated[
+        Optional[float],
+        typer.Option("--range", help="Leave out functions with maximum - minimum below this."),
+    ] = None,  # noqa: UP045
+    by_sensitivity: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            "--sensitivity",
+            help="Leave out functions with less than this percentage of the sensitivity of their element.",
+        ),
+    ] = None,
+    potential: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Potential whose sensitivity counts; it must have the functions of the settings."),
+    ] = None,
+    measure: Annotated[
+        str, typer.Option(help="Of the sensitivity: msa (root mean square), mean or max.")
+    ] = "msa",
+    debug: Debug = False,
+):
+    """Leave out symmetry functions that hardly vary (--range) or hardly matter (--sensitivity), and write what is left."""
+    from mpnnp.analysis.descriptors import statistics_of
+    from mpnnp.analysis.preparation import read_settings
+    from mpnnp.analysis.pruning import keep_by_range, keep_by_sensitivity, write_pruned
+    from mpnnp.analysis.sensitivity import MEASURES, sensitivity_of
+    from mpnnp.parallel import on_root
+
+    if (by_range is None) == (by_sensitivity is None):
+        raise ConfigError("prune: give one of --range and --sensitivity")
+    if by_sensitivity is not None and (potential is None or measure not in MEASURES):
+        raise ConfigError(
+            f"prune: --sensitivity needs --potential, and --measure one of {', '.join(MEASURES)}; found {measure}"
+        )
+    *data, settings = sources
+    comm, log = start()
+    functions, dataset = on_root(comm, read_settings, settings, data, log)
+    if by_range is not None:
+        keep = keep_by_range(statistics_of(dataset, functions, comm, log), by_range)
+    else:
+        (model,) = read_potentials(comm, [potential])
+        if model.functions.functions != functions.functions:
+            raise ConfigError(f"prune: the symmetry functions of {potential} are not those of {settings}")
+        keep = keep_by_sensitivity(
+            sensitivity_of(model, dataset, comm, log).share(measure, functions.table.start), by_sensitivity
+        )
+    for f, kept in zip(functions.functions, keep):
+        if not kept:
+            log(f"left out: {f}")
+    on_root(comm, write_result, output, lambda path: write_pruned(settings, path, functions, keep))
+    log(f"{keep.sum()} of {len(functions)} symmetry functions are left; written to {output}")

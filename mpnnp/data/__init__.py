@@ -1,0 +1,1 @@
+"""Structures in: formats, the data set and its store, inspection."""

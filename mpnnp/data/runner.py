@@ -1,0 +1,232 @@
+"""Structures in text files of RuNNer and n2p2 (`input.data`): Bohr and Hartree there, Angstrom and eV here."""
+
+import itertools
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+
+from mpnnp.data.compressed import open_text
+from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
+from mpnnp.errors import DataError
+from mpnnp.files import write_atomically
+from mpnnp.units import BOHR, HARTREE
+
+__all__ = ["is_runner_data", "read_runner_data", "write_runner_data"]
+
+KEYWORDS = ("begin", "comment", "lattice", "atom", "energy", "charge", "end")
+SPLITS = {"train": TRAIN, "test": VALIDATION}
+FORCE = HARTREE / BOHR  # eV/Angstrom
+
+
+def is_runner_data(path):
+    """Whether the file reads like `input.data`: by its name, its first word, or a line among the first 1000 that starts with begin."""
+    if Path(path).name.startswith("input.data"):
+        return True
+    first = None
+    with open_text(path) as file:
+        for line in itertools.islice(file, 1000):
+            word = next(iter(line.split()), None)
+            first = first or word
+            if word == "begin" or first in KEYWORDS:
+                return True
+            if first is not None and first.isdigit():  # number of atoms in an xyz file
+                return False
+    return False
+
+
+def read_runner_data(path):
+    """Yield the Structures of an `input.data` file one by one; a structure with a lattice is periodic along all three vectors.
+
+    Atom lines are `atom x y z symbol [charge [n [fx fy fz]]]`; charges and comments are dropped; `begin set=train|test` sets the split.
+    Raises DataError naming file and line.
+    """
+    block = None
+    frame = number = 0
+    with open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            words = line.split()
+            if not words:
+                continue
+            keyword = words[0]
+            try:
+                if keyword == "begin":
+                    if block is not None:
+                        raise DataError(
+                            f"begin inside the structure that began in line {block.line}; its end is missing"
+                        )
+                    block = _Block(number, words[1:])
+                elif keyword not in KEYWORDS:
+                    raise DataError(f"unknown keyword {_shown(keyword)}, known are {', '.join(KEYWORDS)}")
+                elif block is None:
+                    raise DataError(f"{keyword} outside of begin and end")
+                elif keyword == "atom":
+                    block.atoms.append((number, words))
+                elif keyword == "end":
+                    yield block.structure(str(path), frame)
+                    block = None
+                    frame += 1
+                elif keyword != "comment":
+                    block.add(keyword, words[1:])
+            except _LineError as error:
+                raise DataError(f"{path}, line {error.line}: {error}") from None
+            except DataError as error:
+                raise DataError(f"{path}, line {number}: {error}") from None
+    if block is not None:
+        raise DataError(
+            f"{path}, line {number}: the file ends inside the structure that began in line {block.line}; its end is missing"
+        )
+
+
+class _LineError(DataError):
+    """An error in a line other than the one last read."""
+
+    def __init__(self, line, message):
+        super().__init__(message)
+        self.line = line
+
+
+class _Block:
+    """Lines between begin and end."""
+
+    def __init__(self, line, words):
+        self.line = line
+        self.atoms = []  # (line number, words)
+        self.lattice = []
+        self.energy = None
+        self.split = NO_SPLIT
+        for word in words:
+            if word.startswith("set="):
+                if word[4:] not in SPLITS:
+                    raise DataError(f"{_shown(word)}: must be set=train or set=test")
+                self.split = SPLITS[word[4:]]
+
+    def add(self, keyword, words):
+        """A line with lattice, energy or charge."""
+        count = 3 if keyword == "lattice" else 1
+        if len(words) != count:
+            raise DataError(f"{keyword} has {len(words)} numbers, must have {count}")
+        values = [_number(word) for word in words]
+        if not all(map(math.isfinite, values)):
+            raise DataError(f"{keyword} is not finite: {' '.join(words)}")
+        if keyword == "lattice":
+            self.lattice.append(values)
+        elif keyword == "energy":
+            if self.energy is not None:
+                raise DataError("second energy of one structure")
+            self.energy = values[0]
+
+    def structure(self, source, frame):
+        """The Structure, in eV and Angstrom."""
+        if not self.atoms:
+            raise DataError(f"the structure that began in line {self.line} has no atoms")
+        if len(self.lattice) not in (0, 3):
+            raise DataError(
+                f"the structure that began in line {self.line} has {len(self.lattice)} lattice lines, must have 0 or 3"
+            )
+        n_word = len(self.atoms[0][1])
+        for line, words in self.atoms:
+            if len(words) not in (5, 6, 7, 10):
+                raise _LineError(
+                    line,
+                    f"atom has {len(words) - 1} columns, must have 9 (x y z symbol charge n fx fy fz), or 4 to 6 without forces",
+                )
+            if (len(words) == 10) != (n_word == 10):
+                raise _LineError(line, "atoms with and without forces in one structure")
+        try:
+            numbers = [atomic_numbers[words[4]] for _, words in self.atoms]
+        except KeyError:
+            numbers = [0]
+        if min(numbers) < 1:
+            line, words = next((n, w) for n, w in self.atoms if atomic_numbers.get(w[4], 0) < 1)
+            raise _LineError(line, f"unknown element symbol {_shown(words[4])}")
+        cell = None
+        if self.lattice:
+            cell = np.array(self.lattice) * BOHR
+        try:
+            return Structure(
+                numbers=numbers,
+                positions=self._columns(1, 4, "position") * BOHR,
+                cell=cell,
+                pbc=cell is not None,
+                energy=math.nan if self.energy is None else self.energy * HARTREE,
+                forces=self._columns(7, 10, "force") * FORCE if n_word == 10 else None,
+                split=self.split,
+                source=source,
+                frame=frame,
+            )
+        except _LineError:
+            raise
+        except DataError as error:
+            raise DataError(f"the structure that began in line {self.line} ({error})") from None
+
+    def _columns(self, first, last, what):
+        """Numbers in words[first:last] of all atoms (n_atom, last - first)."""
+        try:
+            values = np.array([[float(word) for word in words[first:last]] for _, words in self.atoms])
+        except ValueError:
+            values = np.empty((len(self.atoms), last - first))
+            for value, (line, words) in zip(values, self.atoms, strict=True):
+                try:
+                    value[:] = [_number(word) for word in words[first:last]]
+                except DataError as error:
+                    raise _LineError(line, str(error)) from None
+        finite = np.isfinite(values).all(axis=1)
+        if not finite.all():
+            line, words = self.atoms[int(np.argmin(finite))]
+            raise _LineError(line, f"{what} is not finite: {' '.join(words[first:last])}")
+        return values
+
+
+def _number(word):
+    """float(word), also with Fortran exponents: 1.0D-5, 1.0-105."""
+    try:
+        return float(word)
+    except ValueError:
+        try:
+            return float(re.sub(r"(?<=[\d.])([+-]\d+)$", r"E\1", re.sub("[dD]", "E", word)))
+        except ValueError:
+            raise DataError(f"{_shown(word)} is not a number") from None
+
+
+def _shown(word):
+    return repr(word if len(word) <= 40 else word[:37] + "...")
+
+
+def write_runner_data(path, dataset):
+    """Write a Dataset as `input.data` (17 digits; charges are 0; set=train and set=test as in `split`; stress is dropped).
+
+    Raises DataError for what the format cannot say: periodicity along one or two vectors only, forces on some atoms of a structure only.
+    """
+    try:
+        with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+            file.writelines(_block_text(dataset[k]) for k in range(len(dataset)))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _block_text(s):
+    if s.pbc.any() and not s.pbc.all():
+        raise DataError(
+            f"{s.name}: is periodic along {int(s.pbc.sum())} vectors, input.data knows only 0 or 3"
+        )
+    forces = s.forces / FORCE
+    labelled = np.isfinite(forces).all(axis=1)
+    if labelled.any() and not labelled.all():
+        raise DataError(
+            f"{s.name}: {int((~labelled).sum())} of {len(s)} atoms have no force label, input.data knows only all or none"
+        )
+    split = {TRAIN: " set=train", VALIDATION: " set=test"}.get(s.split, "")
+    lines = [f"begin{split}", f"comment frame {s.frame} of {' '.join(s.source.split()) or 'nothing'}"]
+    if s.pbc.all():
+        lines += ["lattice {:.17g} {:.17g} {:.17g}".format(*vector) for vector in s.cell / BOHR]
+    for z, position, force in zip(s.numbers, (s.positions / BOHR).tolist(), forces.tolist(), strict=True):
+        columns = " {:.17g} {:.17g} {:.17g}".format(*force) if labelled[0] else ""
+        lines.append(
+            "atom {:.17g} {:.17g} {:.17g} ".format(*position) + f"{chemical_symbols[z]} 0 0{columns}"
+        )
+    if math.isfinite(s.energy):
+        lines.append(f"energy {s.energy / HARTREE:.17g}")
+    return "\n".join([*lines, "charge 0", "end", ""])

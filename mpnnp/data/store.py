@@ -1,0 +1,146 @@
+"""The data of a training run as every rank sees them: structures, and their symmetry functions computed once and kept in a file.
+
+Both lie in HDF5 files that are mapped into memory: the ranks of a node share the pages, and what does not fit into memory stays on disk.
+The files live in a cache folder and are named by a hash of what they were made from.
+"""
+
+import contextlib
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mpnnp.data import dataset as hdf5
+from mpnnp.data.formats import read_sources
+from mpnnp.data.structure import TRAIN, VALIDATION
+from mpnnp.errors import DataError
+from mpnnp.parallel import on_root
+
+FORMAT_VERSION = 1
+BLOCK = 64  # structures per rank between two writes of symmetry functions
+
+
+def load_structures(config, comm, log, fallback):
+    """Dataset of the section [data], mapped, and the cache folder. Collective.
+
+    Text files are read once, by rank 0, and kept as HDF5; a single HDF5 data set is used as it is. `fallback`: folder for the cache where
+    the one beside the data is not writable.
+    """
+    path, cache = on_root(comm, _as_hdf5, config, log, fallback)
+    return hdf5.read(path, map=True), Path(cache)
+
+
+def split(dataset, config, seed):
+    """Indices of the training and of the validation structures, ascending. Raises DataError if there is nothing to train on.
+
+    The data set's own marks are used if it has any (split = "auto") or must be (split = "file"), else validation_fraction is drawn by seed.
+    """
+    marked = dataset.split != 0
+    if config.split == "file" and not marked.any():
+        raise DataError("data.split = 'file', but the data set marks no structure as train or validation")
+    if config.split != "random" and marked.any():
+        train, validation = (
+            np.flatnonzero(dataset.split != VALIDATION),
+            np.flatnonzero(dataset.split == VALIDATION),
+        )
+    else:
+        order = np.random.default_rng([seed, 0]).permutation(len(dataset))
+        n = round(config.validation_fraction * len(dataset))
+        train, validation = np.sort(order[n:]), np.sort(order[:n])
+    if len(train) == 0:
+        raise DataError(
+            f"no structures left for training: {len(dataset)} in all, {len(validation)} for validation"
+        )
+    return train, validation
+
+
+def _as_hdf5(config, log, fallback):
+    files = [*config.files, *config.validation_files]
+    cache = _cache_folder(config.cache, files[0], fallback)
+    if len(files) == 1 and not config.weights and Path(files[0]).is_file() and h5py.is_hdf5(files[0]):
+        hdf5.read(files[0])  # checks every value and the hash
+        return files[0], cache
+    digest = hashlib.sha256(
+        repr((FORMAT_VERSION, config.energy_key, config.forces_key, config.stress_key)).encode()
+    )
+    for file in files:
+        digest.update(f"{file in config.validation_files}{Path(file).name}".encode())
+        if Path(file).is_file():
+            with open(file, "rb") as handle:
+                while block := handle.read(1 << 20):
+                    digest.update(block)
+        else:
+            digest = None  # patterns and folders are read anew each time
+            break
+    if config.weights and digest:
+        digest.update(b"weights" + _read_bytes(config.weights))
+    path = Path(cache) / f"structures-{digest.hexdigest()[:16]}.h5" if digest else None
+    if path and path.exists():
+        with contextlib.suppress(DataError):
+            hdf5.read(path)
+            return path, cache
+    keys = {name: getattr(config, name) for name in ("energy_key", "forces_key", "stress_key")}
+    data = read_sources(config.files, report=log, **keys)
+    if config.validation_files:
+        held_out = read_sources(config.validation_files, report=log, **keys)
+        split = np.repeat([TRAIN, VALIDATION], [len(data), len(held_out)])
+        data = replace(hdf5.concatenate([data, held_out]), split=split)
+    if config.weights:
+        data = replace(data, weight=data.weight * read_weights(config.weights, len(data)))
+    path = (
+        path or Path(cache) / f"structures-{data.hash()[:16]}.h5"
+    )  # another run's data never take this name
+    hdf5.write(path, data)
+    return path, cache
+
+
+def read_weights(path, n_structure):
+    """Label weights (n_structure, 3) for energies, forces and stresses from a text file: one or three numbers per line, # begins a comment.
+
+    Raises DataError naming the file and line.
+    """
+    lines = [
+        (n, line.split("#", 1)[0].split())
+        for n, line in enumerate(_read_bytes(path).decode(errors="replace").splitlines(), 1)
+    ]
+    rows = []
+    for n, words in lines:
+        if not words:
+            continue
+        try:
+            row = [float(word) for word in words]
+        except ValueError:
+            row = []
+        if len(row) not in (1, 3) or not all(0 <= weight < np.inf for weight in row):
+            raise DataError(
+                f"{path}, line {n}: expected one weight, or three for energy, forces and stress, not negative; found '{' '.join(words)}'"
+            )
+        rows.append(row * (3 // len(row)))
+    if len(rows) != n_structure:
+        raise DataError(f"{path}: {len(rows)} lines of weights for {n_structure} structures")
+    return np.array(rows)
+
+
+def _read_bytes(path):
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _cache_folder(chosen, first_file, fallback):
+    for folder in (
+        [chosen] if chosen else [Path(first_file).parent / "mpnnp-cache", Path(fallback) / "mpnnp-cache"]
+    ):
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return str(folder)
+        except OSError:
+            pass
+    raise DataError(
+        f"{folder}: cannot be written: set data.cache to a folder for the computed symmetry functions"
+    )

@@ -1,0 +1,143 @@
+"""Files that survive: replaced in one step, so that a reader or a crash sees the old file or the new one; HDF5 files of ours sealed, and read without trust.
+
+The 512 bytes before the HDF5 part of a sealed file (its user block) hold one line: "mpnnp", the length of the file and the CRC-32 of all that
+follows the block. A file that was cut, or in which a single bit changed, is known as damaged before the HDF5 library looks at it.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import zlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+__all__ = ["check_seal", "check_stored", "number_array", "write_atomically", "write_sealed", "write_text"]
+
+BLOCK = 512
+CHUNK = 1 << 20
+
+
+@contextlib.contextmanager
+def write_atomically(path, previous=None):
+    """Context manager that yields a temporary path in the folder of `path` to be written and closed by the caller.
+
+    When the body ends, file and folder are flushed to disk and the temporary file is renamed to `path`; when it raises,
+    the temporary file is removed and `path` stays as it was. The temporary name keeps the suffix and starts with a dot.
+    A symbolic link at `path` is followed. previous: name, in the same folder, that the file replaced is kept under; at no
+    moment are both names without a whole file. Raises OSError as the operating system does.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "its folder does not exist", str(target.parent))
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
+    try:
+        yield temporary
+        _flush(temporary)
+        if previous is not None and target.exists():
+            _keep(target, target.with_name(Path(previous).name))
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    with contextlib.suppress(OSError):  # some file systems do not flush folders
+        _flush(target.parent)
+
+
+def write_text(path, text, encoding="utf-8"):
+    """Write a text file in one step, see `write_atomically`. Raises OSError."""
+    with write_atomically(path) as temporary:
+        Path(temporary).write_text(text, encoding=encoding)
+
+
+@contextlib.contextmanager
+def write_sealed(path, previous=None, **options):
+    """Context manager that yields an h5py.File; when the body ends, the file is sealed and replaces `path` (`write_atomically`).
+
+    Raises OSError, also where the HDF5 library says RuntimeError (a full disk).
+    """
+    try:
+        with write_atomically(path, previous) as temporary:
+            with h5py.File(temporary, "w", userblock_size=BLOCK, **options) as file:
+                yield file
+            line = f"mpnnp {os.path.getsize(temporary)} {_checksum(temporary):08x}\n"
+            with open(temporary, "r+b") as handle:
+                handle.write(line.encode("ascii").ljust(BLOCK, b"\0"))
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:  # not the library's, but the body's own
+            raise
+        raise OSError(None, f"the HDF5 library could not write it ({error})", str(path)) from None
+
+
+def check_seal(path):
+    """True if the file is sealed and whole, False if it has no seal. Raises ValueError if it is damaged, OSError if it cannot be read."""
+    with open(path, "rb") as handle:
+        head = handle.read(BLOCK)
+    if not head.startswith(b"mpnnp "):
+        return False
+    line, newline, rest = head.partition(b"\n")
+    words = line.split(b" ")
+    try:
+        length, checksum = int(words[1]), int(words[2], 16)
+    except (IndexError, ValueError):
+        raise ValueError("its seal is damaged") from None
+    if len(words) != 3 or not newline or rest.strip(b"\0"):
+        raise ValueError("its seal is damaged")
+    if os.path.getsize(path) != length:
+        raise ValueError(f"it has {os.path.getsize(path)} bytes of {length}: it was cut or added to")
+    if _checksum(path) != checksum:
+        raise ValueError("its content does not fit its checksum")
+    return True
+
+
+def number_array(group, name):
+    """The array of numbers `name` of an HDF5 group. Raises ValueError, KeyError or OSError for anything else; see check_stored."""
+    check_stored(group, name)
+    return np.asarray(group[name][()])
+
+
+def check_stored(group, name):
+    """Raise ValueError unless `name` is an array of numbers that lies in this file, contiguous and uncompressed.
+
+    Then it is not larger than the file, whatever the file says.
+    """
+    stored = group[name]
+    if not isinstance(stored, h5py.Dataset) or stored.dtype.kind not in "biuf":
+        raise ValueError(f"{name} is not an array of numbers")
+    if stored.file.id != group.file.id or stored.is_virtual or stored.external or stored.chunks:
+        raise ValueError(f"{name} is compressed, or lies in another file")
+    if stored.size and stored.id.get_storage_size() != stored.size * stored.dtype.itemsize:
+        raise ValueError(
+            f"{name} is said to have shape {stored.shape}, the file holds {stored.id.get_storage_size()} bytes of it"
+        )
+
+
+def _checksum(path):
+    value = 0
+    with open(path, "rb") as handle:
+        handle.seek(BLOCK)
+        while block := handle.read(CHUNK):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def _keep(target, previous):
+    """`previous` becomes another name of the file `target`; where the file system knows no such links, its only name."""
+    link = target.with_name(f".{previous.stem}.{secrets.token_hex(4)}.part{previous.suffix}")
+    try:
+        os.link(target, link)
+    except OSError:
+        os.replace(target, previous)
+        return
+    os.replace(link, previous)
+
+
+def _flush(path):
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""What a potential is: symmetry functions, scaling, nets, prediction and its accuracy."""

@@ -1,0 +1,101 @@
+"""A potential: symmetry functions, their scaling, the nets with weights, and the reference energies and scales."""
+
+import json
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from mpnnp.model.network import Network
+from mpnnp.model.prediction import predict_atoms
+from mpnnp.model.scaling import Scaling, Statistics
+from mpnnp.model.symmetry_functions import SymmetryFunction, SymmetryFunctions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Potential:
+    """E = sum_i e_ref(Z_i) + N mean_energy + energy_scale sum_i N_e(g_i; w).
+
+    weights          (n_weight,) in the order of Network
+    atomic_energies  (n_element,) eV, e_ref
+    mean_energy      eV per atom
+    energy_scale     eV, unit of the net's output and of energies in training
+    force_scale      eV/Angstrom, unit of forces in training
+    """
+
+    functions: SymmetryFunctions
+    scaling: Scaling
+    network: Network
+    weights: np.ndarray
+    atomic_energies: np.ndarray
+    mean_energy: float
+    energy_scale: float
+    force_scale: float
+
+    @property
+    def elements(self):
+        """Atomic numbers, ascending."""
+        return self.functions.elements
+
+    def with_weights(self, weights):
+        return replace(self, weights=np.array(weights))
+
+    def offset(self, counts):
+        """Energy (…,) eV that does not depend on the geometry, for numbers of atoms of each element (…, n_element)."""
+        counts = np.asarray(counts)
+        return counts @ self.atomic_energies + counts.sum(axis=-1) * self.mean_energy
+
+    def energy_forces(self, atoms):
+        """(energy eV, forces (n, 3) eV/Angstrom) of ase.Atoms or a Structure. Raises DataError if an element is unknown."""
+        prediction = self.predict(atoms)
+        return prediction.energy, prediction.forces
+
+    def predict(self, atoms):
+        """prediction.Prediction of ase.Atoms or a Structure: energy, energies of the atoms, forces, virial."""
+        return predict_atoms(self, atoms)
+
+    def write(self, group):
+        """Store the potential in an HDF5 group; its weights are not part of it (see checkpoint.py)."""
+        for field in fields(SymmetryFunction):
+            group[f"functions/{field.name}"] = [getattr(f, field.name) for f in self.functions.functions]
+        for field in fields(Statistics):
+            group[f"scaling/{field.name}"] = getattr(self.scaling.statistics, field.name)
+        scaling = group["scaling"].attrs
+        scaling["kind"], scaling["scale_min"], scaling["scale_max"] = (
+            self.scaling.kind,
+            self.scaling.s_min,
+            self.scaling.s_max,
+        )
+        group.attrs["network"] = json.dumps(
+            {"sizes": self.network.sizes, "activations": self.network.activations}
+        )
+        group["elements"] = self.elements
+        group["atomic_energies"] = self.atomic_energies
+        group["atomic_energies"].attrs["units"] = "eV"
+        for name in ("mean_energy", "energy_scale", "force_scale"):
+            group.attrs[name] = getattr(self, name)
+        group.attrs["units"] = "mean_energy, energy_scale: eV; force_scale: eV/Angstrom; functions: Angstrom"
+
+    @classmethod
+    def read(cls, group, weights):
+        """Potential from an HDF5 group written by `write`. KeyError, ValueError or TypeError if it is damaged."""
+        columns = {
+            f.name: group[f"functions/{f.name}"][()]
+            for f in fields(SymmetryFunction)
+            if f"functions/{f.name}" in group or f.name == "center"
+        }
+        functions = [
+            SymmetryFunction(**{name: column[k].item() for name, column in columns.items()})
+            for k in range(len(columns["center"]))
+        ]
+        statistics = Statistics(*(group[f"scaling/{field.name}"][()] for field in fields(Statistics)))
+        scaling = group["scaling"].attrs
+        return cls(
+            functions=SymmetryFunctions(group["elements"][()], functions),
+            scaling=Scaling(
+                str(scaling["kind"]), float(scaling["scale_min"]), float(scaling["scale_max"]), statistics
+            ),
+            network=Network(**json.loads(group.attrs["network"])),
+            weights=weights,
+            atomic_energies=group["atomic_energies"][()],
+            **{name: float(group.attrs[name]) for name in ("mean_energy", "energy_scale", "force_scale")},
+        )

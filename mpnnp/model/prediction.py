@@ -1,0 +1,74 @@
+"""Energies and forces of structures from a potential, in eV and Angstrom."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.packed import make_atoms
+from mpnnp.data.structure import Structure
+from mpnnp.kernels.energy_forces import energy_forces, energy_forces_stored
+from mpnnp.kernels.jit import read_only
+from mpnnp.kernels.packs import make_model
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """energy eV; energies (n,) eV of the atoms, references included; forces (n, 3) eV/Angstrom; virial (3, 3) dE/dstrain, eV."""
+
+    energy: float
+    energies: np.ndarray
+    forces: np.ndarray
+    virial: np.ndarray
+
+    def stress(self, cell):
+        """(6,) eV/Angstrom^3, xx yy zz yz xz xy, in a cell (3, 3) that is periodic in all directions."""
+        virial = 0.5 * (self.virial + self.virial.T)
+        return virial[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] / abs(np.linalg.det(cell))
+
+
+class Predictor:
+    """A potential made ready for the kernels; keeps the compiled form of everything but the weights."""
+
+    def __init__(self, potential):
+        self.potential = potential
+        self.model = make_model(
+            potential.functions.table, *potential.scaling.shift_and_factor(), potential.network.topology
+        )
+        self.n_max = potential.functions.n_max
+        self.reference = potential.atomic_energies + potential.mean_energy
+
+    def predict(self, structures, s, weights=None, G=None):
+        """Prediction for structure s of `structures` (kernels.arrays.Structures).
+
+        weights  (n_weight,) instead of the potential's
+        G        (n_atom, n_max) known symmetry functions of this structure, unscaled; computed if missing
+        """
+        w = read_only(self.potential.weights if weights is None else weights)
+        atoms = slice(structures.start[s], structures.start[s + 1])
+        element = structures.element[atoms]
+        n_atom = len(element)
+        energies, forces, virial = np.empty(n_atom), np.empty((n_atom, 3)), np.empty((3, 3))
+        if G is None:
+            energy_forces(
+                structures, s, self.model, w, np.empty((n_atom, self.n_max)), energies, forces, virial
+            )
+        else:
+            energy_forces_stored(structures, s, self.model, w, G, energies, forces, virial)
+        scale = self.potential.energy_scale
+        energies = energies * scale + self.reference[element]
+        return Prediction(float(energies.sum()), energies, forces * scale, virial * scale)
+
+
+def predict_atoms(potential, atoms):
+    """Prediction for ase.Atoms or a Structure. Raises DataError if an element is unknown or the geometry is not finite."""
+    if not isinstance(atoms, Structure):
+        atoms = Structure(
+            numbers=atoms.numbers,
+            positions=atoms.positions,
+            cell=np.array(atoms.cell),
+            pbc=atoms.pbc,
+            source="atoms",
+        )
+    structures = make_atoms(Dataset.from_structures([atoms]), potential.elements)
+    return Predictor(potential).predict(structures, 0)

@@ -1,0 +1,90 @@
+"""Symmetry functions of a data set, computed once by all ranks and kept in a mapped file that is named by a hash of what they were made from."""
+
+import contextlib
+import hashlib
+
+import h5py
+import numpy as np
+
+from mpnnp.files import check_seal, write_sealed
+from mpnnp.kernels.energy_forces import functions_of_structure
+from mpnnp.kernels.plan import plan_of
+from mpnnp.parallel import on_root, share, together
+from mpnnp.progress import Progress
+
+FORMAT_VERSION = 1
+BLOCK = 64  # structures per rank between two writes
+
+
+def load_symmetry_functions(atoms, functions, key, cache, comm, log):
+    """Unscaled symmetry functions G (n_atom, n_max) of a data set, mapped from a file that is made if it is not there. Collective."""
+    digest = hashlib.sha256(
+        f"{FORMAT_VERSION} {key} {functions.elements} {functions.functions}".encode()
+    ).hexdigest()
+    path = cache / f"symmetry-functions-{digest[:16]}.h5"
+    shape = (int(atoms.start[-1]), functions.n_max)
+    if not on_root(comm, _is_complete, path, shape):
+        _compute(path, atoms, functions, shape, comm, log)
+    return together(comm, _map, path)
+
+
+def _is_complete(path, shape):
+    """Whether the file is there as it was written: sealed, whole, and of this shape. Anything else is computed anew."""
+    try:
+        if not check_seal(path):
+            return False
+        with h5py.File(path, "r") as file:
+            return file["G"].shape == shape and file.attrs["format_version"] == FORMAT_VERSION
+    except Exception:  # h5py raises nearly anything on foreign files
+        return False
+
+
+def _compute(path, atoms, functions, shape, comm, log):
+    """Each rank computes BLOCK structures in turn; rank 0 collects and writes them."""
+    n_structure = len(atoms.start) - 1
+    with contextlib.ExitStack() as stack:
+        target = together(comm, lambda: _open_target(stack, path, shape) if comm.rank == 0 else None)
+        progress = stack.enter_context(Progress(log, "symmetry functions: structure", n_structure))
+        for first in range(0, n_structure, BLOCK * comm.size):
+            last = min(first + BLOCK * comm.size, n_structure)
+            mine = share(last - first, comm)
+            blocks = comm.gather(
+                together(comm, _block, atoms, functions, first + mine.start, first + mine.stop), root=0
+            )
+            together(comm, _store, target, slice(atoms.start[first], atoms.start[last]), blocks)
+            progress.update(last)
+        together(comm, stack.close)
+
+
+def _open_target(stack, path, shape):
+    file = stack.enter_context(write_sealed(path, alignment_threshold=1, alignment_interval=64))
+    file.attrs["kind"], file.attrs["format_version"] = "mpnnp symmetry functions", FORMAT_VERSION
+    target = file.create_dataset("G", shape, np.float64)
+    target.attrs["units"] = "1, unscaled"
+    return target
+
+
+def _store(target, rows, blocks):
+    if target is not None:
+        target[rows] = np.concatenate(blocks)
+
+
+def _block(atoms, functions, first, last):
+    """Unscaled G of structures first to last."""
+    G = np.zeros((int(atoms.start[last] - atoms.start[first]), functions.n_max))
+    if first < last:
+        plan = plan_of(functions.table)
+        for s in range(first, last):
+            functions_of_structure(
+                atoms,
+                s,
+                plan,
+                G[atoms.start[s] - atoms.start[first] : atoms.start[s + 1] - atoms.start[first]],
+            )
+    return G
+
+
+def _map(path):
+    with h5py.File(path, "r") as file:
+        stored = file["G"]
+        return np.memmap(path, stored.dtype, "r", stored.id.get_offset(), stored.shape)

@@ -1,0 +1,76 @@
+"""The keywords of an input.nn file of n2p2 or RuNNer, line by line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mpnnp.errors import DataError
+from mpnnp.n2p2.keywords import MARKS_OF_RUNNER, canonical
+
+
+@dataclass(frozen=True)
+class Keyword:
+    """One line: the keyword by its first name (see n2p2_keywords), its words, its line, and the name that was written."""
+
+    name: str
+    words: tuple[str, ...]
+    line: int
+    written: str = ""
+
+
+class InputFile:
+    """Keywords of an input.nn in order; later lines overrule earlier ones except where a keyword may repeat. Aliases count as their keyword."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        try:
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        self.keywords = []
+        for number, line in enumerate(text.splitlines(), 1):
+            words = line.split("#", 1)[0].split("!", 1)[0].split()
+            if words:
+                self.keywords.append(Keyword(canonical(words[0]), tuple(words[1:]), number, words[0]))
+
+    @property
+    def of_runner(self):
+        """True if the file was written for RuNNer."""
+        return self.has(*MARKS_OF_RUNNER)
+
+    def all(self, *names):
+        return [k for k in self.keywords if k.name in names]
+
+    def has(self, *names):
+        return bool(self.all(*names))
+
+    def last(self, name):
+        """The last line with this keyword, one with its first name before its aliases; DataError if there is none."""
+        found = self.all(name)
+        if not found:
+            raise DataError(f"{self.path}: the keyword '{name}' is missing")
+        return ([k for k in found if k.written == name] or found)[-1]
+
+    def words(self, name):
+        """Words of the last line with this keyword; DataError if there is none."""
+        return self.last(name).words
+
+    def value(self, name, kind=float, default=None):
+        """First word behind a keyword as a number."""
+        if not self.has(name) and default is not None:
+            return default
+        last = self.last(name)
+        try:
+            return number(last.words[0], kind)
+        except (IndexError, ValueError):
+            words = " ".join((last.written, *last.words))
+            raise DataError(f"{self.path}, line {last.line}: '{words}': expected {kind.__name__}") from None
+
+
+def number(word, kind):
+    """A number as Fortran or C writes it: 1.0D-5 is 1.0e-5. Infinite values and NaN are refused."""
+    value = kind(word.replace("D", "e").replace("d", "e") if kind is float else word)
+    if not np.isfinite(value):
+        raise ValueError(word)
+    return value

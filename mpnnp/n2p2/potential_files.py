@@ -1,0 +1,443 @@
+"""Potentials in the files of RuNNer and n2p2: input.nn, scaling.data, weights.NNN.data. Bohr and Hartree stay inside this module."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mpnnp.errors import ConfigError, DataError
+from mpnnp.files import write_text
+from mpnnp.kernels.table import COMPACT
+from mpnnp.model.network import ACTIVATIONS, LETTERS, Network
+from mpnnp.model.potential import Potential
+from mpnnp.model.scaling import Scaling, Statistics
+from mpnnp.model.symmetry_functions import SymmetryFunctions, element_number, format_line, parse_line
+from mpnnp.n2p2.input_file import InputFile, number
+from mpnnp.n2p2.keywords import CHARGE, KEYWORDS, REFUSED
+from mpnnp.units import BOHR, HARTREE
+
+
+def read_functions(source):
+    """SymmetryFunctions of an input.nn (an InputFile or a path)."""
+    source = source if isinstance(source, InputFile) else InputFile(source)
+    elements = _elements(source)
+    cutoff, alpha = _cutoff(source)
+    functions = []
+    for keyword in source.all("symfunction_short", "global_symfunction_short", "element_symfunction_short"):
+        try:
+            functions += [parse_line(line, cutoff, alpha) for line in _function_lines(keyword, elements)]
+        except ConfigError as error:
+            raise DataError(f"{source.path}, line {keyword.line}: {error}") from None
+    try:
+        return SymmetryFunctions(elements, functions)
+    except ConfigError as error:
+        raise DataError(f"{source.path}: {error}") from None
+
+
+def _cutoff(source):
+    """(type, alpha) of the cutoff function; alpha behind the type (n2p2) or as cutoff_alpha (RuNNer); without cutoff_type RuNNer's default 1."""
+    words = ["1"] if source.of_runner and not source.has("cutoff_type") else source.words("cutoff_type")
+    alpha = source.value("cutoff_alpha", default=0.0)
+    try:
+        cutoff, alpha = int(words[0]), number(words[1], float) if len(words) > 1 else alpha
+    except (IndexError, ValueError):
+        raise DataError(
+            f"{source.path}: 'cutoff_type {' '.join(words)}': expected a number from 0 to 8 and perhaps alpha"
+        ) from None
+    return cutoff, alpha if cutoff else 0.0
+
+
+def _function_lines(keyword, elements):
+    """The words behind symfunction_short that a line means; RuNNer's global_ and element_ lines stand for every neighbour or pair of them."""
+    words = keyword.words
+    if keyword.name == "symfunction_short":
+        return [" ".join(words)]
+    symbols = [chemical_symbols[z] for z in elements]
+    centers = symbols if keyword.name == "global_symfunction_short" else words[:1]
+    kind, parameters = (
+        (words[:1], words[1:]) if keyword.name == "global_symfunction_short" else (words[1:2], words[2:])
+    )
+    of_pairs = kind in (("3",), ("9",))
+    neighbours = itertools.combinations_with_replacement(symbols, 2) if of_pairs else [(s,) for s in symbols]
+    return [
+        " ".join((center, *kind, *some, *parameters))
+        for center, some in itertools.product(centers, neighbours)
+    ]
+
+
+def scaling_kind(source):
+    """(kind, s_min, s_max) of the scaling keywords of an input.nn; sigma counts only where the others are absent, as in n2p2."""
+    scale, center = source.has("scale_symmetry_functions"), source.has("center_symmetry_functions")
+    neither = "sigma" if source.has("scale_symmetry_functions_sigma") else "none"
+    kind = {
+        (False, False): neither,
+        (True, False): "min-max",
+        (False, True): "center",
+        (True, True): "min-max-center",
+    }[scale, center]
+    return kind, source.value("scale_min_short", default=0.0), source.value("scale_max_short", default=1.0)
+
+
+def read_network(source, functions):
+    """Network of the keywords global_* and element_* of an input.nn."""
+    n_hidden = source.value("global_hidden_layers_short", int)
+    nodes, letters = _integers(source, "global_nodes_short"), list(source.words("global_activation_short"))
+    sizes, activations = [], []
+    for z in functions.elements:
+        symbol = chemical_symbols[z]
+        depth = n_hidden
+        for keyword in source.all("element_hidden_layers_short"):
+            if keyword.words[:1] == (symbol,):
+                depth = _depth(source, keyword)
+        hidden = (nodes + [0] * depth)[:depth]
+        names = (letters[:n_hidden] + ["t"] * depth)[:depth]
+        for keyword in source.all("element_nodes_short", "element_activation_short"):
+            if keyword.words[:1] == (symbol,):
+                try:
+                    layer = int(keyword.words[1])
+                    if layer < 1:
+                        raise ValueError
+                    if layer <= depth and keyword.name == "element_nodes_short":
+                        hidden[layer - 1] = int(keyword.words[2])
+                    elif layer <= depth:
+                        names[layer - 1] = keyword.words[2]
+                except (IndexError, ValueError):
+                    raise DataError(
+                        f"{source.path}, line {keyword.line}: expected '{keyword.name} ELEMENT LAYER VALUE'"
+                    ) from None
+        if any(n < 1 for n in hidden) or len(hidden) != depth:
+            raise DataError(
+                f"{source.path}: global_nodes_short gives {len(nodes)} layers, global_hidden_layers_short is {n_hidden}"
+            )
+        for letter in names:
+            if letter not in LETTERS:
+                raise DataError(
+                    f"{source.path}: activation function '{letter}': known are {' '.join(LETTERS)}"
+                )
+        sizes.append((len(functions.of(z)), *hidden, 1))
+        activations.append((*(ACTIVATIONS[LETTERS.index(letter)] for letter in names), "identity"))
+    if len(letters) > n_hidden and letters[n_hidden] != "l":
+        raise DataError(
+            f"{source.path}: global_activation_short: the output layer must be linear (l), found '{letters[n_hidden]}'"
+        )
+    return Network(sizes, activations)
+
+
+def _depth(source, keyword):
+    """Number of hidden layers of a line element_hidden_layers_short ELEMENT N."""
+    try:
+        depth = int(keyword.words[1])
+        if depth < 0:
+            raise ValueError
+        return depth
+    except (IndexError, ValueError):
+        raise DataError(
+            f"{source.path}, line {keyword.line}: expected 'element_hidden_layers_short ELEMENT N'"
+        ) from None
+
+
+def read_scaling(path, functions, kind, s_min, s_max):
+    """Scaling from a file scaling.data."""
+    return Scaling(kind, s_min, s_max, read_statistics(path, functions, sigma=kind == "sigma"))
+
+
+def read_statistics(path, functions, sigma=True):
+    """Statistics of a file scaling.data: per function minimum, maximum, mean and, in files of n2p2, sigma (NaN where it is absent)."""
+    table = functions.table
+    expected = [
+        (e + 1, k + 1)
+        for e in range(len(functions.elements))
+        for k in range(table.start[e + 1] - table.start[e])
+    ]
+    first = _columns(path, 1, 1, whole=True)
+    width = 5 if first and len(first[0]) == 5 else 6  # RuNNer writes no sigma
+    rows = _columns(
+        path, width, len(expected)
+    )  # behind them n2p2 and RuNNer append the line of energies and forces
+    found = [(int(row[0]), int(row[1])) for row in rows]
+    if found != expected:
+        raise DataError(
+            f"{path}: expected {len(expected)} lines, one per symmetry function of each element in order, found {len(found)}"
+        )
+    if sigma and width < 6:
+        raise DataError(f"{path}: has no sixth column (sigma), which scale_symmetry_functions_sigma needs")
+    minimum, maximum, mean, sigma = np.array([[*row[2:6], np.nan][:4] for row in rows]).T
+    return Statistics(np.ones(len(rows)), minimum, maximum, mean, sigma)
+
+
+def read_weights(folder, elements, network, name="weights.{:03d}.data"):
+    """Flat weights from the files weights.NNN.data (NNN: atomic number) of a folder."""
+    parts = []
+    for e, z in enumerate(elements):
+        path = Path(folder) / name.format(z)
+        values = np.array([row[0] for row in _columns(path, 1)])
+        n = int(network.topology.start[e + 1] - network.topology.start[e])
+        if len(values) != n:
+            raise DataError(
+                f"{path}: {len(values)} weights found, the net {network.sizes[e]} of {chemical_symbols[z]} has {n}"
+            )
+        parts.append(values)
+    return np.concatenate(parts)
+
+
+def read_potential(folder, weights="weights.{:03d}.data"):
+    """Potential from a folder of n2p2 files: input.nn, scaling.data, weights.NNN.data. Raises DataError naming the file."""
+    folder = Path(folder)
+    source = InputFile(folder / "input.nn")
+    check_kind(source)
+    functions = read_functions(source)
+    network = read_network(source, functions)
+    units = network.units() if source.has("normalize_nodes") else 1.0
+    kind, s_min, s_max = scaling_kind(source)
+    if kind == "none" and not (folder / "scaling.data").exists():
+        nothing = np.zeros(len(functions))
+        scaling = Scaling(kind, s_min, s_max, Statistics(nothing, nothing, nothing, nothing, nothing))
+    else:
+        scaling = read_scaling(folder / "scaling.data", functions, kind, s_min, s_max)
+    return Potential(
+        functions=functions,
+        scaling=scaling,
+        network=network,
+        weights=read_weights(folder, functions.elements, network, weights) * units,
+        **read_units(source, functions.elements),
+    )
+
+
+def check_kind(source):
+    """Raise DataError for keywords that mean another kind of potential than sums of atomic nets of the geometry alone (2G)."""
+    wrong = [k for k in source.all("nnp_type") if k.words and k.words[0] not in ("2G-HDNNP", "2G", "2", "1")]
+    wrong += [k for k in source.all("nn_type_short") if k.words and k.words[0] != "1"]
+    wrong += [k for k in source.keywords if k.name in KEYWORDS and KEYWORDS[k.name].kind == REFUSED]
+    if not (
+        source.of_runner or source.has("nnp_type")
+    ):  # else the file says by other keywords that there are no charges
+        wrong += [
+            k
+            for k in source.keywords
+            if k.name in KEYWORDS and KEYWORDS[k.name].kind == CHARGE and k.name != "conv_charge"
+        ]
+    if wrong:
+        k = min(wrong, key=lambda k: k.line)
+        meaning = KEYWORDS[k.name].meaning
+        raise DataError(
+            f"{source.path}, line {k.line}: '{' '.join((k.written, *k.words))}' is not supported: {meaning}"
+        )
+
+
+def read_units(source, elements):
+    """atomic_energies (n_element,) eV, mean_energy eV, energy_scale eV and force_scale eV/Angstrom of an input.nn."""
+    energies = dict.fromkeys(elements, 0.0)
+    counted = not source.of_runner or source.has("remove_atom_energies")
+    for keyword in source.all("atom_energy") if counted else ():
+        try:
+            z = element_number(keyword.words[0])
+            energies[z] = number(keyword.words[1], float) * HARTREE
+        except (IndexError, ValueError) as error:
+            raise DataError(
+                f"{source.path}, line {keyword.line}: expected 'atom_energy ELEMENT ENERGY' ({error})"
+            ) from None
+    conv_energy, conv_length = (
+        source.value("conv_energy", default=1.0),
+        source.value("conv_length", default=1.0),
+    )
+    return {
+        "atomic_energies": np.array([energies[z] for z in elements]),
+        "mean_energy": source.value("mean_energy", default=0.0) * HARTREE,
+        "energy_scale": HARTREE / conv_energy,
+        "force_scale": HARTREE / BOHR * conv_length / conv_energy,
+    }
+
+
+def write_potential(potential, folder, comment="written by mpnnp", cp2k=False):
+    """Write input.nn, scaling.data and weights.NNN.data, readable by n2p2, LAMMPS (ML-HDNNP) and RuNNer; with cp2k=True by CP2K too.
+
+    The normalisation is written as mean_energy, conv_energy and conv_length. CP2K and RuNNer do not know these lines: with cp2k=True they
+    are trivial and the weights carry the units. Raises DataError for what CP2K cannot compute, and for several cutoff functions.
+    """
+    if cp2k:
+        check_cp2k(potential)
+        potential = without_normalization(potential)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_text(folder / "input.nn", _input_text(potential, comment))
+    _write_text(folder / "scaling.data", scaling_text(potential.functions, potential.scaling.statistics))
+    for e, z in enumerate(potential.functions.elements):
+        _write_text(folder / f"weights.{z:03d}.data", _weights_text(potential, e))
+
+
+def without_normalization(p):
+    """The same potential with the output of the nets in Hartree and the mean energy in the atomic energies."""
+    weights = p.weights.copy()
+    for s in p.network.segments:
+        if s.layer == len(p.network.sizes[s.element]) - 2:
+            weights[s.offset : s.offset + (s.n_in + 1) * s.n_out] *= p.energy_scale / HARTREE
+    units = {"mean_energy": 0.0, "energy_scale": HARTREE, "force_scale": HARTREE / BOHR}
+    return replace(p, weights=weights, atomic_energies=p.atomic_energies + p.mean_energy, **units)
+
+
+def is_normalized(p):
+    """True if the normalisation lines matter: a program that ignores them gets other energies."""
+    return p.mean_energy != 0.0 or p.energy_scale != HARTREE
+
+
+def check_cp2k(p):
+    """Raise DataError unless CP2K's NNP module can compute the potential."""
+    nets = {(size[1:], names) for size, names in zip(p.network.sizes, p.network.activations)}
+    rules = [
+        (all(f.kind in (2, 3) for f in p.functions.functions), "symmetry functions of types 2 and 3 only"),
+        (
+            all(f.kind == 2 or f.r_s == 0.0 for f in p.functions.functions),
+            "angular functions with r_s = 0 only",
+        ),
+        (
+            all(f.cutoff in (1, 2) and f.alpha == 0.0 for f in p.functions.functions),
+            "the cutoff functions 1 (cosine) and 2 (tanh3u), alpha = 0",
+        ),
+        (p.scaling.kind not in ("none", "center"), "symmetry functions scaled by their range or sigma only"),
+        (len(nets) == 1, "the same hidden layers for all elements"),
+        (not any("relu" in names for _, names in nets), "no activation relu"),
+        (
+            not any("softplus" in names for _, names in nets),
+            "a wrong derivative of softplus (seen in CP2K 2023.1)",
+        ),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise DataError(f"CP2K cannot compute this potential: it knows {message}")
+
+
+def _input_text(p, comment):
+    symbols = [chemical_symbols[z] for z in p.functions.elements]
+    conv_energy = HARTREE / p.energy_scale
+    conv_length = p.force_scale * BOHR / HARTREE * conv_energy
+    cutoffs = {(f.cutoff, f.alpha) for f in p.functions.functions if f.kind not in COMPACT} or {(1, 0.0)}
+    if len(cutoffs) > 1:
+        raise DataError(
+            "n2p2 files hold one cutoff function for all symmetry functions; this potential has several"
+        )
+    cutoff, alpha = cutoffs.pop()
+    lines = [
+        f"# {comment}",
+        "# lengths in Bohr, energies in Hartree",
+        f"mean_energy {p.mean_energy / HARTREE:.16E}",
+        f"conv_energy {conv_energy:.16E}",
+        f"conv_length {conv_length:.16E}",
+        f"number_of_elements {len(symbols)}",
+        f"elements {' '.join(symbols)}",
+        "remove_atom_energies",  # or CP2K and RuNNer do not read the next lines
+        *(f"atom_energy {s} {e / HARTREE:.16E}" for s, e in zip(symbols, p.atomic_energies)),
+        f"cutoff_type {cutoff} {alpha:.17g}",
+        *{
+            "none": [],
+            "min-max": ["scale_symmetry_functions"],
+            "center": ["center_symmetry_functions"],
+            "min-max-center": ["scale_symmetry_functions", "center_symmetry_functions"],
+            "sigma": ["scale_symmetry_functions_sigma"],
+        }[p.scaling.kind],
+        f"scale_min_short {p.scaling.s_min:.17g}",
+        f"scale_max_short {p.scaling.s_max:.17g}",
+        f"scale_min_short_atomic {p.scaling.s_min:.17g}",  # CP2K's names
+        f"scale_max_short_atomic {p.scaling.s_max:.17g}",
+    ]
+    hidden = [size[1:-1] for size in p.network.sizes]
+    letters = [[LETTERS[ACTIVATIONS.index(name)] for name in names] for names in p.network.activations]
+    deepest = max(range(len(hidden)), key=lambda e: len(hidden[e]))
+    lines += [
+        f"global_hidden_layers_short {len(hidden[deepest])}",
+        f"global_nodes_short {' '.join(map(str, hidden[deepest]))}",
+        f"global_activation_short {' '.join(letters[deepest])}",
+    ]
+    for symbol, nodes, own in zip(symbols, hidden, letters):
+        if (nodes, own) != (hidden[deepest], letters[deepest]):
+            lines.append(f"element_hidden_layers_short {symbol} {len(nodes)}")
+            lines += [f"element_nodes_short {symbol} {k} {n}" for k, n in enumerate(nodes, 1)]
+            lines += [f"element_activation_short {symbol} {k} {letter}" for k, letter in enumerate(own, 1)]
+    lines += [f"symfunction_short {format_line(f)}" for f in p.functions.functions]
+    return "\n".join(lines) + "\n"
+
+
+def scaling_text(functions, statistics):
+    """The text of scaling.data."""
+    t, start = statistics, functions.table.start
+    lines = ["# element  function  minimum  maximum  mean  sigma"]
+    for e in range(len(start) - 1):
+        for k in range(start[e], start[e + 1]):
+            numbers = " ".join(f"{x[k]:24.16E}" for x in (t.minimum, t.maximum, t.mean, t.sigma))
+            lines.append(f"{e + 1:10d} {k - start[e] + 1:10d} {numbers}")
+    return "\n".join(lines) + "\n"
+
+
+def _weights_text(p, e):
+    lines, index = (
+        ["# connection, type (a weight, b bias), index, layer and neuron of the start and of the end"],
+        0,
+    )
+    for s in p.network.segments:
+        if s.element != e:
+            continue
+        values = iter(p.weights[s.offset : s.offset + (s.n_in + 1) * s.n_out])
+        ends = [(i, j) for i in range(1, s.n_in + 1) for j in range(1, s.n_out + 1)] + [
+            (0, j) for j in range(1, s.n_out + 1)
+        ]
+        for i, j in ends:
+            index += 1
+            end = (
+                f"a {index:9d} {s.layer:5d} {i:5d} {s.layer + 1:5d} {j:5d}"
+                if i
+                else f"b {index:9d} {s.layer + 1:5d} {j:5d}"
+            )
+            lines.append(f"{next(values):24.16E} {end}")
+    return "\n".join(lines) + "\n"
+
+
+def _write_text(path, text):
+    write_text(path, text, encoding="ascii")
+
+
+def _elements(source):
+    words = source.words("elements")
+    try:
+        elements = [element_number(word) for word in words]
+    except ConfigError as error:
+        raise DataError(f"{source.path}: elements: {error}") from None
+    n = source.value("number_of_elements", int, default=len(words))
+    if n != len(set(elements)):
+        raise DataError(f"{source.path}: number_of_elements is {n}, but elements lists {' '.join(words)}")
+    return sorted(elements)
+
+
+def _integers(source, name):
+    words = source.words(name)
+    try:
+        return [int(word) for word in words]
+    except ValueError:
+        raise DataError(f"{source.path}: '{name} {' '.join(words)}': expected integers") from None
+
+
+def _columns(path, n, n_line=None, whole=False):
+    """First n numbers of each line that is not a comment, of the first n_line such lines; whole: all words of the lines, unread."""
+    rows = []
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line_number, line in enumerate(file, 1):
+                words = line.split("#", 1)[0].split()
+                if len(rows) == n_line:
+                    break
+                if not words:
+                    continue
+                if whole:
+                    rows.append(words)
+                    continue
+                try:
+                    rows.append([number(word, float) for word in words[:n]])
+                    if len(rows[-1]) < n:
+                        raise ValueError
+                except ValueError:
+                    raise DataError(
+                        f"{path}, line {line_number}: expected {n} number{'s' * (n > 1)}, found '{line.strip()[:60]}'"
+                    ) from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    return rows

@@ -1,0 +1,454 @@
+"""An input.nn of n2p2 or RuNNer as a configuration of this program: what each keyword becomes, and what is not used."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ase.data import chemical_symbols
+
+from mpnnp.config import apply_setting, make_config, toml_value
+from mpnnp.data.compressed import SUFFIXES as COMPRESSED
+from mpnnp.errors import ConfigError
+from mpnnp.n2p2.input_file import InputFile
+from mpnnp.n2p2.keywords import CHARGE, IDLE, KEYWORDS, REPEATED, nearest
+from mpnnp.n2p2.potential_files import check_kind, read_functions, read_network, read_units
+
+SELECTION = {0: "random", 1: "sort", 2: "threshold"}
+
+
+@dataclass
+class Translation:
+    """What an input.nn means here.
+
+    tree     {section: {key: value}}, as of a TOML file
+    origin   {(section, key): the line of input.nn it comes from}
+    notes    lines to tell: decisions that the user may want to change
+    unused   [(line as written, reason)] keywords without an effect here
+    """
+
+    path: Path
+    tree: dict = field(default_factory=dict)
+    origin: dict = field(default_factory=dict)
+    notes: list = field(default_factory=list)
+    unused: list = field(default_factory=list)
+
+    def set(self, key, value, *origin):
+        section, name = key.split(".")
+        self.tree.setdefault(section, {})[name] = value
+        self.origin[section, name] = "; ".join(filter(None, origin))
+
+    def config(self, settings=()):
+        """Config, changed by `settings` ("section.key=value"). Raises ConfigError."""
+        for setting in settings:
+            apply_setting(self.tree, setting)
+        return make_config(self.tree, source=str(self.path), base=self.path.parent)
+
+    def toml(self, folder):
+        """Text of the configuration with a comment on each key; paths relative to `folder`."""
+        lines = [f"# {self.path.name}, translated by mpnnp; lengths in Angstrom, energies in eV", ""]
+        for section, keys in self.tree.items():
+            lines.append(f"[{section}]")
+            for name, value in keys.items():
+                if name in ("input_nn", "scaling_data", "weights_from", "files"):
+                    value = (
+                        [self._from(folder, v) for v in value]
+                        if isinstance(value, list)
+                        else self._from(folder, value)
+                    )
+                origin = self.origin.get((section, name))
+                lines.append(f"{name} = {toml_value(value)}" + (f"  # {origin}" if origin else ""))
+            lines.append("")
+        lines += [f"# note: {note}" for note in self.notes]
+        lines += ["# without effect here:"] * bool(self.unused) + [
+            f"#   {line}: {reason}" for line, reason in self.unused
+        ]
+        return "\n".join(lines) + "\n"
+
+    def tell(self, log):
+        """Say once, to the log, what was decided and what is not used."""
+        for note in self.notes:
+            log(note)
+        if self.unused:
+            log(f"{self.path}: keywords without effect here:")
+            for line, reason in self.unused:
+                log(f"    {line}: {reason}")
+
+    def _from(self, folder, path):
+        return os.path.relpath(self.path.parent / path, folder)
+
+
+def is_input_nn(path):
+    """True if the name is that of an input.nn rather than of a TOML file."""
+    return Path(path).suffix == ".nn" or Path(path).name.startswith("input.nn")
+
+
+def translate(path, ranks=None, size=1, settings=()):
+    """Translation of the input.nn at `path`, with input.data, scaling.data and weights.NNN.data beside it.
+
+    ranks     number of MPI tasks of the original program: n2p2's batch sizes are per task; by default that of nnp-train.log.0000 beside
+              input.nn, else `size`, the number of ranks of this run
+    settings  "section.key=value" that will be applied: a batch of the whole data set needs schedule.streams from there
+    Raises DataError and ConfigError naming file and line: unknown keywords, other kinds of potentials, what is not available.
+    """
+    source, t = InputFile(path), Translation(Path(path))
+    check_known(source)
+    check_kind(source)
+    functions = read_functions(source)
+    _potential(source, functions, t)
+    _data_and_run(source, functions, t)
+    _optimizer(source, t)
+    _labels(source, t)
+    _streams(source, t, ranks, size, {s.partition("=")[0].strip() for s in settings})
+    order = ("data", "symmetry_functions", "network", "schedule", "ekf", "adam", "run")
+    t.tree = {section: t.tree[section] for section in order if section in t.tree}
+    for keyword in source.keywords:
+        entry = KEYWORDS[keyword.name]
+        if entry.kind in (IDLE, CHARGE) and _line(keyword) not in dict(t.unused):
+            t.unused.append((_line(keyword), entry.meaning))
+    return t
+
+
+def check_known(source):
+    """Raise ConfigError for a keyword that neither n2p2 nor RuNNer has, and for one that is given twice with different values."""
+    seen = {}
+    for k in source.keywords:
+        if k.name not in KEYWORDS:
+            near = nearest(k.written)
+            hint = f"; did you mean '{near}'?" if near else ""
+            raise ConfigError(
+                f"{source.path}, line {k.line}: '{k.written}' is a keyword of neither n2p2 nor RuNNer{hint}"
+            )
+        before = seen.setdefault(k.name, k)
+        if before.words != k.words and k.name not in REPEATED:
+            raise ConfigError(
+                f"{source.path}, line {k.line}: '{_line(k)}' contradicts line {before.line}: '{_line(before)}'"
+            )
+
+
+def _line(keyword):
+    return " ".join((keyword.written, *keyword.words))
+
+
+def _origin(source, *names):
+    """The lines of input.nn with these keywords, for a comment."""
+    return "; ".join(_line(source.last(name)) for name in names if source.has(name))
+
+
+def _copy(source, t, name, key, kind=float, convert=lambda x: x):
+    """t.set(key, the keyword's number) if the keyword is there."""
+    if source.has(name):
+        t.set(key, convert(source.value(name, kind)), _origin(source, name))
+
+
+def _potential(source, functions, t):
+    folder = source.path.parent
+    t.set("symmetry_functions.input_nn", source.path.name, "symmetry functions and their scaling")
+    if (folder / "scaling.data").is_file():
+        t.set(
+            "symmetry_functions.scaling_data",
+            "scaling.data",
+            "was there; without this line it is made from the training structures",
+        )
+    if source.has("use_old_weights_short"):
+        if not (folder / "scaling.data").is_file():
+            raise ConfigError(
+                f"{source.path}: use_old_weights_short needs the scaling.data that belongs to the weights beside it"
+            )
+        t.set("network.initializer", "files", "use_old_weights_short")
+        t.set(
+            "network.weights_from",
+            ".",
+            "weights.NNN.data; references and units of training are those of input.nn",
+        )
+    _nets(source, functions, t)
+    symbols = [chemical_symbols[z] for z in functions.elements]
+    units = read_units(source, functions.elements)
+    if units["atomic_energies"].any():
+        energies = dict(zip(symbols, units["atomic_energies"].tolist()))
+        t.set("network.atomic_energies", energies, "; ".join(_line(k) for k in source.all("atom_energy")))
+    else:
+        t.set("network.atomic_energies", "none", "no atom_energy")
+    _units(source, units, t)
+
+
+def _nets(source, functions, t):
+    network = read_network(source, functions)
+    nets = [(list(size[1:-1]), list(names[:-1])) for size, names in zip(network.sizes, network.activations)]
+    common = max(nets, key=nets.count)
+    t.set("network.hidden", common[0], _origin(source, "global_nodes_short"))
+    t.set("network.activation", common[1], _origin(source, "global_activation_short"))
+    others = {
+        chemical_symbols[z]: {"hidden": h, "activation": a}
+        for z, (h, a) in zip(functions.elements, nets)
+        if (h, a) != common
+    }
+    if others:
+        t.set(
+            "network.elements",
+            others,
+            "; ".join(_line(k) for k in source.keywords if k.name.startswith("element_")),
+        )
+    if source.has("normalize_nodes"):
+        t.set("network.normalize_nodes", True, "normalize_nodes")
+    if source.has("use_old_weights_short"):
+        return
+    if source.has("nguyen_widrow_weights_short"):
+        t.set("network.initializer", "nguyen-widrow", "nguyen_widrow_weights_short")
+    elif source.of_runner:
+        t.set("network.initializer", "uniform", "RuNNer's default")
+        _copy(source, t, "weights_min", "network.weights_min")
+        _copy(source, t, "weights_max", "network.weights_max")
+    else:
+        t.set("network.initializer", "glorot", "n2p2's default")
+        for name in ("weights_min", "weights_max"):
+            if source.has(name):
+                t.unused.append(
+                    (
+                        _origin(source, name),
+                        "n2p2 rescales these numbers to glorot; used by the initializer uniform",
+                    )
+                )
+
+
+def _units(source, units, t):
+    """The units of training: given, computed as n2p2 does, or Hartree and Bohr."""
+    given = ("mean_energy", "conv_energy", "conv_length")
+    wanted = source.words("normalize_data_set")[:1] if source.has("normalize_data_set") else ()
+    if wanted and wanted[0] not in ("ref", "force", "stats-only"):
+        raise ConfigError(
+            f"{source.path}: '{_origin(source, 'normalize_data_set')}': must be ref, force or stats-only"
+        )
+    if source.has(*given):
+        t.set("network.normalize", False, "units of training of input.nn")
+        if wanted:
+            t.notes.append(
+                "normalize_data_set: mean_energy, conv_energy and conv_length are given and are used"
+            )
+    elif wanted and wanted[0] != "stats-only":
+        t.set("network.normalize", wanted[0], _origin(source, "normalize_data_set"))
+        return
+    else:
+        t.set("network.normalize", False, "no normalisation in input.nn: trains in Hartree and Bohr")
+        t.notes.append(
+            "no normalisation in input.nn: errors are weighed in Hartree and Hartree/Bohr as there; --set network.normalize=true often learns better"
+        )
+    t.set("network.mean_energy", units["mean_energy"], _origin(source, "mean_energy"))
+    t.set("network.energy_scale", float(units["energy_scale"]), _origin(source, "conv_energy"), "eV")
+    t.set("network.force_scale", float(units["force_scale"]), _origin(source, "conv_length"), "eV/Angstrom")
+
+
+def _data_and_run(source, functions, t):
+    folder = source.path.parent
+    names = [
+        "input.data" + suffix for suffix in ("", *COMPRESSED) if (folder / ("input.data" + suffix)).is_file()
+    ]
+    t.set("data.files", names[:1] or ["input.data"])
+    fraction = source.value("test_fraction", default=0.01 if source.of_runner else 0.1)
+    t.set(
+        "data.validation_fraction",
+        float(fraction),
+        _origin(source, "test_fraction"),
+        "marks set=train|test in the data go first",
+    )
+    _copy(source, t, "epochs", "run.epochs", int)
+    _copy(source, t, "random_seed", "run.seed", int, abs)
+    t.set(
+        "run.directory",
+        f"runs/{folder.resolve().name}",
+        "relative to where the program starts; -o overrides it",
+    )
+
+
+def _optimizer(source, t):
+    if source.has("updater_type") and source.value("updater_type", int) == 0:
+        _adam(source, t)
+        return
+    for name in ("optmode_short_energy", "optmode_short_force"):
+        if source.has(name) and source.value(name, int) != 1:
+            raise ConfigError(
+                f"{source.path}: '{_origin(source, name)}': only 1 (Kalman filter) is available; for Adam set run.optimizer = \"adam\""
+            )
+    if source.has("updater_type") and source.value("updater_type", int) != 1:
+        raise ConfigError(
+            f"{source.path}: '{_origin(source, 'updater_type')}': must be 0 (gradient descent) or 1 (Kalman filter)"
+        )
+    t.set("run.optimizer", "ekf", _origin(source, "updater_type"))
+    t.unused += [
+        (_line(k), "of gradient descent (updater_type 0)")
+        for k in source.keywords
+        if k.name.startswith("gradient_")
+    ]
+    if source.of_runner or (source.has("kalman_type") and source.value("kalman_type", int) == 1):
+        t.set("ekf.fading_memory", True, _origin(source, "kalman_type") or "RuNNer's filter")
+        _copy(source, t, "kalman_lambda_short", "ekf.lam")
+        _copy(source, t, "kalman_nue_short", "ekf.nu")
+    else:
+        _copy(source, t, "kalman_eta", "ekf.eta")
+        if source.has("kalman_etatau") and source.has("kalman_etamax"):
+            _copy(source, t, "kalman_etatau", "ekf.eta_tau")
+            _copy(source, t, "kalman_etamax", "ekf.eta_max")
+        elif source.has("kalman_eta"):
+            t.set("ekf.eta_tau", 0.0, "no kalman_etatau and kalman_etamax: eta is constant")
+            t.set("ekf.eta_max", source.value("kalman_eta"))
+        t.unused += [
+            (_origin(source, k), "of the filter with fading memory")
+            for k in ("kalman_lambda_short", "kalman_nue_short")
+            if source.has(k)
+        ]
+    if source.of_runner and not source.has("kalman_epsilon"):
+        t.set("ekf.epsilon", 1.0, "RuNNer's default")
+    _copy(source, t, "kalman_epsilon", "ekf.epsilon")
+    if source.of_runner and not source.has("kalman_q0"):
+        t.set("ekf.q", 0.0, "RuNNer's default")
+        t.set("ekf.q_min", 0.0, "RuNNer's default")
+    for name, key in (("kalman_q0", "ekf.q"), ("kalman_qtau", "ekf.q_tau"), ("kalman_qmin", "ekf.q_min")):
+        _copy(source, t, name, key)
+    if source.has("separate_kalman_short") or (
+        source.has("update_strategy") and source.value("update_strategy", int) == 1
+    ):
+        t.set("ekf.coupling", "element", _origin(source, "update_strategy", "separate_kalman_short"))
+
+
+def _adam(source, t):
+    if source.value("gradient_type", int, default=0) != 1 or not source.has("gradient_type"):
+        raise ConfigError(
+            f"{source.path}: gradient descent with a fixed step is not available: set gradient_type 1 (Adam), or updater_type 1"
+        )
+    t.set("run.optimizer", "adam", _origin(source, "updater_type", "gradient_type"))
+    for name, key in (
+        ("eta", "learning_rate"),
+        ("beta1", "beta1"),
+        ("beta2", "beta2"),
+        ("epsilon", "epsilon"),
+    ):
+        _copy(source, t, f"gradient_adam_{name}", f"adam.{key}")
+    t.set("adam.clip_norm", 0.0, "n2p2 does not clip")
+    t.set("adam.decay_rate", 1.0, "n2p2's learning rate is constant")
+    t.unused += [
+        (_line(k), "of the Kalman filter (updater_type 1)")
+        for k in source.keywords
+        if k.name.startswith("kalman_")
+    ]
+
+
+def _labels(source, t):
+    """Which labels are taken, and with which weight."""
+    t.set("schedule.name", "runner")
+    t.set(
+        "schedule.forces",
+        source.has("use_short_forces"),
+        _origin(source, "use_short_forces") or "no use_short_forces",
+    )
+    default = 1.0 if source.of_runner else None
+    for name in ("energy_fraction", "force_fraction"):
+        if source.has(name) or default:
+            t.set(
+                f"schedule.{name}",
+                float(source.value(name, default=default)),
+                _origin(source, name) or "RuNNer's default",
+            )
+    weight = source.value("force_weight", default=source.value("force_update_scaling", default=1.0))
+    t.set(
+        "schedule.force_weight",
+        weight if weight > 0 else 1.0,
+        _origin(source, "force_weight", "force_update_scaling") or "the default of n2p2",
+    )
+    modes = [_mode(source, kind) for kind in ("energy", "force")]
+    thresholds = [
+        _of_kind(source, "rmse_threshold", kind, 0.0) if mode == "threshold" else 0.0
+        for kind, mode in zip(("energy", "force"), modes)
+    ]
+    if "sort" in modes and modes[0] != modes[1]:
+        raise ConfigError(
+            f"{source.path}: the selection 'sort' for energies or for forces alone is not available: give one selection_mode"
+        )
+    selection = (
+        "threshold" if "threshold" in modes and any(thresholds) else "sort" if "sort" in modes else "random"
+    )
+    t.set(
+        "schedule.selection",
+        selection,
+        _origin(source, "selection_mode", "selection_mode_energy", "selection_mode_force"),
+    )
+    if selection == "threshold":
+        names = ("energy_threshold", "force_threshold")
+        for name, keyword, value in zip(names, ("rmse_threshold_energy", "rmse_threshold_force"), thresholds):
+            t.set(f"schedule.{name}", float(value), _origin(source, "rmse_threshold", keyword))
+        trials = max(int(_of_kind(source, "rmse_threshold_trials", kind, 3)) for kind in ("energy", "force"))
+        t.set("schedule.trials", max(trials, 1), _origin(source, "rmse_threshold_trials"))
+
+
+def _mode(source, kind):
+    """Selection mode of energies or forces: the first that is given; RuNNer has only thresholds."""
+    if source.of_runner:
+        return "threshold"
+    name = f"selection_mode_{kind}" if source.has(f"selection_mode_{kind}") else "selection_mode"
+    mode = source.value(name, int, default=0) if source.has(name) else 0
+    if mode not in SELECTION:
+        raise ConfigError(
+            f"{source.path}: '{_origin(source, name)}': must be 0 (random), 1 (sort) or 2 (threshold)"
+        )
+    return SELECTION[mode]
+
+
+def _of_kind(source, name, kind, default):
+    for candidate in (f"{name}_{kind}", name):
+        if source.has(candidate):
+            return source.value(candidate)
+    return default
+
+
+def _streams(source, t, ranks, size, set_keys):
+    """n2p2's batch of one task times its tasks; RuNNer's groups."""
+    if source.of_runner:
+        batches = [source.value(f"short_{kind}_group", int, default=1) for kind in ("energy", "force")]
+        ranks, where = 1, "RuNNer's groups"
+        if max(batches) > 1:
+            t.set("schedule.rows", "sum", _origin(source, "short_energy_group", "short_force_group"))
+    else:
+        batches = [
+            source.value(f"task_batch_size_{kind}", int) if source.has(f"task_batch_size_{kind}") else 1
+            for kind in ("energy", "force")
+        ]
+        ranks, where = _original_ranks(source.path.parent, ranks, size)
+        jacobian = source.value("jacobian_mode", int) if source.has("jacobian_mode") else 2
+        if t.tree["run"]["optimizer"] == "ekf" and (jacobian == 0 or (jacobian == 1 and max(batches) > 1)):
+            t.set("schedule.rows", "sum", _origin(source, "jacobian_mode"))
+            t.set("schedule.groups", 1 if jacobian == 0 else ranks)
+    if min(batches) < 1 and "schedule.streams" not in set_keys:
+        raise ConfigError(
+            f"{source.path}: a task_batch_size of 0 (the whole training set in one update) is not available: "
+            "say how many labels an update takes, --set schedule.streams=100"
+        )
+    energy, force = (max(batch, 1) * ranks for batch in batches)
+    t.set(
+        "schedule.streams",
+        energy,
+        _origin(source, "task_batch_size_energy", "short_energy_group"),
+        f"times {ranks} ranks" if ranks > 1 else "",
+    )
+    if force != energy:
+        t.set("schedule.force_streams", force, _origin(source, "task_batch_size_force", "short_force_group"))
+    if "schedule.streams" in set_keys:
+        t.tree["schedule"].pop("force_streams", None)
+        t.notes.append("streams: schedule.streams as set, instead of n2p2's batch per task times its tasks")
+    else:
+        forces = f" and {force} per force update" if force != energy else ""
+        t.notes.append(
+            f"streams: {energy} per energy update{forces} = batch per task x {ranks} ({where}); change it by --set schedule.streams=N"
+        )
+
+
+def _original_ranks(folder, ranks, size):
+    """(number of MPI tasks of the original run, where that is known from)."""
+    if ranks:
+        return ranks, "--ranks"
+    log = folder / "nnp-train.log.0000"
+    if log.is_file():
+        found = re.search(
+            r"Number of processors: *(\d+)", log.read_text(encoding="utf-8", errors="replace")[:100_000]
+        )
+        if found:
+            return int(found[1]), f"the tasks of {log.name}"
+    return size, "the ranks of this run"

@@ -1,0 +1,103 @@
+"""Adam on the loss sum xi^2 over all labels of an update: Kingma and Ba, ICLR 2015, with TensorFlow's epsilon.
+
+    g = -2 H^T xi, summed over ranks, scaled to the norm clip_norm if that is smaller
+    m = beta1 m + (1 - beta1) g,    v = beta2 v + (1 - beta2) g^2
+    w -= rate sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + epsilon)
+
+so epsilon is added to the uncorrected sqrt(v). The rate is learning_rate decay_rate^(s / decay_steps) after s updates.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpnnp.errors import CheckpointError, TrainingError
+from mpnnp.optimizers.traffic import Traffic, sum_over_ranks
+
+
+@dataclass
+class AdamState:
+    """What survives an update; the same on every rank."""
+
+    m: np.ndarray  # (n,)
+    v: np.ndarray  # (n,)
+    n_update: int
+
+
+def make_adam(config, n_weight, comm):
+    """Adam as an optimiser with `init` and `update`.
+
+    config   learning_rate, beta1, beta2, epsilon, clip_norm (None or 0: off), decay_rate, decay_steps, decay_staircase (optional)
+    """
+    return Adam(config, n_weight, comm)
+
+
+class Adam:
+    def __init__(self, config, n_weight, comm):
+        self.config = config
+        self.n = n_weight
+        self.comm = comm
+        self.traffic = Traffic()
+
+    def init(self):
+        """The state before the first update."""
+        return AdamState(np.zeros(self.n), np.zeros(self.n), 0)
+
+    def rate(self, n_update):
+        """Learning rate after n_update updates: falls continuously, or in steps with decay_staircase."""
+        config = self.config
+        period = n_update / config.decay_steps
+        if getattr(config, "decay_staircase", False):
+            period = math.floor(period)
+        return config.learning_rate * config.decay_rate**period
+
+    def update(self, state, rows, errors):
+        """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank. Collective; changes state.
+
+        Raises TrainingError on every rank, with the state unchanged, if the gradient is not finite.
+        """
+        return self.update_gradient(state, -2.0 * (np.asarray(errors) @ np.asarray(rows)))
+
+    def update_gradient(self, state, gradient):
+        """The same from this rank's part of the gradient (n,) of the loss. Collective."""
+        config = self.config
+        self.traffic.start_update()
+        g = sum_over_ranks(
+            self.comm, np.ascontiguousarray(gradient, dtype=float), np.empty(self.n), self.traffic
+        )
+        norm = math.sqrt(g @ g)
+        if not math.isfinite(norm):
+            raise TrainingError(
+                f"update {state.n_update + 1} of Adam: the gradient is not finite: look for broken labels, or for weights that ran away "
+                "(a smaller learning_rate or clip_norm helps)"
+            )
+        if config.clip_norm and norm > config.clip_norm:
+            g *= config.clip_norm / norm
+        rate = self.rate(state.n_update)
+        state.n_update += 1
+        state.m += (1.0 - config.beta1) * (g - state.m)
+        state.v += (1.0 - config.beta2) * (g * g - state.v)
+        rate *= math.sqrt(1.0 - config.beta2**state.n_update) / (1.0 - config.beta1**state.n_update)
+        return -rate * state.m / (np.sqrt(state.v) + config.epsilon)
+
+    def check(self, state):
+        """Nothing can break here that `update` does not see."""
+
+    def save_arrays(self, state):
+        """The state as arrays, on rank 0 (None elsewhere). Collective."""
+        return (
+            {"m": state.m, "v": state.v, "n_update": np.array(state.n_update)}
+            if self.comm.rank == 0
+            else None
+        )
+
+    def load_arrays(self, arrays):
+        """The state from `save_arrays`, given on rank 0 (ignored elsewhere). Collective. Raises CheckpointError if it is of another net."""
+        arrays = self.comm.bcast(arrays if self.comm.rank == 0 else None, root=0)
+        found = len(arrays.get("m", ()))
+        if found != self.n:
+            raise CheckpointError(
+                f"the checkpoint has Adam's moments of {found} weights, the net has {self.n}: keep net and optimiser, or start anew"
+            )
+        return AdamState(np.array(arrays["m"]), np.array(arrays["v"]), int(arrays["n_update"]))

@@ -1,0 +1,258 @@
+"""The multi-stream extended Kalman filter.
+
+Here the matrices hold one observation per row: H, X, U (M, n). For M errors xi = s (y - y_hat) with rows H = s d y_hat / dw
+
+    X = H P,    A = X H^T + R,    A = L L^T,    U = L^-1 X
+    w += U^T L^-1 xi,    P <- (P - U^T U) / lambda + q I
+
+with R = I / eta and lambda = 1, or with fading memory R = lambda I. P is kept as
+
+    P = f (T - U^T U + d I)
+
+with the tiles T of `covariance`, the rows U of the last updates, and scalars f (from 1/lambda) and d (from q); U is folded into T when r_max
+rows are full. For blocks of coupled weights P is block-diagonal and A the sum over the blocks: Puskorius and Feldkamp, IEEE Trans. Neural Netw. 5,
+279 (1994). For R = I/eta, q = 0 and a linear model, P^-1 = epsilon I + eta sum H^T H and the increment is -(eta/2) P_t g after t updates, g
+being the gradient of sum xi^2: eta only damps, as 1/(eta t). (Shao et al., J. Chem. Phys. 155, 204108 (2021), eq. 2 has eta^2/2 instead,
+which is the same at eta = 1 only.)
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg.blas import dtrsm
+from scipy.linalg.lapack import dpotrf
+
+from mpnnp.errors import CheckpointError, TrainingError
+from mpnnp.optimizers.covariance import Covariance, pack, unpack
+from mpnnp.optimizers.layout import make_layout, packed_start
+from mpnnp.optimizers.traffic import Traffic, gather_labels, sum_over_ranks
+
+
+@dataclass
+class EkfState:
+    """What survives an update. P = factor (T - U^T U + d I) with the first r rows of U; positions of U as in `covariance.Layout`."""
+
+    T: Covariance  # this rank's tiles
+    U: np.ndarray  # (r_max, n) on every rank
+    r: int
+    d: float
+    factor: float
+    eta: float
+    q: float
+    lam: float
+    n_update: int
+
+
+def dense_update(P, H, errors, R, lam=1.0, q=0.0):
+    """Textbook filter: (increment, new P) for P (n, n), rows H (M, n), noise R (M, M). For tests and benchmarks."""
+    X = P @ H.T
+    A = H @ X + R
+    K = X @ np.linalg.inv(A)
+    P = (P - K @ X.T) / lam + q * np.eye(len(P))
+    return K @ errors, 0.5 * (P + P.T)
+
+
+def make_ekf(config, n_weight, segments, comm, fold_columns=None):
+    """The filter as an optimiser with `init` and `update`.
+
+    config        epsilon, eta, eta_tau, eta_max, q, q_tau, q_min (rates per update), fading_memory, lam, nu, coupling, r_max
+    segments      (offset, n_in, n_out, element, layer) of each layer of the weights
+    fold_columns  rows of U instead of config.r_max
+    """
+    return Ekf(config, n_weight, segments, comm, fold_columns)
+
+
+class Ekf:
+    def __init__(self, config, n_weight, segments, comm, fold_columns=None):
+        self.config = config
+        self.comm = comm
+        self.layout = make_layout(config.coupling, n_weight, segments, comm.rank, comm.size)
+        self.traffic = Traffic()
+        self.fold_columns = config.r_max if fold_columns is None else fold_columns
+        if n_weight < 2 * self.fold_columns * (len(self.layout.group) - 1):
+            self.fold_columns = 0  # small groups are cheaper folded at once
+
+    def init(self):
+        """The state before the first update: P = I / epsilon."""
+        return self._state(
+            1.0 / self.config.epsilon, 0, 0.0, 1.0, self.config.eta, self.config.q, self.config.lam, 0
+        )
+
+    def _state(self, diagonal, r, *scalars):
+        U = np.empty((max(r, self.fold_columns), self.layout.n))
+        return EkfState(Covariance(self.layout, diagonal), U, r, *scalars)
+
+    def update(self, state, rows, errors):
+        """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank. Collective; changes state.
+
+        Labels count in rank order; a rank may have none, and their number may change from update to update. Raises TrainingError on
+        every rank, with the state unchanged, if A has no Cholesky factor or a number is not finite.
+        """
+        self.traffic.start_update()
+        rows, errors = np.ascontiguousarray(rows, dtype=float), np.ascontiguousarray(errors, dtype=float)
+        assert rows.shape == (len(errors), self.layout.n), (
+            "one row for each error, one column for each weight"
+        )
+        H, errors = gather_labels(self.comm, rows, errors, self.traffic)
+        if self.layout.order is not None:
+            H = H[:, self.layout.order]
+        M = len(H)
+        assert M > 0, "an update without labels"
+        eta = next_eta(self.config, state.eta)
+        self._make_room(state, M)
+        increment = self._correct(state, H, errors, state.lam if self.config.fading_memory else 1.0 / eta)
+        if self._anywhere(increment is None):
+            raise TrainingError(self._advice(state, H, errors))
+        state.r += M
+        state.eta = eta
+        self._after_use(state)
+        state.n_update += 1
+        if state.r + M > self.fold_columns:
+            self._fold(state)
+        return self._by_weight(increment)
+
+    def _correct(self, state, H, errors, R):
+        """Increment, and U behind the rows of state.U; None if A has no Cholesky factor or a number is not finite."""
+        M, root = len(H), math.sqrt(state.factor)
+        with np.errstate(invalid="ignore", over="ignore"):
+            X = self._multiply(state, H, state.U[state.r : state.r + M])  # without the factor
+            A = state.factor * (X @ H.T) + R * np.eye(M)
+            if not np.isfinite(A).all() or (A.diagonal() < 0.999 * R).any():  # h P h^T < 0
+                return None
+            L, failure = dpotrf(A, lower=1)
+            if failure:
+                return None
+            U = dtrsm(
+                root, L, X.T, side=1, lower=1, trans_a=1, overwrite_b=1
+            ).T  # in place: P loses factor U^T U
+            increment = root * (dtrsm(1.0, L, errors[:, None], lower=1)[:, 0] @ U)
+        return increment if np.isfinite(increment).all() else None
+
+    def _multiply(self, state, H, X):
+        """X = H (T - U^T U + d I). Each rank multiplies its tiles and its share of the rows of U."""
+        comm = self.comm
+        part = state.T.multiply(H)
+        U = state.U[comm.rank * state.r // comm.size : (comm.rank + 1) * state.r // comm.size]
+        if len(U):
+            for first, last in self.layout.groups:
+                part[:, first:last] -= (H[:, first:last] @ U[:, first:last].T) @ U[:, first:last]
+        sum_over_ranks(comm, part, X, self.traffic)
+        if state.d:
+            X += state.d * H
+        return X
+
+    def _make_room(self, state, M):
+        """Room for M more rows in U."""
+        if state.r and state.r + M > self.fold_columns:
+            self._fold(state)
+        if M > len(state.U):
+            state.U = np.empty((M, self.layout.n))
+
+    def _fold(self, state):
+        """T <- factor (T - U^T U + d I), and no rows left in U."""
+        state.T.fold(state.U[: state.r])
+        state.T.add_to_diagonal(state.d)
+        if state.factor != 1.0:
+            state.T.tiles *= state.factor
+        state.r, state.d, state.factor = 0, 0.0, 1.0
+
+    def _after_use(self, state):
+        """P /= lambda, P += q I, and the schedules of q and lambda."""
+        config = self.config
+        if config.fading_memory:
+            state.factor /= state.lam
+            state.lam = config.nu * state.lam + 1.0 - config.nu
+        state.d += state.q / state.factor
+        if state.q > config.q_min:
+            state.q *= math.exp(-config.q_tau)
+
+    def _anywhere(self, failure):
+        """True on every rank if it is true on one. Collective."""
+        total = sum_over_ranks(self.comm, np.array([float(bool(failure))]), np.empty(1), self.traffic)
+        return total[0] > 0
+
+    def _by_weight(self, values):
+        if self.layout.order is None:
+            return values
+        out = np.empty(values.shape)
+        out[self.layout.order] = values
+        return out
+
+    def _advice(self, state, H, errors):
+        where = f"update {state.n_update + 1} of the Kalman filter"
+        for name, finite in (("row", np.isfinite(H).all(axis=1)), ("error", np.isfinite(errors))):
+            if not finite.all():
+                label = int(np.argmin(finite))
+                return f"{where}: the {name} of label {label + 1} of {len(finite)} is not finite: look for broken labels, or for weights that ran away"
+        return (
+            f"{where}: the scaling matrix A = H P H^T + R of {len(H)} labels has no Cholesky factor: P is no longer positive or has grown "
+            "without bound; try a larger epsilon, a smaller eta_max or q, or with fading memory lam or nu closer to 1"
+        )
+
+    def check(self, state):
+        """Raise TrainingError, on every rank, if P is not finite or not positive on its diagonal. Collective."""
+        found = self.diagnostics(state)
+        if not (found["finite"] and found["min"] > 0.0):
+            raise TrainingError(
+                f"the covariance after update {state.n_update} is no longer positive (smallest P_ii {found['min']:.3g}, mean {found['mean']:.3g}): "
+                "try a larger epsilon, a smaller eta_max or q, or with fading memory lam or nu closer to 1"
+            )
+
+    def save_arrays(self, state):
+        """The state as arrays that do not depend on the number of ranks, on rank 0 (None elsewhere). Collective."""
+        packed = pack(state.T, self.comm)
+        if self.comm.rank:
+            return None
+        return {
+            "T": packed,
+            "group": self.layout.group,
+            "U": state.U[: state.r],
+            "scalars": np.array([state.d, state.factor, state.eta, state.q, state.lam]),
+            "n_update": np.array(state.n_update),
+        }
+
+    def load_arrays(self, arrays):
+        """The state from `save_arrays`, given on rank 0 (ignored elsewhere), bit for bit. Collective.
+
+        Raises CheckpointError if it is of another net, coupling or optimiser.
+        """
+        comm = self.comm
+        fits = comm.bcast(comm.rank != 0 or self._fits(arrays), root=0)
+        if not fits:
+            raise CheckpointError(
+                "the covariance of the checkpoint is not that of this run's net and ekf.coupling: keep both and the optimiser, or start anew"
+            )
+        r, scalars, n_update = comm.bcast(
+            (len(arrays["U"]), arrays["scalars"], int(arrays["n_update"])) if comm.rank == 0 else None, root=0
+        )
+        state = self._state(0.0, r, *(float(x) for x in scalars), n_update)
+        if comm.rank == 0:
+            state.U[:r] = arrays["U"]
+        comm.Bcast(state.U[:r], root=0)
+        unpack(state.T, arrays["T"] if comm.rank == 0 else None, comm)
+        return state
+
+    def _fits(self, arrays):
+        group, packed = arrays.get("group"), arrays.get("T", ())
+        return np.array_equal(group, self.layout.group) and len(packed) == packed_start(group)[-1]
+
+    def diagnostics(self, state):
+        """mean |P_ii|, trace, smallest P_ii and whether all of P is finite, as a dict. Collective."""
+        T = self.comm.allreduce(state.T.diagonal())
+        U = state.U[: state.r]
+        P = state.factor * (T - np.einsum("ri,ri->i", U, U) + state.d)
+        finite = np.isfinite(P).all() and np.isfinite(self.comm.allreduce(state.T.tiles.sum()))
+        return {
+            "mean": float(np.abs(P).mean()),
+            "trace": float(P.sum()),
+            "min": float(P.min()),
+            "finite": bool(finite),
+        }
+
+
+def next_eta(config, eta):
+    """eta of the coming update: larger by exp(eta_tau) until it has passed eta_max (as n2p2, which lets it pass once)."""
+    if not config.fading_memory and eta < config.eta_max:
+        eta *= math.exp(config.eta_tau)
+    return eta

@@ -1,0 +1,88 @@
+"""What the Kalman filter leaves: the covariance P of the weights, read from the arrays that `ekf.Ekf.save_arrays` gives.
+
+P = f (T - U^T U + d I), see ekf.py. The variance of a prediction with row h = dy*/dw is h P h^T in training units.
+"""
+
+import numpy as np
+from scipy.linalg.blas import dspmv
+
+from mpnnp.errors import CheckpointError
+from mpnnp.optimizers.layout import coupling_groups, packed_start
+
+ARRAYS = {"T", "U", "group", "scalars"}
+
+
+def has_covariance(arrays):
+    """True if arrays (or their names) are those of a Kalman filter."""
+    return ARRAYS <= set(arrays)
+
+
+def numbers_stored(shapes):
+    """How many numbers hold P, from the shapes of the arrays."""
+    return int(np.prod(shapes["T"]) + np.prod(shapes["U"]))
+
+
+class Posterior:
+    """P as a linear map and a quadratic form.
+
+    arrays           of a Kalman filter
+    network          model.network.Network whose weights P is of
+    coupling         ekf.coupling of the run
+    fading_memory    ekf.fading_memory
+    normalize_nodes  network.normalize_nodes: P counts weights in units of 1/n_in
+    noise            R of one label, training units
+    Raises CheckpointError if the arrays are not those of such a filter.
+    """
+
+    def __init__(self, arrays, network, coupling="full", fading_memory=False, normalize_nodes=False):
+        if not has_covariance(arrays):
+            raise CheckpointError(
+                "holds no covariance: only the checkpoint.h5 of a run with the Kalman filter does"
+            )
+        self.units = network.units() if normalize_nodes else 1.0
+        self.order, self.group = coupling_groups(coupling, network.n_weight, network.segments)
+        if not np.array_equal(self.group, arrays["group"]):
+            raise CheckpointError(
+                f"damaged checkpoint: the covariance is not that of the coupling {coupling}"
+            )
+        self.T, self.U = arrays["T"], arrays["U"]
+        self.d, self.factor, eta, _, lam = arrays["scalars"]
+        self.noise = float(lam if fading_memory else 1.0 / eta)
+
+    def times(self, h):
+        """h P of rows h (m, n), as (m, n)."""
+        h = (np.asarray(h) * self.units)[:, self.order]
+        start, product = packed_start(self.group), self.d * h
+        for g, (a, b) in enumerate(zip(self.group[:-1], self.group[1:])):
+            T, U, part = self.T[start[g] : start[g + 1]], self.U[:, a:b], h[:, a:b]
+            product[:, a:b] += [
+                dspmv(b - a, 1.0, T, x) for x in part
+            ]  # rows of a lower triangle are columns of an upper one
+            product[:, a:b] -= (part @ U.T) @ U
+        result = np.empty_like(product)
+        result[:, self.order] = self.factor * product
+        return result * self.units
+
+    def variance(self, h):
+        """h P h^T for rows h (m, n), as (m,)."""
+        h = (np.asarray(h) * self.units)[:, self.order]
+        start = packed_start(self.group)
+        form = self.d * np.einsum("mi,mi->m", h, h)
+        for g, (a, b) in enumerate(zip(self.group[:-1], self.group[1:])):
+            T, part = self.T[start[g] : start[g + 1]], h[:, a:b]
+            form += [x @ dspmv(b - a, 1.0, T, x) for x in part]
+            form -= np.sum((part @ self.U[:, a:b].T) ** 2, axis=1)
+        return self.factor * form
+
+    def dense(self):
+        """P (n, n), in the order of the weights: n^2 numbers."""
+        group, start = self.group, packed_start(self.group)
+        P = np.zeros((group[-1], group[-1]))
+        for g, (first, last) in enumerate(zip(group[:-1], group[1:])):
+            block, U = np.zeros((last - first, last - first)), self.U[:, first:last]
+            block[np.tril_indices(last - first)] = self.T[start[g] : start[g + 1]]
+            block += np.tril(block, -1).T
+            P[np.ix_(self.order[first:last], self.order[first:last])] = block - U.T @ U
+        P[np.diag_indices_from(P)] += self.d
+        P *= self.factor
+        return P * np.multiply.outer(self.units, self.units) if np.ndim(self.units) else P

@@ -1,0 +1,1 @@
+"""Potentials in motion: the calculator, molecular dynamics, and what trajectories say."""

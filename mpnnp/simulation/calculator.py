@@ -1,0 +1,284 @@
+"""The potential as a calculator of ASE: energy, forces, stress and what is known about their errors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import all_changes
+from ase.data import chemical_symbols
+
+from mpnnp.errors import ConfigError, DataError, DynamicsError
+from mpnnp.kernels.jacobian import energy_rows
+from mpnnp.kernels.jit import read_only
+from mpnnp.kernels.packs import make_structures
+from mpnnp.kernels.pairs import count_extrapolations, energy_forces_of_pairs, functions_of_pairs
+from mpnnp.model.potential import Potential
+from mpnnp.model.prediction import Prediction, Predictor
+from mpnnp.optimizers.posterior import has_covariance
+from mpnnp.parallel import share
+from mpnnp.simulation.pair_list import PairList
+from mpnnp.training.checkpoint import is_checkpoint, load_potential, read_posterior, read_summary
+
+SKIN = 0.8  # Angstrom
+MOST_NEIGHBOURS = 20_000  # of an atom, on average; more means that the cell has collapsed
+VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """A symmetry function outside the range that it had over the training structures."""
+
+    atom: int
+    function: str
+    value: float
+    low: float
+    high: float
+
+    def __str__(self):
+        return f"atom {self.atom}: {self.function} is {self.value:.6g}, in training {self.low:.6g} to {self.high:.6g}"
+
+
+class Calculator(AseCalculator):
+    """ASE calculator of a potential, or of several as an ensemble.
+
+        atoms.calc = mpnnp.Calculator("runs/a/best.h5")
+
+    potentials   path of a checkpoint or of a folder of n2p2 files, a Potential, or a list of these: then results are means over
+                 the members, and energy_std (eV), forces_std (n, 3) their sample standard deviations
+    skin         Angstrom, of the list of neighbours
+    max_extrapolations   raise DynamicsError when more symmetry functions than this, added up over all evaluations, were outside
+                 their range of training
+    comm         MPI communicator that shares out the atoms. Then every call is collective, and the geometry of rank 0 is taken
+
+    Results: energy, free_energy, energies (n,), forces (n, 3), stress (6,) for periodic cells; eV, eV/Angstrom, eV/Angstrom^3. On
+    request, from one checkpoint of a Kalman filter: energy_kalman_std = energy_scale sqrt(h P h^T) in eV, with h = dE*/dw and the
+    filter's covariance P of the weights.
+    `extrapolations` counts those of the last evaluation, `extrapolations_in_all` those of all; `extrapolating()` names the last
+    ones. An ensemble counts those of the member that has most.
+    Raises DataError for an unknown element, CheckpointError or DataError for a bad file, DynamicsError for a geometry that has run away.
+    """
+
+    ignored_changes = {"initial_charges", "initial_magmoms"}
+
+    def __init__(self, potentials, *, skin=SKIN, max_extrapolations=None, comm=None):
+        super().__init__()
+        several = isinstance(potentials, (list, tuple))
+        given = list(potentials) if several else [potentials]
+        if not given:
+            raise ConfigError("Calculator: give at least one potential")
+        self.potentials = [p if isinstance(p, Potential) else load_potential(p) for p in given]
+        first = self.potentials[0]
+        for path, p in zip(given, self.potentials):
+            if p.elements != first.elements:
+                raise DataError(
+                    f"{path}: is for {_symbols(p.elements)}, the first potential for {_symbols(first.elements)}: they are no ensemble"
+                )
+        self.members = [Member(p, self._same_functions(k)) for k, p in enumerate(self.potentials)]
+        widest = max(self.members, key=lambda m: m.model.plan.reach[0])
+        self.pair_list = PairList(widest.model.plan, skin)
+        self.comm, self.max_extrapolations = comm, max_extrapolations
+        self.extrapolations = self.extrapolations_in_all = 0
+        self.kalman_path = (
+            given[0]
+            if not several and not isinstance(given[0], Potential) and is_checkpoint(given[0])
+            else None
+        )
+        self.uncertainty = None
+        self.implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+        if len(given) > 1:
+            self.implemented_properties += ["energy_std", "forces_std"]
+        if self.kalman_path is not None and has_covariance(read_summary(self.kalman_path).optimizer):
+            self.implemented_properties.append("energy_kalman_std")
+
+    def _same_functions(self, k):
+        """Number of the first member with the same symmetry functions as member k."""
+        functions = [(p.functions.elements, p.functions.functions) for p in self.potentials[: k + 1]]
+        return functions.index(functions[k])
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        if atoms is not None:
+            self.atoms = atoms.copy()
+        if system_changes or "energy" not in self.results:
+            self.results = {}
+            self._evaluate(self.atoms)
+        if "energy_kalman_std" in properties and "energy_kalman_std" in self.implemented_properties:
+            self.results["energy_kalman_std"] = self._kalman_std(self.atoms)
+
+    def _evaluate(self, atoms):
+        element = self._elements(atoms)
+        positions, cell, pbc = self._geometry(atoms)
+        n_atom = len(element)
+        mine = range(n_atom) if self.comm is None else share(n_atom, self.comm)
+        pairs = self.pair_list.update(element, positions, cell, pbc, mine.start, mine.stop)
+        place = pairs, mine.start, element, read_only(positions), read_only(cell)
+        for member in self.members:
+            member.compute_functions(place, self.members)
+        predictions = [member.predict(place, self.comm) for member in self.members]
+        self._count(element[mine.start : mine.stop])
+        self.results = _results(predictions, np.linalg.det(cell) if pbc.all() else None)
+        self._check_limit()
+
+    def _elements(self, atoms):
+        """(n_atom,) element indices. Raises DataError."""
+        elements = np.array(self.potentials[0].elements)
+        element = np.minimum(np.searchsorted(elements, atoms.numbers), len(elements) - 1)
+        unknown = elements[element] != atoms.numbers
+        if unknown.any():
+            atom = int(np.argmax(unknown))
+            raise DataError(
+                f"atom {atom} is {chemical_symbols[atoms.numbers[atom]]}; the potential knows {_symbols(elements)}"
+            )
+        return read_only(element.astype(np.int64))
+
+    def _geometry(self, atoms):
+        """Positions, cell, pbc: those of rank 0. Raises DynamicsError if no list of neighbours can be made for them."""
+        positions, cell, pbc = atoms.get_positions(), np.array(atoms.cell), np.array(atoms.pbc)
+        if self.comm is not None and self.comm.size > 1:
+            both = np.concatenate([positions, cell])
+            self.comm.Bcast(both, root=0)
+            positions, cell = both[:-3].copy(), both[-3:].copy()
+        if not np.isfinite(positions).all() or not np.isfinite(cell).all():
+            raise DynamicsError("positions are not finite numbers: the system has exploded")
+        if pbc.all():
+            volume, reach = abs(np.linalg.det(cell)), self.pair_list.plan.reach[0]
+            if volume * MOST_NEIGHBOURS < len(positions) * 4.19 * reach**3:
+                raise DynamicsError(f"the cell has collapsed to {volume:.3g} A^3 for {len(positions)} atoms")
+        return positions, cell, pbc
+
+    def _count(self, element):
+        """Count the extrapolations of this evaluation."""
+        counts = np.array([m.count(element) for m in self.members])
+        if self.comm is not None:
+            self.comm.Allreduce(counts.copy(), counts)
+        self.extrapolations = int(counts.max())
+        self.extrapolations_in_all += self.extrapolations
+        self.worst = self.members[int(np.argmax(counts))]
+
+    def _check_limit(self):
+        if self.max_extrapolations is not None and self.extrapolations_in_all > self.max_extrapolations:
+            last = "; ".join(str(e) for e in self.extrapolating()[:3])
+            raise DynamicsError(
+                f"{self.extrapolations_in_all} symmetry functions were outside their range of training, more than max_extrapolations = "
+                f"{self.max_extrapolations}; the last ones: {last}"
+            )
+
+    def extrapolating(self):
+        """Extrapolations of the last evaluation, as a list (on this rank's atoms)."""
+        mine = range(len(self.atoms)) if self.comm is None else share(len(self.atoms), self.comm)
+        return (
+            self.worst.extrapolating(self._elements(self.atoms)[mine.start : mine.stop], mine.start)
+            if self.extrapolations
+            else []
+        )
+
+    def _kalman_std(self, atoms):
+        if self.uncertainty is None:
+            self.uncertainty = read_posterior(self.kalman_path)
+        member, element = self.members[0], self._elements(atoms)
+        G, n_atom = member.G, len(element)
+        if self.comm is not None:
+            G = np.concatenate(self.comm.allgather(G))
+        structure = make_structures(
+            [0, n_atom], element, atoms.get_positions(), np.array(atoms.cell), np.array(atoms.pbc)
+        )
+        row, value = np.empty((1, len(member.w))), np.empty(1)
+        energy_rows(np.zeros(1, np.int64), structure, read_only(G), member.model, member.w, row, value)
+        return member.scale * float(np.sqrt(self.uncertainty.variance(row)[0]))
+
+
+class Member:
+    """One potential of a calculator, its symmetry functions of the last evaluation, and their ranges in training."""
+
+    def __init__(self, potential, same_functions):
+        predictor = Predictor(potential)
+        self.model, self.n_max, self.reference = predictor.model, predictor.n_max, predictor.reference
+        self.scale, self.w = potential.energy_scale, read_only(potential.weights)
+        self.same_functions, self.functions = same_functions, potential.functions.functions
+        statistics = potential.scaling.statistics
+        self.low, self.high = read_only(statistics.minimum), read_only(statistics.maximum)
+        self.G = None
+
+    def compute_functions(self, place, members):
+        """Symmetry functions of this rank's atoms; those of an earlier member with the same functions, if there is one."""
+        other = members[self.same_functions]
+        if other is not self:
+            self.G = other.G
+            return
+        pairs, first, element, positions, cell = place
+        G = np.empty((len(pairs.start) - 1, self.n_max))
+        functions_of_pairs(pairs, first, element, positions, cell, self.model.plan, G)
+        self.G = read_only(G)
+
+    def predict(self, place, comm):
+        """Prediction for all atoms; the energies of a rank's atoms and its part of the forces are added up over the ranks."""
+        pairs, first, element, positions, cell = place
+        n_atom, n_own = len(element), len(pairs.start) - 1
+        total = np.zeros(4 * n_atom + 9)  # energies, forces, virial
+        energies, forces, virial = (
+            total[first : first + n_own],
+            total[n_atom : 4 * n_atom].reshape(-1, 3),
+            total[4 * n_atom :].reshape(3, 3),
+        )
+        energy_forces_of_pairs(
+            pairs, first, element, positions, cell, self.model, self.w, self.G, energies, forces, virial
+        )
+        if comm is not None and comm.size > 1:
+            part = total.copy()
+            comm.Reduce(part, total, root=0)
+            comm.Bcast(total, root=0)  # the same bits on every rank
+        energies = total[:n_atom] * self.scale + self.reference[element]
+        return Prediction(float(energies.sum()), energies, forces * self.scale, virial * self.scale)
+
+    def count(self, element):
+        return count_extrapolations(element, self.G, self.model.table.start, self.low, self.high)
+
+    def extrapolating(self, element, first):
+        """List of Extrapolation among these atoms, number `first` and following."""
+        found, start = [], self.model.table.start
+        for i, e in enumerate(element):
+            values = self.G[i, : start[e + 1] - start[e]]
+            low, high = self.low[start[e] : start[e + 1]], self.high[start[e] : start[e + 1]]
+            found += [
+                Extrapolation(
+                    first + i,
+                    str(self.functions[start[e] + m]),
+                    float(values[m]),
+                    float(low[m]),
+                    float(high[m]),
+                )
+                for m in np.flatnonzero(~((values >= low) & (values <= high)))
+            ]
+        return found
+
+
+def _results(predictions, volume):
+    """ASE's results: of one prediction, or means and standard deviations of several. volume: Angstrom^3, None without a cell."""
+    n = len(predictions)
+    if n == 1:
+        energy, energies, forces, virial = (
+            getattr(predictions[0], name) for name in ("energy", "energies", "forces", "virial")
+        )
+        spread = {}
+    else:
+        energy, energies, forces, virial = (
+            np.mean([getattr(p, name) for p in predictions], axis=0)
+            for name in ("energy", "energies", "forces", "virial")
+        )
+        spread = {
+            "energy_std": float(np.std([p.energy for p in predictions], ddof=1)),
+            "forces_std": np.std([p.forces for p in predictions], axis=0, ddof=1),
+        }
+    results = {
+        "energy": float(energy),
+        "free_energy": float(energy),
+        "energies": energies,
+        "forces": forces,
+        **spread,
+    }
+    if volume is not None:
+        results["stress"] = ((virial + virial.T) / (2.0 * abs(volume)))[VOIGT]
+    return results
+
+
+def _symbols(elements):
+    return " ".join(chemical_symbols[z] for z in elements)

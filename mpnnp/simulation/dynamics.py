@@ -1,0 +1,318 @@
+"""Molecular dynamics: the loop. Integrators are ASE's, forces the calculator's; here are the files, the end, and going on after it.
+
+A folder of a simulation holds
+    protocol.json    what was asked for
+    md.csv           a row every `log_every` fs
+    trajectory.xyz   a frame every `save_every` fs
+    restart.h5       all that the next step depends on; with it a simulation goes on as if it had never been interrupted
+    final.xyz        the last frame, with velocities; last-good.xyz instead if the system exploded
+    status.json      how it ended
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from ase.io.extxyz import write_extxyz
+
+from mpnnp.errors import DataError, DynamicsError
+from mpnnp.files import write_atomically, write_text
+from mpnnp.parallel import largest, on_root, together
+from mpnnp.progress import Progress, duration
+from mpnnp.signals import Signals, name
+from mpnnp.simulation.integrators import Protocol, make_integrator, start_velocities
+from mpnnp.simulation.restart import read_restart, write_restart
+from mpnnp.units import BAR, DENSITY
+
+COLUMNS = (
+    "time_ps",
+    "energy_total_ev",
+    "energy_potential_ev",
+    "temperature_k",
+    "pressure_bar",
+    "density_g_cm3",
+    "extrapolations",
+)
+HOT = 20.0  # times the temperature asked for (or the first one): exploded
+SWOLLEN, SHRUNK = 20.0, 0.2  # times the first volume: the same
+NAMED = 5  # extrapolations named in the log
+SAVE_SECONDS = 60.0
+FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a simulation ended: status (finished, stopped by a signal, failed), reason, and how far and how fast it came."""
+
+    status: str
+    reason: str
+    time_ps: float
+    steps: int
+    steps_per_second: float
+    extrapolations: int
+
+
+def run(protocol, atoms, calculator, directory, comm, log, resume=False):
+    """Outcome of a simulation of `atoms` with the Protocol, in the folder `directory`. Collective.
+
+    Raises DataError if the folder holds another simulation (resume: if it holds none, or one with another protocol).
+    A system that explodes, or leaves the range of training too often, ends the simulation with status "failed"; files up to the last
+    good frame are kept.
+    """
+    directory = Path(directory)
+    restart = on_root(comm, _open_folder, directory, protocol, resume)
+    return Simulation(protocol, atoms, calculator, directory, comm, log, restart).run()
+
+
+def _open_folder(directory, protocol, resume):
+    """What restart.h5 holds (resume), or None. Raises DataError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    record = directory / "protocol.json"
+    if not resume:
+        if (directory / "restart.h5").exists():
+            raise DataError(
+                f"{directory}: holds a simulation already; go on with it by --resume, or choose another folder"
+            )
+        write_text(record, json.dumps(asdict(protocol), indent=2) + "\n", encoding="ascii")
+        return None
+    try:
+        old = json.loads(record.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        raise DataError(f"{directory}: holds no simulation that could be resumed (protocol.json)") from None
+    for field in fields(Protocol):
+        now = getattr(protocol, field.name)
+        if field.name != "time" and old.get(field.name) != now:
+            raise DataError(
+                f"{directory}: was started with {field.name} = {old.get(field.name)}, not {now}: only the time can change"
+            )
+    return read_restart(directory / "restart.h5")
+
+
+class Simulation:
+    """One run of a simulation, from its start or from a restart file to its end."""
+
+    def __init__(self, protocol, atoms, calculator, directory, comm, log, restart):
+        self.protocol, self.atoms, self.calculator = protocol, atoms, calculator
+        self.directory, self.comm, self.log = directory, comm, log
+        self.rng = np.random.default_rng([protocol.seed, 2])
+        self.step = self.first_step = 0
+        self.extrapolations = 0  # when the last row was written
+        self.named = 0
+        self.first_volume, self.hot = atoms.cell.volume, HOT * protocol.temperature
+        atoms.calc = calculator
+        if restart is None:
+            start_velocities(atoms, protocol, self.rng, log)
+            if protocol.ensemble == "nve":
+                self.hot = max(self.hot, HOT * atoms.get_temperature())
+        else:
+            restart.set_atoms(atoms)
+        self.integrator = make_integrator(atoms, protocol, self.rng)
+        self.sizes = {"md.csv": 0, "trajectory.xyz": 0}
+        if restart is not None:
+            restart.set_integrator(self.integrator, self.rng)
+            self.step = self.first_step = restart.step
+            self.first_volume, self.sizes = restart.first_volume, restart.sizes
+        self.restart = restart
+        self.steps = max(1, round(1000.0 * protocol.time / protocol.timestep))
+        self.row_steps = max(1, round(protocol.log_every / protocol.timestep))
+        self.frame_steps = max(1, round(protocol.save_every / protocol.timestep))
+        self.good = None
+
+    def run(self):
+        together(self.comm, self._open_files)
+        self.begin, status, reason = time.monotonic(), FINISHED, ""
+        with (
+            Signals(self.comm) as signals,
+            Progress(self.log, "md step", self.steps, done=self.step) as progress,
+        ):
+            signals.holding = True
+            try:
+                forces = self._first_forces()
+                while self.step < self.steps:
+                    forces = self.integrator.advance(forces)
+                    self.step += 1
+                    self._after_step()
+                    progress.update(self.step)
+                    if self.step % self.row_steps == 0 and (
+                        received := int(largest(self.comm, [signals.received])[0])
+                    ):
+                        status, reason = STOPPED, f"by {name(received)}; go on with --resume"
+                        break
+            except (DynamicsError, FloatingPointError, np.linalg.LinAlgError) as error:
+                status, reason = FAILED, str(error)
+        return self._close(status, reason)
+
+    def _first_forces(self):
+        forces = self.atoms.get_forces(md=True)
+        if self.restart is None:
+            self._remember()
+            self._write_row()
+            self._write_frame()
+        else:  # that evaluation was counted before
+            self.calculator.extrapolations_in_all, self.extrapolations = self.restart.extrapolations
+        return forces
+
+    def _after_step(self):
+        self._name_extrapolations()
+        self._check()
+        if self.step % self.row_steps == 0:
+            self._remember()
+            self._write_row()
+        if self.step % self.frame_steps == 0:
+            self._write_frame()
+        if time.monotonic() - self.last_save > SAVE_SECONDS:
+            self._save()
+
+    def _name_extrapolations(self):
+        if self.named < NAMED and getattr(self.calculator, "extrapolations", 0):
+            for extrapolation in self.calculator.extrapolating()[: NAMED - self.named]:
+                self.named += 1
+                self.log.warn(
+                    f"step {self.step}: extrapolation: {extrapolation}{' (more are only counted)' if self.named == NAMED else ''}"
+                )
+
+    def _check(self):
+        """Raise DynamicsError if the system has exploded."""
+        temperature = self.atoms.get_temperature()
+        if not np.isfinite(self.atoms.get_potential_energy()) or not temperature < self.hot:
+            raise DynamicsError(
+                f"exploded: temperature {temperature:.4g} K, potential energy {self.atoms.get_potential_energy():.6g} eV"
+            )
+        if (
+            self.protocol.ensemble == "npt"
+            and not SHRUNK < (ratio := self.atoms.cell.volume / self.first_volume) < SWOLLEN
+        ):
+            raise DynamicsError(f"exploded: the volume is {ratio:.3g} times that of the start")
+
+    def _remember(self):
+        """Keep this frame as the last good one."""
+        self.good = self.atoms.copy(), self.step
+
+    def _open_files(self):
+        """Files up to where the restart file stands; what came later is computed again."""
+        self.files = {}
+        self.last_save = time.monotonic()
+        if self.comm.rank:
+            return
+        for key, size in self.sizes.items():
+            path = self.directory / key
+            if size and (not path.exists() or path.stat().st_size < size):
+                raise DataError(
+                    f"{path}: is shorter than when restart.h5 was written; it cannot be continued"
+                )
+            file = open(path, "r+" if size else "w+", encoding="utf-8")
+            file.truncate(size)
+            file.seek(size)
+            self.files[key] = file
+        if not self.sizes["md.csv"]:
+            self.files["md.csv"].write(",".join(COLUMNS) + "\n")
+        for key in ("final.xyz", "last-good.xyz", "status.json"):
+            (self.directory / key).unlink(missing_ok=True)
+
+    def _write_row(self):
+        atoms = self.atoms
+        potential, kinetic = atoms.get_potential_energy(), atoms.get_kinetic_energy()
+        pressure = density = np.nan
+        if atoms.pbc.all():
+            pressure = -np.trace(atoms.get_stress(voigt=False, include_ideal_gas=True)) / 3.0 / BAR
+            density = atoms.get_masses().sum() / atoms.cell.volume * DENSITY
+        in_all = getattr(self.calculator, "extrapolations_in_all", 0)
+        values = [
+            self._time(self.step),
+            potential + kinetic,
+            potential,
+            atoms.get_temperature(),
+            pressure,
+            density,
+        ]
+        if self.files:
+            self.files["md.csv"].write(
+                ",".join(
+                    [f"{v:.12g}" if np.isfinite(v) else "" for v in values]
+                    + [str(in_all - self.extrapolations)]
+                )
+                + "\n"
+            )
+            self.files["md.csv"].flush()
+        self.extrapolations = in_all
+
+    def _write_frame(self):
+        if self.files:
+            write_frame(
+                self.files["trajectory.xyz"],
+                self.atoms,
+                self._time(self.step),
+                self.atoms.get_potential_energy(),
+            )
+            self.files["trajectory.xyz"].flush()
+
+    def _time(self, step):
+        return step * self.protocol.timestep / 1000.0
+
+    def _save(self):
+        if self.files:
+            for key, file in self.files.items():
+                file.flush()
+                self.sizes[key] = file.tell()
+            counts = getattr(self.calculator, "extrapolations_in_all", 0), self.extrapolations
+            write_restart(
+                self.directory / "restart.h5",
+                self.atoms,
+                self.integrator,
+                self.rng,
+                self.step,
+                self.first_volume,
+                self.sizes,
+                counts,
+            )
+        self.last_save = time.monotonic()
+
+    def _close(self, status, reason):
+        seconds = time.monotonic() - self.begin
+        steps, step = self.step - self.first_step, self.step
+        if status != FAILED:
+            self._save()
+        frame, good_step = (
+            (self.atoms, self.step) if status != FAILED else self.good or (self.atoms, self.step)
+        )
+        outcome = Outcome(
+            status,
+            reason,
+            self._time(step),
+            step,
+            steps / seconds if steps else 0.0,
+            int(getattr(self.calculator, "extrapolations_in_all", 0)),
+        )
+        if self.files:
+            for file in self.files.values():
+                file.close()
+            with write_atomically(
+                self.directory / ("last-good.xyz" if status == FAILED else "final.xyz")
+            ) as temporary:
+                with open(temporary, "w", encoding="utf-8") as file:
+                    write_frame(file, frame, self._time(good_step), None, velocities=True)
+            write_text(self.directory / "status.json", json.dumps(asdict(outcome), indent=2) + "\n")
+        ending = (
+            f"{status} {reason}".strip()
+            if status != FAILED
+            else f"{FAILED}: {reason}; the last good frame is last-good.xyz"
+        )
+        self.log(
+            f"{ending} at {outcome.time_ps:.6g} ps after {duration(seconds)}: {outcome.steps_per_second:.1f} steps per second"
+        )
+        if outcome.extrapolations:
+            self.log(
+                f"{outcome.extrapolations} symmetry functions were outside their range of training, over all steps"
+            )
+        return outcome
+
+
+def write_frame(file, atoms, time_ps, energy, velocities=False):
+    """Append a frame in extxyz format; energy in eV or None; velocities: momenta too."""
+    frame = atoms.copy()
+    frame.calc = None
+    frame.info = {"time_ps": time_ps} | ({} if energy is None else {"energy": energy})
+    columns = ["symbols", "positions"] + (["momenta"] if velocities else [])
+    write_extxyz(file, [frame], columns=columns, write_info=True)

@@ -1,0 +1,43 @@
+"""A list of neighbours that is kept while atoms move little: Verlet's list with a skin, for any cell."""
+
+import numpy as np
+
+from mpnnp.kernels.packs import make_structures
+from mpnnp.kernels.pairs import find_pairs
+
+
+class PairList:
+    """Pairs of the atoms [first, last) within cutoff and skin; made anew when a pair might be missing.
+
+    A pair that was not listed was farther apart than r_c + skin. Let B = cell^-1 cell_0 take today's geometry back to the cell of the
+    list, and d be the largest distance that an atom, so taken back, has moved since: the pair is now farther apart than
+    (r_c + skin - 2 d) / ||B||, which must be at least r_c.
+    """
+
+    def __init__(self, plan, skin):
+        """plan: mpnnp.kernels.plan.Plan; skin: Angstrom."""
+        self.plan, self.skin = plan, skin
+        self.pairs = None
+        self.n_made = 0
+
+    def update(self, element, positions, cell, pbc, first, last):
+        """Pairs (mpnnp.kernels.pairs) for this geometry."""
+        if self.pairs is None or not self._fits(element, positions, cell, pbc, (first, last)):
+            structure = make_structures([0, len(element)], element, positions.copy(), cell.copy(), pbc.copy())
+            self.pairs = find_pairs(structure, first, last, self.plan.reach[0] + self.skin, self.plan)
+            self.made_for = structure, (first, last)
+            self.n_made += 1
+        return self.pairs
+
+    def _fits(self, element, positions, cell, pbc, mine):
+        old, share = self.made_for
+        if share != mine or not np.array_equal(old.element, element) or not np.array_equal(old.pbc[0], pbc):
+            return False
+        back, stretch = positions, 1.0
+        if not np.array_equal(old.cell[0], cell):
+            if not pbc.all():
+                return False
+            B = np.linalg.solve(cell, old.cell[0])
+            back, stretch = positions @ B, np.linalg.norm(B, 2)
+        moved = np.sqrt(np.max(np.sum((back - old.positions) ** 2, axis=1)))
+        return 2.0 * moved <= self.plan.reach[0] * (1.0 - stretch) + self.skin

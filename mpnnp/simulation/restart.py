@@ -1,0 +1,98 @@
+"""restart.h5: all that the next step of a simulation depends on, bit for bit."""
+
+import json
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+from mpnnp.errors import CheckpointError, DamagedError
+from mpnnp.files import check_seal, number_array, write_sealed
+
+KIND, FORMAT_VERSION = "mpnnp simulation", 1
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Contents of restart.h5."""
+
+    step: int
+    first_volume: float  # Angstrom^3
+    sizes: dict  # name of a file -> bytes of it that belong to the steps done
+    extrapolations: tuple  # in all, and when the last row was written
+    positions: np.ndarray  # Angstrom
+    momenta: np.ndarray  # ASE's units
+    cell: np.ndarray
+    integrator: dict  # path of an attribute -> number or array
+    rng: dict
+
+    def set_atoms(self, atoms):
+        """Raises CheckpointError if these are other atoms."""
+        if len(atoms) != len(self.positions):
+            raise CheckpointError(
+                f"restart.h5 is of {len(self.positions)} atoms, the structure has {len(atoms)}"
+            )
+        atoms.set_cell(self.cell)
+        atoms.set_positions(self.positions)
+        atoms.set_momenta(self.momenta)
+
+    def set_integrator(self, integrator, rng):
+        for path, value in self.integrator.items():
+            *owners, name = path.split(".")
+            target = integrator.dynamics
+            for owner in owners:
+                target = getattr(target, owner)
+            setattr(target, name, np.array(value) if np.ndim(value) else type(getattr(target, name))(value))
+        rng.bit_generator.state = self.rng
+
+
+def numbers_of(thing, path=""):
+    """Numbers and arrays among the attributes of an integrator of ASE and of its parts: attribute path -> value."""
+    found = {}
+    for name, value in vars(thing).items():
+        if isinstance(value, (float, np.floating)) or (
+            isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        ):
+            found[path + name] = value
+        elif type(value).__module__.startswith("ase.md."):
+            found |= numbers_of(value, f"{path}{name}.")
+    return found
+
+
+def write_restart(path, atoms, integrator, rng, step, first_volume, sizes, extrapolations):
+    with write_sealed(path) as file:
+        file.attrs["kind"], file.attrs["format_version"] = KIND, FORMAT_VERSION
+        file.attrs["rng"] = json.dumps(rng.bit_generator.state)
+        file.attrs["step"], file.attrs["first_volume"] = step, first_volume
+        file.attrs["extrapolations"] = extrapolations
+        file["positions"], file["momenta"], file["cell"] = (
+            atoms.get_positions(),
+            atoms.get_momenta(),
+            np.array(atoms.cell),
+        )
+        file.create_group("sizes").attrs.update(sizes)
+        for name, value in numbers_of(integrator.dynamics).items():
+            file[f"integrator/{name}"] = value
+
+
+def read_restart(path):
+    """Restart of a file. Raises CheckpointError."""
+    try:
+        if not check_seal(path):
+            raise ValueError("it is not a restart file of mpnnp")
+        with h5py.File(path, "r") as file:
+            if file.attrs["kind"] != KIND or file.attrs["format_version"] != FORMAT_VERSION:
+                raise CheckpointError(f"{path}: is not a restart file of this version of mpnnp")
+            return Restart(
+                step=int(file.attrs["step"]),
+                first_volume=float(file.attrs["first_volume"]),
+                sizes={name: int(size) for name, size in file["sizes"].attrs.items()},
+                extrapolations=tuple(int(n) for n in file.attrs["extrapolations"]),
+                positions=number_array(file, "positions"),
+                momenta=number_array(file, "momenta"),
+                cell=number_array(file, "cell"),
+                integrator={name: number_array(file["integrator"], name) for name in file["integrator"]},
+                rng=json.loads(file.attrs["rng"]),
+            )
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DamagedError(f"{path}: cannot be resumed: {error}") from None

@@ -1,0 +1,1 @@
+"""Labels, schedules, observations, the loop, and what survives a run."""

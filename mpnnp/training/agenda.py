@@ -1,0 +1,97 @@
+"""What happens between updates: checkpoints, limits, signals. All ranks ask each other about twice a second, and all hear the same answer."""
+
+import os
+import time
+from dataclasses import dataclass
+
+from mpnnp.parallel import largest
+from mpnnp.signals import name
+
+QUESTION = 0.5  # seconds between questions
+MARGIN = 60.0  # seconds before the end of a batch job at which a run ends by itself
+MOST_UPDATES = 1000  # between questions
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """save: write a checkpoint now; reason: why the run ends here, "" if it goes on; interrupted: it ends to be resumed."""
+
+    save: bool = False
+    reason: str = ""
+    interrupted: bool = False
+
+
+class Agenda:
+    """The clock of rank 0 and the signals of every rank decide.
+
+    config   section [run]
+    update   number of updates done before
+    """
+
+    def __init__(self, comm, config, signals, update):
+        self.comm, self.config, self.signals = comm, config, signals
+        self.begin = self.last_save = self.last_time = time.monotonic()
+        self.last_update, self.interval = update, 1
+        self.end = end_of_job()
+
+    def after_update(self, update):
+        """Verdict after an update. Collective."""
+        every = self.config.checkpoint_updates
+        save = bool(every) and update % every == 0
+        if update - self.last_update >= self.interval:
+            verdict = self.ask(update)
+            if verdict.reason:
+                return verdict
+            save = save or verdict.save
+        return Verdict(save, self.reached(update))
+
+    def after_epoch(self, epoch, update):
+        """Verdict after the evaluation of epoch `epoch`; epochs may be shorter than the time between questions. Collective."""
+        verdict = self.ask()
+        if verdict.interrupted:
+            return verdict
+        every = self.config.checkpoint_epochs
+        self.last_time, self.last_update = time.monotonic(), update
+        return Verdict(
+            verdict.save or bool(every) and epoch % every == 0, self.reached(update) or verdict.reason
+        )
+
+    def reached(self, update):
+        """Why a run ends that has done so many updates; "" if it goes on."""
+        most = self.config.updates
+        return f"run.updates = {most} reached" if most and update >= most else ""
+
+    def ask(self, update=None):
+        """Verdict on time and signals. Collective."""
+        limit, interval = 0, 0
+        now = time.monotonic()
+        if self.comm.rank == 0:
+            late = self.config.time_limit and now - self.begin > 60 * self.config.time_limit
+            limit = 2 if self.end and time.time() > self.end - MARGIN else int(bool(late))
+            if update is not None:
+                per_update = max((now - self.last_time) / max(update - self.last_update, 1), 1e-6)
+                interval = int(min(max(QUESTION / per_update, 1), MOST_UPDATES))
+        save = now - self.last_save > 60 * self.config.checkpoint_minutes and self.comm.rank == 0
+        signal, limit, save, interval = (
+            int(x) for x in largest(self.comm, [self.signals.received, limit, save, interval])
+        )
+        if update is not None:
+            self.last_time, self.last_update, self.interval = now, update, interval
+        if signal:
+            return Verdict(True, name(signal), True)
+        if limit == 2:
+            return Verdict(True, f"the batch job ends within {MARGIN:.0f} s (SLURM_JOB_END_TIME)", True)
+        return Verdict(
+            bool(save), f"run.time_limit = {self.config.time_limit:g} min reached" if limit else ""
+        )
+
+    def saved(self):
+        self.last_save = time.monotonic()
+
+
+def end_of_job(environment=os.environ):
+    """Unix time at which the batch job ends, from SLURM; None if not known."""
+    try:
+        return float(environment["SLURM_JOB_END_TIME"])
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,221 @@
+"""Checkpoints: everything a run needs to go on exactly where it stood, in one sealed HDF5 file."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from mpnnp.config import parse_config
+from mpnnp.errors import CheckpointError, ConfigError, DamagedError, DataError
+from mpnnp.files import check_seal, number_array, write_sealed
+from mpnnp.model.potential import Potential
+from mpnnp.n2p2 import potential_files
+from mpnnp.optimizers.posterior import Posterior
+
+KIND = "mpnnp checkpoint"
+FORMAT_VERSION = 2  # 2: the file is sealed, data hash and best weights are stored
+
+
+class Checkpoint(NamedTuple):
+    """What a file holds.
+
+    potential     Potential with the weights of the moment
+    config_text   TOML of the run
+    progress      name -> number or text: where the run stands
+    optimizer     name -> array: the optimiser's state; empty in best.h5
+    curve         name -> column of the learning curve
+    arrays        name -> array: what a schedule must remember
+    best_weights  (n_weight,) of the best potential so far; None if not known
+    """
+
+    potential: Potential
+    config_text: str
+    progress: dict
+    optimizer: dict
+    curve: dict
+    arrays: dict
+    best_weights: np.ndarray | None = None
+
+
+def write_checkpoint(
+    path,
+    potential,
+    config_text,
+    progress=None,
+    optimizer=None,
+    curve=None,
+    arrays=None,
+    best_weights=None,
+    previous=None,
+):
+    """Write a checkpoint, replacing `path` in one step. Arguments as in Checkpoint; raises OSError.
+
+    previous  name that the replaced file is kept under
+    """
+    with write_sealed(path, previous) as file:
+        file.attrs["kind"], file.attrs["format_version"] = KIND, FORMAT_VERSION
+        file.attrs["config"] = config_text
+        file["weights"] = potential.weights
+        potential.write(file.create_group("model"))
+        file.create_group("progress").attrs.update(progress or {})
+        best = {} if best_weights is None else {"weights": best_weights}
+        for name, columns in (
+            ("optimizer", optimizer),
+            ("learning_curve", curve),
+            ("schedule", arrays),
+            ("best", best),
+        ):
+            group = file.create_group(name)
+            for key, values in (columns or {}).items():
+                group[key] = values
+
+
+def read_checkpoint(path):
+    """The Checkpoint in a file, brought to the present format version.
+
+    Raises DamagedError if the file is not there or not as it was written, CheckpointError if it is of another kind or version; both name it.
+    """
+    return _read(path, _numbers)
+
+
+def read_summary(path):
+    """The same with the shapes of the optimiser's arrays, which may be large, in place of the arrays."""
+    return _read(path, lambda group: {key: values.shape for key, values in group.items()})
+
+
+def read_potential(path):
+    """The Potential of a checkpoint. Raises as read_checkpoint."""
+    return _opened(path, lambda file, version: _potential(file))
+
+
+def load_potential(path):
+    """Potential from a checkpoint or a folder of n2p2 files. Raises DataError or CheckpointError naming the file."""
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; expected a checkpoint or a folder of n2p2 files")
+    return potential_files.read_potential(path) if path.is_dir() else read_potential(path)
+
+
+def config_of(saved, path):
+    """The Config of a Checkpoint. Raises CheckpointError."""
+    try:
+        return parse_config(saved.config_text, str(path))
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{path}: the configuration in it is not of this version of mpnnp: {error}"
+        ) from None
+
+
+def read_posterior(path):
+    """Posterior of the weights in a checkpoint with the state of a Kalman filter: half of n^2 numbers are read. Raises CheckpointError."""
+    return posterior_of(read_checkpoint(path), path)
+
+
+def posterior_of(saved, path):
+    """The same of a Checkpoint; `path` is for messages."""
+    config = config_of(saved, path)
+    try:
+        return Posterior(
+            saved.optimizer,
+            saved.potential.network,
+            config.ekf.coupling,
+            config.ekf.fading_memory,
+            config.network.normalize_nodes,
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def is_checkpoint(path):
+    """True if the file is an HDF5 file that says it is a checkpoint."""
+    try:
+        with h5py.File(path, "r") as file:
+            return file.attrs.get("kind") == KIND
+    except Exception:  # whatever the HDF5 library makes of a foreign file
+        return False
+
+
+def _read(path, read_optimizer):
+    def content(file, version):
+        found = Checkpoint(
+            potential=_potential(file),
+            config_text=str(file.attrs["config"]),
+            progress={
+                key: value.item() if isinstance(value, np.generic) else value
+                for key, value in file["progress"].attrs.items()
+            },
+            optimizer=read_optimizer(file["optimizer"]),
+            curve=_numbers(file["learning_curve"]),
+            arrays=_numbers(file["schedule"]),
+            best_weights=_numbers(file["best"]).get("weights") if "best" in file else None,
+        )
+        for old in range(version, FORMAT_VERSION):
+            found = UPGRADES[old](found)
+        return found
+
+    return _opened(path, content)
+
+
+def _from_version_1(c):
+    """Version 1 did not know the data's hash, the best weights and what was skipped."""
+    return c._replace(progress=c.progress | {"data": "", "n_rank": 0, "skipped": 0, "skipped_in_row": 0})
+
+
+UPGRADES = {1: _from_version_1}  # version n -> function from a Checkpoint of version n to one of n + 1
+
+
+def _numbers(group):
+    return {key: number_array(group, key) for key in group}
+
+
+def _potential(file):
+    weights = number_array(file, "weights")
+    if not np.isfinite(weights).all():
+        raise ValueError("weights that are not finite numbers")
+    p = Potential.read(file["model"], weights)
+    n_function = [len(p.functions.of(z)) for z in p.elements]
+    for found, expected, what in (
+        (len(weights), p.network.n_weight, "weights"),
+        ([size[0] for size in p.network.sizes], n_function, "inputs of the nets"),
+        ([size[-1] for size in p.network.sizes], [1] * len(n_function), "outputs of the nets"),
+        (
+            [len(names) + 1 for names in p.network.activations],
+            [len(size) for size in p.network.sizes],
+            "layers",
+        ),
+        (
+            {len(column) for column in vars(p.scaling.statistics).values()},
+            {sum(n_function)},
+            "statistics of functions",
+        ),
+        (p.atomic_energies.shape, (len(n_function),), "atomic energies"),
+    ):
+        if found != expected:
+            raise ValueError(f"{what}: {found} found, {expected} expected")
+    return p
+
+
+def _opened(path, content):
+    """content(file, version) of a checkpoint that is known to be whole."""
+    if not Path(path).is_file():
+        raise DamagedError(f"{path}: no such file")
+    try:
+        sealed = check_seal(path)
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("kind") != KIND:
+                raise CheckpointError(f"{path}: is not a checkpoint of mpnnp")
+            version = file.attrs.get("format_version")
+            if not isinstance(version, int | np.integer) or not 1 <= version <= FORMAT_VERSION:
+                raise CheckpointError(
+                    f"{path}: checkpoint format version {version}; this mpnnp reads 1 to {FORMAT_VERSION}: update it"
+                )
+            if version > 1 and not sealed:
+                raise ValueError("its seal is missing")
+            return content(file, int(version))
+    except CheckpointError:
+        raise
+    except Exception as error:  # h5py raises nearly anything on damaged files
+        raise DamagedError(
+            f"{path}: damaged, or not a checkpoint: {str(error) or type(error).__name__}"
+        ) from None

@@ -1,0 +1,136 @@
+"""Ensembles: the same run with several seeds, one after another or side by side on sub-communicators of one MPI job."""
+
+import os
+import re
+
+from mpnnp.config import to_toml
+from mpnnp.data.store import load_structures, split
+from mpnnp.errors import ConfigError, TrainingError
+from mpnnp.parallel import on_root, together
+from mpnnp.progress import Log
+from mpnnp.training import run_folder
+from mpnnp.training.run_groups import MEMBER
+from mpnnp.training.start import build
+from mpnnp.training.train import train
+from mpnnp.training.warm_up import compile_kernels
+
+OVER = ("both", "split", "weights")
+
+
+def seeds_of(text):
+    """Seeds of "1-3,7": 1, 2, 3, 7. Raises ConfigError."""
+    seeds = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if not match:
+            raise ConfigError(f"--seeds {text}: expected numbers and ranges such as 1-10 or 1,4,7-9")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ConfigError(f"--seeds {text}: {first}-{last} is empty")
+        seeds += range(first, last + 1)
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"--seeds {text}: a seed is given twice")
+    return seeds
+
+
+def member_config(config, seed, over):
+    """Config of a member.
+
+    over   both: run.seed, so split, weights and batches differ; split, weights: only that differs, the rest follows run.seed of `config`
+    """
+    if over not in OVER:
+        raise ConfigError(f"--over {over}: must be {', '.join(OVER)}")
+    key = {"both": "seed", "split": "split_seed", "weights": "weight_seed"}[over]
+    return config.model_copy(update={"run": config.run.model_copy(update={key: seed})})
+
+
+def _check_teams(side_by_side, size):
+    if not 1 <= side_by_side <= size:
+        raise ConfigError(f"--side-by-side {side_by_side}: must be 1 to the number of ranks, which is {size}")
+
+
+def run_ensemble(config, seeds, over, folder, comm, log, side_by_side=1):
+    """Train a member for each seed in folder/seed-N; returns seed -> "trained", "was finished" or the error that ended it. Collective.
+
+    side_by_side   members trained at once, each on comm.size / side_by_side ranks
+    Finished members are left as they are, begun ones continue from their checkpoints. A member whose numbers go wrong does not end the others.
+    Raises the errors of `train.train` but for TrainingError.
+    """
+    on_root(comm, _check_teams, side_by_side, comm.size)
+    members = {seed: (member_config(config, seed, over), folder / f"{MEMBER}{seed}") for seed in seeds}
+    todo = [seed for seed in seeds if not on_root(comm, is_finished, *members[seed])]
+    outcome = {seed: "was finished" for seed in seeds if seed not in todo}
+    if todo and side_by_side > 1:
+        _prepare(members[todo[0]][0], folder, comm, log)
+    team = comm.rank * side_by_side // comm.size
+    own = comm.Split(team, comm.rank)
+    results, error = _of_team(
+        own, _train_team, {seed: members[seed] for seed in todo[team::side_by_side]}, own, side_by_side
+    )
+    together(comm, _raise, error)
+    own.Free()
+    for part in comm.allgather(results):
+        outcome |= part
+    return {seed: outcome[seed] for seed in seeds}
+
+
+def is_finished(config, directory):
+    """True if the run in `directory` came to its end with this configuration."""
+    stored = directory / "config.toml"
+    return (
+        (directory / "accuracy.json").is_file()
+        and stored.is_file()
+        and stored.read_text(encoding="utf-8") == to_toml(config)
+    )
+
+
+def _of_team(comm, function, *arguments):
+    """(result, None), or (None, error) if every rank of the team has the error. That of one rank alone is raised at once: the others wait for it."""
+    try:
+        return function(*arguments), None
+    except Exception as error:
+        if comm.size > 1 and getattr(error, "told_by", None) != 0:
+            raise
+        return None, error
+
+
+def _raise(error):
+    if error is not None:
+        raise error
+
+
+def _train_team(members, comm, side_by_side):
+    """seed -> outcome of the members of one team of ranks, one after another."""
+    outcome = {}
+    for seed, (config, directory) in members.items():
+        own_log = Log(
+            comm, stream=None if side_by_side == 1 else open(os.devnull, "w")
+        )  # side by side: in train.log only
+        say = Log(comm)
+        say(f"seed {seed}: begins, in {directory}")
+        begun = on_root(
+            comm,
+            lambda folder: any(
+                (folder / name).is_file() for name in (run_folder.CHECKPOINT, run_folder.PREVIOUS)
+            ),
+            directory,
+        )
+        try:
+            state = train(config, directory, comm, own_log, resume=begun)
+            outcome[seed] = "trained"
+            say(f"seed {seed}: {state.update} updates, {state.seconds:.0f} s")
+        except TrainingError as error:  # on every rank of the team alike
+            outcome[seed] = str(error).splitlines()[0]
+            say.warn(f"seed {seed}: {error}")
+        finally:
+            own_log.close()
+    return outcome
+
+
+def _prepare(config, folder, comm, log):
+    """Kernels and the files of the data made once, by all ranks, and not by each team."""
+    on_root(comm, lambda: folder.mkdir(parents=True, exist_ok=True))
+    compile_kernels(comm, log)
+    dataset, cache = load_structures(config.data, comm, log, folder)
+    train_structures, _ = together(comm, split, dataset, config.data, config.run.seed_of("split"))
+    build(config, dataset, train_structures, cache, comm, log)

@@ -1,0 +1,97 @@
+"""The files of a run: two checkpoints, the best potential, configuration, log and learning curve. Rank 0 calls this; errors name the file."""
+
+import contextlib
+import os
+import re
+
+from mpnnp.errors import CheckpointError, DamagedError, OutputError
+from mpnnp.files import write_text
+from mpnnp.training import checkpoint
+
+CHECKPOINT, PREVIOUS, BEST, INITIAL = "checkpoint.h5", "checkpoint-previous.h5", "best.h5", "initial.h5"
+DAMAGED, REPLACED = "checkpoint-damaged.h5", "checkpoint-replaced.h5"
+
+
+@contextlib.contextmanager
+def writing(path):
+    """Context manager in which errors of the file system become OutputError naming `path`."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        told_by_hdf5 = re.search(r"error message = '([^']*)'", str(error))
+        reason = told_by_hdf5[1] if told_by_hdf5 else error.strerror or str(error)
+        raise OutputError(f"{error.filename or path}: the results cannot be written: {reason}") from None
+
+
+def open_folder(directory, log, resume):
+    """Make the folder and open its log. Raises CheckpointError if there is nothing to resume, OutputError."""
+    there = [name for name in (CHECKPOINT, PREVIOUS) if (directory / name).is_file()]
+    if resume and not there:
+        raise CheckpointError(f"{directory}: there is no {CHECKPOINT} to resume from")
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        log.open(directory / "train.log", append=resume)
+        for torn in directory.glob(".*.part.h5"):  # of a program that was killed while it wrote
+            torn.unlink()
+    if there and not resume:
+        with writing(directory):
+            os.replace(directory / there[0], directory / REPLACED)
+            (directory / PREVIOUS).unlink(missing_ok=True)
+        log.warn(
+            f"{directory} holds another run; its checkpoint is now {REPLACED} (to continue a run use --resume)"
+        )
+
+
+def write_config(directory, text):
+    with writing(directory / "config.toml"):
+        write_text(directory / "config.toml", text)
+
+
+def write_checkpoint(directory, *content):
+    """checkpoint.h5; the file before becomes checkpoint-previous.h5."""
+    with writing(directory / CHECKPOINT):
+        checkpoint.write_checkpoint(directory / CHECKPOINT, *content, previous=PREVIOUS)
+
+
+def write_best(directory, *content):
+    with writing(directory / BEST):
+        checkpoint.write_checkpoint(directory / BEST, *content)
+
+
+def write_initial(directory, *content):
+    with writing(directory / INITIAL):
+        checkpoint.write_checkpoint(directory / INITIAL, *content)
+
+
+def read_saved(directory, log):
+    """(name, Checkpoint) of the newest checkpoint that is whole. Raises CheckpointError."""
+    reasons = []
+    for name in (CHECKPOINT, PREVIOUS):
+        try:
+            saved = checkpoint.read_checkpoint(directory / name)
+        except DamagedError as error:
+            reasons.append(str(error))
+            continue
+        if reasons:
+            log.warn(f"{reasons[0]}: resuming from {name}")
+        return name, saved
+    raise CheckpointError("\n".join(reasons))
+
+
+def set_aside(directory, name):
+    """After resuming from the previous checkpoint: the damaged newest one must not become the previous one."""
+    newest = directory / CHECKPOINT
+    if name == PREVIOUS and newest.exists():
+        with writing(newest):
+            os.replace(newest, directory / DAMAGED)
+
+
+def weights_of_best(directory, epoch):
+    """Weights of best.h5 if it is of epoch `epoch`, else None: for checkpoints that do not hold them."""
+    try:
+        found = checkpoint.read_summary(directory / BEST)
+    except CheckpointError:
+        return None
+    return found.potential.weights if found.progress.get("epoch") == epoch else None

@@ -1,0 +1,179 @@
+"""Batch schedules: which labels are observed in each update. All of it follows from the seed, the same on every rank.
+
+A label is a number: of a structure for an energy; 3 atom + component, with the atom counted over the data set, for a force;
+6 structure + component (xx yy zz yz xz xy) for a stress.
+An epoch's batches depend on nothing but seed, epoch number and, for sorted selection, the errors at its start: the position in
+the run is (epoch, update), and resuming is exact.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mpnnp.errors import ConfigError
+
+ENERGY, FORCE, STRESS = 0, 1, 2
+KIND_NAMES = ("energy", "force", "stress")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Candidates of one update.
+
+    kind        ENERGY, FORCE or STRESS; never mixed
+    candidates  (M, n_trial) int64 labels; each of the M streams takes one of its candidates
+    """
+
+    kind: int
+    candidates: np.ndarray
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """All updates of an epoch: kinds (n_update,) and, kind by kind, candidates (n_update_of_kind, M, n_trial)."""
+
+    kinds: np.ndarray
+    candidates: tuple
+
+    @cached_property
+    def place(self):
+        """(n_update,) position of each update among those of its kind."""
+        place = np.empty(len(self.kinds), np.int64)
+        for kind in range(len(self.candidates)):
+            of_kind = self.kinds == kind
+            place[of_kind] = np.arange(np.count_nonzero(of_kind))
+        return place
+
+    def __len__(self):
+        return len(self.kinds)
+
+    def __getitem__(self, u):
+        kind = int(self.kinds[u])
+        return Batch(kind, self.candidates[kind][self.place[u]])
+
+
+class RunnerSchedule:
+    """RuNNer's and n2p2's schedule: per epoch a fraction of the energies and of the force components, updates shuffled together.
+
+    Each update takes M = streams labels of one kind: at random, in descending order of the error at the epoch's start (sort), or
+    each stream the first of up to `trials` random candidates whose error exceeds a threshold (the worst of them if none does).
+    """
+
+    def __init__(self, config, labels, seed):
+        self.config, self.labels, self.seed = config, labels, seed
+        fractions = (
+            config.energy_fraction,
+            config.force_fraction if config.forces else 0.0,
+            config.stress_fraction,
+        )
+        self.streams = (config.streams, config.force_streams or config.streams, config.streams)
+        self.n_update = tuple(
+            max(1, round(f * len(candidates) / m)) if f > 0 and len(candidates) else 0
+            for f, candidates, m in zip(fractions, labels, self.streams)
+        )
+        _check_labels(self.n_update, labels, config.forces)
+
+    @property
+    def updates_per_epoch(self):
+        return sum(self.n_update)
+
+    @property
+    def learns_stress(self):
+        return len(self.n_update) > STRESS and self.n_update[STRESS] > 0
+
+    def order(self, number, rng):
+        """Kind of each update of the epoch."""
+        kinds = np.repeat(np.arange(len(self.n_update)), self.n_update)
+        rng.shuffle(kinds)
+        return kinds
+
+    def epoch(self, number, errors=None):
+        """The updates of epoch `number` (from 1). errors: per kind, |error| of each label at its start, for sorted selection."""
+        rng = np.random.default_rng([self.seed, 2, number])
+        kinds = self.order(number, rng)
+        candidates = []
+        for kind, (labels, n, m) in enumerate(zip(self.labels, self.n_update, self.streams)):
+            n_trial = self.config.trials if self.config.selection == "threshold" else 1
+            size = n * m * n_trial
+            if self.config.selection == "sort":
+                order = np.argsort(-errors[kind], kind="stable") if n else np.zeros(0, np.int64)
+                picks = np.resize(order, size)
+            else:
+                picks = _draw(rng, len(labels), size)
+            candidates.append(labels[picks].reshape(n, m, n_trial))
+        return Epoch(kinds, tuple(candidates))
+
+
+class SdnzSchedule:
+    """The schedule of J. Chem. Phys. 155, 204108 (2021): every update takes either energies or force components of random structures."""
+
+    def __init__(self, config, labels, seed):
+        self.config, self.labels, self.seed = config, labels, seed
+        if not config.forces or not len(labels[FORCE]):
+            self.probability = 1.0
+        elif not len(labels[ENERGY]):
+            self.probability = 0.0
+        else:
+            self.probability = config.energy_probability
+        self.stress_probability = (
+            config.stress_probability if len(labels) > STRESS and len(labels[STRESS]) else 0.0
+        )
+        _check_labels(
+            (len(labels[ENERGY]) * (self.probability > 0), len(labels[FORCE]) * (self.probability < 1)),
+            labels,
+            config.forces,
+        )
+
+    @property
+    def updates_per_epoch(self):
+        return self.config.updates_per_epoch
+
+    @property
+    def learns_stress(self):
+        return self.stress_probability > 0
+
+    def epoch(self, number, errors=None):
+        rng = np.random.default_rng([self.seed, 2, number])
+        kinds = np.where(rng.random(self.updates_per_epoch) < self.probability, ENERGY, FORCE)
+        if self.stress_probability > 0:
+            kinds = np.where(rng.random(self.updates_per_epoch) < self.stress_probability, STRESS, kinds)
+        sizes = (
+            self.config.energies_per_update,
+            self.config.forces_per_update,
+            self.config.stresses_per_update,
+        )
+        candidates = []
+        for kind, (labels, size) in enumerate(zip(self.labels, sizes)):
+            n = np.count_nonzero(kinds == kind)
+            picks = rng.integers(0, max(len(labels), 1), (n, size, 1))
+            candidates.append(labels[picks] if n else np.zeros((0, size, 1), np.int64))
+        return Epoch(kinds, tuple(candidates))
+
+
+def make_schedule(config, labels, seed):
+    """Schedule of the section [schedule]; labels: (energy, force, stress labels) of the training structures, int64."""
+    return {"runner": RunnerSchedule, "sdnz": SdnzSchedule}[config.name](config, labels, seed)
+
+
+def label_scale(config, kind, n_label):
+    """Factor s of errors and rows: the label kind's weight (runner), or sqrt(c / n) for n labels in the batch (sdnz)."""
+    weight = getattr(config, f"{KIND_NAMES[kind]}_weight")
+    return weight if config.name == "runner" else float(np.sqrt(weight / n_label))
+
+
+def _draw(rng, n, size):
+    """`size` numbers below n: permutations of all of them, one after the other, the last one cut."""
+    parts = [rng.permutation(n) for _ in range(size // n)] if n else []
+    rest = size - n * len(parts)
+    if rest:
+        parts.append(rng.choice(n, rest, replace=False))
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def _check_labels(counts, labels, forces):
+    if sum(counts) == 0:
+        there = f"{len(labels[ENERGY])} energy and {len(labels[FORCE])} force labels for training"
+        raise ConfigError(
+            f"schedule: there is nothing to learn from: {there}, forces are {'on' if forces else 'off'}"
+        )

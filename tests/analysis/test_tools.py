@@ -1,0 +1,299 @@
+"""The commands around training: prepare, prune, sensitivity, disagree, select, check."""
+
+import numpy as np
+import pytest
+from conftest import DATA
+from small import quiet, small_config, write_clusters
+
+from mpnnp.analysis.derivative_check import check_derivatives
+from mpnnp.analysis.descriptors import fingerprints, statistics_of
+from mpnnp.analysis.disagreement import disagreement_of
+from mpnnp.analysis.selection import at_interval, energy_rows_per_atom, farthest, most_uncertain
+from mpnnp.analysis.sensitivity import sensitivity_of
+from mpnnp.cli import app
+from mpnnp.config import read_config, to_toml
+from mpnnp.data import dataset as hdf5
+from mpnnp.data.formats import read_sources
+from mpnnp.errors import CheckFailed, ConfigError, DataError
+from mpnnp.n2p2.potential_files import read_functions, read_potential, write_potential
+from mpnnp.parallel import serial
+from mpnnp.training.checkpoint import load_potential, read_posterior
+from mpnnp.training.start import choose_functions
+from mpnnp.training.train import train
+
+FOLDER = DATA / "predict_acsf_cos"
+
+
+def run(*words):
+    app([str(word) for word in words], standalone_mode=False)
+
+
+def silent(line):
+    pass
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(folder of a short run on clusters, its configuration)."""
+    path = tmp_path_factory.mktemp("trained")
+    config = small_config(path, run={"epochs": 2})
+    comm, log = quiet()
+    train(config, path / "run", comm, log)
+    return path / "run", config
+
+
+def test_prepare_writes_the_scaling_data_of_n2p2(tmp_path):
+    run("prepare", FOLDER / "input.data", FOLDER / "input.nn", "-o", tmp_path, "--histograms")
+    columns = lambda path: np.loadtxt(path, usecols=(0, 1, 2, 3, 4, 5), ndmin=2)[
+        : len(read_functions(FOLDER / "input.nn"))
+    ]  # noqa: E731
+    assert columns(tmp_path / "scaling.data") == pytest.approx(
+        columns(FOLDER / "scaling.data"), rel=1e-9, abs=1e-12
+    )
+    table = np.genfromtxt(tmp_path / "histograms.csv", delimiter=",", skip_header=1)
+    data = read_sources(FOLDER / "input.data", report=silent)
+    per_function = table[:, 4].reshape(-1, 50).sum(axis=1)
+    expected = [
+        np.count_nonzero(data.numbers == f.center) for f in read_functions(FOLDER / "input.nn").functions
+    ]
+    assert list(per_function) == expected
+    assert all((tmp_path / f"histograms-{symbol}.png").stat().st_size > 5000 for symbol in "HO")
+
+
+def test_prepare_takes_the_data_of_a_configuration(tmp_path, trained, capsys):
+    (tmp_path / "train.toml").write_text(to_toml(trained[1]))
+    run("prepare", tmp_path / "train.toml", "-o", tmp_path / "out")
+    assert "9 symmetry functions over 12 structures" in capsys.readouterr().out
+    with pytest.raises(DataError, match="no data"):
+        run("prepare", FOLDER / "input.nn", "-o", tmp_path / "out")
+
+
+def test_prune_by_range_marks_lines_of_input_nn(tmp_path):
+    functions, data = read_functions(FOLDER / "input.nn"), read_sources(FOLDER / "input.data", report=silent)
+    comm, log = quiet()
+    t = statistics_of(data, functions, comm, log)
+    spread = t.maximum - t.minimum
+    threshold = np.median(spread)
+    run(
+        "prune",
+        FOLDER / "input.data",
+        FOLDER / "input.nn",
+        "--range",
+        threshold,
+        "-o",
+        tmp_path / "pruned.nn",
+    )
+    assert read_functions(tmp_path / "pruned.nn").functions == functions.keep(spread >= threshold).functions
+    before, after = (
+        (p / n).read_text().splitlines() for p, n in ((FOLDER, "input.nn"), (tmp_path, "pruned.nn"))
+    )
+    changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
+    assert len(changed) == np.count_nonzero(spread < threshold) and all(
+        b == f"# pruned: {a}" for a, b in changed
+    )
+    with pytest.raises(DataError, match="no symmetry function of . would be left"):
+        run("prune", FOLDER / "input.data", FOLDER / "input.nn", "--range", 1e9, "-o", tmp_path / "none.nn")
+
+
+def test_prune_by_sensitivity_writes_a_configuration(tmp_path, trained):
+    folder, config = trained
+    (tmp_path / "train.toml").write_text(to_toml(config))
+    run(
+        "prune",
+        tmp_path / "train.toml",
+        "--sensitivity",
+        8.0,
+        "--potential",
+        folder / "best.h5",
+        "-o",
+        tmp_path / "less.toml",
+    )
+    potential, data = load_potential(folder / "best.h5"), read_sources(config.data.files, report=silent)
+    comm, log = quiet()
+    share = sensitivity_of(potential, data, comm, log).share("msa", potential.functions.table.start)
+    less = choose_functions(read_config(tmp_path / "less.toml").symmetry_functions, (1, 8))
+    expected = potential.functions.keep(share >= 8.0)
+    assert 2 <= len(expected) < len(potential.functions)
+    assert less.functions == expected.functions
+    with pytest.raises(ConfigError, match="one of --range and --sensitivity"):
+        run("prune", tmp_path / "train.toml", "-o", tmp_path / "x.toml")
+
+
+def test_prune_of_compact_functions(tmp_path):
+    folder = DATA / "predict_compact"
+    run("prune", folder / "input.data", folder / "input.nn", "--range", 10.0, "-o", tmp_path / "pruned.nn")
+    left = read_functions(tmp_path / "pruned.nn")
+    assert 0 < len(left) < 20 and set(left.functions) < set(read_functions(folder / "input.nn").functions)
+
+
+def test_sensitivity_is_the_derivative_by_the_scaled_functions(tmp_path):
+    """By differences: a shift of one scaled function of all atoms changes the atomic energies by dE/dg."""
+    potential, data = read_potential(FOLDER), read_sources(FOLDER / "input.data", report=silent).take([5])
+    comm, log = quiet()
+    found = sensitivity_of(potential, data, comm, log)
+    statistics, h = potential.scaling.statistics, 1e-4
+    for k in (0, 3, len(potential.functions) - 1):
+        energies = []
+        for sign in (1, -1):  # g = (G - shift) factor: another mean is another shift of g
+            shift = np.zeros(len(potential.functions))
+            shift[k] = sign * h
+            moved = moved_scaling(potential, shift)
+            energies.append(moved.predict(data[0]).energies)
+        derivative = (energies[0] - energies[1]) / (2 * h)
+        mine = derivative[data.numbers == potential.functions.functions[k].center]
+        assert found.max[k] == pytest.approx(np.abs(mine).max(), rel=1e-5)
+        assert found.msa[k] == pytest.approx(np.sqrt(np.mean(mine**2)), rel=1e-5)
+        assert found.mean[k] == pytest.approx(np.abs(mine).mean(), rel=1e-5)
+    assert statistics.count.shape == found.max.shape
+    run("sensitivity", FOLDER, FOLDER / "input.data", "-o", tmp_path / "s.csv")
+    table = np.genfromtxt(tmp_path / "s.csv", delimiter=",", skip_header=1)
+    for a, b in zip(potential.functions.table.start[:-1], potential.functions.table.start[1:]):
+        assert table[a:b, 5:8].sum(axis=0) == pytest.approx(100.0)
+    assert (tmp_path / "s.png").stat().st_size > 5000
+
+
+def moved_scaling(potential, shift):
+    """The potential with g + shift in place of g."""
+    weights = potential.weights.copy()
+    start = potential.functions.table.start
+    for s in potential.network.segments:
+        if s.layer == 0:  # (g + shift) W + b
+            matrix = weights[s.offset : s.offset + s.n_in * s.n_out].reshape(s.n_in, s.n_out)
+            weights[s.offset + s.n_in * s.n_out : s.offset + (s.n_in + 1) * s.n_out] += (
+                shift[start[s.element] : start[s.element + 1]] @ matrix
+            )
+    return potential.with_weights(weights)
+
+
+def test_disagree_tells_the_differences(tmp_path, capsys):
+    a, data = read_potential(FOLDER), read_sources(FOLDER / "input.data", report=silent)
+    b = a.with_weights(a.weights * 1.01)
+    write_potential(b, tmp_path / "b")
+    run("disagree", FOLDER, tmp_path / "b", FOLDER / "input.data", "-o", tmp_path / "d.csv")
+    table = np.genfromtxt(tmp_path / "d.csv", delimiter=",", skip_header=1, usecols=(0, 3, 4, 5, 6))
+    for s in (0, 5):
+        (energy_a, forces_a), (energy_b, forces_b) = a.energy_forces(data[s]), b.energy_forces(data[s])
+        assert table[s, 2] == pytest.approx(1000 * (energy_b - energy_a) / len(forces_a), rel=1e-6)
+        assert table[s, 3] == pytest.approx(1000 * np.sqrt(np.mean((forces_b - forces_a) ** 2)), rel=1e-6)
+        assert table[s, 4] == pytest.approx(
+            1000 * np.linalg.norm(forces_b - forces_a, axis=1).max(), rel=1e-6
+        )
+    assert "differences B - A over 6 structures" in capsys.readouterr().out and (tmp_path / "d.png").exists()
+    comm, log = quiet()
+    assert disagreement_of([a, a, a], data, comm, log).largest.max() < 1e-12
+
+
+def test_select_at_random_and_at_an_interval(tmp_path):
+    write_clusters(tmp_path / "c.extxyz", 10)
+    run("select", tmp_path / "c.extxyz", "-n", 4, "-o", tmp_path / "r.h5")
+    assert len(set(hdf5.read(tmp_path / "r.h5").frame)) == 4
+    run("select", tmp_path / "c.extxyz", "-n", 4, "--by", "interval", "-o", tmp_path / "i.h5")
+    assert list(hdf5.read(tmp_path / "i.h5").frame) == [0, 2, 5, 7] == list(at_interval(4, 10))
+    with pytest.raises(ConfigError, match="must be between 1 and the 10"):
+        run("select", tmp_path / "c.extxyz", "-n", 11, "-o", tmp_path / "r.h5")
+
+
+def test_farthest_points_are_far_apart(tmp_path):
+    points = np.array([[0.0, 0], [0.1, 0], [5, 0], [5, 0.1], [0, 3], [2, 1]])
+    chosen, distances = farthest(4, points)
+    assert chosen[0] == 5 and set(chosen[1:3]) <= {0, 1, 2, 3, 4} and len(set(chosen)) == 4
+    assert (np.diff(distances[1:]) <= 1e-12).all()
+    one_of_each = {0: 0, 1: 0, 2: 1, 3: 1, 4: 2, 5: 3}
+    assert len({one_of_each[int(k)] for k in chosen}) == 4
+    data = read_sources(FOLDER / "input.data", report=silent)
+    comm, log = quiet()
+    x = fingerprints(hdf5.concatenate([data, data]), read_functions(FOLDER / "input.nn"), comm, log)
+    assert x[:6] == pytest.approx(x[6:]) and x.mean(axis=0) == pytest.approx(0, abs=1e-12)
+    hdf5.write(tmp_path / "twice.h5", hdf5.concatenate([data, data]))
+    run(
+        "select",
+        tmp_path / "twice.h5",
+        "-n",
+        6,
+        "--by",
+        "farthest",
+        "--potential",
+        FOLDER,
+        "-o",
+        tmp_path / "f.data",
+    )
+    energies = [s.energy for s in (read_sources(tmp_path / "f.data", report=silent)[k] for k in range(6))]
+    assert len({round(e, 6) for e in energies}) == len(
+        {round(e, 6) for e in data.energy}
+    )  # no structure twice
+
+
+def test_select_by_disagreement(tmp_path):
+    a, data = read_potential(FOLDER), read_sources(FOLDER / "input.data", report=silent)
+    write_potential(a.with_weights(a.weights * 1.02), tmp_path / "b")
+    words = ["select", FOLDER / "input.data", "-n", 2, "--by", "disagreement", "--potential", FOLDER]
+    run(*words, "--potential", tmp_path / "b", "-o", tmp_path / "s.h5")
+    comm, log = quiet()
+    found = disagreement_of([a, read_potential(tmp_path / "b")], data, comm, log)
+    assert list(hdf5.read(tmp_path / "s.h5").frame) == list(np.argsort(-found.largest)[:2])
+    with pytest.raises(ConfigError, match="two or more --potential"):
+        run(*words, "-o", tmp_path / "s.h5")
+
+
+def test_select_by_the_kalman_variance(tmp_path, trained):
+    """Greedy choice equals that of the textbook filter, which learns the energy of each chosen structure before it chooses the next."""
+    folder, config = trained
+    potential, data = load_potential(folder / "checkpoint.h5"), read_sources(config.data.files, report=silent)
+    comm, log = quiet()
+    known = read_posterior(folder / "checkpoint.h5")
+    h = energy_rows_per_atom(potential, data, comm, log)
+    n = h.shape[1]
+    P = known.times(np.eye(n))
+    assert P == pytest.approx(P.T, rel=1e-9, abs=1e-12 * np.abs(P).max())
+    assert known.variance(h) == pytest.approx(np.einsum("si,ij,sj->s", h, P, h), rel=1e-9)
+    noise = known.noise / data.n_atom**2
+    chosen, variance = most_uncertain(5, h, known.times, noise)
+    left = list(range(len(data)))
+    for k in range(5):
+        all_of = np.einsum("si,ij,sj->s", h, P, h)
+        best = max(left, key=lambda s: all_of[s])
+        assert best == chosen[k] and variance[k] == pytest.approx(all_of[best], rel=1e-7)
+        left.remove(best)
+        x = P @ h[best]
+        P = P - np.outer(x, x) / (h[best] @ x + noise[best])
+    words = ["select", *config.data.files, "-n", 5, "--by", "kalman", "-o", tmp_path / "k.h5", "--potential"]
+    run(*words, folder / "checkpoint.h5")
+    assert list(hdf5.read(tmp_path / "k.h5").frame) == list(chosen)
+    with pytest.raises(ConfigError, match=r"the checkpoint.h5 of a run"):
+        run(*words, FOLDER)
+
+
+def test_check_finds_agreement_and_a_wrong_force(tmp_path, capsys, monkeypatch):
+    run("check", FOLDER, FOLDER / "input.data", "--structures", 2, "--components", 4, "--rows")
+    out = capsys.readouterr().out
+    assert "all derivatives agree" in out and all(
+        name in out for name in ("forces", "stress", "rows of energies", "rows of forces", "rows of str")
+    )
+    from mpnnp.analysis import derivative_check
+
+    right = derivative_check.Predictor.predict
+
+    def wrong(self, *arguments, **options):
+        p = right(self, *arguments, **options)
+        return type(p)(p.energy, p.energies, p.forces * 1.001, p.virial)
+
+    monkeypatch.setattr(derivative_check.Predictor, "predict", wrong)
+    with pytest.raises(CheckFailed, match="check: forces deviate by more than"):
+        run("check", FOLDER, FOLDER / "input.data", "--structures", 1, "--components", 4)
+
+
+def test_compact_functions_pass_the_check():
+    data = read_sources(DATA / "predict_compact" / "input.data", report=silent).take([5])
+    for found in check_derivatives(
+        read_potential(DATA / "predict_compact"), data, serial(), 12, with_rows=True
+    ):
+        assert found.relative < 1e-5, found
+
+
+def test_the_number_of_ranks_changes_nothing(tmp_path, mpiexec):
+    for n in (1, 2):
+        mpiexec(n, "-m", "mpnnp", "sensitivity", FOLDER, FOLDER / "input.data", "-o", tmp_path / f"{n}.csv")
+    one, two = (np.genfromtxt(tmp_path / f"{n}.csv", delimiter=",", skip_header=1)[:, 2:8] for n in (1, 2))
+    assert one == pytest.approx(two, rel=1e-8)
+    result = mpiexec(2, "-m", "mpnnp", "check", FOLDER, tmp_path / "nothing.data", check=False)
+    assert result.returncode == 2 and "no such file" in result.stderr and "Traceback" not in result.stderr

@@ -1,0 +1,335 @@
+"""Conversion: round trips of every format that is written, and readers of the files of other programs."""
+
+import numpy as np
+import pytest
+from ase.io import read
+from conftest import DATA
+from typer.testing import CliRunner
+
+from mpnnp.cli import app
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.formats import read_sources, write_target
+from mpnnp.data.structure import TRAIN, VALIDATION, Structure
+from mpnnp.errors import ConfigError, DataError
+
+
+def structures():
+    """A periodic triclinic cell with all labels, a cluster without a cell, one without energy, one without forces and pbc in one direction."""
+    rng = np.random.default_rng(2)
+    cell = np.array([[7.1, 0.1, 0.0], [0.3, 6.8, 0.2], [-0.2, 0.4, 7.7]])
+    water = np.array([8, 1, 1])
+    return [
+        Structure(numbers=water, positions=rng.normal(size=(3, 3)), cell=cell, pbc=True, energy=-450.123456789012345, forces=rng.normal(size=(3, 3)),
+                  stress=rng.normal(size=6) * 1e-3, split=TRAIN, source="a", frame=0),
+        Structure(numbers=[1, 1], positions=rng.normal(size=(2, 3)), energy=-31.7, forces=rng.normal(size=(2, 3)), split=VALIDATION,
+                  source="a", frame=1),
+        Structure(numbers=water, positions=rng.normal(size=(3, 3)), cell=cell, pbc=True, forces=rng.normal(size=(3, 3)), source="a", frame=2),
+        Structure(numbers=[6], positions=np.zeros((1, 3)), energy=1e-7, source="a", frame=3),
+    ]  # fmt: skip
+
+
+def check_same(found, expected, stress=True, rtol=1e-15):
+    assert len(found) == len(expected)
+    for name in ("numbers", "positions", "cell", "pbc", "energy", "forces", "split", *["stress"] * stress):
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(expected, name), rtol=rtol, atol=1e-300, err_msg=name
+        )
+
+
+@pytest.mark.parametrize(
+    "name, stress",
+    [("x.h5", True), ("x.extxyz", True), ("x.xyz", True), ("input.data", False), ("x.data", False)],
+)
+def test_what_is_written_is_read_back(tmp_path, name, stress):
+    expected = Dataset.from_structures(structures())
+    write_target(tmp_path / name, expected)
+    check_same(read_sources(tmp_path / name, report=lambda _: None), expected, stress)
+
+
+def test_label_weights_are_kept_in_extxyz_and_hdf5(tmp_path):
+    data = Dataset.from_structures(
+        [Structure(numbers=[1], positions=np.zeros((1, 3)), energy=-1.0, weight=np.array([0.5, 2.0, 0.0]))]
+    )
+    for name in ("x.extxyz", "x.h5"):
+        write_target(tmp_path / name, data)
+        assert read_sources(tmp_path / name, report=lambda _: None).weight.tolist() == [[0.5, 2.0, 0.0]]
+
+
+def test_from_format_to_format_and_back_nothing_changes(tmp_path):
+    steps = ["a.h5", "b.extxyz", "input.data", "c.xyz", "d.h5"]
+    source = DATA / "train_energy_force" / "input.data"
+    for target in steps:
+        result = CliRunner().invoke(app, ["convert", str(source), str(tmp_path / target)])
+        assert result.exit_code == 0, result.output
+        source = tmp_path / target
+    check_same(read_sources(source), read_sources(DATA / "train_energy_force" / "input.data"))
+
+
+def test_ase_reads_the_extxyz_with_its_labels(tmp_path):
+    data = Dataset.from_structures(structures())
+    write_target(tmp_path / "x.extxyz", data)
+    atoms = read(tmp_path / "x.extxyz", index=0)
+    assert atoms.get_potential_energy() == data.energy[0] and atoms.pbc.all()
+    np.testing.assert_allclose(atoms.get_forces(), data[0].forces, rtol=1e-15)
+    np.testing.assert_allclose(atoms.get_stress(), data.stress[0], rtol=1e-15)
+
+
+def test_a_name_without_a_known_format_is_an_error(tmp_path):
+    result = CliRunner().invoke(
+        app, ["convert", str(DATA / "train_energy" / "input.data"), str(tmp_path / "x.npz")]
+    )
+    assert (
+        isinstance(result.exception, ConfigError)
+        and ".extxyz" in str(result.exception)
+        and not (tmp_path / "x.npz").exists()
+    )
+
+
+def test_forces_on_some_atoms_are_kept_in_extxyz_and_refused_by_input_data(tmp_path):
+    forces = np.array([[1.0, 2.0, 3.0], [np.nan] * 3])
+    data = Dataset.from_structures([Structure(numbers=[1, 1], positions=np.eye(3)[:2], forces=forces)])
+    write_target(tmp_path / "x.extxyz", data)
+    np.testing.assert_array_equal(read_sources(tmp_path / "x.extxyz", report=lambda _: None).forces, forces)
+    with pytest.raises(DataError, match="1 of 2 atoms have no force label"):
+        write_target(tmp_path / "input.data", data)
+
+
+# ---- DeePMD
+
+
+def write_deepmd(folder, mixed=False, nopbc=False):
+    """Two sets of 2 and 1 frames of OHH; returns the arrays of all frames."""
+    rng = np.random.default_rng(4)
+    arrays = {
+        "coord": rng.normal(size=(3, 9)),
+        "box": np.tile(np.diag([5.0, 6.0, 7.0]).ravel(), (3, 1)) + 0.1 * rng.random((3, 9)),
+        "energy": rng.normal(size=3),
+        "force": rng.normal(size=(3, 9)),
+        "virial": rng.normal(size=(3, 9)),
+    }
+    virial = arrays["virial"].reshape(3, 3, 3)
+    arrays["virial"] = (virial + virial.transpose(0, 2, 1)).reshape(3, 9)
+    folder.mkdir(parents=True)
+    (folder / "type.raw").write_text("0 0 0\n" if mixed else "1\n0\n0\n")
+    (folder / "type_map.raw").write_text("H\nO\n")
+    if nopbc:
+        (folder / "nopbc").touch()
+    for name, part in (("set.000", slice(0, 2)), ("set.001", slice(2, 3))):
+        (folder / name).mkdir()
+        for key, values in arrays.items():
+            np.save(
+                folder / name / f"{key}.npy",
+                values[part].astype(np.float32) if key == "force" else values[part],
+            )
+        if mixed:
+            np.save(folder / name / "real_atom_types.npy", np.tile([1, 0, -1], (part.stop - part.start, 1)))
+    return arrays
+
+
+def test_deepmd_folders_are_read(tmp_path):
+    arrays = write_deepmd(tmp_path / "water" / "sys")
+    data = read_sources(tmp_path / "water")
+    assert data.numbers.tolist() == [8, 1, 1] * 3 and data.pbc.all()
+    np.testing.assert_array_equal(data.positions.ravel(), arrays["coord"].ravel())
+    np.testing.assert_array_equal(data.cell.reshape(3, 9), arrays["box"])
+    np.testing.assert_array_equal(data.energy, arrays["energy"])
+    np.testing.assert_allclose(data.forces.ravel(), arrays["force"].ravel(), rtol=1e-6)
+    volume = np.linalg.det(data.cell)
+    np.testing.assert_allclose(data.stress[:, 0] * volume, -arrays["virial"][:, 0], rtol=1e-14)
+    np.testing.assert_allclose(data.stress[:, 3] * volume, -arrays["virial"][:, 5], rtol=1e-14)
+
+
+def test_mixed_and_open_deepmd_systems_are_read(tmp_path):
+    write_deepmd(tmp_path / "sys", mixed=True, nopbc=True)
+    (tmp_path / "sys" / "set.000" / "energy.npy").unlink()
+    data = read_sources(tmp_path / "sys")
+    assert (
+        data.numbers.tolist() == [8, 1] * 3
+        and not data.pbc.any()
+        and np.isnan(data.energy).tolist() == [True, True, False]
+    )
+    assert np.isnan(data.stress).all()
+
+
+DEEPMD_ERRORS = {
+    "type_map.raw": "type_map.raw: cannot be read",
+    "set.000/coord.npy": "coord.npy: cannot be read",
+    "set.000/box.npy": "box.npy: cannot be read",
+}
+
+
+@pytest.mark.parametrize("name", DEEPMD_ERRORS)
+def test_an_incomplete_deepmd_folder_is_an_error(tmp_path, name):
+    write_deepmd(tmp_path / "sys")
+    (tmp_path / "sys" / name).unlink()
+    with pytest.raises(DataError, match=DEEPMD_ERRORS[name]):
+        read_sources(tmp_path / "sys")
+
+
+def test_arrays_of_objects_are_refused(tmp_path):
+    write_deepmd(tmp_path / "sys")
+    np.save(tmp_path / "sys" / "set.000" / "energy.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match="energy.npy: Object arrays cannot be loaded"):
+        read_sources(tmp_path / "sys")
+
+
+# ---- names of MACE
+
+
+def test_virials_become_stress(tmp_path):
+    (tmp_path / "mace.xyz").write_text(
+        '1\nLattice="2 0 0 0 3 0 0 0 4" Properties=species:S:1:pos:R:3:REF_forces:R:3 REF_energy=-5.0 '
+        'REF_virials="1 2 3 2 4 5 3 5 6" pbc="T T T"\nH 0 0 0 0.1 0.2 0.3\n'
+    )
+    data = read_sources(tmp_path / "mace.xyz")
+    assert data.energy[0] == -5.0 and data.forces[0].tolist() == [0.1, 0.2, 0.3]
+    np.testing.assert_allclose(data.stress[0], -np.array([1, 4, 6, 5, 3, 2]) / 24, rtol=1e-15)
+
+
+# ---- CP2K
+
+OUTPUT = """ DBCSR| Multiplication driver                                                BLAS
+ CP2K| version string:                                      CP2K version 2023.1
+ CELL| Volume [angstrom^3]:                                           150.000000
+ CELL| Vector a [angstrom]:       5.000     0.000     0.000   |a| =     5.000000
+ CELL| Vector b [angstrom]:       0.000     5.000     0.000   |b| =     5.000000
+ CELL| Vector c [angstrom]:       0.500     0.000     6.000   |c| =     6.000000
+ MODULE QUICKSTEP: ATOMIC COORDINATES IN ANGSTROM
+
+   Atom Kind Element         X             Y             Z       Z(eff)     Mass
+      1    1 H     1      0.000000      0.000000      0.000000   1.0000   1.0079
+      2    2 O     8      0.000000      0.100000     -0.740000   6.0000  15.9990
+
+ ENERGY| Total FORCE_EVAL ( QS ) energy [a.u.]:               -1.068459220358278
+ ATOMIC FORCES in [a.u.]
+
+ # Atom   Kind   Element          X              Y              Z
+      1      1      H           0.00000000     0.01125928     0.08372388
+      2      2      O           0.00000000    -0.01732729    -0.08881414
+ SUM OF ATOMIC FORCES           0.00000000    -0.00606801    -0.00509026     0.00792032
+"""
+HARTREE, BOHR = 27.211386024367243, 0.5291772105638411
+
+
+def test_the_output_of_a_single_point_of_cp2k_is_read(tmp_path):
+    (tmp_path / "cp2k.out").write_text(OUTPUT)
+    s = read_sources(tmp_path / "cp2k.out")[0]
+    assert s.numbers.tolist() == [1, 8] and s.cell[2].tolist() == [0.5, 0.0, 6.0] and s.pbc.all()
+    assert s.energy == pytest.approx(-1.068459220358278 * HARTREE, rel=1e-14)
+    assert s.forces[1, 2] == pytest.approx(-0.08881414 * HARTREE / BOHR, rel=1e-9) and s.positions[
+        1
+    ].tolist() == [0.0, 0.1, -0.74]
+    (tmp_path / "md.out").write_text(OUTPUT + " ENERGY| Total FORCE_EVAL ( QS ) energy [a.u.]:   -1.0\n")
+    with pytest.raises(DataError, match="has 2 energies, must be a single point"):
+        read_sources(tmp_path / "md.out")
+
+
+def write_trajectory(folder):
+    frame = "       2\n i = {0:8d}, time = {0:12.3f}, E = {1:20.10f}\n  H  0.0 0.0 0.{0}\n  O  1.0 0.0 0.5\n"
+    (folder / "run-pos-1.xyz").write_text(frame.format(0, -1.5) + frame.format(5, -1.6))
+    (folder / "run-frc-1.xyz").write_text(frame.format(5, -1.6).replace("1.0 0.0 0.5", "-0.1 0.0 0.2"))
+    (folder / "run-1.restart").write_text(
+        " &SUBSYS\n     &CELL\n       A 5.0E+00 0.0 0.0\n       B 0.0 6.0 0.0\n       C 0.0 0.5 7.0\n     &END CELL\n &END SUBSYS\n"
+    )
+
+
+def test_a_trajectory_of_cp2k_is_read_with_the_forces_beside_it(tmp_path):
+    write_trajectory(tmp_path)
+    data = read_sources(tmp_path / "run-pos-1.xyz")
+    np.testing.assert_allclose(data.energy, np.array([-1.5, -1.6]) * HARTREE, rtol=1e-14)
+    assert np.isnan(data[0].forces).all() and data[1].forces[1].tolist() == pytest.approx(
+        np.array([-0.1, 0, 0.2]) * HARTREE / BOHR
+    )
+    assert data[0].cell[2].tolist() == [0.0, 0.5, 7.0]
+    (tmp_path / "run-1.cell").write_text(
+        "# Step Time Ax ...\n 0 0.0 9 0 0 0 9 0 0 0 9 729\n 5 2.5 8 0 0 0 8 0 0 0 8 512\n"
+    )
+    assert read_sources(tmp_path / "run-pos-1.xyz")[1].cell[0, 0] == 8.0
+
+
+def test_a_trajectory_of_cp2k_without_a_cell_or_cut_off_is_an_error(tmp_path):
+    write_trajectory(tmp_path)
+    path = tmp_path / "run-pos-1.xyz"
+    path.write_text(path.read_text()[:-25])
+    with pytest.raises(DataError, match="no complete trajectory"):
+        read_sources(path)
+    write_trajectory(tmp_path)
+    (tmp_path / "run-1.restart").unlink()
+    with pytest.raises(DataError, match="no cell for step 0: needs run-1.cell or run-1.restart"):
+        read_sources(path)
+
+
+# ---- VASP, through ASE
+
+VASPRUN = """<?xml version="1.0" encoding="ISO-8859-1"?>
+<modeling>
+ <generator><i name="program" type="string">vasp</i><i name="version" type="string">6.3.0</i></generator>
+ <kpoints><varray name="kpointlist"><v>0.0 0.0 0.0</v></varray><varray name="weights"><v>1.0</v></varray></kpoints>
+ <atominfo>
+  <atoms>2</atoms><types>2</types>
+  <array name="atoms"><dimension dim="1">ion</dimension><field type="string">element</field><field type="int">atomtype</field>
+   <set><rc><c>O </c><c>1</c></rc><rc><c>H </c><c>2</c></rc></set></array>
+ </atominfo>
+ <structure name="initialpos"><crystal><varray name="basis"><v>4.0 0.0 0.0</v><v>0.0 5.0 0.0</v><v>0.0 0.0 6.0</v></varray></crystal>
+  <varray name="positions"><v>0.0 0.0 0.0</v><v>0.25 0.0 0.0</v></varray></structure>
+ <calculation>
+  <scstep><energy><i name="e_fr_energy">-10.5</i><i name="e_wo_entrp">-10.4</i><i name="e_0_energy">-10.45</i></energy></scstep>
+  <structure><crystal><varray name="basis"><v>4.0 0.0 0.0</v><v>0.0 5.0 0.0</v><v>0.0 0.0 6.0</v></varray></crystal>
+   <varray name="positions"><v>0.0 0.0 0.0</v><v>0.25 0.0 0.0</v></varray></structure>
+  <varray name="forces"><v>0.1 0.2 0.3</v><v>-0.1 -0.2 -0.3</v></varray>
+  <varray name="stress"><v>10.0 0.0 0.0</v><v>0.0 20.0 0.0</v><v>0.0 0.0 30.0</v></varray>
+  <energy><i name="e_fr_energy">-10.5</i><i name="e_wo_entrp">-10.4</i><i name="e_0_energy">-10.45</i></energy>
+ </calculation>
+</modeling>
+"""
+
+OUTCAR = """ vasp.6.3.0
+ POTCAR:    PAW_PBE O 08Apr2002
+ POTCAR:    PAW_PBE H 15Jun2001
+ POTCAR:    PAW_PBE O 08Apr2002
+ POTCAR:    PAW_PBE H 15Jun2001
+   VRHFIN =O: s2p4
+   VRHFIN =H: ultrasoft test
+   ions per type =               1   1
+      direct lattice vectors                 reciprocal lattice vectors
+     4.000000000  0.000000000  0.000000000     0.250000000  0.000000000  0.000000000
+     0.000000000  5.000000000  0.000000000     0.000000000  0.200000000  0.000000000
+     0.000000000  0.000000000  6.000000000     0.000000000  0.000000000  0.166666667
+
+--------------------------------------- Iteration      1(   1)  ---------------------------------------
+      direct lattice vectors                 reciprocal lattice vectors
+     4.000000000  0.000000000  0.000000000     0.250000000  0.000000000  0.000000000
+     0.000000000  5.000000000  0.000000000     0.000000000  0.200000000  0.000000000
+     0.000000000  0.000000000  6.000000000     0.000000000  0.000000000  0.166666667
+
+ POSITION                                       TOTAL-FORCE (eV/Angst)
+ -----------------------------------------------------------------------------------
+      0.00000      0.00000      0.00000         0.100000      0.200000      0.300000
+      1.00000      0.00000      0.00000        -0.100000     -0.200000     -0.300000
+ -----------------------------------------------------------------------------------
+    total drift:                                0.000000      0.000000      0.000000
+
+  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)
+  ---------------------------------------------------
+  free  energy   TOTEN  =       -10.50000000 eV
+
+  energy  without entropy=      -10.40000000  energy(sigma->0) =      -10.45000000
+
+"""
+
+
+@pytest.mark.parametrize("name, text", [("vasprun.xml", VASPRUN), ("OUTCAR", OUTCAR)])
+def test_outputs_of_vasp_are_read(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    data = read_sources(tmp_path / name)
+    assert (
+        sorted(data.numbers.tolist()) == [1, 8]
+        and data.energy[0] == -10.45
+        and data.cell[0].diagonal().tolist() == [4.0, 5.0, 6.0]
+    )
+    oxygen = int(np.argmax(data.numbers))
+    assert data.forces[oxygen].tolist() == [0.1, 0.2, 0.3] and data.positions[1 - oxygen].tolist() == [
+        1.0,
+        0.0,
+        0.0,
+    ]

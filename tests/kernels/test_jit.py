@@ -1,0 +1,57 @@
+import os
+import time
+
+import numba
+import numpy as np
+
+from mpnnp.kernels import jit
+
+
+def test_the_folder_of_the_cache_is_named_by_all_sources(tmp_path, monkeypatch):
+    for name in ("jit.py", "other.py"):
+        (tmp_path / name).write_text("a = 1\n")
+    monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
+    before = jit.cache_key()
+    assert jit.cache_key() == before
+    (tmp_path / "other.py").write_text("a = 2\n")
+    assert jit.cache_key() != before
+
+
+def test_the_user_may_choose_the_folder_and_old_versions_go(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    old, recent, foreign = (
+        tmp_path / name for name in (jit.PREFIX + "old", jit.PREFIX + "recent", "something")
+    )
+    for folder in (old, recent, foreign):
+        folder.mkdir()
+    for folder in (old, foreign):
+        os.utime(folder, (time.time() - 1e8,) * 2)
+    folder = jit.find_cache_folder()
+    assert folder.parent == tmp_path and folder.is_dir()
+    assert not old.exists() and recent.exists() and foreign.exists()
+
+
+def test_no_folder_can_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    assert jit.find_cache_folder() is None
+    monkeypatch.setattr(jit, "CACHE_FOLDER", None)
+
+    @jit.kernel
+    def twice(x):
+        return 2 * x
+
+    assert twice(2) == 4
+
+
+def test_decorating_leaves_the_setting_of_numba_alone():
+    before = numba.config.CACHE_DIR
+    jit.kernel(lambda x: x)
+    assert numba.config.CACHE_DIR == before
+
+
+def test_read_only_views_share_memory():
+    a = np.zeros((3, 2))
+    view = jit.read_only(a)
+    assert not view.flags.writeable and view.flags.c_contiguous and np.shares_memory(a, view)
+    assert a.flags.writeable and jit.read_only(a.T).flags.c_contiguous

@@ -1,0 +1,45 @@
+"""Accuracies of the learning curve: energies of all structures, forces of some, as plain NumPy has them."""
+
+import numpy as np
+import pytest
+from small import quiet, small_config
+
+from mpnnp.training.train import Run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("run")
+    return Run(small_config(tmp_path), tmp_path, *quiet(), resume=False)
+
+
+def errors(run, structures):
+    """Errors of the energies in meV/atom, and of the force components in meV/Angstrom."""
+    start, data, w = run.observer.structures.start, run.observer.dataset, run.state.weights
+    predictions = [run.observer.predictor.predict(run.observer.structures, s, w) for s in structures]
+    energies = [
+        1000 * (data.energy[s] - p.energy) / (start[s + 1] - start[s])
+        for s, p in zip(structures, predictions)
+    ]
+    forces = [
+        1000 * (data.forces[start[s] : start[s + 1]] - p.forces).ravel()
+        for s, p in zip(structures, predictions)
+    ]
+    return np.array(energies), np.concatenate(forces)
+
+
+def test_accuracy_is_the_mean_over_energies_of_all_and_forces_of_some(run):
+    some = run.train[[1, 4, 5]]
+    found = run.observer.evaluate(run.train, run.state.weights, forces_of=some)
+    energies, forces = errors(run, run.train)[0], errors(run, some)[1]
+    assert found.energy_rmse == pytest.approx(np.sqrt(np.mean(energies**2)), rel=1e-10)
+    assert found.energy_mae == pytest.approx(np.mean(np.abs(energies)), rel=1e-10)
+    assert found.force_rmse == pytest.approx(np.sqrt(np.mean(forces**2)), rel=1e-10)
+    assert found.force_mae == pytest.approx(np.mean(np.abs(forces)), rel=1e-10)
+
+
+def test_a_prediction_that_is_no_number_is_an_infinite_error_whether_forces_are_compared_or_not(run):
+    w = np.full_like(run.state.weights, np.nan)
+    for forces_of in (run.train, run.train[:0]):
+        assert run.observer.evaluate(run.train, w, forces_of=forces_of).energy_rmse == np.inf
+    assert np.isnan(run.observer.evaluate(run.train, w, forces_of=run.train[:0]).force_rmse)

@@ -1,0 +1,235 @@
+"""Out to other programs: inputs that run as they are, CP2K's own committee, i-PI's protocol."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.socketio import SocketIOCalculator
+from ase.io import read
+from ase.units import GPa
+from conftest import DATA
+from launch import ROOT
+from n2p2.test_potential_files import FOR_CP2K, make_potential
+from oracles.cp2k import COMMITTEE, run_input, stress_of_input
+from typer.testing import CliRunner
+
+import mpnnp
+from mpnnp.cli import app
+from mpnnp.data.formats import read_sources
+from mpnnp.data.structure import Structure
+from mpnnp.errors import DataError
+from mpnnp.n2p2.engines import write_cp2k, write_lammps
+from mpnnp.n2p2.potential_files import write_potential
+from mpnnp.units import BOHR, HARTREE
+
+FRAMES = DATA / "predict_acsf_cos" / "input.data"  # cubic, triclinic and, the last, a cluster
+
+
+def frames():
+    return read_sources(FRAMES, report=lambda _: None)
+
+
+def triclinic():
+    data = frames()
+    return next(
+        data[k]
+        for k in range(len(data))
+        if data.pbc[k].all() and abs(data.cell[k] - np.diag(np.diag(data.cell[k]))).max() > 0.1
+    )
+
+
+def cluster():
+    data = frames()
+    return data[int(np.argmin(data.pbc[:, 0]))]
+
+
+@pytest.mark.parametrize("structure", [triclinic, cluster])
+def test_the_written_cp2k_input_gives_our_energy_and_forces(tmp_path, structure):
+    """As a user does it: export with a structure, start cp2k in that folder. (The file in between has all digits.)"""
+    s, potential = structure(), make_potential(tables=FOR_CP2K)
+    write_potential(potential, tmp_path / "potential")
+    mpnnp.data.formats.write_target(
+        tmp_path / "start.extxyz", mpnnp.data.dataset.Dataset.from_structures([s])
+    )
+    command = [
+        "export",
+        str(tmp_path / "potential"),
+        "-o",
+        str(tmp_path / "cp2k"),
+        "--cp2k",
+        "--structure",
+        str(tmp_path / "start.extxyz"),
+    ]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    energy, forces = run_input(tmp_path / "cp2k", "cp2k.inp")
+    expected_energy, expected_forces = potential.energy_forces(s)
+    assert energy == pytest.approx(expected_energy / HARTREE, rel=1e-10)
+    np.testing.assert_allclose(forces, expected_forces * BOHR / HARTREE, rtol=1e-8, atol=1e-10)
+
+
+def test_stress_is_that_of_cp2k(tmp_path):
+    """An oracle for the sign, the unit and the off-diagonal elements in a triclinic cell."""
+    s, potential = triclinic(), make_potential(tables=FOR_CP2K)
+    write_potential(potential, tmp_path, cp2k=True)
+    write_cp2k(tmp_path, potential, s)
+    atoms = Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc, calculator=mpnnp.Calculator(potential))
+    ours = -atoms.get_stress(voigt=False) / GPa
+    assert abs(ours).max() > 0.01
+    np.testing.assert_allclose(
+        stress_of_input(tmp_path, "cp2k.inp"), ours, rtol=1e-6, atol=1e-8 * abs(ours).max()
+    )
+
+
+MODEL = "    &MODEL\n      WEIGHTS {}\n    &END MODEL\n"
+
+
+@pytest.fixture
+def committee():
+    if not COMMITTEE.is_dir():
+        pytest.skip("needs the eight potentials of CP2K's data (Debian: apt-get install cp2k-data)")
+    return [COMMITTEE / f"nnp-{k}" for k in range(1, 9)]
+
+
+def committee_input(folder, potential, structure, models):
+    """cp2k.inp with the files of `models`: input.nn and scaling.data of the first, weights of all."""
+    write_cp2k(folder, potential, structure)
+    text = (folder / "cp2k.inp").read_text()
+    text = text.replace("INPUT_FILE_NAME input.nn", f"INPUT_FILE_NAME {models[0]}/input.nn").replace(
+        "scaling.data", f"{models[0]}/scaling.data"
+    )
+    text = text.replace(MODEL.format("weights"), "".join(MODEL.format(m / "weights") for m in models))
+    (folder / "cp2k.inp").write_text(text)
+
+
+def test_the_eight_members_of_cp2ks_committee_are_those_of_cp2k(tmp_path, committee):
+    """CP2K adds the atomic energies only with remove_atom_energies, which these files lack."""
+    s = frames()[0]
+    energies = []
+    for k, folder in enumerate(committee):
+        potential = mpnnp.load(folder)
+        (tmp_path / str(k)).mkdir()
+        committee_input(tmp_path / str(k), potential, s, [folder])
+        energy, forces = run_input(tmp_path / str(k), "cp2k.inp")
+        ours, our_forces = potential.energy_forces(s)
+        counts = np.array([np.count_nonzero(s.numbers == z) for z in potential.elements])
+        assert energy == pytest.approx((ours - counts @ potential.atomic_energies) / HARTREE, rel=1e-10)
+        np.testing.assert_allclose(forces, our_forces * BOHR / HARTREE, rtol=1e-8, atol=1e-10)
+        energies.append(ours)
+    assert np.std(energies) > 1e-4  # eight different potentials
+
+
+def test_the_mean_of_a_committee_is_that_of_cp2k(tmp_path, committee):
+    """CP2K takes input.nn and scaling.data of one member for all."""
+    from dataclasses import replace
+
+    s, first = frames()[1], mpnnp.load(committee[0])
+    members = [replace(mpnnp.load(folder), scaling=first.scaling) for folder in committee]
+    committee_input(tmp_path, first, s, committee)
+    energy, forces = run_input(tmp_path, "cp2k.inp")
+    ours = [m.energy_forces(s) for m in members]
+    counts = np.array([np.count_nonzero(s.numbers == z) for z in first.elements])
+    expected = np.mean([e for e, _ in ours]) - counts @ first.atomic_energies
+    assert energy == pytest.approx(expected / HARTREE, rel=1e-10)
+    np.testing.assert_allclose(
+        forces, np.mean([f for _, f in ours], axis=0) * BOHR / HARTREE, rtol=1e-8, atol=1e-10
+    )
+
+
+# ---- LAMMPS
+
+
+def test_the_lammps_input_has_the_units_cutoff_and_elements_of_the_potential(tmp_path):
+    potential = make_potential()
+    write_lammps(tmp_path, potential, triclinic())
+    text = (tmp_path / "lammps.in").read_text()
+    cutoff, cflength, cfenergy = re.search(
+        r"pair_style +hdnnp (\S+) dir.* cflength (\S+) cfenergy (\S+)", text
+    ).groups()
+    assert float(cflength) * BOHR == pytest.approx(1.0, rel=1e-15) and float(
+        cfenergy
+    ) * HARTREE == pytest.approx(1.0, rel=1e-15)
+    assert 0 <= float(cutoff) - potential.functions.r_c < 1.1e-6
+    assert (
+        re.search(r"pair_coeff +\* \* H O\n", text)
+        and "mass            1 1.0080  # H" in text
+        and "boundary        p p p" in text
+    )
+
+
+@pytest.mark.parametrize("structure", [triclinic, cluster])
+def test_the_structure_for_lammps_is_the_same_but_turned(tmp_path, structure):
+    s, potential = structure(), make_potential()
+    write_lammps(tmp_path, potential, s)
+    text = (tmp_path / "structure.lammps").read_text()
+    rows = np.array([line.split() for line in text.split("Atoms # atomic")[1].split("\n") if line], float)
+    bounds = np.array([line.split()[:2] for line in text.splitlines() if line.endswith("hi")], float)
+    tilt = next(
+        (list(map(float, line.split()[:3])) for line in text.splitlines() if line.endswith("xy xz yz")),
+        [0.0] * 3,
+    )
+    cell = np.diag(bounds[:, 1] - bounds[:, 0])
+    cell[1, 0], cell[2, 0], cell[2, 1] = tilt
+    numbers = np.array(potential.elements)[rows[:, 1].astype(int) - 1]
+    turned = Structure(numbers=numbers, positions=rows[:, 2:], cell=cell if s.pbc.all() else None, pbc=s.pbc)
+    energy, forces = potential.energy_forces(turned)
+    expected, expected_forces = potential.energy_forces(s)
+    assert energy == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(
+        np.linalg.norm(forces, axis=1), np.linalg.norm(expected_forces, axis=1), rtol=1e-8, atol=1e-10
+    )
+
+
+def test_a_structure_of_other_elements_is_an_error(tmp_path):
+    gold = Structure(numbers=[79], positions=np.zeros((1, 3)), source="gold.xyz")
+    for write in (write_lammps, write_cp2k):
+        with pytest.raises(DataError, match="gold.xyz, frame 0: has Au, which the potential does not know"):
+            write(tmp_path, make_potential(), gold)
+
+
+def test_export_says_that_a_structure_is_missing(tmp_path):
+    write_potential(make_potential(), tmp_path / "potential")
+    result = CliRunner().invoke(app, ["export", str(tmp_path / "potential"), "-o", str(tmp_path / "new")])
+    assert (
+        result.exit_code == 0
+        and "--structure DATA writes one" in result.output
+        and (tmp_path / "new" / "lammps.in").exists()
+    )
+
+
+# ---- i-PI
+
+
+def test_the_driver_of_i_pi_answers_a_server_with_our_forces(tmp_path):
+    """jobs/i-pi/driver.py with ASE's own server in the place of i-PI."""
+    s, potential = triclinic(), make_potential()
+    write_potential(potential, tmp_path / "potential")
+    mpnnp.data.formats.write_target(
+        tmp_path / "start.extxyz", mpnnp.data.dataset.Dataset.from_structures([s])
+    )
+    atoms = read(tmp_path / "start.extxyz")
+    socket = f"mpnnp_{tmp_path.name}"
+    driver = [
+        sys.executable,
+        ROOT / "jobs" / "i-pi" / "driver.py",
+        tmp_path / "potential",
+        tmp_path / "start.extxyz",
+        "--unix",
+        socket,
+    ]
+    with SocketIOCalculator(unixsocket=socket, timeout=100) as server:
+        process = subprocess.Popen(driver, cwd=ROOT)
+        try:
+            atoms.calc = server
+            for _ in range(2):
+                energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+                expected, expected_forces = potential.energy_forces(atoms)
+                assert energy == pytest.approx(expected, rel=1e-12)
+                np.testing.assert_allclose(forces, expected_forces, rtol=1e-9, atol=1e-10)
+                atoms.positions[0] += 0.1
+        finally:
+            server.close()
+            assert process.wait(timeout=60) == 0

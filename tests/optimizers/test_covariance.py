@@ -1,0 +1,131 @@
+"""The tiles of P: who holds which, the compiled product and fold against dense matrices, packing."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from mpnnp.errors import ConfigError
+from mpnnp.kernels.covariance import aligned_zeros, make_fold, make_product
+from mpnnp.optimizers.covariance import Covariance, pack, unpack
+from mpnnp.optimizers.layout import coupling_groups, make_layout, packed_start
+
+SEGMENTS = [(0, 4, 6, 0, 0), (30, 6, 1, 0, 1), (37, 4, 6, 1, 0), (67, 6, 1, 1, 1)]  # two elements, 4-6-1
+N = 74
+
+
+def filled(layout, seed=1):
+    """A Covariance with random numbers in all tiles, and the dense matrix."""
+    T = np.random.default_rng(seed).normal(size=(layout.n, layout.n))
+    T = T + T.T
+    for first, last in layout.groups:
+        T[first:last, :first] = T[first:last, last:] = 0.0
+    covariance = Covariance(layout, 0.0)
+    packed = [T[first:last, first:last][np.tril_indices(last - first)] for first, last in layout.groups]
+    unpack(covariance, np.concatenate(packed), MPI.COMM_SELF)
+    return covariance, T
+
+
+@pytest.mark.parametrize(
+    "coupling, sizes",
+    [
+        ("full", [74]),
+        ("element", [37, 37]),
+        ("layer", [30, 7, 30, 7]),
+        ("node", [5] * 6 + [7] + [5] * 6 + [7]),
+        ("block:30", [30, 30, 14]),
+    ],
+)
+def test_every_weight_is_in_one_group(coupling, sizes):
+    order, start = coupling_groups(coupling, N, SEGMENTS)
+    assert np.diff(start).tolist() == sizes
+    assert np.array_equal(np.sort(order), np.arange(N))
+
+
+def test_a_node_is_coupled_to_the_weights_into_it_and_its_bias():
+    order, start = coupling_groups("node", N, SEGMENTS)
+    assert order[start[1] : start[2]].tolist() == [1, 7, 13, 19, 25]  # W[:, 1] of a 4 x 6 layer, and b[1]
+    assert order[start[6] : start[7]].tolist() == list(range(30, 37))
+
+
+@pytest.mark.parametrize("coupling", ["none", "block:", "block:0", "block:x"])
+def test_an_unknown_coupling_is_an_error_that_names_the_choices(coupling):
+    with pytest.raises(ConfigError, match="full, element, layer, node or block:N"):
+        coupling_groups(coupling, N, SEGMENTS)
+
+
+@pytest.mark.parametrize("coupling", ["full", "layer", "node", "block:30"])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 200])
+def test_every_coupled_pair_lies_in_one_tile_of_one_rank(coupling, size):
+    count = np.zeros((N, N), dtype=int)
+    for rank in range(size):
+        layout = make_layout(coupling, N, SEGMENTS, rank, size)
+        for tile, (i, j) in enumerate(layout.mine, start=layout.owner_start[rank]):
+            assert layout.owner(tile) == rank
+            count[layout.extent(i), layout.extent(j)] += 1
+    expected = np.zeros((N, N), dtype=int)
+    for first, last in layout.groups:
+        expected[first:last, first:last] = 1
+    assert np.array_equal(np.maximum(count, count.T), expected)
+    assert count.max() == 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 16, 64])
+def test_each_rank_holds_its_share_of_half_the_matrix(size):
+    n = 2827
+    held = [make_layout("full", n, [], rank, size) for rank in range(size)]
+    assert max(len(layout.mine) * layout.B**2 * 8 for layout in held) <= 5 * n * n / size
+
+
+def test_blocks_of_a_large_net_need_memory_for_the_blocks_alone():
+    layout = make_layout("block:5000", 50_000, [], 0, 1)
+    assert len(layout.mine) * layout.B**2 * 8 < 5 * 10 * 5000**2
+
+
+def test_tiles_start_on_cache_lines():
+    assert all(aligned_zeros((k, 3)).ctypes.data % 64 == 0 for k in range(1, 9))
+
+
+@pytest.mark.parametrize("coupling", ["full", "node", "block:30"])
+@pytest.mark.parametrize("M", [1, 2, 3, 8])
+def test_the_product_equals_the_dense_product(coupling, M):
+    covariance, T = filled(make_layout(coupling, N, SEGMENTS, 0, 1))
+    H = np.random.default_rng(M).normal(size=(M, N))
+    np.testing.assert_allclose(covariance.multiply(H), H @ T, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [191, 192, 193, 500])
+def test_the_product_and_the_fold_do_not_depend_on_how_the_tiles_end(n):
+    covariance, T = filled(make_layout("full", n, [], 0, 1))
+    rng = np.random.default_rng(n)
+    U, H = rng.normal(size=(5, n)), rng.normal(size=(4, n))
+    covariance.fold(U)
+    np.testing.assert_allclose(covariance.multiply(H), H @ (T - U.T @ U), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(covariance.diagonal(), np.diag(T - U.T @ U), rtol=0, atol=1e-12)
+
+
+def test_the_fold_keeps_blocks_apart_and_diagonal_tiles_exactly_symmetric():
+    covariance, T = filled(make_layout("layer", N, SEGMENTS, 0, 1))
+    U = np.random.default_rng(2).normal(size=(7, N))
+    covariance.fold(U)
+    expected = np.where(T == 0, 0.0, T - U.T @ U)
+    np.testing.assert_allclose(covariance.multiply(np.eye(N)), expected, rtol=0, atol=1e-12)
+    for tile, (i, j) in zip(covariance.tiles, covariance.layout.mine, strict=True):
+        assert i != j or np.array_equal(tile, tile.T)
+
+
+def test_kernels_close_over_the_tile_size_alone():
+    """Numba finds machine code by the contents of the closure: a compiled function in it would be another one in every process."""
+    for kernel in (make_product(24, 1), make_product(24, 2), make_fold(24)):
+        function = getattr(kernel, "py_func", kernel)
+        assert [cell.cell_contents for cell in function.__closure__] == [24]
+
+
+def test_packing_and_unpacking_give_back_the_same_bits():
+    layout = make_layout("element", N, SEGMENTS, 0, 1)
+    covariance, T = filled(layout)
+    packed = pack(covariance, MPI.COMM_SELF)
+    assert len(packed) == packed_start(layout.group)[-1] == 2 * 37 * 38 // 2
+    assert np.array_equal(packed[: 37 * 38 // 2], T[:37, :37][np.tril_indices(37)])
+    again = Covariance(layout, 1.0)
+    unpack(again, packed, MPI.COMM_SELF)
+    assert np.array_equal(again.tiles, covariance.tiles)

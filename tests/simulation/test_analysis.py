@@ -1,0 +1,270 @@
+"""Densities, radial distributions, displacements, histograms: against what is known exactly."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io import write
+from typer.testing import CliRunner
+
+from mpnnp.analysis.energy_density import energy_density
+from mpnnp.cli import app
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.structure import Structure
+from mpnnp.errors import DataError
+from mpnnp.simulation.density import analyse
+from mpnnp.simulation.msd import diffusion, mean_squared_displacements
+from mpnnp.simulation.rdf import radial_distributions
+from mpnnp.simulation.statistics import band, block_error
+from mpnnp.simulation.trajectories import Series, Trajectory, read_densities, read_trajectory
+
+CELLS = {
+    "cube": np.diag([9.0, 9.0, 9.0]),
+    "skew": np.array([[8.0, 0.0, 0.0], [3.0, 7.0, 0.0], [-2.0, 2.5, 9.0]]),
+    "flat": np.diag([14.0, 12.0, 3.5]),  # far smaller than r_max
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_an_ideal_gas_has_g_of_one_at_every_distance(name):
+    cell, rng = CELLS[name], np.random.default_rng(1)
+    numbers = np.array([8] * 12 + [1] * 20)
+    n_frame = 400
+    gas = Trajectory(
+        "gas",
+        np.arange(n_frame),
+        numbers,
+        rng.random((n_frame, 32, 3)) @ cell,
+        np.tile(cell, (n_frame, 1, 1)),
+        np.ones(3, bool),
+    )
+    r, all_g = radial_distributions(gas, r_max=7.0, bins=14)
+    assert set(all_g) == {"H-H", "O-H", "O-O"}
+    volume, shells = abs(np.linalg.det(cell)), 4 * np.pi * r**2 * 0.5
+    for pair, (a, b) in {"H-H": (20, 19), "O-H": (12, 20), "O-O": (12, 11)}.items():
+        expected_pairs = n_frame * a * b / volume * shells / (1.0 if pair == "O-H" else 2.0)
+        deviation = (all_g[pair] - 1.0) * np.sqrt(expected_pairs)
+        assert (
+            np.abs(deviation[2:]).max() < 6.0
+        )  # images are correlated in small cells, otherwise it would be below 4
+        inside = r > 2.0
+        assert np.average(all_g[pair][inside], weights=r[inside] ** 2) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_crystal_has_its_shells():
+    atoms = Atoms(
+        "Cu4", [[0, 0, 0], [0, 1.8, 1.8], [1.8, 0, 1.8], [1.8, 1.8, 0]], cell=[3.6] * 3, pbc=True
+    ).repeat(2)
+    crystal = Trajectory(
+        "fcc", np.zeros(1), atoms.numbers, atoms.positions[None], atoms.cell.array[None], atoms.pbc
+    )
+    r, all_g = radial_distributions(crystal, r_max=4.0, bins=80)
+    g, dr = all_g["Cu-Cu"], r[1] - r[0]
+    n_atom, volume = len(atoms), atoms.get_volume()
+    shell = 4.0 / 3.0 * np.pi * ((r + dr / 2) ** 3 - (r - dr / 2) ** 3)
+    found = g * shell * (n_atom - 1) / volume
+    assert found[(r > 2.4) & (r < 2.7)].sum() == pytest.approx(12.0)
+    assert found[(r > 3.4) & (r < 3.8)].sum() == pytest.approx(6.0)
+    assert found.sum() == pytest.approx(18.0)
+
+
+def walk(rng, n_frame, n_atom, step, cell):
+    positions = np.cumsum(rng.normal(scale=step, size=(n_frame, n_atom, 3)), axis=0)
+    return Trajectory(
+        "walk",
+        np.arange(n_frame) * 0.1,
+        np.full(n_atom, 8),
+        positions,
+        np.tile(cell, (n_frame, 1, 1)),
+        np.ones(3, bool),
+    )
+
+
+def wrapped(t):
+    fractional = t.positions @ np.linalg.inv(t.cells[0])
+    return Trajectory(
+        t.name, t.times, t.numbers, (fractional - np.floor(fractional)) @ t.cells[0], t.cells, t.pbc
+    )
+
+
+def test_displacements_of_a_random_walk_give_its_diffusion_coefficient():
+    t = walk(np.random.default_rng(0), 400, 500, 0.1, CELLS["skew"])
+    lags, curves = mean_squared_displacements(t)
+    assert len(lags) == 201 and curves["O"][0] == pytest.approx(0.0, abs=1e-9)
+    assert curves["O"][10] == pytest.approx(3 * 10 * 0.1**2, rel=0.02)
+    assert diffusion(lags, curves["O"]) == pytest.approx(10.0 * 0.1**2 / (2 * 0.1), rel=0.1)
+
+
+def test_displacements_do_not_depend_on_wrapping():
+    t = walk(np.random.default_rng(1), 60, 20, 0.3, CELLS["skew"])
+    assert mean_squared_displacements(wrapped(t))[1]["O"] == pytest.approx(
+        mean_squared_displacements(t)[1]["O"], abs=1e-9
+    )
+
+
+def test_displacements_equal_the_sum_over_origins():
+    t = walk(np.random.default_rng(2), 21, 5, 0.3, CELLS["cube"])
+    x = t.positions - t.positions.mean(axis=1, keepdims=True)
+    direct = [np.mean(np.sum((x[k:] - x[: len(x) - k]) ** 2, axis=2)) for k in range(11)]
+    assert mean_squared_displacements(t)[1]["O"] == pytest.approx(np.array(direct), abs=1e-9)
+
+
+def test_a_breathing_cell_is_no_displacement():
+    rng = np.random.default_rng(3)
+    fractional, scale = rng.random((10, 3)), 1.0 + 0.05 * np.sin(np.arange(30))
+    cells = scale[:, None, None] * CELLS["cube"]
+    t = Trajectory(
+        "breath",
+        np.arange(30.0),
+        np.full(10, 8),
+        np.einsum("ai,tij->taj", fractional, cells),
+        cells,
+        np.ones(3, bool),
+    )
+    assert mean_squared_displacements(t)[1]["O"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_block_error_of_a_correlated_series():
+    rng, a, n = np.random.default_rng(4), 0.95, 2**14
+    errors, means = [], []
+    for _ in range(20):
+        noise, x = rng.normal(size=n), np.empty(n)
+        x[0] = noise[0] / np.sqrt(1 - a * a)
+        for k in range(1, n):
+            x[k] = a * x[k - 1] + noise[k]
+        mean, error, converged = block_error(x)
+        assert converged
+        errors.append(error)
+        means.append(mean)
+    exact = 1.0 / ((1 - a) * np.sqrt(n))  # sigma / sqrt(n) sqrt((1 + a) / (1 - a))
+    assert np.mean(errors) == pytest.approx(exact, rel=0.15)
+    assert np.std(means) == pytest.approx(exact, rel=0.4)
+    white = [block_error(rng.normal(size=n))[1] for _ in range(20)]
+    assert np.mean(white) == pytest.approx(1.0 / np.sqrt(n), rel=0.15)
+    assert not block_error(np.linspace(0, 1, 64))[2]  # a drift has no error bar
+
+
+def test_the_verdict_says_when_the_range_was_left():
+    times = np.arange(101) * 0.1
+    steady = Series("a", times, np.full(101, 0.76), "")
+    leaving = Series("b", times, np.where(times < 6.05, 1.0, 0.3), "")
+    failed = Series("c", times, np.full(101, 1.0), "at 10 ps: exploded")
+    assert analyse(steady).verdict == "stable" and analyse(steady).mean == pytest.approx(0.76)
+    assert analyse(leaving).verdict == "left the range at 6.1 ps"
+    assert not analyse(failed).stable and "exploded" in analyse(failed).verdict
+    assert analyse(steady, limits=(0.9, 1.1)).verdict == "left the range at 0 ps"
+
+
+def test_bands_ignore_runs_that_have_ended():
+    mean, std = band([[1.0, 2.0, 3.0], [3.0, 4.0, np.nan]])
+    assert mean == pytest.approx([2.0, 3.0, 3.0])
+    assert std == pytest.approx([np.sqrt(2), np.sqrt(2), 0.0])
+
+
+def test_energy_density_counts_labelled_periodic_structures():
+    rng, structures = np.random.default_rng(5), []
+    for k in range(30):
+        length = 3.0 + 0.05 * k
+        structures.append(
+            Structure(
+                numbers=[8, 1, 1],
+                positions=rng.random((3, 3)),
+                cell=np.eye(3) * length,
+                pbc=k != 0,
+                energy=np.nan if k == 1 else -5.0 - k,
+            )
+        )
+    data = Dataset.from_structures(structures)
+    counts, density, energy = energy_density(data, bins=7)
+    assert counts.sum() == 28
+    assert density[-1] == pytest.approx(18.015 * 1.66053906660 / 3.1**3)
+    assert np.ptp(energy) == pytest.approx(27 / 3)
+    with pytest.raises(DataError, match="no structure"):
+        energy_density(data.take([0, 1]))
+
+
+def make_run(folder, seed, n=40, failed=False):
+    """A folder as `mpnnp md` leaves it."""
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    frames = []
+    with open(folder / "md.csv", "w", encoding="utf-8") as file:
+        file.write(
+            "time_ps,energy_total_ev,energy_potential_ev,temperature_k,pressure_bar,density_g_cm3,extrapolations\n"
+        )
+        for k in range(n):
+            atoms = Atoms("OHH" * 4, rng.random((12, 3)) * 6.0, cell=[6.0 + 0.001 * k] * 3, pbc=True)
+            atoms.info["time_ps"] = 0.05 * k
+            frames.append(atoms)
+            density = atoms.get_masses().sum() * 1.66053906660 / atoms.get_volume()
+            file.write(f"{0.05 * k},1,1,300,1,{density:.12g},0\n")
+    write(folder / "trajectory.xyz", frames)
+    if failed:
+        (folder / "status.json").write_text(
+            json.dumps({"status": "failed", "reason": "exploded", "time_ps": 2.0})
+        )
+    return folder
+
+
+def test_densities_from_the_table_and_from_the_frames_agree(tmp_path):
+    folder = make_run(tmp_path / "a", 0)
+    table, frames = read_densities(folder, 1.0), read_densities(folder / "trajectory.xyz", 1.0)
+    assert table.times == pytest.approx(frames.times)
+    assert table.values == pytest.approx(frames.values, rel=1e-7)
+    t = read_trajectory(folder, 1.0)
+    assert len(t.times) == 40 and t.times[1] == pytest.approx(0.05)
+    assert len(t.after(0.5).times) == 20
+
+
+@pytest.mark.parametrize("command", ["density", "rdf", "msd"])
+def test_commands_write_table_and_picture(tmp_path, command):
+    runs = [str(make_run(tmp_path / name, seed, failed=name == "c")) for seed, name in enumerate("abc")]
+    output = tmp_path / "result"
+    options = ["--r-max", "4", "--bins", "20"] if command == "rdf" else []
+    result = CliRunner().invoke(app, ["analyze", command, *runs, *options, "-o", str(output)])
+    assert result.exit_code == 0, result.output
+    rows = list(csv.reader(open(f"{output}.csv", encoding="utf-8")))
+    values = np.array(rows[1:], float)
+    assert np.isfinite(values).all() and values.shape[1] == len(rows[0])
+    assert len(values) == {"density": 40, "rdf": 20, "msd": 17}[command]
+    mean = rows[0].index({"density": "mean_g_cm3", "rdf": "O-H_mean", "msd": "O_mean"}[command])
+    single = [
+        k
+        for k, name in enumerate(rows[0])
+        if name.startswith({"density": "density", "rdf": "O-H[", "msd": "O["}[command])
+    ]
+    assert len(single) == 3
+    assert values[:, mean] == pytest.approx(values[:, single].mean(axis=1), rel=1e-6, abs=1e-9)
+    assert (tmp_path / "result.png").read_bytes().startswith(b"\x89PNG")
+    if command == "density":
+        assert "2 of 3 runs stable" in result.output and "exploded" in result.output
+
+
+def test_energy_density_as_a_command(tmp_path):
+    from conftest import DATA
+
+    output = tmp_path / "map"
+    result = CliRunner().invoke(
+        app, ["analyze", "energy-density", str(DATA / "train_energy" / "input.data"), "-o", str(output)]
+    )
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(open(f"{output}.csv", encoding="utf-8")))
+    assert sum(float(row["structures"]) for row in rows) == 10
+    assert (tmp_path / "map.png").exists()
+
+
+def test_bad_trajectories_are_told(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read_trajectory(tmp_path / "none", 1.0)
+    path = tmp_path / "two.xyz"
+    write(path, [Atoms("OH", [[0, 0, 0], [0, 0, 1]]), Atoms("HO", [[0, 0, 0], [0, 0, 1]])])
+    with pytest.raises(DataError, match="frame 1: has other atoms"):
+        read_trajectory(path, 1.0)
+    write(path, Atoms("OH", [[0, 0, 0], [0, 0, 1]]))
+    t = read_trajectory(path, 1.0)
+    with pytest.raises(DataError, match="periodic"):
+        radial_distributions(t)
+    with pytest.raises(DataError, match="too few"):
+        mean_squared_displacements(t)

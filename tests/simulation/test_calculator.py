@@ -1,0 +1,256 @@
+"""The calculator for ASE: energies, forces, stress, reused pairs, ensembles, extrapolations, uncertainty, ranks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from conftest import DATA
+from launch import on_ranks
+from small import quiet, small_config, write_clusters
+
+from mpnnp import Calculator, load
+from mpnnp.data.formats import read_sources
+from mpnnp.errors import DataError, DynamicsError
+from mpnnp.optimizers.ekf import make_ekf
+from mpnnp.parallel import serial
+from mpnnp.training.checkpoint import read_checkpoint
+from mpnnp.training.train import train
+
+FOLDER = DATA / "predict_acsf_cos"  # four cubic frames, a triclinic one, a cluster without a cell
+
+
+def frames():
+    data = read_sources(FOLDER / "input.data")
+    return [Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc) for s in data]
+
+
+def tiny():
+    """Three atoms in a skew cell smaller than the cutoff."""
+    cell = [[3.1, 0.0, 0.0], [0.9, 3.3, 0.0], [-0.7, 0.5, 3.0]]
+    return Atoms("OHH", [[0.1, 0.0, 0.2], [0.95, 0.3, 0.1], [-0.2, 0.9, 0.4]], cell=cell, pbc=True)
+
+
+def systems():
+    all_frames = frames()
+    periodic = [a for a in all_frames if a.pbc.all()]
+    skew = [a for a in periodic if np.abs(a.cell.array - np.diag(np.diag(a.cell.array))).max() > 0]
+    return {"cubic": periodic[0], "triclinic": skew[0], "smaller than the cutoff": tiny()}
+
+
+@pytest.mark.parametrize("k", range(6))
+def test_results_are_bitwise_those_of_evaluate(k):
+    atoms = frames()[k]
+    prediction = load(FOLDER).predict(atoms)
+    atoms.calc = Calculator(FOLDER)
+    assert atoms.get_potential_energy() == prediction.energy
+    assert np.array_equal(atoms.get_forces(), prediction.forces)
+    assert np.array_equal(atoms.get_potential_energies(), prediction.energies)
+    assert atoms.get_potential_energy(force_consistent=True) == prediction.energy
+    assert atoms.get_potential_energies().sum() == pytest.approx(prediction.energy, rel=1e-14)
+
+
+@pytest.mark.parametrize("name", systems())
+def test_stress_is_the_derivative_of_the_energy_by_strain(name):
+    atoms = systems()[name]
+    atoms.calc = Calculator(FOLDER)
+    stress, cell, volume = atoms.get_stress(voigt=False), atoms.cell.array, atoms.get_volume()
+    numerical, h = np.zeros((3, 3)), 1e-4
+    for i in range(3):
+        for j in range(i + 1):
+            for k, c in ((1, 8.0), (-1, -8.0), (2, -1.0), (-2, 1.0)):  # fourth order
+                strain = np.eye(3)
+                strain[i, j] += 0.5 * k * h
+                strain[j, i] += 0.5 * k * h
+                strained = atoms.copy()
+                strained.set_cell(cell @ strain, scale_atoms=True)
+                strained.calc = atoms.calc
+                numerical[i, j] += c * strained.get_potential_energy() / (12.0 * h * volume)
+            numerical[j, i] = numerical[i, j]
+    assert stress == pytest.approx(numerical, abs=2e-7 * np.abs(stress).max())
+
+
+@pytest.mark.parametrize("name", systems())
+def test_pairs_are_reused_and_change_nothing(name):
+    atoms, rng = systems()[name], np.random.default_rng(1)
+    calculator, potential = Calculator(FOLDER, skin=0.6), load(FOLDER)
+    atoms.calc = calculator
+    for step in range(24):
+        atoms.positions += rng.normal(scale=0.01, size=atoms.positions.shape)
+        if step % 2:  # a barostat at work
+            atoms.set_cell(
+                atoms.cell.array @ (np.eye(3) + rng.normal(scale=0.002, size=(3, 3))), scale_atoms=True
+            )
+        if step == 12:
+            atoms.wrap()
+        prediction = potential.predict(atoms)
+        assert atoms.get_potential_energy() == prediction.energy
+        assert np.array_equal(atoms.get_forces(), prediction.forces)
+    assert 1 <= calculator.pair_list.n_made < 16
+
+
+def test_a_compressed_cell_makes_the_pairs_anew():
+    atoms = systems()["cubic"]
+    atoms.calc = Calculator(FOLDER, skin=0.3)
+    atoms.get_potential_energy()
+    atoms.set_cell(
+        0.9 * atoms.cell.array, scale_atoms=True
+    )  # no atom moves in fractional coordinates, but pairs come nearer
+    assert atoms.get_potential_energy() == load(FOLDER).predict(atoms).energy
+    assert atoms.calc.pair_list.n_made == 2
+
+
+def test_another_structure_of_the_same_size_makes_the_pairs_anew():
+    first, second = [a for a in frames() if a.pbc.all()][:2]
+    calculator = Calculator(FOLDER)
+    for atoms in (first, second, first):
+        atoms.calc = calculator
+        assert atoms.get_potential_energy() == load(FOLDER).predict(atoms).energy
+
+
+def test_a_large_structure_is_the_sum_of_its_cells():
+    cell = tiny()
+    cell.calc = Calculator(FOLDER)
+    large = cell.repeat((9, 9, 9))
+    large.calc = Calculator(FOLDER)
+    assert len(large) == 2187
+    assert large.get_potential_energy() == pytest.approx(729 * cell.get_potential_energy(), rel=1e-12)
+    assert large.get_forces() == pytest.approx(np.tile(cell.get_forces(), (729, 1)), abs=1e-10)
+    assert large.get_stress() == pytest.approx(cell.get_stress(), rel=1e-10, abs=1e-14)
+
+
+def test_an_ensemble_gives_means_and_standard_deviations():
+    potential, rng = load(FOLDER), np.random.default_rng(2)
+    members = [
+        potential.with_weights(potential.weights + rng.normal(scale=0.01, size=len(potential.weights)))
+        for _ in range(3)
+    ]
+    atoms = systems()["triclinic"]
+    single = []
+    for member in members:
+        atoms.calc = Calculator(member)
+        single.append((atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()))
+    atoms.calc = Calculator(members)
+    energy, forces, stress = (np.array(x) for x in zip(*single))
+    assert atoms.get_potential_energy() == pytest.approx(energy.mean(), rel=1e-14)
+    assert atoms.get_forces() == pytest.approx(forces.mean(axis=0), abs=1e-12)
+    assert atoms.get_stress() == pytest.approx(stress.mean(axis=0), abs=1e-14)
+    assert atoms.calc.results["energy_std"] == pytest.approx(energy.std(ddof=1), rel=1e-8)
+    assert atoms.calc.results["forces_std"] == pytest.approx(forces.std(axis=0, ddof=1), abs=1e-12)
+
+
+def test_members_with_other_functions_keep_their_own():
+    other = DATA / "predict_acsf_tanh3"
+    atoms = systems()["cubic"]
+    atoms.calc = Calculator([FOLDER, other])
+    expected = [load(path).predict(atoms).energy for path in (FOLDER, other)]
+    assert atoms.get_potential_energy() == pytest.approx(np.mean(expected), rel=1e-14)
+
+
+def narrow(potential, function, width):
+    """The potential, as if function number `function` had been trained up to its mean + width only."""
+    statistics = potential.scaling.statistics
+    maximum = statistics.maximum.copy()
+    maximum[function] = width
+    return replace(
+        potential,
+        scaling=replace(potential.scaling, kind="none", statistics=replace(statistics, maximum=maximum)),
+    )
+
+
+def test_extrapolations_are_counted_and_named_and_stop():
+    potential, atoms = load(FOLDER), systems()["cubic"]
+    hydrogens = np.flatnonzero(atoms.numbers == 1)
+    atoms.calc = calculator = Calculator(potential)
+    atoms.get_potential_energy()
+    before = calculator.extrapolations
+    values = calculator.members[0].G[hydrogens, 0]
+    limit = np.sort(values)[-3] * (1 + 1e-6)  # two hydrogens above
+    atoms.calc = calculator = Calculator(narrow(potential, 0, limit))
+    atoms.get_potential_energy()
+    own = [e for e in calculator.extrapolating() if e.function == str(potential.functions.functions[0])]
+    assert calculator.extrapolations == calculator.extrapolations_in_all >= before + 2 - 1
+    assert {e.atom for e in own} == set(hydrogens[values > limit]) and len(own) == 2
+    assert all(e.value > e.high == limit for e in own)
+    atoms.calc = Calculator(narrow(potential, 0, limit), max_extrapolations=calculator.extrapolations + 1)
+    atoms.get_potential_energy()
+    atoms.rattle(1e-4)
+    with pytest.raises(DynamicsError, match="max_extrapolations"):
+        atoms.get_potential_energy()
+
+
+def test_bad_geometries_and_elements_are_told():
+    atoms = systems()["cubic"]
+    atoms.calc = Calculator(FOLDER)
+    atoms.positions[3, 1] = np.nan
+    with pytest.raises(DynamicsError, match="finite"):
+        atoms.get_potential_energy()
+    collapsed = tiny()
+    collapsed.set_cell(collapsed.cell.array * 0.02, scale_atoms=True)
+    collapsed.calc = Calculator(FOLDER)
+    with pytest.raises(DynamicsError, match="collapsed"):
+        collapsed.get_potential_energy()
+    carbon = Atoms("CO", [[0, 0, 0], [0, 0, 1.1]])
+    carbon.calc = Calculator(FOLDER)
+    with pytest.raises(DataError, match="C; the potential knows H O"):
+        carbon.get_potential_energy()
+
+
+@pytest.mark.parametrize("coupling", ["full", "node"])
+def test_kalman_variance_is_the_quadratic_form_of_the_covariance(tmp_path, coupling):
+    comm, log = quiet()
+    config = small_config(tmp_path, ekf={"coupling": coupling})
+    train(config, tmp_path / "run", comm, log)
+    path = tmp_path / "run" / "checkpoint.h5"
+    checkpoint = read_checkpoint(path)
+    potential, arrays = checkpoint.potential, checkpoint.optimizer
+    ekf = make_ekf(config.ekf, potential.network.n_weight, potential.network.segments, serial())
+    state = ekf.load_arrays(arrays)
+    n = potential.network.n_weight
+    inside = state.factor * (
+        state.T.multiply(np.eye(n)) - state.U[: state.r].T @ state.U[: state.r] + state.d * np.eye(n)
+    )
+    P = np.array([ekf._by_weight(row) for row in inside])  # columns in the order of the weights
+    P = np.array([ekf._by_weight(column) for column in P.T]).T
+    if coupling == "node":  # U couples groups that P does not
+        group = np.empty(n, int)
+        for g, (a, b) in enumerate(ekf.layout.groups):
+            group[ekf.layout.order[a:b]] = g
+        P = np.where(group[:, None] == group, P, 0.0)
+    atoms = write_clusters(tmp_path / "other.extxyz", n=1, seed=5)[0]
+    gradient, h = np.empty(n), 1e-5
+    for k in range(n):
+        w = potential.weights.copy()
+        w[k] += h
+        above = potential.with_weights(w).predict(atoms).energy
+        w[k] -= 2 * h
+        gradient[k] = (above - potential.with_weights(w).predict(atoms).energy) / (
+            2 * h * potential.energy_scale
+        )
+    atoms.calc = Calculator(path)
+    energy = atoms.get_potential_energy()
+    std = atoms.calc.get_property("energy_kalman_std", atoms)
+    assert std == pytest.approx(potential.energy_scale * np.sqrt(gradient @ P @ gradient), rel=1e-5)
+    assert std > 0 and atoms.get_potential_energy() == energy
+    assert "energy_kalman_std" not in Calculator(tmp_path / "run" / "best.h5").implemented_properties
+
+
+def ranks_agree(comm):
+    for atoms in (systems()["triclinic"], tiny()):  # of the second, some ranks have no atom
+        atoms.calc = Calculator(FOLDER, comm=comm)
+        own = atoms.copy()
+        own.calc = Calculator(FOLDER)
+        for _ in range(3):
+            assert atoms.get_potential_energy() == pytest.approx(own.get_potential_energy(), rel=1e-13)
+            assert atoms.get_forces() == pytest.approx(own.get_forces(), abs=1e-11)
+            assert atoms.get_stress() == pytest.approx(own.get_stress(), abs=1e-12)
+            assert atoms.calc.extrapolations == own.calc.extrapolations
+            everywhere = comm.allgather(atoms.get_forces().tobytes())
+            assert len(set(everywhere)) == 1
+            atoms.rattle(0.01, seed=comm.rank + 1)  # only rank 0's counts
+            own.positions = comm.bcast(atoms.positions)
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_ranks_share_out_the_atoms(n):
+    on_ranks(n, ranks_agree, seconds=240)

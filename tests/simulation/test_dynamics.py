@@ -1,0 +1,314 @@
+"""Molecular dynamics: conservation, exact resumption, clear ends; boxes of water; labelling."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.calculators.lj import LennardJones
+from ase.io import read, write
+from conftest import DATA
+from launch import on_ranks
+from simulation.test_calculator import frames, systems
+from small import quiet
+from typer.testing import CliRunner
+
+from mpnnp import Calculator, load
+from mpnnp.cli import app
+from mpnnp.data.formats import read_sources
+from mpnnp.errors import ConfigError, DataError
+from mpnnp.n2p2.potential_files import write_potential
+from mpnnp.simulation.boxes import water_box
+from mpnnp.simulation.dynamics import COLUMNS, run
+from mpnnp.simulation.integrators import Protocol
+
+RANDOM = load(DATA / "predict_acsf_cos")  # random weights: a smooth potential that knows nothing of water,
+MILD = replace(RANDOM, energy_scale=1e-3 * RANDOM.energy_scale)  # with forces as of water
+
+
+def start():
+    return systems()["triclinic"].copy()
+
+
+def protocol(**settings):
+    return Protocol(
+        **{"ensemble": "nve", "time": 0.01, "temperature": 300.0, "log_every": 1.0, "save_every": 2.0}
+        | settings
+    )
+
+
+def simulate(folder, p, atoms=None, resume=False, calculator=None):
+    comm, log = quiet()
+    return run(p, atoms or start(), calculator or Calculator(MILD), folder, comm, log, resume), log
+
+
+def table(folder):
+    """md.csv as arrays by name."""
+    with open(folder / "md.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def test_energy_is_conserved_to_second_order_in_the_time_step(tmp_path):
+    spread = []
+    for timestep in (0.5, 0.25):
+        simulate(tmp_path / f"{timestep}", protocol(timestep=timestep))
+        energy = table(tmp_path / f"{timestep}")["energy_total_ev"]
+        spread.append(np.ptp(energy))
+    kinetic = 0.0259 * 1.5 * len(start())
+    assert spread[0] < 0.01 * kinetic
+    assert 2.5 < spread[0] / spread[1] < 6.0
+
+
+def test_table_frames_and_end(tmp_path):
+    outcome, _ = simulate(tmp_path, protocol(ensemble="nvt"))
+    rows = table(tmp_path)
+    assert tuple(rows) == COLUMNS
+    assert rows["time_ps"] == pytest.approx(np.arange(11) * 1e-3)
+    atoms = start()
+    atoms.calc = Calculator(MILD)
+    assert rows["energy_potential_ev"][0] == pytest.approx(atoms.get_potential_energy(), rel=1e-9)
+    assert rows["temperature_k"][0] == pytest.approx(300.0)
+    mass = atoms.get_masses().sum() * 1.66053906660
+    assert rows["density_g_cm3"][0] == pytest.approx(mass / atoms.get_volume(), rel=1e-9)
+    kinetic_pressure = (
+        2.0 / 3.0 * (rows["energy_total_ev"][0] - rows["energy_potential_ev"][0]) / atoms.get_volume()
+    )
+    pressure = (kinetic_pressure - np.trace(atoms.get_stress(voigt=False)) / 3.0) * 1.602176634e6
+    assert rows["pressure_bar"][0] == pytest.approx(pressure, rel=1e-6)
+    saved = read(tmp_path / "trajectory.xyz", index=":")
+    assert [a.info["time_ps"] for a in saved] == pytest.approx([0, 0.002, 0.004, 0.006, 0.008, 0.01])
+    assert outcome.status == "finished" and outcome.steps == 20
+    assert json.loads((tmp_path / "status.json").read_text())["status"] == "finished"
+    final = read(tmp_path / "final.xyz")
+    assert final.get_temperature() == pytest.approx(rows["temperature_k"][-1], rel=1e-4)
+
+
+PROTOCOLS = {
+    "nve": {},
+    "nvt berendsen": {"ensemble": "nvt"},
+    "nvt langevin": {"ensemble": "nvt", "thermostat": "langevin"},
+    "nvt bussi": {"ensemble": "nvt", "thermostat": "bussi"},
+    "npt berendsen": {"ensemble": "npt"},
+    "npt mtk": {"ensemble": "npt", "barostat": "mtk", "tau_p": 200.0},
+}
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_resumed_simulation_is_the_uninterrupted_one(tmp_path, name):
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    outcome, _ = simulate(whole, protocol(time=0.012, **PROTOCOLS[name]))
+    assert outcome.status == "finished", outcome.reason
+    simulate(half, protocol(time=0.0055, **PROTOCOLS[name]))  # between rows and frames
+    with open(half / "md.csv", "a", encoding="utf-8") as file:
+        file.write("what a killed run wrote after its last restart file\n")
+    simulate(half, protocol(time=0.012, **PROTOCOLS[name]), resume=True)
+    for file in ("md.csv", "trajectory.xyz", "final.xyz"):
+        assert (whole / file).read_bytes() == (half / file).read_bytes(), file
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_ensembles_do_what_they_are_for(tmp_path, name):
+    settings = PROTOCOLS[name]
+    cold = start()
+    outcome, _ = simulate(tmp_path, protocol(time=0.03, tau_t=10.0, **settings), cold)
+    rows = table(tmp_path)
+    volume = np.ptp(rows["density_g_cm3"])
+    assert (volume > 0) == (settings.get("ensemble") == "npt")
+    assert outcome.steps == 60 and np.isfinite(rows["energy_total_ev"]).all()
+
+
+def test_resuming_checks_the_protocol(tmp_path):
+    simulate(tmp_path / "a", protocol())
+    with pytest.raises(DataError, match="holds a simulation already"):
+        simulate(tmp_path / "a", protocol())
+    with pytest.raises(DataError, match="temperature = 300.0, not 310"):
+        simulate(tmp_path / "a", protocol(temperature=310.0, time=0.02), resume=True)
+    with pytest.raises(DataError, match="no simulation"):
+        simulate(tmp_path / "b", protocol(), resume=True)
+
+
+class Unstable(LennardJones):
+    """A pair potential whose forces turn wild at the sixth evaluation."""
+
+    n = 0
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.n += 1
+        if self.n > 5:
+            self.results["forces"] = self.results["forces"] + 1e4 * np.random.default_rng(self.n).normal(
+                size=(len(self.atoms), 3)
+            )
+
+
+def test_an_explosion_ends_the_simulation_with_its_last_good_frame(tmp_path):
+    outcome, log = simulate(tmp_path, protocol(time=0.1), calculator=Unstable(sigma=1.0, epsilon=0.01))
+    assert outcome.status == "failed" and "exploded" in outcome.reason
+    assert outcome.steps < 20
+    assert "exploded" in "\n".join(log.kept)
+    good = read(tmp_path / "last-good.xyz")
+    assert good.info["time_ps"] <= 0.003 and good.get_temperature() < 6000
+    assert not (tmp_path / "final.xyz").exists()
+    assert json.loads((tmp_path / "status.json").read_text())["reason"] == outcome.reason
+    assert len(table(tmp_path)["time_ps"]) == 1 + int(good.info["time_ps"] * 1000)
+
+
+def test_too_many_extrapolations_end_the_simulation(tmp_path):
+    from simulation.test_calculator import narrow
+
+    calculator = Calculator(narrow(MILD, 0, 1e-3), max_extrapolations=1000)  # every hydrogen extrapolates
+    outcome, log = simulate(tmp_path, protocol(time=0.1), calculator=calculator)
+    hydrogens = int(np.sum(start().numbers == 1))
+    assert outcome.status == "failed" and "max_extrapolations" in outcome.reason
+    assert outcome.extrapolations > 1000
+    assert outcome.steps <= 1000 // hydrogens
+    assert sum("extrapolation: atom" in line for line in log.kept) == 5
+
+
+def test_velocities_of_the_start_are_kept(tmp_path):
+    simulate(tmp_path / "a", protocol(temperature=200.0))
+    continued = read(tmp_path / "a" / "final.xyz")
+    simulate(tmp_path / "b", protocol(), continued)
+    assert table(tmp_path / "b")["temperature_k"][0] == pytest.approx(
+        table(tmp_path / "a")["temperature_k"][-1], rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ensemble": "nvp"},
+        {"timestep": 0.0},
+        {"temperature": -1.0},
+        {"ensemble": "npt", "thermostat": "bussi"},
+        {"time": float("nan")},
+    ],
+)
+def test_wrong_protocols_are_refused(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings)).replace("_", "-")):
+        Protocol(**settings)
+
+
+def test_pressure_needs_a_cell(tmp_path):
+    cluster = next(a for a in frames() if not a.pbc.any())
+    with pytest.raises(ConfigError, match="no cell"):
+        simulate(tmp_path, protocol(ensemble="npt"), cluster)
+    simulate(tmp_path / "b", protocol(), cluster)
+    rows = list(csv.DictReader(open(tmp_path / "b" / "md.csv", encoding="utf-8")))
+    assert rows[0]["pressure_bar"] == rows[0]["density_g_cm3"] == ""
+
+
+def ranks_simulate(comm):
+    import tempfile
+
+    from mpnnp.progress import Log
+
+    folder = Path(comm.bcast(tempfile.mkdtemp() if comm.rank == 0 else None))
+    p = protocol(ensemble="nvt", thermostat="langevin")
+    run(
+        p,
+        start(),
+        Calculator(MILD, comm=comm),
+        folder / "many",
+        comm,
+        Log(comm, stream=open("/dev/null", "w")),
+    )
+    simulate(folder / f"alone{comm.rank}", p)  # on every rank: ASE's Langevin sends its random numbers
+    many, one = table(folder / "many"), table(folder / f"alone{comm.rank}")
+    for name in COLUMNS:
+        assert many[name] == pytest.approx(one[name], rel=1e-7, abs=1e-7), name
+
+
+def test_the_number_of_ranks_does_not_change_a_simulation():
+    on_ranks(2, ranks_simulate, seconds=240)
+
+
+@pytest.mark.parametrize("n_molecule, density", [(1, 0.2), (17, 1.0), (64, 1.0), (64, 1.3)])
+def test_a_box_of_water(n_molecule, density):
+    atoms = water_box(n_molecule, density, seed=3)
+    assert len(atoms) == 3 * n_molecule and atoms.pbc.all()
+    assert atoms.get_masses().sum() * 1.66053906660 / atoms.get_volume() == pytest.approx(density, rel=1e-3)
+    distances = atoms.get_all_distances(mic=True)
+    for k in range(n_molecule):
+        o, h = 3 * k, (3 * k + 1, 3 * k + 2)
+        assert distances[o, h[0]] == pytest.approx(0.9572) and distances[o, h[1]] == pytest.approx(0.9572)
+        assert atoms.get_angle(h[0], o, h[1], mic=True) == pytest.approx(104.52)
+    molecule = np.arange(len(atoms)) // 3
+    between = distances[molecule[:, None] != molecule]
+    if n_molecule > 1:
+        assert between.min() > (1.35 if density <= 1.0 else 1.2)
+    assert np.array_equal(atoms.positions, water_box(n_molecule, density, seed=3).positions)
+
+
+def test_box_md_and_label_as_commands(tmp_path):
+    box, lab, folder = tmp_path / "box.xyz", tmp_path / "labelled.h5", tmp_path / "potential"
+    write_potential(MILD, folder)
+    runner = CliRunner()
+    result = runner.invoke(app, ["box", "water", "--molecules", "8", "-o", str(box)])
+    assert result.exit_code == 0, result.output
+    md = ["md", str(folder), str(box), "-o", str(tmp_path / "md"), "--time", "0.002", "--log-every", "0.5"]
+    result = runner.invoke(app, md)
+    assert result.exit_code == 0 and "finished" in result.output
+    assert len(table(tmp_path / "md")["time_ps"]) == 5
+    result = runner.invoke(app, ["label", str(folder), str(box), "-o", str(lab)])
+    assert result.exit_code == 0, result.output
+    (labelled,) = read_sources(lab, report=print)
+    prediction = load(folder).predict(labelled)
+    assert labelled.energy == prediction.energy and np.array_equal(labelled.forces, prediction.forces)
+    atoms = read(box)
+    atoms.calc = Calculator(folder)
+    assert np.array_equal(labelled.stress, atoms.get_stress())
+
+
+def test_labels_of_a_calculator_of_ase(tmp_path):
+    source, target = tmp_path / "in.xyz", tmp_path / "out.data"
+    write(source, [water_box(3, 0.3, seed) for seed in range(3)])
+    result = CliRunner().invoke(
+        app, ["label", "ase:lj:sigma=1.5,epsilon=0.2,rc=3.0", str(source), "-o", str(target)]
+    )
+    assert result.exit_code == 0, result.output
+    for k, structure in enumerate(read_sources(target)):
+        atoms = read(source, index=k)
+        atoms.calc = LennardJones(sigma=1.5, epsilon=0.2, rc=3.0)
+        assert structure.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
+        assert structure.forces == pytest.approx(atoms.get_forces(), rel=1e-9, abs=1e-12)
+    for name, message in (("ase:nothing", "no such calculator"), ("ase:lj:sigma", "key=value")):
+        result = CliRunner().invoke(app, ["label", name, str(source), "-o", str(target)])
+        assert isinstance(result.exception, ConfigError) and message in str(result.exception)
+
+
+def test_label_names_the_structure_that_fails(tmp_path):
+    source = tmp_path / "in.xyz"
+    write(source, start())
+    result = CliRunner().invoke(
+        app, ["label", "ase:emt:asap_cutoff=True", str(source), "-o", str(tmp_path / "x.h5")]
+    )
+    if result.exception is None or isinstance(result.exception, SystemExit):
+        assert result.exit_code == 0  # EMT knows H and O
+    else:
+        assert isinstance(result.exception, DataError) and "frame 0" in str(result.exception)
+
+
+def label_on_ranks(comm):
+    from mpnnp.data.dataset import Dataset
+    from mpnnp.data.structure import Structure
+    from mpnnp.progress import Log
+    from mpnnp.simulation.labelling import label
+
+    data = Dataset.from_structures(
+        [
+            Structure(numbers=a.numbers, positions=a.positions, cell=a.cell.array, pbc=a.pbc, frame=k)
+            for k, a in enumerate(frames()[:5])
+        ]
+    )
+    labelled = label(data, Calculator(MILD, skin=0.0), comm, Log(comm, stream=open("/dev/null", "w")))
+    assert (labelled is None) == (comm.rank != 0)
+    if comm.rank == 0:
+        assert [s.energy for s in labelled] == [MILD.predict(s).energy for s in data]
+
+
+def test_ranks_share_out_the_structures_to_label():
+    on_ranks(3, label_on_ranks, seconds=240)

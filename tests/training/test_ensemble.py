@@ -1,0 +1,205 @@
+"""Ensembles of runs, and the comparison of their learning curves."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from small import quiet, small_config
+
+from mpnnp.analysis import comparison
+from mpnnp.config import to_toml
+from mpnnp.errors import ConfigError, DataError
+from mpnnp.training.checkpoint import read_potential
+from mpnnp.training.ensemble import member_config, run_ensemble, seeds_of
+from mpnnp.training.learning_curve import COLUMNS, LearningCurve
+from mpnnp.training.train import Run, train
+
+
+def test_seeds_are_ranges_and_numbers():
+    assert seeds_of("1-3,7, 9-9") == [1, 2, 3, 7, 9]
+    for wrong in ("", "3-1", "a", "1,,2", "1-3,2", "-1"):
+        with pytest.raises(ConfigError, match="--seeds"):
+            seeds_of(wrong)
+
+
+def split_and_start(config, folder):
+    run = Run(config, folder, *quiet())
+    return run.train.tolist(), run.state.weights.tolist()
+
+
+def test_only_what_is_asked_for_differs(tmp_path):
+    config = small_config(tmp_path, run={"seed": 1})
+    (tmp_path / "runs").mkdir()
+    split, weights = split_and_start(config, tmp_path / "runs")
+    for over, same_split, same_weights in (
+        ("both", False, False),
+        ("split", False, True),
+        ("weights", True, False),
+    ):
+        other = split_and_start(member_config(config, 5, over), tmp_path / "runs")
+        # other structures give other weights only through the number of functions, which is the same here
+        assert ((other[0] == split), (other[1] == weights)) == (same_split, same_weights), over
+    with pytest.raises(ConfigError, match="--over"):
+        member_config(config, 1, "batches")
+
+
+def test_a_member_is_the_run_of_its_seed(tmp_path):
+    comm, log = quiet()
+    config = small_config(tmp_path, run={"epochs": 1})
+    assert run_ensemble(config, [3, 4], "both", tmp_path / "all", comm, log) == {3: "trained", 4: "trained"}
+    train(member_config(config, 4, "both"), tmp_path / "alone", comm, log)
+    alone, member = (
+        read_potential(tmp_path / folder / "checkpoint.h5").weights for folder in ("alone", "all/seed-4")
+    )
+    np.testing.assert_array_equal(alone, member)
+
+
+def test_finished_members_are_left_and_begun_ones_resumed(tmp_path):
+    comm, log = quiet()
+    config = small_config(tmp_path, run={"epochs": 2})
+    begun = config.model_copy(update={"run": config.run.model_copy(update={"updates": 3})})
+    folder = tmp_path / "all"
+    run_ensemble(begun, [1], "both", folder, comm, log)
+    run_ensemble(config, [2], "both", folder, comm, log)
+    before = (folder / "seed-2" / "checkpoint.h5").stat().st_mtime_ns
+    assert run_ensemble(config, [1, 2], "both", folder, comm, log) == {1: "trained", 2: "was finished"}
+    assert (folder / "seed-2" / "checkpoint.h5").stat().st_mtime_ns == before
+    train(member_config(config, 1, "both"), tmp_path / "alone", comm, log)
+    resumed, alone = (
+        read_potential(f / "checkpoint.h5").weights for f in (folder / "seed-1", tmp_path / "alone")
+    )
+    np.testing.assert_array_equal(resumed, alone)
+
+
+def command(mpiexec, n, tmp_path, *arguments, check=True):
+    (tmp_path / "train.toml").write_text(to_toml(small_config(tmp_path, run={"epochs": 1})))
+    return mpiexec(n, "-m", "mpnnp", "ensemble", tmp_path / "train.toml", *arguments, check=check)
+
+
+def test_teams_train_the_same_members_as_one_rank(tmp_path, mpiexec):
+    comm, log = quiet()
+    run_ensemble(
+        small_config(tmp_path, run={"epochs": 1}), [1, 2, 3], "weights", tmp_path / "alone", comm, log
+    )
+    out = command(
+        mpiexec,
+        3,
+        tmp_path,
+        "--seeds",
+        "1-3",
+        "--over",
+        "weights",
+        "--side-by-side",
+        2,
+        "-o",
+        tmp_path / "teams",
+    ).stdout
+    assert out.count("trained") == 3
+    for seed in (1, 2, 3):
+        one, other = (
+            read_potential(tmp_path / folder / f"seed-{seed}" / "checkpoint.h5").weights
+            for folder in ("alone", "teams")
+        )
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-8)
+        assert (tmp_path / "teams" / f"seed-{seed}" / "train.log").is_file()
+
+
+def test_errors_of_a_team_end_all_ranks_with_one_message(tmp_path, mpiexec):
+    too_many = command(
+        mpiexec, 2, tmp_path, "--seeds", "1-2", "--side-by-side", 3, "-o", tmp_path / "teams", check=False
+    )
+    assert too_many.returncode == 2 and too_many.stderr.count("--side-by-side") == 1
+    command(mpiexec, 1, tmp_path, "--seeds", "1", "-o", tmp_path / "teams")
+    changed = ["--seeds", "1-2", "--side-by-side", 2, "-o", tmp_path / "teams", "--set", "ekf.epsilon=7.0"]
+    other = command(mpiexec, 2, tmp_path, *changed, check=False)
+    assert other.returncode == 2 and other.stderr.count("is of another run") == 1
+
+
+def curve(updates, seconds, energy, force):
+    made = LearningCurve()
+    for row in zip(updates, seconds, energy, force):
+        made.rows.append(
+            [row[0], row[0], row[1], 9.0, row[2], 9.0, row[2], 90.0, row[3], 90.0, row[3], *4 * [np.nan]]
+        )
+    assert len(made.rows[0]) == len(COLUMNS)
+    return made
+
+
+@pytest.fixture
+def two_groups(tmp_path):
+    """Two runs of `fast`, one of `slow`, whose errors are known."""
+    fast = [
+        curve([0, 10, 20, 30], [0, 1, 2, 3], [8, 4, 2, 1], [800, 400, 200, 100]),
+        curve([0, 10, 20], [0, 2, 4], [8, 6, 3], [800, 500, 90]),
+    ]
+    slow = [curve([0, 100, 200, 400], [0, 1, 2, 4], [8, 6, 3, 2], [800, 300, 150, 120])]
+    for name, runs in (("fast", fast), ("slow", slow)):
+        for k, run in enumerate(runs, 1):
+            (tmp_path / name / f"seed-{k}").mkdir(parents=True)
+            run.write(tmp_path / name / f"seed-{k}" / "learning-curve.csv")
+    return tmp_path
+
+
+def test_mean_and_band_of_a_group(two_groups):
+    group = comparison.Group.read("fast", [two_groups / "fast" / f"seed-{k}" for k in (1, 2)])
+    x, mean, spread = group.mean("energy", "update")
+    np.testing.assert_allclose(x, [10, 20])
+    np.testing.assert_allclose(mean, [5, 2.5])
+    np.testing.assert_allclose(spread, [1, 0.5])
+    x, mean, _ = group.mean("force", "seconds")
+    np.testing.assert_allclose(x, [2, 3])  # from where both are to where one ends
+    np.testing.assert_allclose(mean, [(200 + 500) / 2, (100 + 295) / 2])
+
+
+def test_updates_and_time_to_the_error_that_all_runs_reach(two_groups):
+    read = comparison.Group.read
+    groups = [
+        read("fast", [two_groups / "fast/seed-1", two_groups / "fast/seed-2"]),
+        read("slow", [two_groups / "slow/seed-1"]),
+    ]
+    numbers = comparison.compare(groups)
+    assert numbers["fast"]["energy_equal"] == {"rmse": 3.0, "update": (20.0, 0.0), "seconds": (3.0, 1.0)}
+    assert numbers["slow"]["energy_equal"] == {"rmse": 3.0, "update": (200.0, 0.0), "seconds": (2.0, 0.0)}
+    assert numbers["slow"]["force_equal"] == {"rmse": 120.0, "update": (400.0, 0.0), "seconds": (4.0, 0.0)}
+    assert numbers["fast"]["energy_rmse_best"] == [2.0, 1.0]
+
+
+def test_compare_draws_and_tells(two_groups):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PMI_")}
+    arguments = ["fast", "--group", "S=slow/seed-*", "-o", "c.png", "--json", "c.json"]
+    result = subprocess.run(
+        [sys.executable, "-m", "mpnnp", "compare", *arguments],
+        cwd=two_groups,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "fast" in result.stdout and "reaches 3 after 200 +- 0 updates" in result.stdout
+    assert (two_groups / "c.png").stat().st_size > 10_000
+    assert json.loads((two_groups / "c.json").read_text())["S"]["update"] == [400.0, 0.0]
+
+
+def test_a_folder_without_a_learning_curve_is_named(tmp_path):
+    with pytest.raises(DataError, match="learning-curve.csv"):
+        comparison.Group.read("x", [tmp_path])
+
+
+def test_runs_whose_times_do_not_overlap_are_drawn_against_updates(tmp_path):
+    def curve(seconds):
+        errors = {
+            f"{q}_rmse_{s}": np.array([9.0, 1.0])
+            for q in ("energy", "force")
+            for s in ("train", "validation")
+        }
+        return {"update": np.array([0.0, 100.0]), "seconds": np.array(seconds)} | errors
+
+    group = comparison.Group("a", {"one": curve([0.0, 5.0]), "two": curve([0.0, 7.0])})
+    assert group.mean("energy", "seconds") == (None, None, None)
+    assert [v.tolist() for v in group.mean("energy", "update")] == [[100.0], [1.0], [0.0]]
+    comparison.draw(tmp_path / "c.png", [group])
+    assert (tmp_path / "c.png").stat().st_size > 1000

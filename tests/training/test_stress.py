@@ -1,0 +1,194 @@
+"""Stress as a label: predictions, rows, training and evaluation."""
+
+import numpy as np
+import pytest
+from kernels.test_compact import FUNCTIONS as COMPACT
+from kernels.test_jacobian import numerical_rows, values_of
+from launch import ROOT
+from oracles.systems import SYSTEMS, functions_of, make_net
+from oracles.systems import evaluate as evaluate_system
+from small import FUNCTIONS, quiet
+
+from mpnnp.config import make_config
+from mpnnp.data import dataset as hdf5
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.formats import read_sources
+from mpnnp.data.packed import make_atoms
+from mpnnp.data.structure import Structure
+from mpnnp.kernels.jacobian import stress_rows, stress_values
+from mpnnp.kernels.jit import read_only
+from mpnnp.model.evaluation import evaluate
+from mpnnp.model.network import Network
+from mpnnp.model.potential import Potential
+from mpnnp.model.scaling import Scaling, Statistics
+from mpnnp.model.symmetry_functions import SymmetryFunction, SymmetryFunctions
+from mpnnp.training.checkpoint import read_potential
+from mpnnp.training.learning_curve import LearningCurve
+from mpnnp.training.observations import Labels
+from mpnnp.training.schedules import ENERGY, FORCE, STRESS, Batch, make_schedule
+from mpnnp.training.train import Run, train
+
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+PERIODIC = [
+    SYSTEMS[name]
+    for name in ("three atoms in a cell smaller than the cutoff", "triclinic", "one atom and its images")
+]
+MODELS = {"all other kinds": make_net(), "compact": make_net(COMPACT)}
+
+
+def labels_of(systems):
+    return np.array([(s, c) for s in range(len(systems)) for c in range(6)])
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_stress_is_the_virial_over_the_volume(kind):
+    """The virial itself is proven by finite differences in test_kernels_geometry."""
+    model, w = MODELS[kind]
+    structures, G = functions_of(PERIODIC, model)
+    values = values_of(stress_values, labels_of(PERIODIC), structures, G, model, w).reshape(-1, 6)
+    for system, stress in zip(PERIODIC, values, strict=True):
+        virial = evaluate_system(system, model, w)[3] / abs(np.linalg.det(system[2]))
+        assert stress == pytest.approx(
+            [virial[a, b] for a, b in VOIGT], rel=1e-11, abs=1e-12 * np.abs(virial).max()
+        )
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_stress_rows_are_the_gradient_by_the_weights(kind):
+    model, w = MODELS[kind]
+    structures, G = functions_of(PERIODIC, model)
+    labels = labels_of(PERIODIC)[::2]
+    rows, values = np.empty((len(labels), len(w))), np.empty(len(labels))
+    stress_rows(labels, structures, G, model, w, rows, values)
+    assert values == pytest.approx(
+        values_of(stress_values, labels, structures, G, model, w), rel=1e-13, abs=1e-14
+    )
+    numerical = numerical_rows(stress_values, labels, structures, G, model, w)
+    assert rows == pytest.approx(numerical, rel=1e-6, abs=1e-7 * np.abs(rows).max())
+
+
+@pytest.fixture(scope="module")
+def water(tmp_path_factory):
+    """24 frames of the example data, with stress labels."""
+    path = tmp_path_factory.mktemp("water") / "water.h5"
+    data = read_sources(ROOT / "jobs" / "water" / "water.extxyz.xz", report=lambda line: None)
+    hdf5.write(path, data.take(np.arange(0, 216, 9)))
+    return path
+
+
+def config_of(water, **schedule):
+    tree = {
+        "data": {"files": str(water), "validation_fraction": 0.25, "cache": str(water.parent / "cache")},
+        "symmetry_functions": {"functions": FUNCTIONS},
+        "network": {"hidden": [8]},
+        "schedule": {"force_fraction": 0.004, "streams": 4} | schedule,
+        "run": {"epochs": 6, "evaluation_structures": 0},
+    }
+    return make_config(tree)
+
+
+def test_learning_stress_lowers_its_error(water, tmp_path):
+    comm, log = quiet()
+    last = {}
+    for name, fraction in (("without", 0.0), ("with", 1.0)):
+        state = train(config_of(water, stress_fraction=fraction), tmp_path / name, comm, log)
+        curve = LearningCurve.read(tmp_path / name / "learning-curve.csv")
+        assert state.curve.columns()["stress_rmse_validation"] == pytest.approx(
+            curve["stress_rmse_validation"], rel=1e-8
+        )
+        last[name] = curve["stress_rmse_validation"][-1]
+    assert last["with"] < 0.6 * last["without"]
+    data = hdf5.read(water)
+    potential = read_potential(tmp_path / "with" / "best.h5")
+    result = evaluate(potential, data, comm, log)
+    errors = result.stress - data.stress
+    assert result.numbers()["stress_rmse_mev_per_angstrom3"] == pytest.approx(
+        1000 * np.sqrt(np.mean(errors**2)), rel=1e-10
+    )
+
+
+def test_observations_of_stress_in_training_units(water, tmp_path):
+    """Errors and rows of the observer are those of the predicted stress, in units of the spread of the labels, times the weight."""
+    comm, log = quiet()
+    run = Run(config_of(water, stress_fraction=1.0, stress_weight=3.0), tmp_path, comm, log, False)
+    assert len(run.labels[STRESS]) == 6 * len(run.train)
+    w, labels = run.potential.weights, run.labels[STRESS][:9]
+    rows, errors, _ = run.observer.observe(Batch(STRESS, labels[:, None]), read_only(w))
+    rows, errors = rows.copy(), errors.copy()
+    spread = run.observer.dataset.stress[run.train].std()
+    for label, error in zip(labels, errors, strict=True):
+        structure = run.observer.dataset[label // 6]
+        predicted = run.potential.predict(structure).stress(structure.cell)[label % 6]
+        assert error == pytest.approx(3.0 * (structure.stress[label % 6] - predicted) / spread, rel=1e-9)
+    direction = np.random.default_rng(0).normal(size=len(w))
+    high, low = (run.observer.errors(STRESS, labels, read_only(w + h * direction)) for h in (1e-5, -1e-5))
+    assert rows @ direction == pytest.approx(
+        -3.0 * (high - low) / 2e-5, rel=1e-5, abs=1e-6 * np.abs(rows @ direction).max()
+    )
+
+
+def test_structures_without_three_periodic_directions_have_no_stress_label():
+    atom = {"numbers": [1], "positions": np.zeros((1, 3)), "cell": np.eye(3) * 5, "stress": np.ones(6)}
+    dataset = Dataset.from_structures([Structure(pbc=p, **atom) for p in (True, [True, True, False])])
+    potential = potential_of_one_function()
+    labels = Labels.of(dataset, make_atoms(dataset, (1,)), potential)
+    assert (labels.stress.reshape(2, 6) == [[1.0] * 6, [np.nan] * 6]).sum() == 6 and np.isnan(
+        labels.stress[6:]
+    ).all()
+
+
+def potential_of_one_function():
+    one = np.ones(1)
+    return Potential(
+        functions=SymmetryFunctions([1], [SymmetryFunction(center=1, kind=2, neighbour1=1, r_c=3.0)]),
+        scaling=Scaling("none", 0.0, 1.0, Statistics(one, one, one, one, one)),
+        network=Network([(1, 1)], [("identity",)]),
+        weights=np.zeros(2),
+        atomic_energies=np.zeros(1),
+        mean_energy=0.0,
+        energy_scale=1.0,
+        force_scale=1.0,
+    )
+
+
+def test_sdnz_schedule_takes_stresses():
+    config = make_config(
+        {
+            "data": {"files": "a"},
+            "schedule": {"name": "sdnz", "stress_probability": 0.3, "updates_per_epoch": 1000},
+        }
+    ).schedule
+    labels = (np.arange(5), np.arange(30), np.arange(30))
+    epoch = make_schedule(config, labels, 1).epoch(1)
+    assert 240 < np.count_nonzero(epoch.kinds == STRESS) < 360
+    assert {(b.kind, len(b.candidates)) for b in (epoch[u] for u in range(1000))} == {
+        (ENERGY, 1),
+        (FORCE, 10),
+        (STRESS, 6),
+    }
+
+
+def test_a_run_with_stress_goes_on_after_its_checkpoint(water, tmp_path):
+    comm, log = quiet()
+    config = config_of(water, stress_fraction=0.5, selection="sort")
+    whole = train(
+        make_config(config.model_dump() | {"run": config.run.model_dump() | {"epochs": 2}}),
+        tmp_path / "whole",
+        comm,
+        log,
+    )
+    parts = {"epochs": 2, "updates": 20}
+    train(
+        make_config(config.model_dump() | {"run": config.run.model_dump() | parts}),
+        tmp_path / "parts",
+        comm,
+        log,
+    )
+    again = train(
+        make_config(config.model_dump() | {"run": config.run.model_dump() | {"epochs": 2}}),
+        tmp_path / "parts",
+        comm,
+        log,
+        resume=True,
+    )
+    assert whole.update > 20 and (again.weights == whole.weights).all()

@@ -1,0 +1,276 @@
+"""Training runs on small data: they learn, their files say what is true, they stop when told, and they resume exactly."""
+
+import json
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import matplotlib.image
+import numpy as np
+import pytest
+from ase.io import read
+from small import quiet, small_config, write_clusters
+
+import mpnnp
+from mpnnp.config import Config, read_config
+from mpnnp.data.store import load_structures, split
+from mpnnp.errors import CheckpointError
+from mpnnp.model.evaluation import evaluate
+from mpnnp.training.checkpoint import read_checkpoint
+from mpnnp.training.learning_curve import COLUMNS, LearningCurve
+from mpnnp.training.train import Run, RunState, train
+
+OPTIMIZERS = ("ekf", "adam")
+N_STRUCTURE = 40  # 30 for training: 30 energies and 540 force components; 69 updates of two streams per epoch
+SECTIONS = {
+    "ekf": {"run": {"optimizer": "ekf", "epochs": 4}},
+    "adam": {"run": {"optimizer": "adam", "epochs": 4}, "adam": {"learning_rate": 0.02, "clip_norm": 1.0}},
+}
+
+
+def make_config(folder, optimizer, **run):
+    """Config of a run on clusters of two molecules in folder/clusters.extxyz."""
+    if not (folder / "clusters.extxyz").exists():
+        write_clusters(folder / "clusters.extxyz", N_STRUCTURE, sizes=(2,))
+    sections = SECTIONS[optimizer]
+    return small_config(folder, **sections | {"run": sections["run"] | {"evaluation_structures": 0} | run})
+
+
+def with_run(config, **run):
+    return config.model_copy(update={"run": config.run.model_copy(update=run)})
+
+
+@dataclass
+class Trained:
+    config: Config
+    directory: Path
+    state: RunState
+    lines: list
+
+
+def run(config, directory, resume=False):
+    comm, log = quiet()
+    state = train(config, directory, comm, log, resume)
+    log.close()
+    return Trained(config, directory, state, log.kept)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("training")
+
+
+@pytest.fixture(scope="module", params=OPTIMIZERS)
+def trained(request, folder):
+    """A finished run with each optimiser."""
+    return run(make_config(folder, request.param), folder / request.param)
+
+
+def curve_of(directory):
+    return LearningCurve.read(directory / "learning-curve.csv")
+
+
+# ---- it learns, and says so
+
+
+def test_training_lowers_the_validation_errors(trained):
+    curve = curve_of(trained.directory)
+    for quantity, factor in (("energy", 2.0), ("force", 3.0)):
+        start, *later = curve[f"{quantity}_rmse_validation"]
+        assert min(later) < start / factor
+
+
+def test_the_learning_curve_has_its_columns_and_units(trained):
+    header, *lines = (trained.directory / "learning-curve.csv").read_text().splitlines()
+    without_stress = [name for name in COLUMNS if not name.startswith("stress")]  # the data have none
+    assert header.split(",") == [*without_stress, "energy_unit", "force_unit"]
+    assert all(line.endswith(",meV/atom,meV/Angstrom") for line in lines)
+    curve = curve_of(trained.directory)
+    np.testing.assert_array_equal(curve["epoch"], np.arange(5))
+    np.testing.assert_array_equal(curve["update"], 69 * np.arange(5))
+    assert all(np.isfinite(values).all() for values in curve.values())
+    assert (np.diff(curve["seconds"]) >= 0).all()
+
+
+def test_the_pictures_are_pictures(trained):
+    for name in ("learning-curve.png", "parity.png"):
+        picture = matplotlib.image.imread(trained.directory / name)
+        assert min(picture.shape[:2]) > 300 and picture.std() > 0.01  # something is drawn
+
+
+def test_the_configuration_written_is_that_of_the_run(trained):
+    assert read_config(trained.directory / "config.toml") == trained.config
+    assert (
+        read_checkpoint(trained.directory / "checkpoint.h5")[1]
+        == (trained.directory / "config.toml").read_text()
+    )
+
+
+def test_the_log_holds_every_line(trained):
+    """What the screen shows, in its order, among more lines of the file's own."""
+    rest = iter((trained.directory / "train.log").read_text().splitlines())
+    assert all(line in rest for line in "\n".join(trained.lines).splitlines())
+    assert sum(line.startswith("epoch ") for line in trained.lines) == 5
+
+
+def test_nothing_is_left_over_in_the_folder(trained):
+    expected = "accuracy.json best.h5 checkpoint.h5 config.toml initial.h5 learning-curve.csv learning-curve.png parity.png train.log"
+    assert sorted(path.name for path in trained.directory.iterdir()) == expected.split()
+
+
+def test_the_checkpoint_holds_the_weights_at_the_end_and_best_those_of_the_best_epoch(trained):
+    with h5py.File(trained.directory / "checkpoint.h5") as file:
+        np.testing.assert_array_equal(file["weights"][()], trained.state.weights)
+    curve = curve_of(trained.directory)
+    measure = curve["energy_rmse_validation"] + curve["force_rmse_validation"] / 100
+    assert trained.state.best_epoch == np.argmin(measure)
+    assert trained.state.best == pytest.approx(measure.min(), rel=1e-8)  # digits of the file
+    with h5py.File(trained.directory / "best.h5") as file:
+        assert file["progress"].attrs["epoch"] == np.argmin(measure)
+        assert (trained.state.best_epoch == 4) == np.array_equal(file["weights"][()], trained.state.weights)
+
+
+# ---- what is written is what others compute
+
+
+def test_accuracies_of_the_run_are_those_of_evaluate(trained):
+    """accuracy.json, and the last line of the learning curve that is the best epoch's."""
+    dataset, _ = load_structures(trained.config.data, *quiet(), trained.directory)
+    potential = mpnnp.load(trained.directory / "best.h5")
+    accuracies = json.loads((trained.directory / "accuracy.json").read_text())
+    curve, parts = curve_of(trained.directory), split(dataset, trained.config.data, trained.config.run.seed)
+    for name, short, structures in zip(("training", "validation"), ("train", "validation"), parts):
+        numbers = evaluate(potential, dataset.take(structures), *quiet()).numbers()
+        assert accuracies[name]["structures"] == numbers["n_structures"] == len(structures)
+        for key, value in accuracies[name].items():
+            if key.startswith("stress"):
+                assert value is None  # the data have none
+            elif key != "structures":
+                unit = "mev_per_atom" if key.startswith("energy") else "mev_per_angstrom"
+                assert value == pytest.approx(numbers[f"{key}_{unit}"], rel=1e-10)
+                assert curve[f"{key}_{short}"][trained.state.best_epoch] == pytest.approx(value, rel=1e-8)
+
+
+def test_a_loaded_potential_predicts_what_evaluate_does(trained):
+    dataset, _ = load_structures(trained.config.data, *quiet(), trained.directory)
+    potential = mpnnp.load(trained.directory / "best.h5")
+    evaluation = evaluate(potential, dataset, *quiet())
+    frames = read(trained.config.data.files[0], ":")
+    for k in (0, 17, N_STRUCTURE - 1):
+        energy, forces = potential.energy_forces(frames[k])
+        assert energy == pytest.approx(evaluation.energy[k], rel=1e-12)
+        np.testing.assert_allclose(
+            forces, evaluation.forces[evaluation.start[k] : evaluation.start[k + 1]], rtol=1e-10, atol=1e-12
+        )
+    errors = [
+        (potential.energy_forces(atoms)[0] - atoms.get_potential_energy()) / len(atoms) for atoms in frames
+    ]
+    assert evaluation.accuracy.energy_rmse == pytest.approx(
+        1000 * math.sqrt(np.mean(np.square(errors))), rel=1e-9
+    )
+
+
+# ---- stopping and going on
+
+
+def assert_same(resumed, whole):
+    """Weights, state of the optimiser, learning curve (but for its seconds) and the measures of two runs are equal bit for bit."""
+    saved = [read_checkpoint(one.directory / "checkpoint.h5") for one in (resumed, whole)]
+    assert np.array_equal(saved[0][0].weights, saved[1][0].weights)
+    numbers = [{k: v for k, v in one[2].items() if k != "seconds"} for one in saved]
+    assert numbers[0] == numbers[1]
+    for a, b in zip([saved[0][3], saved[0][4]], [saved[1][3], saved[1][4]]):
+        assert a.keys() == b.keys()
+        assert all(np.array_equal(a[key], b[key], equal_nan=True) for key in a if key != "seconds")
+    lines = [(one.directory / "learning-curve.csv").read_text().splitlines() for one in (resumed, whole)]
+    without_seconds = [[[*row.split(",")[:2], *row.split(",")[3:]] for row in rows] for rows in lines]
+    assert without_seconds[0] == without_seconds[1]
+
+
+@pytest.mark.parametrize("selection", ["threshold", "sort"])
+def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_uninterrupted_run(trained, tmp_path, selection):
+    change = {"schedule": trained.config.schedule.model_copy(update={"selection": selection})}
+    whole = (
+        trained
+        if selection == "threshold"
+        else run(trained.config.model_copy(update=change), tmp_path / "whole")
+    )
+    first = run(with_run(whole.config, updates=100), tmp_path / "run")
+    assert (first.state.update, first.state.epoch, first.state.done) == (100, 2, 31)
+    assert any(line.startswith("run.updates = 100 reached") for line in first.lines)
+    second = run(whole.config, tmp_path / "run", resume=True)
+    assert "resuming from checkpoint.h5, after update 100 (epoch 2)" in second.lines
+    assert_same(second, whole)
+
+
+def test_a_finished_run_resumed_stays_as_it_is_and_goes_on_with_more_epochs(trained, tmp_path):
+    shutil.copytree(trained.directory, tmp_path / "run")
+    assert_same(run(trained.config, tmp_path / "run", resume=True), trained)
+    more = run(with_run(trained.config, epochs=5), tmp_path / "run", resume=True)
+    assert_same(more, run(with_run(trained.config, epochs=5), tmp_path / "whole"))
+    assert more.state.update == 5 * 69
+
+
+def test_a_run_resumed_at_its_last_update_does_no_more(trained, tmp_path):
+    config = with_run(trained.config, updates=40)
+    whole = run(config, tmp_path / "run")
+    again = run(config, tmp_path / "run", resume=True)
+    assert again.state.update == 40
+    assert np.array_equal(again.state.weights, whole.state.weights)
+
+
+def test_a_checkpoint_of_another_optimiser_is_refused(trained, tmp_path):
+    shutil.copytree(trained.directory, tmp_path / "run")
+    other = {"ekf": "adam", "adam": "ekf"}[trained.config.run.optimizer]
+    with pytest.raises(
+        CheckpointError, match=f"is of another run.*\n.*'{trained.config.run.optimizer}', now '{other}'"
+    ):
+        run(with_run(trained.config, optimizer=other), tmp_path / "run", resume=True)
+
+
+def test_a_run_without_checkpoint_cannot_be_resumed(folder, tmp_path):
+    with pytest.raises(CheckpointError, match="there is no checkpoint.h5"):
+        run(make_config(folder, "ekf"), tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_ends_after_epochs_without_a_better_validation_error(folder, tmp_path):
+    """With a learning rate far too large: it ends at the first epoch that is `patience` epochs after the best one so far."""
+    config = make_config(folder, "adam", epochs=50, patience=3)
+    config = config.model_copy(update={"adam": config.adam.model_copy(update={"learning_rate": 3.0})})
+    ended = run(config, tmp_path / "run")
+    curve = curve_of(tmp_path / "run")
+    measure = curve["energy_rmse_validation"] + curve["force_rmse_validation"] / 100
+    since_best = [k - np.argmin(measure[: k + 1]) for k in range(len(measure))]
+    assert since_best.index(3) == len(measure) - 1 < 50
+    assert "no better validation error for 3 epochs: " in "\n".join(ended.lines)
+
+
+@pytest.mark.parametrize("updates, epoch, done", [(10, 1, 10), (69, 2, 0), (138, 3, 0)])
+def test_a_run_ends_after_its_updates(folder, tmp_path, updates, epoch, done):
+    ended = run(make_config(folder, "ekf", updates=updates), tmp_path / "run")
+    assert (ended.state.update, ended.state.epoch, ended.state.done) == (updates, epoch, done)
+    assert curve_of(tmp_path / "run")["epoch"][-1] == epoch - 1
+    assert any(line.startswith(f"run.updates = {updates} reached: {updates} updates") for line in ended.lines)
+
+
+def test_a_run_ends_at_its_time_limit_and_can_be_resumed(folder, tmp_path):
+    ended = run(make_config(folder, "ekf", epochs=10**6, time_limit=0.3 / 60), tmp_path / "run")
+    assert any(line.startswith("run.time_limit = 0.005 min reached") for line in ended.lines)
+    assert ended.state.seconds > 0.3 and ended.state.update > 0
+    resumed = run(
+        make_config(folder, "ekf", epochs=10**6, updates=ended.state.update + 5),
+        tmp_path / "run",
+        resume=True,
+    )
+    assert resumed.state.update == ended.state.update + 5
+    assert resumed.state.seconds > ended.state.seconds
+
+
+def test_checkpoints_are_written_every_so_many_updates(folder, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Run, "save", lambda self: saved.append(self.state.update))
+    train(make_config(folder, "adam", epochs=2, checkpoint_updates=30), tmp_path / "run", *quiet())
+    assert sorted(set(saved)) == [30, 60, 90, 120, 138]
