@@ -17,7 +17,6 @@ from mpnnp.commands.common import (
     write_result,
 )
 from mpnnp.errors import CheckFailed
-from mpnnp.n2p2.potential_files import write_potential
 
 app = typer.Typer()
 

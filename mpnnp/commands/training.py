@@ -7,7 +7,6 @@ import typer
 
 from mpnnp.commands.common import Debug, start, write_result
 from mpnnp.errors import CheckpointError, DataError
-from mpnnp.files import write_text
 
 app = typer.Typer()
 
@@ -66,6 +65,7 @@ def translate(
     debug: Debug = False,
 ):
     """Write the configuration that an input.nn of n2p2 or RuNNer means, with comments."""
+    from mpnnp.files import write_text
     from mpnnp.n2p2.translate import translate as read
 
     comm, log = start()
@@ -89,6 +89,7 @@ def translate(
 def _from_input_nn(path, output, settings, ranks, size, resume, log):
     """Config of an input.nn; nothing is written beside it. A resumed run keeps the configuration it began with."""
     from mpnnp.config import read_config
+    from mpnnp.files import write_text
     from mpnnp.n2p2.translate import translate as read
 
     translation = read(path, ranks, size, settings)
