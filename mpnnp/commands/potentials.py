@@ -79,7 +79,7 @@ def export(
     """Write a potential as n2p2 files with a lammps.in that uses them (n2p2, LAMMPS's ML-HDNNP), or with --cp2k for CP2K with a cp2k.inp."""
     from mpnnp.data.formats import read_sources
     from mpnnp.n2p2 import engines
-    from mpnnp.n2p2.potential_files import is_normalized
+    from mpnnp.n2p2.potential_files import is_normalized, write_potential
     from mpnnp.training.checkpoint import load_potential
 
     comm, log = start()

@@ -89,7 +89,6 @@ def translate(
 def _from_input_nn(path, output, settings, ranks, size, resume, log):
     """Config of an input.nn; nothing is written beside it. A resumed run keeps the configuration it began with."""
     from mpnnp.config import read_config
-    from mpnnp.files import write_text
     from mpnnp.n2p2.translate import translate as read
 
     translation = read(path, ranks, size, settings)
