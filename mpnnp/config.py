@@ -150,6 +150,31 @@ class Net(Section):
         return self
 
 
+class LabelSettings(Section):
+    """Settings of a further kind of label; as those of energies, forces and stresses in [schedule]."""
+
+    fraction: Fraction = 0.0  # runner
+    threshold: NotNegative = 0.0
+    weight: Positive = 1.0
+    per_update: Count = 1  # sdnz
+    probability: Fraction = 0.0  # sdnz
+    element_weights: dict[str, NotNegative] = {}
+    metric_weight: NotNegative = 0.0  # in the choice of the best potential
+
+
+OWN_KEYS = {"per_update": "{plural}_per_update", "element_weights": "element_{kind}_weights"}
+PLURALS = {"energy": "energies", "force": "forces", "stress": "stresses"}
+RUNNER_KEYS = (
+    "streams",
+    "force_streams",
+    "rows",
+    "groups",
+    "selection",
+    "trials",
+)  # and *_fraction, *_threshold
+SDNZ_KEYS = ("updates_per_epoch",)  # and *_per_update, *_probability
+
+
 class Schedule(Section):
     """Which labels are observed in each update. Counts are global: the number of ranks changes nothing."""
 
@@ -186,10 +211,28 @@ class Schedule(Section):
     stress_probability: Fraction = 0.0  # sdnz: probability that an update takes stresses instead
     updates_per_epoch: Count = 1000  # sdnz: an epoch is only the interval of the learning curve
 
-    @property
-    def asks_for_stress(self):
-        """True if updates may take stress labels."""
-        return (self.stress_fraction if self.name == "runner" else self.stress_probability) > 0
+    labels: dict[str, LabelSettings] = {}  # of kinds of labels that a program adds, by their names
+
+    def of_kind(self, kind, what):
+        """A setting of a kind of label (its name): fraction, threshold, weight, per_update, probability, streams, element_weights.
+
+        Of energy, force and stress they are keys of their own (energy_fraction, energies_per_update, ...).
+        """
+        if what == "streams":
+            return getattr(self, f"{kind}_streams", None) or self.streams
+        if what in ("fraction", "probability") and kind == "force" and not self.forces:
+            return 0.0
+        own = OWN_KEYS.get(what, "{kind}_{what}").format(kind=kind, what=what, plural=PLURALS.get(kind, kind))
+        if own in type(self).model_fields:
+            return getattr(self, own)
+        return getattr(self.labels.get(kind, LabelSettings()), what)
+
+    def learns(self, kind):
+        """True if updates may take labels of this kind, by these settings."""
+        return (
+            kind in ("energy", "force")
+            or self.of_kind(kind, "fraction" if self.name == "runner" else "probability") > 0
+        )
 
 
 class Ekf(Section):
@@ -235,7 +278,7 @@ class Adam(Section):
 class Run(Section):
     """One training run."""
 
-    optimizer: Literal["ekf", "adam"] = "ekf"
+    optimizer: str = "ekf"  # ekf, adam, or another of mpnnp.optimizers.registry.OPTIMIZERS
     directory: str = "runs/train"  # of the results, relative to the working directory; -o overrides it
     epochs: Count = 25
     updates: Count | None = None  # stop after so many updates
@@ -264,6 +307,10 @@ class Run(Section):
     force_metric_weight: NotNegative = 1.0
     stress_metric_weight: NotNegative = 1.0  # adds this many times S_rmse[meV/A^3] if stresses are learned
 
+    def metric_weight(self, kind):
+        """Weight of a kind of label (its name) in the choice of the best potential; None if it has no key here."""
+        return getattr(self, f"{kind}_metric_weight", None)
+
     def seed_of(self, part):
         """Seed of "split" or "weight"."""
         own = getattr(self, f"{part}_seed")
@@ -280,6 +327,12 @@ class Config(Section):
     ekf: Ekf = Ekf()
     adam: Adam = Adam()
     run: Run = Run()
+    optimizer: dict[str, Any] = {}  # settings of an optimizer that has no section of its own
+
+    def metric_weight(self, kind):
+        """Weight of a kind of label (its name) in the choice of the best potential."""
+        own = self.run.metric_weight(kind)
+        return self.schedule.of_kind(kind, "metric_weight") if own is None else own
 
 
 def read_config(path, settings=()):

@@ -59,10 +59,10 @@ def on_root(comm, function, *arguments):
             result = function(*arguments)
         except Exception as exception:
             error = exception
-    return _agree(comm, comm.bcast((result, error), root=0))
+    return _outcome(comm, comm.bcast((result, error), root=0))
 
 
-def together(comm, function, *arguments):
+def agree(comm, function, *arguments):
     """Result of `function(*arguments)` of this rank. Collective: an error of the lowest rank that has one is raised on every rank."""
     result = error = None
     try:
@@ -70,10 +70,10 @@ def together(comm, function, *arguments):
     except Exception as exception:
         error = exception
     errors = [e for e in comm.allgather(error) if e is not None]
-    return _agree(comm, (result, errors[0] if errors else None))
+    return _outcome(comm, (result, errors[0] if errors else None))
 
 
-def largest(comm, values):
+def maximum(comm, values):
     """Element by element the largest value of all ranks (n,) int64. Collective."""
     from mpi4py import MPI
 
@@ -83,7 +83,7 @@ def largest(comm, values):
 
 
 def spread_over_each_node(comm, functions):
-    """Call each of the functions on one rank of each node, at the same time; then all on all. Collective; errors as in `together`."""
+    """Call each of the functions on one rank of each node, at the same time; then all on all. Collective; errors as in `agree`."""
     from mpi4py import MPI
 
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
@@ -96,11 +96,11 @@ def spread_over_each_node(comm, functions):
                 function()
         except Exception as exception:
             error = exception
-        rest(comm)
-        together(comm, _raise, error)
+        idle_barrier(comm)
+        agree(comm, _raise, error)
 
 
-def rest(comm):
+def idle_barrier(comm):
     """A barrier that leaves the core to others while it waits. Collective."""
     request = comm.Ibarrier()
     while not request.Test():
@@ -112,7 +112,7 @@ def _raise(error):
         raise error
 
 
-def _agree(comm, outcome):
+def _outcome(comm, outcome):
     result, error = outcome
     if error is None:
         return result
@@ -125,7 +125,7 @@ def _agree(comm, outcome):
 def stop_all(comm, error, debug=False):
     """End every rank because of `error`: one message, a non-zero exit status, no hang.
 
-    An error that every rank raised (on_root, together; TrainingError always) is told by rank 0 and ends with its own status.
+    An error that every rank raised (on_root, agree; TrainingError always) is told by rank 0 and ends with its own status.
     Any other error is told by the rank that met it, which then aborts the others.
     """
     collective = (

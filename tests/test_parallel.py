@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from launch import on_ranks
 from mpi4py import MPI
-from small import quiet, small_config, write_clusters
+from small import begun, quiet, small_config, write_clusters
 
 from mpnnp.errors import LaunchError
+from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.parallel import check_launch
 from mpnnp.progress import Log
-from mpnnp.training.schedules import ENERGY, FORCE
-from mpnnp.training.train import Run
 
 ADAM = {"learning_rate": 0.01, "clip_norm": 1.0}
 
@@ -31,18 +30,18 @@ def shared_folder(comm):
 def follow(config, directory, comm, n_update):
     """Weights after n_update updates, and (kind, labels of all ranks in order) of each update."""
     directory.mkdir(exist_ok=True)
-    run = Run(config, directory, comm, Log(comm, stream=open(os.devnull, "w")), resume=False)
-    observe, seen = run.observer.observe, []
+    run = begun(config, directory, comm, Log(comm, stream=open(os.devnull, "w")))
+    observe, seen = run.task.observer.observe, []
 
     def record(batch, w):
         rows, errors, labels = observe(batch, w)
         seen.append((batch.kind, np.concatenate(comm.allgather(labels)).tolist()))
         return rows, errors, labels
 
-    run.observer.observe = record
-    run.evaluate(0)
+    run.task.observer.observe = record
+    run.judge.record(run.state, 0, lambda: 0.0)
     while run.state.update < n_update:
-        run.one_epoch()
+        run.epoch()
     return run.state.weights, seen
 
 

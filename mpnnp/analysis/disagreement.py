@@ -8,7 +8,7 @@ from mpnnp.errors import ConfigError
 from mpnnp.figures import figure, save
 from mpnnp.files import write_text
 from mpnnp.model.evaluation import evaluate
-from mpnnp.training.report import MOST_POINTS
+from mpnnp.training.report import MAXIMUM_POINTS
 
 MILLI = 1000.0
 
@@ -100,7 +100,9 @@ def draw(path, found, dataset):
     )
     for axis, (x, y, name) in zip(axes, pairs):
         chosen = (
-            np.arange(len(x)) if len(x) <= MOST_POINTS else rng.choice(len(x), MOST_POINTS, replace=False)
+            np.arange(len(x))
+            if len(x) <= MAXIMUM_POINTS
+            else rng.choice(len(x), MAXIMUM_POINTS, replace=False)
         )
         axis.plot(x[chosen], y[chosen], ".", markersize=2, alpha=0.5)
         axis.axline((x[0], x[0]), slope=1, color="black", linewidth=0.7)

@@ -15,25 +15,33 @@ from mpnnp.analysis.fisher import (
     expected_information,
     fisher_spectrum,
     labels_per_update,
-    updates_of_each_kind,
 )
-from mpnnp.config import make_config
+from mpnnp.config import PLURALS, make_config
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.store import load_structures
 from mpnnp.errors import CheckpointError
 from mpnnp.figures import figure, save
 from mpnnp.files import write_atomically
+from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.optimizers.posterior import has_covariance
 from mpnnp.parallel import on_root
 from mpnnp.training import checkpoint
 from mpnnp.training.checkpoint import config_of, posterior_of
+from mpnnp.training.initial_potential import initial_weights
+from mpnnp.training.report import with_signs
 from mpnnp.training.run_folder import INITIAL
-from mpnnp.training.schedules import ENERGY, FORCE
-from mpnnp.training.start import initial_weights
 
-QUANTITIES = {ENERGY: "energies", FORCE: "forces"}
-UNITS = {"energies": "eV^2", "forces": "(eV/Angstrom)^2"}
+
+def quantity(kind):
+    """What the results call the labels of a kind (LabelKind)."""
+    return PLURALS.get(kind.name, kind.name)
+
+
+UNITS = {
+    quantity(kind): f"{kind.unit}^2" if "/" not in kind.unit else f"({kind.unit})^2"
+    for kind in KINDS.values()
+}
 
 
 @dataclass(frozen=True)
@@ -95,23 +103,22 @@ def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=Fal
     """
     saved = on_root(comm, checkpoint.read_checkpoint, path)
     potential, config, arrays = saved.potential, config_of(saved, path), saved.optimizer
-    dataset, cache = load_structures(
-        make_config({"data": {"files": [str(d) for d in data]}}).data, comm, log, cache_folder
-    )
+    files = make_config({"data": {"files": [str(d) for d in data]}}).data
+    dataset, cache = load_structures(files, comm, log, cache_folder)
     structures = make_atoms(dataset, potential.elements)
     G = load_symmetry_functions(structures, potential.functions, dataset.hash(), cache, comm, log)
     gradients = Gradients(dataset, structures, G, potential)
     spectra = {}
-    for kind, quantity in QUANTITIES.items():
-        size = 1 if single else labels_per_update(config.schedule, kind)
-        found = fisher_spectrum(gradients, kind, size, n_batch, comm, seed)
+    for k, (name, kind) in enumerate(KINDS.items()):
+        if not config.schedule.learns(name):
+            continue
+        size = 1 if single else labels_per_update(config.schedule, k)
+        found = fisher_spectrum(gradients, k, size, n_batch, comm, seed)
         if found is not None:
-            spectra[quantity] = found
+            spectra[quantity(kind)] = found
     information = expected = None
     if arrays and has_covariance(arrays):
-        labels = gradients.observer.labels.of_structures(structures.start, np.arange(len(dataset)))
-        counts = updates_of_each_kind(config.schedule, saved.progress["update"], labels)
-        expected = expected_information(gradients, config, counts, n_batch, comm, seed)
+        expected = expected_information(gradients, config, saved.progress["update"], n_batch, comm, seed)
         if comm.rank == 0:
             information = 1.0 / eigvalsh(posterior_of(saved, path).dense(), overwrite_a=True)[::-1]
     return Model(
@@ -196,32 +203,31 @@ def table(analysis):
 def draw(path, analysis):
     """Spectra with bands over the models of a group, weights, and P^-1 of the filters."""
     with_filter = [m for m in analysis.models if m.expected is not None]
-    picture, axes = figure(4 if with_filter else 3)
-    for axis, quantity in zip(axes, UNITS):
+    shown = [name for k, name in enumerate(UNITS) if k < 2 or analysis.spectra(name)]
+    picture, axes = figure(len(shown) + 1 + bool(with_filter))
+    for axis, quantity in zip(axes, shown):
         groups = analysis.spectra(quantity)
         if groups:
             bins = bins_of([s for spectra in groups.values() for s in spectra])
         for name, spectra in groups.items():
             counts = [np.histogram(np.log10(s.known), bins)[0] for s in spectra]
             band(axis, 10 ** (0.5 * (bins[1:] + bins[:-1])), counts, f"{name} ({len(spectra)})")
-        axis.set(
-            xscale="log", xlabel=f"eigenvalue ({UNITS[quantity].replace('Angstrom', 'Å').replace('^2', '²')})"
-        )
+        axis.set(xscale="log", xlabel=f"eigenvalue ({with_signs(UNITS[quantity])})")
         axis.set(ylabel="eigenvalues per bin", title=f"Fisher information of {quantity}")
     bins = np.linspace(-1.0, 1.0, 61) * max(np.quantile(np.abs(m.weights), 0.995) for m in analysis.models)
     for name, models in analysis.groups.items():
         moved = np.mean([m.moved for m in models])
         band(
-            axes[2],
+            axes[len(shown)],
             0.5 * (bins[1:] + bins[:-1]),
             [np.histogram(m.weights, bins)[0] for m in models],
             f"{name}: |w - w₀| = {moved:.3g}",
         )
-    axes[2].set(xlabel="weight", ylabel="weights per bin", title="weights after training")
+    axes[len(shown)].set(xlabel="weight", ylabel="weights per bin", title="weights after training")
     for m in with_filter:
-        axes[3].loglog(m.filter_information, m.expected, ".", markersize=2, label=Path(m.path).parent.name)
-        axes[3].axline((1, 1), (10, 10), color="black", linewidth=0.7)
-        axes[3].set(
+        axes[-1].loglog(m.filter_information, m.expected, ".", markersize=2, label=Path(m.path).parent.name)
+        axes[-1].axline((1, 1), (10, 10), color="black", linewidth=0.7)
+        axes[-1].set(
             xlabel="eigenvalue of P⁻¹",
             ylabel="of ε I + η Σ HᵀH at the final weights",
             title="memory of the filter",

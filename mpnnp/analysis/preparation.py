@@ -12,7 +12,7 @@ from mpnnp.errors import DataError
 from mpnnp.figures import save
 from mpnnp.files import write_text
 from mpnnp.n2p2.potential_files import read_functions, scaling_text
-from mpnnp.training.start import choose_functions
+from mpnnp.training.initial_potential import choose_functions
 
 COLUMNS = 6  # of histograms in a picture
 

@@ -71,7 +71,7 @@ def info(
     if comm.rank:
         return
     if is_checkpoint(file):
-        from mpnnp.training.report import describe_checkpoint
+        from mpnnp.training.description import describe_checkpoint
 
         log(describe_checkpoint(file))
         return

@@ -127,7 +127,7 @@ def label(
     from mpnnp.data.formats import read_sources
     from mpnnp.data.runner import write_runner_data
     from mpnnp.errors import ConfigError
-    from mpnnp.parallel import on_root, together
+    from mpnnp.parallel import agree, on_root
     from mpnnp.simulation.labelling import label as run
     from mpnnp.simulation.labelling import make_labeller
 
@@ -135,7 +135,7 @@ def label(
     if output.suffix not in writers:
         raise ConfigError(f"label: the file to write must end in {', '.join(writers)}; found {output}")
     comm, log = start()
-    calculator = together(comm, make_labeller, potential)
+    calculator = agree(comm, make_labeller, potential)
     data = on_root(comm, lambda: read_sources(structures, report=log))
     labelled = run(data, calculator, comm, log)
     on_root(comm, lambda: writers[output.suffix](output, labelled))

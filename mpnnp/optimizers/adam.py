@@ -25,6 +25,11 @@ class AdamState:
     n_update: int
 
 
+def from_config(config, network, updates_per_epoch, comm):
+    """Adam of the section [adam] for the weights of a Network; its decay counts updates, not epochs."""
+    return make_adam(config.adam, network.n_weight, comm)
+
+
 def make_adam(config, n_weight, comm):
     """Adam as an optimiser with `init` and `update`.
 
@@ -34,6 +39,8 @@ def make_adam(config, n_weight, comm):
 
 
 class Adam:
+    advice = "a smaller learning_rate"
+
     def __init__(self, config, n_weight, comm):
         self.config = config
         self.n = n_weight

@@ -26,6 +26,7 @@ from scipy.linalg.lapack import dpotrf
 from mpnnp.errors import CheckpointError, TrainingError
 from mpnnp.optimizers.covariance import Covariance, pack, unpack
 from mpnnp.optimizers.layout import make_layout, packed_start
+from mpnnp.optimizers.posterior import dense_covariance
 from mpnnp.optimizers.traffic import Traffic, gather_labels, sum_over_ranks
 
 
@@ -53,6 +54,13 @@ def dense_update(P, H, errors, R, lam=1.0, q=0.0):
     return K @ errors, 0.5 * (P + P.T)
 
 
+def from_config(config, network, updates_per_epoch, comm):
+    """The filter of the section [ekf], whose rates are per epoch, for the weights of a Network."""
+    section = config.ekf
+    per_update = {"eta_tau": section.eta_tau / updates_per_epoch, "q_tau": section.q_tau / updates_per_epoch}
+    return make_ekf(section.model_copy(update=per_update), network.n_weight, network.segments, comm)
+
+
 def make_ekf(config, n_weight, segments, comm, fold_columns=None):
     """The filter as an optimiser with `init` and `update`.
 
@@ -64,6 +72,8 @@ def make_ekf(config, n_weight, segments, comm, fold_columns=None):
 
 
 class Ekf:
+    advice = "a larger epsilon or a smaller eta"
+
     def __init__(self, config, n_weight, segments, comm, fold_columns=None):
         self.config = config
         self.comm = comm
@@ -236,6 +246,11 @@ class Ekf:
     def _fits(self, arrays):
         group, packed = arrays.get("group"), arrays.get("T", ())
         return np.array_equal(group, self.layout.group) and len(packed) == packed_start(group)[-1]
+
+    def covariance(self, state):
+        """P (n, n) in the order of the weights on rank 0 (None elsewhere): n^2 numbers. Collective."""
+        arrays = self.save_arrays(state)
+        return None if arrays is None else dense_covariance(arrays, self.layout.order)
 
     def diagnostics(self, state):
         """mean |P_ii|, trace, smallest P_ii and whether all of P is finite, as a dict. Collective."""

@@ -76,13 +76,23 @@ class Posterior:
 
     def dense(self):
         """P (n, n), in the order of the weights: n^2 numbers."""
-        group, start = self.group, packed_start(self.group)
-        P = np.zeros((group[-1], group[-1]))
-        for g, (first, last) in enumerate(zip(group[:-1], group[1:])):
-            block, U = np.zeros((last - first, last - first)), self.U[:, first:last]
-            block[np.tril_indices(last - first)] = self.T[start[g] : start[g + 1]]
-            block += np.tril(block, -1).T
-            P[np.ix_(self.order[first:last], self.order[first:last])] = block - U.T @ U
-        P[np.diag_indices_from(P)] += self.d
-        P *= self.factor
+        arrays = {"group": self.group, "T": self.T, "U": self.U, "scalars": (self.d, self.factor)}
+        P = dense_covariance(arrays, self.order)
         return P * np.multiply.outer(self.units, self.units) if np.ndim(self.units) else P
+
+
+def dense_covariance(arrays, order=None):
+    """P (n, n) from the arrays of a filter; order (n,): the weight of each position inside, None: the same."""
+    group, T, U = arrays["group"], arrays["T"], arrays["U"]
+    d, factor = arrays["scalars"][:2]
+    order, start = np.arange(group[-1]) if order is None else order, packed_start(group)
+    P = np.zeros((group[-1], group[-1]))
+    for g, (first, last) in enumerate(zip(group[:-1], group[1:])):
+        block = np.zeros((last - first, last - first))
+        block[np.tril_indices(last - first)] = T[start[g] : start[g + 1]]
+        block += np.tril(block, -1).T
+        block -= U[:, first:last].T @ U[:, first:last]
+        P[np.ix_(order[first:last], order[first:last])] = block
+    P[np.diag_indices_from(P)] += d
+    P *= factor
+    return P

@@ -19,7 +19,7 @@ from ase.io.extxyz import write_extxyz
 
 from mpnnp.errors import DataError, DynamicsError
 from mpnnp.files import write_atomically, write_text
-from mpnnp.parallel import largest, on_root, together
+from mpnnp.parallel import agree, maximum, on_root
 from mpnnp.progress import Progress, duration
 from mpnnp.signals import Signals, name
 from mpnnp.simulation.integrators import Protocol, make_integrator, start_velocities
@@ -121,7 +121,7 @@ class Simulation:
         self.good = None
 
     def run(self):
-        together(self.comm, self._open_files)
+        agree(self.comm, self._open_files)
         self.begin, status, reason = time.monotonic(), FINISHED, ""
         with (
             Signals(self.comm) as signals,
@@ -136,7 +136,7 @@ class Simulation:
                     self._after_step()
                     progress.update(self.step)
                     if self.step % self.row_steps == 0 and (
-                        received := int(largest(self.comm, [signals.received])[0])
+                        received := int(maximum(self.comm, [signals.received])[0])
                     ):
                         status, reason = STOPPED, f"by {name(received)}; go on with --resume"
                         break

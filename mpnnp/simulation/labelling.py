@@ -10,7 +10,7 @@ from ase.calculators.calculator import PropertyNotImplementedError, get_calculat
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.errors import ConfigError, DataError, MpnnpError
-from mpnnp.parallel import together
+from mpnnp.parallel import agree
 from mpnnp.progress import Progress
 
 ASE = "ase:"
@@ -56,7 +56,7 @@ def label(dataset, calculator, comm, log):
     mine = range(comm.rank, len(dataset), comm.size)
     with Progress(log, "labelling structure", len(dataset)) as progress:
         parts = comm.gather(
-            together(comm, lambda: [_label_one(dataset, k, calculator, progress, comm.size) for k in mine]),
+            agree(comm, lambda: [_label_one(dataset, k, calculator, progress, comm.size) for k in mine]),
             root=0,
         )
     if comm.rank:

@@ -4,7 +4,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from mpnnp.parallel import largest
+from mpnnp.parallel import maximum
 from mpnnp.signals import name
 
 QUESTION = 0.5  # seconds between questions
@@ -73,7 +73,7 @@ class Agenda:
                 interval = int(min(max(QUESTION / per_update, 1), MOST_UPDATES))
         save = now - self.last_save > 60 * self.config.checkpoint_minutes and self.comm.rank == 0
         signal, limit, save, interval = (
-            int(x) for x in largest(self.comm, [self.signals.received, limit, save, interval])
+            int(x) for x in maximum(self.comm, [self.signals.received, limit, save, interval])
         )
         if update is not None:
             self.last_time, self.last_update, self.interval = now, update, interval

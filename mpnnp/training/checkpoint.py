@@ -31,43 +31,34 @@ class Checkpoint(NamedTuple):
 
     potential: Potential
     config_text: str
-    progress: dict
-    optimizer: dict
-    curve: dict
-    arrays: dict
+    progress: dict = {}
+    optimizer: dict = {}
+    curve: dict = {}
+    arrays: dict = {}
     best_weights: np.ndarray | None = None
 
 
-def write_checkpoint(
-    path,
-    potential,
-    config_text,
-    progress=None,
-    optimizer=None,
-    curve=None,
-    arrays=None,
-    best_weights=None,
-    previous=None,
-):
-    """Write a checkpoint, replacing `path` in one step. Arguments as in Checkpoint; raises OSError.
+def write_checkpoint(path, content, previous=None):
+    """Write a Checkpoint, replacing `path` in one step. Raises OSError.
 
     previous  name that the replaced file is kept under
     """
     with write_sealed(path, previous) as file:
         file.attrs["kind"], file.attrs["format_version"] = KIND, FORMAT_VERSION
-        file.attrs["config"] = config_text
-        file["weights"] = potential.weights
-        potential.write(file.create_group("model"))
-        file.create_group("progress").attrs.update(progress or {})
-        best = {} if best_weights is None else {"weights": best_weights}
-        for name, columns in (
-            ("optimizer", optimizer),
-            ("learning_curve", curve),
-            ("schedule", arrays),
-            ("best", best),
-        ):
+        file.attrs["config"] = content.config_text
+        file["weights"] = content.potential.weights
+        content.potential.write(file.create_group("model"))
+        file.create_group("progress").attrs.update(content.progress)
+        best = {} if content.best_weights is None else {"weights": content.best_weights}
+        groups = {
+            "optimizer": content.optimizer,
+            "learning_curve": content.curve,
+            "schedule": content.arrays,
+            "best": best,
+        }
+        for name, columns in groups.items():
             group = file.create_group(name)
-            for key, values in (columns or {}).items():
+            for key, values in columns.items():
                 group[key] = values
 
 

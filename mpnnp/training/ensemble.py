@@ -4,13 +4,12 @@ import os
 import re
 
 from mpnnp.config import to_toml
-from mpnnp.data.store import load_structures, split
 from mpnnp.errors import ConfigError, TrainingError
-from mpnnp.parallel import on_root, together
+from mpnnp.parallel import agree, on_root
 from mpnnp.progress import Log
 from mpnnp.training import run_folder
 from mpnnp.training.run_groups import MEMBER
-from mpnnp.training.start import build
+from mpnnp.training.start import assemble
 from mpnnp.training.train import train
 from mpnnp.training.warm_up import compile_kernels
 
@@ -67,7 +66,7 @@ def run_ensemble(config, seeds, over, folder, comm, log, side_by_side=1):
     results, error = _of_team(
         own, _train_team, {seed: members[seed] for seed in todo[team::side_by_side]}, own, side_by_side
     )
-    together(comm, _raise, error)
+    agree(comm, _raise, error)
     own.Free()
     for part in comm.allgather(results):
         outcome |= part
@@ -130,7 +129,5 @@ def _train_team(members, comm, side_by_side):
 def _prepare(config, folder, comm, log):
     """Kernels and the files of the data made once, by all ranks, and not by each team."""
     on_root(comm, lambda: folder.mkdir(parents=True, exist_ok=True))
-    compile_kernels(comm, log)
-    dataset, cache = load_structures(config.data, comm, log, folder)
-    train_structures, _ = together(comm, split, dataset, config.data, config.run.seed_of("split"))
-    build(config, dataset, train_structures, cache, comm, log)
+    compile_kernels(comm, log, config.schedule)
+    assemble(config, comm, log, folder)

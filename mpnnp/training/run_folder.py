@@ -49,20 +49,16 @@ def write_config(directory, text):
         write_text(directory / "config.toml", text)
 
 
-def write_checkpoint(directory, *content):
-    """checkpoint.h5; the file before becomes checkpoint-previous.h5."""
+def write_checkpoint(directory, content):
+    """checkpoint.h5 of a Checkpoint; the file before becomes checkpoint-previous.h5."""
     with writing(directory / CHECKPOINT):
-        checkpoint.write_checkpoint(directory / CHECKPOINT, *content, previous=PREVIOUS)
+        checkpoint.write_checkpoint(directory / CHECKPOINT, content, previous=PREVIOUS)
 
 
-def write_best(directory, *content):
-    with writing(directory / BEST):
-        checkpoint.write_checkpoint(directory / BEST, *content)
-
-
-def write_initial(directory, *content):
-    with writing(directory / INITIAL):
-        checkpoint.write_checkpoint(directory / INITIAL, *content)
+def write_potential(directory, name, potential, config_text, progress):
+    """A potential alone as checkpoint `name` (BEST, INITIAL)."""
+    with writing(directory / name):
+        checkpoint.write_checkpoint(directory / name, checkpoint.Checkpoint(potential, config_text, progress))
 
 
 def read_saved(directory, log):

@@ -14,13 +14,13 @@ from mpnnp.analysis import fisher, fisher_report
 from mpnnp.analysis.fisher import Gradients, Spectrum, accumulate, distance, fisher_spectrum
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import ConfigError
+from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.parallel import serial
 from mpnnp.progress import Log
 from mpnnp.training.checkpoint import read_posterior, read_potential
+from mpnnp.training.initial_potential import build
 from mpnnp.training.observations import Observer
 from mpnnp.training.run_groups import find_groups
-from mpnnp.training.schedules import ENERGY, FORCE
-from mpnnp.training.start import build
 from mpnnp.training.train import train
 
 SILENT = Log(stream=open("/dev/null", "w"))

@@ -18,7 +18,7 @@ from mpnnp.errors import CheckFailed, ConfigError, DataError
 from mpnnp.n2p2.potential_files import read_functions, read_potential, write_potential
 from mpnnp.parallel import serial
 from mpnnp.training.checkpoint import load_potential, read_posterior
-from mpnnp.training.start import choose_functions
+from mpnnp.training.initial_potential import choose_functions
 from mpnnp.training.train import train
 
 FOLDER = DATA / "predict_acsf_cos"

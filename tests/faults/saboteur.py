@@ -46,7 +46,7 @@ def build_in(fault, number):
         "exit": lambda: os._exit(3),
     }
     if where == "update" and what in actions:
-        at_call(train.Run, "one_update", number, actions[what])
+        at_call(train, "one_update", number, actions[what])
     elif where in ("link", "replace", "fsync"):
         at_call(os, where, number, actions[what])
     elif fault == "kill-written":
@@ -77,13 +77,13 @@ def build_in(fault, number):
     elif fault == "record":
         record()
     elif fault == "slow":
-        one_update = train.Run.one_update
+        one_update = train.one_update
 
-        def slowly(self, batch):
+        def slowly(task, state, batch):
             time.sleep(0.05)
-            one_update(self, batch)
+            one_update(task, state, batch)
 
-        train.Run.one_update = slowly
+        train.one_update = slowly
 
 
 def record():
@@ -104,13 +104,13 @@ def record():
 
 
 def count_updates():
-    one_update = train.Run.one_update
+    one_update = train.one_update
 
-    def counted(self, batch):
-        UPDATE[0] = self.state.update + 1
-        one_update(self, batch)
+    def counted(task, state, batch):
+        UPDATE[0] = state.update + 1
+        one_update(task, state, batch)
 
-    train.Run.one_update = counted
+    train.one_update = counted
 
 
 def at_call(owner, name, number, action):

@@ -8,7 +8,7 @@ from mpnnp.errors import ConfigError, DataError
 from mpnnp.model.function_sets import default, from_tables, water
 from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.n2p2.potential_files import read_functions
-from mpnnp.training.start import choose_functions
+from mpnnp.training.initial_potential import choose_functions
 from mpnnp.units import BOHR
 
 

@@ -12,7 +12,7 @@ from small import FUNCTIONS, quiet, small_config, write_clusters
 from mpnnp.data.store import load_structures, split
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.model.scaling import Scaling, Statistics
-from mpnnp.training.start import build
+from mpnnp.training.initial_potential import build
 
 START = np.array([0, 3, 5])
 
@@ -199,7 +199,7 @@ def test_statistics_are_those_of_the_training_structures(tmp_path):
 
 def test_normalized_training_labels_have_mean_zero_and_unit_spread(tmp_path):
     potential, structures, _, data, train, _ = built(small_config(tmp_path), tmp_path)
-    from mpnnp.training.observations import Labels
+    from mpnnp.training.labels import Labels
 
     labels = Labels.of(data, structures, potential)
     per_atom = labels.energy[train] / np.diff(structures.start)[train]

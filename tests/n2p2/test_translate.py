@@ -18,7 +18,7 @@ from mpnnp.n2p2 import keywords as table
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.n2p2.potential_files import read_potential, read_units
 from mpnnp.n2p2.translate import translate
-from mpnnp.training.start import build
+from mpnnp.training.initial_potential import build
 
 # the known keywords of n2p2: src/libnnp/Settings.cpp of versions 2.1 to 2.3 (4G included), with alternatives, and the manual
 N2P2 = """number_of_elements elements atom_energy cutoff_type symfunction_short symfunction scale_symmetry_functions scale_min_short scale_max_short

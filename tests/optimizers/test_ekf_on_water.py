@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from oracles.textbook import Textbook, dense_P
-from small import quiet
+from small import begun, quiet
 
 from mpnnp.config import make_config
 from mpnnp.optimizers.ekf import make_ekf
-from mpnnp.training.train import Run
 
 WATER = Path(__file__).parents[2] / "jobs" / "water" / "water.extxyz.xz"
 N_UPDATE = 2000
@@ -37,7 +36,7 @@ def make_run(folder, **ekf):
             "run": {"epochs": 1},
         }
     )
-    return Run(config, folder, *quiet(), resume=False)
+    return begun(config, folder, *quiet())
 
 
 @pytest.mark.parametrize(
@@ -48,21 +47,21 @@ def make_run(folder, **ekf):
 def test_lazy_tiles_equal_the_textbook_filter_over_2000_real_updates(folder, variant):
     run = make_run(folder, **variant)
     network, rates = (
-        run.potential.network,
-        run.config.ekf.model_copy(update={name: variant.get(name, 0.0) for name in ("eta_tau", "q_tau")}),
+        run.task.potential.network,
+        run.judge.config.ekf.model_copy(update={name: variant.get(name, 0.0) for name in ("eta_tau", "q_tau")}),
     )
-    run.optimizer = make_ekf(rates, network.n_weight, network.segments, run.comm)
-    run.state.optimizer = run.optimizer.init()
+    run.task.optimizer = make_ekf(rates, network.n_weight, network.segments, run.task.comm)
+    run.state.optimizer = run.task.optimizer.init()
     textbook, w = (
         Textbook(rates, network.n_weight, network.segments, np.longdouble),
         run.state.weights.astype(np.longdouble),
     )
-    epoch = run.schedule.epoch(1, None)
+    epoch = run.task.schedule.epoch(1, None)
     for u in range(N_UPDATE):
-        rows, errors, _ = run.observer.observe(epoch[u], run.state.weights.copy())
-        run.state.weights += run.optimizer.update(run.state.optimizer, rows, errors)
+        rows, errors, _ = run.task.observer.observe(epoch[u], run.state.weights.copy())
+        run.state.weights += run.task.optimizer.update(run.state.optimizer, rows, errors)
         w += textbook.update(rows, errors)
     assert run.state.optimizer.n_update == N_UPDATE
     np.testing.assert_allclose(run.state.weights, w, rtol=0, atol=1e-10 * abs(w).max())
-    P = dense_P(run.optimizer, run.state.optimizer)
+    P = dense_P(run.task.optimizer, run.state.optimizer)
     np.testing.assert_allclose(P, textbook.P, rtol=0, atol=1e-9 * abs(P).max())

@@ -8,9 +8,11 @@ import pytest
 from mpnnp.config import make_config
 from mpnnp.errors import ConfigError
 from mpnnp.kernels.packs import make_structures
+from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.parallel import share
+from mpnnp.training.labels import label_scale
 from mpnnp.training.observations import Observer
-from mpnnp.training.schedules import ENERGY, FORCE, label_scale, make_schedule
+from mpnnp.training.schedules import make_schedule
 
 ENERGIES = np.arange(3, 43)  # 40 labels
 FORCES = np.arange(100, 1300, 2)  # 600 labels

@@ -14,13 +14,14 @@ from ase.io import read
 from small import quiet, small_config, write_clusters
 
 import mpnnp
-from mpnnp.config import Config, read_config
+from mpnnp.config import Config, Run, read_config
 from mpnnp.data.store import load_structures, split
 from mpnnp.errors import CheckpointError
 from mpnnp.model.evaluation import evaluate
 from mpnnp.training.checkpoint import read_checkpoint
-from mpnnp.training.learning_curve import COLUMNS, LearningCurve
-from mpnnp.training.train import Run, RunState, train
+from mpnnp.training.learning_curve import LearningCurve, all_columns
+from mpnnp.training.run_state import RunState
+from mpnnp.training.train import train
 
 OPTIMIZERS = ("ekf", "adam")
 N_STRUCTURE = 40  # 30 for training: 30 energies and 540 force components; 69 updates of two streams per epoch
@@ -84,7 +85,7 @@ def test_training_lowers_the_validation_errors(trained):
 
 def test_the_learning_curve_has_its_columns_and_units(trained):
     header, *lines = (trained.directory / "learning-curve.csv").read_text().splitlines()
-    without_stress = [name for name in COLUMNS if not name.startswith("stress")]  # the data have none
+    without_stress = [name for name in all_columns() if not name.startswith("stress")]  # the data have none
     assert header.split(",") == [*without_stress, "energy_unit", "force_unit"]
     assert all(line.endswith(",meV/atom,meV/Angstrom") for line in lines)
     curve = curve_of(trained.directory)

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from mpnnp.parallel import rest
+from mpnnp.parallel import idle_barrier
 
 TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
@@ -27,7 +27,7 @@ def median_ms(call, repeat, calls_each=1, warm_up=1):
 def alone(comm, function, *arguments):
     """Result of `function(*arguments)` on rank 0 while the other ranks sleep; None there. Collective."""
     result = function(*arguments) if comm.rank == 0 else None
-    rest(comm)
+    idle_barrier(comm)
     return result
 
 

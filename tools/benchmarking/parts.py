@@ -6,9 +6,10 @@ import numpy as np
 from benchmarking.machine import median_ms
 from benchmarking.opponents import symmetric_update, textbook_update
 
-from mpnnp.config import Ekf, make_config
+from mpnnp.config import Ekf, Run, make_config
 from mpnnp.kernels.energy_forces import symmetry_functions
 from mpnnp.kernels.jit import read_only
+from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.optimizers.adam import AdamState
 from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.parallel import serial
@@ -16,8 +17,7 @@ from mpnnp.progress import Log
 from mpnnp.signals import Signals
 from mpnnp.training.agenda import Agenda
 from mpnnp.training.observations import Observer
-from mpnnp.training.schedules import ENERGY, FORCE, Batch
-from mpnnp.training.train import Run
+from mpnnp.training.schedules import Batch
 
 ETA, Q = 1.0, 1e-6
 
