@@ -50,7 +50,9 @@ def common(
 
 
 def main():
-    """Entry point of the command `mpnnp`: exit status 0, 2 for bad input, 75 for a run to be resumed, 1 for anything else."""
+    """Entry point of the command `mpnnp`: exit status 0, 2 for bad input, 75 for a run to be resumed,
+    1 for anything else.
+    """
     from mpnnp.parallel import stop_all
 
     debug = DEBUG in sys.argv

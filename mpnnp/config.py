@@ -285,8 +285,8 @@ class Config(Section):
 def read_config(path, settings=()):
     """Configuration from the TOML file `path`, changed by `settings` ("section.key=value").
 
-    Paths are taken relative to the file, those of `settings` relative to the working directory. Raises ConfigError naming key, value, what is
-    allowed, and the file.
+    Paths are taken relative to the file, those of `settings` relative to the working directory. Raises
+    ConfigError naming key, value, what is allowed, and the file.
     """
     path = Path(path)
     try:
@@ -333,7 +333,10 @@ def to_toml(config):
 
 
 def apply_setting(tree, setting):
-    """Change `tree` as "section.key=value" says; a path is relative to the working directory. Raises ConfigError."""
+    """Change `tree` as "section.key=value" says; a path is relative to the working directory.
+
+    Raises ConfigError.
+    """
     key, equals, text = setting.partition("=")
     section, dot, name = key.strip().partition(".")
     if not (equals and dot and section and name):
@@ -360,7 +363,9 @@ def apply_setting(tree, setting):
 
 
 def _integers_to_floats(model, tree):
-    """TOML writes 1 where 1.0 is meant: allowed for numbers, while a string or a truth value is not (strict validation)."""
+    """TOML writes 1 where 1.0 is meant: allowed for numbers, while a string or a truth value is not
+    (strict validation).
+    """
     if not isinstance(tree, dict):
         return tree
     result = {}

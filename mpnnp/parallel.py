@@ -24,7 +24,9 @@ def world():
 
 
 def check_launch(size, library, environment=os.environ):
-    """Raise LaunchError if a launcher started several processes but MPI sees only one: each would do the whole job alone."""
+    """Raise LaunchError if a launcher started several processes but MPI sees only one:
+    each would do the whole job alone.
+    """
     if size > 1:
         return
     found = {name: environment[name] for name in LAUNCH_SIZES if environment.get(name, "1") not in ("1", "")}
@@ -52,7 +54,10 @@ def share(n, comm):
 
 
 def on_root(comm, function, *arguments):
-    """Result of `function(*arguments)`, called on rank 0 and broadcast. Collective: an error of rank 0 is raised on every rank."""
+    """Result of `function(*arguments)`, called on rank 0 and broadcast.
+
+    Collective: an error of rank 0 is raised on every rank.
+    """
     result = error = None
     if comm.rank == 0:
         try:
@@ -63,7 +68,10 @@ def on_root(comm, function, *arguments):
 
 
 def together(comm, function, *arguments):
-    """Result of `function(*arguments)` of this rank. Collective: an error of the lowest rank that has one is raised on every rank."""
+    """Result of `function(*arguments)` of this rank.
+
+    Collective: an error of the lowest rank that has one is raised on every rank.
+    """
     result = error = None
     try:
         result = function(*arguments)
@@ -83,7 +91,10 @@ def largest(comm, values):
 
 
 def spread_over_each_node(comm, functions):
-    """Call each of the functions on one rank of each node, at the same time; then all on all. Collective; errors as in `together`."""
+    """Call each of the functions on one rank of each node, at the same time; then all on all.
+
+    Collective; errors as in `together`.
+    """
     from mpi4py import MPI
 
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
@@ -125,8 +136,8 @@ def _agree(comm, outcome):
 def stop_all(comm, error, debug=False):
     """End every rank because of `error`: one message, a non-zero exit status, no hang.
 
-    An error that every rank raised (on_root, together; TrainingError always) is told by rank 0 and ends with its own status.
-    Any other error is told by the rank that met it, which then aborts the others.
+    An error that every rank raised (on_root, together; TrainingError always) is told by rank 0 and ends with
+    its own status. Any other error is told by the rank that met it, which then aborts the others.
     """
     collective = (
         comm is None

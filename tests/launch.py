@@ -1,4 +1,6 @@
-"""The one launcher of mpiexec in the tests: programs and test bodies on several ranks, with a time limit, so that a deadlock fails instead of hanging."""
+"""The one launcher of mpiexec in the tests: programs and test bodies on several ranks,
+with a time limit, so that a deadlock fails instead of hanging.
+"""
 
 import os
 import shutil
@@ -31,7 +33,10 @@ def environment():
 
 
 def run_on_ranks(n, *arguments, timeout=240, check=True):
-    """Run Python with these arguments on n ranks; subprocess.CompletedProcess. Skips where there is no MPI library."""
+    """Run Python with these arguments on n ranks; subprocess.CompletedProcess.
+
+    Skips where there is no MPI library.
+    """
     program = find_mpiexec()
     if program is None:
         pytest.skip("needs an MPI library: install mpnnp[mpich] or one of the system")
@@ -58,7 +63,9 @@ def run_on_ranks(n, *arguments, timeout=240, check=True):
 
 
 def on_ranks(n, body, seconds=120):
-    """Call the module-level function `body(comm)` on n new MPI ranks; an error or a time-out of any of them fails the test."""
+    """Call the module-level function `body(comm)` on n new MPI ranks;
+    an error or a time-out of any of them fails the test.
+    """
     file = Path(sys.modules[body.__module__].__file__)
     paths = f"sys.path[:0] = [{str(file.parent)!r}, {str(TESTS)!r}]"
     imports = f"import sys; {paths}; from mpi4py import MPI; from {file.stem} import {body.__name__}"

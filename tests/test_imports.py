@@ -1,4 +1,6 @@
-"""What imports what: the layers of setup.cfg, and that neither the package nor its help starts what they do not need."""
+"""What imports what: the layers of setup.cfg, and that neither the package nor its help starts
+what they do not need.
+"""
 
 import subprocess
 import sys

@@ -1,8 +1,11 @@
-"""How fast mpnnp is on this machine: python tools/benchmark.py [--quick] [--json FILE], or mpiexec -n 2 python tools/benchmark.py ...
+"""How fast mpnnp is on this machine:
 
-Everything is measured through the code that `mpnnp train` runs. Liquid water, 192 atoms, 57 symmetry functions, 2827 weights (double cells of the
-example data, or --data). All times are medians. Lines marked * use all ranks, the others one of them while the rest sleep.
-Without --quick also the start-up with 800 structures, and on one rank the compilation of the kernels.
+    python tools/benchmark.py [--quick] [--json FILE], or mpiexec -n 2 python tools/benchmark.py ...
+
+Everything is measured through the code that `mpnnp train` runs. Liquid water, 192 atoms, 57 symmetry
+functions, 2827 weights (double cells of the example data, or --data). All times are medians. Lines
+marked * use all ranks, the others one of them while the rest sleep. Without --quick also the start-up with
+800 structures, and on one rank the compilation of the kernels.
 """
 
 import argparse
@@ -50,7 +53,8 @@ SDNZ = {
 }
 MB, KB = 1e6, 1e3
 
-# what, key, M, factor from the unit of the key to the printed one, unit, n2p2 on the machine of the targets, target, stretch, all ranks
+# what, key, M, factor from the unit of the key to the printed one, unit, n2p2 on the machine of the targets,
+# target, stretch, all ranks
 TABLE = [
     ("symmetry functions G, 192 atoms", "g_ms", None, 1, "ms", "81", 4, 2.2, ""),
     ("energy + forces, nothing stored", "energy_forces_ms", None, 1, "ms", "> 81", 8, 5.2, ""),
@@ -136,7 +140,9 @@ def write_data(source, path, n):
 
 
 def compile_seconds():
-    """Seconds that a process takes with an empty cache of machine code, beyond what it takes with a full one."""
+    """Seconds that a process takes with an empty cache of machine code,
+    beyond what it takes with a full one.
+    """
     code = (
         "from mpnnp import environment; environment.prepare(); from mpnnp.parallel import serial; from mpnnp.training.warm_up import compile_kernels; "
         "compile_kernels(serial(), lambda line: None)"

@@ -1,17 +1,23 @@
-"""Time of one filter update for any number of weights and ranks: python tools/scaling_model.py, or mpiexec -n 2 python tools/scaling_model.py ...
+"""Time of one filter update for any number of weights and ranks:
 
-Measures the kernels of the covariance, the work that every rank repeats, and the messages between the ranks it is started on; checks the model
-against whole updates on these ranks; and predicts runs on a cluster whose network is given by --latency and --bandwidth.
+    python tools/scaling_model.py, or mpiexec -n 2 python tools/scaling_model.py ...
+
+Measures the kernels of the covariance, the work that every rank repeats, and the messages between the ranks
+it is started on; checks the model against whole updates on these ranks; and predicts runs on a cluster whose
+network is given by --latency and --bandwidth.
 
     t(n, M, p) = ceil(M/p) t_row + K t_product(M) + M K t_fold + n t_repeated(M) + t_messages
 
-with K the tiles of the fullest rank, as the product lays them out. Messages per update: three calls that gather the rows (8 M n bytes), one that adds
-the partial products (8 M n bytes), one that agrees on success:
+with K the tiles of the fullest rank, as the product lays them out. Messages per update: three calls that
+gather the rows (8 M n bytes), one that adds the partial products (8 M n bytes), one that agrees on success:
 
     t_messages = 6 a ceil(log2 p) + 3 (8 M n) (p-1) / (p b)        a latency, b bandwidth of a rank
 
-(a sum travels twice, as reduce-scatter and gather; each of its halves has latency a log2 p). If the tiles of all ranks of a node do not fit in its
-cache, products are not faster than the memory of the node:  K t_product >= K 8 B^2 ranks_per_node / node_bandwidth.
+(a sum travels twice, as reduce-scatter and gather; each of its halves has latency a log2 p). If the tiles of
+all ranks of a node do not fit in its cache,
+products are not faster than the memory of the node:
+
+    K t_product >= K 8 B^2 ranks_per_node / node_bandwidth.
 """
 
 import argparse
@@ -129,7 +135,10 @@ def measure_repeated(n=10_000):
 
 
 def measure_messages(comm):
-    """(latency of one hop, bandwidth) from sums over the ranks of this job; (0, inf) on one rank. Collective."""
+    """(latency of one hop, bandwidth) from sums over the ranks of this job; (0, inf) on one rank.
+
+    Collective.
+    """
     if comm.size == 1:
         return 0.0, math.inf
     times = []
@@ -220,7 +229,7 @@ def predict(machine, arguments):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].rstrip(":"))
     parser.add_argument(
         "--row",
         type=float,

@@ -15,7 +15,8 @@ MILLI = 1000.0
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Spread of the predictions of potentials, on rank 0: about their mean, or for two of them their difference B - A. Per structure.
+    """Spread of the predictions of potentials, on rank 0: about their mean, or for two of them their
+    difference B - A. Per structure.
 
     energy      (n_structure,) eV/atom
     force       (n_structure,) eV/Angstrom, root mean square over the components
@@ -30,9 +31,11 @@ class Disagreement:
 
 
 def disagreement_of(potentials, dataset, comm, log):
-    """Disagreement of potentials (two or more) about all structures of a data set. Collective. Raises ConfigError, DataError.
+    """Disagreement of potentials (two or more) about all structures of a data set. Collective.
+    Raises ConfigError, DataError.
 
-    Of two potentials the difference is told, of more of them the standard deviation, sqrt(<|x - <x>|^2>) with divisor n - 1.
+    Of two potentials the difference is told, of more of them the standard deviation, sqrt(<|x - <x>|^2>) with
+    divisor n - 1.
     """
     if len(potentials) < 2:
         raise ConfigError("a disagreement needs at least two potentials")

@@ -1,4 +1,6 @@
-"""Fisher analysis of trained models: what is computed for one checkpoint, its HDF5 file, tables and the picture."""
+"""Fisher analysis of trained models: what is computed for one checkpoint, its HDF5 file,
+tables and the picture.
+"""
 
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -42,7 +44,8 @@ class Model:
 
     spectra              "energies", "forces" -> fisher.Spectrum
     weights, start       (n_weight,) trained, and before the first update (None if they are not known)
-    filter_information   (n,) eigenvalues of the filter's P^-1, ascending; None without a filter in the checkpoint
+    filter_information   (n,) eigenvalues of the filter's P^-1, ascending; None without a filter in the
+                         checkpoint
     expected             (n,) eigenvalues of epsilon I + eta sum H^T H at the final weights, to compare with
     """
 
@@ -88,7 +91,8 @@ class Analysis:
 
 
 def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=False, seed=1):
-    """Model of a checkpoint on the data sets `data`. Collective; the result is of use on rank 0. Raises DataError, CheckpointError.
+    """Model of a checkpoint on the data sets `data`. Collective; the result is of use on rank 0.
+    Raises DataError, CheckpointError.
 
     n_batch   batches of each kind: all energies if there are fewer
     single    single labels instead of the batches of the run's schedule
@@ -126,7 +130,9 @@ def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=Fal
 
 
 def _start(path, potential, config):
-    """Weights before the first update: of initial.h5 beside the checkpoint, else from the seed; None if neither serves."""
+    """Weights before the first update: of initial.h5 beside the checkpoint, else from the seed;
+    None if neither serves.
+    """
     try:
         start = checkpoint.read_potential(path.parent / INITIAL).weights
     except CheckpointError:
@@ -233,7 +239,9 @@ def draw(path, analysis):
 
 
 def band(axis, x, lines, label):
-    """Mean of several lines (n, len(x)), with their standard deviation as a band, which does not fall below the lowest line."""
+    """Mean of several lines (n, len(x)), with their standard deviation as a band,
+    which does not fall below the lowest line.
+    """
     mean, spread = np.mean(lines, axis=0), np.std(lines, axis=0)
     (line,) = axis.plot(x, mean, label=label)
     axis.fill_between(

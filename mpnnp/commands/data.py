@@ -33,7 +33,9 @@ def convert(
     stress_key: StressKey = None,
     debug: Debug = False,
 ):
-    """Read SOURCE... and write them to the last argument: data.h5 (HDF5), input.data (n2p2, RuNNer) or data.extxyz, by its name."""
+    """Read SOURCE... and write them to the last argument:
+    data.h5 (HDF5), input.data (n2p2, RuNNer) or data.extxyz, by its name.
+    """
     from mpnnp.data.formats import check_target, read_sources, write_target
     from mpnnp.data.inspection import describe, format_description
 
@@ -100,7 +102,9 @@ def select(
     seed: Annotated[int, typer.Option(help="Of --by random.")] = 1,
     debug: Debug = False,
 ):
-    """Select structures: at random, evenly, far apart in the space of the symmetry functions, or those that potentials know least about."""
+    """Select structures: at random, evenly, far apart in the space of the symmetry functions, or those that
+    potentials know least about.
+    """
     from mpnnp.analysis.selection import METHODS, check_number, select_structures, write_selection
     from mpnnp.parallel import on_root
 

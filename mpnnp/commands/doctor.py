@@ -23,7 +23,9 @@ app = typer.Typer()
 
 @app.command()
 def doctor(debug: Debug = False):
-    """Say what this installation stands on (MPI, BLAS, HDF5, caches) and what is wrong with it. Start it as you start a run."""
+    """Say what this installation stands on (MPI, BLAS, HDF5, caches) and what is wrong with it.
+    Start it as you start a run.
+    """
     comm, log = start()
     facts, complaints = examine(comm)
     if comm.rank:
@@ -36,7 +38,9 @@ def doctor(debug: Debug = False):
 
 
 def examine(comm):
-    """(facts, complaints): name -> text of what a support request needs, and what is wrong, on rank 0; (None, None) elsewhere. Collective."""
+    """(facts, complaints): name -> text of what a support request needs, and what is wrong, on rank 0;
+    (None, None) elsewhere. Collective.
+    """
     import h5py
     import numba
     from mpi4py import MPI

@@ -51,7 +51,9 @@ def md(
     ] = False,
     debug: Debug = False,
 ):
-    """Molecular dynamics. The defaults are those of J. Chem. Phys. 155, 204108 (2021). With mpiexec the ranks share out the atoms."""
+    """Molecular dynamics. The defaults are those of J. Chem. Phys. 155, 204108 (2021).
+    With mpiexec the ranks share out the atoms.
+    """
     from mpnnp.errors import Interrupted
     from mpnnp.parallel import on_root
     from mpnnp.simulation.calculator import Calculator

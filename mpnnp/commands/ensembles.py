@@ -31,7 +31,9 @@ def ensemble(
     ] = 1,
     debug: Debug = False,
 ):
-    """Train the same potential with several seeds. Started again it skips finished members and resumes begun ones."""
+    """Train the same potential with several seeds.
+    Started again it skips finished members and resumes begun ones.
+    """
     from mpnnp.config import read_config
     from mpnnp.parallel import on_root
     from mpnnp.training.ensemble import run_ensemble, seeds_of
@@ -62,7 +64,9 @@ def compare(
     json: Annotated[Optional[Path], typer.Option("--json", help="Write the numbers to this file.")] = None,  # noqa: UP045
     debug: Debug = False,
 ):
-    """Learning curves of groups of runs against updates and wall time. The members of an ensemble make a group."""
+    """Learning curves of groups of runs against updates and wall time.
+    The members of an ensemble make a group.
+    """
     from mpnnp.analysis import comparison
     from mpnnp.training.run_groups import find_groups
 

@@ -76,7 +76,9 @@ def export(
     ] = None,  # noqa: UP045
     debug: Debug = False,
 ):
-    """Write a potential as n2p2 files with a lammps.in that uses them (n2p2, LAMMPS's ML-HDNNP), or with --cp2k for CP2K with a cp2k.inp."""
+    """Write a potential as n2p2 files with a lammps.in that uses them (n2p2, LAMMPS's ML-HDNNP), or with
+    --cp2k for CP2K with a cp2k.inp.
+    """
     from mpnnp.data.formats import read_sources
     from mpnnp.n2p2 import engines
     from mpnnp.n2p2.potential_files import is_normalized, write_potential
@@ -122,7 +124,9 @@ def label(
     ],
     debug: Debug = False,
 ):
-    """Label structures with a potential or a calculator of ASE (ase:emt, ase:tblite.ase.TBLite:method=GFN1-xTB)."""
+    """Label structures with a potential or a calculator of ASE
+    (ase:emt, ase:tblite.ase.TBLite:method=GFN1-xTB).
+    """
     from mpnnp.data import dataset
     from mpnnp.data.formats import read_sources
     from mpnnp.data.runner import write_runner_data
@@ -178,7 +182,9 @@ def check(
     ] = 1e-5,
     debug: Debug = False,
 ):
-    """Compare forces, stress and, with --rows, derivatives by the weights with finite differences; exit status 1 if they deviate."""
+    """Compare forces, stress and, with --rows, derivatives by the weights with finite differences;
+    exit status 1 if they deviate.
+    """
     from mpnnp.analysis.derivative_check import check_derivatives
     from mpnnp.analysis.selection import at_interval
 

@@ -1,4 +1,6 @@
-"""Commands about symmetry functions: their ranges over a data set, how much a potential depends on them, leaving some out."""
+"""Commands about symmetry functions: their ranges over a data set, how much a potential depends on them,
+leaving some out.
+"""
 
 from pathlib import Path
 from typing import Annotated, Optional
@@ -40,7 +42,9 @@ def prepare(
     forces_key: ForcesKey = None,
     debug: Debug = False,
 ):
-    """Range, mean and spread of the symmetry functions over all structures: scaling.data, a table, and with --histograms pictures."""
+    """Range, mean and spread of the symmetry functions over all structures:
+    scaling.data, a table, and with --histograms pictures.
+    """
     from mpnnp.analysis.descriptors import histograms_of, statistics_of
     from mpnnp.analysis.preparation import read_settings, table_lines, write_histograms, write_scaling
     from mpnnp.parallel import on_root
@@ -66,7 +70,9 @@ def prepare(
 
 @app.command()
 def sensitivity(potential: PotentialPath, data: DataPaths, output: CsvPath = None, debug: Debug = False):
-    """How much the atomic energies depend on each symmetry function: root mean square, mean and largest |dE/dg|."""
+    """How much the atomic energies depend on each symmetry function:
+    root mean square, mean and largest |dE/dg|.
+    """
     from mpnnp.analysis.sensitivity import draw, lines_of, sensitivity_of, write_csv
     from mpnnp.parallel import on_root
 
@@ -120,7 +126,9 @@ def prune(
     ] = "msa",
     debug: Debug = False,
 ):
-    """Leave out symmetry functions that hardly vary (--range) or hardly matter (--sensitivity), and write what is left."""
+    """Leave out symmetry functions that hardly vary (--range) or hardly matter (--sensitivity),
+    and write what is left.
+    """
     from mpnnp.analysis.descriptors import statistics_of
     from mpnnp.analysis.preparation import read_settings
     from mpnnp.analysis.pruning import keep_by_range, keep_by_sensitivity, write_pruned

@@ -35,7 +35,8 @@ def train(
 ):
     """Train a potential. Start with mpiexec -n RANKS to use several processes.
 
-    Exit status: 0 done, 75 stopped by SIGUSR1, SIGTERM or the end of the batch job (continue with --resume), 2 bad input, 1 anything else.
+    Exit status: 0 done, 75 stopped by SIGUSR1, SIGTERM or the end of the batch job (continue with --resume),
+    2 bad input, 1 anything else.
     """
     from mpnnp import signals
     from mpnnp.config import read_config
@@ -87,7 +88,9 @@ def translate(
 
 
 def _from_input_nn(path, output, settings, ranks, size, resume, log):
-    """Config of an input.nn; nothing is written beside it. A resumed run keeps the configuration it began with."""
+    """Config of an input.nn; nothing is written beside it.
+    A resumed run keeps the configuration it began with.
+    """
     from mpnnp.config import read_config
     from mpnnp.n2p2.translate import translate as read
 

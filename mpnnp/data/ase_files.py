@@ -13,7 +13,8 @@ from mpnnp.errors import DataError
 
 __all__ = ["Labels", "read_ase"]
 
-# label: names looked for, the first found is taken; `calculator:` are results of ASE's calculator, the others info or arrays of Atoms
+# label: names looked for, the first found is taken; `calculator:` are results of ASE's calculator,
+# the others info or arrays of Atoms
 GUESSES = {
     "energy": (
         "REF_energy",
@@ -64,10 +65,14 @@ MASK = "force_mask"  # array of truth values: False where the force on an atom i
 
 
 def read_ase(path, labels):
-    """Yield the Structures of a file that ASE reads; `labels` finds their labels. Raises DataError naming file and frame."""
+    """Yield the Structures of a file that ASE reads; `labels` finds their labels.
+
+    Raises DataError naming file and frame.
+    """
     with decompressed(path) as plain:
         # (a plain copy, because ASE seeks in its files: in compressed ones that takes 75 times as long)
-        # parallel=False: with mpi4py loaded ASE would broadcast the frames, and wait for ranks that do not read
+        # parallel=False: with mpi4py loaded ASE would broadcast the frames,
+        # and wait for ranks that do not read
         _check_counts(plain, path)
         frames = iread(str(plain), index=slice(None), parallel=False, do_not_split_by_at_sign=True)
         frame = 0
@@ -94,7 +99,9 @@ def read_ase(path, labels):
 
 
 def _check_counts(plain, path):
-    """Raise DataError if an xyz file announces more atoms than it has lines: ASE would count to that number."""
+    """Raise DataError if an xyz file announces more atoms than it has lines:
+    ASE would count to that number.
+    """
     frame = 0
     with open(plain, "rb") as file:
         while (line := file.readline(1000)).strip().isdigit():

@@ -1,4 +1,6 @@
-"""Structures from CP2K: trajectories of its molecular dynamics (PROJECT-pos-1.xyz and what lies beside it) and outputs of single points."""
+"""Structures from CP2K: trajectories of its molecular dynamics (PROJECT-pos-1.xyz and what lies beside it)
+and outputs of single points.
+"""
 
 import itertools
 import re
@@ -29,9 +31,11 @@ def is_cp2k_trajectory(path):
 
 
 def read_cp2k_trajectory(path):
-    """Yield the Structures of PROJECT-pos-1.xyz; forces from PROJECT-frc-1.xyz, cells from PROJECT-1.cell or the cell of PROJECT-1.restart.
+    """Yield the Structures of PROJECT-pos-1.xyz; forces from PROJECT-frc-1.xyz,
+    cells from PROJECT-1.cell or the cell of PROJECT-1.restart.
 
-    Positions in Angstrom, energies and forces in Hartree and Bohr. Frames are matched by their step. Raises DataError naming the file.
+    Positions in Angstrom, energies and forces in Hartree and Bohr. Frames are matched by their step. Raises
+    DataError naming the file.
     """
     path = Path(path)
     project, _, number = path.stem.rpartition("-pos-")
@@ -107,9 +111,11 @@ def is_cp2k_output(path):
 
 
 def read_cp2k_output(path):
-    """The Structure of a single point (RUN_TYPE ENERGY_FORCE, with the coordinates and FORCE_EVAL/PRINT/FORCES in the output).
+    """The Structure of a single point (RUN_TYPE ENERGY_FORCE, with the coordinates
+    and FORCE_EVAL/PRINT/FORCES in the output).
 
-    Raises DataError naming what is missing, and for outputs of several geometries, whose trajectory is to be read instead.
+    Raises DataError naming what is missing, and for outputs of several geometries, whose trajectory is to be
+    read instead.
     """
     lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     energies = [float(line.split()[-1]) for line in lines if "ENERGY| Total FORCE_EVAL" in line]

@@ -38,7 +38,8 @@ ORIGIN = ("source", "frame")  # where a structure came from; not part of the has
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Structures in flat arrays: atoms of structure k are start[k]:start[k+1]. eV, Angstrom; NaN means "no label".
+    """Structures in flat arrays: atoms of structure k are start[k]:start[k+1]. eV, Angstrom;
+    NaN means "no label".
 
     start     (n_structure+1,) int64
     numbers   (n_atom,) int32
@@ -114,7 +115,9 @@ class Dataset:
         return f"{self.source_names[self.source[k]] or 'structure'}, frame {self.frame[k]}"
 
     def take(self, indices):
-        """New Dataset of the structures `indices` (integers, or a mask (n_structure,)), in that order; all source names stay."""
+        """New Dataset of the structures `indices` (integers, or a mask (n_structure,)), in that order;
+        all source names stay.
+        """
         indices = np.asarray(indices)
         indices = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
         indices = np.arange(len(self))[
@@ -147,7 +150,9 @@ class Dataset:
         return cls(start=_offsets([len(s) for s in structures]), source_names=tuple(sources), **flat)
 
     def hash(self):
-        """sha256 (hex) of geometry, labels and split; independent of where the structures came from and of the machine."""
+        """sha256 (hex) of geometry, labels and split; independent of where the structures came from
+        and of the machine.
+        """
         digest = hashlib.sha256(KIND.encode())
         for name, (dtype, _, _) in ARRAYS.items():
             if name not in ORIGIN:
@@ -182,7 +187,10 @@ def concatenate(datasets):
 
 
 def write(path, dataset):
-    """Write `dataset` as HDF5 (contiguous, uncompressed), replacing `path` in one step. Raises DataError naming the file."""
+    """Write `dataset` as HDF5 (contiguous, uncompressed), replacing `path` in one step.
+
+    Raises DataError naming the file.
+    """
     try:
         # aligned, so that a mapped array can be handed to compiled code
         with (
@@ -305,7 +313,9 @@ def _check_values(d):
 
 
 def _in_order(d):
-    """(n_structure,) bool: nothing to complain about, seen at a glance; the others need a closer look (`check_structure`)."""
+    """(n_structure,) bool: nothing to complain about, seen at a glance;
+    the others need a closer look (`check_structure`).
+    """
     force = np.isfinite(d.forces)
     unlabelled = np.isnan(d.forces).all(axis=1)
     atoms = (d.numbers >= 1) & (d.numbers <= 118) & (force.all(axis=1) | unlabelled)

@@ -8,7 +8,10 @@ from mpnnp.kernels.packs import make_structures
 
 
 def make_atoms(dataset, elements):
-    """Structures of a data set as the kernels take them. Raises DataError naming the first structure with another element."""
+    """Structures of a data set as the kernels take them.
+
+    Raises DataError naming the first structure with another element.
+    """
     number = np.asarray(dataset.numbers)
     element = np.searchsorted(elements, number)
     known = np.array(elements)[np.minimum(element, len(elements) - 1)] == number

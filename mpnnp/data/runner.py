@@ -1,4 +1,6 @@
-"""Structures in text files of RuNNer and n2p2 (`input.data`): Bohr and Hartree there, Angstrom and eV here."""
+"""Structures in text files of RuNNer and n2p2 (`input.data`):
+Bohr and Hartree there, Angstrom and eV here.
+"""
 
 import itertools
 import math
@@ -22,7 +24,9 @@ FORCE = HARTREE / BOHR  # eV/Angstrom
 
 
 def is_runner_data(path):
-    """Whether the file reads like `input.data`: by its name, its first word, or a line among the first 1000 that starts with begin."""
+    """Whether the file reads like `input.data`: by its name, its first word, or a line among the first 1000
+    that starts with begin.
+    """
     if Path(path).name.startswith("input.data"):
         return True
     first = None
@@ -38,10 +42,11 @@ def is_runner_data(path):
 
 
 def read_runner_data(path):
-    """Yield the Structures of an `input.data` file one by one; a structure with a lattice is periodic along all three vectors.
+    """Yield the Structures of an `input.data` file one by one;
+    a structure with a lattice is periodic along all three vectors.
 
-    Atom lines are `atom x y z symbol [charge [n [fx fy fz]]]`; charges and comments are dropped; `begin set=train|test` sets the split.
-    Raises DataError naming file and line.
+    Atom lines are `atom x y z symbol [charge [n [fx fy fz]]]`; charges and comments are dropped;
+    `begin set=train|test` sets the split. Raises DataError naming file and line.
     """
     block = None
     frame = number = 0
@@ -196,9 +201,11 @@ def _shown(word):
 
 
 def write_runner_data(path, dataset):
-    """Write a Dataset as `input.data` (17 digits; charges are 0; set=train and set=test as in `split`; stress is dropped).
+    """Write a Dataset as `input.data` (17 digits; charges are 0; set=train and set=test as in `split`;
+    stress is dropped).
 
-    Raises DataError for what the format cannot say: periodicity along one or two vectors only, forces on some atoms of a structure only.
+    Raises DataError for what the format cannot say: periodicity along one or two vectors only, forces on some
+    atoms of a structure only.
     """
     try:
         with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8") as file:

@@ -1,7 +1,9 @@
-"""The data of a training run as every rank sees them: structures, and their symmetry functions computed once and kept in a file.
+"""The data of a training run as every rank sees them: structures, and their symmetry functions computed
+once and kept in a file.
 
-Both lie in HDF5 files that are mapped into memory: the ranks of a node share the pages, and what does not fit into memory stays on disk.
-The files live in a cache folder and are named by a hash of what they were made from.
+Both lie in HDF5 files that are mapped into memory: the ranks of a node share the pages, and what does not fit
+into memory stays on disk. The files live in a cache folder and are named by a hash of what they were made
+from.
 """
 
 import contextlib
@@ -26,17 +28,19 @@ BLOCK = 64  # structures per rank between two writes of symmetry functions
 def load_structures(config, comm, log, fallback):
     """Dataset of the section [data], mapped, and the cache folder. Collective.
 
-    Text files are read once, by rank 0, and kept as HDF5; a single HDF5 data set is used as it is. `fallback`: folder for the cache where
-    the one beside the data is not writable.
+    Text files are read once, by rank 0, and kept as HDF5; a single HDF5 data set is used as it is.
+    `fallback`: folder for the cache where the one beside the data is not writable.
     """
     path, cache = on_root(comm, _as_hdf5, config, log, fallback)
     return hdf5.read(path, map=True), Path(cache)
 
 
 def split(dataset, config, seed):
-    """Indices of the training and of the validation structures, ascending. Raises DataError if there is nothing to train on.
+    """Indices of the training and of the validation structures, ascending.
+    Raises DataError if there is nothing to train on.
 
-    The data set's own marks are used if it has any (split = "auto") or must be (split = "file"), else validation_fraction is drawn by seed.
+    The data set's own marks are used if it has any (split = "auto") or must be (split = "file"), else
+    validation_fraction is drawn by seed.
     """
     marked = dataset.split != 0
     if config.split == "file" and not marked.any():
@@ -98,7 +102,8 @@ def _as_hdf5(config, log, fallback):
 
 
 def read_weights(path, n_structure):
-    """Label weights (n_structure, 3) for energies, forces and stresses from a text file: one or three numbers per line, # begins a comment.
+    """Label weights (n_structure, 3) for energies, forces and stresses from a text file:
+    one or three numbers per line, # begins a comment.
 
     Raises DataError naming the file and line.
     """

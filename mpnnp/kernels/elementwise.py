@@ -1,7 +1,9 @@
-"""Elementary functions on rows: contiguous stretches of one scratch array, in loops that the compiler turns into vector instructions.
+"""Elementary functions on rows: contiguous stretches of one scratch array, in loops that the compiler turns
+into vector instructions.
 
-A row is given by the offset of its first number in S. Three things make LLVM vectorise: all rows lie in ONE array, indices are unsigned (Numba
-tests signed ones for being negative), and exp and cos are polynomials (the C library's are called number by number).
+A row is given by the offset of its first number in S. Three things make LLVM vectorise: all rows lie in ONE
+array, indices are unsigned (Numba tests signed ones for being negative), and exp and cos are polynomials (the
+C library's are called number by number).
 """
 
 import math
@@ -141,7 +143,9 @@ def row_fill(S, out, n, value):
 
 @kernel(fastmath=FASTMATH)
 def row_cutoff(S, fc, dfc, r, r_inverse, n, kind, alpha, r_c):
-    """fc(r) and dfc/dr / r of cutoff function `kind` (see cutoff.py); 0 for r >= r_c, which may be as large as you like."""
+    """fc(r) and dfc/dr / r of cutoff function `kind` (see cutoff.py);
+    0 for r >= r_c, which may be as large as you like.
+    """
     c_inverse = 1.0 / r_c
     inner = alpha * r_c
     w = 1.0 / (r_c - inner)

@@ -1,7 +1,8 @@
 """Neighbours of one atom, all images, sorted by element, as rows for the vector loops.
 
-Rows are kept in chunks: number n of a list stands in column n % WIDTH of chunk n // WIDTH, and the rows of a chunk are STRIDE numbers apart. So the
-distance between two rows is a constant of the compiled code, whatever the number of neighbours.
+Rows are kept in chunks: number n of a list stands in column n % WIDTH of chunk n // WIDTH, and the rows of a
+chunk are STRIDE numbers apart. So the distance between two rows is a constant of the compiled code, whatever
+the number of neighbours.
 """
 
 import math
@@ -83,7 +84,9 @@ def pack_atoms(positions, inverse, pbc, atoms):
 
 @kernel(fastmath={"contract", "nsz"})
 def nearest_images(atoms, o, n, x, y, z, fx, fy, fz, cell, edge, image):
-    """Of n atoms in the chunk at o: vector from (x, y, z) to the image nearest in fractional coordinates, its square; EDGE >= 0: others may do."""
+    """Of n atoms in the chunk at o: vector from (x, y, z) to the image nearest in fractional coordinates,
+    its square; EDGE >= 0: others may do.
+    """
     c00, c01, c02 = cell[0, 0], cell[0, 1], cell[0, 2]
     c10, c11, c12 = cell[1, 0], cell[1, 1], cell[1, 2]
     c20, c21, c22 = cell[2, 0], cell[2, 1], cell[2, 2]
@@ -105,7 +108,9 @@ def nearest_images(atoms, o, n, x, y, z, fx, fy, fz, cell, edge, image):
 
 @kernel
 def search(atoms, n_atom, i, cell, inverse, pbc, r_c, image, out):
-    """Find what may lie within r_c of atom i, by atom and image; returns its number, which may exceed what fits into `out` (List)."""
+    """Find what may lie within r_c of atom i, by atom and image;
+    returns its number, which may exceed what fits into `out` (List).
+    """
     r_c = r_c + MARGIN
     reach, edge = np.empty(3), np.empty(3)
     for d in range(3):
@@ -155,7 +160,9 @@ def search(atoms, n_atom, i, cell, inverse, pbc, r_c, image, out):
 
 @kernel
 def all_images(u, f, m, reach, cell, pbc, r_c2, j, itself, n, found_atom, found_image):
-    """Note the images of atom j, in order; the nearest is at u, fractional f, and m cell vectors from the atom as given. Number found."""
+    """Note the images of atom j, in order; the nearest is at u, fractional f,
+    and m cell vectors from the atom as given. Number found.
+    """
     for n0 in range(math.ceil(-f[0] - reach[0]), math.floor(reach[0] - f[0]) + 1) if pbc[0] else range(0, 1):
         for n1 in (
             range(math.ceil(-f[1] - reach[1]), math.floor(reach[1] - f[1]) + 1) if pbc[1] else range(0, 1)
@@ -182,9 +189,11 @@ def all_images(u, f, m, reach, cell, pbc, r_c2, j, itself, n, found_atom, found_
 
 @kernel
 def measure(i, first, last, atom, image, positions, cell, r_c2, out):
-    """Write to `out` (List) the vectors shorter than r_c from atom i to the images of atoms in lines first to last - 1; their number.
+    """Write to `out` (List) the vectors shorter than r_c from atom i to the images of atoms in lines first
+    to last - 1; their number.
 
-    atom, image  (n, ) and (n, 3) integers; may be those of `out`. Always the same operations: whoever found a pair, and when, the same bits.
+    atom, image  (n, ) and (n, 3) integers; may be those of `out`. Always the same operations: whoever found a
+                 pair, and when, the same bits.
     """
     found, found_atom, n = out.found, out.found_atom, 0
     px, py, pz = positions[i, 0], positions[i, 1], positions[i, 2]
@@ -202,7 +211,9 @@ def measure(i, first, last, atom, image, positions, cell, r_c2, out):
 
 @kernel
 def fill(n, i, element, plan, list):
-    """Sort the n neighbours found of atom i by element into rows, and compute what depends on one neighbour."""
+    """Sort the n neighbours found of atom i by element into rows, and compute
+    what depends on one neighbour.
+    """
     part, n_element, rows = list.part, plan.z.shape[0], list.rows
     near2 = plan.reach[1] * plan.reach[1]
     n_near, n_far = np.zeros(n_element, np.int64), np.zeros(n_element, np.int64)

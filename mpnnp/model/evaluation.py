@@ -14,8 +14,10 @@ from mpnnp.progress import Progress
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy, and on rank 0 the predictions: energy (n_structure,) eV, forces (n_atom, 3) eV/Angstrom, start (n_structure+1,),
-    stress (n_structure, 6) eV/Angstrom^3, NaN where not periodic in all directions."""
+    """Accuracy, and on rank 0 the predictions:
+    energy (n_structure,) eV, forces (n_atom, 3) eV/Angstrom, start (n_structure+1,),
+    stress (n_structure, 6) eV/Angstrom^3, NaN where not periodic in all directions.
+    """
 
     n_structures: int
     n_atoms: int
@@ -48,7 +50,10 @@ class Evaluation:
 
 
 def evaluate(potential, dataset, comm, log):
-    """Evaluation of `potential` on all structures of `dataset`, shared out over the ranks. Collective. Raises DataError."""
+    """Evaluation of `potential` on all structures of `dataset`, shared out over the ranks. Collective.
+
+    Raises DataError.
+    """
     structures, predictor, errors = make_atoms(dataset, potential.elements), Predictor(potential), Errors()
     start, mine, energy, forces, stresses = (
         structures.start,

@@ -1,4 +1,6 @@
-"""Accuracies: root mean square and mean absolute errors of energies per atom, of force components and of stress components."""
+"""Accuracies: root mean square and mean absolute errors of energies per atom, of force components
+and of stress components.
+"""
 
 from dataclasses import dataclass
 
@@ -30,14 +32,18 @@ class Errors:
         self.sums = np.zeros(9)  # energies: count, square, absolute; forces, stresses: the same
 
     def add(self, energy, forces, predicted_energy, predicted_forces, stress=None, predicted_stress=None):
-        """Labels and predictions of one structure: eV, (n_atom, 3) eV/Angstrom, (6,) eV/Angstrom^3; a NaN label is none, a NaN prediction wrong."""
+        """Labels and predictions of one structure: eV, (n_atom, 3) eV/Angstrom, (6,) eV/Angstrom^3;
+        a NaN label is none, a NaN prediction wrong.
+        """
         self.add_energies(np.array([energy]), np.array([predicted_energy]), len(forces))
         self._add(3, np.ravel(forces), np.ravel(predicted_forces), 1.0)
         if predicted_stress is not None:
             self._add(6, np.asarray(stress), predicted_stress, 1.0)
 
     def add_energies(self, energies, predicted, n_atom):
-        """Energy labels and predictions (n_structure,) eV of structures with n_atom (n_structure,) atoms, without their forces."""
+        """Energy labels and predictions (n_structure,) eV of structures with n_atom (n_structure,) atoms,
+        without their forces.
+        """
         self._add(0, energies, predicted, 1.0 / n_atom)
 
     def _add(self, first, labels, predictions, factor):

@@ -1,4 +1,6 @@
-"""Inputs of LAMMPS (pair_style hdnnp) and CP2K (NNP) that use an exported potential, and the files of a first structure."""
+"""Inputs of LAMMPS (pair_style hdnnp) and CP2K (NNP) that use an exported potential,
+and the files of a first structure.
+"""
 
 from pathlib import Path
 
@@ -86,7 +88,10 @@ CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this fol
 
 
 def write_lammps(folder, potential, structure=None):
-    """lammps.in and, of a Structure, structure.lammps. Raises DataError if the structure has other elements or periodicity LAMMPS cannot say."""
+    """lammps.in and, of a Structure, structure.lammps.
+
+    Raises DataError if the structure has other elements or periodicity LAMMPS cannot say.
+    """
     symbols = [chemical_symbols[z] for z in potential.elements]
     masses = "\n".join(
         f"mass            {k} {atomic_masses[atomic_numbers[s]]:.4f}  # {s}" for k, s in enumerate(symbols, 1)
@@ -183,7 +188,9 @@ def _lammps_data(potential, structure):
 
 
 def _lower_triangle(cell):
-    """The cell of the same shape with a along x and b in the xy plane (a QR decomposition with a positive diagonal)."""
+    """The cell of the same shape with a along x and b in the xy plane
+    (a QR decomposition with a positive diagonal).
+    """
     triangle = np.linalg.qr(cell.T)[1].T
     return triangle * np.sign(np.diag(triangle))
 

@@ -1,6 +1,8 @@
-"""Every keyword of an input.nn of n2p2 and of RuNNer, and every tool of n2p2: what it is here, or why it has no meaning here.
+"""Every keyword of an input.nn of n2p2 and of RuNNer, and every tool of n2p2:
+what it is here, or why it has no meaning here.
 
-n2p2: src/libnnp/Settings.cpp and the manual (keywords of 2G and 4G potentials); RuNNer: its readkeywords.f90 and the 1.2 manual.
+n2p2: src/libnnp/Settings.cpp and the manual (keywords of 2G and 4G potentials); RuNNer: its readkeywords.f90
+and the 1.2 manual.
 """
 
 import difflib
@@ -14,8 +16,9 @@ N2P2, RUNNER, BOTH = "n2p2", "RuNNer", "n2p2, RuNNer"
 class Keyword:
     """One keyword of input.nn.
 
-    kind     used: `meaning` is a key of the configuration, or says what follows from it; idle: `meaning` is the reason why nothing does;
-             charge: of potentials with charges, without effect in one that has none; refused: `meaning` is what this program cannot do
+    kind     used: `meaning` is a key of the configuration, or says what follows from it; idle: `meaning` is
+             the reason why nothing does; charge: of potentials with charges, without effect in one that has
+             none; refused: `meaning` is what this program cannot do
     aliases  other names of the same keyword
     """
 

@@ -1,4 +1,6 @@
-"""An input.nn of n2p2 or RuNNer as a configuration of this program: what each keyword becomes, and what is not used."""
+"""An input.nn of n2p2 or RuNNer as a configuration of this program:
+what each keyword becomes, and what is not used.
+"""
 
 import os
 import re
@@ -86,10 +88,12 @@ def is_input_nn(path):
 def translate(path, ranks=None, size=1, settings=()):
     """Translation of the input.nn at `path`, with input.data, scaling.data and weights.NNN.data beside it.
 
-    ranks     number of MPI tasks of the original program: n2p2's batch sizes are per task; by default that of nnp-train.log.0000 beside
-              input.nn, else `size`, the number of ranks of this run
-    settings  "section.key=value" that will be applied: a batch of the whole data set needs schedule.streams from there
-    Raises DataError and ConfigError naming file and line: unknown keywords, other kinds of potentials, what is not available.
+    ranks     number of MPI tasks of the original program: n2p2's batch sizes are per task; by default that of
+              nnp-train.log.0000 beside input.nn, else `size`, the number of ranks of this run
+    settings  "section.key=value" that will be applied: a batch of the whole data set needs schedule.streams
+              from there
+    Raises DataError and ConfigError naming file and line: unknown keywords, other kinds of potentials, what
+    is not available.
     """
     source, t = InputFile(path), Translation(Path(path))
     check_known(source)
@@ -110,7 +114,9 @@ def translate(path, ranks=None, size=1, settings=()):
 
 
 def check_known(source):
-    """Raise ConfigError for a keyword that neither n2p2 nor RuNNer has, and for one that is given twice with different values."""
+    """Raise ConfigError for a keyword that neither n2p2 nor RuNNer has,
+    and for one that is given twice with different values.
+    """
     seen = {}
     for k in source.keywords:
         if k.name not in KEYWORDS:

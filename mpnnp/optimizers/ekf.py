@@ -1,6 +1,7 @@
 """The multi-stream extended Kalman filter.
 
-Here the matrices hold one observation per row: H, X, U (M, n). For M errors xi = s (y - y_hat) with rows H = s d y_hat / dw
+Here the matrices hold one observation per row: H, X, U (M, n). For M errors xi = s (y - y_hat) with rows
+H = s d y_hat / dw
 
     X = H P,    A = X H^T + R,    A = L L^T,    U = L^-1 X
     w += U^T L^-1 xi,    P <- (P - U^T U) / lambda + q I
@@ -9,11 +10,12 @@ with R = I / eta and lambda = 1, or with fading memory R = lambda I. P is kept a
 
     P = f (T - U^T U + d I)
 
-with the tiles T of `covariance`, the rows U of the last updates, and scalars f (from 1/lambda) and d (from q); U is folded into T when r_max
-rows are full. For blocks of coupled weights P is block-diagonal and A the sum over the blocks: Puskorius and Feldkamp, IEEE Trans. Neural Netw. 5,
-279 (1994). For R = I/eta, q = 0 and a linear model, P^-1 = epsilon I + eta sum H^T H and the increment is -(eta/2) P_t g after t updates, g
-being the gradient of sum xi^2: eta only damps, as 1/(eta t). (Shao et al., J. Chem. Phys. 155, 204108 (2021), eq. 2 has eta^2/2 instead,
-which is the same at eta = 1 only.)
+with the tiles T of `covariance`, the rows U of the last updates, and scalars f (from 1/lambda) and d (from
+q); U is folded into T when r_max rows are full. For blocks of coupled weights P is block-diagonal and A the
+sum over the blocks: Puskorius and Feldkamp, IEEE Trans. Neural Netw. 5, 279 (1994). For R = I/eta, q = 0 and
+a linear model, P^-1 = epsilon I + eta sum H^T H and the increment is -(eta/2) P_t g after t updates, g being
+the gradient of sum xi^2: eta only damps, as 1/(eta t). (Shao et al., J. Chem. Phys. 155, 204108 (2021), eq. 2
+has eta^2/2 instead, which is the same at eta = 1 only.)
 """
 
 import math
@@ -31,7 +33,10 @@ from mpnnp.optimizers.traffic import Traffic, gather_labels, sum_over_ranks
 
 @dataclass
 class EkfState:
-    """What survives an update. P = factor (T - U^T U + d I) with the first r rows of U; positions of U as in `covariance.Layout`."""
+    """What survives an update.
+
+    P = factor (T - U^T U + d I) with the first r rows of U; positions of U as in `covariance.Layout`.
+    """
 
     T: Covariance  # this rank's tiles
     U: np.ndarray  # (r_max, n) on every rank
@@ -45,7 +50,10 @@ class EkfState:
 
 
 def dense_update(P, H, errors, R, lam=1.0, q=0.0):
-    """Textbook filter: (increment, new P) for P (n, n), rows H (M, n), noise R (M, M). For tests and benchmarks."""
+    """Textbook filter: (increment, new P) for P (n, n), rows H (M, n), noise R (M, M).
+
+    For tests and benchmarks.
+    """
     X = P @ H.T
     A = H @ X + R
     K = X @ np.linalg.inv(A)
@@ -56,7 +64,8 @@ def dense_update(P, H, errors, R, lam=1.0, q=0.0):
 def make_ekf(config, n_weight, segments, comm, fold_columns=None):
     """The filter as an optimiser with `init` and `update`.
 
-    config        epsilon, eta, eta_tau, eta_max, q, q_tau, q_min (rates per update), fading_memory, lam, nu, coupling, r_max
+    config        epsilon, eta, eta_tau, eta_max, q, q_tau, q_min (rates per update), fading_memory, lam, nu,
+                  coupling, r_max
     segments      (offset, n_in, n_out, element, layer) of each layer of the weights
     fold_columns  rows of U instead of config.r_max
     """
@@ -84,10 +93,11 @@ class Ekf:
         return EkfState(Covariance(self.layout, diagonal), U, r, *scalars)
 
     def update(self, state, rows, errors):
-        """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank. Collective; changes state.
+        """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank.
 
-        Labels count in rank order; a rank may have none, and their number may change from update to update. Raises TrainingError on
-        every rank, with the state unchanged, if A has no Cholesky factor or a number is not finite.
+        Collective; changes state. Labels count in rank order; a rank may have none, and their number may
+        change from update to update. Raises TrainingError on every rank, with the state unchanged, if A has
+        no Cholesky factor or a number is not finite.
         """
         self.traffic.start_update()
         rows, errors = np.ascontiguousarray(rows, dtype=float), np.ascontiguousarray(errors, dtype=float)
@@ -113,7 +123,9 @@ class Ekf:
         return self._by_weight(increment)
 
     def _correct(self, state, H, errors, R):
-        """Increment, and U behind the rows of state.U; None if A has no Cholesky factor or a number is not finite."""
+        """Increment, and U behind the rows of state.U; None if A has no Cholesky factor or
+        a number is not finite.
+        """
         M, root = len(H), math.sqrt(state.factor)
         with np.errstate(invalid="ignore", over="ignore"):
             X = self._multiply(state, H, state.U[state.r : state.r + M])  # without the factor
@@ -191,7 +203,10 @@ class Ekf:
         )
 
     def check(self, state):
-        """Raise TrainingError, on every rank, if P is not finite or not positive on its diagonal. Collective."""
+        """Raise TrainingError, on every rank, if P is not finite or not positive on its diagonal.
+
+        Collective.
+        """
         found = self.diagnostics(state)
         if not (found["finite"] and found["min"] > 0.0):
             raise TrainingError(
@@ -200,7 +215,10 @@ class Ekf:
             )
 
     def save_arrays(self, state):
-        """The state as arrays that do not depend on the number of ranks, on rank 0 (None elsewhere). Collective."""
+        """The state as arrays that do not depend on the number of ranks, on rank 0 (None elsewhere).
+
+        Collective.
+        """
         packed = pack(state.T, self.comm)
         if self.comm.rank:
             return None
@@ -252,7 +270,9 @@ class Ekf:
 
 
 def next_eta(config, eta):
-    """eta of the coming update: larger by exp(eta_tau) until it has passed eta_max (as n2p2, which lets it pass once)."""
+    """eta of the coming update: larger by exp(eta_tau) until it has passed eta_max
+    (as n2p2, which lets it pass once).
+    """
     if not config.fading_memory and eta < config.eta_max:
         eta *= math.exp(config.eta_tau)
     return eta

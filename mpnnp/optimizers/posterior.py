@@ -1,6 +1,8 @@
-"""What the Kalman filter leaves: the covariance P of the weights, read from the arrays that `ekf.Ekf.save_arrays` gives.
+"""What the Kalman filter leaves: the covariance P of the weights, read from the arrays that
+`ekf.Ekf.save_arrays` gives.
 
-P = f (T - U^T U + d I), see ekf.py. The variance of a prediction with row h = dy*/dw is h P h^T in training units.
+P = f (T - U^T U + d I), see ekf.py. The variance of a prediction with row h = dy*/dw is h P h^T in training
+units.
 """
 
 import numpy as np

@@ -43,19 +43,24 @@ class Calculator(AseCalculator):
 
         atoms.calc = mpnnp.Calculator("runs/a/best.h5")
 
-    potentials   path of a checkpoint or of a folder of n2p2 files, a Potential, or a list of these: then results are means over
-                 the members, and energy_std (eV), forces_std (n, 3) their sample standard deviations
+    potentials   path of a checkpoint or of a folder of n2p2 files, a Potential, or a list of these: then
+                 results are means over the members, and energy_std (eV), forces_std (n, 3) their sample
+                 standard deviations
     skin         Angstrom, of the list of neighbours
-    max_extrapolations   raise DynamicsError when more symmetry functions than this, added up over all evaluations, were outside
+    max_extrapolations   raise DynamicsError when more symmetry functions than this, added up over all
+                         evaluations, were outside
                  their range of training
-    comm         MPI communicator that shares out the atoms. Then every call is collective, and the geometry of rank 0 is taken
+    comm         MPI communicator that shares out the atoms. Then every call is collective, and the geometry
+                 of rank 0 is taken
 
-    Results: energy, free_energy, energies (n,), forces (n, 3), stress (6,) for periodic cells; eV, eV/Angstrom, eV/Angstrom^3. On
-    request, from one checkpoint of a Kalman filter: energy_kalman_std = energy_scale sqrt(h P h^T) in eV, with h = dE*/dw and the
-    filter's covariance P of the weights.
-    `extrapolations` counts those of the last evaluation, `extrapolations_in_all` those of all; `extrapolating()` names the last
-    ones. An ensemble counts those of the member that has most.
-    Raises DataError for an unknown element, CheckpointError or DataError for a bad file, DynamicsError for a geometry that has run away.
+    Results: energy, free_energy, energies (n,), forces (n, 3), stress (6,) for periodic cells; eV,
+    eV/Angstrom, eV/Angstrom^3. On request, from one checkpoint of a Kalman filter:
+    energy_kalman_std = energy_scale sqrt(h P h^T) in eV, with h = dE*/dw and the filter's covariance P of the
+    weights.
+    `extrapolations` counts those of the last evaluation, `extrapolations_in_all` those of all;
+    `extrapolating()` names the last ones. An ensemble counts those of the member that has most.
+    Raises DataError for an unknown element, CheckpointError or DataError for a bad file, DynamicsError for a
+    geometry that has run away.
     """
 
     ignored_changes = {"initial_charges", "initial_magmoms"}
@@ -131,7 +136,10 @@ class Calculator(AseCalculator):
         return read_only(element.astype(np.int64))
 
     def _geometry(self, atoms):
-        """Positions, cell, pbc: those of rank 0. Raises DynamicsError if no list of neighbours can be made for them."""
+        """Positions, cell, pbc: those of rank 0.
+
+        Raises DynamicsError if no list of neighbours can be made for them.
+        """
         positions, cell, pbc = atoms.get_positions(), np.array(atoms.cell), np.array(atoms.pbc)
         if self.comm is not None and self.comm.size > 1:
             both = np.concatenate([positions, cell])
@@ -187,7 +195,9 @@ class Calculator(AseCalculator):
 
 
 class Member:
-    """One potential of a calculator, its symmetry functions of the last evaluation, and their ranges in training."""
+    """One potential of a calculator, its symmetry functions of the last evaluation,
+    and their ranges in training.
+    """
 
     def __init__(self, potential, same_functions):
         predictor = Predictor(potential)
@@ -199,7 +209,9 @@ class Member:
         self.G = None
 
     def compute_functions(self, place, members):
-        """Symmetry functions of this rank's atoms; those of an earlier member with the same functions, if there is one."""
+        """Symmetry functions of this rank's atoms; those of an earlier member with the same
+        functions, if there is one.
+        """
         other = members[self.same_functions]
         if other is not self:
             self.G = other.G
@@ -210,7 +222,9 @@ class Member:
         self.G = read_only(G)
 
     def predict(self, place, comm):
-        """Prediction for all atoms; the energies of a rank's atoms and its part of the forces are added up over the ranks."""
+        """Prediction for all atoms; the energies of a rank's atoms and its part of the forces
+        are added up over the ranks.
+        """
         pairs, first, element, positions, cell = place
         n_atom, n_own = len(element), len(pairs.start) - 1
         total = np.zeros(4 * n_atom + 9)  # energies, forces, virial
@@ -252,7 +266,9 @@ class Member:
 
 
 def _results(predictions, volume):
-    """ASE's results: of one prediction, or means and standard deviations of several. volume: Angstrom^3, None without a cell."""
+    """ASE's results: of one prediction, or means and standard deviations of several.
+    volume: Angstrom^3, None without a cell.
+    """
     n = len(predictions)
     if n == 1:
         energy, energies, forces, virial = (

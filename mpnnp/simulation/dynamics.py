@@ -1,10 +1,12 @@
-"""Molecular dynamics: the loop. Integrators are ASE's, forces the calculator's; here are the files, the end, and going on after it.
+"""Molecular dynamics: the loop.
 
-A folder of a simulation holds
+Integrators are ASE's, forces the calculator's; here are the files, the end, and going on after it. A folder
+of a simulation holds
     protocol.json    what was asked for
     md.csv           a row every `log_every` fs
     trajectory.xyz   a frame every `save_every` fs
-    restart.h5       all that the next step depends on; with it a simulation goes on as if it had never been interrupted
+    restart.h5       all that the next step depends on; with it a simulation goes on as if it had never been
+                     interrupted
     final.xyz        the last frame, with velocities; last-good.xyz instead if the system exploded
     status.json      how it ended
 """
@@ -44,7 +46,9 @@ FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a simulation ended: status (finished, stopped by a signal, failed), reason, and how far and how fast it came."""
+    """How a simulation ended: status (finished, stopped by a signal, failed), reason,
+    and how far and how fast it came.
+    """
 
     status: str
     reason: str
@@ -57,9 +61,9 @@ class Outcome:
 def run(protocol, atoms, calculator, directory, comm, log, resume=False):
     """Outcome of a simulation of `atoms` with the Protocol, in the folder `directory`. Collective.
 
-    Raises DataError if the folder holds another simulation (resume: if it holds none, or one with another protocol).
-    A system that explodes, or leaves the range of training too often, ends the simulation with status "failed"; files up to the last
-    good frame are kept.
+    Raises DataError if the folder holds another simulation (resume: if it holds none, or one with another
+    protocol). A system that explodes, or leaves the range of training too often, ends the simulation with
+    status "failed"; files up to the last good frame are kept.
     """
     directory = Path(directory)
     restart = on_root(comm, _open_folder, directory, protocol, resume)

@@ -17,7 +17,10 @@ ENSEMBLES, THERMOSTATS, BAROSTATS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """A simulation as asked for. Defaults: J. Chem. Phys. 155, 204108 (2021), section II C. Raises ConfigError."""
+    """A simulation as asked for.
+
+    Defaults: J. Chem. Phys. 155, 204108 (2021), section II C. Raises ConfigError.
+    """
 
     ensemble: str = "nvt"  # nve, nvt, npt
     thermostat: str = "berendsen"  # berendsen, langevin, bussi (nvt); npt: that of the barostat
@@ -62,8 +65,8 @@ class Integrator:
     def advance(self, forces):
         """One step from the forces of the last one; returns the new ones.
 
-        Berendsen's barostat scales the cell by some 1e-6 before each step. The forces of the unscaled cell are taken, as in other programs, which
-        saves one of two evaluations.
+        Berendsen's barostat scales the cell by some 1e-6 before each step. The forces of the unscaled cell
+        are taken, as in other programs, which saves one of two evaluations.
         """
         return self.dynamics.step(forces) if self.takes_forces else self.dynamics.step()
 
@@ -132,7 +135,9 @@ def make_integrator(atoms, protocol, rng):
 
 
 def start_velocities(atoms, protocol, rng, log):
-    """Velocities of the structure if it has any, else drawn from Maxwell's distribution: exactly at the temperature, without a drift of the whole."""
+    """Velocities of the structure if it has any, else drawn from Maxwell's distribution:
+    exactly at the temperature, without a drift of the whole.
+    """
     if atoms.has("momenta") and np.any(atoms.get_momenta()):
         log(f"velocities of the structure: {atoms.get_temperature():.1f} K")
         return

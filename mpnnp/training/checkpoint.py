@@ -74,7 +74,8 @@ def write_checkpoint(
 def read_checkpoint(path):
     """The Checkpoint in a file, brought to the present format version.
 
-    Raises DamagedError if the file is not there or not as it was written, CheckpointError if it is of another kind or version; both name it.
+    Raises DamagedError if the file is not there or not as it was written, CheckpointError if it is of another
+    kind or version; both name it.
     """
     return _read(path, _numbers)
 
@@ -90,7 +91,10 @@ def read_potential(path):
 
 
 def load_potential(path):
-    """Potential from a checkpoint or a folder of n2p2 files. Raises DataError or CheckpointError naming the file."""
+    """Potential from a checkpoint or a folder of n2p2 files.
+
+    Raises DataError or CheckpointError naming the file.
+    """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected a checkpoint or a folder of n2p2 files")
@@ -108,7 +112,9 @@ def config_of(saved, path):
 
 
 def read_posterior(path):
-    """Posterior of the weights in a checkpoint with the state of a Kalman filter: half of n^2 numbers are read. Raises CheckpointError."""
+    """Posterior of the weights in a checkpoint with the state of a Kalman filter:
+    half of n^2 numbers are read. Raises CheckpointError.
+    """
     return posterior_of(read_checkpoint(path), path)
 
 

@@ -15,7 +15,9 @@ STRESS_UNIT = {"stress_unit": "meV/Angstrom^3"}
 
 
 class LearningCurve:
-    """Rows of COLUMNS; energies in meV/atom, forces in meV/Angstrom, stresses in meV/Angstrom^3, NaN where there are no labels."""
+    """Rows of COLUMNS; energies in meV/atom, forces in meV/Angstrom, stresses in meV/Angstrom^3,
+    NaN where there are no labels.
+    """
 
     def __init__(self, columns=None):
         nothing = (
@@ -39,7 +41,10 @@ class LearningCurve:
         return {name: values[:, k] for k, name in enumerate(COLUMNS)}
 
     def write(self, path):
-        """CSV with one header line; the last columns name the units. Stresses have columns if there are labels of them."""
+        """CSV with one header line; the last columns name the units.
+
+        Stresses have columns if there are labels of them.
+        """
         with_stress = any(
             np.isfinite(row[k])
             for row in self.rows

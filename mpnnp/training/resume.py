@@ -1,4 +1,6 @@
-"""Whether a checkpoint and a configuration are of one run: what may change between two starts of a run, and what may not."""
+"""Whether a checkpoint and a configuration are of one run:
+what may change between two starts of a run, and what may not.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""The files of a run: two checkpoints, the best potential, configuration, log and learning curve. Rank 0 calls this; errors name the file."""
+"""The files of a run: two checkpoints, the best potential, configuration, log and learning curve.
+
+Rank 0 calls this; errors name the file.
+"""
 
 import contextlib
 import os
@@ -81,7 +84,9 @@ def read_saved(directory, log):
 
 
 def set_aside(directory, name):
-    """After resuming from the previous checkpoint: the damaged newest one must not become the previous one."""
+    """After resuming from the previous checkpoint: the damaged newest one
+    must not become the previous one.
+    """
     newest = directory / CHECKPOINT
     if name == PREVIOUS and newest.exists():
         with writing(newest):

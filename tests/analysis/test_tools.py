@@ -236,7 +236,9 @@ def test_select_by_disagreement(tmp_path):
 
 
 def test_select_by_the_kalman_variance(tmp_path, trained):
-    """Greedy choice equals that of the textbook filter, which learns the energy of each chosen structure before it chooses the next."""
+    """Greedy choice equals that of the textbook filter, which learns the energy of each chosen structure
+    before it chooses the next.
+    """
     folder, config = trained
     potential, data = load_potential(folder / "checkpoint.h5"), read_sources(config.data.files, report=silent)
     comm, log = quiet()

@@ -1,4 +1,6 @@
-"""The command line: every command on small data, and bad input: a message that names it, exit status 2, no traceback."""
+"""The command line: every command on small data, and bad input:
+a message that names it, exit status 2, no traceback.
+"""
 
 import json
 import subprocess

@@ -14,7 +14,9 @@ from mpnnp.errors import ConfigError, DataError
 
 
 def structures():
-    """A periodic triclinic cell with all labels, a cluster without a cell, one without energy, one without forces and pbc in one direction."""
+    """A periodic triclinic cell with all labels, a cluster without a cell, one without energy,
+    one without forces and pbc in one direction.
+    """
     rng = np.random.default_rng(2)
     cell = np.array([[7.1, 0.1, 0.0], [0.3, 6.8, 0.2], [-0.2, 0.4, 7.7]])
     water = np.array([8, 1, 1])

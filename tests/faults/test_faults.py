@@ -1,4 +1,6 @@
-"""Kills, signals, limits and faults of real runs on two ranks: an end with one message and a status, never a hang, and a checkpoint that loads."""
+"""Kills, signals, limits and faults of real runs on two ranks:
+an end with one message and a status, never a hang, and a checkpoint that loads.
+"""
 
 import contextlib
 import os

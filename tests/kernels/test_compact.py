@@ -1,4 +1,6 @@
-"""Symmetry functions of the kinds 20 to 25: plain kernels, finite differences, n2p2's conventions (its numbers: test_kernels_n2p2)."""
+"""Symmetry functions of the kinds 20 to 25: plain kernels, finite differences,
+n2p2's conventions (its numbers: test_kernels_n2p2).
+"""
 
 import math
 

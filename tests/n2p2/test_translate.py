@@ -1,4 +1,6 @@
-"""The front door: input.nn of n2p2 and RuNNer become a configuration; every keyword is known, used or told why not."""
+"""The front door: input.nn of n2p2 and RuNNer become a configuration;
+every keyword is known, used or told why not.
+"""
 
 import shutil
 from types import SimpleNamespace
@@ -20,7 +22,8 @@ from mpnnp.n2p2.potential_files import read_potential, read_units
 from mpnnp.n2p2.translate import translate
 from mpnnp.training.start import build
 
-# the known keywords of n2p2: src/libnnp/Settings.cpp of versions 2.1 to 2.3 (4G included), with alternatives, and the manual
+# the known keywords of n2p2: src/libnnp/Settings.cpp of versions 2.1 to 2.3 (4G included), with alternatives,
+# and the manual
 N2P2 = """number_of_elements elements atom_energy cutoff_type symfunction_short symfunction scale_symmetry_functions scale_min_short scale_max_short
 center_symmetry_functions scale_symmetry_functions_sigma global_hidden_layers_short global_hidden_layers_electrostatic global_nodes_short
 global_nodes_electrostatic global_activation_short global_activation_electrostatic element_hidden_layers_short
@@ -37,7 +40,8 @@ gradient_eta gradient_adam_eta gradient_adam_beta1 gradient_adam_beta2 gradient_
 kalman_etamax kalman_q0 kalman_qtau kalman_qmin kalman_lambda_short kalman_nue_short memorize_symfunc_results force_weight normalize_data_set
 initial_hardness conv_phys_to_bohr conv_phys_to_hartree""".split()
 
-# the keywords that RuNNer's reader of input.nn asks for (those of its short-range atomic potentials, and some of the others)
+# the keywords that RuNNer's reader of input.nn asks for (those of its short-range atomic potentials,
+# and some of the others)
 RUNNER = """runner_mode nn_type_short use_short_nn number_of_elements elements random_seed random_number_type cutoff_type bond_threshold
 remove_atom_energies atom_energy symfunction_short global_symfunction_short element_symfunction_short global_hidden_layers_short
 global_nodes_short_atomic global_activation_short element_hidden_layers_short element_nodes_short element_activation_short test_fraction epochs
@@ -64,7 +68,9 @@ def test_every_keyword_of_both_programs_and_every_tool_is_in_the_table():
 
 @pytest.fixture
 def folder(tmp_path):
-    """The files of a run of n2p2: 57 functions are not needed, these are few; ten frames of water with set=train|test."""
+    """The files of a run of n2p2: 57 functions are not needed, these are few;
+    ten frames of water with set=train|test.
+    """
     target = tmp_path / "n2p2"
     target.mkdir()
     for name in ("input.nn", "input.data", "scaling.data", "weights.001.data", "weights.008.data"):

@@ -1,6 +1,8 @@
-"""The filter on real rows and errors: 2000 updates of a training run on the example data beside the dense textbook filter.
+"""The filter on real rows and errors: 2000 updates of a training run on the example data
+beside the dense textbook filter.
 
-The textbook filter runs in extended precision: what differs is the rounding error of the filter of mpnnp alone.
+The textbook filter runs in extended precision: what differs is the rounding error of the filter of mpnnp
+alone.
 """
 
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""The calculator for ASE: energies, forces, stress, reused pairs, ensembles, extrapolations, uncertainty, ranks."""
+"""The calculator for ASE: energies, forces, stress, reused pairs, ensembles, extrapolations,
+uncertainty, ranks.
+"""
 
 from dataclasses import replace
 

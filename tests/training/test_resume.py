@@ -39,7 +39,9 @@ def run(tmp_path, directory, resume=False, **sections):
 
 
 def contents(folder):
-    """Everything that must be equal: name -> array of checkpoint and best potential; the curve without its times."""
+    """Everything that must be equal: name -> array of checkpoint and best potential;
+    the curve without its times.
+    """
     found = {}
     for name in ("checkpoint.h5", "best.h5"):
         with h5py.File(folder / name) as file:
@@ -224,7 +226,9 @@ def test_checkpoints_are_written_by_updates_and_epochs_and_never_twice(tmp_path,
 
 
 def test_a_file_of_version_1_is_read_and_continued(tmp_path, monkeypatch):
-    """Written by the code of format version 1, stopped in the second of three epochs; the weights are those it reached by itself."""
+    """Written by the code of format version 1, stopped in the second of three epochs;
+    the weights are those it reached by itself.
+    """
     source = DATA / "version_1"
     (tmp_path / "run").mkdir()
     shutil.copy(source / "clusters.extxyz", tmp_path)

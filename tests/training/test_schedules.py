@@ -197,7 +197,9 @@ def test_the_shares_of_the_ranks_are_all_labels_in_order(n_rank, n_label):
 
 
 def observer(config, n_rank, rank):
-    """An Observer whose errors are known beforehand, of 43 structures of 10 atoms; the kernels are not called."""
+    """An Observer whose errors are known beforehand, of 43 structures of 10 atoms;
+    the kernels are not called.
+    """
     start = np.arange(0, 431, 10)
     one = object.__new__(Observer)
     one.structures = make_structures(

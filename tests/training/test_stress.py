@@ -108,7 +108,9 @@ def test_learning_stress_lowers_its_error(water, tmp_path):
 
 
 def test_observations_of_stress_in_training_units(water, tmp_path):
-    """Errors and rows of the observer are those of the predicted stress, in units of the spread of the labels, times the weight."""
+    """Errors and rows of the observer are those of the predicted stress, in units of the spread
+    of the labels, times the weight.
+    """
     comm, log = quiet()
     run = Run(config_of(water, stress_fraction=1.0, stress_weight=3.0), tmp_path, comm, log, False)
     assert len(run.labels[STRESS]) == 6 * len(run.train)
