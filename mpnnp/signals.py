@@ -47,9 +47,8 @@ class Signals:
                 flush=True,
             )
             sys.stdout.flush()
-            os._exit(
-                Interrupted.exit_status
-            )  # the launcher ends the others; under srun MPI_Abort was seen not to return
+            # the launcher ends the others; under srun MPI_Abort was seen not to return
+            os._exit(Interrupted.exit_status)
 
 
 def ignore():

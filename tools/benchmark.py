@@ -44,9 +44,8 @@ from mpnnp.progress import Log  # noqa: E402
 from mpnnp.training.warm_up import compile_kernels  # noqa: E402
 
 STREAMS = (1, 2, 10, 32)
-TWO_STREAMS = {
-    "schedule": {"streams": 2, "force_fraction": 0.0041}
-}  # n2p2, two tasks, its settings for water
+# n2p2, two tasks, its settings for water
+TWO_STREAMS = {"schedule": {"streams": 2, "force_fraction": 0.0041}}
 SDNZ = {
     "schedule": {"name": "sdnz", "updates_per_epoch": 1000},
     "ekf": {"epsilon": 1.0, "eta": 1e-3, "eta_tau": 0.0, "eta_max": 1e-3, "q": 0.0, "q_min": 0.0},

@@ -105,7 +105,7 @@ def _comment(lines, node):
         if not line.strip().startswith("#"):
             break
         text.append(line.strip())
-    return " ".join(part.lstrip("# ") for part in text).replace("|", "\\|")
+    return " ".join(part.lstrip("# ") for part in text).strip().replace("|", "\\|")
 
 
 def keywords():

@@ -78,9 +78,8 @@ def main():
             *settings(optimizer, rate, getattr(arguments, f"{optimizer}_updates")),
         ]
         command = ["mpnnp", "ensemble", HERE / f"{optimizer}.toml", "--seeds", arguments.seeds, "-o", folder]
-        subprocess.run(
-            command + [word for change in changes for word in ("--set", change)], check=False
-        )  # a member may fail
+        # a member may fail
+        subprocess.run(command + [word for change in changes for word in ("--set", change)], check=False)
     if arguments.start:
         options = ["--ensemble", "npt", "--temperature", "330", "--pressure", "1", "--time", arguments.ps]
         subprocess.run([HERE / "simulate.sh", arguments.runs, arguments.start, "npt", *options], check=True)

@@ -89,9 +89,10 @@ class Gradients:
     """
 
     def __init__(self, dataset, structures, G, potential):
+        # from training units
         physical = Schedule(
             name="runner", energy_weight=potential.energy_scale, force_weight=potential.force_scale
-        )  # from training units
+        )
         self.observer = Observer(dataset, structures, G, potential, physical, serial())
         self.weights = potential.weights
         self.n = potential.network.n_weight

@@ -56,11 +56,8 @@ SPLITS = {
     "val": VALIDATION,
     "test": VALIDATION,
 }
-WEIGHTS = (
-    "config_energy_weight",
-    "config_forces_weight",
-    "config_stress_weight",
-)  # in info; config_weight is a factor of all
+# in info; config_weight is a factor of all
+WEIGHTS = ("config_energy_weight", "config_forces_weight", "config_stress_weight")
 MASK = "force_mask"  # array of truth values: False where the force on an atom is no label
 
 

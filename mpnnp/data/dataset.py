@@ -120,9 +120,8 @@ class Dataset:
         """
         indices = np.asarray(indices)
         indices = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
-        indices = np.arange(len(self))[
-            indices
-        ]  # negative ones count from the end; out of range is an IndexError
+        # negative ones count from the end; out of range is an IndexError
+        indices = np.arange(len(self))[indices]
         start, atoms = _offsets(self.n_atom[indices]), atoms_of(self.start, indices)
         arrays = {
             name: getattr(self, name)[atoms if name in PER_ATOM else indices]

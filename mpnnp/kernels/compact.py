@@ -200,9 +200,8 @@ def compact_changes(e, element, list, plan, change):
                     plan.z[element[list.atom[n_j]]] * plan.z[element[list.atom[n_k]]],
                 )
                 across = L[j + KX] * L[k + X] + L[j + KY] * L[k + Y] + L[j + KZ] * L[k + Z]
-                across += (
-                    L[k + KX] * L[j + X] + L[k + KY] * L[j + Y] + L[k + KZ] * L[j + Z]
-                )  # change of r_ij . r_ik
+                # change of r_ij . r_ik
+                across += L[k + KX] * L[j + X] + L[k + KY] * L[j + Y] + L[k + KZ] * L[j + Z]
                 turn = L[j + OWN] * L[j + RI] * L[j + RI] + L[k + OWN] * L[k + RI] * L[k + RI]
                 dcos = across * L[j + RI] * L[k + RI] - cos * turn
                 da, db, dc = (
@@ -246,14 +245,8 @@ def compact_neighbour_tangents(e_i, n_entry, element, list, thirds, offset, narr
     """
     L, T, centre = list.rows, thirds.rows, list.atom[n_entry]
     e, o, n_element = element[centre], place(n_entry, plan), plan.z.shape[0]
-    ux, uy, uz, ua, r, ri = (
-        -L[o + X],
-        -L[o + Y],
-        -L[o + Z],
-        -L[o + a],
-        L[o + R],
-        L[o + RI],
-    )  # from the centre to i
+    # from the centre to i
+    ux, uy, uz, ua, r, ri = (-L[o + X], -L[o + Y], -L[o + Z], -L[o + a], L[o + R], L[o + RI])
     for g in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
         low, high = plan.compact_reach[g, 0], plan.compact_reach[g, 1]
         if (plan.compact_group[g, 2] != 0) != narrow or r <= low or r >= high:

@@ -14,7 +14,8 @@ from mpnnp.kernels.cutoff import TANH_1
 from mpnnp.kernels.jit import FASTMATH, kernel
 
 LOG2_E = 1.4426950408889634
-LN2_HIGH = 6.93147180369123816490e-01  # ln 2 = high + low, 32 zero bits at the end of high (W. J. Cody, W. Waite 1980)
+# ln 2 = high + low, 32 zero bits at the end of high (W. J. Cody, W. Waite 1980)
+LN2_HIGH = 6.93147180369123816490e-01
 LN2_LOW = 1.90821492927058770002e-10
 ROUND = 6755399441055744.0  # 1.5 2^52: adding it rounds to an integer, which is then the low bits of the sum
 ONE_BITS = np.int64(0x3FF0000000000000)

@@ -29,9 +29,8 @@ from mpnnp.kernels.neighbours import FC, KX, KY, KZ, OWN, R2, RI, STRIDE, WIDTH,
 COLUMNS = np.uintp(2048)  # of a block, at least WIDTH: short rows cost calls, long ones the nearest cache
 LINE = COLUMNS + np.uintp(8)  # from row to row, which shall not fall on the same cache lines
 COS, SUM, RSUM, RJK, RJKI, FF, F, FJK, DJK, BASE, TC, P, H, VF, TR = (np.uintp(k) * LINE for k in range(15))
-CHANGE, TURN, FCOS, FSUM, N_ROW = (
-    np.uintp(k) * LINE for k in range(15, 20)
-)  # CHANGE to FSUM: of tangents.py
+# CHANGE to FSUM: of tangents.py
+CHANGE, TURN, FCOS, FSUM, N_ROW = (np.uintp(k) * LINE for k in range(15, 20))
 EIGHT = np.uintp(8)
 TINY = 1e-12  # Angstrom^2; for columns that are masked
 

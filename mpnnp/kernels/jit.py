@@ -19,12 +19,8 @@ import numpy as np
 
 PREFIX = "mpnnp-kernels-"
 DAYS_UNUSED = 30  # folders of other versions are deleted after this time
-FASTMATH = {
-    "contract",
-    "nsz",
-    "arcp",
-    "reassoc",
-}  # for sums over rows; never where NaN, infinity or the order of rounding matter
+# for sums over rows; never where NaN, infinity or the order of rounding matter
+FASTMATH = {"contract", "nsz", "arcp", "reassoc"}
 
 
 def kernel(function=None, **options):
@@ -35,9 +31,8 @@ def kernel(function=None, **options):
     def decorate(f):
         settings = {"cache": CACHE_FOLDER is not None, "error_model": "numpy", **options}
         before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(
-            CACHE_FOLDER or before
-        )  # read while a function is decorated, never later
+        # read while a function is decorated, never later
+        numba.config.CACHE_DIR = str(CACHE_FOLDER or before)
         try:
             return numba.njit(**settings)(f)
         finally:

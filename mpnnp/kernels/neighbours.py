@@ -18,9 +18,8 @@ STRIDE = np.uintp(520)  # room for reading one vector past the end; rows do not 
 MARGIN = 1e-6  # Angstrom; what rounding may do to a distance in the search
 PX, PY, PZ, FX, FY, FZ, N_ATOM_ROW = (np.uintp(k) * STRIDE for k in range(7))
 UX, UY, UZ, U2, EDGE, N_IMAGE_ROW = (np.uintp(k) * STRIDE for k in range(6))
-X, Y, Z, R2, R, RI, OWN, KX, KY, KZ, SELF, FC = (
-    np.uintp(k) * STRIDE for k in range(12)
-)  # FC: fc, fc'/r of each cutoff follow
+# FC: fc, fc'/r of each cutoff follow
+X, Y, Z, R2, R, RI, OWN, KX, KY, KZ, SELF, FC = (np.uintp(k) * STRIDE for k in range(12))
 
 
 class List(NamedTuple):
@@ -28,14 +27,16 @@ class List(NamedTuple):
 
     found: np.ndarray  # (capacity, 3) vectors from the atom to its neighbours, Angstrom; by atom, then image
     found_atom: np.ndarray  # (capacity,) int64
-    found_image: (
-        np.ndarray
-    )  # (capacity, 3) int64 how many cell vectors the image is away from the atom as given
-    atom: (
-        np.ndarray
-    )  # (capacity,) int64, sorted by element; within one, those within reach of angular functions first
-    part: np.ndarray  # (n_element+1, 3) int64 first, end of those within reach of angular functions, end; last line: of all elements
-    rows: np.ndarray  # chunks of rows X, Y, Z, R2 = r^2, R, RI = 1/r; gradient: OWN r + K; SELF 0 for images of the centre; fc, fc'/r ...
+    # (capacity, 3) int64 how many cell vectors the image is away from the atom as given
+    found_image: np.ndarray
+    # (capacity,) int64, sorted by element; within one, those within reach of angular functions first
+    atom: np.ndarray
+    # (n_element+1, 3) int64 first, end of those within reach of angular functions, end; last line:
+    # of all elements
+    part: np.ndarray
+    # chunks of rows X, Y, Z, R2 = r^2, R, RI = 1/r; gradient: OWN r + K; SELF 0 for images of the centre;
+    # fc, fc'/r ...
+    rows: np.ndarray
 
 
 @kernel

@@ -15,7 +15,8 @@ class Structures(NamedTuple):
     element: np.ndarray  # (n_atom,) int64 element index
     positions: np.ndarray  # (n_atom, 3) Angstrom
     cell: np.ndarray  # (n_structure, 3, 3) Angstrom, rows are the vectors
-    inverse: np.ndarray  # (n_structure, 3, 3) fractional = positions @ inverse; only its columns of periodic directions are read
+    # (n_structure, 3, 3) fractional = positions @ inverse; only its columns of periodic directions are read
+    inverse: np.ndarray
     pbc: np.ndarray  # (n_structure, 3) bool
 
 

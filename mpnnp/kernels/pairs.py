@@ -21,9 +21,8 @@ from mpnnp.kernels.functions import (
 from mpnnp.kernels.jit import kernel
 from mpnnp.kernels.neighbours import N_IMAGE_ROW, fill, make_list, measure, search
 
-EDGE = (
-    1000 * np.finfo(np.float64).eps
-)  # how far a function may lie outside its range before it counts: n2p2's tolerance
+# how far a function may lie outside its range before it counts: n2p2's tolerance
+EDGE = 1000 * np.finfo(np.float64).eps
 
 
 class Pairs(NamedTuple):

@@ -40,16 +40,13 @@ class Plan(NamedTuple):
     function: np.ndarray  # (n_angular, 2) int64: function m, angle within the group
     scale: np.ndarray  # (n_angular,) 2^(1-zeta)
     angle: np.ndarray  # (n_angle, 2): lam, zeta
-    compact: (
-        np.ndarray
-    )  # (n_element+1, 2) int64 first compact radial function in compact_function, first compact group
-    compact_group: (
-        np.ndarray
-    )  # (n_compact_group+1, 4) int64: e1, e2 (-1: any), narrow, first function in compact_function
+    # (n_element+1, 2) int64 first compact radial function in compact_function, first compact group
+    compact: np.ndarray
+    # (n_compact_group+1, 4) int64: e1, e2 (-1: any), narrow, first function in compact_function
+    compact_group: np.ndarray
     compact_reach: np.ndarray  # (n_compact_group, 2): smallest r_l, largest r_c
-    compact_function: (
-        np.ndarray
-    )  # (n_compact, 4) int64: function m, neighbour element or -1, subtype, weighted by z
+    # (n_compact, 4) int64: function m, neighbour element or -1, subtype, weighted by z
+    compact_function: np.ndarray
     compact_at: np.ndarray  # (n_compact, 4): r_l, r_c, ends of the angular window (radian)
 
 

@@ -48,14 +48,8 @@ from mpnnp.kernels.functions import (
 from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.neighbours import FC, R2, RI, SELF, STRIDE, WIDTH, R, X, Y, Z, place
 
-DCOS, DSUM, DRSUM, DJK2, DFF, DF = (
-    TC,
-    P,
-    TR,
-    H,
-    VF,
-    BASE,
-)  # changes; DJK2: of r_jk^2 / 2; DFF: of FF; DF: of F
+# changes; DJK2: of r_jk^2 / 2; DFF: of FF; DF: of F
+DCOS, DSUM, DRSUM, DJK2, DFF, DF = (TC, P, TR, H, VF, BASE)
 # CHANGE, TURN: E (dF - ...), E F dcos of a class; FCOS, FSUM: F dcos, F dsum
 
 
@@ -322,9 +316,8 @@ def neighbour_tangents(i, e_i, list, plan, block, target, a, V):
     """Add to V the changes of the narrow functions of all neighbours of atom i, of element e_i."""
     S, L, segment = block.rows, list.rows, block.segment
     for e in range(plan.z.shape[0]):
-        weight = (
-            plan.z[e_i] / plan.z[e]
-        )  # rows of weighted cutoffs hold z of the entry, which is the centre here
+        # rows of weighted cutoffs hold z of the entry, which is the centre here
+        weight = plan.z[e_i] / plan.z[e]
         for g in range(plan.group[e], plan.group[e + 1]):
             first_run, last_run = run_range(g, 1, plan)
             e_k = partner(g, e_i, plan)

@@ -10,12 +10,8 @@ from mpnnp.model.symmetry_functions import SymmetryFunction, check_function, ele
 from mpnnp.units import BOHR
 
 NUMBERS = ("eta", "r_s", "zeta", "lambda", "r_c")  # keys of a table that may be lists
-COMPACT_NUMBERS = (
-    "r_l",
-    "r_c",
-    "angle_left",
-    "angle_right",
-)  # the same for compact kinds, beside the subtype
+# the same for compact kinds, beside the subtype
+COMPACT_NUMBERS = ("r_l", "r_c", "angle_left", "angle_right")
 
 # Morawietz, Singraber, Dellago, Behler, PNAS 113, 8368 (2016):
 # 30 functions of O, 27 of H, cutoff 12 Bohr, tanh^3.

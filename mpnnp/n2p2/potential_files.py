@@ -164,9 +164,8 @@ def read_statistics(path, functions, sigma=True):
     ]
     first = _columns(path, 1, 1, whole=True)
     width = 5 if first and len(first[0]) == 5 else 6  # RuNNer writes no sigma
-    rows = _columns(
-        path, width, len(expected)
-    )  # behind them n2p2 and RuNNer append the line of energies and forces
+    # behind them n2p2 and RuNNer append the line of energies and forces
+    rows = _columns(path, width, len(expected))
     found = [(int(row[0]), int(row[1])) for row in rows]
     if found != expected:
         raise DataError(

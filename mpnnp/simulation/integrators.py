@@ -24,9 +24,8 @@ class Protocol:
 
     ensemble: str = "nvt"  # nve, nvt, npt
     thermostat: str = "berendsen"  # berendsen, langevin, bussi (nvt); npt: that of the barostat
-    barostat: str = (
-        "berendsen"  # berendsen (with its thermostat), mtk (Martyna-Tobias-Klein, with Nose-Hoover chains)
-    )
+    # berendsen (with its thermostat), mtk (Martyna-Tobias-Klein, with Nose-Hoover chains)
+    barostat: str = "berendsen"
     temperature: float = 300.0  # K
     pressure: float = 1.0  # bar
     timestep: float = 0.5  # fs

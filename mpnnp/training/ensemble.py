@@ -110,9 +110,8 @@ def _train_team(members, comm, side_by_side):
     """seed -> outcome of the members of one team of ranks, one after another."""
     outcome = {}
     for seed, (config, directory) in members.items():
-        own_log = Log(
-            comm, stream=None if side_by_side == 1 else open(os.devnull, "w")
-        )  # side by side: in train.log only
+        # side by side: in train.log only
+        own_log = Log(comm, stream=None if side_by_side == 1 else open(os.devnull, "w"))
         say = Log(comm)
         say(f"seed {seed}: begins, in {directory}")
         begun = on_root(

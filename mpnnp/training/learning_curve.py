@@ -20,9 +20,8 @@ class LearningCurve:
     """
 
     def __init__(self, columns=None):
-        nothing = (
-            np.full(len(columns["epoch"]), np.nan) if columns else None
-        )  # checkpoints of before stresses were compared
+        # checkpoints of before stresses were compared
+        nothing = np.full(len(columns["epoch"]), np.nan) if columns else None
         self.rows = (
             []
             if not columns

@@ -234,9 +234,8 @@ def test_distance_of_groups_is_the_shift_in_decades():
     shifted = [Spectrum(np.sort(values * 10), 0.0, 500)]
     np.testing.assert_allclose(distance(shifted, group), (1.0, 1.0), rtol=1e-9)
     np.testing.assert_allclose(distance(group, group), (0.0, 0.0), atol=1e-12)
-    hidden = [
-        Spectrum(np.sort(values / 10), np.quantile(values / 10, 0.3), 500)
-    ]  # rounding hides the lower part of one model: no bias
+    # rounding hides the lower part of one model: no bias
+    hidden = [Spectrum(np.sort(values / 10), np.quantile(values / 10, 0.3), 500)]
     np.testing.assert_allclose(distance(hidden, group), (-1.0, 1.0), rtol=1e-9)
 
 

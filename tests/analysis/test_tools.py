@@ -218,9 +218,8 @@ def test_farthest_points_are_far_apart(tmp_path):
         tmp_path / "f.data",
     )
     energies = [s.energy for s in (read_sources(tmp_path / "f.data", report=silent)[k] for k in range(6))]
-    assert len({round(e, 6) for e in energies}) == len(
-        {round(e, 6) for e in data.energy}
-    )  # no structure twice
+    # no structure twice
+    assert len({round(e, 6) for e in energies}) == len({round(e, 6) for e in data.energy})
 
 
 def test_select_by_disagreement(tmp_path):

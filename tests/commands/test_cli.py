@@ -301,9 +301,8 @@ def wrong(folder, tmp_path):
 def test_bad_input_is_named_with_exit_status_2(folder, wrong, command, name):
     arguments, message = (text.format(f=folder, t=wrong) for text in BAD[name])
     result = command(*arguments.split())
-    assert result.status == (1 if name == "results cannot be written" else 2), (
-        result
-    )  # a folder of a run may become unwritable later too
+    # a folder of a run may become unwritable later too
+    assert result.status == (1 if name == "results cannot be written" else 2), result
     assert result.err.startswith("mpnnp: error: ") and message in result.err
     assert len(result.err.splitlines()) <= 4 and "Traceback" not in result.err + result.out
 

@@ -31,13 +31,8 @@ from mpnnp.config import make_config, to_toml  # noqa: E402
 from mpnnp.training.learning_curve import LearningCurve  # noqa: E402
 
 SECONDS = 120  # for one start of the program
-NUMBERS = {
-    "kill-replace": 22,
-    "kill-link": 8,
-    "kill-fsync": 45,
-    "kill-written": 350,
-    "kill-update": 30,
-}  # fault -> largest number of its call
+# fault -> largest number of its call
+NUMBERS = {"kill-replace": 22, "kill-link": 8, "kill-fsync": 45, "kill-written": 350, "kill-update": 30}
 
 
 def make_run(folder, epochs=3, **sections):

@@ -51,9 +51,8 @@ def test_radius_and_cutoff_of_a_named_set_can_be_chosen():
 @pytest.mark.parametrize("elements", [(1,), (1, 8), (1, 6, 8), (1, 6, 8, 79)])
 def test_the_default_set_is_valid_for_any_number_of_elements(elements):
     n = len(elements)
-    functions = SymmetryFunctions(
-        elements, default(elements)
-    )  # raises for duplicates and parameters without sense
+    # raises for duplicates and parameters without sense
+    functions = SymmetryFunctions(elements, default(elements))
     for z in elements:
         own = functions.of(z)
         pairs = {(f.neighbour1, f.neighbour2) for f in own if f.kind == 3}

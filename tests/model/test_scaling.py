@@ -98,9 +98,8 @@ def test_functions_that_do_not_vary_are_found():
     comm, _ = quiet()
     G = np.array([[1.0, 1e6, 0.0], [1.0, 1e6 + 1e-7, 0.0], [1.0, 1e6, 1e-16]])
     s = Statistics.collect([(np.zeros(3, np.int64), G)], np.array([0, 3, 4]), comm)
-    np.testing.assert_array_equal(
-        s.varies(), [False, False, False, False]
-    )  # the last one: its element never occurs
+    # the last one: its element never occurs
+    np.testing.assert_array_equal(s.varies(), [False, False, False, False])
     G[0] = [1.0 + 1e-9, 1e6 + 1e-3, 1e-9]
     s = Statistics.collect([(np.zeros(3, np.int64), G)], np.array([0, 3, 4]), comm)
     np.testing.assert_array_equal(s.varies(), [True, True, True, False])

@@ -483,9 +483,8 @@ def test_training_from_the_front_door_leaves_the_folder_alone_and_resumes(folder
     assert log.count("write_trainlog") == 1 and (tmp_path / "run" / "mpnnp-cache").is_dir()
     result = CliRunner().invoke(app, [*run, "--set", "run.epochs=2", "--resume"])
     assert result.exit_code == 0, result.output
-    assert (
-        len((tmp_path / "run" / "learning-curve.csv").read_text().splitlines()) == 4
-    )  # header, epochs 0, 1, 2
+    # header, epochs 0, 1, 2
+    assert len((tmp_path / "run" / "learning-curve.csv").read_text().splitlines()) == 4
 
 
 def test_a_folder_without_data_is_an_error(folder, tmp_path):

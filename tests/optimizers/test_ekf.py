@@ -14,13 +14,8 @@ from mpnnp.optimizers.ekf import make_ekf
 SERIAL = MPI.COMM_SELF
 STANDARD = dict(epsilon=1.0, eta=1.0, eta_tau=0.0, eta_max=1.0, q=0.0, q_tau=0.0, q_min=0.0)
 WATER = dict(epsilon=0.01, eta=0.01, eta_tau=0.01, eta_max=1.0, q=0.01, q_tau=0.01, q_min=1e-6)
-FADING = {
-    **STANDARD,
-    "fading_memory": True,
-    "lam": 0.99,
-    "nu": 0.99,
-    "q": 1e-5,
-}  # forgets less than what makes rounding errors grow
+# forgets less than what makes rounding errors grow
+FADING = {**STANDARD, "fading_memory": True, "lam": 0.99, "nu": 0.99, "q": 1e-5}
 
 
 def settings(**changes):
