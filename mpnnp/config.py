@@ -122,11 +122,8 @@ class Net(Section):
             raise ValueError("the initializer files needs weights_from")
         if not self.weights_max > self.weights_min:
             raise ValueError("weights_max must be larger than weights_min")
-        if self.normalize is not False and (self.mean_energy, self.energy_scale, self.force_scale) != (
-            0.0,
-            1.0,
-            1.0,
-        ):
+        units = (self.mean_energy, self.energy_scale, self.force_scale)
+        if self.normalize is not False and units != (0.0, 1.0, 1.0):
             raise ValueError("mean_energy, energy_scale and force_scale need normalize = false")
         return self
 

@@ -77,7 +77,9 @@ def describe(comm, log):
         + ", ".join(f"{h} ({n})" for h, n in hosts.items())
     )
     log(
-        f"Python {platform.python_version()}, {', '.join(f'{name} {found}' for name, found in versions().items())}, HDF5 {h5py.version.hdf5_version}"
+        f"Python {platform.python_version()}, "
+        f"{', '.join(f'{name} {found}' for name, found in versions().items())}, "
+        f"HDF5 {h5py.version.hdf5_version}"
     )
     log(f"MPI: {mpi_library()}")
 

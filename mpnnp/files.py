@@ -123,7 +123,8 @@ def check_stored(group, name):
         raise ValueError(f"{name} is compressed, or lies in another file")
     if stored.size and stored.id.get_storage_size() != stored.size * stored.dtype.itemsize:
         raise ValueError(
-            f"{name} is said to have shape {stored.shape}, the file holds {stored.id.get_storage_size()} bytes of it"
+            f"{name} is said to have shape {stored.shape}, "
+            f"the file holds {stored.id.get_storage_size()} bytes of it"
         )
 
 

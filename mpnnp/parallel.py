@@ -17,7 +17,8 @@ def world():
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise LaunchError(
-            f"MPI cannot be loaded ({str(error).splitlines()[0]}): install an MPI library, or `pip install 'mpnnp[mpich]'` for one here"
+            f"MPI cannot be loaded ({str(error).splitlines()[0]}): "
+            "install an MPI library, or `pip install 'mpnnp[mpich]'` for one here"
         ) from None
     check_launch(MPI.COMM_WORLD.size, MPI.Get_library_version())
     return MPI.COMM_WORLD
@@ -35,9 +36,11 @@ def check_launch(size, library, environment=os.environ):
     if found:
         name, value = next(iter(found.items()))
         raise LaunchError(
-            f"the launcher started {value} processes ({name}={value}), but the MPI library of mpi4py sees only 1:\n"
+            f"the launcher started {value} processes ({name}={value}), "
+            "but the MPI library of mpi4py sees only 1:\n"
             f"launcher and library do not belong together. mpi4py uses: {library.splitlines()[0].strip()}\n"
-            "Start with the mpiexec of that library (the one in the bin folder of this Python environment, if MPI came from pip)."
+            "Start with the mpiexec of that library (the one in the bin folder "
+            "of this Python environment, if MPI came from pip)."
         )
 
 

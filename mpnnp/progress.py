@@ -100,7 +100,8 @@ class Progress:
         rate = (done - self.first) / max(now - self.begin, 1e-9)
         left = duration((self.total - done) / rate) if rate > 0 else "?"
         self.log(
-            f"{datetime.now():%H:%M:%S} {self.title} {done}/{self.total} {100 * done // self.total}% {left} left"
+            f"{datetime.now():%H:%M:%S} {self.title} {done}/{self.total} "
+            f"{100 * done // self.total}% {left} left"
         )
 
 

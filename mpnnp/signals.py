@@ -42,7 +42,8 @@ class Signals:
             if self.comm.rank:
                 time.sleep(0.5)  # rank 0 tells, if it has got the signal too
             print(
-                f"mpnnp: {name(number)} outside training, where there is nothing to save: start again with --resume",
+                f"mpnnp: {name(number)} outside training, where there is nothing to save: "
+                "start again with --resume",
                 file=sys.stderr,
                 flush=True,
             )

@@ -55,7 +55,8 @@ def run_on_ranks(n, *arguments, timeout=240, check=True):
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
         pytest.fail(
-            f"{n} ranks did not end within {timeout} s: {' '.join(map(str, arguments))[:300]}\n{out[-3000:]}\n{err[-3000:]}"
+            f"{n} ranks did not end within {timeout} s: {' '.join(map(str, arguments))[:300]}\n"
+            f"{out[-3000:]}\n{err[-3000:]}"
         )
     if check:
         assert process.returncode == 0, f"exit status {process.returncode}\n{out[-6000:]}\n{err[-6000:]}"

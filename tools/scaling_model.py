@@ -189,7 +189,8 @@ def check(machine, comm):
     """Print predicted and measured updates on these ranks; rows are not part of them. Collective."""
     if comm.rank == 0:
         print(
-            f"\nwhole updates on {comm.size} rank(s), ms, without the rows:\n{'n':>8} {'M':>4} {'model':>9} {'measured':>9}"
+            f"\nwhole updates on {comm.size} rank(s), ms, without the rows:\n"
+            f"{'n':>8} {'M':>4} {'model':>9} {'measured':>9}"
         )
     for n in WEIGHTS[:2]:
         for M in STREAMS:
@@ -204,7 +205,8 @@ def predict(machine, arguments):
     machine.ranks_per_node, machine.node_bandwidth = arguments.ranks_per_node, arguments.node_bandwidth * 1e9
     machine.cache = arguments.node_cache * 1e6
     print(
-        f"\ncluster: latency {arguments.latency} us, {arguments.bandwidth} GB/s per rank, nodes of {arguments.ranks_per_node} ranks, ",
+        f"\ncluster: latency {arguments.latency} us, {arguments.bandwidth} GB/s per rank, "
+        f"nodes of {arguments.ranks_per_node} ranks, ",
         end="",
     )
     print(f"{arguments.node_bandwidth} GB/s and {arguments.node_cache} MB of cache")
@@ -256,7 +258,8 @@ def main():
             json.dump(asdict(machine), file, indent=1)
     if machine:
         print(
-            f"latency {1e6 * machine.latency:.2f} us a hop, {machine.bandwidth / 1e9:.1f} GB/s; memory {machine.node_bandwidth / 1e9:.0f} GB/s"
+            f"latency {1e6 * machine.latency:.2f} us a hop, {machine.bandwidth / 1e9:.1f} GB/s; "
+            f"memory {machine.node_bandwidth / 1e9:.0f} GB/s"
         )
         for B in TILE_SIZES:
             cells = "  ".join(
@@ -264,7 +267,8 @@ def main():
                 for M in STREAMS
             )
             print(
-                f"tile {B:3d}: product, us, from memory (cache)  {cells};  fold {1e6 * machine.fold[B]:.2f} us a row of U"
+                f"tile {B:3d}: product, us, from memory (cache)  {cells};  "
+                f"fold {1e6 * machine.fold[B]:.2f} us a row of U"
             )
     check(machine, comm)
     if machine:

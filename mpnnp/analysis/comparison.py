@@ -121,7 +121,8 @@ def table(groups):
         for name, n in numbers.items():
             equal = n[f"{quantity}_equal"]
             lines.append(
-                f"  {name:{width}s}  reaches {equal['rmse']:.4g} after {_pair(equal['update'], '.0f')} updates, {_pair(equal['seconds'], '.0f')} s"
+                f"  {name:{width}s}  reaches {equal['rmse']:.4g} "
+                f"after {_pair(equal['update'], '.0f')} updates, {_pair(equal['seconds'], '.0f')} s"
             )
     return "\n".join(lines)
 

@@ -46,7 +46,10 @@ class Deviations:
 
     def line(self):
         largest = f"{self.largest:.3g}{UNITS[self.name]}"
-        return f"{self.name:17s} {self.count:6d} compared, largest deviation {largest}, {self.relative:.3g} of the largest value"
+        return (
+            f"{self.name:17s} {self.count:6d} compared, largest deviation {largest}, "
+            f"{self.relative:.3g} of the largest value"
+        )
 
 
 def check_derivatives(potential, dataset, comm, n_component=20, seed=0, with_rows=False, step=STEP):

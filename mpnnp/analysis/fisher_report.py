@@ -148,11 +148,8 @@ def write(path, analysis):
         file.attrs["kind"] = "mpnnp fisher"
         for k, model in enumerate(analysis.models):
             group = file.create_group(f"models/{k}")
-            group.attrs["path"], group.attrs["group"], group.attrs["distance_from_start"] = (
-                model.path,
-                model.group,
-                model.moved,
-            )
+            group.attrs["path"], group.attrs["group"] = model.path, model.group
+            group.attrs["distance_from_start"] = model.moved
             for name in ("weights", "start", "filter_information", "expected"):
                 if getattr(model, name) is not None:
                     group[name] = getattr(model, name)
@@ -171,7 +168,8 @@ def write(path, analysis):
 def table(analysis):
     """Lines for people: one per model and kind of label, then the groups and their distances."""
     lines = [
-        f"{'':34s} {'labels':9s} {'batches':>8s} {'trace':>10s} {'d_eff':>8s} {'rank':>6s} {'condition':>10s} {'peak':>7s} {'|w-w0|':>8s}"
+        f"{'':34s} {'labels':9s} {'batches':>8s} {'trace':>10s} {'d_eff':>8s} {'rank':>6s} "
+        f"{'condition':>10s} {'peak':>7s} {'|w-w0|':>8s}"
     ]
     for quantity in UNITS:
         spectra = [s for group in analysis.spectra(quantity).values() for s in group]
@@ -180,16 +178,21 @@ def table(analysis):
         bins = bins_of(spectra)
         for m in analysis.models:
             if s := m.spectra.get(quantity):
-                numbers = f"{s.n_row:8d} {s.trace:10.3g} {s.effective_dimension:8.2f} {s.rank:6d} {s.condition:10.2g} {s.peak(bins):7.2f}"
+                numbers = (
+                    f"{s.n_row:8d} {s.trace:10.3g} {s.effective_dimension:8.2f} {s.rank:6d} "
+                    f"{s.condition:10.2g} {s.peak(bins):7.2f}"
+                )
                 lines.append(f"{m.path[-34:]:34s} {quantity:9s} {numbers} {m.moved:8.3f}")
         for name, group in analysis.spectra(quantity).items():
             peaks = [s.peak(bins) for s in group]
             lines.append(
-                f"{name}, {quantity}: peak of the spectrum at 10^({np.mean(peaks):.2f} +- {np.std(peaks):.2f}) {UNITS[quantity]}"
+                f"{name}, {quantity}: peak of the spectrum "
+                f"at 10^({np.mean(peaks):.2f} +- {np.std(peaks):.2f}) {UNITS[quantity]}"
             )
         for (one, two), (shift, total) in analysis.distances(quantity).items():
             lines.append(
-                f"{one} against {two}, {quantity}: mean shift {shift:+.2f} decades, Wasserstein distance {total:.2f} decades"
+                f"{one} against {two}, {quantity}: mean shift {shift:+.2f} decades, "
+                f"Wasserstein distance {total:.2f} decades"
             )
     for m in analysis.models:
         if m.expected is not None:

@@ -25,7 +25,10 @@ def convert(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="input.data, extxyz, HDF5, DeePMD folders, outputs of CP2K, VASP, ...; the last name is the file to write."
+            help=(
+                "input.data, extxyz, HDF5, DeePMD folders, outputs of CP2K, VASP, ...; "
+                "the last name is the file to write."
+            )
         ),
     ],
     energy_key: EnergyKey = None,
@@ -94,9 +97,12 @@ def select(
     ],
     by: Annotated[str, typer.Option(help="random, interval, farthest, disagreement or kalman.")] = "random",
     potential: Annotated[
-        Optional[list[Path]],  # noqa: UP045
+        Optional[list[Path]],
         typer.Option(
-            help="farthest: whose functions count (default: the default set); disagreement: two or more; kalman: a checkpoint.h5."
+            help=(
+                "farthest: whose functions count (default: the default set); disagreement: two or more; "
+                "kalman: a checkpoint.h5."
+            )
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of --by random.")] = 1,

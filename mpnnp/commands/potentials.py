@@ -25,10 +25,10 @@ app = typer.Typer()
 def evaluate(
     potential: PotentialPath,
     data: Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")],
-    json: Annotated[Optional[Path], typer.Option("--json", help="Write the accuracies to this file.")] = None,  # noqa: UP045
+    json: Annotated[Optional[Path], typer.Option("--json", help="Write the accuracies to this file.")] = None,
     predictions: Annotated[
         Optional[Path], typer.Option(help="Write energy, forces, start to this .npz.")
-    ] = None,  # noqa: UP045
+    ] = None,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
     debug: Debug = False,
@@ -51,7 +51,8 @@ def evaluate(
                 write_result(path, write)
     for name, value in result.numbers().items():
         log(
-            f"{name:32s} {'no labels' if value is None else value if isinstance(value, int) else f'{value:.6g}'}"
+            f"{name:32s} "
+            f"{'no labels' if value is None else value if isinstance(value, int) else f'{value:.6g}'}"
         )
 
 
@@ -73,7 +74,7 @@ def export(
     ] = False,
     structure: Annotated[
         Optional[Path], typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from.")
-    ] = None,  # noqa: UP045
+    ] = None,
     debug: Debug = False,
 ):
     """Write a potential as n2p2 files with a lammps.in that uses them (n2p2, LAMMPS's ML-HDNNP), or with

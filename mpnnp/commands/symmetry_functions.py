@@ -29,7 +29,10 @@ def prepare(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Data sets, and last the settings: an input.nn, or a TOML configuration, whose own data are the default."
+            help=(
+                "Data sets, and last the settings: an input.nn, or a TOML configuration, "
+                "whose own data are the default."
+            )
         ),
     ],
     output: Annotated[
@@ -64,7 +67,8 @@ def prepare(
     for line in table_lines(functions, statistics):
         log(line)
     log(
-        f"{len(functions)} symmetry functions over {len(dataset)} structures, {len(dataset.numbers)} atoms; results in {output}"
+        f"{len(functions)} symmetry functions over {len(dataset)} structures, {len(dataset.numbers)} atoms; "
+        f"results in {output}"
     )
 
 
@@ -109,16 +113,16 @@ def prune(
     by_range: Annotated[
         Optional[float],
         typer.Option("--range", help="Leave out functions with maximum - minimum below this."),
-    ] = None,  # noqa: UP045
+    ] = None,
     by_sensitivity: Annotated[
-        Optional[float],  # noqa: UP045
+        Optional[float],
         typer.Option(
             "--sensitivity",
             help="Leave out functions with less than this percentage of the sensitivity of their element.",
         ),
     ] = None,
     potential: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[Path],
         typer.Option(help="Potential whose sensitivity counts; it must have the functions of the settings."),
     ] = None,
     measure: Annotated[
@@ -139,7 +143,8 @@ def prune(
         raise ConfigError("prune: give one of --range and --sensitivity")
     if by_sensitivity is not None and (potential is None or measure not in MEASURES):
         raise ConfigError(
-            f"prune: --sensitivity needs --potential, and --measure one of {', '.join(MEASURES)}; found {measure}"
+            f"prune: --sensitivity needs --potential, and --measure one of {', '.join(MEASURES)}; "
+            f"found {measure}"
         )
     *data, settings = sources
     comm, log = start()

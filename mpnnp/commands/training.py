@@ -12,8 +12,8 @@ app = typer.Typer()
 
 Ranks = Annotated[
     Optional[int], typer.Option(min=1, help="MPI tasks of the n2p2 run whose batches per task are meant.")
-]  # noqa: UP045 typer on 3.10
-Settings = Annotated[Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")]  # noqa: UP045
+]
+Settings = Annotated[Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")]
 
 
 @app.command()
@@ -27,7 +27,7 @@ def train(
     ],
     output: Annotated[
         Optional[Path], typer.Option("-o", "--output", help="Folder of the results.", metavar="RUN_DIR")
-    ] = None,  # noqa: UP045
+    ] = None,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from RUN_DIR/checkpoint.h5.")] = False,
     ranks: Ranks = None,
@@ -60,7 +60,7 @@ def translate(
     source: Annotated[Path, typer.Argument(help="An input.nn of n2p2 or RuNNer.", metavar="INPUT.NN")],
     output: Annotated[
         Optional[Path], typer.Option("-o", "--output", help="TOML file to write; shown if not given.")
-    ] = None,  # noqa: UP045
+    ] = None,
     ranks: Ranks = None,
     settings: Settings = None,
     debug: Debug = False,

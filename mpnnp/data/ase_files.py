@@ -106,7 +106,8 @@ def _check_counts(plain, path):
             lines = sum(1 for _ in itertools.islice(file, count + 1)) if count < sys.maxsize else 0
             if lines < count + 1:
                 raise DataError(
-                    f"{path}, frame {frame}: announces {line.strip().decode()[:30]} atoms, but the file ends before"
+                    f"{path}, frame {frame}: announces {line.strip().decode()[:30]} atoms, "
+                    "but the file ends before"
                 )
             frame += 1
 
@@ -179,7 +180,8 @@ class Labels:
         if choice not in present:
             if present:
                 raise DataError(
-                    f"{where}: {kind} is called {_plain(present[0])!r} here but {_plain(choice)!r} in earlier frames; "
+                    f"{where}: {kind} is called {_plain(present[0])!r} here but {_plain(choice)!r} "
+                    "in earlier frames; "
                     f"choose one with {kind}_key, or read them as two files"
                 )
             return np.nan if kind == "energy" else None
@@ -195,7 +197,8 @@ class Labels:
         if not np.isfinite(value).all():
             atom = "" if kind == "energy" else f" of atom {int(np.argmin(np.isfinite(value).all(axis=1)))}"
             raise DataError(
-                f"{where}: {kind} {_plain(choice)!r}{atom} is not finite; remove the label or the frame, or mask forces by {MASK!r}"
+                f"{where}: {kind} {_plain(choice)!r}{atom} is not finite; "
+                f"remove the label or the frame, or mask forces by {MASK!r}"
             )
         return value
 

@@ -47,7 +47,8 @@ def read_cp2k_trajectory(path):
         cell = cells.get(step, cells.get(None))
         if cell is None:
             raise DataError(
-                f"{path}: no cell for step {step}: needs {project}-{number}.cell or {project}-{number}.restart beside it"
+                f"{path}: no cell for step {step}: needs {project}-{number}.cell "
+                f"or {project}-{number}.restart beside it"
             )
         force = forces.get(step)
         yield Structure(
@@ -121,13 +122,15 @@ def read_cp2k_output(path):
     energies = [float(line.split()[-1]) for line in lines if "ENERGY| Total FORCE_EVAL" in line]
     if len(energies) != 1:
         raise DataError(
-            f"{path}: has {len(energies)} energies, must be a single point; for dynamics read PROJECT-pos-1.xyz"
+            f"{path}: has {len(energies)} energies, must be a single point; "
+            "for dynamics read PROJECT-pos-1.xyz"
         )
     vectors = {found[1]: found.groups()[1:] for line in lines if (found := VECTOR.search(line))}
     atoms = _block(lines, "ATOMIC COORDINATES IN", ATOM)
     if len(vectors) != 3 or not atoms:
         raise DataError(
-            f"{path}: has no {'atomic coordinates' if len(vectors) == 3 else 'cell'} in it; raise PRINT_LEVEL to MEDIUM"
+            f"{path}: has no {'atomic coordinates' if len(vectors) == 3 else 'cell'} in it; "
+            "raise PRINT_LEVEL to MEDIUM"
         )
     scale = BOHR if any("ATOMIC COORDINATES IN" in line and "BOHR" in line.upper() for line in lines) else 1.0
     forces = [found[2].split()[:3] for found in _block(lines, "ATOMIC FORCES in", FORCE_LINE)]

@@ -255,7 +255,8 @@ def _check_header(path, file):
     version = file.attrs.get("format_version")
     if not isinstance(version, (int, np.integer)) or not 1 <= version <= FORMAT_VERSION:
         raise DataError(
-            f"has format version {version}, this mpnnp reads 1 to {FORMAT_VERSION}; convert the data again or update mpnnp"
+            f"has format version {version}, this mpnnp reads 1 to {FORMAT_VERSION}; "
+            "convert the data again or update mpnnp"
         )
     for name in (*ARRAYS, "source_names"):
         if name not in file and name not in OPTIONAL:
@@ -294,7 +295,8 @@ def _check_shapes(d):
                 raise DataError(f"array {name} has shape {getattr(d, name).shape}, must be {expected}")
     if n_structure and not (0 <= d.source.min() and d.source.max() < len(d.source_names)):
         raise DataError(
-            f"array source must lie in 0 to {len(d.source_names) - 1} (there are {len(d.source_names)} source names)"
+            f"array source must lie in 0 to {len(d.source_names) - 1} "
+            f"(there are {len(d.source_names)} source names)"
         )
 
 

@@ -277,7 +277,10 @@ def format_description(description, messages=()):
         ),
         (
             "without label",
-            f"energy {n.n_without_energy:,} structures, forces {n.n_without_forces:,} atoms, stress {n.n_without_stress:,} structures",
+            (
+                f"energy {n.n_without_energy:,} structures, forces {n.n_without_forces:,} atoms, "
+                f"stress {n.n_without_stress:,} structures"
+            ),
         ),
         ("split", ", ".join(f"{name} {count:,}" for name, count in n.splits.items())),
         (

@@ -19,7 +19,8 @@ def make_atoms(dataset, elements):
         atom = int(np.argmin(known))
         structure = int(np.searchsorted(dataset.start, atom, side="right")) - 1
         raise DataError(
-            f"{dataset.name(structure)}: the potential has no functions and net for {chemical_symbols[number[atom]]}; "
+            f"{dataset.name(structure)}: the potential has no functions and net for "
+            f"{chemical_symbols[number[atom]]}; "
             f"it knows {' '.join(chemical_symbols[z] for z in elements)}"
         )
     return make_structures(dataset.start, element, dataset.positions, dataset.cell, dataset.pbc)

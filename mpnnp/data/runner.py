@@ -81,7 +81,8 @@ def read_runner_data(path):
                 raise DataError(f"{path}, line {number}: {error}") from None
     if block is not None:
         raise DataError(
-            f"{path}, line {number}: the file ends inside the structure that began in line {block.line}; its end is missing"
+            f"{path}, line {number}: the file ends inside the structure that began in line {block.line}; "
+            "its end is missing"
         )
 
 
@@ -129,14 +130,16 @@ class _Block:
             raise DataError(f"the structure that began in line {self.line} has no atoms")
         if len(self.lattice) not in (0, 3):
             raise DataError(
-                f"the structure that began in line {self.line} has {len(self.lattice)} lattice lines, must have 0 or 3"
+                f"the structure that began in line {self.line} has {len(self.lattice)} lattice lines, "
+                "must have 0 or 3"
             )
         n_word = len(self.atoms[0][1])
         for line, words in self.atoms:
             if len(words) not in (5, 6, 7, 10):
                 raise _LineError(
                     line,
-                    f"atom has {len(words) - 1} columns, must have 9 (x y z symbol charge n fx fy fz), or 4 to 6 without forces",
+                    f"atom has {len(words) - 1} columns, must have 9 (x y z symbol charge n fx fy fz), "
+                    "or 4 to 6 without forces",
                 )
             if (len(words) == 10) != (n_word == 10):
                 raise _LineError(line, "atoms with and without forces in one structure")
@@ -223,7 +226,8 @@ def _block_text(s):
     labelled = np.isfinite(forces).all(axis=1)
     if labelled.any() and not labelled.all():
         raise DataError(
-            f"{s.name}: {int((~labelled).sum())} of {len(s)} atoms have no force label, input.data knows only all or none"
+            f"{s.name}: {int((~labelled).sum())} of {len(s)} atoms have no force label, "
+            "input.data knows only all or none"
         )
     split = {TRAIN: " set=train", VALIDATION: " set=test"}.get(s.split, "")
     lines = [f"begin{split}", f"comment frame {s.frame} of {' '.join(s.source.split()) or 'nothing'}"]

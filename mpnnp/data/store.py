@@ -120,7 +120,8 @@ def read_weights(path, n_structure):
             row = []
         if len(row) not in (1, 3) or not all(0 <= weight < np.inf for weight in row):
             raise DataError(
-                f"{path}, line {n}: expected one weight, or three for energy, forces and stress, not negative; found '{' '.join(words)}'"
+                f"{path}, line {n}: expected one weight, or three for energy, forces and stress, "
+                f"not negative; found '{' '.join(words)}'"
             )
         rows.append(row * (3 // len(row)))
     if len(rows) != n_structure:

@@ -150,11 +150,9 @@ def search(atoms, n_atom, i, cell, inverse, pbc, r_c, image, out):
                 else:
                     if n < capacity:
                         found_atom[n] = first + k
-                        found_image[n, 0], found_image[n, 1], found_image[n, 2] = (
-                            np.int64(-m0),
-                            np.int64(-m1),
-                            np.int64(-m2),
-                        )
+                        found_image[n, 0] = np.int64(-m0)
+                        found_image[n, 1] = np.int64(-m1)
+                        found_image[n, 2] = np.int64(-m2)
                     n += 1
     return n
 

@@ -55,13 +55,8 @@ def evaluate(potential, dataset, comm, log):
     Raises DataError.
     """
     structures, predictor, errors = make_atoms(dataset, potential.elements), Predictor(potential), Errors()
-    start, mine, energy, forces, stresses = (
-        structures.start,
-        range(comm.rank, len(dataset), comm.size),
-        [],
-        [],
-        [],
-    )
+    start, mine = structures.start, range(comm.rank, len(dataset), comm.size)
+    energy, forces, stresses = [], [], []
     with Progress(log, "evaluating structure", len(dataset)) as progress:
         for s in mine:
             prediction = predictor.predict(structures, s)

@@ -99,7 +99,8 @@ class Network:
                 or any(name not in ACTIVATIONS for name in names)
             ):
                 raise ConfigError(
-                    f"network.elements.{symbol}.activation = {names!r}: must be one of {', '.join(ACTIVATIONS)} for each layer"
+                    f"network.elements.{symbol}.activation = {names!r}: "
+                    f"must be one of {', '.join(ACTIVATIONS)} for each layer"
                 )
             sizes.append((n_input, *hidden, 1))
             activations.append((*names, "identity"))

@@ -99,7 +99,8 @@ class Scaling:
         spread = t.sigma if self.kind == "sigma" else t.maximum - t.minimum
         if not (spread > 0).all():
             raise DataError(
-                f"symmetry function number {int(np.argmin(spread > 0)) + 1} never varies: it cannot be scaled by its spread"
+                f"symmetry function number {int(np.argmin(spread > 0)) + 1} never varies: "
+                "it cannot be scaled by its spread"
             )
         factor = (self.s_max - self.s_min) / spread
         center = t.minimum if self.kind == "min-max" else t.mean

@@ -20,8 +20,10 @@ boundary        {boundary}
 box             tilt large
 read_data       structure.lammps        # atom types in the order of pair_coeff: {types}
 {masses}
-# lengths and energies of the potential are Bohr and Hartree: cflength = 1 Angstrom in Bohr, cfenergy = 1 eV in Hartree
-pair_style      hdnnp {cutoff:.6f} dir "./" showew no showewsum 1000 resetew yes maxew 1000 cflength {cflength:.16g} cfenergy {cfenergy:.16g}
+# lengths and energies of the potential are Bohr and Hartree: \
+cflength = 1 Angstrom in Bohr, cfenergy = 1 eV in Hartree
+pair_style      hdnnp {cutoff:.6f} dir "./" showew no showewsum 1000 resetew yes maxew 1000 \
+cflength {cflength:.16g} cfenergy {cfenergy:.16g}
 pair_coeff      * * {elements}
 
 timestep        0.0005
@@ -152,7 +154,8 @@ def _around(structure, r_c):
     """A cell for a structure that is not periodic in every direction: no image within the cutoff."""
     if structure.pbc.any():
         raise DataError(
-            f"{structure.name}: is periodic along {int(structure.pbc.sum())} vectors; 0 or 3 can be written for CP2K"
+            f"{structure.name}: is periodic along {int(structure.pbc.sum())} vectors; 0 or 3 can be written "
+            "for CP2K"
         )
     return np.diag(np.ptp(structure.positions, axis=0) + 2 * r_c + 2.0)
 
@@ -161,7 +164,8 @@ def _lammps_data(potential, structure):
     """A data file of LAMMPS: cell as a lower triangle, the positions turned with it."""
     if structure.pbc.any() and not structure.pbc.all():
         raise DataError(
-            f"{structure.name}: is periodic along {int(structure.pbc.sum())} vectors; 0 or 3 can be written for LAMMPS"
+            f"{structure.name}: is periodic along {int(structure.pbc.sum())} vectors; 0 or 3 can be written "
+            "for LAMMPS"
         )
     positions = structure.positions
     if structure.pbc.all():

@@ -118,7 +118,8 @@ def read_network(source, functions):
                     ) from None
         if any(n < 1 for n in hidden) or len(hidden) != depth:
             raise DataError(
-                f"{source.path}: global_nodes_short gives {len(nodes)} layers, global_hidden_layers_short is {n_hidden}"
+                f"{source.path}: global_nodes_short gives {len(nodes)} layers, "
+                f"global_hidden_layers_short is {n_hidden}"
             )
         for letter in names:
             if letter not in LETTERS:
@@ -129,7 +130,8 @@ def read_network(source, functions):
         activations.append((*(ACTIVATIONS[LETTERS.index(letter)] for letter in names), "identity"))
     if len(letters) > n_hidden and letters[n_hidden] != "l":
         raise DataError(
-            f"{source.path}: global_activation_short: the output layer must be linear (l), found '{letters[n_hidden]}'"
+            f"{source.path}: global_activation_short: the output layer must be linear (l), "
+            f"found '{letters[n_hidden]}'"
         )
     return Network(sizes, activations)
 
@@ -169,7 +171,8 @@ def read_statistics(path, functions, sigma=True):
     found = [(int(row[0]), int(row[1])) for row in rows]
     if found != expected:
         raise DataError(
-            f"{path}: expected {len(expected)} lines, one per symmetry function of each element in order, found {len(found)}"
+            f"{path}: expected {len(expected)} lines, one per symmetry function of each element in order, "
+            f"found {len(found)}"
         )
     if sigma and width < 6:
         raise DataError(f"{path}: has no sixth column (sigma), which scale_symmetry_functions_sigma needs")
@@ -186,7 +189,8 @@ def read_weights(folder, elements, network, name="weights.{:03d}.data"):
         n = int(network.topology.start[e + 1] - network.topology.start[e])
         if len(values) != n:
             raise DataError(
-                f"{path}: {len(values)} weights found, the net {network.sizes[e]} of {chemical_symbols[z]} has {n}"
+                f"{path}: {len(values)} weights found, the net {network.sizes[e]} "
+                f"of {chemical_symbols[z]} has {n}"
             )
         parts.append(values)
     return np.concatenate(parts)
@@ -459,7 +463,8 @@ def _columns(path, n, n_line=None, whole=False):
                         raise ValueError
                 except ValueError:
                     raise DataError(
-                        f"{path}, line {line_number}: expected {n} number{'s' * (n > 1)}, found '{line.strip()[:60]}'"
+                        f"{path}, line {line_number}: expected {n} number{'s' * (n > 1)}, "
+                        f"found '{line.strip()[:60]}'"
                     ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None

@@ -128,7 +128,8 @@ def check_known(source):
         before = seen.setdefault(k.name, k)
         if before.words != k.words and k.name not in REPEATED:
             raise ConfigError(
-                f"{source.path}, line {k.line}: '{_line(k)}' contradicts line {before.line}: '{_line(before)}'"
+                f"{source.path}, line {k.line}: '{_line(k)}' contradicts line {before.line}: "
+                f"'{_line(before)}'"
             )
 
 
@@ -159,7 +160,8 @@ def _potential(source, functions, t):
     if source.has("use_old_weights_short"):
         if not (folder / "scaling.data").is_file():
             raise ConfigError(
-                f"{source.path}: use_old_weights_short needs the scaling.data that belongs to the weights beside it"
+                f"{source.path}: use_old_weights_short needs the scaling.data that belongs "
+                "to the weights beside it"
             )
         t.set("network.initializer", "files", "use_old_weights_short")
         t.set(
@@ -237,7 +239,8 @@ def _units(source, units, t):
     else:
         t.set("network.normalize", False, "no normalisation in input.nn: trains in Hartree and Bohr")
         t.notes.append(
-            "no normalisation in input.nn: errors are weighed in Hartree and Hartree/Bohr as there; --set network.normalize=true often learns better"
+            "no normalisation in input.nn: errors are weighed in Hartree and Hartree/Bohr as there; "
+            "--set network.normalize=true often learns better"
         )
     t.set("network.mean_energy", units["mean_energy"], _origin(source, "mean_energy"))
     t.set("network.energy_scale", float(units["energy_scale"]), _origin(source, "conv_energy"), "eV")
@@ -273,11 +276,13 @@ def _optimizer(source, t):
     for name in ("optmode_short_energy", "optmode_short_force"):
         if source.has(name) and source.value(name, int) != 1:
             raise ConfigError(
-                f"{source.path}: '{_origin(source, name)}': only 1 (Kalman filter) is available; for Adam set run.optimizer = \"adam\""
+                f"{source.path}: '{_origin(source, name)}': only 1 (Kalman filter) is available; "
+                'for Adam set run.optimizer = "adam"'
             )
     if source.has("updater_type") and source.value("updater_type", int) != 1:
         raise ConfigError(
-            f"{source.path}: '{_origin(source, 'updater_type')}': must be 0 (gradient descent) or 1 (Kalman filter)"
+            f"{source.path}: '{_origin(source, 'updater_type')}': must be 0 (gradient descent) "
+            "or 1 (Kalman filter)"
         )
     t.set("run.optimizer", "ekf", _origin(source, "updater_type"))
     t.unused += [
@@ -319,7 +324,8 @@ def _optimizer(source, t):
 def _adam(source, t):
     if source.value("gradient_type", int, default=0) != 1 or not source.has("gradient_type"):
         raise ConfigError(
-            f"{source.path}: gradient descent with a fixed step is not available: set gradient_type 1 (Adam), or updater_type 1"
+            f"{source.path}: gradient descent with a fixed step is not available: "
+            "set gradient_type 1 (Adam), or updater_type 1"
         )
     t.set("run.optimizer", "adam", _origin(source, "updater_type", "gradient_type"))
     for name, key in (
@@ -367,7 +373,8 @@ def _labels(source, t):
     ]
     if "sort" in modes and modes[0] != modes[1]:
         raise ConfigError(
-            f"{source.path}: the selection 'sort' for energies or for forces alone is not available: give one selection_mode"
+            f"{source.path}: the selection 'sort' for energies or for forces alone is not available: "
+            "give one selection_mode"
         )
     selection = (
         "threshold" if "threshold" in modes and any(thresholds) else "sort" if "sort" in modes else "random"
@@ -442,7 +449,8 @@ def _streams(source, t, ranks, size, set_keys):
     else:
         forces = f" and {force} per force update" if force != energy else ""
         t.notes.append(
-            f"streams: {energy} per energy update{forces} = batch per task x {ranks} ({where}); change it by --set schedule.streams=N"
+            f"streams: {energy} per energy update{forces} = batch per task x {ranks} ({where}); "
+            "change it by --set schedule.streams=N"
         )
 
 

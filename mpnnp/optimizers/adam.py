@@ -73,7 +73,8 @@ class Adam:
         norm = math.sqrt(g @ g)
         if not math.isfinite(norm):
             raise TrainingError(
-                f"update {state.n_update + 1} of Adam: the gradient is not finite: look for broken labels, or for weights that ran away "
+                f"update {state.n_update + 1} of Adam: the gradient is not finite: "
+                "look for broken labels, or for weights that ran away "
                 "(a smaller learning_rate or clip_norm helps)"
             )
         if config.clip_norm and norm > config.clip_norm:
@@ -105,6 +106,7 @@ class Adam:
         found = len(arrays.get("m", ()))
         if found != self.n:
             raise CheckpointError(
-                f"the checkpoint has Adam's moments of {found} weights, the net has {self.n}: keep net and optimiser, or start anew"
+                f"the checkpoint has Adam's moments of {found} weights, the net has {self.n}: "
+                "keep net and optimiser, or start anew"
             )
         return AdamState(np.array(arrays["m"]), np.array(arrays["v"]), int(arrays["n_update"]))

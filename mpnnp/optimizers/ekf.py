@@ -196,10 +196,15 @@ class Ekf:
         for name, finite in (("row", np.isfinite(H).all(axis=1)), ("error", np.isfinite(errors))):
             if not finite.all():
                 label = int(np.argmin(finite))
-                return f"{where}: the {name} of label {label + 1} of {len(finite)} is not finite: look for broken labels, or for weights that ran away"
+                return (
+                    f"{where}: the {name} of label {label + 1} of {len(finite)} is not finite: "
+                    "look for broken labels, or for weights that ran away"
+                )
         return (
-            f"{where}: the scaling matrix A = H P H^T + R of {len(H)} labels has no Cholesky factor: P is no longer positive or has grown "
-            "without bound; try a larger epsilon, a smaller eta_max or q, or with fading memory lam or nu closer to 1"
+            f"{where}: the scaling matrix A = H P H^T + R of {len(H)} labels has no Cholesky factor: "
+            "P is no longer positive or has grown without bound; "
+            "try a larger epsilon, a smaller eta_max or q, "
+            "or with fading memory lam or nu closer to 1"
         )
 
     def check(self, state):
@@ -210,7 +215,8 @@ class Ekf:
         found = self.diagnostics(state)
         if not (found["finite"] and found["min"] > 0.0):
             raise TrainingError(
-                f"the covariance after update {state.n_update} is no longer positive (smallest P_ii {found['min']:.3g}, mean {found['mean']:.3g}): "
+                f"the covariance after update {state.n_update} is no longer positive "
+                f"(smallest P_ii {found['min']:.3g}, mean {found['mean']:.3g}): "
                 "try a larger epsilon, a smaller eta_max or q, or with fading memory lam or nu closer to 1"
             )
 
@@ -239,7 +245,8 @@ class Ekf:
         fits = comm.bcast(comm.rank != 0 or self._fits(arrays), root=0)
         if not fits:
             raise CheckpointError(
-                "the covariance of the checkpoint is not that of this run's net and ekf.coupling: keep both and the optimiser, or start anew"
+                "the covariance of the checkpoint is not that of this run's net and ekf.coupling: "
+                "keep both and the optimiser, or start anew"
             )
         r, scalars, n_update = comm.bcast(
             (len(arrays["U"]), arrays["scalars"], int(arrays["n_update"])) if comm.rank == 0 else None, root=0

@@ -35,7 +35,10 @@ class Extrapolation:
     high: float
 
     def __str__(self):
-        return f"atom {self.atom}: {self.function} is {self.value:.6g}, in training {self.low:.6g} to {self.high:.6g}"
+        return (
+            f"atom {self.atom}: {self.function} is {self.value:.6g}, "
+            f"in training {self.low:.6g} to {self.high:.6g}"
+        )
 
 
 class Calculator(AseCalculator):
@@ -76,7 +79,8 @@ class Calculator(AseCalculator):
         for path, p in zip(given, self.potentials):
             if p.elements != first.elements:
                 raise DataError(
-                    f"{path}: is for {_symbols(p.elements)}, the first potential for {_symbols(first.elements)}: they are no ensemble"
+                    f"{path}: is for {_symbols(p.elements)}, "
+                    f"the first potential for {_symbols(first.elements)}: they are no ensemble"
                 )
         self.members = [Member(p, self._same_functions(k)) for k, p in enumerate(self.potentials)]
         widest = max(self.members, key=lambda m: m.model.plan.reach[0])
@@ -131,7 +135,8 @@ class Calculator(AseCalculator):
         if unknown.any():
             atom = int(np.argmax(unknown))
             raise DataError(
-                f"atom {atom} is {chemical_symbols[atoms.numbers[atom]]}; the potential knows {_symbols(elements)}"
+                f"atom {atom} is {chemical_symbols[atoms.numbers[atom]]}; "
+                f"the potential knows {_symbols(elements)}"
             )
         return read_only(element.astype(np.int64))
 
@@ -166,7 +171,8 @@ class Calculator(AseCalculator):
         if self.max_extrapolations is not None and self.extrapolations_in_all > self.max_extrapolations:
             last = "; ".join(str(e) for e in self.extrapolating()[:3])
             raise DynamicsError(
-                f"{self.extrapolations_in_all} symmetry functions were outside their range of training, more than max_extrapolations = "
+                f"{self.extrapolations_in_all} symmetry functions were outside their range of training, "
+                "more than max_extrapolations = "
                 f"{self.max_extrapolations}; the last ones: {last}"
             )
 

@@ -77,7 +77,8 @@ def _open_folder(directory, protocol, resume):
     if not resume:
         if (directory / "restart.h5").exists():
             raise DataError(
-                f"{directory}: holds a simulation already; go on with it by --resume, or choose another folder"
+                f"{directory}: holds a simulation already; "
+                "go on with it by --resume, or choose another folder"
             )
         write_text(record, json.dumps(asdict(protocol), indent=2) + "\n", encoding="ascii")
         return None
@@ -89,7 +90,8 @@ def _open_folder(directory, protocol, resume):
         now = getattr(protocol, field.name)
         if field.name != "time" and old.get(field.name) != now:
             raise DataError(
-                f"{directory}: was started with {field.name} = {old.get(field.name)}, not {now}: only the time can change"
+                f"{directory}: was started with {field.name} = {old.get(field.name)}, not {now}: "
+                "only the time can change"
             )
     return read_restart(directory / "restart.h5")
 
@@ -174,7 +176,8 @@ class Simulation:
             for extrapolation in self.calculator.extrapolating()[: NAMED - self.named]:
                 self.named += 1
                 self.log.warn(
-                    f"step {self.step}: extrapolation: {extrapolation}{' (more are only counted)' if self.named == NAMED else ''}"
+                    f"step {self.step}: extrapolation: "
+                    f"{extrapolation}{' (more are only counted)' if self.named == NAMED else ''}"
                 )
 
     def _check(self):
@@ -182,7 +185,8 @@ class Simulation:
         temperature = self.atoms.get_temperature()
         if not np.isfinite(self.atoms.get_potential_energy()) or not temperature < self.hot:
             raise DynamicsError(
-                f"exploded: temperature {temperature:.4g} K, potential energy {self.atoms.get_potential_energy():.6g} eV"
+                f"exploded: temperature {temperature:.4g} K, "
+                f"potential energy {self.atoms.get_potential_energy():.6g} eV"
             )
         if (
             self.protocol.ensemble == "npt"
@@ -304,11 +308,13 @@ class Simulation:
             else f"{FAILED}: {reason}; the last good frame is last-good.xyz"
         )
         self.log(
-            f"{ending} at {outcome.time_ps:.6g} ps after {duration(seconds)}: {outcome.steps_per_second:.1f} steps per second"
+            f"{ending} at {outcome.time_ps:.6g} ps after {duration(seconds)}: "
+            f"{outcome.steps_per_second:.1f} steps per second"
         )
         if outcome.extrapolations:
             self.log(
-                f"{outcome.extrapolations} symmetry functions were outside their range of training, over all steps"
+                f"{outcome.extrapolations} symmetry functions were outside their range of training, "
+                "over all steps"
             )
         return outcome
 

@@ -51,7 +51,8 @@ class Protocol:
             raise ConfigError(f"--pressure {self.pressure}: must be a number")
         if self.ensemble == "npt" and self.thermostat != "berendsen":
             raise ConfigError(
-                f"--ensemble npt --thermostat {self.thermostat}: the barostats bring their own thermostat; --barostat berendsen or mtk chooses both"
+                f"--ensemble npt --thermostat {self.thermostat}: the barostats bring their own thermostat; "
+                "--barostat berendsen or mtk chooses both"
             )
 
 

@@ -214,7 +214,8 @@ def _opened(path, content):
             version = file.attrs.get("format_version")
             if not isinstance(version, int | np.integer) or not 1 <= version <= FORMAT_VERSION:
                 raise CheckpointError(
-                    f"{path}: checkpoint format version {version}; this mpnnp reads 1 to {FORMAT_VERSION}: update it"
+                    f"{path}: checkpoint format version {version}; "
+                    f"this mpnnp reads 1 to {FORMAT_VERSION}: update it"
                 )
             if version > 1 and not sealed:
                 raise ValueError("its seal is missing")

@@ -51,7 +51,8 @@ def check_same_run(saved, config, data_hash, path):
     differences = []
     if saved.progress["data"] not in ("", data_hash):
         differences.append(
-            f"the data: hash {saved.progress['data'][:16]}, now {data_hash[:16]} (a file was changed, or structures in other order)"
+            f"the data: hash {saved.progress['data'][:16]}, now {data_hash[:16]} "
+            "(a file was changed, or structures in other order)"
         )
     other = {"ekf": "adam", "adam": "ekf"}[before.run.optimizer]
     for section, record in before:
@@ -74,7 +75,8 @@ def check_same_run(saved, config, data_hash, path):
     if differences:
         listed = "\n  ".join(differences)
         raise CheckpointError(
-            f"{path} is of another run; resuming it makes no sense with\n  {listed}\nkeep these as they were, or start anew"
+            f"{path} is of another run; resuming it makes no sense with\n  {listed}\n"
+            "keep these as they were, or start anew"
         )
 
 

@@ -43,7 +43,8 @@ def open_folder(directory, log, resume):
             os.replace(directory / there[0], directory / REPLACED)
             (directory / PREVIOUS).unlink(missing_ok=True)
         log.warn(
-            f"{directory} holds another run; its checkpoint is now {REPLACED} (to continue a run use --resume)"
+            f"{directory} holds another run; its checkpoint is now {REPLACED} "
+            "(to continue a run use --resume)"
         )
 
 

@@ -44,9 +44,8 @@ def trained(tmp_path_factory):
 
 def test_prepare_writes_the_scaling_data_of_n2p2(tmp_path):
     run("prepare", FOLDER / "input.data", FOLDER / "input.nn", "-o", tmp_path, "--histograms")
-    columns = lambda path: np.loadtxt(path, usecols=(0, 1, 2, 3, 4, 5), ndmin=2)[
-        : len(read_functions(FOLDER / "input.nn"))
-    ]  # noqa: E731
+    n = len(read_functions(FOLDER / "input.nn"))
+    columns = lambda path: np.loadtxt(path, usecols=(0, 1, 2, 3, 4, 5), ndmin=2)[:n]  # noqa: E731
     assert columns(tmp_path / "scaling.data") == pytest.approx(
         columns(FOLDER / "scaling.data"), rel=1e-9, abs=1e-12
     )

@@ -172,7 +172,10 @@ def test_evaluate_writes_accuracies_and_predictions(folder, succeed, tmp_path):
     files = ("--json", tmp_path / "accuracy.json", "--predictions", tmp_path / "predictions.npz")
     out = succeed("evaluate", folder / "run" / "best.h5", folder / "clusters.extxyz", *files)
     numbers = json.loads((tmp_path / "accuracy.json").read_text())
-    quantities = "energy_rmse_mev_per_atom energy_mae_mev_per_atom force_rmse_mev_per_angstrom force_mae_mev_per_angstrom"
+    quantities = (
+        "energy_rmse_mev_per_atom energy_mae_mev_per_atom force_rmse_mev_per_angstrom "
+        "force_mae_mev_per_angstrom"
+    )
     assert list(numbers)[:6] == ["n_structures", "n_atoms", *quantities.split()]
     assert numbers["n_structures"] == 12 and f"{numbers['energy_rmse_mev_per_atom']:.6g}" in out
     arrays, frames = np.load(tmp_path / "predictions.npz"), read(folder / "clusters.extxyz", ":")

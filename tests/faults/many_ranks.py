@@ -60,5 +60,6 @@ if __name__ == "__main__":
             Path(name), [int(word) for word in sys.argv[1:]] or [1, 4, 8, 16]
         ).items():
             print(
-                f"{n:3d} ranks: same batches; largest relative difference of weights {weights:.1e}, of P {P:.1e}"
+                f"{n:3d} ranks: same batches; largest relative difference of weights {weights:.1e}, "
+                f"of P {P:.1e}"
             )

@@ -254,7 +254,8 @@ def repeat(folder, repeats, n_rank, seed):
     for kind in sorted(counts):
         print(f"  {kind}: {counts[kind]}")
     print(
-        f"{repeats - bad} of {repeats} equal to the undisturbed run, bit for bit, on {n_rank} ranks, after {kills} kills"
+        f"{repeats - bad} of {repeats} equal to the undisturbed run, bit for bit, "
+        f"on {n_rank} ranks, after {kills} kills"
     )
     return bad
 

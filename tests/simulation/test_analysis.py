@@ -191,7 +191,8 @@ def make_run(folder, seed, n=40, failed=False):
     frames = []
     with open(folder / "md.csv", "w", encoding="utf-8") as file:
         file.write(
-            "time_ps,energy_total_ev,energy_potential_ev,temperature_k,pressure_bar,density_g_cm3,extrapolations\n"
+            "time_ps,energy_total_ev,energy_potential_ev,temperature_k,"
+            "pressure_bar,density_g_cm3,extrapolations\n"
         )
         for k in range(n):
             atoms = Atoms("OHH" * 4, rng.random((12, 3)) * 6.0, cell=[6.0 + 0.001 * k] * 3, pbc=True)

@@ -118,7 +118,10 @@ def test_the_log_holds_every_line(trained):
 
 
 def test_nothing_is_left_over_in_the_folder(trained):
-    expected = "accuracy.json best.h5 checkpoint.h5 config.toml initial.h5 learning-curve.csv learning-curve.png parity.png train.log"
+    expected = (
+        "accuracy.json best.h5 checkpoint.h5 config.toml initial.h5 learning-curve.csv learning-curve.png "
+        "parity.png train.log"
+    )
     assert sorted(path.name for path in trained.directory.iterdir()) == expected.split()
 
 
