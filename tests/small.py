@@ -1,4 +1,6 @@
-"""Small data sets and configurations for tests: clusters of a few atoms with a pair potential's energies and forces."""
+"""Small data sets and configurations for tests: clusters of a few atoms with a pair potential's
+energies and forces.
+"""
 
 from typing import NamedTuple
 

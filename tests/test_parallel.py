@@ -1,4 +1,6 @@
-"""Runs on several ranks, started by mpiexec with a hard time limit: the same batches, the same weights, and errors that end every rank."""
+"""Runs on several ranks, started by mpiexec with a hard time limit:
+the same batches, the same weights, and errors that end every rank.
+"""
 
 import os
 import subprocess
@@ -50,7 +52,9 @@ def follow(config, directory, comm, n_update):
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_weights_do_not_depend_on_the_rank_count(ranks):
-    """After 200 updates with EKF and with Adam, beside the same run on one rank: the same labels, and weights equal to 1e-9."""
+    """After 200 updates with EKF and with Adam, beside the same run on one rank:
+    the same labels, and weights equal to 1e-9.
+    """
     on_ranks(ranks, same_as_on_one_rank)
 
 
@@ -81,7 +85,10 @@ def test_more_ranks_than_structures():
 
 
 def train_on_three_structures(comm):
-    """Two structures for training, one for validation; streams without a label on some ranks. The files of the run are complete."""
+    """Two structures for training, one for validation; streams without a label on some ranks.
+
+    The files of the run are complete.
+    """
     from mpnnp.training.train import train
 
     keep, folder = shared_folder(comm)

@@ -1,4 +1,6 @@
-"""Fisher analysis of trained models: what is computed for one checkpoint, its HDF5 file, tables and the picture."""
+"""Fisher analysis of trained models: what is computed for one checkpoint, its HDF5 file,
+tables and the picture.
+"""
 
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -50,7 +52,8 @@ class Model:
 
     spectra              "energies", "forces" -> fisher.Spectrum
     weights, start       (n_weight,) trained, and before the first update (None if they are not known)
-    filter_information   (n,) eigenvalues of the filter's P^-1, ascending; None without a filter in the checkpoint
+    filter_information   (n,) eigenvalues of the filter's P^-1, ascending; None without a filter in the
+                         checkpoint
     expected             (n,) eigenvalues of epsilon I + eta sum H^T H at the final weights, to compare with
     """
 
@@ -96,7 +99,8 @@ class Analysis:
 
 
 def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=False, seed=1):
-    """Model of a checkpoint on the data sets `data`. Collective; the result is of use on rank 0. Raises DataError, CheckpointError.
+    """Model of a checkpoint on the data sets `data`. Collective; the result is of use on rank 0.
+    Raises DataError, CheckpointError.
 
     n_batch   batches of each kind: all energies if there are fewer
     single    single labels instead of the batches of the run's schedule
@@ -133,7 +137,9 @@ def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=Fal
 
 
 def _start(path, potential, config):
-    """Weights before the first update: of initial.h5 beside the checkpoint, else from the seed; None if neither serves."""
+    """Weights before the first update: of initial.h5 beside the checkpoint, else from the seed;
+    None if neither serves.
+    """
     try:
         start = checkpoint.read_potential(path.parent / INITIAL).weights
     except CheckpointError:
@@ -149,11 +155,8 @@ def write(path, analysis):
         file.attrs["kind"] = "mpnnp fisher"
         for k, model in enumerate(analysis.models):
             group = file.create_group(f"models/{k}")
-            group.attrs["path"], group.attrs["group"], group.attrs["distance_from_start"] = (
-                model.path,
-                model.group,
-                model.moved,
-            )
+            group.attrs["path"], group.attrs["group"] = model.path, model.group
+            group.attrs["distance_from_start"] = model.moved
             for name in ("weights", "start", "filter_information", "expected"):
                 if getattr(model, name) is not None:
                     group[name] = getattr(model, name)
@@ -172,7 +175,8 @@ def write(path, analysis):
 def table(analysis):
     """Lines for people: one per model and kind of label, then the groups and their distances."""
     lines = [
-        f"{'':34s} {'labels':9s} {'batches':>8s} {'trace':>10s} {'d_eff':>8s} {'rank':>6s} {'condition':>10s} {'peak':>7s} {'|w-w0|':>8s}"
+        f"{'':34s} {'labels':9s} {'batches':>8s} {'trace':>10s} {'d_eff':>8s} {'rank':>6s} "
+        f"{'condition':>10s} {'peak':>7s} {'|w-w0|':>8s}"
     ]
     for quantity in UNITS:
         spectra = [s for group in analysis.spectra(quantity).values() for s in group]
@@ -181,16 +185,21 @@ def table(analysis):
         bins = bins_of(spectra)
         for m in analysis.models:
             if s := m.spectra.get(quantity):
-                numbers = f"{s.n_row:8d} {s.trace:10.3g} {s.effective_dimension:8.2f} {s.rank:6d} {s.condition:10.2g} {s.peak(bins):7.2f}"
+                numbers = (
+                    f"{s.n_row:8d} {s.trace:10.3g} {s.effective_dimension:8.2f} {s.rank:6d} "
+                    f"{s.condition:10.2g} {s.peak(bins):7.2f}"
+                )
                 lines.append(f"{m.path[-34:]:34s} {quantity:9s} {numbers} {m.moved:8.3f}")
         for name, group in analysis.spectra(quantity).items():
             peaks = [s.peak(bins) for s in group]
             lines.append(
-                f"{name}, {quantity}: peak of the spectrum at 10^({np.mean(peaks):.2f} +- {np.std(peaks):.2f}) {UNITS[quantity]}"
+                f"{name}, {quantity}: peak of the spectrum "
+                f"at 10^({np.mean(peaks):.2f} +- {np.std(peaks):.2f}) {UNITS[quantity]}"
             )
         for (one, two), (shift, total) in analysis.distances(quantity).items():
             lines.append(
-                f"{one} against {two}, {quantity}: mean shift {shift:+.2f} decades, Wasserstein distance {total:.2f} decades"
+                f"{one} against {two}, {quantity}: mean shift {shift:+.2f} decades, "
+                f"Wasserstein distance {total:.2f} decades"
             )
     for m in analysis.models:
         if m.expected is not None:
@@ -239,7 +248,9 @@ def draw(path, analysis):
 
 
 def band(axis, x, lines, label):
-    """Mean of several lines (n, len(x)), with their standard deviation as a band, which does not fall below the lowest line."""
+    """Mean of several lines (n, len(x)), with their standard deviation as a band,
+    which does not fall below the lowest line.
+    """
     mean, spread = np.mean(lines, axis=0), np.std(lines, axis=0)
     (line,) = axis.plot(x, mean, label=label)
     axis.fill_between(

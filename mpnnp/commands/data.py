@@ -25,7 +25,10 @@ def convert(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="input.data, extxyz, HDF5, DeePMD folders, outputs of CP2K, VASP, ...; the last name is the file to write."
+            help=(
+                "input.data, extxyz, HDF5, DeePMD folders, outputs of CP2K, VASP, ...; "
+                "the last name is the file to write."
+            )
         ),
     ],
     energy_key: EnergyKey = None,
@@ -33,7 +36,9 @@ def convert(
     stress_key: StressKey = None,
     debug: Debug = False,
 ):
-    """Read SOURCE... and write them to the last argument: data.h5 (HDF5), input.data (n2p2, RuNNer) or data.extxyz, by its name."""
+    """Read SOURCE... and write them to the last argument:
+    data.h5 (HDF5), input.data (n2p2, RuNNer) or data.extxyz, by its name.
+    """
     from mpnnp.data.formats import check_target, read_sources, write_target
     from mpnnp.data.inspection import describe, format_description
 
@@ -92,15 +97,20 @@ def select(
     ],
     by: Annotated[str, typer.Option(help="random, interval, farthest, disagreement or kalman.")] = "random",
     potential: Annotated[
-        Optional[list[Path]],  # noqa: UP045
+        Optional[list[Path]],
         typer.Option(
-            help="farthest: whose functions count (default: the default set); disagreement: two or more; kalman: a checkpoint.h5."
+            help=(
+                "farthest: whose functions count (default: the default set); disagreement: two or more; "
+                "kalman: a checkpoint.h5."
+            )
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of --by random.")] = 1,
     debug: Debug = False,
 ):
-    """Select structures: at random, evenly, far apart in the space of the symmetry functions, or those that potentials know least about."""
+    """Select structures: at random, evenly, far apart in the space of the symmetry functions, or those that
+    potentials know least about.
+    """
     from mpnnp.analysis.selection import METHODS, check_number, select_structures, write_selection
     from mpnnp.parallel import on_root
 

@@ -13,7 +13,8 @@ from mpnnp.errors import DataError
 
 __all__ = ["Labels", "read_ase"]
 
-# label: names looked for, the first found is taken; `calculator:` are results of ASE's calculator, the others info or arrays of Atoms
+# label: names looked for, the first found is taken; `calculator:` are results of ASE's calculator,
+# the others info or arrays of Atoms
 GUESSES = {
     "energy": (
         "REF_energy",
@@ -55,19 +56,20 @@ SPLITS = {
     "val": VALIDATION,
     "test": VALIDATION,
 }
-WEIGHTS = (
-    "config_energy_weight",
-    "config_forces_weight",
-    "config_stress_weight",
-)  # in info; config_weight is a factor of all
+# in info; config_weight is a factor of all
+WEIGHTS = ("config_energy_weight", "config_forces_weight", "config_stress_weight")
 MASK = "force_mask"  # array of truth values: False where the force on an atom is no label
 
 
 def read_ase(path, labels):
-    """Yield the Structures of a file that ASE reads; `labels` finds their labels. Raises DataError naming file and frame."""
+    """Yield the Structures of a file that ASE reads; `labels` finds their labels.
+
+    Raises DataError naming file and frame.
+    """
     with decompressed(path) as plain:
         # (a plain copy, because ASE seeks in its files: in compressed ones that takes 75 times as long)
-        # parallel=False: with mpi4py loaded ASE would broadcast the frames, and wait for ranks that do not read
+        # parallel=False: with mpi4py loaded ASE would broadcast the frames,
+        # and wait for ranks that do not read
         _check_counts(plain, path)
         frames = iread(str(plain), index=slice(None), parallel=False, do_not_split_by_at_sign=True)
         frame = 0
@@ -94,7 +96,9 @@ def read_ase(path, labels):
 
 
 def _check_counts(plain, path):
-    """Raise DataError if an xyz file announces more atoms than it has lines: ASE would count to that number."""
+    """Raise DataError if an xyz file announces more atoms than it has lines:
+    ASE would count to that number.
+    """
     frame = 0
     with open(plain, "rb") as file:
         while (line := file.readline(1000)).strip().isdigit():
@@ -102,7 +106,8 @@ def _check_counts(plain, path):
             lines = sum(1 for _ in itertools.islice(file, count + 1)) if count < sys.maxsize else 0
             if lines < count + 1:
                 raise DataError(
-                    f"{path}, frame {frame}: announces {line.strip().decode()[:30]} atoms, but the file ends before"
+                    f"{path}, frame {frame}: announces {line.strip().decode()[:30]} atoms, "
+                    "but the file ends before"
                 )
             frame += 1
 
@@ -175,7 +180,8 @@ class Labels:
         if choice not in present:
             if present:
                 raise DataError(
-                    f"{where}: {kind} is called {_plain(present[0])!r} here but {_plain(choice)!r} in earlier frames; "
+                    f"{where}: {kind} is called {_plain(present[0])!r} here but {_plain(choice)!r} "
+                    "in earlier frames; "
                     f"choose one with {kind}_key, or read them as two files"
                 )
             return np.nan if kind == "energy" else None
@@ -191,7 +197,8 @@ class Labels:
         if not np.isfinite(value).all():
             atom = "" if kind == "energy" else f" of atom {int(np.argmin(np.isfinite(value).all(axis=1)))}"
             raise DataError(
-                f"{where}: {kind} {_plain(choice)!r}{atom} is not finite; remove the label or the frame, or mask forces by {MASK!r}"
+                f"{where}: {kind} {_plain(choice)!r}{atom} is not finite; "
+                f"remove the label or the frame, or mask forces by {MASK!r}"
             )
         return value
 

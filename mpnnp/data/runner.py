@@ -1,4 +1,6 @@
-"""Structures in text files of RuNNer and n2p2 (`input.data`): Bohr and Hartree there, Angstrom and eV here."""
+"""Structures in text files of RuNNer and n2p2 (`input.data`):
+Bohr and Hartree there, Angstrom and eV here.
+"""
 
 import itertools
 import math
@@ -22,7 +24,9 @@ FORCE = HARTREE / BOHR  # eV/Angstrom
 
 
 def is_runner_data(path):
-    """Whether the file reads like `input.data`: by its name, its first word, or a line among the first 1000 that starts with begin."""
+    """Whether the file reads like `input.data`: by its name, its first word, or a line among the first 1000
+    that starts with begin.
+    """
     if Path(path).name.startswith("input.data"):
         return True
     first = None
@@ -38,10 +42,11 @@ def is_runner_data(path):
 
 
 def read_runner_data(path):
-    """Yield the Structures of an `input.data` file one by one; a structure with a lattice is periodic along all three vectors.
+    """Yield the Structures of an `input.data` file one by one;
+    a structure with a lattice is periodic along all three vectors.
 
-    Atom lines are `atom x y z symbol [charge [n [fx fy fz]]]`; charges and comments are dropped; `begin set=train|test` sets the split.
-    Raises DataError naming file and line.
+    Atom lines are `atom x y z symbol [charge [n [fx fy fz]]]`; charges and comments are dropped;
+    `begin set=train|test` sets the split. Raises DataError naming file and line.
     """
     block = None
     frame = number = 0
@@ -76,7 +81,8 @@ def read_runner_data(path):
                 raise DataError(f"{path}, line {number}: {error}") from None
     if block is not None:
         raise DataError(
-            f"{path}, line {number}: the file ends inside the structure that began in line {block.line}; its end is missing"
+            f"{path}, line {number}: the file ends inside the structure that began in line {block.line}; "
+            "its end is missing"
         )
 
 
@@ -124,14 +130,16 @@ class _Block:
             raise DataError(f"the structure that began in line {self.line} has no atoms")
         if len(self.lattice) not in (0, 3):
             raise DataError(
-                f"the structure that began in line {self.line} has {len(self.lattice)} lattice lines, must have 0 or 3"
+                f"the structure that began in line {self.line} has {len(self.lattice)} lattice lines, "
+                "must have 0 or 3"
             )
         n_word = len(self.atoms[0][1])
         for line, words in self.atoms:
             if len(words) not in (5, 6, 7, 10):
                 raise _LineError(
                     line,
-                    f"atom has {len(words) - 1} columns, must have 9 (x y z symbol charge n fx fy fz), or 4 to 6 without forces",
+                    f"atom has {len(words) - 1} columns, must have 9 (x y z symbol charge n fx fy fz), "
+                    "or 4 to 6 without forces",
                 )
             if (len(words) == 10) != (n_word == 10):
                 raise _LineError(line, "atoms with and without forces in one structure")
@@ -196,9 +204,11 @@ def _shown(word):
 
 
 def write_runner_data(path, dataset):
-    """Write a Dataset as `input.data` (17 digits; charges are 0; set=train and set=test as in `split`; stress is dropped).
+    """Write a Dataset as `input.data` (17 digits; charges are 0; set=train and set=test as in `split`;
+    stress is dropped).
 
-    Raises DataError for what the format cannot say: periodicity along one or two vectors only, forces on some atoms of a structure only.
+    Raises DataError for what the format cannot say: periodicity along one or two vectors only, forces on some
+    atoms of a structure only.
     """
     try:
         with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
@@ -216,7 +226,8 @@ def _block_text(s):
     labelled = np.isfinite(forces).all(axis=1)
     if labelled.any() and not labelled.all():
         raise DataError(
-            f"{s.name}: {int((~labelled).sum())} of {len(s)} atoms have no force label, input.data knows only all or none"
+            f"{s.name}: {int((~labelled).sum())} of {len(s)} atoms have no force label, "
+            "input.data knows only all or none"
         )
     split = {TRAIN: " set=train", VALIDATION: " set=test"}.get(s.split, "")
     lines = [f"begin{split}", f"comment frame {s.frame} of {' '.join(s.source.split()) or 'nothing'}"]

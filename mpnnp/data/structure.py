@@ -22,7 +22,8 @@ class Structure:
     energy    float        eV
     forces    (n, 3)       eV/Angstrom; the row of an atom is all finite or all NaN
     stress    (6,)         eV/Angstrom^3; Voigt order xx yy zz yz xz xy; all finite or all NaN
-    weight    (3,)         how many labels the energy, each force component and each stress component count as; a number: all alike
+    weight    (3,)         how many labels the energy, each force component and each stress component count
+                           as; a number: all alike
     split     int          0 none, 1 train, 2 validation
     source    str          file it came from;  frame: its index there, from 0
 

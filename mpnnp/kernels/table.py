@@ -10,31 +10,10 @@ ANGULAR = (3, 9, 13)
 COMPACT_ANGULAR = (21, 22, 24, 25)
 WEIGHTED = (12, 13, 23, 24, 25)
 KINDS = (2, 3, 9, 12, 13, *COMPACT)
-N_NEIGHBOUR = {
-    2: 1,
-    3: 2,
-    9: 2,
-    12: 0,
-    13: 0,
-    20: 1,
-    21: 2,
-    22: 2,
-    23: 0,
-    24: 0,
-    25: 0,
-}  # neighbour elements that a kind names
-SUBTYPES = (
-    "",
-    "e",
-    "p1",
-    "p1a",
-    "p2",
-    "p2a",
-    "p3",
-    "p3a",
-    "p4",
-    "p4a",
-)  # of the compact kinds, as n2p2 sorts them; "": of all others
+# neighbour elements that a kind names
+N_NEIGHBOUR = {2: 1, 3: 2, 9: 2, 12: 0, 13: 0, 20: 1, 21: 2, 22: 2, 23: 0, 24: 0, 25: 0}
+# of the compact kinds, as n2p2 sorts them; "": of all others
+SUBTYPES = ("", "e", "p1", "p1a", "p2", "p2a", "p3", "p3a", "p4", "p4a")
 
 
 class Table(NamedTuple):

@@ -10,14 +10,11 @@ from mpnnp.model.symmetry_functions import SymmetryFunction, check_function, ele
 from mpnnp.units import BOHR
 
 NUMBERS = ("eta", "r_s", "zeta", "lambda", "r_c")  # keys of a table that may be lists
-COMPACT_NUMBERS = (
-    "r_l",
-    "r_c",
-    "angle_left",
-    "angle_right",
-)  # the same for compact kinds, beside the subtype
+# the same for compact kinds, beside the subtype
+COMPACT_NUMBERS = ("r_l", "r_c", "angle_left", "angle_right")
 
-# Morawietz, Singraber, Dellago, Behler, PNAS 113, 8368 (2016): 30 functions of O, 27 of H, cutoff 12 Bohr, tanh^3.
+# Morawietz, Singraber, Dellago, Behler, PNAS 113, 8368 (2016):
+# 30 functions of O, 27 of H, cutoff 12 Bohr, tanh^3.
 _WATER_RADIAL_ETA = (0.001, 0.01, 0.03, 0.06, 0.15, 0.30, 0.60, 1.50)  # 1/Bohr^2; the last four are shifted
 _WATER_SHIFT = {("H", "H"): 1.9, ("H", "O"): 0.9, ("O", "H"): 0.9, ("O", "O"): 4.0}  # Bohr
 _WATER_ANGULAR = {  # eta 1/Bohr^2, lambda, zeta
@@ -51,9 +48,10 @@ def water(cutoff=2, alpha=0.0, r_c=12.0 * BOHR):
 def default(elements, r_c=6.0, cutoff=2, alpha=0.0, n_radial=8, zetas=(1.0, 4.0, 16.0), r_min=0.8):
     """A balanced set for any elements (atomic numbers), cutoff r_c in Angstrom.
 
-    Radial, per neighbour element, n_radial functions in two families on a grid of shells from r_min to r_c (Gastegger et al.,
-    J. Chem. Phys. 148, 241709 (2018)): centred, r_s = 0 and eta = 1/(2 r^2), and shifted, r_s = r and eta = 1/(2 dr^2).
-    Angular, per pair of elements: lambda = -1, +1 with each zeta, and two widths eta = 1/(2 r^2) with r = r_c/2 and r_c.
+    Radial, per neighbour element, n_radial functions in two families on a grid of shells from r_min to r_c
+    (Gastegger et al., J. Chem. Phys. 148, 241709 (2018)): centred, r_s = 0 and eta = 1/(2 r^2), and shifted,
+    r_s = r and eta = 1/(2 dr^2). Angular, per pair of elements: lambda = -1, +1 with each zeta, and two
+    widths eta = 1/(2 r^2) with r = r_c/2 and r_c.
     """
     n_shifted = n_radial - n_radial // 2
     centred = np.linspace(r_min, r_c, n_radial // 2 + 1)[1:]
@@ -88,8 +86,9 @@ def default(elements, r_c=6.0, cutoff=2, alpha=0.0, n_radial=8, zetas=(1.0, 4.0,
 def from_tables(tables, cutoff=1, alpha=0.0, length=1.0):
     """Functions from the `symmetry_functions.functions` tables of the configuration.
 
-    tables  dicts with center, kind, neighbours, eta, r_s, zeta, lambda, r_c; compact kinds: r_l, r_c, angle_left, angle_right, subtype
-            instead; numbers and subtypes may be lists: every combination is made
+    tables  dicts with center, kind, neighbours, eta, r_s, zeta, lambda, r_c; compact kinds: r_l, r_c,
+            angle_left, angle_right, subtype instead; numbers and subtypes may be lists: every combination is
+            made
     length  Angstrom per unit of length of the tables; angles in degrees
     Raises ConfigError naming the number of the table, from 1, and the key.
     """

@@ -1,4 +1,6 @@
-"""Symmetry functions of a data set, computed once by all ranks and kept in a mapped file that is named by a hash of what they were made from."""
+"""Symmetry functions of a data set, computed once by all ranks and kept in a mapped file that is named by
+a hash of what they were made from.
+"""
 
 import contextlib
 import hashlib
@@ -17,7 +19,9 @@ BLOCK = 64  # structures per rank between two writes
 
 
 def load_symmetry_functions(atoms, functions, key, cache, comm, log):
-    """Unscaled symmetry functions G (n_atom, n_max) of a data set, mapped from a file that is made if it is not there. Collective."""
+    """Unscaled symmetry functions G (n_atom, n_max) of a data set, mapped from a file that is made if it
+    is not there. Collective.
+    """
     digest = hashlib.sha256(
         f"{FORMAT_VERSION} {key} {functions.elements} {functions.functions}".encode()
     ).hexdigest()
@@ -29,7 +33,10 @@ def load_symmetry_functions(atoms, functions, key, cache, comm, log):
 
 
 def _is_complete(path, shape):
-    """Whether the file is there as it was written: sealed, whole, and of this shape. Anything else is computed anew."""
+    """Whether the file is there as it was written: sealed, whole, and of this shape.
+
+    Anything else is computed anew.
+    """
     try:
         if not check_seal(path):
             return False

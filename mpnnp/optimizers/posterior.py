@@ -1,6 +1,8 @@
-"""What the Kalman filter leaves: the covariance P of the weights, read from the arrays that `ekf.Ekf.save_arrays` gives.
+"""What the Kalman filter leaves: the covariance P of the weights, read from the arrays that
+`ekf.Ekf.save_arrays` gives.
 
-P = f (T - U^T U + d I), see ekf.py. The variance of a prediction with row h = dy*/dw is h P h^T in training units.
+P = f (T - U^T U + d I), see ekf.py. The variance of a prediction with row h = dy*/dw is h P h^T in training
+units.
 """
 
 import numpy as np
@@ -55,9 +57,8 @@ class Posterior:
         start, product = packed_start(self.group), self.d * h
         for g, (a, b) in enumerate(zip(self.group[:-1], self.group[1:])):
             T, U, part = self.T[start[g] : start[g + 1]], self.U[:, a:b], h[:, a:b]
-            product[:, a:b] += [
-                dspmv(b - a, 1.0, T, x) for x in part
-            ]  # rows of a lower triangle are columns of an upper one
+            # rows of a lower triangle are columns of an upper one
+            product[:, a:b] += [dspmv(b - a, 1.0, T, x) for x in part]
             product[:, a:b] -= (part @ U.T) @ U
         result = np.empty_like(product)
         result[:, self.order] = self.factor * product

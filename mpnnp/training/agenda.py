@@ -1,4 +1,7 @@
-"""What happens between updates: checkpoints, limits, signals. All ranks ask each other about twice a second, and all hear the same answer."""
+"""What happens between updates: checkpoints, limits, signals.
+
+All ranks ask each other about twice a second, and all hear the same answer.
+"""
 
 import os
 import time
@@ -14,7 +17,9 @@ MOST_UPDATES = 1000  # between questions
 
 @dataclass(frozen=True)
 class Verdict:
-    """save: write a checkpoint now; reason: why the run ends here, "" if it goes on; interrupted: it ends to be resumed."""
+    """save: write a checkpoint now; reason: why the run ends here, "" if it goes on;
+    interrupted: it ends to be resumed.
+    """
 
     save: bool = False
     reason: str = ""
@@ -46,7 +51,9 @@ class Agenda:
         return Verdict(save, self.reached(update))
 
     def after_epoch(self, epoch, update):
-        """Verdict after the evaluation of epoch `epoch`; epochs may be shorter than the time between questions. Collective."""
+        """Verdict after the evaluation of epoch `epoch`; epochs may be shorter than the time between
+        questions. Collective.
+        """
         verdict = self.ask()
         if verdict.interrupted:
             return verdict

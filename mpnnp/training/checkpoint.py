@@ -65,7 +65,8 @@ def write_checkpoint(path, content, previous=None):
 def read_checkpoint(path):
     """The Checkpoint in a file, brought to the present format version.
 
-    Raises DamagedError if the file is not there or not as it was written, CheckpointError if it is of another kind or version; both name it.
+    Raises DamagedError if the file is not there or not as it was written, CheckpointError if it is of another
+    kind or version; both name it.
     """
     return _read(path, _numbers)
 
@@ -81,7 +82,10 @@ def read_potential(path):
 
 
 def load_potential(path):
-    """Potential from a checkpoint or a folder of n2p2 files. Raises DataError or CheckpointError naming the file."""
+    """Potential from a checkpoint or a folder of n2p2 files.
+
+    Raises DataError or CheckpointError naming the file.
+    """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected a checkpoint or a folder of n2p2 files")
@@ -99,7 +103,9 @@ def config_of(saved, path):
 
 
 def read_posterior(path):
-    """Posterior of the weights in a checkpoint with the state of a Kalman filter: half of n^2 numbers are read. Raises CheckpointError."""
+    """Posterior of the weights in a checkpoint with the state of a Kalman filter:
+    half of n^2 numbers are read. Raises CheckpointError.
+    """
     return posterior_of(read_checkpoint(path), path)
 
 
@@ -199,7 +205,8 @@ def _opened(path, content):
             version = file.attrs.get("format_version")
             if not isinstance(version, int | np.integer) or not 1 <= version <= FORMAT_VERSION:
                 raise CheckpointError(
-                    f"{path}: checkpoint format version {version}; this mpnnp reads 1 to {FORMAT_VERSION}: update it"
+                    f"{path}: checkpoint format version {version}; "
+                    f"this mpnnp reads 1 to {FORMAT_VERSION}: update it"
                 )
             if version > 1 and not sealed:
                 raise ValueError("its seal is missing")

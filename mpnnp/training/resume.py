@@ -1,4 +1,6 @@
-"""Whether a checkpoint and a configuration are of one run: what may change between two starts of a run, and what may not."""
+"""Whether a checkpoint and a configuration are of one run:
+what may change between two starts of a run, and what may not.
+"""
 
 from pathlib import Path
 
@@ -39,7 +41,8 @@ def check_same_run(saved, config, data_hash, path):
     differences = []
     if saved.progress["data"] not in ("", data_hash):
         differences.append(
-            f"the data: hash {saved.progress['data'][:16]}, now {data_hash[:16]} (a file was changed, or structures in other order)"
+            f"the data: hash {saved.progress['data'][:16]}, now {data_hash[:16]} "
+            "(a file was changed, or structures in other order)"
         )
     others = set(OPTIMIZERS) - {before.run.optimizer}
     for section, record in before:
@@ -62,7 +65,8 @@ def check_same_run(saved, config, data_hash, path):
     if differences:
         listed = "\n  ".join(differences)
         raise CheckpointError(
-            f"{path} is of another run; resuming it makes no sense with\n  {listed}\nkeep these as they were, or start anew"
+            f"{path} is of another run; resuming it makes no sense with\n  {listed}\n"
+            "keep these as they were, or start anew"
         )
 
 

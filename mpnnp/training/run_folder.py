@@ -1,4 +1,7 @@
-"""The files of a run: two checkpoints, the best potential, configuration, log and learning curve. Rank 0 calls this; errors name the file."""
+"""The files of a run: two checkpoints, the best potential, configuration, log and learning curve.
+
+Rank 0 calls this; errors name the file.
+"""
 
 import contextlib
 import os
@@ -40,7 +43,8 @@ def open_folder(directory, log, resume):
             os.replace(directory / there[0], directory / REPLACED)
             (directory / PREVIOUS).unlink(missing_ok=True)
         log.warn(
-            f"{directory} holds another run; its checkpoint is now {REPLACED} (to continue a run use --resume)"
+            f"{directory} holds another run; its checkpoint is now {REPLACED} "
+            "(to continue a run use --resume)"
         )
 
 
@@ -77,7 +81,9 @@ def read_saved(directory, log):
 
 
 def set_aside(directory, name):
-    """After resuming from the previous checkpoint: the damaged newest one must not become the previous one."""
+    """After resuming from the previous checkpoint: the damaged newest one
+    must not become the previous one.
+    """
     newest = directory / CHECKPOINT
     if name == PREVIOUS and newest.exists():
         with writing(newest):

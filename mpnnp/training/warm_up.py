@@ -1,4 +1,6 @@
-"""Compiling the kernels before they are needed: the ranks of a node share the work, then all load the machine code."""
+"""Compiling the kernels before they are needed: the ranks of a node share the work,
+then all load the machine code.
+"""
 
 import time
 from functools import partial
@@ -39,7 +41,8 @@ def compile_kernels(comm, log, schedule=None):
 def compile_by_running(functions, part, comm, log):
     """Call functions that run kernels, shared out over the ranks of each node. Collective.
 
-    part  pattern of the files of their machine code: what was compiled before, by any run on this machine, is loaded
+    part  pattern of the files of their machine code: what was compiled before, by any run on this machine, is
+          loaded
     """
     new = CACHE_FOLDER is None or not any(CACHE_FOLDER.rglob(part))
     if new:

@@ -2,11 +2,14 @@
 
 FAULT happens on rank RANK at the NUMBER-th call (from 1) of what it names:
   kill-update, raise-update, exit-update   before an update: SIGKILL to itself, an exception, a plain exit
-  kill-link, kill-replace, kill-fsync      inside the writing of any file: before the call of os.link, os.replace, os.fsync
+  kill-link, kill-replace, kill-fsync      inside the writing of any file: before the call of os.link,
+                                           os.replace, os.fsync
   kill-written                             between two arrays of a checkpoint
-  nan-error, inf-weights, bad-P            an error becomes NaN, weights explode, P loses positive definiteness, before an update
+  nan-error, inf-weights, bad-P            an error becomes NaN, weights explode, P loses positive
+                                           definiteness, before an update
   slow                                     every update takes 0.05 s
-  record                                   no fault: the labels of every update go to the file named by $LABELS and the rank
+  record                                   no fault: the labels of every update go to the file named by
+                                           $LABELS and the rank
 """
 
 import os

@@ -134,10 +134,12 @@ def follow(run, n_update, start_weights):
 
 
 def test_force_training_takes_the_errors_of_n2p2(tmp_path, monkeypatch):
-    """The error of every label at its update equals the three digits that n2p2 prints, as long as rounding lets two runs stay together.
+    """The error of every label at its update equals the three digits that n2p2 prints, as long as rounding
+    lets two runs stay together.
 
-    The filter is chaotic here (q = 0.01, eight structures): each update may multiply a difference, so that a change of 1e-12 in the start
-    weights is 1e-8 after 20 updates and 1e-3 after 30. n2p2's weights after the epoch's 54 updates are therefore no target for anybody.
+    The filter is chaotic here (q = 0.01, eight structures): each update may multiply a difference, so that a
+    change of 1e-12 in the start weights is 1e-8 after 20 updates and 1e-3 after 30. n2p2's weights after the
+    epoch's 54 updates are therefore no target for anybody.
     """
     folder = DATA / "train_energy_force"
     kinds = kinds_of_train_log(folder)
@@ -175,7 +177,9 @@ def check_first_line_of_learning_curve(run, folder):
 
 
 def test_schedules_of_eta_and_q_are_those_of_n2p2(tmp_path, monkeypatch):
-    """Columns q and eta of updater.000.out after each epoch: equal to half a unit of its ninth digit, the last one printed."""
+    """Columns q and eta of updater.000.out after each epoch: equal to half a unit of its ninth digit,
+    the last one printed.
+    """
     folder = DATA / "train_energy"
     rows = np.array(
         [

@@ -110,7 +110,9 @@ def test_learning_stress_lowers_its_error(water, tmp_path):
 
 
 def test_observations_of_stress_in_training_units(water, tmp_path):
-    """Errors and rows of the observer are those of the predicted stress, in units of the spread of the labels, times the weight."""
+    """Errors and rows of the observer are those of the predicted stress, in units of the spread
+    of the labels, times the weight.
+    """
     comm, log = quiet()
     run = begun(config_of(water, stress_fraction=1.0, stress_weight=3.0), tmp_path, comm, log)
     assert len(run.task.labels[STRESS]) == 6 * len(run.task.train)
@@ -163,11 +165,8 @@ def test_sdnz_schedule_takes_stresses():
     labels = (np.arange(5), np.arange(30), np.arange(30))
     epoch = make_schedule(config, labels, 1).epoch(1)
     assert 240 < np.count_nonzero(epoch.kinds == STRESS) < 360
-    assert {(b.kind, len(b.candidates)) for b in (epoch[u] for u in range(1000))} == {
-        (ENERGY, 1),
-        (FORCE, 10),
-        (STRESS, 6),
-    }
+    sizes = {(b.kind, len(b.candidates)) for b in (epoch[u] for u in range(1000))}
+    assert sizes == {(ENERGY, 1), (FORCE, 10), (STRESS, 6)}
 
 
 def test_a_run_with_stress_goes_on_after_its_checkpoint(water, tmp_path):

@@ -1,4 +1,6 @@
-"""What limits the machine, and what disturbs it: bandwidth, BLAS speed, a description, and other jobs' use of the cores."""
+"""What limits the machine, and what disturbs it: bandwidth, BLAS speed, a description,
+and other jobs' use of the cores.
+"""
 
 import os
 import resource
@@ -12,7 +14,9 @@ TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 def median_ms(call, repeat, calls_each=1, warm_up=1):
-    """Median over `repeat` measurements of the time of one call, ms; each measurement makes `calls_each` calls."""
+    """Median over `repeat` measurements of the time of one call, ms;
+    each measurement makes `calls_each` calls.
+    """
     for _ in range(warm_up):
         call()
     times = []
@@ -71,7 +75,9 @@ def _cpu_model():
 
 
 def _blas():
-    """Library, version and core type of the BLAS of scipy, as OpenBLAS tells them; the library's name elsewhere."""
+    """Library, version and core type of the BLAS of scipy, as OpenBLAS tells them;
+    the library's name elsewhere.
+    """
     import ctypes
 
     import scipy.linalg.cython_blas  # loads it
