@@ -207,7 +207,7 @@ def test_checkpoints_are_written_by_updates_and_epochs_and_never_twice(tmp_path,
     monkeypatch.setattr(
         checkpoint,
         "write_checkpoint",
-        lambda path, *a, **k: (written.append((path.name, a[2]["update"])), write(path, *a, **k)),
+        lambda path, *a, **k: (written.append((path.name, a[0].progress["update"])), write(path, *a, **k)),
     )
     state = run(tmp_path, "a", run={"epochs": 2, "checkpoint_updates": 5, "checkpoint_epochs": 1})
     n = state.update // 2
