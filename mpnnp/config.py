@@ -4,9 +4,18 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mpnnp.errors import ConfigError
+from mpnnp.units import parse_units
 
 try:
     import tomllib
@@ -22,11 +31,18 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 PATHS = {  # keys that name files
-    "data": ("files", "validation_files", "cache"),
+    "data": ("files", "validation_files", "weights", "cache"),
     "symmetry_functions": ("input_nn", "scaling_data"),
     "network": ("weights_from",),
 }
 StringList = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
+
+
+def known_units(text):
+    """The text, if it names units. Raises ValueError."""
+    if text is not None:
+        parse_units(text)
+    return text
 
 
 class Section(BaseModel):
@@ -44,8 +60,10 @@ class Data(Section):
     split: Literal["auto", "random", "file"] = (
         "auto"  # file: the data set's own train/validation marks; auto: these if there are any
     )
+    units: str | None = None  # "eV Angstrom", "kcal/mol Angstrom", "Hartree Bohr", ...: of the files that do not state their own
+    # (input.data, xyz, what ASE reads); if not given, those that a file says, else Hartree and Bohr for input.data, eV and Angstrom
     energy_key: str | None = (
-        None  # names of the labels in files read through ASE; found by themselves if not given
+        None  # names of the labels in files read through ASE; found by themselves if not given; "none": no such label
     )
     forces_key: str | None = None
     stress_key: str | None = None
@@ -58,6 +76,9 @@ class Data(Section):
     )
 
 
+    _known_units = field_validator("units")(known_units)
+
+
 class Functions(Section):
     """Symmetry functions: exactly one of `set`, `input_nn` and `functions`."""
 
@@ -65,6 +86,7 @@ class Functions(Section):
         None  # named set; default: a balanced set for the elements of the data
     )
     input_nn: str | None = None  # take functions and scaling from an n2p2 / RuNNer input.nn
+    input_nn_units: str | None = None  # of input_nn, e.g. "eV Angstrom"; those that the file says, or Hartree and Bohr, if not given
     scaling_data: str | None = (
         None  # with input_nn: a scaling.data whose statistics are used instead of those of the training structures
     )
@@ -91,6 +113,8 @@ class Functions(Section):
     constant: Literal["drop", "error"] = (
         "drop"  # what to do with a function that never varies over the training set
     )
+
+    _known_units = field_validator("input_nn_units")(known_units)
 
     @model_validator(mode="after")
     def _one_source(self):

@@ -11,6 +11,7 @@ from mpnnp.commands.common import (
     EnergyKey,
     ForcesKey,
     StressKey,
+    TARGETS,
     read_inputs,
     start,
     write_result,
@@ -25,7 +26,7 @@ def convert(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="input.data, extxyz, HDF5, DeePMD folders, outputs of CP2K, VASP, ...; the last name is the file to write."
+            help=f"input.data, extxyz, HDF5, DeePMD folders, outputs of CP2K, VASP, ...; last the file to write: {TARGETS}."
         ),
     ],
     energy_key: EnergyKey = None,
@@ -33,7 +34,7 @@ def convert(
     stress_key: StressKey = None,
     debug: Debug = False,
 ):
-    """Read SOURCE... and write them to the last argument: data.h5 (HDF5), input.data (n2p2, RuNNer) or data.extxyz, by its name."""
+    """Read SOURCE... and write them to the last argument, whose name says the format: HDF5, input.data of n2p2 and RuNNer, extended XYZ."""
     from mpnnp.data.formats import check_target, read_sources, write_target
     from mpnnp.data.inspection import describe, format_description
 
@@ -88,7 +89,7 @@ def select(
     data: DataPaths,
     number: Annotated[int, typer.Option("-n", help="Structures to select.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="File to write: .h5, .data (n2p2) or .xyz.", metavar="FILE")
+        Path, typer.Option("-o", "--output", help=f"File to write: {TARGETS}.", metavar="FILE")
     ],
     by: Annotated[str, typer.Option(help="random, interval, farthest, disagreement or kalman.")] = "random",
     potential: Annotated[
@@ -101,9 +102,11 @@ def select(
     debug: Debug = False,
 ):
     """Select structures: at random, evenly, far apart in the space of the symmetry functions, or those that potentials know least about."""
-    from mpnnp.analysis.selection import METHODS, check_number, select_structures, write_selection
+    from mpnnp.analysis.selection import METHODS, check_number, select_structures
+    from mpnnp.data.formats import check_target, write_target
     from mpnnp.parallel import on_root
 
+    check_target(output, "select")
     if by not in METHODS:
         raise ConfigError(f"select: --by {by}: must be one of {', '.join(METHODS)}")
     comm, log = start()
@@ -114,5 +117,5 @@ def select(
     )
     for s, score in list(zip(chosen, scores))[:10] if what else []:
         log(f"{score:12.5g} {what}: {dataset.name(s)}")
-    on_root(comm, write_result, output, lambda path: write_selection(path, dataset.take(chosen)))
+    on_root(comm, write_target, output, dataset.take(chosen))
     log(f"{number} of {len(dataset)} structures written to {output}")

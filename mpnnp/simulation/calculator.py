@@ -21,7 +21,6 @@ from mpnnp.training.checkpoint import is_checkpoint, load_potential, read_poster
 
 SKIN = 0.8  # Angstrom
 MOST_NEIGHBOURS = 20_000  # of an atom, on average; more means that the cell has collapsed
-VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
 @dataclass(frozen=True)
@@ -276,7 +275,7 @@ def _results(predictions, volume):
         **spread,
     }
     if volume is not None:
-        results["stress"] = ((virial + virial.T) / (2.0 * abs(volume)))[VOIGT]
+        results["stress"] = to_voigt(virial) / abs(volume)
     return results
 
 
