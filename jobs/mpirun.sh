@@ -1,6 +1,7 @@
 #!/bin/bash
-# Training without a batch system: starts, and continues if the folder holds a checkpoint. A run that was stopped by SIGUSR1 or SIGTERM
-# (kill -USR1 of mpiexec) ends with status 75; start the script again to continue.
+# Training without a batch system: starts, and continues if the folder holds a checkpoint.
+# A run that was stopped by SIGUSR1 or SIGTERM (kill -USR1 of mpiexec) ends with status 75;
+# start the script again to continue.
 #   bash jobs/mpirun.sh 8 jobs/water/train.toml runs/water
 set -u
 ranks=${1:-2}

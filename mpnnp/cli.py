@@ -50,7 +50,9 @@ def common(
 
 
 def main():
-    """Entry point of the command `mpnnp`: exit status 0, 2 for bad input, 75 for a run to be resumed, 1 for anything else."""
+    """Entry point of the command `mpnnp`: exit status 0, 2 for bad input, 75 for a run to be resumed,
+    1 for anything else.
+    """
     from mpnnp.parallel import stop_all
 
     debug = DEBUG in sys.argv
@@ -58,9 +60,8 @@ def main():
         app(standalone_mode=True)
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, MpnnpError) and start.comm is None and _rank_hint():
-            sys.exit(
-                error.exit_status
-            )  # an error before MPI was asked for is the same on every rank: the first tells
+            # an error before MPI was asked for is the same on every rank: the first tells
+            sys.exit(error.exit_status)
         sys.exit(stop_all(start.comm, error, debug))
 
 

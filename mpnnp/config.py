@@ -52,28 +52,24 @@ class Section(BaseModel):
 class Data(Section):
     """What is learned from."""
 
-    files: StringList = Field(
-        min_length=1
-    )  # data sets: input.data, extxyz, HDF5, anything ASE reads; relative to this file, --set: to where you are
+    files: StringList = Field(min_length=1)  # data sets: input.data, extxyz, HDF5, anything ASE reads;
+    # relative to this file, --set: to where you are
     validation_files: StringList = []  # more files, all of them for validation
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of the structures, drawn by run.seed
-    split: Literal["auto", "random", "file"] = (
-        "auto"  # file: the data set's own train/validation marks; auto: these if there are any
-    )
-    units: str | None = None  # "eV Angstrom", "kcal/mol Angstrom", "Hartree Bohr", ...: of the files that do not state their own
-    # (input.data, xyz, what ASE reads); if not given, those that a file says, else Hartree and Bohr for input.data, eV and Angstrom
-    energy_key: str | None = (
-        None  # names of the labels in files read through ASE; found by themselves if not given; "none": no such label
-    )
+    split: Literal["auto", "random", "file"] = "auto"  # file: the data set's own train/validation marks;
+    # auto: these if there are any
+    units: str | None = None  # "eV Angstrom", "kcal/mol Angstrom", "Hartree Bohr", ...: of files that do not
+    # state their own (input.data, xyz, what ASE reads); if not given, those that a file says,
+    # else Hartree and Bohr for input.data, eV and Angstrom for the others
+    energy_key: str | None = None  # names of the labels in files read through ASE;
+    # found by themselves if not given; "none": no such label
     forces_key: str | None = None
     stress_key: str | None = None
-    weights: str | None = (
-        None  # text file of label weights, one line per structure in the order of the files: one number, or three for energy,
-    )
-    # forces and stress; a label of weight 2 counts as two labels, one of weight 0 not at all. Also read from extxyz (config_weight, ...)
-    cache: str | None = (
-        None  # folder for computed symmetry functions; mpnnp-cache beside the first file if not given
-    )
+    weights: str | None = None  # text file of label weights, one line per structure in the order of the
+    # files: one number, or three for energy, forces and stress; a label of weight 2 counts as two labels, one
+    # of weight 0 not at all. Also read from extxyz (config_weight, ...)
+    cache: str | None = None  # folder for computed symmetry functions;
+    # mpnnp-cache beside the first file if not given
 
 
     _known_units = field_validator("units")(known_units)
@@ -82,37 +78,29 @@ class Data(Section):
 class Functions(Section):
     """Symmetry functions: exactly one of `set`, `input_nn` and `functions`."""
 
-    set: Literal["default", "water"] | None = (
-        None  # named set; default: a balanced set for the elements of the data
-    )
+    set: Literal["default", "water"] | None = None  # named set; default: a balanced set
+    # for the elements of the data
     input_nn: str | None = None  # take functions and scaling from an n2p2 / RuNNer input.nn
-    input_nn_units: str | None = None  # of input_nn, e.g. "eV Angstrom"; those that the file says, or Hartree and Bohr, if not given
-    scaling_data: str | None = (
-        None  # with input_nn: a scaling.data whose statistics are used instead of those of the training structures
-    )
-    functions: list[
-        dict[str, Any]
-    ] = []  # tables {center, kind, neighbours, eta, r_s, zeta, lambda, r_c}; lists make every combination
-    units: Literal["angstrom", "bohr"] = (
-        "angstrom"  # of the lengths (and 1/length^2) in `functions` and of `r_c`
-    )
+    input_nn_units: str | None = None  # of input_nn, e.g. "eV Angstrom"; if not given, those that the file
+    # says, or Hartree and Bohr
+    scaling_data: str | None = None  # with input_nn: a scaling.data whose statistics are used instead
+    # of those of the training structures
+    functions: list[dict[str, Any]] = []  # tables {center, kind, neighbours, eta, r_s, zeta, lambda, r_c};
+    # lists make every combination
+    units: Literal["angstrom", "bohr"] = "angstrom"  # of the lengths (and 1/length^2)
+    # in `functions` and of `r_c`
     r_c: Positive | None = None  # cutoff radius of a named set; 6 Angstrom (default) or 12 Bohr (water)
-    cutoff: Literal["hard", "cosine", "tanh3u", "tanh3", "exp", "poly1", "poly2", "poly3", "poly4"] = (
-        "tanh3u"  # tanh3u: tanh^3(1-r/r_c)
-    )
-    alpha: Annotated[float, Field(ge=0, lt=1)] = (
-        0.0  # inner radius of the cutoff function, as a fraction of r_c
-    )
-    scaling: Literal["none", "min-max", "center", "min-max-center", "sigma"] = (
-        "min-max-center"  # statistics of the training structures
-    )
-    scale_min: Finite = (
-        0.0  # the scaled functions span scale_min to scale_max (added to the centred ones by n2p2's formula)
-    )
+    cutoff: Literal["hard", "cosine", "tanh3u", "tanh3", "exp", "poly1", "poly2", "poly3", "poly4"] = "tanh3u"
+    # tanh3u: tanh^3(1-r/r_c)
+    alpha: Annotated[float, Field(ge=0, lt=1)] = 0.0  # inner radius of the cutoff function,
+    # as a fraction of r_c
+    scaling: Literal["none", "min-max", "center", "min-max-center", "sigma"] = "min-max-center"
+    # statistics of the training structures
+    scale_min: Finite = 0.0  # the scaled functions span scale_min to scale_max (added to the centred
+    # ones by n2p2's formula)
     scale_max: Finite = 1.0
-    constant: Literal["drop", "error"] = (
-        "drop"  # what to do with a function that never varies over the training set
-    )
+    constant: Literal["drop", "error"] = "drop"  # what to do with a function that never varies
+    # over the training set
 
     _known_units = field_validator("input_nn_units")(known_units)
 
@@ -133,29 +121,24 @@ class Net(Section):
 
     hidden: list[Count] = [25, 25]  # nodes of each hidden layer
     activation: Activation | list[Activation] = "tanh"  # of the hidden layers, or one for each
-    elements: dict[
-        str, dict[str, Any]
-    ] = {}  # exceptions, e.g. {O = {hidden = [30, 20], activation = "softplus"}}
+    elements: dict[str, dict[str, Any]] = {}  # exceptions, e.g. {O = {hidden = [30, 20],
+    # activation = "softplus"}}
     initializer: Literal["glorot", "nguyen-widrow", "uniform", "files"] = "glorot"
     weights_min: Finite = -1.0  # range of the initializer uniform
     weights_max: Finite = 1.0
-    weights_from: str | None = (
-        None  # for the initializer files: a checkpoint or a folder of n2p2 files, from which functions, scaling,
-    )
-    # references and weights are taken; [symmetry_functions] and the rest of [network] are not used then
-    atomic_energies: Literal["fit", "none"] | dict[str, Finite] = (
-        "fit"  # eV; fit: least squares over the training set's compositions
-    )
-    normalize: bool | Literal["ref", "force"] = (
-        True  # training units: mean and spread of the energies, spread of the forces of the training
-    )
-    # structures; ref, force: of all structures, as n2p2's normalize_data_set does (force: the predicted forces get the spread of the labels)
+    weights_from: str | None = None  # for the initializer files: a checkpoint or a folder of n2p2 files, from
+    # which functions, scaling, references and weights are taken; [symmetry_functions] and the rest of
+    # [network] are not used then
+    atomic_energies: Literal["fit", "none"] | dict[str, Finite] = "fit"  # eV; fit: least squares
+    # over the training set's compositions
+    normalize: bool | Literal["ref", "force"] = True  # training units: mean and spread of the energies,
+    # spread of the forces of the training structures; ref, force: of all structures, as n2p2's
+    # normalize_data_set does (force: the predicted forces get the spread of the labels)
     mean_energy: Finite = 0.0  # eV per atom: training units with normalize = false
     energy_scale: Positive = 1.0  # eV
     force_scale: Positive = 1.0  # eV/Angstrom
-    normalize_nodes: bool = (
-        False  # n2p2's keyword: the optimiser works with W n_in and b n_in of each layer of n_in inputs
-    )
+    normalize_nodes: bool = False  # n2p2's keyword: the optimiser works with W n_in and b n_in of each
+    # layer of n_in inputs
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -165,13 +148,35 @@ class Net(Section):
             raise ValueError("the initializer files needs weights_from")
         if not self.weights_max > self.weights_min:
             raise ValueError("weights_max must be larger than weights_min")
-        if self.normalize is not False and (self.mean_energy, self.energy_scale, self.force_scale) != (
-            0.0,
-            1.0,
-            1.0,
-        ):
+        units = (self.mean_energy, self.energy_scale, self.force_scale)
+        if self.normalize is not False and units != (0.0, 1.0, 1.0):
             raise ValueError("mean_energy, energy_scale and force_scale need normalize = false")
         return self
+
+
+class LabelSettings(Section):
+    """Settings of a further kind of label; as those of energies, forces and stresses in [schedule]."""
+
+    fraction: Fraction = 0.0  # runner
+    threshold: NotNegative = 0.0
+    weight: Positive = 1.0
+    per_update: Count = 1  # sdnz
+    probability: Fraction = 0.0  # sdnz
+    element_weights: dict[str, NotNegative] = {}
+    metric_weight: NotNegative = 0.0  # in the choice of the best potential
+
+
+OWN_KEYS = {"per_update": "{plural}_per_update", "element_weights": "element_{kind}_weights"}
+PLURALS = {"energy": "energies", "force": "forces", "stress": "stresses"}
+RUNNER_KEYS = (
+    "streams",
+    "force_streams",
+    "rows",
+    "groups",
+    "selection",
+    "trials",
+)  # and *_fraction, *_threshold
+SDNZ_KEYS = ("updates_per_epoch",)  # and *_per_update, *_probability
 
 
 class Schedule(Section):
@@ -180,29 +185,26 @@ class Schedule(Section):
     name: Literal["runner", "sdnz"] = "runner"
     streams: Count = 10  # observations per update of the schedule runner
     force_streams: Count | None = None  # of a force update, if not as many as of an energy update
-    rows: Literal["full", "sum"] = (
-        "full"  # sum: the rows of each group of streams are summed to one observation
-    )
+    rows: Literal["full", "sum"] = "full"  # sum: the rows of each group of streams
+    # are summed to one observation
     groups: Count = 1  # number of these groups, for rows = "sum"; streams that follow each other make a group
     forces: bool = True  # also learn from force labels
     energy_fraction: Fraction = 1.0  # runner: of the energy labels, per epoch
     force_fraction: Fraction = 0.02  # runner: of the force components, per epoch
-    stress_fraction: Fraction = 0.0  # runner: of the stress components of periodic structures, per epoch; 0: stress labels are only compared
-    selection: Literal["random", "sort", "threshold"] = (
-        "threshold"  # of the candidates of an update (schedule runner)
-    )
-    energy_threshold: NotNegative = (
-        0.0  # a candidate is taken if its error is above this many times the last RMSE; 0: as they come
-    )
+    stress_fraction: Fraction = 0.0  # runner: of the stress components of periodic structures, per epoch; 0:
+    # stress labels are only compared
+    selection: Literal["random", "sort", "threshold"] = "threshold"  # of the candidates of
+    # an update (schedule runner)
+    energy_threshold: NotNegative = 0.0  # a candidate is taken if its error is above this many times the last
+    # RMSE; 0: as they come
     force_threshold: NotNegative = 1.0
     stress_threshold: NotNegative = 0.0
     trials: Count = 3  # candidates tried per stream, the worst is taken if none exceeds the threshold
     energy_weight: Positive = 1.0  # factor on errors and rows (runner), or weight c in sqrt(c / n) (sdnz)
     force_weight: Positive = 10.0
     stress_weight: Positive = 10.0  # of stresses in units of the spread of the training labels
-    element_force_weights: dict[
-        str, NotNegative
-    ] = {}  # label weights of the forces on atoms of an element, e.g. {H = 0.5}; see data.weights
+    element_force_weights: dict[str, NotNegative] = {}  # label weights of the forces on atoms of an element,
+    # e.g. {H = 0.5}; see data.weights
     energies_per_update: Count = 1  # sdnz: structures in an energy update
     forces_per_update: Count = 10  # sdnz: force components in a force update
     stresses_per_update: Count = 6  # sdnz: stress components in a stress update
@@ -210,10 +212,28 @@ class Schedule(Section):
     stress_probability: Fraction = 0.0  # sdnz: probability that an update takes stresses instead
     updates_per_epoch: Count = 1000  # sdnz: an epoch is only the interval of the learning curve
 
-    @property
-    def asks_for_stress(self):
-        """True if updates may take stress labels."""
-        return (self.stress_fraction if self.name == "runner" else self.stress_probability) > 0
+    labels: dict[str, LabelSettings] = {}  # of kinds of labels that a program adds, by their names
+
+    def of_kind(self, kind, what):
+        """A setting of a kind of label (its name): fraction, threshold, weight, per_update, probability, streams, element_weights.
+
+        Of energy, force and stress they are keys of their own (energy_fraction, energies_per_update, ...).
+        """
+        if what == "streams":
+            return getattr(self, f"{kind}_streams", None) or self.streams
+        if what in ("fraction", "probability") and kind == "force" and not self.forces:
+            return 0.0
+        own = OWN_KEYS.get(what, "{kind}_{what}").format(kind=kind, what=what, plural=PLURALS.get(kind, kind))
+        if own in type(self).model_fields:
+            return getattr(self, own)
+        return getattr(self.labels.get(kind, LabelSettings()), what)
+
+    def learns(self, kind):
+        """True if updates may take labels of this kind, by these settings."""
+        return (
+            kind in ("energy", "force")
+            or self.of_kind(kind, "fraction" if self.name == "runner" else "probability") > 0
+        )
 
 
 class Ekf(Section):
@@ -259,34 +279,33 @@ class Adam(Section):
 class Run(Section):
     """One training run."""
 
-    optimizer: Literal["ekf", "adam"] = "ekf"
+    optimizer: str = "ekf"  # ekf, adam, or another of mpnnp.optimizers.registry.OPTIMIZERS
     directory: str = "runs/train"  # of the results, relative to the working directory; -o overrides it
     epochs: Count = 25
     updates: Count | None = None  # stop after so many updates
-    time_limit: Positive | None = (
-        None  # stop after so many minutes, counted from the start of the program; a batch job's end is known from SLURM
-    )
+    time_limit: Positive | None = None  # stop after so many minutes, counted from the start of the program;
+    # a batch job's end is known from SLURM
     patience: Count | None = None  # stop after so many epochs without a better validation error
     seed: Annotated[int, Field(ge=0)] = 1  # of the split, the weights and the batches
     split_seed: Annotated[int, Field(ge=0)] | None = None  # of the split alone; run.seed if not given
-    weight_seed: Annotated[int, Field(ge=0)] | None = (
-        None  # of the initial weights alone; run.seed if not given
-    )
+    weight_seed: Annotated[int, Field(ge=0)] | None = None  # of the initial weights alone;
+    # run.seed if not given
     checkpoint_updates: Count | None = None  # write a checkpoint every so many updates ...
     checkpoint_minutes: Positive = 10.0  # ... every so many minutes (and always at the end of the run) ...
     checkpoint_epochs: Count | None = None  # ... and every so many epochs
-    on_divergence: Literal["stop", "skip"] = (
-        "stop"  # an update whose numbers go wrong: end the run, or leave it out (at most 100 in a row)
-    )
-    evaluation_structures: Annotated[int, Field(ge=0)] = (
-        50  # whose forces make the learning curve, of the training and of the validation structures
-    )
-    # each (0: all); energies are always those of all; at the end of the run the best potential is evaluated on everything
-    energy_metric_weight: NotNegative = (
-        1.0  # best.h5 minimises w E_rmse[meV/atom] + v F_rmse[meV/A]/100 on the validation set
-    )
+    on_divergence: Literal["stop", "skip"] = "stop"  # an update whose numbers go wrong:
+    # end the run, or leave it out (at most 100 in a row)
+    evaluation_structures: Annotated[int, Field(ge=0)] = 50  # whose forces make the learning curve, of the
+    # training and of the validation structures each (0: all); energies are always those of all; at the end of
+    # the run the best potential is evaluated on everything
+    energy_metric_weight: NotNegative = 1.0  # best.h5 minimises w E_rmse[meV/atom] + v F_rmse[meV/A]/100
+    # on the validation set
     force_metric_weight: NotNegative = 1.0
     stress_metric_weight: NotNegative = 1.0  # adds this many times S_rmse[meV/A^3] if stresses are learned
+
+    def metric_weight(self, kind):
+        """Weight of a kind of label (its name) in the choice of the best potential; None if it has no key here."""
+        return getattr(self, f"{kind}_metric_weight", None)
 
     def seed_of(self, part):
         """Seed of "split" or "weight"."""
@@ -304,13 +323,19 @@ class Config(Section):
     ekf: Ekf = Ekf()
     adam: Adam = Adam()
     run: Run = Run()
+    optimizer: dict[str, Any] = {}  # settings of an optimizer that has no section of its own
+
+    def metric_weight(self, kind):
+        """Weight of a kind of label (its name) in the choice of the best potential."""
+        own = self.run.metric_weight(kind)
+        return self.schedule.of_kind(kind, "metric_weight") if own is None else own
 
 
 def read_config(path, settings=()):
     """Configuration from the TOML file `path`, changed by `settings` ("section.key=value").
 
-    Paths are taken relative to the file, those of `settings` relative to the working directory. Raises ConfigError naming key, value, what is
-    allowed, and the file.
+    Paths are taken relative to the file, those of `settings` relative to the working directory. Raises
+    ConfigError naming key, value, what is allowed, and the file.
     """
     path = Path(path)
     try:
@@ -357,7 +382,10 @@ def to_toml(config):
 
 
 def apply_setting(tree, setting):
-    """Change `tree` as "section.key=value" says; a path is relative to the working directory. Raises ConfigError."""
+    """Change `tree` as "section.key=value" says; a path is relative to the working directory.
+
+    Raises ConfigError.
+    """
     key, equals, text = setting.partition("=")
     section, dot, name = key.strip().partition(".")
     if not (equals and dot and section and name):
@@ -384,7 +412,9 @@ def apply_setting(tree, setting):
 
 
 def _integers_to_floats(model, tree):
-    """TOML writes 1 where 1.0 is meant: allowed for numbers, while a string or a truth value is not (strict validation)."""
+    """TOML writes 1 where 1.0 is meant: allowed for numbers, while a string or a truth value is not
+    (strict validation).
+    """
     if not isinstance(tree, dict):
         return tree
     result = {}

@@ -1,4 +1,5 @@
-"""What a process stands on: settings that must be made before numpy is imported, and a description for the log of a run.
+"""What a process stands on: settings that must be made before numpy is imported,
+and a description for the log of a run.
 
 Imports nothing but the standard library until a function is called.
 """
@@ -40,7 +41,9 @@ def prepare():
 
 
 def has_avx512():
-    """True if the CPU has the AVX-512 instructions that OpenBLAS's Skylake-X kernels use (Linux; False where unknown)."""
+    """True if the CPU has the AVX-512 instructions that OpenBLAS's Skylake-X kernels use
+    (Linux; False where unknown).
+    """
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
             for line in file:
@@ -74,7 +77,9 @@ def describe(comm, log):
         + ", ".join(f"{h} ({n})" for h, n in hosts.items())
     )
     log(
-        f"Python {platform.python_version()}, {', '.join(f'{name} {found}' for name, found in versions().items())}, HDF5 {h5py.version.hdf5_version}"
+        f"Python {platform.python_version()}, "
+        f"{', '.join(f'{name} {found}' for name, found in versions().items())}, "
+        f"HDF5 {h5py.version.hdf5_version}"
     )
     log(f"MPI: {mpi_library()}")
 

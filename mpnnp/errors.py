@@ -2,19 +2,25 @@
 
 
 class MpnnpError(Exception):
-    """Base class of every error that mpnnp raises on purpose; the command line prints its message without a traceback."""
+    """Base class of every error that mpnnp raises on purpose;
+    the command line prints its message without a traceback.
+    """
 
     exit_status = 1
 
 
 class ConfigError(MpnnpError, ValueError):
-    """A key of the configuration or a command-line argument is wrong: names key, value, what is allowed, and the file."""
+    """A key of the configuration or a command-line argument is wrong:
+    names key, value, what is allowed, and the file.
+    """
 
     exit_status = 2
 
 
 class DataError(MpnnpError, ValueError):
-    """A data or potential file is wrong: names file, line or structure, what was found and what is allowed."""
+    """A data or potential file is wrong: names file, line or structure,
+    what was found and what is allowed.
+    """
 
     exit_status = 2
 

@@ -1,7 +1,9 @@
-"""Files that survive: replaced in one step, so that a reader or a crash sees the old file or the new one; HDF5 files of ours sealed, and read without trust.
+"""Files that survive: replaced in one step, so that a reader or a crash sees the old file or the new one;
+HDF5 files of ours sealed, and read without trust.
 
-The 512 bytes before the HDF5 part of a sealed file (its user block) hold one line: "mpnnp", the length of the file and the CRC-32 of all that
-follows the block. A file that was cut, or in which a single bit changed, is known as damaged before the HDF5 library looks at it.
+The 512 bytes before the HDF5 part of a sealed file (its user block) hold one line: "mpnnp", the length of the
+file and the CRC-32 of all that follows the block. A file that was cut, or in which a single bit changed, is
+known as damaged before the HDF5 library looks at it.
 """
 
 import contextlib
@@ -31,12 +33,14 @@ CHUNK = 1 << 20
 
 @contextlib.contextmanager
 def write_atomically(path, previous=None):
-    """Context manager that yields a temporary path in the folder of `path` to be written and closed by the caller.
+    """Context manager that yields a temporary path in the folder of `path` to be written
+    and closed by the caller.
 
-    When the body ends, file and folder are flushed to disk and the temporary file is renamed to `path`; when it raises,
-    the temporary file is removed and `path` stays as it was. The temporary name keeps the suffix and starts with a dot.
-    A symbolic link at `path` is followed. previous: name, in the same folder, that the file replaced is kept under; at no
-    moment are both names without a whole file. Raises OSError as the operating system does.
+    When the body ends, file and folder are flushed to disk and the temporary file is renamed to `path`; when
+    it raises, the temporary file is removed and `path` stays as it was. The temporary name keeps the suffix
+    and starts with a dot. A symbolic link at `path` is followed. previous: name, in the same folder, that the
+    file replaced is kept under; at no moment are both names without a whole file. Raises OSError as the
+    operating system does.
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
@@ -74,7 +78,8 @@ def read_number(word, kind=float):
 
 @contextlib.contextmanager
 def write_sealed(path, previous=None, **options):
-    """Context manager that yields an h5py.File; when the body ends, the file is sealed and replaces `path` (`write_atomically`).
+    """Context manager that yields an h5py.File; when the body ends, the file is sealed and replaces `path`
+    (`write_atomically`).
 
     Raises OSError, also where the HDF5 library says RuntimeError (a full disk).
     """
@@ -92,7 +97,10 @@ def write_sealed(path, previous=None, **options):
 
 
 def check_seal(path):
-    """True if the file is sealed and whole, False if it has no seal. Raises ValueError if it is damaged, OSError if it cannot be read."""
+    """True if the file is sealed and whole, False if it has no seal.
+
+    Raises ValueError if it is damaged, OSError if it cannot be read.
+    """
     with open(path, "rb") as handle:
         head = handle.read(BLOCK)
     if not head.startswith(b"mpnnp "):
@@ -113,13 +121,17 @@ def check_seal(path):
 
 
 def number_array(group, name):
-    """The array of numbers `name` of an HDF5 group. Raises ValueError, KeyError or OSError for anything else; see check_stored."""
+    """The array of numbers `name` of an HDF5 group.
+
+    Raises ValueError, KeyError or OSError for anything else; see check_stored.
+    """
     check_stored(group, name)
     return np.asarray(group[name][()])
 
 
 def check_stored(group, name):
-    """Raise ValueError unless `name` is an array of numbers that lies in this file, contiguous and uncompressed.
+    """Raise ValueError unless `name` is an array of numbers that lies in this file,
+    contiguous and uncompressed.
 
     Then it is not larger than the file, whatever the file says.
     """
@@ -130,7 +142,8 @@ def check_stored(group, name):
         raise ValueError(f"{name} is compressed, or lies in another file")
     if stored.size and stored.id.get_storage_size() != stored.size * stored.dtype.itemsize:
         raise ValueError(
-            f"{name} is said to have shape {stored.shape}, the file holds {stored.id.get_storage_size()} bytes of it"
+            f"{name} is said to have shape {stored.shape}, "
+            f"the file holds {stored.id.get_storage_size()} bytes of it"
         )
 
 
@@ -144,7 +157,9 @@ def _checksum(path):
 
 
 def _keep(target, previous):
-    """`previous` becomes another name of the file `target`; where the file system knows no such links, its only name."""
+    """`previous` becomes another name of the file `target`; where the file system knows no such links,
+    its only name.
+    """
     link = target.with_name(f".{previous.stem}.{secrets.token_hex(4)}.part{previous.suffix}")
     try:
         os.link(target, link)

@@ -17,14 +17,17 @@ def world():
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise LaunchError(
-            f"MPI cannot be loaded ({str(error).splitlines()[0]}): install an MPI library, or `pip install 'mpnnp[mpich]'` for one here"
+            f"MPI cannot be loaded ({str(error).splitlines()[0]}): "
+            "install an MPI library, or `pip install 'mpnnp[mpich]'` for one here"
         ) from None
     check_launch(MPI.COMM_WORLD.size, MPI.Get_library_version())
     return MPI.COMM_WORLD
 
 
 def check_launch(size, library, environment=os.environ):
-    """Raise LaunchError if a launcher started several processes but MPI sees only one: each would do the whole job alone."""
+    """Raise LaunchError if a launcher started several processes but MPI sees only one:
+    each would do the whole job alone.
+    """
     if size > 1:
         return
     found = {name: environment[name] for name in LAUNCH_SIZES if environment.get(name, "1") not in ("1", "")}
@@ -33,9 +36,11 @@ def check_launch(size, library, environment=os.environ):
     if found:
         name, value = next(iter(found.items()))
         raise LaunchError(
-            f"the launcher started {value} processes ({name}={value}), but the MPI library of mpi4py sees only 1:\n"
+            f"the launcher started {value} processes ({name}={value}), "
+            "but the MPI library of mpi4py sees only 1:\n"
             f"launcher and library do not belong together. mpi4py uses: {library.splitlines()[0].strip()}\n"
-            "Start with the mpiexec of that library (the one in the bin folder of this Python environment, if MPI came from pip)."
+            "Start with the mpiexec of that library (the one in the bin folder "
+            "of this Python environment, if MPI came from pip)."
         )
 
 
@@ -52,28 +57,34 @@ def share(n, comm):
 
 
 def on_root(comm, function, *arguments):
-    """Result of `function(*arguments)`, called on rank 0 and broadcast. Collective: an error of rank 0 is raised on every rank."""
+    """Result of `function(*arguments)`, called on rank 0 and broadcast.
+
+    Collective: an error of rank 0 is raised on every rank.
+    """
     result = error = None
     if comm.rank == 0:
         try:
             result = function(*arguments)
         except Exception as exception:
             error = exception
-    return _agree(comm, comm.bcast((result, error), root=0))
+    return _outcome(comm, comm.bcast((result, error), root=0))
 
 
-def together(comm, function, *arguments):
-    """Result of `function(*arguments)` of this rank. Collective: an error of the lowest rank that has one is raised on every rank."""
+def agree(comm, function, *arguments):
+    """Result of `function(*arguments)` of this rank.
+
+    Collective: an error of the lowest rank that has one is raised on every rank.
+    """
     result = error = None
     try:
         result = function(*arguments)
     except Exception as exception:
         error = exception
     errors = [e for e in comm.allgather(error) if e is not None]
-    return _agree(comm, (result, errors[0] if errors else None))
+    return _outcome(comm, (result, errors[0] if errors else None))
 
 
-def largest(comm, values):
+def maximum(comm, values):
     """Element by element the largest value of all ranks (n,) int64. Collective."""
     from mpi4py import MPI
 
@@ -83,7 +94,10 @@ def largest(comm, values):
 
 
 def spread_over_each_node(comm, functions):
-    """Call each of the functions on one rank of each node, at the same time; then all on all. Collective; errors as in `together`."""
+    """Call each of the functions on one rank of each node, at the same time; then all on all.
+
+    Collective; errors as in `agree`.
+    """
     from mpi4py import MPI
 
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
@@ -96,11 +110,11 @@ def spread_over_each_node(comm, functions):
                 function()
         except Exception as exception:
             error = exception
-        rest(comm)
-        together(comm, _raise, error)
+        idle_barrier(comm)
+        agree(comm, _raise, error)
 
 
-def rest(comm):
+def idle_barrier(comm):
     """A barrier that leaves the core to others while it waits. Collective."""
     request = comm.Ibarrier()
     while not request.Test():
@@ -112,7 +126,7 @@ def _raise(error):
         raise error
 
 
-def _agree(comm, outcome):
+def _outcome(comm, outcome):
     result, error = outcome
     if error is None:
         return result
@@ -125,8 +139,8 @@ def _agree(comm, outcome):
 def stop_all(comm, error, debug=False):
     """End every rank because of `error`: one message, a non-zero exit status, no hang.
 
-    An error that every rank raised (on_root, together; TrainingError always) is told by rank 0 and ends with its own status.
-    Any other error is told by the rank that met it, which then aborts the others.
+    An error that every rank raised (on_root, agree; TrainingError always) is told by rank 0 and ends with
+    its own status. Any other error is told by the rank that met it, which then aborts the others.
     """
     collective = (
         comm is None

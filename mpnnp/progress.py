@@ -7,7 +7,10 @@ from datetime import datetime
 
 
 class Log:
-    """Lines for people: to the screen and, when a folder is known, to train.log. Silent on every rank but 0."""
+    """Lines for people: to the screen and, when a folder is known, to train.log.
+
+    Silent on every rank but 0.
+    """
 
     def __init__(self, comm=None, stream=None):
         self.active = comm is None or comm.rank == 0
@@ -34,7 +37,10 @@ class Log:
         self.record(text)
 
     def record(self, text):
-        """A line for train.log alone. A log that cannot be written, on a full disk say, does not end the run."""
+        """A line for train.log alone.
+
+        A log that cannot be written, on a full disk say, does not end the run.
+        """
         if self.file is None:
             return
         try:
@@ -94,7 +100,8 @@ class Progress:
         rate = (done - self.first) / max(now - self.begin, 1e-9)
         left = duration((self.total - done) / rate) if rate > 0 else "?"
         self.log(
-            f"{datetime.now():%H:%M:%S} {self.title} {done}/{self.total} {100 * done // self.total}% {left} left"
+            f"{datetime.now():%H:%M:%S} {self.title} {done}/{self.total} "
+            f"{100 * done // self.total}% {left} left"
         )
 
 

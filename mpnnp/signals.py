@@ -1,4 +1,6 @@
-"""SIGUSR1 and SIGTERM: a run under way finishes its update and saves; before and after that there is nothing to save, and it ends at once."""
+"""SIGUSR1 and SIGTERM: a run under way finishes its update and saves;
+before and after that there is nothing to save, and it ends at once.
+"""
 
 import os
 import signal
@@ -15,7 +17,8 @@ class Signals:
     """Context manager that notes the signals of this process.
 
     received  number of the last signal, 0 if there was none
-    holding   True while a signal must only be noted: the loop asks for it (`agenda`); else it ends all ranks with status 75
+    holding   True while a signal must only be noted: the loop asks for it (`agenda`); else it ends all ranks
+              with status 75
     """
 
     def __init__(self, comm):
@@ -39,14 +42,14 @@ class Signals:
             if self.comm.rank:
                 time.sleep(0.5)  # rank 0 tells, if it has got the signal too
             print(
-                f"mpnnp: {name(number)} outside training, where there is nothing to save: start again with --resume",
+                f"mpnnp: {name(number)} outside training, where there is nothing to save: "
+                "start again with --resume",
                 file=sys.stderr,
                 flush=True,
             )
             sys.stdout.flush()
-            os._exit(
-                Interrupted.exit_status
-            )  # the launcher ends the others; under srun MPI_Abort was seen not to return
+            # the launcher ends the others; under srun MPI_Abort was seen not to return
+            os._exit(Interrupted.exit_status)
 
 
 def ignore():

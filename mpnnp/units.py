@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ase.units import GPa as GPA  # eV/Angstrom^3
 from ase.units import Bohr as BOHR  # Angstrom
+from ase.units import GPa as GPA  # eV/Angstrom^3
 from ase.units import Hartree as HARTREE  # eV
 from ase.units import bar as BAR  # eV/Angstrom^3
 from ase.units import kcal, kJ, mol
@@ -74,9 +74,7 @@ class Units:
         return PRESSURES[self.stress_name] if self.stress_name else self.energy / self.length**3
 
     def __str__(self):
-        return " ".join(
-            filter(None, (self.energy_name, self.length_name, self.force_name, self.stress_name))
-        )
+        return " ".join(filter(None, (self.energy_name, self.length_name, self.force_name, self.stress_name)))
 
 
 ATOMIC = Units("Hartree", "Bohr")  # of RuNNer's and n2p2's files, if nothing else is said

@@ -15,5 +15,7 @@ def shared():
 
 @pytest.fixture
 def mpiexec():
-    """Function(n, *arguments, timeout=240, check=True) that runs Python with arguments on n ranks (`launch.run_on_ranks`)."""
+    """Function(n, *arguments, timeout=240, check=True) that runs Python with arguments on n ranks
+    (`launch.run_on_ranks`).
+    """
     return run_on_ranks

@@ -1,4 +1,6 @@
-"""The one launcher of mpiexec in the tests: programs and test bodies on several ranks, with a time limit, so that a deadlock fails instead of hanging."""
+"""The one launcher of mpiexec in the tests: programs and test bodies on several ranks,
+with a time limit, so that a deadlock fails instead of hanging.
+"""
 
 import os
 import shutil
@@ -31,7 +33,10 @@ def environment():
 
 
 def run_on_ranks(n, *arguments, timeout=240, check=True):
-    """Run Python with these arguments on n ranks; subprocess.CompletedProcess. Skips where there is no MPI library."""
+    """Run Python with these arguments on n ranks; subprocess.CompletedProcess.
+
+    Skips where there is no MPI library.
+    """
     program = find_mpiexec()
     if program is None:
         pytest.skip("needs an MPI library: install mpnnp[mpich] or one of the system")
@@ -50,7 +55,8 @@ def run_on_ranks(n, *arguments, timeout=240, check=True):
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
         pytest.fail(
-            f"{n} ranks did not end within {timeout} s: {' '.join(map(str, arguments))[:300]}\n{out[-3000:]}\n{err[-3000:]}"
+            f"{n} ranks did not end within {timeout} s: {' '.join(map(str, arguments))[:300]}\n"
+            f"{out[-3000:]}\n{err[-3000:]}"
         )
     if check:
         assert process.returncode == 0, f"exit status {process.returncode}\n{out[-6000:]}\n{err[-6000:]}"
@@ -58,7 +64,9 @@ def run_on_ranks(n, *arguments, timeout=240, check=True):
 
 
 def on_ranks(n, body, seconds=120):
-    """Call the module-level function `body(comm)` on n new MPI ranks; an error or a time-out of any of them fails the test."""
+    """Call the module-level function `body(comm)` on n new MPI ranks;
+    an error or a time-out of any of them fails the test.
+    """
     file = Path(sys.modules[body.__module__].__file__)
     paths = f"sys.path[:0] = [{str(file.parent)!r}, {str(TESTS)!r}]"
     imports = f"import sys; {paths}; from mpi4py import MPI; from {file.stem} import {body.__name__}"

@@ -1,4 +1,8 @@
-"""Small data sets and configurations for tests: clusters of a few atoms with a pair potential's energies and forces."""
+"""Small data sets and configurations for tests: clusters of a few atoms with a pair potential's
+energies and forces.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -8,6 +12,10 @@ from ase.io import write
 from mpnnp.config import make_config
 from mpnnp.parallel import serial
 from mpnnp.progress import Log
+from mpnnp.training.judgement import Judge
+from mpnnp.training.run_state import new_state
+from mpnnp.training.start import assemble
+from mpnnp.training.train import one_update
 
 # 4 functions of H, 5 of O; Angstrom
 FUNCTIONS = [
@@ -86,6 +94,32 @@ def small_config(tmp_path, n=12, **sections):
     for name, section in sections.items():
         tree[name] = tree.get(name, {}) | section
     return make_config(tree)
+
+
+class Begun(NamedTuple):
+    """A run before its first update, in parts."""
+
+    task: object
+    state: object
+    judge: object
+
+    def epoch(self):
+        """The updates of an epoch and its evaluation."""
+        task, state = self.task, self.state
+        errors = task.errors(state.weights) if task.schedule.config.selection == "sort" else None
+        for batch in task.epoch(state.epoch, errors):
+            one_update(task, state, batch)
+            state.update += 1
+        self.judge.record(state, state.epoch, lambda: 0.0)
+        state.epoch += 1
+
+
+def begun(config, folder, comm, log):
+    """A run of this configuration; folder: for its computed symmetry functions."""
+    task = assemble(config, comm, log, folder)
+    state = new_state(task)
+    task.observer.rmse = state.rmse
+    return Begun(task, state, Judge(task, config))
 
 
 def quiet():

@@ -87,7 +87,9 @@ lambda = [-1, 1]
 zeta = 4
 r_c = 12.0
 """,
-    "sdnz and Adam": '[schedule]\nname = "sdnz"\nforces_per_update = 3\n[run]\noptimizer = "adam"\n[adam]\nclip_norm = 0\n',
+    "sdnz and Adam": (
+        '[schedule]\nname = "sdnz"\nforces_per_update = 3\n[run]\noptimizer = "adam"\n[adam]\nclip_norm = 0\n'
+    ),
 }
 
 

@@ -1,4 +1,6 @@
-"""The documentation: generated pages are up to date, quoted messages exist, links lead somewhere, commands are known."""
+"""The documentation: generated pages are up to date, quoted messages exist, links lead somewhere,
+commands are known.
+"""
 
 import ast
 import re

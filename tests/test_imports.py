@@ -1,4 +1,6 @@
-"""What imports what: the layers of setup.cfg, and that neither the package nor its help starts what they do not need."""
+"""What imports what: the layers of setup.cfg, and that neither the package nor its help starts
+what they do not need.
+"""
 
 import subprocess
 import sys
@@ -35,7 +37,10 @@ def loaded_by(code, names):
 def test_the_layers_hold():
     """The contracts of [importlinter] in setup.cfg."""
     pytest.importorskip("importlinter", reason="needs import-linter: install mpnnp[test]")
-    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(config_filename='setup.cfg', no_cache=True))"
+    code = (
+        "import sys; from importlinter.cli import lint_imports; "
+        "sys.exit(lint_imports(config_filename='setup.cfg', no_cache=True))"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
     )

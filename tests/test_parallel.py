@@ -1,4 +1,6 @@
-"""Runs on several ranks, started by mpiexec with a hard time limit: the same batches, the same weights, and errors that end every rank."""
+"""Runs on several ranks, started by mpiexec with a hard time limit:
+the same batches, the same weights, and errors that end every rank.
+"""
 
 import os
 import subprocess
@@ -11,13 +13,12 @@ import numpy as np
 import pytest
 from launch import on_ranks
 from mpi4py import MPI
-from small import quiet, small_config, write_clusters
+from small import begun, quiet, small_config, write_clusters
 
 from mpnnp.errors import LaunchError
+from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.parallel import check_launch
 from mpnnp.progress import Log
-from mpnnp.training.schedules import ENERGY, FORCE
-from mpnnp.training.train import Run
 
 ADAM = {"learning_rate": 0.01, "clip_norm": 1.0}
 
@@ -31,18 +32,18 @@ def shared_folder(comm):
 def follow(config, directory, comm, n_update):
     """Weights after n_update updates, and (kind, labels of all ranks in order) of each update."""
     directory.mkdir(exist_ok=True)
-    run = Run(config, directory, comm, Log(comm, stream=open(os.devnull, "w")), resume=False)
-    observe, seen = run.observer.observe, []
+    run = begun(config, directory, comm, Log(comm, stream=open(os.devnull, "w")))
+    observe, seen = run.task.observer.observe, []
 
     def record(batch, w):
         rows, errors, labels = observe(batch, w)
         seen.append((batch.kind, np.concatenate(comm.allgather(labels)).tolist()))
         return rows, errors, labels
 
-    run.observer.observe = record
-    run.evaluate(0)
+    run.task.observer.observe = record
+    run.judge.record(run.state, 0, lambda: 0.0)
     while run.state.update < n_update:
-        run.one_epoch()
+        run.epoch()
     return run.state.weights, seen
 
 
@@ -51,7 +52,9 @@ def follow(config, directory, comm, n_update):
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_weights_do_not_depend_on_the_rank_count(ranks):
-    """After 200 updates with EKF and with Adam, beside the same run on one rank: the same labels, and weights equal to 1e-9."""
+    """After 200 updates with EKF and with Adam, beside the same run on one rank:
+    the same labels, and weights equal to 1e-9.
+    """
     on_ranks(ranks, same_as_on_one_rank)
 
 
@@ -82,7 +85,10 @@ def test_more_ranks_than_structures():
 
 
 def train_on_three_structures(comm):
-    """Two structures for training, one for validation; streams without a label on some ranks. The files of the run are complete."""
+    """Two structures for training, one for validation; streams without a label on some ranks.
+
+    The files of the run are complete.
+    """
     from mpnnp.training.train import train
 
     keep, folder = shared_folder(comm)

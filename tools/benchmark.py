@@ -1,8 +1,11 @@
-"""How fast mpnnp is on this machine: python tools/benchmark.py [--quick] [--json FILE], or mpiexec -n 2 python tools/benchmark.py ...
+"""How fast mpnnp is on this machine:
 
-Everything is measured through the code that `mpnnp train` runs. Liquid water, 192 atoms, 57 symmetry functions, 2827 weights (double cells of the
-example data, or --data). All times are medians. Lines marked * use all ranks, the others one of them while the rest sleep.
-Without --quick also the start-up with 800 structures, and on one rank the compilation of the kernels.
+    python tools/benchmark.py [--quick] [--json FILE], or mpiexec -n 2 python tools/benchmark.py ...
+
+Everything is measured through the code that `mpnnp train` runs. Liquid water, 192 atoms, 57 symmetry
+functions, 2827 weights (double cells of the example data, or --data). All times are medians. Lines
+marked * use all ranks, the others one of them while the rest sleep. Without --quick also the start-up with
+800 structures, and on one rank the compilation of the kernels.
 """
 
 import argparse
@@ -41,16 +44,16 @@ from mpnnp.progress import Log  # noqa: E402
 from mpnnp.training.warm_up import compile_kernels  # noqa: E402
 
 STREAMS = (1, 2, 10, 32)
-TWO_STREAMS = {
-    "schedule": {"streams": 2, "force_fraction": 0.0041}
-}  # n2p2, two tasks, its settings for water
+# n2p2, two tasks, its settings for water
+TWO_STREAMS = {"schedule": {"streams": 2, "force_fraction": 0.0041}}
 SDNZ = {
     "schedule": {"name": "sdnz", "updates_per_epoch": 1000},
     "ekf": {"epsilon": 1.0, "eta": 1e-3, "eta_tau": 0.0, "eta_max": 1e-3, "q": 0.0, "q_min": 0.0},
 }
 MB, KB = 1e6, 1e3
 
-# what, key, M, factor from the unit of the key to the printed one, unit, n2p2 on the machine of the targets, target, stretch, all ranks
+# what, key, M, factor from the unit of the key to the printed one, unit, n2p2 on the machine of the targets,
+# target, stretch, all ranks
 TABLE = [
     ("symmetry functions G, 192 atoms", "g_ms", None, 1, "ms", "81", 4, 2.2, ""),
     ("energy + forces, nothing stored", "energy_forces_ms", None, 1, "ms", "> 81", 8, 5.2, ""),
@@ -62,14 +65,7 @@ TABLE = [
     ("EKF update, M = 32", "ekf_update_ms", "32", 1, "ms", "-", 11, 8, "*"),
     (
         "update in training, 2 streams (target: 2 ranks)",
-        "train_update_ms",
-        None,
-        1,
-        "ms",
-        "40",
-        2.5,
-        1.2,
-        "*",
+        *("train_update_ms", None, 1, "ms", "40", 2.5, 1.2, "*"),
     ),
     ("SDNZ step, EKF (paper: 28 cores)", "sdnz_ekf_step_ms", None, 1, "ms", "14.4", 4, 3, "*"),
     ("SDNZ step, Adam (paper: 28 cores)", "sdnz_adam_step_ms", None, 1, "ms", "3.6", 1, 0.5, "*"),
@@ -95,7 +91,9 @@ def measure(arguments, comm, folder, age):
     """All numbers as a dict; complete on rank 0. Collective."""
     quick = arguments.quick
     repeat = 10 if quick else 40
-    say = lambda text: print(f"  {text} ...", file=sys.stderr, flush=True) if comm.rank == 0 else None  # noqa: E731
+    say = lambda text: (  # noqa: E731
+        print(f"  {text} ...", file=sys.stderr, flush=True) if comm.rank == 0 else None
+    )
     result = {"quick": quick}
     compile_kernels(comm, Log(comm, sys.stderr))
     say("data and start-up")
@@ -136,9 +134,12 @@ def write_data(source, path, n):
 
 
 def compile_seconds():
-    """Seconds that a process takes with an empty cache of machine code, beyond what it takes with a full one."""
+    """Seconds that a process takes with an empty cache of machine code,
+    beyond what it takes with a full one.
+    """
     code = (
-        "from mpnnp import environment; environment.prepare(); from mpnnp.parallel import serial; from mpnnp.training.warm_up import compile_kernels; "
+        "from mpnnp import environment; environment.prepare(); from mpnnp.parallel import serial; "
+        "from mpnnp.training.warm_up import compile_kernels; "
         "compile_kernels(serial(), lambda line: None)"
     )
     times = []
@@ -155,7 +156,8 @@ def compile_seconds():
 def print_table(result):
     n, p = result["n_weight"], result["machine"]["ranks"]
     print(
-        f"\n{result['n_atom']} atoms, {n} weights, {p} rank(s); targets: one core (ranks where said) of the machine they were set for\n"
+        f"\n{result['n_atom']} atoms, {n} weights, {p} rank(s); "
+        "targets: one core (ranks where said) of the machine they were set for\n"
     )
     print(f"{'':48s} {'n2p2':>6s} {'target':>7s} {'stretch':>7s} {'here':>9s}")
     for what, key, M, factor, unit, n2p2, target, stretch, ranks in TABLE:
@@ -189,18 +191,22 @@ def print_table(result):
     ]
     print(f"{'limit of one core':30s}" + "".join(f"{ms:9.2f}" for ms in bound))
     print(
-        "(4 n^2 bytes read at the bandwidth, or 2 n^2 M + n^2 M flops at the speed of dgemm, whichever takes longer)\n"
+        "(4 n^2 bytes read at the bandwidth, or 2 n^2 M + n^2 M flops at the speed of dgemm, "
+        "whichever takes longer)\n"
     )
     print(
-        f"read bandwidth {result['limits']['read_gb_per_s']:.1f} GB/s (32 MB), dgemm {result['limits']['dgemm_gf_per_s']:.1f} GF/s"
+        f"read bandwidth {result['limits']['read_gb_per_s']:.1f} GB/s (32 MB), "
+        f"dgemm {result['limits']['dgemm_gf_per_s']:.1f} GF/s"
     )
     kept = result["private_bytes_per_structure_and_rank"] / KB
     print(
-        f"data per structure: {result['mapped_bytes_per_structure'] / KB:.1f} kB mapped, once per node, and {kept:.1f} kB in each rank"
+        f"data per structure: {result['mapped_bytes_per_structure'] / KB:.1f} kB mapped, once per node, "
+        f"and {kept:.1f} kB in each rank"
     )
     if p > 1:
         print(
-            f"communication per update: {result['calls_per_update']:.1f} calls, {result['bytes_communicated_per_update'] / KB:.1f} kB a rank"
+            f"communication per update: {result['calls_per_update']:.1f} calls, "
+            f"{result['bytes_communicated_per_update'] / KB:.1f} kB a rank"
         )
     if "startup_s" in result:
         print(f"start-up with the symmetry functions on disk: {result['startup_functions_on_disk_s']:.2f} s")
@@ -245,7 +251,8 @@ def main():
     result["warnings"] = environment.slow_settings()
     if machine["background_cores"] > 0.1 or load > 0.5 + comm.size:
         result["warnings"].append(
-            f"other processes kept {machine['background_cores']:.2f} of {machine['cores']} cores busy (load at the start {load:.2f}): times too long"
+            f"other processes kept {machine['background_cores']:.2f} of {machine['cores']} cores busy "
+            f"(load at the start {load:.2f}): times too long"
         )
     for message in result["warnings"]:
         print(f"warning: {message}")

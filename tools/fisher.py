@@ -1,8 +1,12 @@
-"""Fisher information of trained models: python tools/fisher.py CHECKPOINT... --data DATA... -o fisher.h5 [--plot fisher.png]
+"""Fisher information of trained models:
 
-Serial, or under mpiexec -n RANKS. Checkpoints are checkpoint.h5 (with the filter's P, which is then compared) or best.h5; the members of an
-ensemble make a group:
-  python tools/fisher.py 'runs/ekf/*/checkpoint.h5' 'runs/adam/*/checkpoint.h5' --data dense.h5 -o fisher.h5 --plot fisher.png
+    python tools/fisher.py CHECKPOINT... --data DATA... -o fisher.h5 [--plot fisher.png]
+
+Serial, or under mpiexec -n RANKS. Checkpoints are checkpoint.h5 (with the filter's P, which is then compared)
+or best.h5; the members of an ensemble make a group:
+
+    python tools/fisher.py 'runs/ekf/*/checkpoint.h5' 'runs/adam/*/checkpoint.h5'
+        --data dense.h5 -o fisher.h5 --plot fisher.png
 """
 
 import argparse

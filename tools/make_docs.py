@@ -8,6 +8,7 @@ import argparse
 import ast
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,9 +51,12 @@ def configuration():
         HEAD.format("mpnnp/config.py"),
         "# Configuration",
         "",
-        "One TOML file with these sections. Only `data.files` is required. A key that does not exist, a wrong type or a value out of range is",
-        "an error that names the key, the value and what is allowed. `--set section.key=value` of `mpnnp train` changes a key for one run.",
-        "Lengths are in Angstrom, energies in eV, times of limits in minutes.",
+        *_paragraph("""
+        One TOML file with these sections. Only `data.files` is required. A key that does not exist, a wrong
+        type or a value out of range is an error that names the key, the value and what is allowed.
+        `--set section.key=value` of `mpnnp train` changes a key for one run. Lengths are in Angstrom,
+        energies in eV, times of limits in minutes.
+        """),
     ]
     for field in (node for node in classes["Config"].body if isinstance(node, ast.AnnAssign)):
         section = classes[field.annotation.id]
@@ -61,7 +65,7 @@ def configuration():
             "",
             f"## [{field.target.id}]",
             "",
-            text,
+            *_paragraph(text),
             "",
             "| key | values | default | meaning |",
             "| --- | --- | --- | --- |",
@@ -73,10 +77,14 @@ def configuration():
                 if key.value is None or "Field(" in ast.unparse(key.value)
                 else _default(ast.unparse(key.value))
             )
-            page.append(
-                f"| `{key.target.id}` | {_values(ast.unparse(key.annotation), aliases)} | {default} | {_comment(lines, key)} |"
-            )
+            values = _values(ast.unparse(key.annotation), aliases)
+            page.append(f"| `{key.target.id}` | {values} | {default} | {_comment(lines, key)} |")
     return "\n".join(page) + "\n"
+
+
+def _paragraph(text):
+    """Lines of a paragraph, broken as everywhere."""
+    return textwrap.wrap(" ".join(text.split()), 110, break_long_words=False, break_on_hyphens=False)
 
 
 def _default(text):
@@ -105,7 +113,7 @@ def _comment(lines, node):
         if not line.strip().startswith("#"):
             break
         text.append(line.strip())
-    return " ".join(part.lstrip("# ") for part in text).replace("|", "\\|")
+    return " ".join(part.lstrip("# ") for part in text).strip().replace("|", "\\|")
 
 
 def keywords():
@@ -114,8 +122,11 @@ def keywords():
         HEAD.format("mpnnp/n2p2/keywords.py"),
         "# Keywords and tools of n2p2 and RuNNer",
         "",
-        "What `mpnnp train input.nn` and `mpnnp translate input.nn` make of each keyword. A keyword that is in no table is an error that names the",
-        "nearest one. Aliases, and RuNNer's names for the same, are read as the keyword itself.",
+        *_paragraph("""
+        What `mpnnp train input.nn` and `mpnnp translate input.nn` make of each keyword. A keyword that is in
+        no table is an error that names the nearest one. Aliases, and RuNNer's names for the same, are read
+        as the keyword itself.
+        """),
     ]
     titles = {
         table.USED: ("Used", "becomes"),
@@ -127,8 +138,10 @@ def keywords():
         page += ["", f"## {title}", ""]
         if kind == table.CHARGE:
             page += [
-                "Read over in files that say that the potential has none of this (`nnp_type 2G-HDNNP`, RuNNer's files without",
-                "`use_electrostatics`), refused otherwise.",
+                *_paragraph("""
+                Read over in files that say that the potential has none of this (`nnp_type 2G-HDNNP`,
+                RuNNer's files without `use_electrostatics`), refused otherwise.
+                """),
                 "",
             ]
         page += [f"| keyword | aliases | program | {meaning} |", "| --- | --- | --- | --- |"]

@@ -1,7 +1,9 @@
-"""Make a large data set for tests of speed and memory: python tools/make_perturbed_set.py N OUT.h5 [--source FILE] [--sigma A] [--seed N]
+"""Make a large data set for tests of speed and memory:
 
-N structures, the frames of the example data in turn, with every atom displaced at random. The labels are those of the undisplaced frames: a
-potential trained on them is of no use.
+    python tools/make_perturbed_set.py N OUT.h5 [--source FILE] [--sigma A] [--seed N]
+
+N structures, the frames of the example data in turn, with every atom displaced at random. The labels are
+those of the undisplaced frames: a potential trained on them is of no use.
 """
 
 import argparse

@@ -1,17 +1,23 @@
-"""Time of one filter update for any number of weights and ranks: python tools/scaling_model.py, or mpiexec -n 2 python tools/scaling_model.py ...
+"""Time of one filter update for any number of weights and ranks:
 
-Measures the kernels of the covariance, the work that every rank repeats, and the messages between the ranks it is started on; checks the model
-against whole updates on these ranks; and predicts runs on a cluster whose network is given by --latency and --bandwidth.
+    python tools/scaling_model.py, or mpiexec -n 2 python tools/scaling_model.py ...
+
+Measures the kernels of the covariance, the work that every rank repeats, and the messages between the ranks
+it is started on; checks the model against whole updates on these ranks; and predicts runs on a cluster whose
+network is given by --latency and --bandwidth.
 
     t(n, M, p) = ceil(M/p) t_row + K t_product(M) + M K t_fold + n t_repeated(M) + t_messages
 
-with K the tiles of the fullest rank, as the product lays them out. Messages per update: three calls that gather the rows (8 M n bytes), one that adds
-the partial products (8 M n bytes), one that agrees on success:
+with K the tiles of the fullest rank, as the product lays them out. Messages per update: three calls that
+gather the rows (8 M n bytes), one that adds the partial products (8 M n bytes), one that agrees on success:
 
     t_messages = 6 a ceil(log2 p) + 3 (8 M n) (p-1) / (p b)        a latency, b bandwidth of a rank
 
-(a sum travels twice, as reduce-scatter and gather; each of its halves has latency a log2 p). If the tiles of all ranks of a node do not fit in its
-cache, products are not faster than the memory of the node:  K t_product >= K 8 B^2 ranks_per_node / node_bandwidth.
+(a sum travels twice, as reduce-scatter and gather; each of its halves has latency a log2 p). If the tiles of
+all ranks of a node do not fit in its cache,
+products are not faster than the memory of the node:
+
+    K t_product >= K 8 B^2 ranks_per_node / node_bandwidth.
 """
 
 import argparse
@@ -129,7 +135,10 @@ def measure_repeated(n=10_000):
 
 
 def measure_messages(comm):
-    """(latency of one hop, bandwidth) from sums over the ranks of this job; (0, inf) on one rank. Collective."""
+    """(latency of one hop, bandwidth) from sums over the ranks of this job; (0, inf) on one rank.
+
+    Collective.
+    """
     if comm.size == 1:
         return 0.0, math.inf
     times = []
@@ -180,7 +189,8 @@ def check(machine, comm):
     """Print predicted and measured updates on these ranks; rows are not part of them. Collective."""
     if comm.rank == 0:
         print(
-            f"\nwhole updates on {comm.size} rank(s), ms, without the rows:\n{'n':>8} {'M':>4} {'model':>9} {'measured':>9}"
+            f"\nwhole updates on {comm.size} rank(s), ms, without the rows:\n"
+            f"{'n':>8} {'M':>4} {'model':>9} {'measured':>9}"
         )
     for n in WEIGHTS[:2]:
         for M in STREAMS:
@@ -195,7 +205,8 @@ def predict(machine, arguments):
     machine.ranks_per_node, machine.node_bandwidth = arguments.ranks_per_node, arguments.node_bandwidth * 1e9
     machine.cache = arguments.node_cache * 1e6
     print(
-        f"\ncluster: latency {arguments.latency} us, {arguments.bandwidth} GB/s per rank, nodes of {arguments.ranks_per_node} ranks, ",
+        f"\ncluster: latency {arguments.latency} us, {arguments.bandwidth} GB/s per rank, "
+        f"nodes of {arguments.ranks_per_node} ranks, ",
         end="",
     )
     print(f"{arguments.node_bandwidth} GB/s and {arguments.node_cache} MB of cache")
@@ -220,7 +231,7 @@ def predict(machine, arguments):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].rstrip(":"))
     parser.add_argument(
         "--row",
         type=float,
@@ -247,7 +258,8 @@ def main():
             json.dump(asdict(machine), file, indent=1)
     if machine:
         print(
-            f"latency {1e6 * machine.latency:.2f} us a hop, {machine.bandwidth / 1e9:.1f} GB/s; memory {machine.node_bandwidth / 1e9:.0f} GB/s"
+            f"latency {1e6 * machine.latency:.2f} us a hop, {machine.bandwidth / 1e9:.1f} GB/s; "
+            f"memory {machine.node_bandwidth / 1e9:.0f} GB/s"
         )
         for B in TILE_SIZES:
             cells = "  ".join(
@@ -255,7 +267,8 @@ def main():
                 for M in STREAMS
             )
             print(
-                f"tile {B:3d}: product, us, from memory (cache)  {cells};  fold {1e6 * machine.fold[B]:.2f} us a row of U"
+                f"tile {B:3d}: product, us, from memory (cache)  {cells};  "
+                f"fold {1e6 * machine.fold[B]:.2f} us a row of U"
             )
     check(machine, comm)
     if machine:

@@ -1,4 +1,6 @@
-"""Energies, forces and virials of a potential for i-PI, over its socket: python driver.py POTENTIAL STRUCTURE --unix NAME
+"""Energies, forces and virials of a potential for i-PI, over its socket:
+
+    python driver.py POTENTIAL STRUCTURE --unix NAME
 
 POTENTIAL  checkpoint or folder of n2p2 files;  STRUCTURE  any file of ASE with the atoms in i-PI's order
 """

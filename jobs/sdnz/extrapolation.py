@@ -26,7 +26,8 @@ def main(runs, dilute):
             keys = "energy_rmse_mev_per_atom", "force_rmse_mev_per_angstrom"
             rows.append([inside["energy_rmse"], inside["force_rmse"], *(outside[key] for key in keys)])
             print(
-                f"{group}/{folder.name:12s} {rows[-1][0]:11.3f} {rows[-1][1]:10.2f} {rows[-1][2]:11.3f} {rows[-1][3]:10.2f}"
+                f"{group}/{folder.name:12s} {rows[-1][0]:11.3f} {rows[-1][1]:10.2f} "
+                f"{rows[-1][2]:11.3f} {rows[-1][3]:10.2f}"
             )
         mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
         print(f"{group + ', mean':16s} " + " ".join(f"{m:.3g} +- {s:.2g}" for m, s in zip(mean, spread)))

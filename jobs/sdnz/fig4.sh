@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fig. 4, radial distribution functions, NVT at 300 K: fig4.sh RUNS START OUT [PS]; the first of START's frames gives the density
+# Fig. 4, radial distribution functions, NVT at 300 K: fig4.sh RUNS START OUT [PS];
+# the first of START's frames gives the density
 set -euo pipefail
 runs=$1 start=$2 out=$3
 mkdir -p "$out"

@@ -3,7 +3,8 @@
 set -euo pipefail
 runs=$1 start=$2 out=$3
 mkdir -p "$out"
-"$(dirname "$0")/simulate.sh" "$runs" "$start" npt --ensemble npt --temperature 330 --pressure 1 --time "${4:-100}"
+"$(dirname "$0")/simulate.sh" "$runs" "$start" npt \
+    --ensemble npt --temperature 330 --pressure 1 --time "${4:-100}"
 for group in $(cd "$runs" && ls -d */seed-* | cut -d/ -f1 | uniq); do
     mpnnp analyze density "$runs/$group"/seed-*/npt --low 0.5 --high 1.2 -o "$out/fig5-$group"
 done

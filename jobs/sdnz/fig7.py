@@ -1,7 +1,10 @@
-"""Fig. 7, errors and density against the learning rate: python fig7.py DATA.h5 RUNS OUT [--dilute DILUTE.h5] [--start START --ps PS] ...
+"""Fig. 7, errors and density against the learning rate:
 
-A group of runs for each eta of the filter and each learning rate of Adam; their errors in range (validation), with --dilute out of it, and with
---start the density of water at 330 K and 1 bar, from the last half of PS picoseconds. Finished runs are not repeated.
+    python fig7.py DATA.h5 RUNS OUT [--dilute DILUTE.h5] [--start START --ps PS] ...
+
+A group of runs for each eta of the filter and each learning rate of Adam; their errors in range (validation),
+with --dilute out of it, and with --start the density of water at 330 K and 1 bar, from the last half of PS
+picoseconds. Finished runs are not repeated.
 """
 
 import argparse
@@ -29,7 +32,9 @@ def settings(optimizer, rate, updates):
 
 
 def results_of(folder, dilute, simulated):
-    """RMSE of energies (meV/atom) and forces (meV/Angstrom) of a member: in range, out of range; density (g/cm^3), NaN if the run did not last."""
+    """RMSE of energies (meV/atom) and forces (meV/Angstrom) of a member: in range, out of range;
+    density (g/cm^3), NaN if the run did not last.
+    """
     inside = json.loads((folder / "accuracy.json").read_text())["validation"]
     found = [inside["energy_rmse"], inside["force_rmse"]]
     if dilute:
@@ -73,9 +78,8 @@ def main():
             *settings(optimizer, rate, getattr(arguments, f"{optimizer}_updates")),
         ]
         command = ["mpnnp", "ensemble", HERE / f"{optimizer}.toml", "--seeds", arguments.seeds, "-o", folder]
-        subprocess.run(
-            command + [word for change in changes for word in ("--set", change)], check=False
-        )  # a member may fail
+        # a member may fail
+        subprocess.run(command + [word for change in changes for word in ("--set", change)], check=False)
     if arguments.start:
         options = ["--ensemble", "npt", "--temperature", "330", "--pressure", "1", "--time", arguments.ps]
         subprocess.run([HERE / "simulate.sh", arguments.runs, arguments.start, "npt", *options], check=True)

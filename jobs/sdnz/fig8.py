@@ -39,7 +39,8 @@ def main(source, out):
     for name, members in groups.items():
         moved = [np.linalg.norm(w - start) for w, start in members]
         print(
-            f"{name}: |w - w0| = {np.mean(moved):.3f} +- {np.std(moved):.3f}, |w| = {np.mean([np.linalg.norm(w) for w, _ in members]):.3f}"
+            f"{name}: |w - w0| = {np.mean(moved):.3f} +- {np.std(moved):.3f}, "
+            f"|w| = {np.mean([np.linalg.norm(w) for w, _ in members]):.3f}"
         )
         axes[2].plot([name] * len(moved), moved, "o")
     axes[2].set(ylabel="|w - w₀|")

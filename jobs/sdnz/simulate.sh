@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The same simulation with every member: simulate.sh RUNS START NAME OPTIONS of `mpnnp md`; results in RUNS/GROUP/seed-N/NAME,
-# for all whose training came to its end.
+# The same simulation with every member: simulate.sh RUNS START NAME OPTIONS of `mpnnp md`;
+# results in RUNS/GROUP/seed-N/NAME, for all whose training came to its end.
 # JOBS simulations run at a time. What was begun is continued, what ended is not repeated.
 # A simulation that explodes is one of the results; bad input and signals end the script.
 set -euo pipefail
@@ -11,7 +11,9 @@ simulate() {
     shift
     grep -qsE '"status": "(finished|failed)"' "$member/$name/status.json" && return
     resume=$([ -e "$member/$name/restart.h5" ] && echo --resume || true)
-    mpnnp md "$member/best.h5" "$start" "$@" -o "$member/$name" $resume || [ $? -eq 1 ] || exit 255  # stopped or refused: xargs ends
+    # 255, stopped or refused: xargs ends
+    mpnnp md "$member/best.h5" "$start" "$@" -o "$member/$name" $resume || [ $? -eq 1 ] || exit 255
 }
 export -f simulate
-ls "$runs"/*/seed-*/accuracy.json | xargs -n 1 dirname | xargs -P "${JOBS:-1}" -I{} bash -c 'simulate "$@"' _ {} "$@"
+ls "$runs"/*/seed-*/accuracy.json | xargs -n 1 dirname |
+    xargs -P "${JOBS:-1}" -I{} bash -c 'simulate "$@"' _ {} "$@"

@@ -1,7 +1,8 @@
 """Cut a data set in two by density: python split.py DATA... -o DIR [--dense 1.0] [--dilute 0.9]
 
-DIR/dense.h5 holds the structures of at least the density --dense (g/cm^3), to train on; DIR/dilute.h5 those below --dilute, which no run sees: the
-test of extrapolation. What lies between is left out. DIR/start.extxyz is the least dense structure to train on, for simulations to start from.
+DIR/dense.h5 holds the structures of at least the density --dense (g/cm^3), to train on; DIR/dilute.h5 those
+below --dilute, which no run sees: the test of extrapolation. What lies between is left out. DIR/start.extxyz
+is the least dense structure to train on, for simulations to start from.
 """
 
 import argparse

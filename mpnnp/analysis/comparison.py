@@ -1,4 +1,6 @@
-"""Learning curves of groups of runs: means and bands, and how many updates and how much time each group takes to the same error."""
+"""Learning curves of groups of runs: means and bands, and how many updates and how much time each group
+takes to the same error.
+"""
 
 import json
 from dataclasses import dataclass
@@ -28,10 +30,12 @@ class Group:
         return cls(name, {str(folder): _read(Path(folder)) for folder in folders})
 
     def mean(self, quantity, clock):
-        """(x, mean, standard deviation) of the RMSE of "energy" or "force" against "update" or "seconds", without the start of the runs.
+        """(x, mean, standard deviation) of the RMSE of "energy" or "force" against "update" or "seconds",
+        without the start of the runs.
 
-        Runs are interpolated on the evaluations of all of them, as far as the shortest goes; (None, None, None) without labels, and where
-        the first evaluation of one run comes after the last of another.
+        Runs are interpolated on the evaluations of all of them, as far as the shortest goes;
+        (None, None, None) without labels, and where the first evaluation of one run comes after the last of
+        another.
         """
         lines = [
             (curve[clock][1:], rmse(curve, quantity)[1:])
@@ -50,7 +54,9 @@ class Group:
         return x, values.mean(axis=0), values.std(axis=0)
 
     def first_below(self, target, quantity, clock):
-        """(mean, standard deviation) over the runs of the updates or seconds at which the RMSE is first at most `target`, and how many got there."""
+        """(mean, standard deviation) over the runs of the updates or seconds at which the RMSE is first
+        at most `target`, and how many got there.
+        """
         reached = []
         for curve in self.curves.values():
             below = np.flatnonzero(rmse(curve, quantity) <= target)
@@ -81,7 +87,9 @@ def reachable(groups, quantity):
 
 
 def compare(groups):
-    """Numbers of the comparison, for JSON: last and best errors of each group, and updates and seconds to the errors that all runs reach."""
+    """Numbers of the comparison, for JSON: last and best errors of each group,
+    and updates and seconds to the errors that all runs reach.
+    """
     result = {}
     for group in groups:
         numbers = {"runs": list(group.curves)}
@@ -113,7 +121,8 @@ def table(groups):
         for name, n in numbers.items():
             equal = n[f"{quantity}_equal"]
             lines.append(
-                f"  {name:{width}s}  reaches {equal['rmse']:.4g} after {_pair(equal['update'], '.0f')} updates, {_pair(equal['seconds'], '.0f')} s"
+                f"  {name:{width}s}  reaches {equal['rmse']:.4g} "
+                f"after {_pair(equal['update'], '.0f')} updates, {_pair(equal['seconds'], '.0f')} s"
             )
     return "\n".join(lines)
 

@@ -46,14 +46,19 @@ class Deviations:
 
     def line(self):
         largest = f"{self.largest:.3g}{UNITS[self.name]}"
-        return f"{self.name:17s} {self.count:6d} compared, largest deviation {largest}, {self.relative:.3g} of the largest value"
+        return (
+            f"{self.name:17s} {self.count:6d} compared, largest deviation {largest}, "
+            f"{self.relative:.3g} of the largest value"
+        )
 
 
 def check_derivatives(potential, dataset, comm, n_component=20, seed=0, with_rows=False, step=STEP):
     """List of Deviations over the structures of a data set. Collective. Raises DataError.
 
-    n_component  force components that are compared in each structure, drawn by seed; stresses are compared where all directions are periodic
-    with_rows    compare the rows of energies, forces and stresses too, along a random direction in the space of the weights
+    n_component  force components that are compared in each structure, drawn by seed; stresses are compared
+                 where all directions are periodic
+    with_rows    compare the rows of energies, forces and stresses too, along a random direction in the space
+                 of the weights
     step         Angstrom (forces), strain (stress); differences are of fourth order
     """
     make_atoms(dataset, potential.elements)  # an unknown element is an error on every rank

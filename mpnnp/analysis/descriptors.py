@@ -1,4 +1,6 @@
-"""Symmetry functions of all structures of a data set, structure by structure and shared out over the ranks: what the tools work on."""
+"""Symmetry functions of all structures of a data set, structure by structure and shared out over the ranks:
+what the tools work on.
+"""
 
 import numpy as np
 
@@ -12,7 +14,10 @@ BINS = 50
 
 
 def each_structure(dataset, functions, comm, log, title="symmetry functions: structure"):
-    """Yield (structure number, element (n,), G (n, n_max) unscaled) of this rank's structures. Raises DataError for a strange element."""
+    """Yield (structure number, element (n,), G (n, n_max) unscaled) of this rank's structures.
+
+    Raises DataError for a strange element.
+    """
     structures, plan = make_atoms(dataset, functions.elements), plan_of(functions.table)
     with Progress(log, title, len(dataset)) as progress:
         for s in range(comm.rank, len(dataset), comm.size):
@@ -30,7 +35,9 @@ def statistics_of(dataset, functions, comm, log):
 
 
 def histograms_of(dataset, functions, statistics, comm, log):
-    """counts (n_function, BINS) of the values of each function between its minimum and maximum, over all atoms. Collective."""
+    """counts (n_function, BINS) of the values of each function between its minimum and maximum,
+    over all atoms. Collective.
+    """
     start, counts = functions.table.start, np.zeros((len(functions), BINS))
     spread = np.where(statistics.varies(), statistics.maximum - statistics.minimum, np.inf)
     for _, element, G in each_structure(dataset, functions, comm, log, "histograms: structure"):
@@ -44,9 +51,11 @@ def histograms_of(dataset, functions, statistics, comm, log):
 
 
 def fingerprints(dataset, functions, comm, log):
-    """One vector per structure (n_structure, n_function): means of the functions over the atoms of their element, in units of their spread.
+    """One vector per structure (n_structure, n_function): means of the functions over the atoms of their
+    element, in units of their spread.
 
-    The spread is the standard deviation over the structures; means of elements that a structure lacks are those over all. Collective.
+    The spread is the standard deviation over the structures; means of elements that a structure lacks are
+    those over all. Collective.
     """
     start, mine = functions.table.start, {}
     for s, element, G in each_structure(dataset, functions, comm, log):

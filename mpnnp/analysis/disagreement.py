@@ -8,14 +8,15 @@ from mpnnp.errors import ConfigError
 from mpnnp.figures import figure, save
 from mpnnp.files import write_text
 from mpnnp.model.evaluation import evaluate
-from mpnnp.training.report import MOST_POINTS
+from mpnnp.training.report import MAXIMUM_POINTS
 
 MILLI = 1000.0
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Spread of the predictions of potentials, on rank 0: about their mean, or for two of them their difference B - A. Per structure.
+    """Spread of the predictions of potentials, on rank 0: about their mean, or for two of them their
+    difference B - A. Per structure.
 
     energy      (n_structure,) eV/atom
     force       (n_structure,) eV/Angstrom, root mean square over the components
@@ -30,9 +31,11 @@ class Disagreement:
 
 
 def disagreement_of(potentials, dataset, comm, log):
-    """Disagreement of potentials (two or more) about all structures of a data set. Collective. Raises ConfigError, DataError.
+    """Disagreement of potentials (two or more) about all structures of a data set. Collective.
+    Raises ConfigError, DataError.
 
-    Of two potentials the difference is told, of more of them the standard deviation, sqrt(<|x - <x>|^2>) with divisor n - 1.
+    Of two potentials the difference is told, of more of them the standard deviation, sqrt(<|x - <x>|^2>) with
+    divisor n - 1.
     """
     if len(potentials) < 2:
         raise ConfigError("a disagreement needs at least two potentials")
@@ -56,7 +59,8 @@ def lines_of(found, dataset, names, n_worst=5):
     rms_energy = np.sqrt(np.mean(found.energy**2)) * MILLI
     what = "differences B - A" if len(names) == 2 else "standard deviations"
     lines = [
-        f"{what} over {len(dataset)} structures: energy {rms_energy:.4g} meV/atom, force component {rms_force:.4g} meV/A (root mean square)"
+        f"{what} over {len(dataset)} structures: energy {rms_energy:.4g} meV/atom, "
+        f"force component {rms_force:.4g} meV/A (root mean square)"
     ]
     if len(names) == 2:
         lines.append(f"mean difference of the energies: {found.energy.mean() * MILLI:.4g} meV/atom")
@@ -67,7 +71,8 @@ def lines_of(found, dataset, names, n_worst=5):
     lines.append("largest disagreements about forces, the vector on one atom:")
     for s in np.argsort(-found.largest)[:n_worst]:
         lines.append(
-            f"  {found.largest[s] * MILLI:9.4g} meV/A, energy {found.energy[s] * MILLI:9.4g} meV/atom: {dataset.name(s)}"
+            f"  {found.largest[s] * MILLI:9.4g} meV/A, energy {found.energy[s] * MILLI:9.4g} meV/atom: "
+            f"{dataset.name(s)}"
         )
     return lines
 
@@ -80,7 +85,8 @@ def _accuracy(result):
 def write_csv(path, found, dataset):
     """structure, source, frame, atoms; energy in meV/atom, forces in meV/Angstrom."""
     lines = [
-        "structure,source,frame,atoms,energy_mev_per_atom,force_rms_mev_per_angstrom,force_largest_mev_per_angstrom"
+        "structure,source,frame,atoms,energy_mev_per_atom,"
+        "force_rms_mev_per_angstrom,force_largest_mev_per_angstrom"
     ]
     for s in range(len(dataset)):
         source = dataset.source_names[dataset.source[s]]
@@ -100,7 +106,9 @@ def draw(path, found, dataset):
     )
     for axis, (x, y, name) in zip(axes, pairs):
         chosen = (
-            np.arange(len(x)) if len(x) <= MOST_POINTS else rng.choice(len(x), MOST_POINTS, replace=False)
+            np.arange(len(x))
+            if len(x) <= MAXIMUM_POINTS
+            else rng.choice(len(x), MAXIMUM_POINTS, replace=False)
         )
         axis.plot(x[chosen], y[chosen], ".", markersize=2, alpha=0.5)
         axis.axline((x[0], x[0]), slope=1, color="black", linewidth=0.7)

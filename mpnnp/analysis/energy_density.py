@@ -1,4 +1,6 @@
-"""Where a data set lies: a histogram of its structures over density and energy per atom (J. Chem. Phys. 155, 204108, Fig. 2)."""
+"""Where a data set lies: a histogram of its structures over density and energy per atom
+(J. Chem. Phys. 155, 204108, Fig. 2).
+"""
 
 import numpy as np
 from ase.data import atomic_masses
@@ -8,7 +10,8 @@ from mpnnp.units import DENSITY
 
 
 def energy_density(dataset, bins=40):
-    """(counts (bins, bins), density edges g/cm^3, energy edges eV/atom) of the periodic, labelled structures of a Dataset.
+    """(counts (bins, bins), density edges g/cm^3, energy edges eV/atom) of the periodic,
+    labelled structures of a Dataset.
 
     Energies are relative to their mean. Raises DataError if there are none.
     """

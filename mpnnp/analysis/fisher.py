@@ -23,9 +23,11 @@ from scipy.linalg.blas import dsyrk
 from scipy.stats import wasserstein_distance
 
 from mpnnp.config import Schedule
+from mpnnp.model.label_kinds import KINDS
 from mpnnp.parallel import serial, share
+from mpnnp.training.labels import label_scale
 from mpnnp.training.observations import Observer
-from mpnnp.training.schedules import ENERGY, FORCE, Batch, label_scale
+from mpnnp.training.schedules import Batch, make_schedule
 
 BLOCK = 256  # labels whose rows are made at once
 SLAB = 8_000_000  # numbers sent at once when the ranks' matrices are summed
@@ -81,23 +83,25 @@ class Spectrum:
 
 
 class Gradients:
-    """Gradients of L1 of batches at the weights of a potential.
+    """Gradients of L1 of batches at the weights of a potential, in physical units.
 
-    batches (n_batch, m) int64: labels of one kind, as in `streams`
+    batches (n_batch, m) int64: labels of one kind, as in `schedules`; kinds are positions in KINDS
     """
 
     def __init__(self, dataset, structures, G, potential):
-        physical = Schedule(
-            name="runner", energy_weight=potential.energy_scale, force_weight=potential.force_scale
-        )  # from training units
-        self.observer = Observer(dataset, structures, G, potential, physical, serial())
+        self.observer = Observer(dataset, structures, G, potential, Schedule(name="runner"), serial())
         self.weights = potential.weights
         self.n = potential.network.n_weight
+        self.all_labels = self.observer.labels.of_structures(structures.start, np.arange(len(dataset)))
+
+    def unit(self, kind):
+        """What one unit of the loss of this kind is: of training over the scale of [schedule]."""
+        name = self.observer.labels.kinds[kind].name
+        return self.observer.labels.units[kind] / label_scale(self.observer.config, name, 1)
 
     def batches(self, kind, size, n_batch, seed=1):
         """n_batch batches of `size` random labels; of single labels each at most once. All structures of the data set take part."""
-        start = self.observer.structures.start
-        labels = self.observer.labels.of_structures(start, np.arange(len(start) - 1))[kind]
+        labels = self.all_labels[kind]
         rng = np.random.default_rng([seed, kind])
         if size == 1:
             return rng.permutation(labels)[:n_batch, None]
@@ -114,7 +118,7 @@ class Gradients:
         for first in range(mine.start, mine.stop, step):
             labels = batches[first : min(first + step, mine.stop)]
             rows, errors, _ = self.observer.observe(Batch(kind, labels.reshape(-1, 1)), self.weights)
-            rows *= -np.where(errors < 0, -1.0, 1.0)[:, None]
+            rows *= -self.unit(kind) * np.where(errors < 0, -1.0, 1.0)[:, None]
             yield rows if size == 1 else rows.reshape(len(labels), size, -1).sum(axis=1)
 
 
@@ -170,18 +174,21 @@ def expected_information(gradients, config, n_update, n_batch, comm, seed=1):
     """(n,) eigenvalues of epsilon I + eta sum_t H_t^T H_t as it would be had all rows been taken at the final weights, on rank 0. Collective.
 
     The sum is estimated from n_batch single labels of each kind. For a filter with constant eta, without q and forgetting these are the
-    eigenvalues of P^-1, but for what the weights moved during the run. n_update: updates that took (energies, forces).
+    eigenvalues of P^-1, but for what the weights moved during the run. n_update: updates in all.
     """
-    potential, schedule = gradients.observer.predictor.potential, config.schedule
+    schedule = make_schedule(config.schedule, gradients.all_labels, config.run.seed)
+    units = gradients.observer.labels.units
     total = np.zeros((gradients.n, gradients.n), order="F") if comm.rank == 0 else None
-    for kind, (n, scale) in enumerate(zip(n_update, (potential.energy_scale, potential.force_scale))):
-        size = labels_per_update(schedule, kind)
+    for kind, (size, share_of) in enumerate(zip(schedule.sizes, schedule.shares)):
         batches = gradients.batches(kind, 1, n_batch, seed)
-        if not (n and len(batches)):
+        if not (share_of and len(batches)):
             continue
         matrix = accumulate(gradients.blocks(kind, batches, comm), gradients.n, len(batches), comm)
         if comm.rank == 0:
-            matrix *= config.ekf.eta_max * n * size * (label_scale(schedule, kind, size) / scale) ** 2
+            scale = (
+                label_scale(config.schedule, gradients.observer.labels.kinds[kind].name, size) / units[kind]
+            )
+            matrix *= config.ekf.eta_max * n_update * share_of * size * scale**2
             total += matrix
     if comm.rank:
         return None
@@ -189,28 +196,9 @@ def expected_information(gradients, config, n_update, n_batch, comm, seed=1):
     return eigvalsh(total, lower=True, overwrite_a=True, check_finite=False)
 
 
-def updates_of_each_kind(schedule, n_update, labels):
-    """Expected numbers of the updates that took (energies, forces) among n_update; labels: (energy labels, force labels) of the data."""
-    if schedule.name == "sdnz":
-        energies = (
-            (schedule.energy_probability if schedule.forces and len(labels[FORCE]) else 1.0)
-            if len(labels[ENERGY])
-            else 0.0
-        )
-    else:
-        shares = (
-            schedule.energy_fraction * len(labels[ENERGY]),
-            schedule.force_fraction * len(labels[FORCE]) * schedule.forces,
-        )
-        energies = shares[ENERGY] / max(sum(shares), 1e-300)
-    return n_update * energies, n_update * (1.0 - energies)
-
-
 def labels_per_update(schedule, kind):
-    """Labels that an update of the schedule takes."""
-    if schedule.name == "runner":
-        return schedule.streams
-    return schedule.energies_per_update if kind == ENERGY else schedule.forces_per_update
+    """Labels of a kind that an update of the section [schedule] takes."""
+    return schedule.of_kind(list(KINDS)[kind], "streams" if schedule.name == "runner" else "per_update")
 
 
 def distance(first, second):

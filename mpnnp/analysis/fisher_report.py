@@ -1,4 +1,6 @@
-"""Fisher analysis of trained models: what is computed for one checkpoint, its HDF5 file, tables and the picture."""
+"""Fisher analysis of trained models: what is computed for one checkpoint, its HDF5 file,
+tables and the picture.
+"""
 
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -15,25 +17,33 @@ from mpnnp.analysis.fisher import (
     expected_information,
     fisher_spectrum,
     labels_per_update,
-    updates_of_each_kind,
 )
-from mpnnp.config import make_config
+from mpnnp.config import PLURALS, make_config
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.store import load_structures
 from mpnnp.errors import CheckpointError
 from mpnnp.figures import figure, save
 from mpnnp.files import write_atomically
+from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.optimizers.posterior import has_covariance
 from mpnnp.parallel import on_root
 from mpnnp.training import checkpoint
 from mpnnp.training.checkpoint import config_of, posterior_of
+from mpnnp.training.initial_potential import initial_weights
+from mpnnp.training.report import with_signs
 from mpnnp.training.run_folder import INITIAL
-from mpnnp.training.schedules import ENERGY, FORCE
-from mpnnp.training.start import initial_weights
 
-QUANTITIES = {ENERGY: "energies", FORCE: "forces"}
-UNITS = {"energies": "eV^2", "forces": "(eV/Angstrom)^2"}
+
+def quantity(kind):
+    """What the results call the labels of a kind (LabelKind)."""
+    return PLURALS.get(kind.name, kind.name)
+
+
+UNITS = {
+    quantity(kind): f"{kind.unit}^2" if "/" not in kind.unit else f"({kind.unit})^2"
+    for kind in KINDS.values()
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,8 @@ class Model:
 
     spectra              "energies", "forces" -> fisher.Spectrum
     weights, start       (n_weight,) trained, and before the first update (None if they are not known)
-    filter_information   (n,) eigenvalues of the filter's P^-1, ascending; None without a filter in the checkpoint
+    filter_information   (n,) eigenvalues of the filter's P^-1, ascending; None without a filter in the
+                         checkpoint
     expected             (n,) eigenvalues of epsilon I + eta sum H^T H at the final weights, to compare with
     """
 
@@ -88,30 +99,30 @@ class Analysis:
 
 
 def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=False, seed=1):
-    """Model of a checkpoint on the data sets `data`. Collective; the result is of use on rank 0. Raises DataError, CheckpointError.
+    """Model of a checkpoint on the data sets `data`. Collective; the result is of use on rank 0.
+    Raises DataError, CheckpointError.
 
     n_batch   batches of each kind: all energies if there are fewer
     single    single labels instead of the batches of the run's schedule
     """
     saved = on_root(comm, checkpoint.read_checkpoint, path)
     potential, config, arrays = saved.potential, config_of(saved, path), saved.optimizer
-    dataset, cache = load_structures(
-        make_config({"data": {"files": [str(d) for d in data]}}).data, comm, log, cache_folder
-    )
+    files = make_config({"data": {"files": [str(d) for d in data]}}).data
+    dataset, cache = load_structures(files, comm, log, cache_folder)
     structures = make_atoms(dataset, potential.elements)
     G = load_symmetry_functions(structures, potential.functions, dataset.hash(), cache, comm, log)
     gradients = Gradients(dataset, structures, G, potential)
     spectra = {}
-    for kind, quantity in QUANTITIES.items():
-        size = 1 if single else labels_per_update(config.schedule, kind)
-        found = fisher_spectrum(gradients, kind, size, n_batch, comm, seed)
+    for k, (name, kind) in enumerate(KINDS.items()):
+        if not config.schedule.learns(name):
+            continue
+        size = 1 if single else labels_per_update(config.schedule, k)
+        found = fisher_spectrum(gradients, k, size, n_batch, comm, seed)
         if found is not None:
-            spectra[quantity] = found
+            spectra[quantity(kind)] = found
     information = expected = None
     if arrays and has_covariance(arrays):
-        labels = gradients.observer.labels.of_structures(structures.start, np.arange(len(dataset)))
-        counts = updates_of_each_kind(config.schedule, saved.progress["update"], labels)
-        expected = expected_information(gradients, config, counts, n_batch, comm, seed)
+        expected = expected_information(gradients, config, saved.progress["update"], n_batch, comm, seed)
         if comm.rank == 0:
             information = 1.0 / eigvalsh(posterior_of(saved, path).dense(), overwrite_a=True)[::-1]
     return Model(
@@ -126,7 +137,9 @@ def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=Fal
 
 
 def _start(path, potential, config):
-    """Weights before the first update: of initial.h5 beside the checkpoint, else from the seed; None if neither serves."""
+    """Weights before the first update: of initial.h5 beside the checkpoint, else from the seed;
+    None if neither serves.
+    """
     try:
         start = checkpoint.read_potential(path.parent / INITIAL).weights
     except CheckpointError:
@@ -142,11 +155,8 @@ def write(path, analysis):
         file.attrs["kind"] = "mpnnp fisher"
         for k, model in enumerate(analysis.models):
             group = file.create_group(f"models/{k}")
-            group.attrs["path"], group.attrs["group"], group.attrs["distance_from_start"] = (
-                model.path,
-                model.group,
-                model.moved,
-            )
+            group.attrs["path"], group.attrs["group"] = model.path, model.group
+            group.attrs["distance_from_start"] = model.moved
             for name in ("weights", "start", "filter_information", "expected"):
                 if getattr(model, name) is not None:
                     group[name] = getattr(model, name)
@@ -165,7 +175,8 @@ def write(path, analysis):
 def table(analysis):
     """Lines for people: one per model and kind of label, then the groups and their distances."""
     lines = [
-        f"{'':34s} {'labels':9s} {'batches':>8s} {'trace':>10s} {'d_eff':>8s} {'rank':>6s} {'condition':>10s} {'peak':>7s} {'|w-w0|':>8s}"
+        f"{'':34s} {'labels':9s} {'batches':>8s} {'trace':>10s} {'d_eff':>8s} {'rank':>6s} "
+        f"{'condition':>10s} {'peak':>7s} {'|w-w0|':>8s}"
     ]
     for quantity in UNITS:
         spectra = [s for group in analysis.spectra(quantity).values() for s in group]
@@ -174,16 +185,21 @@ def table(analysis):
         bins = bins_of(spectra)
         for m in analysis.models:
             if s := m.spectra.get(quantity):
-                numbers = f"{s.n_row:8d} {s.trace:10.3g} {s.effective_dimension:8.2f} {s.rank:6d} {s.condition:10.2g} {s.peak(bins):7.2f}"
+                numbers = (
+                    f"{s.n_row:8d} {s.trace:10.3g} {s.effective_dimension:8.2f} {s.rank:6d} "
+                    f"{s.condition:10.2g} {s.peak(bins):7.2f}"
+                )
                 lines.append(f"{m.path[-34:]:34s} {quantity:9s} {numbers} {m.moved:8.3f}")
         for name, group in analysis.spectra(quantity).items():
             peaks = [s.peak(bins) for s in group]
             lines.append(
-                f"{name}, {quantity}: peak of the spectrum at 10^({np.mean(peaks):.2f} +- {np.std(peaks):.2f}) {UNITS[quantity]}"
+                f"{name}, {quantity}: peak of the spectrum "
+                f"at 10^({np.mean(peaks):.2f} +- {np.std(peaks):.2f}) {UNITS[quantity]}"
             )
         for (one, two), (shift, total) in analysis.distances(quantity).items():
             lines.append(
-                f"{one} against {two}, {quantity}: mean shift {shift:+.2f} decades, Wasserstein distance {total:.2f} decades"
+                f"{one} against {two}, {quantity}: mean shift {shift:+.2f} decades, "
+                f"Wasserstein distance {total:.2f} decades"
             )
     for m in analysis.models:
         if m.expected is not None:
@@ -196,32 +212,31 @@ def table(analysis):
 def draw(path, analysis):
     """Spectra with bands over the models of a group, weights, and P^-1 of the filters."""
     with_filter = [m for m in analysis.models if m.expected is not None]
-    picture, axes = figure(4 if with_filter else 3)
-    for axis, quantity in zip(axes, UNITS):
+    shown = [name for k, name in enumerate(UNITS) if k < 2 or analysis.spectra(name)]
+    picture, axes = figure(len(shown) + 1 + bool(with_filter))
+    for axis, quantity in zip(axes, shown):
         groups = analysis.spectra(quantity)
         if groups:
             bins = bins_of([s for spectra in groups.values() for s in spectra])
         for name, spectra in groups.items():
             counts = [np.histogram(np.log10(s.known), bins)[0] for s in spectra]
             band(axis, 10 ** (0.5 * (bins[1:] + bins[:-1])), counts, f"{name} ({len(spectra)})")
-        axis.set(
-            xscale="log", xlabel=f"eigenvalue ({UNITS[quantity].replace('Angstrom', 'Å').replace('^2', '²')})"
-        )
+        axis.set(xscale="log", xlabel=f"eigenvalue ({with_signs(UNITS[quantity])})")
         axis.set(ylabel="eigenvalues per bin", title=f"Fisher information of {quantity}")
     bins = np.linspace(-1.0, 1.0, 61) * max(np.quantile(np.abs(m.weights), 0.995) for m in analysis.models)
     for name, models in analysis.groups.items():
         moved = np.mean([m.moved for m in models])
         band(
-            axes[2],
+            axes[len(shown)],
             0.5 * (bins[1:] + bins[:-1]),
             [np.histogram(m.weights, bins)[0] for m in models],
             f"{name}: |w - w₀| = {moved:.3g}",
         )
-    axes[2].set(xlabel="weight", ylabel="weights per bin", title="weights after training")
+    axes[len(shown)].set(xlabel="weight", ylabel="weights per bin", title="weights after training")
     for m in with_filter:
-        axes[3].loglog(m.filter_information, m.expected, ".", markersize=2, label=Path(m.path).parent.name)
-        axes[3].axline((1, 1), (10, 10), color="black", linewidth=0.7)
-        axes[3].set(
+        axes[-1].loglog(m.filter_information, m.expected, ".", markersize=2, label=Path(m.path).parent.name)
+        axes[-1].axline((1, 1), (10, 10), color="black", linewidth=0.7)
+        axes[-1].set(
             xlabel="eigenvalue of P⁻¹",
             ylabel="of ε I + η Σ HᵀH at the final weights",
             title="memory of the filter",
@@ -233,7 +248,9 @@ def draw(path, analysis):
 
 
 def band(axis, x, lines, label):
-    """Mean of several lines (n, len(x)), with their standard deviation as a band, which does not fall below the lowest line."""
+    """Mean of several lines (n, len(x)), with their standard deviation as a band,
+    which does not fall below the lowest line.
+    """
     mean, spread = np.mean(lines, axis=0), np.std(lines, axis=0)
     (line,) = axis.plot(x, mean, label=label)
     axis.fill_between(

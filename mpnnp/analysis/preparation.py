@@ -1,4 +1,6 @@
-"""What a set of symmetry functions looks like over a data set: scaling.data and histograms, before any training."""
+"""What a set of symmetry functions looks like over a data set:
+scaling.data and histograms, before any training.
+"""
 
 from pathlib import Path
 
@@ -12,13 +14,15 @@ from mpnnp.errors import DataError
 from mpnnp.figures import save
 from mpnnp.files import write_text
 from mpnnp.n2p2.potential_files import read_functions, scaling_text
-from mpnnp.training.start import choose_functions
+from mpnnp.training.initial_potential import choose_functions
 
 COLUMNS = 6  # of histograms in a picture
 
 
 def read_settings(path, data_files, report_line, **keys):
-    """(SymmetryFunctions, Dataset) of a TOML configuration or an input.nn, and of data files; without these a configuration's own data are read."""
+    """(SymmetryFunctions, Dataset) of a TOML configuration or an input.nn, and of data files;
+    without these a configuration's own data are read.
+    """
     path = Path(path)
     if path.suffix == ".toml":
         config = read_config(path)
@@ -32,7 +36,10 @@ def read_settings(path, data_files, report_line, **keys):
 
 
 def write_scaling(folder, functions, statistics):
-    """scaling.data in the folder, which is made. Raises DataError for an element without atoms: its functions have no range."""
+    """scaling.data in the folder, which is made.
+
+    Raises DataError for an element without atoms: its functions have no range.
+    """
     for e, z in enumerate(functions.elements):
         if not statistics.count[functions.table.start[e]]:
             raise DataError(
@@ -55,7 +62,9 @@ def table_lines(functions, statistics):
 
 
 def write_histograms(folder, functions, statistics, counts):
-    """histograms.csv (function, element, left and right end of the bin, atoms) and a picture for each element in the folder."""
+    """histograms.csv (function, element, left and right end of the bin, atoms) and a picture
+    for each element in the folder.
+    """
     lines = ["function,element,left,right,atoms"]
     edges = np.linspace(statistics.minimum, statistics.maximum, BINS + 1).T
     for k, f in enumerate(functions.functions):

@@ -1,4 +1,6 @@
-"""Leaving out symmetry functions that hardly vary or hardly matter, and writing what is left as input.nn or TOML."""
+"""Leaving out symmetry functions that hardly vary or hardly matter,
+and writing what is left as input.nn or TOML.
+"""
 
 from pathlib import Path
 
@@ -33,7 +35,9 @@ def check_kept(functions, keep):
 
 
 def write_pruned(settings, path, functions, keep):
-    """The settings file (input.nn or TOML) without the functions where keep (n_function,) is False, to `path`. Raises ConfigError, DataError."""
+    """The settings file (input.nn or TOML) without the functions where keep (n_function,) is False,
+    to `path`. Raises ConfigError, DataError.
+    """
     check_kept(functions, keep)
     text = (
         _pruned_toml(settings, functions.keep(keep))
@@ -63,7 +67,10 @@ def _plain(f):
 
 
 def _pruned_toml(settings, functions):
-    """The configuration with the functions that are left as tables, in Angstrom. Comments of the file are lost."""
+    """The configuration with the functions that are left as tables, in Angstrom.
+
+    Comments of the file are lost.
+    """
     config = read_config(settings)
     cutoffs = {(f.cutoff, f.alpha) for f in functions.functions if f.kind not in COMPACT}
     if len(cutoffs) > 1:

@@ -1,4 +1,6 @@
-"""Choosing structures of a data set: at random, at an interval, far apart, disputed, or those that the Kalman filter would learn most from."""
+"""Choosing structures of a data set: at random, at an interval, far apart, disputed,
+or those that the Kalman filter would learn most from.
+"""
 
 import numpy as np
 
@@ -33,10 +35,11 @@ def at_interval(n, n_structure):
 
 
 def farthest(n, points):
-    """Farthest points: (chosen (n,), distance (n,) of each to those before it) of points (n_structure, n_dimension).
+    """Farthest points: (chosen (n,), distance (n,) of each to those before it) of points
+    (n_structure, n_dimension).
 
-    The first is the point nearest to the mean; each next one is that whose nearest chosen point is the farthest away.
-    Eldar et al., IEEE Trans. Image Process. 6, 1305 (1997).
+    The first is the point nearest to the mean; each next one is that whose nearest chosen point is the
+    farthest away. Eldar et al., IEEE Trans. Image Process. 6, 1305 (1997).
     """
     first = int(np.argmin(((points - points.mean(axis=0)) ** 2).sum(axis=1)))
     chosen, distances = [first], [np.inf]
@@ -52,20 +55,24 @@ def farthest(n, points):
 
 
 def most_disputed(n, found):
-    """(chosen (n,), eV/Angstrom): structures with the largest disagreement about the force on one atom (disagreement.Disagreement)."""
+    """(chosen (n,), eV/Angstrom): structures with the largest disagreement about the force on one atom
+    (disagreement.Disagreement).
+    """
     chosen = np.argsort(-found.largest, kind="stable")[:n]
     return chosen, found.largest[chosen]
 
 
 def most_uncertain(n, rows, times_P, noise):
-    """Structures whose energies the filter knows least: (chosen (n,), variance (n,) of each given those before it).
+    """Structures whose energies the filter knows least: (chosen (n,), variance (n,)
+    of each given those before it).
 
     rows     (n_structure, n_weight) h = dE*/dw per atom
     times_P  function: h P of rows (m, n_weight)
     noise    (n_structure,) R of each label, of the energy per atom
 
-    Greedy: the largest h P h^T, then the covariance is P - P h^T (h P h^T + R)^-1 h P, as if that energy had been learned, and so on. The
-    next structure is therefore not like the last. A pivoted Cholesky decomposition of H P H^T + R: P itself is not changed.
+    Greedy: the largest h P h^T, then the covariance is P - P h^T (h P h^T + R)^-1 h P, as if that energy had
+    been learned, and so on. The next structure is therefore not like the last. A pivoted Cholesky
+    decomposition of H P H^T + R: P itself is not changed.
     """
     H_P = times_P(rows)
     variance = np.einsum("si,si->s", rows, H_P)
@@ -102,7 +109,10 @@ def energy_rows_per_atom(potential, dataset, comm, log):
 
 
 def by_kalman_variance(n, checkpoint, potential, dataset, comm, log):
-    """(chosen (n,), standard deviation (n,) of the energy, eV/atom) by the covariance in checkpoint.h5. Collective. Raises CheckpointError."""
+    """(chosen (n,), standard deviation (n,) of the energy, eV/atom) by the covariance in checkpoint.h5.
+
+    Collective. Raises CheckpointError.
+    """
     filter_ = on_root_only(comm, read_posterior, checkpoint)
     rows = energy_rows_per_atom(potential, dataset, comm, log)
 
@@ -114,14 +124,18 @@ def by_kalman_variance(n, checkpoint, potential, dataset, comm, log):
 
 
 def on_root_only(comm, make, *arguments):
-    """make(*arguments) on rank 0, None elsewhere: for what is too large to be sent. Collective: an error of rank 0 is raised everywhere."""
+    """make(*arguments) on rank 0, None elsewhere: for what is too large to be sent.
+
+    Collective: an error of rank 0 is raised everywhere.
+    """
     result = []
     on_root(comm, lambda: result.append(make(*arguments)))
     return result[0] if result else None
 
 
 def select_structures(by, n, dataset, potentials, paths, seed, comm, log):
-    """(chosen (n,), scores (n,), unit of the scores or "") by one of METHODS. Collective. Raises ConfigError, DataError, CheckpointError.
+    """(chosen (n,), scores (n,), unit of the scores or "") by one of METHODS. Collective.
+    Raises ConfigError, DataError, CheckpointError.
 
     potentials, paths   of --potential: see the command `mpnnp select`
     """

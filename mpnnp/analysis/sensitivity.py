@@ -62,7 +62,8 @@ def lines_of(functions, sensitivity):
     shares = {by: sensitivity.share(by, start) for by in MEASURES}
     for e, z in enumerate(functions.elements):
         lines.append(
-            f"{chemical_symbols[z]}: root mean square, mean and largest |dE/dg| in eV and in percent of the element's sum"
+            f"{chemical_symbols[z]}: root mean square, mean and largest |dE/dg| in eV and in "
+            "percent of the element's sum"
         )
         for k in sorted(range(start[e], start[e + 1]), key=lambda k: -sensitivity.msa[k]):
             numbers = "  ".join(

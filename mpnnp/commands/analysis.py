@@ -23,7 +23,7 @@ FrameTime = Annotated[
 ]
 Output = Annotated[
     Optional[Path], typer.Option("-o", "--output", help="Name of the results, without .csv and .png.")
-]  # noqa: UP045
+]
 
 
 @analyze.command()
@@ -32,10 +32,10 @@ def density(
     low: Annotated[
         Optional[float],
         typer.Option(help="Smallest density of a stable run, g/cm^3. [default: half of the first]"),
-    ] = None,  # noqa: UP045
+    ] = None,
     high: Annotated[
         Optional[float], typer.Option(help="Largest one. [default: one and a half of the first]")
-    ] = None,  # noqa: UP045
+    ] = None,
     skip: Skip = 0.5,
     frame_time: FrameTime = 50.0,
     output: Output = None,
@@ -58,7 +58,8 @@ def density(
     results = [analysis.analyse(s, skip, None if low is None else (low, high)) for s in all_series]
     for r in results:
         log(
-            f"{r.name}: {r.mean:.5f} ± {r.error:.5f} g/cm^3{'' if r.converged else ' (too short for a safe error bar)'}; {r.verdict}"
+            f"{r.name}: {r.mean:.5f} ± {r.error:.5f} g/cm^3"
+            f"{'' if r.converged else ' (too short for a safe error bar)'}; {r.verdict}"
         )
     if len(results) > 1:
         means = np.array([r.mean for r in results if r.stable])
@@ -181,7 +182,8 @@ def check_same(runs, results):
     for path, result in zip(runs, results):
         if list(result) != list(results[0]):
             raise ConfigError(
-                f"{path}: holds {', '.join(result)}, {runs[0]} {', '.join(results[0])}: analyse them one by one"
+                f"{path}: holds {', '.join(result)}, {runs[0]} {', '.join(results[0])}: "
+                "analyse them one by one"
             )
 
 

@@ -15,13 +15,13 @@ PotentialPath = Annotated[
     Path,
     typer.Argument(help="Checkpoint (checkpoint.h5, best.h5) or folder of n2p2 files.", metavar="POTENTIAL"),
 ]
-EnergyKey = Annotated[Optional[str], typer.Option(help="Name of the energy in files read through ASE.")]  # noqa: UP045 typer on 3.10
-ForcesKey = Annotated[Optional[str], typer.Option(help="Name of the forces.")]  # noqa: UP045
-StressKey = Annotated[Optional[str], typer.Option(help="Name of the stress.")]  # noqa: UP045
+EnergyKey = Annotated[Optional[str], typer.Option(help="Name of the energy in files read through ASE.")]
+ForcesKey = Annotated[Optional[str], typer.Option(help="Name of the forces.")]
+StressKey = Annotated[Optional[str], typer.Option(help="Name of the stress.")]
 
 DataPaths = Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")]
 CsvPath = Annotated[
-    Optional[Path],  # noqa: UP045 typer on 3.10
+    Optional[Path],
     typer.Option("-o", "--output", help="CSV to write; a picture is put beside it.", metavar="FILE.csv"),
 ]
 

@@ -6,15 +6,14 @@ from typing import Annotated, Optional
 import typer
 
 from mpnnp.commands.common import (
+    TARGETS,
     DataPaths,
     Debug,
     EnergyKey,
     ForcesKey,
     StressKey,
-    TARGETS,
     read_inputs,
     start,
-    write_result,
 )
 from mpnnp.errors import ConfigError
 
@@ -26,7 +25,10 @@ def convert(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help=f"input.data, extxyz, HDF5, DeePMD folders, outputs of CP2K, VASP, ...; last the file to write: {TARGETS}."
+            help=(
+                "input.data, extxyz, HDF5, DeePMD folders, outputs of CP2K, VASP, ...; "
+                f"last the file to write: {TARGETS}."
+            )
         ),
     ],
     energy_key: EnergyKey = None,
@@ -34,7 +36,9 @@ def convert(
     stress_key: StressKey = None,
     debug: Debug = False,
 ):
-    """Read SOURCE... and write them to the last argument, whose name says the format: HDF5, input.data of n2p2 and RuNNer, extended XYZ."""
+    """Read SOURCE... and write them to the last argument, whose name says the format:
+    HDF5, input.data of n2p2 and RuNNer, extended XYZ.
+    """
     from mpnnp.data.formats import check_target, read_sources, write_target
     from mpnnp.data.inspection import describe, format_description
 
@@ -72,7 +76,7 @@ def info(
     if comm.rank:
         return
     if is_checkpoint(file):
-        from mpnnp.training.report import describe_checkpoint
+        from mpnnp.training.description import describe_checkpoint
 
         log(describe_checkpoint(file))
         return
@@ -93,15 +97,20 @@ def select(
     ],
     by: Annotated[str, typer.Option(help="random, interval, farthest, disagreement or kalman.")] = "random",
     potential: Annotated[
-        Optional[list[Path]],  # noqa: UP045
+        Optional[list[Path]],
         typer.Option(
-            help="farthest: whose functions count (default: the default set); disagreement: two or more; kalman: a checkpoint.h5."
+            help=(
+                "farthest: whose functions count (default: the default set); disagreement: two or more; "
+                "kalman: a checkpoint.h5."
+            )
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of --by random.")] = 1,
     debug: Debug = False,
 ):
-    """Select structures: at random, evenly, far apart in the space of the symmetry functions, or those that potentials know least about."""
+    """Select structures: at random, evenly, far apart in the space of the symmetry functions, or those that
+    potentials know least about.
+    """
     from mpnnp.analysis.selection import METHODS, check_number, select_structures
     from mpnnp.data.formats import check_target, write_target
     from mpnnp.parallel import on_root

@@ -23,7 +23,9 @@ app = typer.Typer()
 
 @app.command()
 def doctor(debug: Debug = False):
-    """Say what this installation stands on (MPI, BLAS, HDF5, caches) and what is wrong with it. Start it as you start a run."""
+    """Say what this installation stands on (MPI, BLAS, HDF5, caches) and what is wrong with it.
+    Start it as you start a run.
+    """
     comm, log = start()
     facts, complaints = examine(comm)
     if comm.rank:
@@ -36,7 +38,9 @@ def doctor(debug: Debug = False):
 
 
 def examine(comm):
-    """(facts, complaints): name -> text of what a support request needs, and what is wrong, on rank 0; (None, None) elsewhere. Collective."""
+    """(facts, complaints): name -> text of what a support request needs, and what is wrong, on rank 0;
+    (None, None) elsewhere. Collective.
+    """
     import h5py
     import numba
     from mpi4py import MPI
@@ -54,7 +58,9 @@ def examine(comm):
     compiled = any(CACHE_FOLDER.rglob("*.nbi")) if CACHE_FOLDER else False
     facts = {
         "mpnnp": f"{__version__} in {os.path.dirname(environment.__file__)}",
-        "Python": f"{platform.python_version()} on {platform.system()} {platform.release()} {platform.machine()}",
+        "Python": (
+            f"{platform.python_version()} on {platform.system()} {platform.release()} {platform.machine()}"
+        ),
         "packages": ", ".join(f"{name} {found}" for name, found in environment.versions().items()),
         "MPI library": environment.mpi_library(),
         "MPI vendor": "{} {}".format(MPI.get_vendor()[0], ".".join(map(str, MPI.get_vendor()[1]))),
@@ -66,8 +72,14 @@ def examine(comm):
         "threads": ", ".join(
             f"{name}={os.environ.get(name, 'not set')}" for name in environment.THREAD_VARIABLES
         ),
-        "cores": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} of {os.cpu_count()} usable by rank 0",
-        "HDF5": f"{h5py.version.hdf5_version}, h5py built {'with' if h5py.get_config().mpi else 'without'} MPI (not needed)",
+        "cores": (
+            f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} "
+            f"of {os.cpu_count()} usable by rank 0"
+        ),
+        "HDF5": (
+            f"{h5py.version.hdf5_version}, h5py built {'with' if h5py.get_config().mpi else 'without'} MPI "
+            "(not needed)"
+        ),
         "Numba cache": f"{caches[0]}, kernels {'compiled' if compiled else 'not compiled yet'}",
         "SIMD": f"{numba.config.CPU_NAME or _cpu()}, AVX-512 {'yes' if environment.has_avx512() else 'no'}",
         "temporary files": tempfile.gettempdir(),
@@ -77,19 +89,23 @@ def examine(comm):
         complaints.append(f"shared memory windows do not work ({shared}): is /dev/shm full or not mounted?")
     if (left := _left_behind()) > 20:
         complaints.append(
-            f"/dev/shm holds {left} mpich_shm_* files: those that no run uses any more were left by killed runs and can be deleted"
+            f"/dev/shm holds {left} mpich_shm_* files: "
+            "those that no run uses any more were left by killed runs and can be deleted"
         )
     if None in caches:
         complaints.append(
-            "no folder for compiled kernels can be written: every start compiles for a minute; set NUMBA_CACHE_DIR"
+            "no folder for compiled kernels can be written: "
+            "every start compiles for a minute; set NUMBA_CACHE_DIR"
         )
     if max(hosts.values()) > os.cpu_count():
         complaints.append(
-            f"{max(hosts.values())} ranks share {os.cpu_count()} cores of a host: they wait for each other; start fewer"
+            f"{max(hosts.values())} ranks share {os.cpu_count()} cores of a host: they wait for each other; "
+            "start fewer"
         )
     if launcher and comm.size == 1 and os.environ.get("SLURM_NTASKS", "1") not in ("1", ""):
         complaints.append(
-            f"SLURM gave {os.environ['SLURM_NTASKS']} tasks, but there is one rank: start with srun or mpiexec"
+            f"SLURM gave {os.environ['SLURM_NTASKS']} tasks, but there is one rank: "
+            "start with srun or mpiexec"
         )
     return facts, complaints
 
@@ -136,7 +152,8 @@ def _blas():
 
     return sorted(
         {
-            f"{found['internal_api']} {found.get('version')}, core type {found.get('architecture', 'unknown')}, {found['num_threads']} threads"
+            f"{found['internal_api']} {found.get('version')}, "
+            f"core type {found.get('architecture', 'unknown')}, {found['num_threads']} threads"
             for found in threadpool_info()
             if found["user_api"] == "blas"
         }

@@ -41,7 +41,7 @@ def md(
     log_every: Annotated[float, typer.Option(help="fs between rows of md.csv.")] = 10.0,
     save_every: Annotated[float, typer.Option(help="fs between frames of trajectory.xyz.")] = 50.0,
     max_extrapolations: Annotated[
-        Optional[int],  # noqa: UP045 typer on 3.10
+        Optional[int],
         typer.Option(
             help="Stop when so many symmetry functions were outside their range of training, over all steps."
         ),
@@ -51,7 +51,9 @@ def md(
     ] = False,
     debug: Debug = False,
 ):
-    """Molecular dynamics. The defaults are those of J. Chem. Phys. 155, 204108 (2021). With mpiexec the ranks share out the atoms."""
+    """Molecular dynamics. The defaults are those of J. Chem. Phys. 155, 204108 (2021).
+    With mpiexec the ranks share out the atoms.
+    """
     from mpnnp.errors import Interrupted
     from mpnnp.parallel import on_root
     from mpnnp.simulation.calculator import Calculator

@@ -22,16 +22,18 @@ def ensemble(
     ] = "both",
     output: Annotated[
         Optional[Path], typer.Option("-o", "--output", help="Folder of the members seed-N.", metavar="DIR")
-    ] = None,  # noqa: UP045
+    ] = None,
     settings: Annotated[
         Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")
-    ] = None,  # noqa: UP045
+    ] = None,
     side_by_side: Annotated[
         int, typer.Option(help="Members trained at once, each on its share of the ranks.")
     ] = 1,
     debug: Debug = False,
 ):
-    """Train the same potential with several seeds. Started again it skips finished members and resumes begun ones."""
+    """Train the same potential with several seeds.
+    Started again it skips finished members and resumes begun ones.
+    """
     from mpnnp.config import read_config
     from mpnnp.parallel import on_root
     from mpnnp.training.ensemble import run_ensemble, seeds_of
@@ -45,7 +47,8 @@ def ensemble(
     log("\n".join(f"seed {seed}: {text}" for seed, text in outcome.items()))
     if failed := [str(seed) for seed, text in outcome.items() if text not in ("trained", "was finished")]:
         raise TrainingError(
-            f"{len(failed)} of {len(outcome)} members were not trained to their end: seeds {', '.join(failed)}"
+            f"{len(failed)} of {len(outcome)} members were not trained to their end: "
+            f"seeds {', '.join(failed)}"
         )
 
 
@@ -54,15 +57,17 @@ def compare(
     runs: Annotated[
         Optional[list[str]],
         typer.Argument(help="Folders of runs or ensembles, or patterns.", metavar="RUN..."),
-    ] = None,  # noqa: UP045
-    group: Annotated[Optional[list[str]], typer.Option(help="A group by name: NAME=RUN,RUN,...")] = None,  # noqa: UP045
+    ] = None,
+    group: Annotated[Optional[list[str]], typer.Option(help="A group by name: NAME=RUN,RUN,...")] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Picture of the learning curves.", metavar="PNG")
     ] = Path("compare.png"),
-    json: Annotated[Optional[Path], typer.Option("--json", help="Write the numbers to this file.")] = None,  # noqa: UP045
+    json: Annotated[Optional[Path], typer.Option("--json", help="Write the numbers to this file.")] = None,
     debug: Debug = False,
 ):
-    """Learning curves of groups of runs against updates and wall time. The members of an ensemble make a group."""
+    """Learning curves of groups of runs against updates and wall time.
+    The members of an ensemble make a group.
+    """
     from mpnnp.analysis import comparison
     from mpnnp.training.run_groups import find_groups
 

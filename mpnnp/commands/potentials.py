@@ -6,12 +6,12 @@ from typing import Annotated, Optional
 import typer
 
 from mpnnp.commands.common import (
+    TARGETS,
     CsvPath,
     DataPaths,
     Debug,
     EnergyKey,
     ForcesKey,
-    TARGETS,
     PotentialPath,
     read_inputs,
     start,
@@ -26,10 +26,10 @@ app = typer.Typer()
 def evaluate(
     potential: PotentialPath,
     data: Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")],
-    json: Annotated[Optional[Path], typer.Option("--json", help="Write the accuracies to this file.")] = None,  # noqa: UP045
+    json: Annotated[Optional[Path], typer.Option("--json", help="Write the accuracies to this file.")] = None,
     predictions: Annotated[
         Optional[Path], typer.Option(help="Write energy, forces, start to this .npz.")
-    ] = None,  # noqa: UP045
+    ] = None,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
     debug: Debug = False,
@@ -52,7 +52,8 @@ def evaluate(
                 write_result(path, write)
     for name, value in result.numbers().items():
         log(
-            f"{name:32s} {'no labels' if value is None else value if isinstance(value, int) else f'{value:.6g}'}"
+            f"{name:32s} "
+            f"{'no labels' if value is None else value if isinstance(value, int) else f'{value:.6g}'}"
         )
 
 
@@ -74,10 +75,12 @@ def export(
     ] = False,
     structure: Annotated[
         Optional[Path], typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from.")
-    ] = None,  # noqa: UP045
+    ] = None,
     debug: Debug = False,
 ):
-    """Write a potential as n2p2 files with a lammps.in that uses them (n2p2, LAMMPS's ML-HDNNP), or with --cp2k for CP2K with a cp2k.inp."""
+    """Write a potential as n2p2 files with a lammps.in that uses them (n2p2, LAMMPS's ML-HDNNP), or with
+    --cp2k for CP2K with a cp2k.inp.
+    """
     from mpnnp.data.formats import read_sources
     from mpnnp.n2p2 import engines
     from mpnnp.n2p2.potential_files import is_normalized, write_potential
@@ -123,15 +126,17 @@ def label(
     ],
     debug: Debug = False,
 ):
-    """Label structures with a potential or a calculator of ASE (ase:emt, ase:tblite.ase.TBLite:method=GFN1-xTB)."""
+    """Label structures with a potential or a calculator of ASE
+    (ase:emt, ase:tblite.ase.TBLite:method=GFN1-xTB).
+    """
     from mpnnp.data.formats import check_target, read_sources, write_target
-    from mpnnp.parallel import on_root, together
+    from mpnnp.parallel import agree, on_root
     from mpnnp.simulation.labelling import label as run
     from mpnnp.simulation.labelling import make_labeller
 
     check_target(output, "label")
     comm, log = start()
-    calculator = together(comm, make_labeller, potential)
+    calculator = agree(comm, make_labeller, potential)
     data = on_root(comm, lambda: read_sources(structures, report=log))
     labelled = run(data, calculator, comm, log)
     on_root(comm, write_target, output, labelled)
@@ -174,7 +179,9 @@ def check(
     ] = 1e-5,
     debug: Debug = False,
 ):
-    """Compare forces, stress and, with --rows, derivatives by the weights with finite differences; exit status 1 if they deviate."""
+    """Compare forces, stress and, with --rows, derivatives by the weights with finite differences;
+    exit status 1 if they deviate.
+    """
     from mpnnp.analysis.derivative_check import check_derivatives
     from mpnnp.analysis.selection import at_interval
 

@@ -1,4 +1,6 @@
-"""Commands about symmetry functions: their ranges over a data set, how much a potential depends on them, leaving some out."""
+"""Commands about symmetry functions: their ranges over a data set, how much a potential depends on them,
+leaving some out.
+"""
 
 from pathlib import Path
 from typing import Annotated, Optional
@@ -27,7 +29,10 @@ def prepare(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Data sets, and last the settings: an input.nn, or a TOML configuration, whose own data are the default."
+            help=(
+                "Data sets, and last the settings: an input.nn, or a TOML configuration, "
+                "whose own data are the default."
+            )
         ),
     ],
     output: Annotated[
@@ -40,7 +45,9 @@ def prepare(
     forces_key: ForcesKey = None,
     debug: Debug = False,
 ):
-    """Range, mean and spread of the symmetry functions over all structures: scaling.data, a table, and with --histograms pictures."""
+    """Range, mean and spread of the symmetry functions over all structures:
+    scaling.data, a table, and with --histograms pictures.
+    """
     from mpnnp.analysis.descriptors import histograms_of, statistics_of
     from mpnnp.analysis.preparation import read_settings, table_lines, write_histograms, write_scaling
     from mpnnp.parallel import on_root
@@ -60,13 +67,16 @@ def prepare(
     for line in table_lines(functions, statistics):
         log(line)
     log(
-        f"{len(functions)} symmetry functions over {len(dataset)} structures, {len(dataset.numbers)} atoms; results in {output}"
+        f"{len(functions)} symmetry functions over {len(dataset)} structures, {len(dataset.numbers)} atoms; "
+        f"results in {output}"
     )
 
 
 @app.command()
 def sensitivity(potential: PotentialPath, data: DataPaths, output: CsvPath = None, debug: Debug = False):
-    """How much the atomic energies depend on each symmetry function: root mean square, mean and largest |dE/dg|."""
+    """How much the atomic energies depend on each symmetry function:
+    root mean square, mean and largest |dE/dg|.
+    """
     from mpnnp.analysis.sensitivity import draw, lines_of, sensitivity_of, write_csv
     from mpnnp.parallel import on_root
 
@@ -103,16 +113,16 @@ def prune(
     by_range: Annotated[
         Optional[float],
         typer.Option("--range", help="Leave out functions with maximum - minimum below this."),
-    ] = None,  # noqa: UP045
+    ] = None,
     by_sensitivity: Annotated[
-        Optional[float],  # noqa: UP045
+        Optional[float],
         typer.Option(
             "--sensitivity",
             help="Leave out functions with less than this percentage of the sensitivity of their element.",
         ),
     ] = None,
     potential: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[Path],
         typer.Option(help="Potential whose sensitivity counts; it must have the functions of the settings."),
     ] = None,
     measure: Annotated[
@@ -120,7 +130,9 @@ def prune(
     ] = "msa",
     debug: Debug = False,
 ):
-    """Leave out symmetry functions that hardly vary (--range) or hardly matter (--sensitivity), and write what is left."""
+    """Leave out symmetry functions that hardly vary (--range) or hardly matter (--sensitivity),
+    and write what is left.
+    """
     from mpnnp.analysis.descriptors import statistics_of
     from mpnnp.analysis.preparation import read_settings
     from mpnnp.analysis.pruning import keep_by_range, keep_by_sensitivity, write_pruned
@@ -131,7 +143,8 @@ def prune(
         raise ConfigError("prune: give one of --range and --sensitivity")
     if by_sensitivity is not None and (potential is None or measure not in MEASURES):
         raise ConfigError(
-            f"prune: --sensitivity needs --potential, and --measure one of {', '.join(MEASURES)}; found {measure}"
+            f"prune: --sensitivity needs --potential, and --measure one of {', '.join(MEASURES)}; "
+            f"found {measure}"
         )
     *data, settings = sources
     comm, log = start()

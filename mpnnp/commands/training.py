@@ -12,8 +12,8 @@ app = typer.Typer()
 
 Ranks = Annotated[
     Optional[int], typer.Option(min=1, help="MPI tasks of the n2p2 run whose batches per task are meant.")
-]  # noqa: UP045 typer on 3.10
-Settings = Annotated[Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")]  # noqa: UP045
+]
+Settings = Annotated[Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")]
 
 
 @app.command()
@@ -27,7 +27,7 @@ def train(
     ],
     output: Annotated[
         Optional[Path], typer.Option("-o", "--output", help="Folder of the results.", metavar="RUN_DIR")
-    ] = None,  # noqa: UP045
+    ] = None,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from RUN_DIR/checkpoint.h5.")] = False,
     ranks: Ranks = None,
@@ -35,7 +35,8 @@ def train(
 ):
     """Train a potential. Start with mpiexec -n RANKS to use several processes.
 
-    Exit status: 0 done, 75 stopped by SIGUSR1, SIGTERM or the end of the batch job (continue with --resume), 2 bad input, 1 anything else.
+    Exit status: 0 done, 75 stopped by SIGUSR1, SIGTERM or the end of the batch job (continue with --resume),
+    2 bad input, 1 anything else.
     """
     from mpnnp import signals
     from mpnnp.config import read_config
@@ -59,7 +60,7 @@ def translate(
     source: Annotated[Path, typer.Argument(help="An input.nn of n2p2 or RuNNer.", metavar="INPUT.NN")],
     output: Annotated[
         Optional[Path], typer.Option("-o", "--output", help="TOML file to write; shown if not given.")
-    ] = None,  # noqa: UP045
+    ] = None,
     ranks: Ranks = None,
     settings: Settings = None,
     debug: Debug = False,
@@ -87,7 +88,9 @@ def translate(
 
 
 def _from_input_nn(path, output, settings, ranks, size, resume, log):
-    """Config of an input.nn; nothing is written beside it. A resumed run keeps the configuration it began with."""
+    """Config of an input.nn; nothing is written beside it.
+    A resumed run keeps the configuration it began with.
+    """
     from mpnnp.config import read_config
     from mpnnp.n2p2.translate import translate as read
 

@@ -16,7 +16,9 @@ from mpnnp.units import METAL
 __all__ = ["Labels", "read_ase", "structures_of"]
 
 NONE = "none"  # as a key: no such label is wanted
-CALCULATOR = "calculator:"  # begins the names of results of ASE's calculator; the others are info or arrays of Atoms
+CALCULATOR = (
+    "calculator:"  # begins the names of results of ASE's calculator; the others are info or arrays of Atoms
+)
 
 # label: names looked for in any case, the first found is taken
 ENERGY = ("energy", "calculator:free_energy", "free_energy")
@@ -46,7 +48,9 @@ FACTORS = ("config_weight", "weight")
 MASK = "force_mask"  # array of truth values: False where the force on an atom is no label
 # what looks like a label, and arrays (n_atom, 3) that are none
 LOOKS = re.compile(r"energ|forc|virial|stress|weight|etot|gradient", re.IGNORECASE)
-NO_FORCES = re.compile(r"mom|vel|magmom|dipole|dir|disp|pos|eigen|mask|frac|scaled|charge|image", re.IGNORECASE)
+NO_FORCES = re.compile(
+    r"mom|vel|magmom|dipole|dir|disp|pos|eigen|mask|frac|scaled|charge|image", re.IGNORECASE
+)
 
 
 def read_ase(path, labels):
@@ -273,7 +277,9 @@ class Labels:
                 f"{self.path}: {self.n_without_volume} virials of structures without a volume are left out"
             )
         if self.suspects:
-            named = ", ".join(f"{name!r}" + (f" ({shape})" if shape else "") for name, shape in self.suspects.items())
+            named = ", ".join(
+                f"{name!r}" + (f" ({shape})" if shape else "") for name, shape in self.suspects.items()
+            )
             self.warn(
                 f"{self.path}: not read, but perhaps labels: {named}; choose names with energy_key, forces_key, stress_key"
             )

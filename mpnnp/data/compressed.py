@@ -34,7 +34,9 @@ def open_text(path):
 
 @contextlib.contextmanager
 def decompressed(path):
-    """Context manager that yields the path of a plain file: `path` itself, or a temporary copy named without the last suffix."""
+    """Context manager that yields the path of a plain file: `path` itself, or a temporary copy named
+    without the last suffix.
+    """
     path = Path(path)
     if path.suffix not in OPEN:
         yield path

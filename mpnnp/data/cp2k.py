@@ -1,4 +1,6 @@
-"""Structures from CP2K: trajectories of its molecular dynamics (PROJECT-pos-1.xyz and what lies beside it) and outputs of single points."""
+"""Structures from CP2K: trajectories of its molecular dynamics (PROJECT-pos-1.xyz and what lies beside it)
+and outputs of single points.
+"""
 
 import itertools
 import re
@@ -28,9 +30,11 @@ def is_cp2k_trajectory(path):
 
 
 def read_cp2k_trajectory(path):
-    """Yield the Structures of PROJECT-pos-1.xyz; forces from PROJECT-frc-1.xyz, cells from PROJECT-1.cell or the cell of PROJECT-1.restart.
+    """Yield the Structures of PROJECT-pos-1.xyz; forces from PROJECT-frc-1.xyz,
+    cells from PROJECT-1.cell or the cell of PROJECT-1.restart.
 
-    Positions in Angstrom, energies and forces in Hartree and Bohr. Frames are matched by their step. Raises DataError naming the file.
+    Positions in Angstrom, energies and forces in Hartree and Bohr. Frames are matched by their step. Raises
+    DataError naming the file.
     """
     path = Path(path)
     project, _, number = path.stem.rpartition("-pos-")
@@ -42,7 +46,8 @@ def read_cp2k_trajectory(path):
         cell = cells.get(step, cells.get(None))
         if cell is None:
             raise DataError(
-                f"{path}: no cell for step {step}: needs {project}-{number}.cell or {project}-{number}.restart beside it"
+                f"{path}: no cell for step {step}: needs {project}-{number}.cell "
+                f"or {project}-{number}.restart beside it"
             )
         force = forces.get(step)
         yield Structure(
@@ -106,21 +111,25 @@ def is_cp2k_output(path):
 
 
 def read_cp2k_output(path):
-    """The Structure of a single point (RUN_TYPE ENERGY_FORCE, with the coordinates and FORCE_EVAL/PRINT/FORCES in the output).
+    """The Structure of a single point (RUN_TYPE ENERGY_FORCE, with the coordinates
+    and FORCE_EVAL/PRINT/FORCES in the output).
 
-    Raises DataError naming what is missing, and for outputs of several geometries, whose trajectory is to be read instead.
+    Raises DataError naming what is missing, and for outputs of several geometries, whose trajectory is to be
+    read instead.
     """
     lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     energies = [float(line.split()[-1]) for line in lines if "ENERGY| Total FORCE_EVAL" in line]
     if len(energies) != 1:
         raise DataError(
-            f"{path}: has {len(energies)} energies, must be a single point; for dynamics read PROJECT-pos-1.xyz"
+            f"{path}: has {len(energies)} energies, must be a single point; "
+            "for dynamics read PROJECT-pos-1.xyz"
         )
     vectors = {found[1]: found.groups()[1:] for line in lines if (found := VECTOR.search(line))}
     atoms = _block(lines, "ATOMIC COORDINATES IN", ATOM)
     if len(vectors) != 3 or not atoms:
         raise DataError(
-            f"{path}: has no {'atomic coordinates' if len(vectors) == 3 else 'cell'} in it; raise PRINT_LEVEL to MEDIUM"
+            f"{path}: has no {'atomic coordinates' if len(vectors) == 3 else 'cell'} in it; "
+            "raise PRINT_LEVEL to MEDIUM"
         )
     scale = BOHR if any("ATOMIC COORDINATES IN" in line and "BOHR" in line.upper() for line in lines) else 1.0
     forces = [found[2].split()[:3] for found in _block(lines, "ATOMIC FORCES in", FORCE_LINE)]

@@ -42,7 +42,8 @@ ORIGIN = ("source", "frame")  # where a structure came from; not part of the has
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Structures in flat arrays: atoms of structure k are start[k]:start[k+1]. eV, Angstrom; NaN means "no label".
+    """Structures in flat arrays: atoms of structure k are start[k]:start[k+1]. eV, Angstrom;
+    NaN means "no label".
 
     start     (n_structure+1,) int64
     numbers   (n_atom,) int32
@@ -118,12 +119,13 @@ class Dataset:
         return f"{self.source_names[self.source[k]] or 'structure'}, frame {self.frame[k]}"
 
     def take(self, indices):
-        """New Dataset of the structures `indices` (integers, or a mask (n_structure,)), in that order; all source names stay."""
+        """New Dataset of the structures `indices` (integers, or a mask (n_structure,)), in that order;
+        all source names stay.
+        """
         indices = np.asarray(indices)
         indices = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
-        indices = np.arange(len(self))[
-            indices
-        ]  # negative ones count from the end; out of range is an IndexError
+        # negative ones count from the end; out of range is an IndexError
+        indices = np.arange(len(self))[indices]
         start, atoms = _offsets(self.n_atom[indices]), atoms_of(self.start, indices)
         arrays = {
             name: getattr(self, name)[atoms if name in PER_ATOM else indices]
@@ -164,7 +166,9 @@ class Dataset:
         return f"Dataset({', '.join(_in_words(self))})"
 
     def hash(self):
-        """sha256 (hex) of geometry, labels and split; independent of where the structures came from and of the machine."""
+        """sha256 (hex) of geometry, labels and split; independent of where the structures came from
+        and of the machine.
+        """
         digest = hashlib.sha256(KIND.encode())
         for name, (dtype, _, _) in ARRAYS.items():
             if name not in ORIGIN:
@@ -244,7 +248,10 @@ def concatenate(datasets):
 
 
 def write(path, dataset):
-    """Write `dataset` as HDF5 (contiguous, uncompressed), replacing `path` in one step. Raises DataError naming the file."""
+    """Write `dataset` as HDF5 (contiguous, uncompressed), replacing `path` in one step.
+
+    Raises DataError naming the file.
+    """
     try:
         # aligned, so that a mapped array can be handed to compiled code
         with (
@@ -314,7 +321,8 @@ def _check_header(path, file):
     version = file.attrs.get("format_version")
     if not isinstance(version, (int, np.integer)) or not 1 <= version <= FORMAT_VERSION:
         raise DataError(
-            f"has format version {version}, this mpnnp reads 1 to {FORMAT_VERSION}; convert the data again or update mpnnp"
+            f"has format version {version}, this mpnnp reads 1 to {FORMAT_VERSION}; "
+            "convert the data again or update mpnnp"
         )
     for name in (*(OTHER_NAMES.get(name, name) for name in ARRAYS), "source_names"):
         if name not in file and name not in OPTIONAL:
@@ -354,7 +362,8 @@ def _check_shapes(d):
                 raise DataError(f"array {name} has shape {getattr(d, name).shape}, must be {expected}")
     if n_structure and not (0 <= d.source.min() and d.source.max() < len(d.source_names)):
         raise DataError(
-            f"array source must lie in 0 to {len(d.source_names) - 1} (there are {len(d.source_names)} source names)"
+            f"array source must lie in 0 to {len(d.source_names) - 1} "
+            f"(there are {len(d.source_names)} source names)"
         )
 
 
@@ -372,7 +381,9 @@ def _check_values(d):
 
 
 def _in_order(d):
-    """(n_structure,) bool: nothing to complain about, seen at a glance; the others need a closer look (`check_structure`)."""
+    """(n_structure,) bool: nothing to complain about, seen at a glance;
+    the others need a closer look (`check_structure`).
+    """
     force = np.isfinite(d.forces)
     unlabelled = np.isnan(d.forces).all(axis=1)
     atoms = (d.numbers >= 1) & (d.numbers <= 118) & (force.all(axis=1) | unlabelled)

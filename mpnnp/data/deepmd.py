@@ -18,10 +18,12 @@ def deepmd_systems(folder):
 
 
 def read_deepmd(folder):
-    """Yield the Structures of one system: type.raw, type_map.raw, set.*/coord.npy, box.npy, energy.npy, force.npy, virial.npy.
+    """Yield the Structures of one system: type.raw, type_map.raw, set.*/coord.npy, box.npy, energy.npy,
+    force.npy, virial.npy.
 
-    Missing energies and forces are missing labels; with a file `nopbc` there is no cell. Mixed systems (real_atom_types.npy) may have fewer atoms
-    per frame (type -1). Stress = -virial / volume. Raises DataError naming the file.
+    Missing energies and forces are missing labels; with a file `nopbc` there is no cell. Mixed systems
+    (real_atom_types.npy) may have fewer atoms per frame (type -1). Stress = -virial / volume. Raises
+    DataError naming the file.
     """
     folder = Path(folder)
     symbols = _words(folder / "type_map.raw", "type.raw counts elements by it")

@@ -15,9 +15,11 @@ SPLITS = {TRAIN: "train", VALIDATION: "validation"}
 
 
 def write_extxyz(path, dataset):
-    """Write a Dataset as extended XYZ: eV, Angstrom, stress in eV/Angstrom^3; `split` tells train and validation, `config_*_weight` the weights.
+    """Write a Dataset as extended XYZ: eV, Angstrom, stress in eV/Angstrom^3;
+    `split` tells train and validation, `config_*_weight` the weights.
 
-    Forces on some atoms only are written with a column force_mask, and as zeros where it is F. Raises DataError naming the file.
+    Forces on some atoms only are written with a column force_mask, and as zeros where it is F. Raises
+    DataError naming the file.
     """
     try:
         with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8") as file:

@@ -221,7 +221,11 @@ def read_sources(
             raise DataError(f"{path}: has no structures{': Empty file' if empty else ''}")
         datasets.append(data)
     for kind, key in keys.items():
-        if key in (None, "none") or not options.labels or any(labels.found[kind] for labels in options.labels):
+        if (
+            key in (None, "none")
+            or not options.labels
+            or any(labels.found[kind] for labels in options.labels)
+        ):
             continue
         there = ", ".join(sorted(set().union(*(map(str, labels.seen) for labels in options.labels))))
         raise DataError(

@@ -6,7 +6,7 @@ import numpy as np
 from ase.data import atomic_masses, chemical_symbols
 from vesin import NeighborList
 
-from mpnnp.data.plausibility import doubts, energy_residuals
+from mpnnp.data.plausibility import energy_residuals
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.units import DENSITY
 
@@ -118,7 +118,8 @@ def warnings(
     force_limit     eV/Angstrom; force components above it
     distance_limit  Angstrom; pairs nearer than this, nearest images included
     isolation       Angstrom; atoms without a neighbour within it (in structures of several atoms)
-    energy_sigma, energy_limit   energies per atom farther from a linear fit in the composition than energy_sigma robust
+    energy_sigma, energy_limit   energies per atom farther from a linear fit in the composition than
+                                 energy_sigma robust
                     standard deviations and than energy_limit (eV/atom)
     """
     found = [
@@ -145,7 +146,9 @@ def _message(d, text, details):
 
 
 def _duplicates(d, tolerance=1e-5):
-    """Structures with the atoms of an earlier one at the same places (Angstrom, in the same order and cell)."""
+    """Structures with the atoms of an earlier one at the same places
+    (Angstrom, in the same order and cell).
+    """
     groups = {}
     for k in range(len(d)):
         groups.setdefault((d.numbers[d.start[k] : d.start[k + 1]].tobytes(), d.pbc[k].tobytes()), []).append(
@@ -153,7 +156,8 @@ def _duplicates(d, tolerance=1e-5):
         )
     details = {}
     for group in groups.values():
-        # equal structures have equal projections on one direction: compare neighbours in the sorted projections only
+        # equal structures have equal projections on one direction:
+        # compare neighbours in the sorted projections only
         x = np.array(
             [
                 np.concatenate([d.positions[d.start[k] : d.start[k + 1]].ravel(), d.cell[k].ravel()])
@@ -262,7 +266,10 @@ def format_description(description, messages=()):
         ),
         (
             "without label",
-            f"energy {n.n_without_energy:,} structures, forces {n.n_without_forces:,} atoms, stress {n.n_without_stress:,} structures",
+            (
+                f"energy {n.n_without_energy:,} structures, forces {n.n_without_forces:,} atoms, "
+                f"stress {n.n_without_stress:,} structures"
+            ),
         ),
         ("split", ", ".join(f"{name} {count:,}" for name, count in n.splits.items())),
         (

@@ -8,7 +8,10 @@ from mpnnp.kernels.packs import make_structures
 
 
 def make_atoms(dataset, elements):
-    """Structures of a data set as the kernels take them. Raises DataError naming the first structure with another element."""
+    """Structures of a data set as the kernels take them.
+
+    Raises DataError naming the first structure with another element.
+    """
     number = np.asarray(dataset.numbers)
     element = np.searchsorted(elements, number)
     known = np.array(elements)[np.minimum(element, len(elements) - 1)] == number
@@ -16,7 +19,8 @@ def make_atoms(dataset, elements):
         atom = int(np.argmin(known))
         structure = int(np.searchsorted(dataset.start, atom, side="right")) - 1
         raise DataError(
-            f"{dataset.name(structure)}: the potential has no functions and net for {chemical_symbols[number[atom]]}; "
+            f"{dataset.name(structure)}: the potential has no functions and net for "
+            f"{chemical_symbols[number[atom]]}; "
             f"it knows {' '.join(chemical_symbols[z] for z in elements)}"
         )
     return make_structures(dataset.start, element, dataset.positions, dataset.cell, dataset.pbc)

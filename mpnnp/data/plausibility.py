@@ -18,7 +18,10 @@ NOBLE = (2, 10, 18, 36, 54, 86)  # bound by dispersion alone, their distances te
 REACH = 6.0  # Angstrom; farther neighbours are none
 SAMPLE = 60  # structures looked at for distances
 ENOUGH = 12  # atoms without which distances are no evidence
-CLOSE, FAR = 0.69, 1.43  # of nearest neighbours over sums of covalent radii: in no matter of the kind that is simulated
+CLOSE, FAR = (
+    0.69,
+    1.43,
+)  # of nearest neighbours over sums of covalent radii: in no matter of the kind that is simulated
 SOUND = (0.74, 1.42)
 
 
@@ -86,7 +89,15 @@ def _nearest(d):
 def doubts(dataset):
     """Findings about labels and units of a whole Dataset, the fatal ones first. Seconds for 10^4 structures."""
     d = dataset
-    found = [_lengths(d), *_flat_energies(d), _all_electron(d), *_work(d), _repulsion(d), *_stress(d), *_groups(d)]
+    found = [
+        _lengths(d),
+        *_flat_energies(d),
+        _all_electron(d),
+        *_work(d),
+        _repulsion(d),
+        *_stress(d),
+        *_groups(d),
+    ]
     return sorted((f for f in found if f), key=lambda f: not f.fatal)
 
 
@@ -103,7 +114,11 @@ def _flat_energies(d):
     if len(energy) >= 2 and not energy.any():
         yield Finding(
             f"all {len(energy)} energies are exactly 0"
-            + (", and there are no forces either" if no_forces else " while forces are not: are they missing?"),
+            + (
+                ", and there are no forces either"
+                if no_forces
+                else " while forces are not: are they missing?"
+            ),
             fatal=no_forces,
         )
     elif len(energy) >= 3 and np.ptp(energy / d.n_atom[np.isfinite(d.energy)]) < 1e-9 * abs(energy).max():

@@ -1,4 +1,6 @@
-"""Structures in text files of RuNNer and n2p2 (`input.data`): the units that are said, else Bohr and Hartree; Angstrom and eV here."""
+"""Structures in text files of RuNNer and n2p2 (`input.data`):
+the units that are said, else Bohr and Hartree there, Angstrom and eV here.
+"""
 
 import itertools
 import math
@@ -10,8 +12,8 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from mpnnp.data.compressed import open_text
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
-from mpnnp.errors import DataError
 from mpnnp.data.voigt import to_voigt
+from mpnnp.errors import DataError
 from mpnnp.files import read_number, write_atomically
 from mpnnp.units import ATOMIC, parse_units
 
@@ -24,7 +26,9 @@ SPLITS = {"train": TRAIN, "test": VALIDATION}
 
 
 def is_runner_data(path):
-    """Whether the file reads like `input.data`: by its name, its first word, or a line among the first 1000 that starts with begin."""
+    """Whether the file reads like `input.data`: by its name, its first word, or a line among the first 1000
+    that starts with begin.
+    """
     if Path(path).name.startswith("input.data"):
         return True
     first = None
@@ -42,7 +46,9 @@ def is_runner_data(path):
 
 
 def stated_units(path):
-    """Units of the first line "# units: eV Angstrom", or "comment units ...", up to the end of the first structure; None. Raises DataError."""
+    """Units of the first line "# units: eV Angstrom", or "comment units ...", up to the end of the first
+    structure; None if there is none. Raises DataError.
+    """
     with open_text(path) as file:
         for number, line in enumerate(file, 1):
             if found := UNITS.match(line):
@@ -60,12 +66,14 @@ def _units(text, where):
 
 
 def read_runner_data(path, units=None):
-    """Yield the Structures of an `input.data` file one by one; a structure with a lattice is periodic along all three vectors.
+    """Yield the Structures of an `input.data` file one by one;
+    a structure with a lattice is periodic along all three vectors.
 
     units   Units of the file; None: those that it states, else Hartree and Bohr
-    Atom lines are `atom x y z symbol [charge [n [fx fy fz]]]`; charges and comments are dropped; `begin set=train|test` sets the split;
-    `weight w` is a weight of all labels of a structure, `stress` has nine numbers, xx xy xz yx ... of energy per volume. Keywords may be
-    in capitals, lines that begin with # or ! are comments. Raises DataError naming file and line.
+    Atom lines are `atom x y z symbol [charge [n [fx fy fz]]]`; charges and comments are dropped;
+    `begin set=train|test` sets the split; `weight w` is a weight of all labels of a structure, `stress` has
+    nine numbers xx xy xz yx ... of energy per volume. Keywords may be in capitals, lines that begin with # or !
+    are comments. Raises DataError naming file and line.
     """
     units = units or stated_units(path) or ATOMIC
     block = None
@@ -107,7 +115,8 @@ def read_runner_data(path, units=None):
                 raise DataError(f"{path}, line {number}: {error}") from None
     if block is not None:
         raise DataError(
-            f"{path}, line {number}: the file ends inside the structure that began in line {block.line}; its end is missing"
+            f"{path}, line {number}: the file ends inside the structure that began in line {block.line}; "
+            "its end is missing"
         )
 
 
@@ -157,14 +166,16 @@ class _Block:
             raise DataError(f"the structure that began in line {self.line} has no atoms")
         if len(self.lattice) not in (0, 3):
             raise DataError(
-                f"the structure that began in line {self.line} has {len(self.lattice)} lattice lines, must have 0 or 3"
+                f"the structure that began in line {self.line} has {len(self.lattice)} lattice lines, "
+                "must have 0 or 3"
             )
         n_word = len(self.atoms[0][1])
         for line, words in self.atoms:
             if len(words) not in (5, 6, 7, 10):
                 raise _LineError(
                     line,
-                    f"atom has {len(words) - 1} columns, must have 9 (x y z symbol charge n fx fy fz), or 4 to 6 without forces",
+                    f"atom has {len(words) - 1} columns, must have 9 (x y z symbol charge n fx fy fz), "
+                    "or 4 to 6 without forces",
                 )
             if (len(words) == 10) != (n_word == 10):
                 raise _LineError(line, "atoms with and without forces in one structure")
@@ -229,9 +240,11 @@ def _shown(word):
 
 
 def write_runner_data(path, dataset):
-    """Write a Dataset as `input.data` (17 digits; charges are 0; set=train and set=test as in `split`; stress is dropped).
+    """Write a Dataset as `input.data` (17 digits; charges are 0; set=train and set=test as in `split`;
+    stress is dropped).
 
-    Raises DataError for what the format cannot say: periodicity along one or two vectors only, forces on some atoms of a structure only.
+    Raises DataError for what the format cannot say: periodicity along one or two vectors only, forces on some
+    atoms of a structure only.
     """
     try:
         with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
@@ -249,13 +262,16 @@ def _block_text(s):
     labelled = np.isfinite(forces).all(axis=1)
     if labelled.any() and not labelled.all():
         raise DataError(
-            f"{s.name}: {int((~labelled).sum())} of {len(s)} atoms have no force label, input.data knows only all or none"
+            f"{s.name}: {int((~labelled).sum())} of {len(s)} atoms have no force label, "
+            "input.data knows only all or none"
         )
     split = {TRAIN: " set=train", VALIDATION: " set=test"}.get(s.split, "")
     lines = [f"begin{split}", f"comment frame {s.frame} of {' '.join(s.source.split()) or 'nothing'}"]
     if s.pbc.all():
         lines += ["lattice {:.17g} {:.17g} {:.17g}".format(*vector) for vector in s.cell / ATOMIC.length]
-    for z, position, force in zip(s.numbers, (s.positions / ATOMIC.length).tolist(), forces.tolist(), strict=True):
+    for z, position, force in zip(
+        s.numbers, (s.positions / ATOMIC.length).tolist(), forces.tolist(), strict=True
+    ):
         columns = " {:.17g} {:.17g} {:.17g}".format(*force) if labelled[0] else ""
         lines.append(
             "atom {:.17g} {:.17g} {:.17g} ".format(*position) + f"{chemical_symbols[z]} 0 0{columns}"

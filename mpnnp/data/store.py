@@ -1,7 +1,9 @@
-"""The data of a training run as every rank sees them: structures, and their symmetry functions computed once and kept in a file.
+"""The data of a training run as every rank sees them: structures, and their symmetry functions computed
+once and kept in a file.
 
-Both lie in HDF5 files that are mapped into memory: the ranks of a node share the pages, and what does not fit into memory stays on disk.
-The files live in a cache folder and are named by a hash of what they were made from.
+Both lie in HDF5 files that are mapped into memory: the ranks of a node share the pages, and what does not fit
+into memory stays on disk. The files live in a cache folder and are named by a hash of what they were made
+from.
 """
 
 import contextlib
@@ -26,17 +28,19 @@ BLOCK = 64  # structures per rank between two writes of symmetry functions
 def load_structures(config, comm, log, fallback):
     """Dataset of the section [data], mapped, and the cache folder. Collective.
 
-    Text files are read once, by rank 0, and kept as HDF5; a single HDF5 data set is used as it is. `fallback`: folder for the cache where
-    the one beside the data is not writable.
+    Text files are read once, by rank 0, and kept as HDF5; a single HDF5 data set is used as it is.
+    `fallback`: folder for the cache where the one beside the data is not writable.
     """
     path, cache = on_root(comm, _as_hdf5, config, log, fallback)
     return hdf5.read(path, map=True), Path(cache)
 
 
 def split(dataset, config, seed):
-    """Indices of the training and of the validation structures, ascending. Raises DataError if there is nothing to train on.
+    """Indices of the training and of the validation structures, ascending.
+    Raises DataError if there is nothing to train on.
 
-    The data set's own marks are used if it has any (split = "auto") or must be (split = "file"), else validation_fraction is drawn by seed.
+    The data set's own marks are used if it has any (split = "auto") or must be (split = "file"), else
+    validation_fraction is drawn by seed.
     """
     return hdf5.split_indices(dataset, config.validation_fraction, seed, config.split)
 
@@ -74,15 +78,15 @@ def _as_hdf5(config, log, fallback):
         data = replace(hdf5.concatenate([data, held_out]), marks=marks)
     if config.weights:
         data = replace(data, weight=data.weight * read_weights(config.weights, len(data)))
-    path = (
-        path or Path(cache) / f"structures-{data.hash()[:16]}.h5"
-    )  # another run's data never take this name
+    # another run's data never take this name
+    path = path or Path(cache) / f"structures-{data.hash()[:16]}.h5"
     hdf5.write(path, data)
     return path, cache
 
 
 def read_weights(path, n_structure):
-    """Label weights (n_structure, 3) for energies, forces and stresses from a text file: one or three numbers per line, # begins a comment.
+    """Label weights (n_structure, 3) for energies, forces and stresses from a text file:
+    one or three numbers per line, # begins a comment.
 
     Raises DataError naming the file and line.
     """
@@ -100,7 +104,8 @@ def read_weights(path, n_structure):
             row = []
         if len(row) not in (1, 3) or not all(0 <= weight < np.inf for weight in row):
             raise DataError(
-                f"{path}, line {n}: expected one weight, or three for energy, forces and stress, not negative; found '{' '.join(words)}'"
+                f"{path}, line {n}: expected one weight, or three for energy, forces and stress, "
+                f"not negative; found '{' '.join(words)}'"
             )
         rows.append(row * (3 // len(row)))
     if len(rows) != n_structure:

@@ -24,7 +24,8 @@ class Structure:
     energy    float        eV
     forces    (n, 3)       eV/Angstrom; the row of an atom is all finite or all NaN
     stress    (6,)         eV/Angstrom^3; in the order of voigt.VOIGT; all finite or all NaN
-    weight    (3,)         how many labels the energy, each force component and each stress component count as; a number: all alike
+    weight    (3,)         how many labels the energy, each force component and each stress component count
+                           as; a number: all alike
     split     int          0 none, 1 train, 2 validation
     source    str          file it came from;  frame: its index there, from 0
 
@@ -77,7 +78,9 @@ class Structure:
         return len(self.numbers)
 
     def __repr__(self):
-        words = [Formula.from_list([chemical_symbols[min(max(z, 0), 118)] for z in self.numbers]).format("hill")]
+        words = [
+            Formula.from_list([chemical_symbols[min(max(z, 0), 118)] for z in self.numbers]).format("hill")
+        ]
         if self.pbc.any():
             words.append(f"{abs(np.linalg.det(self.cell)):.1f} Angstrom^3, periodic {_flags(self.pbc)}")
         if np.isfinite(self.energy):

@@ -55,7 +55,9 @@ def xyz_frames(plain, path, warn):
             comment, units = _comment(body[0].strip(), where)
             try:
                 (atoms,) = iread(
-                    io.StringIO(f"{word}\n{comment}\n" + "".join(body[1:])), index=slice(None), format="extxyz"
+                    io.StringIO(f"{word}\n{comment}\n" + "".join(body[1:])),
+                    index=slice(None),
+                    format="extxyz",
                 )
             except Exception as error:
                 raise DataError(f"{path}, frame {frame}: cannot be read by ASE: {_reason(error)}") from None
@@ -75,7 +77,7 @@ def _comment(text, where):
         other = OTHER_CELLS.search(text)
         if other or BARE_CELL.fullmatch(text):
             raise DataError(
-                f"{where}: its cell is not told by Lattice=\"ax ay az bx by bz cx cy cz\" but by "
+                f'{where}: its cell is not told by Lattice="ax ay az bx by bz cx cy cz" but by '
                 f"'{text[other.start() if other else 0 :][:50]}', which is not read; rewrite the comment"
             )
     return text, units
@@ -125,7 +127,9 @@ def _of_ipi(text, found, where):
     lengths = np.array([float(n) for n in numbers[:6]])
     lengths[:3] *= cell.length / positions.length
     vectors = " ".join(f"{x:.17g}" for x in cellpar_to_cell(lengths).ravel())
-    return f'Lattice="{vectors}" Properties=species:S:1:pos:R:3 pbc="T T T"', Units("eV", positions.length_name)
+    return f'Lattice="{vectors}" Properties=species:S:1:pos:R:3 pbc="T T T"', Units(
+        "eV", positions.length_name
+    )
 
 
 def _unnamed(comment, body, n_atom):

@@ -7,7 +7,9 @@ from mpnnp.kernels.jit import kernel
 
 @kernel
 def activation(code, x):
-    """f(x), f'(x), f''(x): identity, tanh, logistic, softplus, relu, gaussian, cos, exp(-x), x^2, 1 - logistic."""
+    """f(x), f'(x), f''(x): identity, tanh, logistic, softplus, relu, gaussian, cos,
+    exp(-x), x^2, 1 - logistic.
+    """
     if code == 1:
         t = math.tanh(x)
         d = 1.0 - t * t

@@ -1,8 +1,10 @@
-"""Compact symmetry functions (see table.TYPES): sums over neighbours and triplets inside of radial and angular windows, number by number.
+"""Compact symmetry functions (see table.TYPES): sums over neighbours and triplets inside of radial and angular
+windows, number by number.
 
-They are apart from the rows of triplets.py: a window leaves most triplets out, so that tests are cheaper than arithmetic on whole rows.
-A term is a(cos) w(r_ij) w(r_ik) [w(r_jk)] with windows w and a (cutoff.py); its derivatives by the three distances, with cos held, and by cos
-are collected over the functions of a group, and turned into vectors once per triplet.
+They are apart from the rows of triplets.py: a window leaves most triplets out, so that tests are cheaper than
+arithmetic on whole rows. A term is a(cos) w(r_ij) w(r_ik) [w(r_jk)] with windows w and a (cutoff.py); its
+derivatives by the three distances, with cos held, and by cos are collected over the functions of a group, and
+turned into vectors once per triplet.
 """
 
 import math
@@ -16,7 +18,9 @@ SAME = 1e-8  # Angstrom^2; closer entries are the same atom
 
 @kernel(forceinline=True)
 def entries(list, plan, e1, e2):
-    """first, last of the outer and of the inner entries of pairs of elements e1, e2 (-1: any), and whether they are the same."""
+    """first, last of the outer and of the inner entries of pairs of elements e1, e2 (-1: any),
+    and whether they are the same.
+    """
     n_element = plan.z.shape[0]
     if e1 < 0:
         e1 = e2 = n_element
@@ -33,7 +37,8 @@ def radial_term(f, r, e, plan):
 
 @kernel(forceinline=True)
 def angular_term(f, narrow, a, b, c, cos, weight, plan):
-    """Compact angular function f of a triplet with distances a, b, c (r_jk): value, d/da, d/db, d/dc at constant cos, d/dcos.
+    """Compact angular function f of a triplet with distances a, b, c (r_jk):
+    value, d/da, d/db, d/dc at constant cos, d/dcos.
 
     weight  product of the atomic numbers of j and k, for the weighted kinds
     """
@@ -163,7 +168,9 @@ def has_compact(plan):
 
 @kernel
 def compact_changes(e, element, list, plan, change):
-    """Add to change (n_max,) those of the compact functions of a centre of element e when its neighbours move: rows OWN = u . du, K = du."""
+    """Add to change (n_max,) those of the compact functions of a centre of element e when its neighbours
+    move: rows OWN = u . du, K = du.
+    """
     L, first = list.rows, plan.start[e]
     for f in range(plan.compact[e, 0], plan.compact[e + 1, 0]):
         e1 = plan.compact_function[f, 1]
@@ -193,9 +200,8 @@ def compact_changes(e, element, list, plan, change):
                     plan.z[element[list.atom[n_j]]] * plan.z[element[list.atom[n_k]]],
                 )
                 across = L[j + KX] * L[k + X] + L[j + KY] * L[k + Y] + L[j + KZ] * L[k + Z]
-                across += (
-                    L[k + KX] * L[j + X] + L[k + KY] * L[j + Y] + L[k + KZ] * L[j + Z]
-                )  # change of r_ij . r_ik
+                # change of r_ij . r_ik
+                across += L[k + KX] * L[j + X] + L[k + KY] * L[j + Y] + L[k + KZ] * L[j + Z]
                 turn = L[j + OWN] * L[j + RI] * L[j + RI] + L[k + OWN] * L[k + RI] * L[k + RI]
                 dcos = across * L[j + RI] * L[k + RI] - cos * turn
                 da, db, dc = (
@@ -210,7 +216,9 @@ def compact_changes(e, element, list, plan, change):
 
 @kernel
 def compact_own_tangents(i, e, element, list, plan, a, V):
-    """Add to V the changes of the compact functions of atom i, of element e, and of the radial ones of its neighbours, along the axis of row a."""
+    """Add to V the changes of the compact functions of atom i, of element e,
+    and of the radial ones of its neighbours, along the axis of row a.
+    """
     L = list.rows
     for k in range(list.part[plan.z.shape[0], 2]):
         o, c = place(k, plan), list.atom[k]
@@ -229,21 +237,16 @@ def compact_own_tangents(i, e, element, list, plan, a, V):
 
 @kernel
 def compact_neighbour_tangents(e_i, n_entry, element, list, thirds, offset, narrow, plan, a, V):
-    """Add to V the changes of the compact angular functions of the centre at entry n_entry of the list of i, an atom of element e_i that moves.
+    """Add to V the changes of the compact angular functions of the centre at entry n_entry of the list of i,
+    an atom of element e_i that moves.
 
-    thirds   the list with the third partners: that of i for narrow functions (offset 1: vectors are counted from i), else that of the centre
-             (offset 0)
+    thirds   the list with the third partners: that of i for narrow functions (offset 1: vectors are counted
+             from i), else that of the centre (offset 0)
     """
     L, T, centre = list.rows, thirds.rows, list.atom[n_entry]
     e, o, n_element = element[centre], place(n_entry, plan), plan.z.shape[0]
-    ux, uy, uz, ua, r, ri = (
-        -L[o + X],
-        -L[o + Y],
-        -L[o + Z],
-        -L[o + a],
-        L[o + R],
-        L[o + RI],
-    )  # from the centre to i
+    # from the centre to i
+    ux, uy, uz, ua, r, ri = (-L[o + X], -L[o + Y], -L[o + Z], -L[o + a], L[o + R], L[o + RI])
     for g in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
         low, high = plan.compact_reach[g, 0], plan.compact_reach[g, 1]
         if (plan.compact_group[g, 2] != 0) != narrow or r <= low or r >= high:

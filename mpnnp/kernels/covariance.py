@@ -1,8 +1,9 @@
 """The loops over the tiles of the covariance: X = H P and P -= U^T U.
 
-The tile size B is a constant of the compiled code, and what belongs to one block of weights lies together in scratch: every offset is then
-known to the compiler, which can prove that the stores do not touch the loads, and keeps 4 rows x 2 observations in registers. Tiles and
-scratch start at multiples of 64 bytes (`aligned_zeros`): otherwise every second load straddles two cache lines, a third of the speed.
+The tile size B is a constant of the compiled code, and what belongs to one block of weights lies together in
+scratch: every offset is then known to the compiler, which can prove that the stores do not touch the loads,
+and keeps 4 rows x 2 observations in registers. Tiles and scratch start at multiples of 64 bytes
+(`aligned_zeros`): otherwise every second load straddles two cache lines, a third of the speed.
 """
 
 from functools import cache
@@ -24,7 +25,8 @@ def aligned_zeros(shape):
 
 @kernel
 def pack_rows(rows, extent, scratch):
-    """Rows (M, n) into scratch: h of row m is column m % C of set m // C; every x, and what pads h, becomes 0.
+    """Rows (M, n) into scratch: h of row m is column m % C of set m // C;
+    every x, and what pads h, becomes 0.
 
     extent  (n_block, 2)             first and last + 1 position of each block, ascending
     scratch (n_block, n_set, 2, C, B) h and x of each block and set of C rows, n_set C >= M

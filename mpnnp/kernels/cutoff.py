@@ -12,9 +12,10 @@ def cutoff(kind, alpha, r_c, r):
     """fc(r) and dfc/dr (1/Angstrom); 0 for r >= r_c.
 
     With x = (r - alpha r_c)/(r_c - alpha r_c), fc = 1 for x <= 0:
-    0 hard: 1; 1 cosine: (cos(pi x) + 1)/2; 4: exp(1 - 1/(1 - x^2)); 5 to 8: polynomials with 1 to 4 continuous derivatives
-    (with y = 1 - x: y^2 (1 + 2x), y^3 (1 + 3x + 6x^2), ...: n2p2's 1 + x^2 (2x - 3), ... without their cancellation).
-    Without inner radius: 2: tanh^3(1 - r/r_c); 3: the same divided by tanh^3(1).
+    0 hard: 1; 1 cosine: (cos(pi x) + 1)/2; 4: exp(1 - 1/(1 - x^2)); 5 to 8: polynomials with 1 to 4
+    continuous derivatives (with y = 1 - x: y^2 (1 + 2x), y^3 (1 + 3x + 6x^2), ...: n2p2's 1 + x^2 (2x - 3),
+    ... without their cancellation). Without inner radius: 2: tanh^3(1 - r/r_c); 3: the same divided by
+    tanh^3(1).
     """
     if not r < r_c:
         return 0.0, 0.0
@@ -50,8 +51,9 @@ def cutoff(kind, alpha, r_c, r):
 def core(subtype, x):
     """Core function of the compact kinds and its derivative by x, for x in [0, 1): 1 at 0, 0 at 1.
 
-    subtype (index into mpnnp.model.symmetry_functions.SUBTYPES): 1 exp(1 - 1/(1 - x^2)); 2 k and 2 k + 1: the polynomial of cutoff function
-    4 + k at x; odd ones above 1 at x (2 - x), which makes them steeper near 0. Bircher et al., MLST 2, 035026 (2021).
+    subtype (index into mpnnp.model.symmetry_functions.SUBTYPES): 1 exp(1 - 1/(1 - x^2)); 2 k and 2 k + 1: the
+    polynomial of cutoff function 4 + k at x; odd ones above 1 at x (2 - x), which makes them steeper near 0.
+    Bircher et al., MLST 2, 035026 (2021).
     """
     if subtype == 1:
         return cutoff(4, 0.0, 1.0, x)
@@ -63,7 +65,9 @@ def core(subtype, x):
 
 @kernel
 def window(subtype, left, right, a):
-    """Compact function and its derivative by a: the core function of the distance from the middle, 0 outside of left < a < right."""
+    """Compact function and its derivative by a: the core function of the distance from the middle, 0 outside
+    of left < a < right.
+    """
     if a <= left or a >= right:
         return 0.0, 0.0
     scale = 2.0 / (right - left)
@@ -76,7 +80,8 @@ def window(subtype, left, right, a):
 def angle_window(subtype, left, right, cos):
     """Compact function of the angle theta with cos(theta) = cos, and its derivative by cos; never asymmetric.
 
-    At 0 and 180 degrees the angle does not change to first order in any coordinate: the derivative is set to 0.
+    At 0 and 180 degrees the angle does not change to first order in any coordinate:
+    the derivative is set to 0.
     """
     cos = min(max(cos, -1.0), 1.0)
     f, df = window(subtype - (subtype > 1 and subtype % 2 == 1), left, right, math.acos(cos))

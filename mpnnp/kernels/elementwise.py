@@ -1,7 +1,9 @@
-"""Elementary functions on rows: contiguous stretches of one scratch array, in loops that the compiler turns into vector instructions.
+"""Elementary functions on rows: contiguous stretches of one scratch array, in loops that the compiler turns
+into vector instructions.
 
-A row is given by the offset of its first number in S. Three things make LLVM vectorise: all rows lie in ONE array, indices are unsigned (Numba
-tests signed ones for being negative), and exp and cos are polynomials (the C library's are called number by number).
+A row is given by the offset of its first number in S. Three things make LLVM vectorise: all rows lie in ONE
+array, indices are unsigned (Numba tests signed ones for being negative), and exp and cos are polynomials (the
+C library's are called number by number).
 """
 
 import math
@@ -12,7 +14,8 @@ from mpnnp.kernels.cutoff import TANH_1
 from mpnnp.kernels.jit import FASTMATH, kernel
 
 LOG2_E = 1.4426950408889634
-LN2_HIGH = 6.93147180369123816490e-01  # ln 2 = high + low, 32 zero bits at the end of high (W. J. Cody, W. Waite 1980)
+# ln 2 = high + low, 32 zero bits at the end of high (W. J. Cody, W. Waite 1980)
+LN2_HIGH = 6.93147180369123816490e-01
 LN2_LOW = 1.90821492927058770002e-10
 ROUND = 6755399441055744.0  # 1.5 2^52: adding it rounds to an integer, which is then the low bits of the sum
 ONE_BITS = np.int64(0x3FF0000000000000)
@@ -141,7 +144,9 @@ def row_fill(S, out, n, value):
 
 @kernel(fastmath=FASTMATH)
 def row_cutoff(S, fc, dfc, r, r_inverse, n, kind, alpha, r_c):
-    """fc(r) and dfc/dr / r of cutoff function `kind` (see cutoff.py); 0 for r >= r_c, which may be as large as you like."""
+    """fc(r) and dfc/dr / r of cutoff function `kind` (see cutoff.py);
+    0 for r >= r_c, which may be as large as you like.
+    """
     c_inverse = 1.0 / r_c
     inner = alpha * r_c
     w = 1.0 / (r_c - inner)

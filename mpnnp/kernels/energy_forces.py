@@ -1,4 +1,7 @@
-"""Entry points for one structure: symmetry functions; energy, forces and virial. Everything in Angstrom and units of the nets."""
+"""Entry points for one structure: symmetry functions; energy, forces and virial.
+
+Everything in Angstrom and units of the nets.
+"""
 
 import numpy as np
 
@@ -36,7 +39,8 @@ FIRST_CAPACITY = 256  # of neighbour lists; they grow
 
 
 def symmetry_functions(structures, s, table, G):
-    """Symmetry functions of structure s: G (n_atom of it, n_max), unscaled, zero beyond an element's own; overwritten.
+    """Symmetry functions of structure s: G (n_atom of it, n_max), unscaled, zero beyond an element's own;
+    overwritten.
 
     structures  Structures;  table  Table
     """
@@ -146,7 +150,9 @@ def energy_forces(structures, s, model, w, G, energies, forces, virial):
 
 
 def energy_forces_stored(structures, s, model, w, G, energies, forces, virial):
-    """As energy_forces, from the symmetry functions G (n_atom of it, n_max) of structure s, which may be read-only."""
+    """As energy_forces, from the symmetry functions G (n_atom of it, n_max) of structure s,
+    which may be read-only.
+    """
     compiled_energy_forces(structures, s, model, read_only(w), read_only(G), energies, forces, virial)
 
 

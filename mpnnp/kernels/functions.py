@@ -1,11 +1,12 @@
 """Symmetry functions of one centre, and their gradient: the fast kernels behind evaluation.py.
 
-Triplets (centre; j, k) of a group are laid out in blocks of at most COLUMNS columns, segment by segment (one j, consecutive k), and
-worked on row by row.
+Triplets (centre; j, k) of a group are laid out in blocks of at most COLUMNS columns, segment by segment
+(one j, consecutive k), and worked on row by row.
 With x = r_ij, y = r_ik, a term is A(cos) E(sum, rsum) F, where
     sum  = r_ij^2 + r_ik^2 + r_jk^2,  rsum = r_ij + r_ik + r_jk    (without r_jk: wide functions)
     E = exp(-eta (sum - 2 r_s rsum + 3 r_s^2)),  F = fc(r_ij) fc(r_ik) fc(r_jk).
-Its gradient by x is a x + g y and by y it is b y + g x; a and b are summed into OWN, g y and g x into K, so that finally grad_n = OWN r_n + K.
+Its gradient by x is a x + g y and by y it is b y + g x; a and b are summed into OWN, g y and g x into K, so
+that finally grad_n = OWN r_n + K.
 """
 
 import math
@@ -28,15 +29,16 @@ from mpnnp.kernels.neighbours import FC, KX, KY, KZ, OWN, R2, RI, STRIDE, WIDTH,
 COLUMNS = np.uintp(2048)  # of a block, at least WIDTH: short rows cost calls, long ones the nearest cache
 LINE = COLUMNS + np.uintp(8)  # from row to row, which shall not fall on the same cache lines
 COS, SUM, RSUM, RJK, RJKI, FF, F, FJK, DJK, BASE, TC, P, H, VF, TR = (np.uintp(k) * LINE for k in range(15))
-CHANGE, TURN, FCOS, FSUM, N_ROW = (
-    np.uintp(k) * LINE for k in range(15, 20)
-)  # CHANGE to FSUM: of tangents.py
+# CHANGE to FSUM: of tangents.py
+CHANGE, TURN, FCOS, FSUM, N_ROW = (np.uintp(k) * LINE for k in range(15, 20))
 EIGHT = np.uintp(8)
 TINY = 1e-12  # Angstrom^2; for columns that are masked
 
 
 class Block(NamedTuple):
-    """Scratch of one block of triplets: rows; then a row for each class, a row for each angle, and one for its derivative."""
+    """Scratch of one block of triplets: rows; then a row for each class, a row for each angle,
+    and one for its derivative.
+    """
 
     rows: np.ndarray
     segment: np.ndarray  # (COLUMNS / 8, 4) int64: first column, number of columns, j, first k
@@ -61,9 +63,11 @@ def angle_row(a, plan):
 
 @kernel(forceinline=True)
 def fill_block(j_last, k_first, k_last, same, j, k, segment):
-    """Lay out the next block of triplets: j up to j_last, k in [k_first, k_last), k > j if they are the same; begins with (j, k).
+    """Lay out the next block of triplets: j up to j_last, k in [k_first, k_last), k > j if they are the same;
+    begins with (j, k).
 
-    Returns number of segments, columns (padding included), and the next (j, k); nothing is left when no segments come back.
+    Returns number of segments, columns (padding included), and the next (j, k); nothing is left when no
+    segments come back.
     """
     n, used, width, room = 0, 0, np.int64(WIDTH), np.int64(COLUMNS)
     while j < j_last:
@@ -85,7 +89,9 @@ def fill_block(j_last, k_first, k_last, same, j, k, segment):
 
 @kernel(fastmath=FASTMATH)
 def geometry(S, o, n, L, j, k, narrow):
-    """COS, SUM, RJK (r_jk) and RJKI (1/r_jk) of the segment of n columns from o on: entries j and k, k+1, ... of the rows L."""
+    """COS, SUM, RJK (r_jk) and RJKI (1/r_jk) of the segment of n columns from o on: entries j and k, k+1, ...
+    of the rows L.
+    """
     xj, yj, zj, aj, ij = L[j + X], L[j + Y], L[j + Z], L[j + R2], L[j + RI]
     if narrow:
         for t in range(n):
@@ -126,7 +132,10 @@ def pair_cutoffs(S, o, n, n_padded, fj, L, k):
 
 @kernel(fastmath=FASTMATH)
 def angle_rows(S, A, n, lam, zeta):
-    """Rows A = base^zeta and base^(zeta-1), base = max(0, 1 + lam cos); 0^0 = 0. The derivative by cos is zeta lam base^(zeta-1)."""
+    """Rows A = base^zeta and base^(zeta-1), base = max(0, 1 + lam cos); 0^0 = 0.
+
+    The derivative by cos is zeta lam base^(zeta-1).
+    """
     D = A + LINE
     p = np.int64(zeta) - 1
     if zeta == 1.0:
@@ -179,7 +188,9 @@ def shifted_exp(S, out, n, eta, r_s, count):
 
 @kernel(forceinline=True)
 def class_exp(S, n, c, first, narrow, plan):
-    """Offset of row E of class c of the group whose classes begin with `first`; computes it (after the class it is a power of)."""
+    """Offset of row E of class c of the group whose classes begin with `first`;
+    computes it (after the class it is a power of).
+    """
     eta, r_s = plan.member_at[c, 0], plan.member_at[c, 1]
     row = class_row(c - first)
     if plan.member[c, 0] >= 0:
@@ -193,7 +204,9 @@ def class_exp(S, n, c, first, narrow, plan):
 
 @kernel(forceinline=True)
 def pair_parts(list, plan, g):
-    """first, last of the outer and of the inner neighbours of group g, and whether they are the same; the longer part is the inner one."""
+    """first, last of the outer and of the inner neighbours of group g, and whether they are the same;
+    the longer part is the inner one.
+    """
     n_element = plan.z.shape[0]
     e1, e2 = plan.pair[g, 0], plan.pair[g, 1]
     if e1 < 0:
@@ -413,7 +426,9 @@ def angular_gradient(e, list, plan, block, dE_dG):
 
 @kernel(forceinline=True)
 def coefficients(f, g, e, dE_dG, plan):
-    """Row of the angle of function f of group g, and what its value and its derivative by cos are multiplied with."""
+    """Row of the angle of function f of group g, and what its value and its derivative by cos
+    are multiplied with.
+    """
     angle = plan.function[f, 1]
     factor = plan.scale[f] * dE_dG[plan.function[f, 0] - plan.start[e]]
     a = plan.pair[g, 3] + angle
@@ -431,7 +446,9 @@ def clear(S, n):
 
 @kernel(fastmath=FASTMATH)
 def add_function(S, n, E, A, factor, slope, eta):
-    """TC += d/dcos, P += 2 d/dsum, VF += term, all without F, of a function with exponential E and angle row A."""
+    """TC += d/dcos, P += 2 d/dsum, VF += term, all without F, of a function
+    with exponential E and angle row A.
+    """
     D, two_eta = A + LINE, 2.0 * eta
     for t in range(n):
         e = S[E + t]
@@ -483,7 +500,9 @@ def finish(S, n, narrow, shifted):
 
 @kernel(fastmath=FASTMATH)
 def scatter(S, o, n, L, j, k, fc):
-    """Add the gradients of the segment of n columns from o on to OWN and K of the entries j and k, k+1, ..."""
+    """Add the gradients of the segment of n columns from o on to OWN and K
+    of the entries j and k, k+1, ...
+    """
     padded = (n + np.uintp(7)) // EIGHT * EIGHT
     for t in range(n, padded):
         S[o + VF + t] = 0.0

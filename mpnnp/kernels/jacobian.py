@@ -1,7 +1,10 @@
-"""Entry points for labels: predictions and rows d(prediction)/dw of the energies of structures, of components of forces, and of stresses.
+"""Entry points for labels: predictions and rows d(prediction)/dw of the energies of structures, of components
+of forces, and of stresses.
 
-All labels of an update go into one call, which is one step of Python and one compiled call.
-Predictions are in units of the nets: E = sum_i N_e(g_i), F = -dE/dx in 1/Angstrom, stress = dE/dstrain / volume in 1/Angstrom^3.
+All labels of an update go into one call, which is one step of Python and one compiled call. Predictions are
+in units of the nets: E = sum_i N_e(g_i), F = -dE/dx in 1/Angstrom, stress = dE/dstrain / volume in
+1/Angstrom^3.
+
 Arguments that all have in common:
     structures  Structures of the data set
     G           (n_atom, n_max) symmetry functions of the data set, unscaled; may be a mapped file
@@ -64,7 +67,9 @@ def energies_of(labels, structures, G, model, w, with_rows, rows, values):
 
 
 def force_rows(labels, structures, G, model, w, rows, values):
-    """Predictions and rows of force components: labels (n_label, 3) int64 structure, atom in it, component 0, 1, 2."""
+    """Predictions and rows of force components: labels (n_label, 3) int64 structure, atom in it,
+    component 0, 1, 2.
+    """
     forces_of(read_only(labels), structures, read_only(G), model, read_only(w), True, rows, values)
 
 
@@ -100,12 +105,16 @@ def forces_of(labels, structures, G, model, w, with_rows, rows, values):
 
 
 def stress_rows(labels, structures, G, model, w, rows, values):
-    """Predictions and rows of components of the stress: labels (n_label, 2) int64 structure, component xx yy zz yz xz xy."""
+    """Predictions and rows of components of the stress: labels (n_label, 2) int64 structure,
+    component xx yy zz yz xz xy.
+    """
     stresses_of(read_only(labels), structures, read_only(G), model, read_only(w), True, rows, values)
 
 
 def stress_values(labels, structures, G, model, w, values):
-    """Predictions of components of the stress: labels (n_label, 2) int64 structure, component xx yy zz yz xz xy."""
+    """Predictions of components of the stress: labels (n_label, 2) int64 structure,
+    component xx yy zz yz xz xy.
+    """
     stresses_of(read_only(labels), structures, read_only(G), model, read_only(w), False, NO_ROWS, values)
 
 
@@ -171,7 +180,8 @@ def make_space(plan):
 
 @kernel
 def tangents(structures, s, i, component, plan, space, last_seen, label, V):
-    """V[j] = dG_j/dx_ia (n_atom, n_max) of atom i of structure s and its neighbours j, whose last_seen becomes `label`.
+    """V[j] = dG_j/dx_ia (n_atom, n_max) of atom i of structure s and its neighbours j,
+    whose last_seen becomes `label`.
 
     Other lines of V are left as they are. Returns the scratch, which may have grown.
     """
@@ -214,7 +224,10 @@ def tangents(structures, s, i, component, plan, space, last_seen, label, V):
 
 @kernel
 def moved_atoms(e, element, label, i, near, last_seen, atoms):
-    """Atoms of element e among i and its neighbours, each once, written to atoms; their number. Marks them as taken."""
+    """Atoms of element e among i and its neighbours, each once, written to atoms; their number.
+
+    Marks them as taken.
+    """
     n = 0
     if element[i] == e:
         atoms[0] = i

@@ -1,7 +1,8 @@
 """The decorator of compiled kernels, and a cache of machine code that cannot go stale.
 
-Numba checks the file of the function it loads, not the files of the functions that one calls: after an edit of a callee it would load old
-machine code. Here the folder of the cache is named by a hash of every source in this package, of the versions and of the CPU.
+Numba checks the file of the function it loads, not the files of the functions that one calls: after an edit
+of a callee it would load old machine code. Here the folder of the cache is named by a hash of every source in
+this package, of the versions and of the CPU.
 """
 
 import hashlib
@@ -18,23 +19,20 @@ import numpy as np
 
 PREFIX = "mpnnp-kernels-"
 DAYS_UNUSED = 30  # folders of other versions are deleted after this time
-FASTMATH = {
-    "contract",
-    "nsz",
-    "arcp",
-    "reassoc",
-}  # for sums over rows; never where NaN, infinity or the order of rounding matter
+# for sums over rows; never where NaN, infinity or the order of rounding matter
+FASTMATH = {"contract", "nsz", "arcp", "reassoc"}
 
 
 def kernel(function=None, **options):
-    """`numba.njit` with a safe cache and without the test for division by zero: `@kernel` or `@kernel(fastmath=FASTMATH)`."""
+    """`numba.njit` with a safe cache and without the test for division by zero:
+    `@kernel` or `@kernel(fastmath=FASTMATH)`.
+    """
 
     def decorate(f):
         settings = {"cache": CACHE_FOLDER is not None, "error_model": "numpy", **options}
         before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(
-            CACHE_FOLDER or before
-        )  # read while a function is decorated, never later
+        # read while a function is decorated, never later
+        numba.config.CACHE_DIR = str(CACHE_FOLDER or before)
         try:
             return numba.njit(**settings)(f)
         finally:
@@ -46,8 +44,8 @@ def kernel(function=None, **options):
 def read_only(array):
     """A read-only view, C-contiguous (copied only if it was not).
 
-    Kernels are compiled per type, and Numba's types tell read-only arrays (a mapped file) from others: pass inputs through here always, and
-    every kernel is compiled once.
+    Kernels are compiled per type, and Numba's types tell read-only arrays (a mapped file) from others: pass
+    inputs through here always, and every kernel is compiled once.
     """
     view = np.ascontiguousarray(array).view(np.ndarray)[...]
     view.flags.writeable = False
@@ -74,7 +72,9 @@ def cache_key():
 
 
 def find_cache_folder():
-    """$NUMBA_CACHE_DIR, else beside the sources, else in ~/.cache, else in the folder for temporary files; None if none can be written."""
+    """$NUMBA_CACHE_DIR, else beside the sources, else in ~/.cache, else in the folder for temporary files;
+    None if none can be written.
+    """
     user = f"mpnnp-{os.getuid()}" if hasattr(os, "getuid") else "mpnnp"
     bases = [
         Path(__file__).parent / "__pycache__",
@@ -101,7 +101,9 @@ def find_cache_folder():
 
 
 def delete_unused(base, keep):
-    """Remove the folders of other versions that nobody opened for DAYS_UNUSED days; another process may be doing the same."""
+    """Remove the folders of other versions that nobody opened for DAYS_UNUSED days;
+    another process may be doing the same.
+    """
     for folder in base.glob(PREFIX + "*"):
         try:
             if folder.name != keep and time.time() - folder.stat().st_mtime > DAYS_UNUSED * 86400:

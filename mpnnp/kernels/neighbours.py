@@ -1,7 +1,8 @@
 """Neighbours of one atom, all images, sorted by element, as rows for the vector loops.
 
-Rows are kept in chunks: number n of a list stands in column n % WIDTH of chunk n // WIDTH, and the rows of a chunk are STRIDE numbers apart. So the
-distance between two rows is a constant of the compiled code, whatever the number of neighbours.
+Rows are kept in chunks: number n of a list stands in column n % WIDTH of chunk n // WIDTH, and the rows of a
+chunk are STRIDE numbers apart. So the distance between two rows is a constant of the compiled code, whatever
+the number of neighbours.
 """
 
 import math
@@ -17,9 +18,8 @@ STRIDE = np.uintp(520)  # room for reading one vector past the end; rows do not 
 MARGIN = 1e-6  # Angstrom; what rounding may do to a distance in the search
 PX, PY, PZ, FX, FY, FZ, N_ATOM_ROW = (np.uintp(k) * STRIDE for k in range(7))
 UX, UY, UZ, U2, EDGE, N_IMAGE_ROW = (np.uintp(k) * STRIDE for k in range(6))
-X, Y, Z, R2, R, RI, OWN, KX, KY, KZ, SELF, FC = (
-    np.uintp(k) * STRIDE for k in range(12)
-)  # FC: fc, fc'/r of each cutoff follow
+# FC: fc, fc'/r of each cutoff follow
+X, Y, Z, R2, R, RI, OWN, KX, KY, KZ, SELF, FC = (np.uintp(k) * STRIDE for k in range(12))
 
 
 class List(NamedTuple):
@@ -27,14 +27,16 @@ class List(NamedTuple):
 
     found: np.ndarray  # (capacity, 3) vectors from the atom to its neighbours, Angstrom; by atom, then image
     found_atom: np.ndarray  # (capacity,) int64
-    found_image: (
-        np.ndarray
-    )  # (capacity, 3) int64 how many cell vectors the image is away from the atom as given
-    atom: (
-        np.ndarray
-    )  # (capacity,) int64, sorted by element; within one, those within reach of angular functions first
-    part: np.ndarray  # (n_element+1, 3) int64 first, end of those within reach of angular functions, end; last line: of all elements
-    rows: np.ndarray  # chunks of rows X, Y, Z, R2 = r^2, R, RI = 1/r; gradient: OWN r + K; SELF 0 for images of the centre; fc, fc'/r ...
+    # (capacity, 3) int64 how many cell vectors the image is away from the atom as given
+    found_image: np.ndarray
+    # (capacity,) int64, sorted by element; within one, those within reach of angular functions first
+    atom: np.ndarray
+    # (n_element+1, 3) int64 first, end of those within reach of angular functions, end; last line:
+    # of all elements
+    part: np.ndarray
+    # chunks of rows X, Y, Z, R2 = r^2, R, RI = 1/r; gradient: OWN r + K; SELF 0 for images of the centre;
+    # fc, fc'/r ...
+    rows: np.ndarray
 
 
 @kernel
@@ -83,7 +85,9 @@ def pack_atoms(positions, inverse, pbc, atoms):
 
 @kernel(fastmath={"contract", "nsz"})
 def nearest_images(atoms, o, n, x, y, z, fx, fy, fz, cell, edge, image):
-    """Of n atoms in the chunk at o: vector from (x, y, z) to the image nearest in fractional coordinates, its square; EDGE >= 0: others may do."""
+    """Of n atoms in the chunk at o: vector from (x, y, z) to the image nearest in fractional coordinates,
+    its square; EDGE >= 0: others may do.
+    """
     c00, c01, c02 = cell[0, 0], cell[0, 1], cell[0, 2]
     c10, c11, c12 = cell[1, 0], cell[1, 1], cell[1, 2]
     c20, c21, c22 = cell[2, 0], cell[2, 1], cell[2, 2]
@@ -105,7 +109,9 @@ def nearest_images(atoms, o, n, x, y, z, fx, fy, fz, cell, edge, image):
 
 @kernel
 def search(atoms, n_atom, i, cell, inverse, pbc, r_c, image, out):
-    """Find what may lie within r_c of atom i, by atom and image; returns its number, which may exceed what fits into `out` (List)."""
+    """Find what may lie within r_c of atom i, by atom and image;
+    returns its number, which may exceed what fits into `out` (List).
+    """
     r_c = r_c + MARGIN
     reach, edge = np.empty(3), np.empty(3)
     for d in range(3):
@@ -144,18 +150,18 @@ def search(atoms, n_atom, i, cell, inverse, pbc, r_c, image, out):
                 else:
                     if n < capacity:
                         found_atom[n] = first + k
-                        found_image[n, 0], found_image[n, 1], found_image[n, 2] = (
-                            np.int64(-m0),
-                            np.int64(-m1),
-                            np.int64(-m2),
-                        )
+                        found_image[n, 0] = np.int64(-m0)
+                        found_image[n, 1] = np.int64(-m1)
+                        found_image[n, 2] = np.int64(-m2)
                     n += 1
     return n
 
 
 @kernel
 def all_images(u, f, m, reach, cell, pbc, r_c2, j, itself, n, found_atom, found_image):
-    """Note the images of atom j, in order; the nearest is at u, fractional f, and m cell vectors from the atom as given. Number found."""
+    """Note the images of atom j, in order; the nearest is at u, fractional f,
+    and m cell vectors from the atom as given. Number found.
+    """
     for n0 in range(math.ceil(-f[0] - reach[0]), math.floor(reach[0] - f[0]) + 1) if pbc[0] else range(0, 1):
         for n1 in (
             range(math.ceil(-f[1] - reach[1]), math.floor(reach[1] - f[1]) + 1) if pbc[1] else range(0, 1)
@@ -182,9 +188,11 @@ def all_images(u, f, m, reach, cell, pbc, r_c2, j, itself, n, found_atom, found_
 
 @kernel
 def measure(i, first, last, atom, image, positions, cell, r_c2, out):
-    """Write to `out` (List) the vectors shorter than r_c from atom i to the images of atoms in lines first to last - 1; their number.
+    """Write to `out` (List) the vectors shorter than r_c from atom i to the images of atoms in lines first
+    to last - 1; their number.
 
-    atom, image  (n, ) and (n, 3) integers; may be those of `out`. Always the same operations: whoever found a pair, and when, the same bits.
+    atom, image  (n, ) and (n, 3) integers; may be those of `out`. Always the same operations: whoever found a
+                 pair, and when, the same bits.
     """
     found, found_atom, n = out.found, out.found_atom, 0
     px, py, pz = positions[i, 0], positions[i, 1], positions[i, 2]
@@ -202,7 +210,9 @@ def measure(i, first, last, atom, image, positions, cell, r_c2, out):
 
 @kernel
 def fill(n, i, element, plan, list):
-    """Sort the n neighbours found of atom i by element into rows, and compute what depends on one neighbour."""
+    """Sort the n neighbours found of atom i by element into rows, and compute
+    what depends on one neighbour.
+    """
     part, n_element, rows = list.part, plan.z.shape[0], list.rows
     near2 = plan.reach[1] * plan.reach[1]
     n_near, n_far = np.zeros(n_element, np.int64), np.zeros(n_element, np.int64)

@@ -1,9 +1,12 @@
-"""Nets of one element on a stack of atoms: values, tangents, and the reverse passes to inputs and weights, as matrix products.
+"""Nets of one element on a stack of atoms: values, tangents, and the reverse passes to inputs
+and weights, as matrix products.
 
-Rows of a stack are atoms. With tangents a stack has twice the rows: values y on top, d/de y(g + e v) below, so that one product serves both:
+Rows of a stack are atoms. With tangents a stack has twice the rows: values y on top, d/de y(g + e v) below,
+so that one product serves both:
     Z = Y W + b,  dZ = dY W,  Y' = f(Z),  dY' = f'(Z) dZ.
 Backwards, with adjoints Ybar, dYbar of a layer's output:
-    dZbar = f' dYbar,  Zbar = f' Ybar + f'' dZ dYbar,  Wbar = Y^T Zbar + dY^T dZbar,  bbar = sum Zbar,  and the layer before gets [Zbar; dZbar] W^T.
+    dZbar = f' dYbar,  Zbar = f' Ybar + f'' dZ dYbar,  Wbar = Y^T Zbar + dY^T dZbar,  bbar = sum Zbar,  and
+    the layer before gets [Zbar; dZbar] W^T.
 """
 
 from typing import NamedTuple
@@ -181,7 +184,9 @@ def sum_rows(n, B, out):
 
 @kernel
 def energy_row(e, n, topology, w, work, row):
-    """Sum of the nets of n atoms, whose scaled functions are layer 0 of work.Y; the element's part of row: its gradient by the weights."""
+    """Sum of the nets of n atoms, whose scaled functions are layer 0 of work.Y; the element's part of row:
+    its gradient by the weights.
+    """
     forward(e, n, False, topology, w, work)
     last = topology.n_layer[e]
     layer(work.B, n, topology, e, last)[:] = 1.0
@@ -191,7 +196,9 @@ def energy_row(e, n, topology, w, work, row):
 
 @kernel
 def tangent_row(e, n, sign, topology, w, work, row):
-    """sign sum_j d/de N(g_j + e v_j) of n atoms, layer 0 of work.Y = [g; v]; the element's part of row: its gradient by the weights."""
+    """sign sum_j d/de N(g_j + e v_j) of n atoms, layer 0 of work.Y = [g; v]; the element's part of row:
+    its gradient by the weights.
+    """
     forward(e, n, True, topology, w, work)
     last = topology.n_layer[e]
     B = layer(work.B, 2 * n, topology, e, last)

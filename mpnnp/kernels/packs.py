@@ -15,7 +15,8 @@ class Structures(NamedTuple):
     element: np.ndarray  # (n_atom,) int64 element index
     positions: np.ndarray  # (n_atom, 3) Angstrom
     cell: np.ndarray  # (n_structure, 3, 3) Angstrom, rows are the vectors
-    inverse: np.ndarray  # (n_structure, 3, 3) fractional = positions @ inverse; only its columns of periodic directions are read
+    # (n_structure, 3, 3) fractional = positions @ inverse; only its columns of periodic directions are read
+    inverse: np.ndarray
     pbc: np.ndarray  # (n_structure, 3) bool
 
 
@@ -30,7 +31,9 @@ class Model(NamedTuple):
 
 
 def make_structures(start, element, positions, cell, pbc, inverse=None):
-    """Structures from arrays of any kind (views of mapped files are kept where types agree). inverse is computed if missing."""
+    """Structures from arrays of any kind (views of mapped files are kept where types agree).
+    inverse is computed if missing.
+    """
     cell = np.asarray(cell, np.float64).reshape(-1, 3, 3)
     pbc = np.asarray(pbc, bool).reshape(-1, 3)
     if inverse is None:
@@ -70,7 +73,9 @@ def inverse_cells(cell, pbc):
 
 
 def inverse_cell(cell, pbc):
-    """inverse (3,3) with fractional = positions @ inverse; vectors of directions that are not periodic are replaced by normals."""
+    """inverse (3,3) with fractional = positions @ inverse; vectors of directions that are not periodic
+    are replaced by normals.
+    """
     full = np.array(cell, np.float64)
     q = np.linalg.svd(full[pbc])[2] if np.any(pbc) else np.eye(3)
     full[~np.asarray(pbc)] = q[np.count_nonzero(pbc) :]

@@ -1,7 +1,8 @@
 """Energies, forces and virial from a list of pairs that serves many steps: what molecular dynamics evaluates.
 
-The list holds every pair within the cutoff and a skin, as atom and image, without its distance: that is computed anew each time, as everywhere.
-A rank takes the atoms [first, first + n_own); it writes their energies, and its part of the forces on all.
+The list holds every pair within the cutoff and a skin, as atom and image, without its distance: that is
+computed anew each time, as everywhere. A rank takes the atoms [first, first + n_own); it writes their
+energies, and its part of the forces on all.
 """
 
 from typing import NamedTuple
@@ -20,13 +21,14 @@ from mpnnp.kernels.functions import (
 from mpnnp.kernels.jit import kernel
 from mpnnp.kernels.neighbours import N_IMAGE_ROW, fill, make_list, measure, search
 
-EDGE = (
-    1000 * np.finfo(np.float64).eps
-)  # how far a function may lie outside its range before it counts: n2p2's tolerance
+# how far a function may lie outside its range before it counts: n2p2's tolerance
+EDGE = 1000 * np.finfo(np.float64).eps
 
 
 class Pairs(NamedTuple):
-    """Candidates for neighbours of atoms first, first + 1, ...: those of atom first + k are start[k]:start[k+1]."""
+    """Candidates for neighbours of atoms first, first + 1, ...:
+    those of atom first + k are start[k]:start[k+1].
+    """
 
     start: np.ndarray  # (n_own+1,) int64
     atom: np.ndarray  # (n_pair,) int32
@@ -91,7 +93,8 @@ def functions_of_pairs(pairs, first, element, positions, cell, plan, G):
 
 @kernel
 def energy_forces_of_pairs(pairs, first, element, positions, cell, model, w, G, energies, forces, virial):
-    """Energies, and the part of forces and virial, of the atoms of the pairs, from their G; nothing stored per pair.
+    """Energies, and the part of forces and virial, of the atoms of the pairs, from their G;
+    nothing stored per pair.
 
     energies  (n_own,) N_e(g_i), overwritten
     forces    (n_atom, 3) -dE/dx of E = sum of these energies, 1/Angstrom, overwritten
@@ -114,7 +117,9 @@ def energy_forces_of_pairs(pairs, first, element, positions, cell, model, w, G, 
 
 @kernel
 def count_extrapolations(element, G, start, low, high):
-    """Number of functions outside [low, high] (n_function,) of atoms with functions G (n_own, n_max); a NaN counts."""
+    """Number of functions outside [low, high] (n_function,) of atoms with functions G (n_own, n_max);
+    a NaN counts.
+    """
     n = 0
     for i in range(element.shape[0]):
         a = start[element[i]]

@@ -5,8 +5,9 @@ Group        angular functions of one centre and one pair of neighbour elements:
 Run          functions of a group with one cutoff, narrow or wide: one product of cutoff functions.
 Class        functions of a run with one (eta, r_s): one exponential, or a power of another class's.
 Angle        distinct (lam, zeta) of a group: one (1 + lam cos)^zeta.
-So a function itself costs one product of two rows. Compact functions (compact.py) are apart: their angular ones of one centre, one pair of
-neighbour elements, and narrow or wide, share the distances and the angle of a triplet.
+So a function itself costs one product of two rows. Compact functions (compact.py) are apart: their angular
+ones of one centre, one pair of neighbour elements, and narrow or wide, share the distances and the angle of a
+triplet.
 """
 
 from functools import lru_cache
@@ -40,16 +41,13 @@ class Plan(NamedTuple):
     function: np.ndarray  # (n_angular, 2) int64: function m, angle within the group
     scale: np.ndarray  # (n_angular,) 2^(1-zeta)
     angle: np.ndarray  # (n_angle, 2): lam, zeta
-    compact: (
-        np.ndarray
-    )  # (n_element+1, 2) int64 first compact radial function in compact_function, first compact group
-    compact_group: (
-        np.ndarray
-    )  # (n_compact_group+1, 4) int64: e1, e2 (-1: any), narrow, first function in compact_function
+    # (n_element+1, 2) int64 first compact radial function in compact_function, first compact group
+    compact: np.ndarray
+    # (n_compact_group+1, 4) int64: e1, e2 (-1: any), narrow, first function in compact_function
+    compact_group: np.ndarray
     compact_reach: np.ndarray  # (n_compact_group, 2): smallest r_l, largest r_c
-    compact_function: (
-        np.ndarray
-    )  # (n_compact, 4) int64: function m, neighbour element or -1, subtype, weighted by z
+    # (n_compact, 4) int64: function m, neighbour element or -1, subtype, weighted by z
+    compact_function: np.ndarray
     compact_at: np.ndarray  # (n_compact, 4): r_l, r_c, ends of the angular window (radian)
 
 
@@ -136,7 +134,9 @@ def make_plan(t):
 
 
 def compact_part(t, table):
-    """What a plan says about compact functions: the radial ones of all elements come first, then the groups of angular ones."""
+    """What a plan says about compact functions: the radial ones of all elements come first,
+    then the groups of angular ones.
+    """
     n_element = len(t.start) - 1
     own = [range(t.start[e], t.start[e + 1]) for e in range(n_element)]
     radial = [[m for m in own[e] if t.kind[m] in COMPACT_RADIAL] for e in range(n_element)]

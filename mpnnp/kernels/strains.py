@@ -1,7 +1,8 @@
 """How the symmetry functions of all atoms change when the structure is strained: V_i = dG_i/d(strain).
 
-The strain takes every vector u between atoms to u + du, du = (e_a u_b + e_b u_a)/2, so that u . du = u_a u_b. The rows OWN = u . du and K = du of the
-neighbour list hold this; everything else is as for a centre that moves (tangents.py).
+The strain takes every vector u between atoms to u + du, du = (e_a u_b + e_b u_a)/2, so that u . du = u_a u_b.
+The rows OWN = u . du and K = du of the neighbour list hold this; everything else is as for a centre that
+moves (tangents.py).
 """
 
 import math
@@ -31,7 +32,10 @@ from mpnnp.kernels.tangents import DCOS, DFF, DJK2, DRSUM, DSUM, add_changes, al
 
 @kernel
 def strain_tangents(structures, s, a, b, plan, space, V):
-    """V[i] = dG_i/d(strain ab) (n_atom, n_max) of all atoms i of structure s; a, b: 0, 1, 2. Returns the scratch list, which may have grown."""
+    """V[i] = dG_i/d(strain ab) (n_atom, n_max) of all atoms i of structure s; a, b: 0, 1, 2.
+
+    Returns the scratch list, which may have grown.
+    """
     first, last = structures.start[s], structures.start[s + 1]
     element = structures.element[first:last]
     atoms, near, compact = packed_atoms(structures, s), space.near, has_compact(plan)

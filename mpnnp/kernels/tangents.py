@@ -1,11 +1,13 @@
-"""How all symmetry functions change when one atom moves: V_j = dG_j/dx_ia, from the neighbours of atom i alone (wide functions: also theirs).
+"""How all symmetry functions change when one atom moves: V_j = dG_j/dx_ia,
+from the neighbours of atom i alone (wide functions: also theirs).
 
 A term A(cos) E(sum, rsum) F (see triplets.py) of a centre c changes by
     A' dcos E F + A E (dF - eta (dsum - 2 r_s drsum) F),
 with the changes d... of its variables as rows. Two kinds of centres:
 own        c = i: the centre moves against all neighbours but its own images, which move with it.
-neighbour  c is an entry of the list of i, which stands for one image of c. From there, i is a neighbour that moves; the third partners k of narrow
-           functions are within r_c of i, so they are in the list too. Images of i there do not move: each is the subject of another entry.
+neighbour  c is an entry of the list of i, which stands for one image of c. From there, i is a neighbour that
+           moves; the third partners k of narrow functions are within r_c of i, so they are in the list too.
+           Images of i there do not move: each is the subject of another entry.
 """
 
 import math
@@ -46,20 +48,16 @@ from mpnnp.kernels.functions import (
 from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.neighbours import FC, R2, RI, SELF, STRIDE, WIDTH, R, X, Y, Z, place
 
-DCOS, DSUM, DRSUM, DJK2, DFF, DF = (
-    TC,
-    P,
-    TR,
-    H,
-    VF,
-    BASE,
-)  # changes; DJK2: of r_jk^2 / 2; DFF: of FF; DF: of F
+# changes; DJK2: of r_jk^2 / 2; DFF: of FF; DF: of F
+DCOS, DSUM, DRSUM, DJK2, DFF, DF = (TC, P, TR, H, VF, BASE)
 # CHANGE, TURN: E (dF - ...), E F dcos of a class; FCOS, FSUM: F dcos, F dsum
 
 
 @kernel(fastmath=FASTMATH)
 def own_geometry(S, o, n, L, j, k, a, narrow):
-    """Variables of a segment of the centre i (as triplets.geometry), and their changes when it moves along the axis of row a."""
+    """Variables of a segment of the centre i (as triplets.geometry), and their changes when it moves
+    along the axis of row a.
+    """
     xj, yj, zj, aj, rj, ij = L[j + X], L[j + Y], L[j + Z], L[j + R2], L[j + R], L[j + RI]
     move_j, uj = L[j + SELF], L[j + a]
     turn_j = uj * ij * ij
@@ -108,7 +106,9 @@ def own_cutoffs(S, o, n, L, j, k, a, fc):
 
 @kernel(fastmath=FASTMATH)
 def neighbour_geometry(S, o, n, L, j, k, a):
-    """Variables of a segment of the centre at entry j, its neighbours i and the entries k, k+1, ..., when i moves; r_jk is r_ck here."""
+    """Variables of a segment of the centre at entry j, its neighbours i and the entries k, k+1, ...,
+    when i moves; r_jk is r_ck here.
+    """
     xj, yj, zj, aj, ij = L[j + X], L[j + Y], L[j + Z], L[j + R2], L[j + RI]
     uj = L[j + a]
     turn_j = uj * ij * ij
@@ -222,7 +222,9 @@ def change_of_function(S, o, n, A, slope):
 
 @kernel(forceinline=True)
 def add_changes(own, g, e, run, narrow, n_segment, used, plan, block, target, V):
-    """Add the changes of the functions of a run of a block to V; segment s belongs to the atom target[s], none if negative."""
+    """Add the changes of the functions of a run of a block to V;
+    segment s belongs to the atom target[s], none if negative.
+    """
     S, segment = block.rows, block.segment
     first_class = plan.run[plan.pair[g, 2], 2]
     change_of_cutoffs(S, used, own)
@@ -298,7 +300,9 @@ def own_tangents(i, e, list, plan, block, target, a, V):
 
 @kernel(forceinline=True)
 def partner(g, e_i, plan):
-    """Element of the third partner in group g if one neighbour is of element e_i: -1 any; -2 if the group has no such neighbour."""
+    """Element of the third partner in group g if one neighbour is of element e_i: -1 any;
+    -2 if the group has no such neighbour.
+    """
     e1, e2 = plan.pair[g, 0], plan.pair[g, 1]
     if e1 < 0:
         return -1
@@ -312,9 +316,8 @@ def neighbour_tangents(i, e_i, list, plan, block, target, a, V):
     """Add to V the changes of the narrow functions of all neighbours of atom i, of element e_i."""
     S, L, segment = block.rows, list.rows, block.segment
     for e in range(plan.z.shape[0]):
-        weight = (
-            plan.z[e_i] / plan.z[e]
-        )  # rows of weighted cutoffs hold z of the entry, which is the centre here
+        # rows of weighted cutoffs hold z of the entry, which is the centre here
+        weight = plan.z[e_i] / plan.z[e]
         for g in range(plan.group[e], plan.group[e + 1]):
             first_run, last_run = run_range(g, 1, plan)
             e_k = partner(g, e_i, plan)
@@ -367,7 +370,9 @@ def has_wide(plan):
 
 @kernel
 def wide_tangents(e_i, e, n_entry, list, its_list, plan, block, target, a, V):
-    """Add to V the changes of the wide functions of the centre at entry n_entry, of element e, whose own neighbours are its_list."""
+    """Add to V the changes of the wide functions of the centre at entry n_entry, of element e,
+    whose own neighbours are its_list.
+    """
     S, L, C, segment = block.rows, list.rows, its_list.rows, block.segment
     target[0] = list.atom[n_entry]
     j = place(n_entry, plan)

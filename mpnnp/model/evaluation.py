@@ -7,85 +7,115 @@ import numpy as np
 
 from mpnnp.data.packed import make_atoms
 from mpnnp.files import write_atomically, write_text
+from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.metrics import Accuracy, Errors
 from mpnnp.model.prediction import Predictor
 from mpnnp.progress import Progress
 
+ROUND = 32  # structures per rank between two looks for signals
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy, and on rank 0 the predictions: energy (n_structure,) eV, forces (n_atom, 3) eV/Angstrom, start (n_structure+1,),
-    stress (n_structure, 6) eV/Angstrom^3, NaN where not periodic in all directions."""
+    """Accuracy, and on rank 0 the predictions.
 
-    n_structures: int
-    n_atoms: int
+    predictions  column of a data set -> array as there: energy (n_structure,) eV, forces (n_atom, 3) eV/Angstrom, ...;
+                 NaN where a structure has none (no stress unless periodic in all directions)
+    start        (n_structure+1,) offsets of the atoms
+    """
+
     accuracy: Accuracy
-    energy: np.ndarray
-    forces: np.ndarray
+    predictions: dict
     start: np.ndarray
-    stress: np.ndarray | None = None
+
+    def __getattr__(self, name):
+        if name in self.__dict__.get("predictions", ()):
+            return self.__dict__["predictions"][name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    @property
+    def n_structures(self):
+        return len(self.start) - 1
+
+    @property
+    def n_atoms(self):
+        return int(self.start[-1])
+
+    def __repr__(self):
+        return f"Evaluation({self.n_structures} structures, {self.n_atoms} atoms; RMSE {self.accuracy})"
 
     def numbers(self):
         """What `mpnnp evaluate --json` writes; null where there are no labels."""
-        finite = lambda x: x if np.isfinite(x) else None  # noqa: E731
-        return {
-            "n_structures": self.n_structures,
-            "n_atoms": self.n_atoms,
-            "energy_rmse_mev_per_atom": finite(self.accuracy.energy_rmse),
-            "energy_mae_mev_per_atom": finite(self.accuracy.energy_mae),
-            "force_rmse_mev_per_angstrom": finite(self.accuracy.force_rmse),
-            "force_mae_mev_per_angstrom": finite(self.accuracy.force_mae),
-            "stress_rmse_mev_per_angstrom3": finite(self.accuracy.stress_rmse),
-            "stress_mae_mev_per_angstrom3": finite(self.accuracy.stress_mae),
-        }
+        found = {"n_structures": self.n_structures, "n_atoms": self.n_atoms}
+        for name, kind in KINDS.items():
+            unit = kind.error_unit.lower().replace("/", "_per_").replace("^", "")
+            for what, values in (("rmse", self.accuracy.rmse), ("mae", self.accuracy.mae)):
+                found[f"{name}_{what}_{unit}"] = values[name] if np.isfinite(values[name]) else None
+        return found
 
     def write_json(self, path):
         write_text(path, json.dumps(self.numbers(), indent=2) + "\n", encoding="ascii")
 
     def write_predictions(self, path):
         with write_atomically(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, energy=self.energy, forces=self.forces, start=self.start, stress=self.stress)
+            np.savez(file, **self.predictions, start=self.start)
+
+
+def accuracy_over(predict, dataset, structures, chosen, comm, errors=None, keep=None, pause=None):
+    """Accuracy of predictions of the chosen structures, shared out over the ranks. Collective.
+
+    predict  function(s) -> Prediction
+    errors   Errors of this rank to add to
+    keep     function(s, Prediction) called for this rank's structures
+    pause    collective function called every ROUND structures of a rank
+    """
+    errors, mine = Errors() if errors is None else errors, chosen[comm.rank :: comm.size]
+    for turn in range(-(-len(chosen) // comm.size)):  # as many turns on every rank
+        if pause is not None and turn % ROUND == 0:
+            pause()
+        if turn < len(mine):
+            s = mine[turn]
+            prediction = predict(s)
+            errors.add(dataset, structures, s, prediction)
+            if keep is not None:
+                keep(s, prediction)
+    return errors.accuracy(comm)
 
 
 def evaluate(potential, dataset, comm, log):
     """Evaluation of `potential` on all structures of `dataset`, shared out over the ranks. Collective. Raises DataError."""
-    structures, predictor, errors = make_atoms(dataset, potential.elements), Predictor(potential), Errors()
-    start, mine, energy, forces, stresses = (
-        structures.start,
-        range(comm.rank, len(dataset), comm.size),
-        [],
-        [],
-        [],
-    )
+    structures, predictor = make_atoms(dataset, potential.elements), Predictor(potential)
+    start, kinds = np.asarray(structures.start), [kind for kind in KINDS.values() if kind.column]
+    mine = []
     with Progress(log, "evaluating structure", len(dataset)) as progress:
-        for s in mine:
-            prediction = predictor.predict(structures, s)
-            atoms = slice(start[s], start[s + 1])
-            periodic = structures.pbc[s].all()
-            stress = prediction.stress(structures.cell[s]) if periodic else np.full(6, np.nan)
-            labelled = dataset.stress[s] if periodic else stress
-            errors.add(
-                dataset.energy[s],
-                dataset.forces[atoms],
-                prediction.energy,
-                prediction.forces,
-                labelled,
-                stress,
+
+        def keep(s, prediction):
+            there = [kind.exists(structures, s) for kind in kinds]
+            mine.append(
+                (
+                    s,
+                    [
+                        kind.predicted(prediction, structures, s) if ok else np.nan
+                        for kind, ok in zip(kinds, there)
+                    ],
+                )
             )
-            energy.append(prediction.energy)
-            forces.append(prediction.forces)
-            stresses.append(stress)
             progress.update(min(s + comm.size, len(dataset)))
-    accuracy = errors.accuracy(comm)
-    parts = comm.gather((energy, forces, stresses), root=0)
-    all_energy, all_forces, all_stress = (
-        np.empty(len(dataset)),
-        np.empty((int(start[-1]), 3)),
-        np.empty((len(dataset), 6)),
-    )
-    for rank, part in enumerate(parts or []):
-        for s, e, f, stress in zip(range(rank, len(dataset), comm.size), *part):
-            all_energy[s], all_forces[start[s] : start[s + 1]], all_stress[s] = e, f, stress
-    return Evaluation(
-        len(dataset), int(start[-1]), accuracy, all_energy, all_forces, np.asarray(start), all_stress
-    )
+
+        accuracy = accuracy_over(
+            lambda s: predictor.predict(structures, s),
+            dataset,
+            structures,
+            np.arange(len(dataset)),
+            comm,
+            keep=keep,
+        )
+    predictions = {
+        kind.column: np.full((len(kind.labels_of(dataset)), kind.n_component), np.nan) for kind in kinds
+    }
+    for part in comm.gather(mine, root=0) or []:
+        for s, values in part:
+            for kind, value in zip(kinds, values):
+                predictions[kind.column][kind.of_structure(structures, s)] = value
+    predictions = {column: a if a.shape[1] > 1 else a[:, 0] for column, a in predictions.items()}
+    return Evaluation(accuracy, predictions, start)

@@ -1,56 +1,86 @@
-"""Accuracies: root mean square and mean absolute errors of energies per atom, of force components and of stress components."""
+"""Accuracies: root mean square and mean absolute errors of each kind of label."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-MILLI = 1000.0  # eV to meV
+from mpnnp.model.label_kinds import KINDS, MILLI
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Errors in meV/atom, meV/Angstrom and meV/Angstrom^3; NaN where there are no labels."""
+    """Errors by kind of label in its error_unit (meV/atom, meV/Angstrom, ...); NaN where there are no labels.
 
-    energy_rmse: float
-    energy_mae: float
-    force_rmse: float
-    force_mae: float
-    stress_rmse: float = np.nan
-    stress_mae: float = np.nan
+    rmse, mae  name of the kind -> number; `accuracy.energy_rmse` and the like name one of them
+    """
+
+    rmse: dict
+    mae: dict
+
+    def __getattr__(self, name):
+        kind, _, measure = name.rpartition("_")
+        if measure in ("rmse", "mae") and kind in self.__dict__.get(measure, ()):
+            return self.__dict__[measure][kind]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     @property
     def has_labels(self):
-        return not (np.isnan(self.energy_rmse) and np.isnan(self.force_rmse))
+        """True if there are labels of a kind that every potential is judged by."""
+        return not all(np.isnan(self.rmse[name]) for name, kind in KINDS.items() if kind.always)
+
+    def kinds(self):
+        """The kinds that are to be told: those that always are, and those with labels."""
+        return [kind for name, kind in KINDS.items() if kind.always or np.isfinite(self.rmse[name])]
+
+    def numbers(self):
+        """energy_rmse, energy_mae, ... -> number."""
+        return {
+            f"{name}_{what}": values[name]
+            for name in KINDS
+            for what, values in (("rmse", self.rmse), ("mae", self.mae))
+        }
+
+    def __str__(self):
+        return ", ".join(
+            f"{k.name} {self.rmse[k.name]:.4g} {k.short_unit} (MAE {self.mae[k.name]:.4g})"
+            for k in self.kinds()
+        )
+
+    def __repr__(self):
+        return f"Accuracy(RMSE {self})"
 
 
 class Errors:
     """Sums over errors; `add` structures of this rank, then `accuracy` over all ranks."""
 
     def __init__(self):
-        self.sums = np.zeros(9)  # energies: count, square, absolute; forces, stresses: the same
+        self.sums = np.zeros((len(KINDS), 3))  # of each kind: count, square, absolute
 
-    def add(self, energy, forces, predicted_energy, predicted_forces, stress=None, predicted_stress=None):
-        """Labels and predictions of one structure: eV, (n_atom, 3) eV/Angstrom, (6,) eV/Angstrom^3; a NaN label is none, a NaN prediction wrong."""
-        self.add_energies(np.array([energy]), np.array([predicted_energy]), len(forces))
-        self._add(3, np.ravel(forces), np.ravel(predicted_forces), 1.0)
-        if predicted_stress is not None:
-            self._add(6, np.asarray(stress), predicted_stress, 1.0)
+    def add(self, dataset, structures, s, prediction):
+        """Labels of structure s of a data set, and the Prediction for it; a NaN label is none, a NaN prediction wrong."""
+        n_atom = structures.start[s + 1] - structures.start[s]
+        for k, kind in enumerate(KINDS.values()):
+            if kind.exists(structures, s):
+                labels = kind.labels_of(dataset)[kind.of_structure(structures, s)]
+                self.add_labels(
+                    k, labels.ravel(), np.ravel(kind.predicted(prediction, structures, s)), n_atom
+                )
 
-    def add_energies(self, energies, predicted, n_atom):
-        """Energy labels and predictions (n_structure,) eV of structures with n_atom (n_structure,) atoms, without their forces."""
-        self._add(0, energies, predicted, 1.0 / n_atom)
-
-    def _add(self, first, labels, predictions, factor):
-        errors = ((labels - predictions) * (factor * MILLI))[~np.isnan(labels)]
+    def add_labels(self, k, labels, predictions, n_atom):
+        """Labels and predictions (n,) of kind number k, in its unit; n_atom: atoms of their structures, a number or (n,)."""
+        kind = list(KINDS.values())[k]
+        factor = MILLI / n_atom if kind.per_atom else MILLI
+        errors = ((labels - predictions) * factor)[~np.isnan(labels)]
         errors = np.nan_to_num(errors, nan=np.inf, posinf=np.inf, neginf=-np.inf)
-        self.sums[first : first + 3] += len(errors), errors @ errors, np.abs(errors).sum()
+        self.sums[k] += len(errors), errors @ errors, np.abs(errors).sum()
 
     def accuracy(self, comm):
-        """Collective."""
-        total = np.empty(9)
+        """Accuracy over all ranks. Collective."""
+        total = np.empty_like(self.sums)
         comm.Allreduce(self.sums, total)
-        count, square, absolute = total.reshape(3, 3).T
+        count, square, absolute = total.T
         with np.errstate(invalid="ignore"):
-            return Accuracy(
-                *(float(x) for x in np.stack([np.sqrt(square / count), absolute / count], axis=1).ravel())
-            )
+            rmse, mae = np.sqrt(square / count), absolute / count
+        return Accuracy(
+            {name: float(x) for name, x in zip(KINDS, rmse)}, {name: float(x) for name, x in zip(KINDS, mae)}
+        )

@@ -46,7 +46,8 @@ class Network:
 
     sizes        one tuple per element: (inputs, hidden..., 1)
     activations  one tuple of names per element: of each layer, the output ("identity") included
-    Weights (n_weight,): elements in turn; layer by layer; source node by source node the weights to each target node; then the biases.
+    Weights (n_weight,): elements in turn; layer by layer; source node by source node the weights to each
+    target node; then the biases.
     """
 
     def __init__(self, sizes, activations):
@@ -69,7 +70,10 @@ class Network:
 
     @classmethod
     def from_config(cls, config, elements, n_inputs):
-        """Network of the section [network] for elements (atomic numbers) with n_inputs functions each. Raises ConfigError."""
+        """Network of the section [network] for elements (atomic numbers) with n_inputs functions each.
+
+        Raises ConfigError.
+        """
         sizes, activations = [], []
         symbols = [chemical_symbols[z] for z in elements]
         if stranger := next((name for name in config.elements if name not in symbols), None):
@@ -95,14 +99,17 @@ class Network:
                 or any(name not in ACTIVATIONS for name in names)
             ):
                 raise ConfigError(
-                    f"network.elements.{symbol}.activation = {names!r}: must be one of {', '.join(ACTIVATIONS)} for each layer"
+                    f"network.elements.{symbol}.activation = {names!r}: "
+                    f"must be one of {', '.join(ACTIVATIONS)} for each layer"
                 )
             sizes.append((n_input, *hidden, 1))
             activations.append((*names, "identity"))
         return cls(sizes, activations)
 
     def units(self):
-        """(n_weight,) 1/n_in of the layer that a weight or bias belongs to: n2p2's `normalize_nodes` means weights in these units."""
+        """(n_weight,) 1/n_in of the layer that a weight or bias belongs to:
+        n2p2's `normalize_nodes` means weights in these units.
+        """
         units = np.empty(self.n_weight)
         for s in self.segments:
             units[s.offset : s.offset + (s.n_in + 1) * s.n_out] = 1.0 / s.n_in
@@ -112,7 +119,8 @@ class Network:
         """Weights (n_weight,) drawn by `rng`.
 
         glorot         W uniform in +-sqrt(6 / (n_in + n_out)), b = 0 (Glorot and Bengio, 2010)
-        nguyen-widrow  hidden: columns of length 0.7 n_out^(1/n_in), b within that length (Nguyen and Widrow, 1990); output +-0.5
+        nguyen-widrow  hidden: columns of length 0.7 n_out^(1/n_in), b within that length
+                       (Nguyen and Widrow, 1990); output +-0.5
         uniform        all in [low, high)
         """
         w = np.zeros(self.n_weight)

@@ -1,4 +1,6 @@
-"""A potential: symmetry functions, their scaling, the nets with weights, and the reference energies and scales."""
+"""A potential: symmetry functions, their scaling, the nets with weights,
+and the reference energies and scales.
+"""
 
 import json
 from dataclasses import dataclass, fields, replace
@@ -40,17 +42,24 @@ class Potential:
         return replace(self, weights=np.array(weights))
 
     def offset(self, counts):
-        """Energy (…,) eV that does not depend on the geometry, for numbers of atoms of each element (…, n_element)."""
+        """Energy (…,) eV that does not depend on the geometry, for numbers of atoms
+        of each element (…, n_element).
+        """
         counts = np.asarray(counts)
         return counts @ self.atomic_energies + counts.sum(axis=-1) * self.mean_energy
 
     def energy_forces(self, atoms):
-        """(energy eV, forces (n, 3) eV/Angstrom) of ase.Atoms or a Structure. Raises DataError if an element is unknown."""
+        """(energy eV, forces (n, 3) eV/Angstrom) of ase.Atoms or a Structure.
+
+        Raises DataError if an element is unknown.
+        """
         prediction = self.predict(atoms)
         return prediction.energy, prediction.forces
 
     def predict(self, atoms):
-        """prediction.Prediction of ase.Atoms or a Structure: energy, energies of the atoms, forces, virial."""
+        """prediction.Prediction of ase.Atoms or a Structure: energy, energies of the atoms,
+        forces, virial.
+        """
         return predict_atoms(self, atoms)
 
     def write(self, group):
@@ -77,7 +86,10 @@ class Potential:
 
     @classmethod
     def read(cls, group, weights):
-        """Potential from an HDF5 group written by `write`. KeyError, ValueError or TypeError if it is damaged."""
+        """Potential from an HDF5 group written by `write`.
+
+        KeyError, ValueError or TypeError if it is damaged.
+        """
         columns = {
             f.name: group[f"functions/{f.name}"][()]
             for f in fields(SymmetryFunction)

@@ -14,7 +14,9 @@ from mpnnp.kernels.packs import make_model
 
 @dataclass(frozen=True)
 class Prediction:
-    """energy eV; energies (n,) eV of the atoms, references included; forces (n, 3) eV/Angstrom; virial (3, 3) dE/dstrain, eV."""
+    """energy eV; energies (n,) eV of the atoms, references included; forces (n, 3) eV/Angstrom;
+    virial (3, 3) dE/dstrain, eV.
+    """
 
     energy: float
     energies: np.ndarray
@@ -61,7 +63,10 @@ class Predictor:
 
 
 def predict_atoms(potential, atoms):
-    """Prediction for ase.Atoms or a Structure. Raises DataError if an element is unknown or the geometry is not finite."""
+    """Prediction for ase.Atoms or a Structure.
+
+    Raises DataError if an element is unknown or the geometry is not finite.
+    """
     if not isinstance(atoms, Structure):
         atoms = Structure(
             numbers=atoms.numbers,

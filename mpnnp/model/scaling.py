@@ -1,4 +1,6 @@
-"""Scaling of symmetry functions: statistics over a data set, and the shift and factor that a net's input gets."""
+"""Scaling of symmetry functions: statistics over a data set, and the shift and factor
+that a net's input gets.
+"""
 
 from dataclasses import dataclass
 
@@ -9,7 +11,9 @@ from mpnnp.errors import DataError
 
 @dataclass(frozen=True)
 class Statistics:
-    """Count, range and moments of each symmetry function, in the order of the function table; every array (n_function,)."""
+    """Count, range and moments of each symmetry function, in the order of the function table;
+    every array (n_function,).
+    """
 
     count: np.ndarray
     minimum: np.ndarray
@@ -37,7 +41,8 @@ class Statistics:
                     raise DataError(
                         "a symmetry function is not a finite number: are two atoms at the same place?"
                     )
-                # moments about the middle of what was seen: a function may vary by little around a large value
+                # moments about the middle of what was seen: a function may vary by little
+                # around a large value
                 mean, m = g.mean(axis=0), len(g)
                 delta = mean - total[part]
                 square[part] += ((g - mean) ** 2).sum(axis=0) + delta**2 * count[part] * m / (count[part] + m)
@@ -56,7 +61,9 @@ class Statistics:
         return cls(count, minimum, maximum, mean, np.sqrt(square / np.maximum(count - 1, 1)))
 
     def varies(self):
-        """(n_function,) bool: the function takes different values; False also where its element never occurred."""
+        """(n_function,) bool: the function takes different values;
+        False also where its element never occurred.
+        """
         spread = self.maximum - self.minimum
         return (self.count > 0) & (spread > 1e-12 * np.maximum(np.abs(self.maximum), 1e-3))
 
@@ -80,7 +87,10 @@ class Scaling:
     statistics: Statistics
 
     def shift_and_factor(self):
-        """shift (n_function,) and factor (n_function,). Raises DataError if a function that must be divided by its spread never varies."""
+        """shift (n_function,) and factor (n_function,).
+
+        Raises DataError if a function that must be divided by its spread never varies.
+        """
         t, one = self.statistics, np.ones(len(self.statistics.mean))
         if self.kind == "none":
             return 0 * one, one
@@ -89,7 +99,8 @@ class Scaling:
         spread = t.sigma if self.kind == "sigma" else t.maximum - t.minimum
         if not (spread > 0).all():
             raise DataError(
-                f"symmetry function number {int(np.argmin(spread > 0)) + 1} never varies: it cannot be scaled by its spread"
+                f"symmetry function number {int(np.argmin(spread > 0)) + 1} never varies: "
+                "it cannot be scaled by its spread"
             )
         factor = (self.s_max - self.s_min) / spread
         center = t.minimum if self.kind == "min-max" else t.mean

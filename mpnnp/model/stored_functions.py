@@ -1,4 +1,6 @@
-"""Symmetry functions of a data set, computed once by all ranks and kept in a mapped file that is named by a hash of what they were made from."""
+"""Symmetry functions of a data set, computed once by all ranks and kept in a mapped file that is named by
+a hash of what they were made from.
+"""
 
 import contextlib
 import hashlib
@@ -9,7 +11,7 @@ import numpy as np
 from mpnnp.files import check_seal, write_sealed
 from mpnnp.kernels.energy_forces import functions_of_structure
 from mpnnp.kernels.plan import plan_of
-from mpnnp.parallel import on_root, share, together
+from mpnnp.parallel import agree, on_root, share
 from mpnnp.progress import Progress
 
 FORMAT_VERSION = 1
@@ -17,7 +19,9 @@ BLOCK = 64  # structures per rank between two writes
 
 
 def load_symmetry_functions(atoms, functions, key, cache, comm, log):
-    """Unscaled symmetry functions G (n_atom, n_max) of a data set, mapped from a file that is made if it is not there. Collective."""
+    """Unscaled symmetry functions G (n_atom, n_max) of a data set, mapped from a file that is made if it
+    is not there. Collective.
+    """
     digest = hashlib.sha256(
         f"{FORMAT_VERSION} {key} {functions.elements} {functions.functions}".encode()
     ).hexdigest()
@@ -25,11 +29,14 @@ def load_symmetry_functions(atoms, functions, key, cache, comm, log):
     shape = (int(atoms.start[-1]), functions.n_max)
     if not on_root(comm, _is_complete, path, shape):
         _compute(path, atoms, functions, shape, comm, log)
-    return together(comm, _map, path)
+    return agree(comm, _map, path)
 
 
 def _is_complete(path, shape):
-    """Whether the file is there as it was written: sealed, whole, and of this shape. Anything else is computed anew."""
+    """Whether the file is there as it was written: sealed, whole, and of this shape.
+
+    Anything else is computed anew.
+    """
     try:
         if not check_seal(path):
             return False
@@ -43,17 +50,17 @@ def _compute(path, atoms, functions, shape, comm, log):
     """Each rank computes BLOCK structures in turn; rank 0 collects and writes them."""
     n_structure = len(atoms.start) - 1
     with contextlib.ExitStack() as stack:
-        target = together(comm, lambda: _open_target(stack, path, shape) if comm.rank == 0 else None)
+        target = agree(comm, lambda: _open_target(stack, path, shape) if comm.rank == 0 else None)
         progress = stack.enter_context(Progress(log, "symmetry functions: structure", n_structure))
         for first in range(0, n_structure, BLOCK * comm.size):
             last = min(first + BLOCK * comm.size, n_structure)
             mine = share(last - first, comm)
             blocks = comm.gather(
-                together(comm, _block, atoms, functions, first + mine.start, first + mine.stop), root=0
+                agree(comm, _block, atoms, functions, first + mine.start, first + mine.stop), root=0
             )
-            together(comm, _store, target, slice(atoms.start[first], atoms.start[last]), blocks)
+            agree(comm, _store, target, slice(atoms.start[first], atoms.start[last]), blocks)
             progress.update(last)
-        together(comm, stack.close)
+        agree(comm, stack.close)
 
 
 def _open_target(stack, path, shape):

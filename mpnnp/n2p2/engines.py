@@ -1,4 +1,6 @@
-"""Inputs of LAMMPS (pair_style hdnnp) and CP2K (NNP) that use an exported potential, and the files of a first structure."""
+"""Inputs of LAMMPS (pair_style hdnnp) and CP2K (NNP) that use an exported potential,
+and the files of a first structure.
+"""
 
 from pathlib import Path
 
@@ -18,8 +20,10 @@ boundary        {boundary}
 box             tilt large
 read_data       structure.lammps        # atom types in the order of pair_coeff: {types}
 {masses}
-# lengths and energies of the potential are Bohr and Hartree: cflength = 1 Angstrom in Bohr, cfenergy = 1 eV in Hartree
-pair_style      hdnnp {cutoff:.6f} dir "./" showew no showewsum 1000 resetew yes maxew 1000 cflength {cflength:.16g} cfenergy {cfenergy:.16g}
+# lengths and energies of the potential are Bohr and Hartree: \
+cflength = 1 Angstrom in Bohr, cfenergy = 1 eV in Hartree
+pair_style      hdnnp {cutoff:.6f} dir "./" showew no showewsum 1000 resetew yes maxew 1000 \
+cflength {cflength:.16g} cfenergy {cfenergy:.16g}
 pair_coeff      * * {elements}
 
 timestep        0.0005
@@ -86,7 +90,10 @@ CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this fol
 
 
 def write_lammps(folder, potential, structure=None):
-    """lammps.in and, of a Structure, structure.lammps. Raises DataError if the structure has other elements or periodicity LAMMPS cannot say."""
+    """lammps.in and, of a Structure, structure.lammps.
+
+    Raises DataError if the structure has other elements or periodicity LAMMPS cannot say.
+    """
     symbols = [chemical_symbols[z] for z in potential.elements]
     masses = "\n".join(
         f"mass            {k} {atomic_masses[atomic_numbers[s]]:.4f}  # {s}" for k, s in enumerate(symbols, 1)
@@ -147,7 +154,8 @@ def _around(structure, r_c):
     """A cell for a structure that is not periodic in every direction: no image within the cutoff."""
     if structure.pbc.any():
         raise DataError(
-            f"{structure.name}: is periodic along {int(structure.pbc.sum())} vectors; 0 or 3 can be written for CP2K"
+            f"{structure.name}: is periodic along {int(structure.pbc.sum())} vectors; 0 or 3 can be written "
+            "for CP2K"
         )
     return np.diag(np.ptp(structure.positions, axis=0) + 2 * r_c + 2.0)
 
@@ -156,7 +164,8 @@ def _lammps_data(potential, structure):
     """A data file of LAMMPS: cell as a lower triangle, the positions turned with it."""
     if structure.pbc.any() and not structure.pbc.all():
         raise DataError(
-            f"{structure.name}: is periodic along {int(structure.pbc.sum())} vectors; 0 or 3 can be written for LAMMPS"
+            f"{structure.name}: is periodic along {int(structure.pbc.sum())} vectors; 0 or 3 can be written "
+            "for LAMMPS"
         )
     positions = structure.positions
     if structure.pbc.all():
@@ -183,7 +192,9 @@ def _lammps_data(potential, structure):
 
 
 def _lower_triangle(cell):
-    """The cell of the same shape with a along x and b in the xy plane (a QR decomposition with a positive diagonal)."""
+    """The cell of the same shape with a along x and b in the xy plane
+    (a QR decomposition with a positive diagonal).
+    """
     triangle = np.linalg.qr(cell.T)[1].T
     return triangle * np.sign(np.diag(triangle))
 

@@ -12,7 +12,9 @@ from mpnnp.n2p2.keywords import MARKS_OF_RUNNER, canonical
 
 @dataclass(frozen=True)
 class Keyword:
-    """One line: the keyword by its first name (see n2p2_keywords), its words, its line, and the name that was written."""
+    """One line: the keyword by its first name (see n2p2_keywords), its words, its line,
+    and the name that was written.
+    """
 
     name: str
     words: tuple[str, ...]
@@ -21,7 +23,10 @@ class Keyword:
 
 
 class InputFile:
-    """Keywords of an input.nn in order; later lines overrule earlier ones except where a keyword may repeat. Aliases count as their keyword."""
+    """Keywords of an input.nn in order; later lines overrule earlier ones except where a keyword may repeat.
+
+    Aliases count as their keyword.
+    """
 
     def __init__(self, path):
         self.path = Path(path)
@@ -47,7 +52,9 @@ class InputFile:
         return bool(self.all(*names))
 
     def last(self, name):
-        """The last line with this keyword, one with its first name before its aliases; DataError if there is none."""
+        """The last line with this keyword, one with its first name before its aliases;
+        DataError if there is none.
+        """
         found = self.all(name)
         if not found:
             raise DataError(f"{self.path}: the keyword '{name}' is missing")

@@ -1,4 +1,7 @@
-"""Potentials in the files of RuNNer and n2p2: input.nn, scaling.data, weights.NNN.data. Bohr and Hartree stay inside this module."""
+"""Potentials in the files of RuNNer and n2p2: input.nn, scaling.data, weights.NNN.data.
+
+Bohr and Hartree stay inside this module.
+"""
 
 import itertools
 from dataclasses import replace
@@ -39,7 +42,9 @@ def read_functions(source):
 
 
 def _cutoff(source):
-    """(type, alpha) of the cutoff function; alpha behind the type (n2p2) or as cutoff_alpha (RuNNer); without cutoff_type RuNNer's default 1."""
+    """(type, alpha) of the cutoff function; alpha behind the type (n2p2) or as cutoff_alpha (RuNNer);
+    without cutoff_type RuNNer's default 1.
+    """
     words = ["1"] if source.of_runner and not source.has("cutoff_type") else source.words("cutoff_type")
     alpha = source.value("cutoff_alpha", default=0.0)
     try:
@@ -52,7 +57,9 @@ def _cutoff(source):
 
 
 def _function_lines(keyword, elements):
-    """The words behind symfunction_short that a line means; RuNNer's global_ and element_ lines stand for every neighbour or pair of them."""
+    """The words behind symfunction_short that a line means; RuNNer's global_ and element_ lines stand
+    for every neighbour or pair of them.
+    """
     words = keyword.words
     if keyword.name == "symfunction_short":
         return [" ".join(words)]
@@ -70,7 +77,9 @@ def _function_lines(keyword, elements):
 
 
 def scaling_kind(source):
-    """(kind, s_min, s_max) of the scaling keywords of an input.nn; sigma counts only where the others are absent, as in n2p2."""
+    """(kind, s_min, s_max) of the scaling keywords of an input.nn;
+    sigma counts only where the others are absent, as in n2p2.
+    """
     scale, center = source.has("scale_symmetry_functions"), source.has("center_symmetry_functions")
     neither = "sigma" if source.has("scale_symmetry_functions_sigma") else "none"
     kind = {
@@ -111,7 +120,8 @@ def read_network(source, functions):
                     ) from None
         if any(n < 1 for n in hidden) or len(hidden) != depth:
             raise DataError(
-                f"{source.path}: global_nodes_short gives {len(nodes)} layers, global_hidden_layers_short is {n_hidden}"
+                f"{source.path}: global_nodes_short gives {len(nodes)} layers, "
+                f"global_hidden_layers_short is {n_hidden}"
             )
         for letter in names:
             if letter not in LETTERS:
@@ -122,7 +132,8 @@ def read_network(source, functions):
         activations.append((*(ACTIVATIONS[LETTERS.index(letter)] for letter in names), "identity"))
     if len(letters) > n_hidden and letters[n_hidden] != "l":
         raise DataError(
-            f"{source.path}: global_activation_short: the output layer must be linear (l), found '{letters[n_hidden]}'"
+            f"{source.path}: global_activation_short: the output layer must be linear (l), "
+            f"found '{letters[n_hidden]}'"
         )
     return Network(sizes, activations)
 
@@ -146,7 +157,9 @@ def read_scaling(path, functions, kind, s_min, s_max):
 
 
 def read_statistics(path, functions, sigma=True):
-    """Statistics of a file scaling.data: per function minimum, maximum, mean and, in files of n2p2, sigma (NaN where it is absent)."""
+    """Statistics of a file scaling.data: per function minimum, maximum, mean and, in files of n2p2,
+    sigma (NaN where it is absent).
+    """
     table = functions.table
     expected = [
         (e + 1, k + 1)
@@ -155,13 +168,13 @@ def read_statistics(path, functions, sigma=True):
     ]
     first = _columns(path, 1, 1, whole=True)
     width = 5 if first and len(first[0]) == 5 else 6  # RuNNer writes no sigma
-    rows = _columns(
-        path, width, len(expected)
-    )  # behind them n2p2 and RuNNer append the line of energies and forces
+    # behind them n2p2 and RuNNer append the line of energies and forces
+    rows = _columns(path, width, len(expected))
     found = [(int(row[0]), int(row[1])) for row in rows]
     if found != expected:
         raise DataError(
-            f"{path}: expected {len(expected)} lines, one per symmetry function of each element in order, found {len(found)}"
+            f"{path}: expected {len(expected)} lines, one per symmetry function of each element in order, "
+            f"found {len(found)}"
         )
     if sigma and width < 6:
         raise DataError(f"{path}: has no sixth column (sigma), which scale_symmetry_functions_sigma needs")
@@ -178,14 +191,18 @@ def read_weights(folder, elements, network, name="weights.{:03d}.data"):
         n = int(network.topology.start[e + 1] - network.topology.start[e])
         if len(values) != n:
             raise DataError(
-                f"{path}: {len(values)} weights found, the net {network.sizes[e]} of {chemical_symbols[z]} has {n}"
+                f"{path}: {len(values)} weights found, the net {network.sizes[e]} "
+                f"of {chemical_symbols[z]} has {n}"
             )
         parts.append(values)
     return np.concatenate(parts)
 
 
 def read_potential(folder, weights="weights.{:03d}.data"):
-    """Potential from a folder of n2p2 files: input.nn, scaling.data, weights.NNN.data. Raises DataError naming the file."""
+    """Potential from a folder of n2p2 files: input.nn, scaling.data, weights.NNN.data.
+
+    Raises DataError naming the file.
+    """
     folder = Path(folder)
     source = InputFile(folder / "input.nn")
     check_kind(source)
@@ -208,7 +225,9 @@ def read_potential(folder, weights="weights.{:03d}.data"):
 
 
 def check_kind(source):
-    """Raise DataError for keywords that mean another kind of potential than sums of atomic nets of the geometry alone (2G)."""
+    """Raise DataError for keywords that mean another kind of potential than sums of atomic nets
+    of the geometry alone (2G).
+    """
     wrong = [k for k in source.all("nnp_type") if k.words and k.words[0] not in ("2G-HDNNP", "2G", "2", "1")]
     wrong += [k for k in source.all("nn_type_short") if k.words and k.words[0] != "1"]
     wrong += [k for k in source.keywords if k.name in KEYWORDS and KEYWORDS[k.name].kind == REFUSED]
@@ -229,7 +248,9 @@ def check_kind(source):
 
 
 def read_units(source, elements):
-    """atomic_energies (n_element,) eV, mean_energy eV, energy_scale eV and force_scale eV/Angstrom of an input.nn."""
+    """atomic_energies (n_element,) eV, mean_energy eV, energy_scale eV and force_scale eV/Angstrom
+    of an input.nn.
+    """
     energies = dict.fromkeys(elements, 0.0)
     counted = not source.of_runner or source.has("remove_atom_energies")
     for keyword in source.all("atom_energy") if counted else ():
@@ -253,10 +274,12 @@ def read_units(source, elements):
 
 
 def write_potential(potential, folder, comment="written by mpnnp", cp2k=False):
-    """Write input.nn, scaling.data and weights.NNN.data, readable by n2p2, LAMMPS (ML-HDNNP) and RuNNer; with cp2k=True by CP2K too.
+    """Write input.nn, scaling.data and weights.NNN.data, readable by n2p2, LAMMPS (ML-HDNNP) and RuNNer;
+    with cp2k=True by CP2K too.
 
-    The normalisation is written as mean_energy, conv_energy and conv_length. CP2K and RuNNer do not know these lines: with cp2k=True they
-    are trivial and the weights carry the units. Raises DataError for what CP2K cannot compute, and for several cutoff functions.
+    The normalisation is written as mean_energy, conv_energy and conv_length. CP2K and RuNNer do not know
+    these lines: with cp2k=True they are trivial and the weights carry the units. Raises DataError for what
+    CP2K cannot compute, and for several cutoff functions.
     """
     if cp2k:
         check_cp2k(potential)
@@ -270,7 +293,9 @@ def write_potential(potential, folder, comment="written by mpnnp", cp2k=False):
 
 
 def without_normalization(p):
-    """The same potential with the output of the nets in Hartree and the mean energy in the atomic energies."""
+    """The same potential with the output of the nets in Hartree and the mean energy
+    in the atomic energies.
+    """
     weights = p.weights.copy()
     for s in p.network.segments:
         if s.layer == len(p.network.sizes[s.element]) - 2:
@@ -422,7 +447,9 @@ def _integers(source, name):
 
 
 def _columns(path, n, n_line=None, whole=False):
-    """First n numbers of each line that is not a comment, of the first n_line such lines; whole: all words of the lines, unread."""
+    """First n numbers of each line that is not a comment, of the first n_line such lines;
+    whole: all words of the lines, unread.
+    """
     rows = []
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -441,7 +468,8 @@ def _columns(path, n, n_line=None, whole=False):
                         raise ValueError
                 except ValueError:
                     raise DataError(
-                        f"{path}, line {line_number}: expected {n} number{'s' * (n > 1)}, found '{line.strip()[:60]}'"
+                        f"{path}, line {line_number}: expected {n} number{'s' * (n > 1)}, "
+                        f"found '{line.strip()[:60]}'"
                     ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None

@@ -1,4 +1,6 @@
-"""An input.nn of n2p2 or RuNNer as a configuration of this program: what each keyword becomes, and what is not used."""
+"""An input.nn of n2p2 or RuNNer as a configuration of this program:
+what each keyword becomes, and what is not used.
+"""
 
 import os
 import re
@@ -86,10 +88,12 @@ def is_input_nn(path):
 def translate(path, ranks=None, size=1, settings=()):
     """Translation of the input.nn at `path`, with input.data, scaling.data and weights.NNN.data beside it.
 
-    ranks     number of MPI tasks of the original program: n2p2's batch sizes are per task; by default that of nnp-train.log.0000 beside
-              input.nn, else `size`, the number of ranks of this run
-    settings  "section.key=value" that will be applied: a batch of the whole data set needs schedule.streams from there
-    Raises DataError and ConfigError naming file and line: unknown keywords, other kinds of potentials, what is not available.
+    ranks     number of MPI tasks of the original program: n2p2's batch sizes are per task; by default that of
+              nnp-train.log.0000 beside input.nn, else `size`, the number of ranks of this run
+    settings  "section.key=value" that will be applied: a batch of the whole data set needs schedule.streams
+              from there
+    Raises DataError and ConfigError naming file and line: unknown keywords, other kinds of potentials, what
+    is not available.
     """
     source, t = InputFile(path), Translation(Path(path))
     check_known(source)
@@ -110,7 +114,9 @@ def translate(path, ranks=None, size=1, settings=()):
 
 
 def check_known(source):
-    """Raise ConfigError for a keyword that neither n2p2 nor RuNNer has, and for one that is given twice with different values."""
+    """Raise ConfigError for a keyword that neither n2p2 nor RuNNer has,
+    and for one that is given twice with different values.
+    """
     seen = {}
     for k in source.keywords:
         if k.name not in KEYWORDS:
@@ -122,7 +128,8 @@ def check_known(source):
         before = seen.setdefault(k.name, k)
         if before.words != k.words and k.name not in REPEATED:
             raise ConfigError(
-                f"{source.path}, line {k.line}: '{_line(k)}' contradicts line {before.line}: '{_line(before)}'"
+                f"{source.path}, line {k.line}: '{_line(k)}' contradicts line {before.line}: "
+                f"'{_line(before)}'"
             )
 
 
@@ -153,7 +160,8 @@ def _potential(source, functions, t):
     if source.has("use_old_weights_short"):
         if not (folder / "scaling.data").is_file():
             raise ConfigError(
-                f"{source.path}: use_old_weights_short needs the scaling.data that belongs to the weights beside it"
+                f"{source.path}: use_old_weights_short needs the scaling.data that belongs "
+                "to the weights beside it"
             )
         t.set("network.initializer", "files", "use_old_weights_short")
         t.set(
@@ -231,7 +239,8 @@ def _units(source, units, t):
     else:
         t.set("network.normalize", False, "no normalisation in input.nn: trains in Hartree and Bohr")
         t.notes.append(
-            "no normalisation in input.nn: errors are weighed in Hartree and Hartree/Bohr as there; --set network.normalize=true often learns better"
+            "no normalisation in input.nn: errors are weighed in Hartree and Hartree/Bohr as there; "
+            "--set network.normalize=true often learns better"
         )
     t.set("network.mean_energy", units["mean_energy"], _origin(source, "mean_energy"))
     t.set("network.energy_scale", float(units["energy_scale"]), _origin(source, "conv_energy"), "eV")
@@ -267,11 +276,13 @@ def _optimizer(source, t):
     for name in ("optmode_short_energy", "optmode_short_force"):
         if source.has(name) and source.value(name, int) != 1:
             raise ConfigError(
-                f"{source.path}: '{_origin(source, name)}': only 1 (Kalman filter) is available; for Adam set run.optimizer = \"adam\""
+                f"{source.path}: '{_origin(source, name)}': only 1 (Kalman filter) is available; "
+                'for Adam set run.optimizer = "adam"'
             )
     if source.has("updater_type") and source.value("updater_type", int) != 1:
         raise ConfigError(
-            f"{source.path}: '{_origin(source, 'updater_type')}': must be 0 (gradient descent) or 1 (Kalman filter)"
+            f"{source.path}: '{_origin(source, 'updater_type')}': must be 0 (gradient descent) "
+            "or 1 (Kalman filter)"
         )
     t.set("run.optimizer", "ekf", _origin(source, "updater_type"))
     t.unused += [
@@ -313,7 +324,8 @@ def _optimizer(source, t):
 def _adam(source, t):
     if source.value("gradient_type", int, default=0) != 1 or not source.has("gradient_type"):
         raise ConfigError(
-            f"{source.path}: gradient descent with a fixed step is not available: set gradient_type 1 (Adam), or updater_type 1"
+            f"{source.path}: gradient descent with a fixed step is not available: "
+            "set gradient_type 1 (Adam), or updater_type 1"
         )
     t.set("run.optimizer", "adam", _origin(source, "updater_type", "gradient_type"))
     for name, key in (
@@ -361,7 +373,8 @@ def _labels(source, t):
     ]
     if "sort" in modes and modes[0] != modes[1]:
         raise ConfigError(
-            f"{source.path}: the selection 'sort' for energies or for forces alone is not available: give one selection_mode"
+            f"{source.path}: the selection 'sort' for energies or for forces alone is not available: "
+            "give one selection_mode"
         )
     selection = (
         "threshold" if "threshold" in modes and any(thresholds) else "sort" if "sort" in modes else "random"
@@ -436,7 +449,8 @@ def _streams(source, t, ranks, size, set_keys):
     else:
         forces = f" and {force} per force update" if force != energy else ""
         t.notes.append(
-            f"streams: {energy} per energy update{forces} = batch per task x {ranks} ({where}); change it by --set schedule.streams=N"
+            f"streams: {energy} per energy update{forces} = batch per task x {ranks} ({where}); "
+            "change it by --set schedule.streams=N"
         )
 
 

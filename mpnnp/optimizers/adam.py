@@ -1,10 +1,12 @@
-"""Adam on the loss sum xi^2 over all labels of an update: Kingma and Ba, ICLR 2015, with TensorFlow's epsilon.
+"""Adam on the loss sum xi^2 over all labels of an update:
+Kingma and Ba, ICLR 2015, with TensorFlow's epsilon.
 
     g = -2 H^T xi, summed over ranks, scaled to the norm clip_norm if that is smaller
     m = beta1 m + (1 - beta1) g,    v = beta2 v + (1 - beta2) g^2
     w -= rate sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + epsilon)
 
-so epsilon is added to the uncorrected sqrt(v). The rate is learning_rate decay_rate^(s / decay_steps) after s updates.
+so epsilon is added to the uncorrected sqrt(v). The rate is learning_rate decay_rate^(s / decay_steps) after s
+updates.
 """
 
 import math
@@ -25,15 +27,23 @@ class AdamState:
     n_update: int
 
 
+def from_config(config, network, updates_per_epoch, comm):
+    """Adam of the section [adam] for the weights of a Network; its decay counts updates, not epochs."""
+    return make_adam(config.adam, network.n_weight, comm)
+
+
 def make_adam(config, n_weight, comm):
     """Adam as an optimiser with `init` and `update`.
 
-    config   learning_rate, beta1, beta2, epsilon, clip_norm (None or 0: off), decay_rate, decay_steps, decay_staircase (optional)
+    config   learning_rate, beta1, beta2, epsilon, clip_norm (None or 0: off), decay_rate, decay_steps,
+             decay_staircase (optional)
     """
     return Adam(config, n_weight, comm)
 
 
 class Adam:
+    advice = "a smaller learning_rate"
+
     def __init__(self, config, n_weight, comm):
         self.config = config
         self.n = n_weight
@@ -53,9 +63,10 @@ class Adam:
         return config.learning_rate * config.decay_rate**period
 
     def update(self, state, rows, errors):
-        """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank. Collective; changes state.
+        """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank.
 
-        Raises TrainingError on every rank, with the state unchanged, if the gradient is not finite.
+        Collective; changes state. Raises TrainingError on every rank, with the state unchanged, if the
+        gradient is not finite.
         """
         return self.update_gradient(state, -2.0 * (np.asarray(errors) @ np.asarray(rows)))
 
@@ -69,7 +80,8 @@ class Adam:
         norm = math.sqrt(g @ g)
         if not math.isfinite(norm):
             raise TrainingError(
-                f"update {state.n_update + 1} of Adam: the gradient is not finite: look for broken labels, or for weights that ran away "
+                f"update {state.n_update + 1} of Adam: the gradient is not finite: "
+                "look for broken labels, or for weights that ran away "
                 "(a smaller learning_rate or clip_norm helps)"
             )
         if config.clip_norm and norm > config.clip_norm:
@@ -93,11 +105,15 @@ class Adam:
         )
 
     def load_arrays(self, arrays):
-        """The state from `save_arrays`, given on rank 0 (ignored elsewhere). Collective. Raises CheckpointError if it is of another net."""
+        """The state from `save_arrays`, given on rank 0 (ignored elsewhere). Collective.
+
+        Raises CheckpointError if it is of another net.
+        """
         arrays = self.comm.bcast(arrays if self.comm.rank == 0 else None, root=0)
         found = len(arrays.get("m", ()))
         if found != self.n:
             raise CheckpointError(
-                f"the checkpoint has Adam's moments of {found} weights, the net has {self.n}: keep net and optimiser, or start anew"
+                f"the checkpoint has Adam's moments of {found} weights, the net has {self.n}: "
+                "keep net and optimiser, or start anew"
             )
         return AdamState(np.array(arrays["m"]), np.array(arrays["v"]), int(arrays["n_update"]))

@@ -1,8 +1,10 @@
-"""The covariance P of the filter: symmetric tiles shared out over the ranks, in one full block or in blocks of coupled weights.
+"""The covariance P of the filter: symmetric tiles shared out over the ranks, in one full block or
+in blocks of coupled weights.
 
-Inside, the weights are ordered so that each group of coupled weights is contiguous. A group is cut into blocks of at most B weights, and
-every pair of blocks I >= J of one group is a tile T_IJ of B x B, padded with zeros; on the diagonal T_II = P_II / 2 in full, so that the
-same product X_I += T H_J, X_J += T^T H_I serves all tiles.
+Inside, the weights are ordered so that each group of coupled weights is contiguous. A group is cut into
+blocks of at most B weights, and every pair of blocks I >= J of one group is a tile T_IJ of B x B, padded with
+zeros; on the diagonal T_II = P_II / 2 in full, so that the same product X_I += T H_J, X_J += T^T H_I serves
+all tiles.
 """
 
 import math
@@ -22,7 +24,8 @@ from mpnnp.optimizers.layout import diagonal_entries, packed_rows, packed_start
 
 
 class Covariance:
-    """This rank's tiles of one symmetric matrix T (not yet P: the filter adds its low-rank part), and what can be done to them.
+    """This rank's tiles of one symmetric matrix T (not yet P: the filter adds its low-rank part),
+    and what can be done to them.
 
     tiles (n_tile, B, B)
     place (n_tile, 2)      the blocks of each tile, counted among those that this rank touches
@@ -41,7 +44,10 @@ class Covariance:
         self.add_to_diagonal(diagonal)
 
     def multiply(self, H):
-        """This rank's part of H T for rows H (M, n): the sum over the ranks is the product. Valid until the next call."""
+        """This rank's part of H T for rows H (M, n): the sum over the ranks is the product.
+
+        Valid until the next call.
+        """
         M = len(H)
         C = min(M, 2)
         shape = (len(self.extent), -(-M // C), 2, C, self.layout.B)

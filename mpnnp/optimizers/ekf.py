@@ -1,6 +1,7 @@
 """The multi-stream extended Kalman filter.
 
-Here the matrices hold one observation per row: H, X, U (M, n). For M errors xi = s (y - y_hat) with rows H = s d y_hat / dw
+Here the matrices hold one observation per row: H, X, U (M, n). For M errors xi = s (y - y_hat) with rows
+H = s d y_hat / dw
 
     X = H P,    A = X H^T + R,    A = L L^T,    U = L^-1 X
     w += U^T L^-1 xi,    P <- (P - U^T U) / lambda + q I
@@ -9,11 +10,12 @@ with R = I / eta and lambda = 1, or with fading memory R = lambda I. P is kept a
 
     P = f (T - U^T U + d I)
 
-with the tiles T of `covariance`, the rows U of the last updates, and scalars f (from 1/lambda) and d (from q); U is folded into T when r_max
-rows are full. For blocks of coupled weights P is block-diagonal and A the sum over the blocks: Puskorius and Feldkamp, IEEE Trans. Neural Netw. 5,
-279 (1994). For R = I/eta, q = 0 and a linear model, P^-1 = epsilon I + eta sum H^T H and the increment is -(eta/2) P_t g after t updates, g
-being the gradient of sum xi^2: eta only damps, as 1/(eta t). (Shao et al., J. Chem. Phys. 155, 204108 (2021), eq. 2 has eta^2/2 instead,
-which is the same at eta = 1 only.)
+with the tiles T of `covariance`, the rows U of the last updates, and scalars f (from 1/lambda) and d (from
+q); U is folded into T when r_max rows are full. For blocks of coupled weights P is block-diagonal and A the
+sum over the blocks: Puskorius and Feldkamp, IEEE Trans. Neural Netw. 5, 279 (1994). For R = I/eta, q = 0 and
+a linear model, P^-1 = epsilon I + eta sum H^T H and the increment is -(eta/2) P_t g after t updates, g being
+the gradient of sum xi^2: eta only damps, as 1/(eta t). (Shao et al., J. Chem. Phys. 155, 204108 (2021), eq. 2
+has eta^2/2 instead, which is the same at eta = 1 only.)
 """
 
 import math
@@ -26,12 +28,16 @@ from scipy.linalg.lapack import dpotrf
 from mpnnp.errors import CheckpointError, TrainingError
 from mpnnp.optimizers.covariance import Covariance, pack, unpack
 from mpnnp.optimizers.layout import make_layout, packed_start
+from mpnnp.optimizers.posterior import dense_covariance
 from mpnnp.optimizers.traffic import Traffic, gather_labels, sum_over_ranks
 
 
 @dataclass
 class EkfState:
-    """What survives an update. P = factor (T - U^T U + d I) with the first r rows of U; positions of U as in `covariance.Layout`."""
+    """What survives an update.
+
+    P = factor (T - U^T U + d I) with the first r rows of U; positions of U as in `covariance.Layout`.
+    """
 
     T: Covariance  # this rank's tiles
     U: np.ndarray  # (r_max, n) on every rank
@@ -45,7 +51,10 @@ class EkfState:
 
 
 def dense_update(P, H, errors, R, lam=1.0, q=0.0):
-    """Textbook filter: (increment, new P) for P (n, n), rows H (M, n), noise R (M, M). For tests and benchmarks."""
+    """Textbook filter: (increment, new P) for P (n, n), rows H (M, n), noise R (M, M).
+
+    For tests and benchmarks.
+    """
     X = P @ H.T
     A = H @ X + R
     K = X @ np.linalg.inv(A)
@@ -53,10 +62,18 @@ def dense_update(P, H, errors, R, lam=1.0, q=0.0):
     return K @ errors, 0.5 * (P + P.T)
 
 
+def from_config(config, network, updates_per_epoch, comm):
+    """The filter of the section [ekf], whose rates are per epoch, for the weights of a Network."""
+    section = config.ekf
+    per_update = {"eta_tau": section.eta_tau / updates_per_epoch, "q_tau": section.q_tau / updates_per_epoch}
+    return make_ekf(section.model_copy(update=per_update), network.n_weight, network.segments, comm)
+
+
 def make_ekf(config, n_weight, segments, comm, fold_columns=None):
     """The filter as an optimiser with `init` and `update`.
 
-    config        epsilon, eta, eta_tau, eta_max, q, q_tau, q_min (rates per update), fading_memory, lam, nu, coupling, r_max
+    config        epsilon, eta, eta_tau, eta_max, q, q_tau, q_min (rates per update), fading_memory, lam, nu,
+                  coupling, r_max
     segments      (offset, n_in, n_out, element, layer) of each layer of the weights
     fold_columns  rows of U instead of config.r_max
     """
@@ -64,6 +81,8 @@ def make_ekf(config, n_weight, segments, comm, fold_columns=None):
 
 
 class Ekf:
+    advice = "a larger epsilon or a smaller eta"
+
     def __init__(self, config, n_weight, segments, comm, fold_columns=None):
         self.config = config
         self.comm = comm
@@ -84,10 +103,11 @@ class Ekf:
         return EkfState(Covariance(self.layout, diagonal), U, r, *scalars)
 
     def update(self, state, rows, errors):
-        """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank. Collective; changes state.
+        """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank.
 
-        Labels count in rank order; a rank may have none, and their number may change from update to update. Raises TrainingError on
-        every rank, with the state unchanged, if A has no Cholesky factor or a number is not finite.
+        Collective; changes state. Labels count in rank order; a rank may have none, and their number may
+        change from update to update. Raises TrainingError on every rank, with the state unchanged, if A has
+        no Cholesky factor or a number is not finite.
         """
         self.traffic.start_update()
         rows, errors = np.ascontiguousarray(rows, dtype=float), np.ascontiguousarray(errors, dtype=float)
@@ -113,7 +133,9 @@ class Ekf:
         return self._by_weight(increment)
 
     def _correct(self, state, H, errors, R):
-        """Increment, and U behind the rows of state.U; None if A has no Cholesky factor or a number is not finite."""
+        """Increment, and U behind the rows of state.U; None if A has no Cholesky factor or
+        a number is not finite.
+        """
         M, root = len(H), math.sqrt(state.factor)
         with np.errstate(invalid="ignore", over="ignore"):
             X = self._multiply(state, H, state.U[state.r : state.r + M])  # without the factor
@@ -184,23 +206,35 @@ class Ekf:
         for name, finite in (("row", np.isfinite(H).all(axis=1)), ("error", np.isfinite(errors))):
             if not finite.all():
                 label = int(np.argmin(finite))
-                return f"{where}: the {name} of label {label + 1} of {len(finite)} is not finite: look for broken labels, or for weights that ran away"
+                return (
+                    f"{where}: the {name} of label {label + 1} of {len(finite)} is not finite: "
+                    "look for broken labels, or for weights that ran away"
+                )
         return (
-            f"{where}: the scaling matrix A = H P H^T + R of {len(H)} labels has no Cholesky factor: P is no longer positive or has grown "
-            "without bound; try a larger epsilon, a smaller eta_max or q, or with fading memory lam or nu closer to 1"
+            f"{where}: the scaling matrix A = H P H^T + R of {len(H)} labels has no Cholesky factor: "
+            "P is no longer positive or has grown without bound; "
+            "try a larger epsilon, a smaller eta_max or q, "
+            "or with fading memory lam or nu closer to 1"
         )
 
     def check(self, state):
-        """Raise TrainingError, on every rank, if P is not finite or not positive on its diagonal. Collective."""
+        """Raise TrainingError, on every rank, if P is not finite or not positive on its diagonal.
+
+        Collective.
+        """
         found = self.diagnostics(state)
         if not (found["finite"] and found["min"] > 0.0):
             raise TrainingError(
-                f"the covariance after update {state.n_update} is no longer positive (smallest P_ii {found['min']:.3g}, mean {found['mean']:.3g}): "
+                f"the covariance after update {state.n_update} is no longer positive "
+                f"(smallest P_ii {found['min']:.3g}, mean {found['mean']:.3g}): "
                 "try a larger epsilon, a smaller eta_max or q, or with fading memory lam or nu closer to 1"
             )
 
     def save_arrays(self, state):
-        """The state as arrays that do not depend on the number of ranks, on rank 0 (None elsewhere). Collective."""
+        """The state as arrays that do not depend on the number of ranks, on rank 0 (None elsewhere).
+
+        Collective.
+        """
         packed = pack(state.T, self.comm)
         if self.comm.rank:
             return None
@@ -221,7 +255,8 @@ class Ekf:
         fits = comm.bcast(comm.rank != 0 or self._fits(arrays), root=0)
         if not fits:
             raise CheckpointError(
-                "the covariance of the checkpoint is not that of this run's net and ekf.coupling: keep both and the optimiser, or start anew"
+                "the covariance of the checkpoint is not that of this run's net and ekf.coupling: "
+                "keep both and the optimiser, or start anew"
             )
         r, scalars, n_update = comm.bcast(
             (len(arrays["U"]), arrays["scalars"], int(arrays["n_update"])) if comm.rank == 0 else None, root=0
@@ -236,6 +271,11 @@ class Ekf:
     def _fits(self, arrays):
         group, packed = arrays.get("group"), arrays.get("T", ())
         return np.array_equal(group, self.layout.group) and len(packed) == packed_start(group)[-1]
+
+    def covariance(self, state):
+        """P (n, n) in the order of the weights on rank 0 (None elsewhere): n^2 numbers. Collective."""
+        arrays = self.save_arrays(state)
+        return None if arrays is None else dense_covariance(arrays, self.layout.order)
 
     def diagnostics(self, state):
         """mean |P_ii|, trace, smallest P_ii and whether all of P is finite, as a dict. Collective."""
@@ -252,7 +292,9 @@ class Ekf:
 
 
 def next_eta(config, eta):
-    """eta of the coming update: larger by exp(eta_tau) until it has passed eta_max (as n2p2, which lets it pass once)."""
+    """eta of the coming update: larger by exp(eta_tau) until it has passed eta_max
+    (as n2p2, which lets it pass once).
+    """
     if not config.fading_memory and eta < config.eta_max:
         eta *= math.exp(config.eta_tau)
     return eta

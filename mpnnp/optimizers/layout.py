@@ -1,7 +1,8 @@
-"""Who holds which part of the covariance P: groups of coupled weights, cut into tiles that are shared out over the ranks.
+"""Who holds which part of the covariance P: groups of coupled weights,
+cut into tiles that are shared out over the ranks.
 
-The weights are ordered so that each group of coupled weights is contiguous; a group is cut into blocks of at most B weights, and every pair of
-blocks I >= J of one group is a tile.
+The weights are ordered so that each group of coupled weights is contiguous; a group is cut into blocks of at
+most B weights, and every pair of blocks I >= J of one group is a tile.
 """
 
 from dataclasses import dataclass
@@ -16,10 +17,13 @@ TILES_PER_RANK = 4
 
 
 def coupling_groups(coupling, n_weight, segments):
-    """Groups of weights with covariances between them, as (order, start): group g holds the weights order[start[g]:start[g+1]].
+    """Groups of weights with covariances between them, as (order, start):
+    group g holds the weights order[start[g]:start[g+1]].
 
-    coupling   full, element, layer, node (the weights into one node and its bias) or block:N (N consecutive weights)
-    segments   (offset, n_in, n_out, element, layer) of each layer of the weight vector: W (n_in, n_out) in C order, then b (n_out,)
+    coupling   full, element, layer, node (the weights into one node and its bias) or block:N (N consecutive
+               weights)
+    segments   (offset, n_in, n_out, element, layer) of each layer of the weight vector: W (n_in, n_out) in C
+               order, then b (n_out,)
     Raises ConfigError for an unknown coupling.
     """
     order = np.arange(n_weight)
@@ -51,7 +55,8 @@ def coupling_groups(coupling, n_weight, segments):
 
 @dataclass(frozen=True)
 class Layout:
-    """Who holds which part of P. Tiles are numbered through all groups, row by row; a rank holds consecutive tiles.
+    """Who holds which part of P. Tiles are numbered through all groups, row by row;
+    a rank holds consecutive tiles.
 
     order       (n,) or None   weight of each position inside; None: the same
     group       (n_group+1,)   positions of each group
@@ -130,7 +135,9 @@ def diagonal_entries(layout):
 
 
 def packed_start(group):
-    """Where the lower triangle of each group starts in the packed matrix, row by row, group after group (one more: its length)."""
+    """Where the lower triangle of each group starts in the packed matrix, row by row,
+    group after group (one more: its length).
+    """
     size = np.diff(group)
     return np.concatenate([[0], np.cumsum(size * (size + 1) // 2)])
 

@@ -1,6 +1,8 @@
-"""What the Kalman filter leaves: the covariance P of the weights, read from the arrays that `ekf.Ekf.save_arrays` gives.
+"""What the Kalman filter leaves: the covariance P of the weights, read from the arrays that
+`ekf.Ekf.save_arrays` gives.
 
-P = f (T - U^T U + d I), see ekf.py. The variance of a prediction with row h = dy*/dw is h P h^T in training units.
+P = f (T - U^T U + d I), see ekf.py. The variance of a prediction with row h = dy*/dw is h P h^T in training
+units.
 """
 
 import numpy as np
@@ -55,9 +57,8 @@ class Posterior:
         start, product = packed_start(self.group), self.d * h
         for g, (a, b) in enumerate(zip(self.group[:-1], self.group[1:])):
             T, U, part = self.T[start[g] : start[g + 1]], self.U[:, a:b], h[:, a:b]
-            product[:, a:b] += [
-                dspmv(b - a, 1.0, T, x) for x in part
-            ]  # rows of a lower triangle are columns of an upper one
+            # rows of a lower triangle are columns of an upper one
+            product[:, a:b] += [dspmv(b - a, 1.0, T, x) for x in part]
             product[:, a:b] -= (part @ U.T) @ U
         result = np.empty_like(product)
         result[:, self.order] = self.factor * product
@@ -76,13 +77,23 @@ class Posterior:
 
     def dense(self):
         """P (n, n), in the order of the weights: n^2 numbers."""
-        group, start = self.group, packed_start(self.group)
-        P = np.zeros((group[-1], group[-1]))
-        for g, (first, last) in enumerate(zip(group[:-1], group[1:])):
-            block, U = np.zeros((last - first, last - first)), self.U[:, first:last]
-            block[np.tril_indices(last - first)] = self.T[start[g] : start[g + 1]]
-            block += np.tril(block, -1).T
-            P[np.ix_(self.order[first:last], self.order[first:last])] = block - U.T @ U
-        P[np.diag_indices_from(P)] += self.d
-        P *= self.factor
+        arrays = {"group": self.group, "T": self.T, "U": self.U, "scalars": (self.d, self.factor)}
+        P = dense_covariance(arrays, self.order)
         return P * np.multiply.outer(self.units, self.units) if np.ndim(self.units) else P
+
+
+def dense_covariance(arrays, order=None):
+    """P (n, n) from the arrays of a filter; order (n,): the weight of each position inside, None: the same."""
+    group, T, U = arrays["group"], arrays["T"], arrays["U"]
+    d, factor = arrays["scalars"][:2]
+    order, start = np.arange(group[-1]) if order is None else order, packed_start(group)
+    P = np.zeros((group[-1], group[-1]))
+    for g, (first, last) in enumerate(zip(group[:-1], group[1:])):
+        block = np.zeros((last - first, last - first))
+        block[np.tril_indices(last - first)] = T[start[g] : start[g + 1]]
+        block += np.tril(block, -1).T
+        block -= U[:, first:last].T @ U[:, first:last]
+        P[np.ix_(order[first:last], order[first:last])] = block
+    P[np.diag_indices_from(P)] += d
+    P *= factor
+    return P

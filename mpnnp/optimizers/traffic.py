@@ -1,4 +1,6 @@
-"""What the optimisers send: rows of labels gathered in label order, sums over ranks; calls and bytes are counted."""
+"""What the optimisers send: rows of labels gathered in label order, sums over ranks;
+calls and bytes are counted.
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +9,9 @@ import numpy as np
 
 @dataclass
 class Traffic:
-    """Collective calls of a rank and the bytes of their results since the start; `last_calls`, `last_bytes` of the last update alone."""
+    """Collective calls of a rank and the bytes of their results since the start;
+    `last_calls`, `last_bytes` of the last update alone.
+    """
 
     calls: int = 0
     bytes: int = 0
@@ -27,7 +31,10 @@ class Traffic:
 
 
 def gather_labels(comm, rows, errors, traffic):
-    """Rows (M, n) and errors (M,) of the labels of all ranks, rank 0's first. Collective. On one rank: the arrays themselves."""
+    """Rows (M, n) and errors (M,) of the labels of all ranks, rank 0's first. Collective.
+
+    On one rank: the arrays themselves.
+    """
     if comm.size == 1:
         return rows, errors
     n = rows.shape[1]

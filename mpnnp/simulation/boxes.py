@@ -18,8 +18,8 @@ TRIALS, SWEEPS = 60, 3
 def water_box(n_molecule, density, seed=0):
     """ase.Atoms: a cubic periodic box of n_molecule water molecules, O H H each, at `density` g/cm^3.
 
-    Centres repel each other softly until they are spread evenly; then each molecule in turn takes the best of random orientations.
-    Raises ConfigError for numbers that make no box.
+    Centres repel each other softly until they are spread evenly; then each molecule in turn takes the best of
+    random orientations. Raises ConfigError for numbers that make no box.
     """
     if n_molecule < 1:
         raise ConfigError(f"--molecules {n_molecule}: must be at least 1")
@@ -43,7 +43,9 @@ def water_box(n_molecule, density, seed=0):
 
 
 def _spread(points, length, r_0):
-    """Points (n, 3) moved to a minimum of sum (1 - r / r_0)^2 over the pairs nearer than r_0 in the periodic cube."""
+    """Points (n, 3) moved to a minimum of sum (1 - r / r_0)^2 over the pairs nearer than r_0
+    in the periodic cube.
+    """
 
     def energy(x):
         x = x.reshape(-1, 3)
@@ -78,7 +80,9 @@ def _rotations(rng, n):
 
 
 def _energies(trials, others, length):
-    """Charges and a soft wall between each trial (t, 3, 3) and all other molecules (n, 3, 3); in arbitrary units, nearest images."""
+    """Charges and a soft wall between each trial (t, 3, 3) and all other molecules (n, 3, 3);
+    in arbitrary units, nearest images.
+    """
     near = others[:, 0] - trials[0, 0]
     near -= length * np.round(near / length)
     others = others[np.einsum("ij,ij->i", near, near) < 49.0]

@@ -7,6 +7,7 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 from ase.data import chemical_symbols
 
+from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import ConfigError, DataError, DynamicsError
 from mpnnp.kernels.jacobian import energy_rows
 from mpnnp.kernels.jit import read_only
@@ -34,7 +35,10 @@ class Extrapolation:
     high: float
 
     def __str__(self):
-        return f"atom {self.atom}: {self.function} is {self.value:.6g}, in training {self.low:.6g} to {self.high:.6g}"
+        return (
+            f"atom {self.atom}: {self.function} is {self.value:.6g}, "
+            f"in training {self.low:.6g} to {self.high:.6g}"
+        )
 
 
 class Calculator(AseCalculator):
@@ -42,19 +46,24 @@ class Calculator(AseCalculator):
 
         atoms.calc = mpnnp.Calculator("runs/a/best.h5")
 
-    potentials   path of a checkpoint or of a folder of n2p2 files, a Potential, or a list of these: then results are means over
-                 the members, and energy_std (eV), forces_std (n, 3) their sample standard deviations
+    potentials   path of a checkpoint or of a folder of n2p2 files, a Potential, or a list of these: then
+                 results are means over the members, and energy_std (eV), forces_std (n, 3) their sample
+                 standard deviations
     skin         Angstrom, of the list of neighbours
-    max_extrapolations   raise DynamicsError when more symmetry functions than this, added up over all evaluations, were outside
+    max_extrapolations   raise DynamicsError when more symmetry functions than this, added up over all
+                         evaluations, were outside
                  their range of training
-    comm         MPI communicator that shares out the atoms. Then every call is collective, and the geometry of rank 0 is taken
+    comm         MPI communicator that shares out the atoms. Then every call is collective, and the geometry
+                 of rank 0 is taken
 
-    Results: energy, free_energy, energies (n,), forces (n, 3), stress (6,) for periodic cells; eV, eV/Angstrom, eV/Angstrom^3. On
-    request, from one checkpoint of a Kalman filter: energy_kalman_std = energy_scale sqrt(h P h^T) in eV, with h = dE*/dw and the
-    filter's covariance P of the weights.
-    `extrapolations` counts those of the last evaluation, `extrapolations_in_all` those of all; `extrapolating()` names the last
-    ones. An ensemble counts those of the member that has most.
-    Raises DataError for an unknown element, CheckpointError or DataError for a bad file, DynamicsError for a geometry that has run away.
+    Results: energy, free_energy, energies (n,), forces (n, 3), stress (6,) for periodic cells; eV,
+    eV/Angstrom, eV/Angstrom^3. On request, from one checkpoint of a Kalman filter:
+    energy_kalman_std = energy_scale sqrt(h P h^T) in eV, with h = dE*/dw and the filter's covariance P of the
+    weights.
+    `extrapolations` counts those of the last evaluation, `extrapolations_in_all` those of all;
+    `extrapolating()` names the last ones. An ensemble counts those of the member that has most.
+    Raises DataError for an unknown element, CheckpointError or DataError for a bad file, DynamicsError for a
+    geometry that has run away.
     """
 
     ignored_changes = {"initial_charges", "initial_magmoms"}
@@ -70,7 +79,8 @@ class Calculator(AseCalculator):
         for path, p in zip(given, self.potentials):
             if p.elements != first.elements:
                 raise DataError(
-                    f"{path}: is for {_symbols(p.elements)}, the first potential for {_symbols(first.elements)}: they are no ensemble"
+                    f"{path}: is for {_symbols(p.elements)}, "
+                    f"the first potential for {_symbols(first.elements)}: they are no ensemble"
                 )
         self.members = [Member(p, self._same_functions(k)) for k, p in enumerate(self.potentials)]
         widest = max(self.members, key=lambda m: m.model.plan.reach[0])
@@ -125,12 +135,16 @@ class Calculator(AseCalculator):
         if unknown.any():
             atom = int(np.argmax(unknown))
             raise DataError(
-                f"atom {atom} is {chemical_symbols[atoms.numbers[atom]]}; the potential knows {_symbols(elements)}"
+                f"atom {atom} is {chemical_symbols[atoms.numbers[atom]]}; "
+                f"the potential knows {_symbols(elements)}"
             )
         return read_only(element.astype(np.int64))
 
     def _geometry(self, atoms):
-        """Positions, cell, pbc: those of rank 0. Raises DynamicsError if no list of neighbours can be made for them."""
+        """Positions, cell, pbc: those of rank 0.
+
+        Raises DynamicsError if no list of neighbours can be made for them.
+        """
         positions, cell, pbc = atoms.get_positions(), np.array(atoms.cell), np.array(atoms.pbc)
         if self.comm is not None and self.comm.size > 1:
             both = np.concatenate([positions, cell])
@@ -157,7 +171,8 @@ class Calculator(AseCalculator):
         if self.max_extrapolations is not None and self.extrapolations_in_all > self.max_extrapolations:
             last = "; ".join(str(e) for e in self.extrapolating()[:3])
             raise DynamicsError(
-                f"{self.extrapolations_in_all} symmetry functions were outside their range of training, more than max_extrapolations = "
+                f"{self.extrapolations_in_all} symmetry functions were outside their range of training, "
+                "more than max_extrapolations = "
                 f"{self.max_extrapolations}; the last ones: {last}"
             )
 
@@ -186,7 +201,9 @@ class Calculator(AseCalculator):
 
 
 class Member:
-    """One potential of a calculator, its symmetry functions of the last evaluation, and their ranges in training."""
+    """One potential of a calculator, its symmetry functions of the last evaluation,
+    and their ranges in training.
+    """
 
     def __init__(self, potential, same_functions):
         predictor = Predictor(potential)
@@ -198,7 +215,9 @@ class Member:
         self.G = None
 
     def compute_functions(self, place, members):
-        """Symmetry functions of this rank's atoms; those of an earlier member with the same functions, if there is one."""
+        """Symmetry functions of this rank's atoms; those of an earlier member with the same
+        functions, if there is one.
+        """
         other = members[self.same_functions]
         if other is not self:
             self.G = other.G
@@ -209,7 +228,9 @@ class Member:
         self.G = read_only(G)
 
     def predict(self, place, comm):
-        """Prediction for all atoms; the energies of a rank's atoms and its part of the forces are added up over the ranks."""
+        """Prediction for all atoms; the energies of a rank's atoms and its part of the forces
+        are added up over the ranks.
+        """
         pairs, first, element, positions, cell = place
         n_atom, n_own = len(element), len(pairs.start) - 1
         total = np.zeros(4 * n_atom + 9)  # energies, forces, virial
@@ -251,7 +272,9 @@ class Member:
 
 
 def _results(predictions, volume):
-    """ASE's results: of one prediction, or means and standard deviations of several. volume: Angstrom^3, None without a cell."""
+    """ASE's results: of one prediction, or means and standard deviations of several.
+    volume: Angstrom^3, None without a cell.
+    """
     n = len(predictions)
     if n == 1:
         energy, energies, forces, virial = (

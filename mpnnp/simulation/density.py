@@ -1,4 +1,6 @@
-"""Density of simulations against time: mean of the last part with an error bar, and whether it stayed within a range."""
+"""Density of simulations against time: mean of the last part with an error bar,
+and whether it stayed within a range.
+"""
 
 from dataclasses import dataclass
 
@@ -9,7 +11,9 @@ from mpnnp.simulation.statistics import band, block_error
 
 @dataclass(frozen=True)
 class Density:
-    """Result of one run: mean and error of the last part, g/cm^3; converged: see block_error; verdict in words."""
+    """Result of one run: mean and error of the last part, g/cm^3; converged: see block_error;
+    verdict in words.
+    """
 
     name: str
     mean: float
@@ -23,7 +27,8 @@ def analyse(series, skip=0.5, limits=None):
     """Density of a trajectories.Series.
 
     skip    fraction of the time left out at the start
-    limits  (low, high) g/cm^3 that the density must not leave at any time; None: half and one and a half of the first value
+    limits  (low, high) g/cm^3 that the density must not leave at any time; None: half and one and a half of
+            the first value
     """
     low, high = limits or (0.5 * series.values[0], 1.5 * series.values[0])
     outside = np.flatnonzero(~((series.values >= low) & (series.values <= high)))
@@ -39,7 +44,9 @@ def analyse(series, skip=0.5, limits=None):
 
 
 def on_grid(all_series):
-    """(times (n,), values (n_run, n)) on the times of the run with most rows; NaN where a run has no value."""
+    """(times (n,), values (n_run, n)) on the times of the run with most rows;
+    NaN where a run has no value.
+    """
     times = max((s.times for s in all_series), key=len)
     return times, np.array(
         [np.interp(times, s.times, s.values, left=np.nan, right=np.nan) for s in all_series]

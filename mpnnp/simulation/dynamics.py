@@ -1,10 +1,12 @@
-"""Molecular dynamics: the loop. Integrators are ASE's, forces the calculator's; here are the files, the end, and going on after it.
+"""Molecular dynamics: the loop.
 
-A folder of a simulation holds
+Integrators are ASE's, forces the calculator's; here are the files, the end, and going on after it. A folder
+of a simulation holds
     protocol.json    what was asked for
     md.csv           a row every `log_every` fs
     trajectory.xyz   a frame every `save_every` fs
-    restart.h5       all that the next step depends on; with it a simulation goes on as if it had never been interrupted
+    restart.h5       all that the next step depends on; with it a simulation goes on as if it had never been
+                     interrupted
     final.xyz        the last frame, with velocities; last-good.xyz instead if the system exploded
     status.json      how it ended
 """
@@ -19,7 +21,7 @@ from ase.io.extxyz import write_extxyz
 
 from mpnnp.errors import DataError, DynamicsError
 from mpnnp.files import write_atomically, write_text
-from mpnnp.parallel import largest, on_root, together
+from mpnnp.parallel import agree, maximum, on_root
 from mpnnp.progress import Progress, duration
 from mpnnp.signals import Signals, name
 from mpnnp.simulation.integrators import Protocol, make_integrator, start_velocities
@@ -44,7 +46,9 @@ FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a simulation ended: status (finished, stopped by a signal, failed), reason, and how far and how fast it came."""
+    """How a simulation ended: status (finished, stopped by a signal, failed), reason,
+    and how far and how fast it came.
+    """
 
     status: str
     reason: str
@@ -57,9 +61,9 @@ class Outcome:
 def run(protocol, atoms, calculator, directory, comm, log, resume=False):
     """Outcome of a simulation of `atoms` with the Protocol, in the folder `directory`. Collective.
 
-    Raises DataError if the folder holds another simulation (resume: if it holds none, or one with another protocol).
-    A system that explodes, or leaves the range of training too often, ends the simulation with status "failed"; files up to the last
-    good frame are kept.
+    Raises DataError if the folder holds another simulation (resume: if it holds none, or one with another
+    protocol). A system that explodes, or leaves the range of training too often, ends the simulation with
+    status "failed"; files up to the last good frame are kept.
     """
     directory = Path(directory)
     restart = on_root(comm, _open_folder, directory, protocol, resume)
@@ -73,7 +77,8 @@ def _open_folder(directory, protocol, resume):
     if not resume:
         if (directory / "restart.h5").exists():
             raise DataError(
-                f"{directory}: holds a simulation already; go on with it by --resume, or choose another folder"
+                f"{directory}: holds a simulation already; "
+                "go on with it by --resume, or choose another folder"
             )
         write_text(record, json.dumps(asdict(protocol), indent=2) + "\n", encoding="ascii")
         return None
@@ -85,7 +90,8 @@ def _open_folder(directory, protocol, resume):
         now = getattr(protocol, field.name)
         if field.name != "time" and old.get(field.name) != now:
             raise DataError(
-                f"{directory}: was started with {field.name} = {old.get(field.name)}, not {now}: only the time can change"
+                f"{directory}: was started with {field.name} = {old.get(field.name)}, not {now}: "
+                "only the time can change"
             )
     return read_restart(directory / "restart.h5")
 
@@ -121,7 +127,7 @@ class Simulation:
         self.good = None
 
     def run(self):
-        together(self.comm, self._open_files)
+        agree(self.comm, self._open_files)
         self.begin, status, reason = time.monotonic(), FINISHED, ""
         with (
             Signals(self.comm) as signals,
@@ -136,7 +142,7 @@ class Simulation:
                     self._after_step()
                     progress.update(self.step)
                     if self.step % self.row_steps == 0 and (
-                        received := int(largest(self.comm, [signals.received])[0])
+                        received := int(maximum(self.comm, [signals.received])[0])
                     ):
                         status, reason = STOPPED, f"by {name(received)}; go on with --resume"
                         break
@@ -170,7 +176,8 @@ class Simulation:
             for extrapolation in self.calculator.extrapolating()[: NAMED - self.named]:
                 self.named += 1
                 self.log.warn(
-                    f"step {self.step}: extrapolation: {extrapolation}{' (more are only counted)' if self.named == NAMED else ''}"
+                    f"step {self.step}: extrapolation: "
+                    f"{extrapolation}{' (more are only counted)' if self.named == NAMED else ''}"
                 )
 
     def _check(self):
@@ -178,7 +185,8 @@ class Simulation:
         temperature = self.atoms.get_temperature()
         if not np.isfinite(self.atoms.get_potential_energy()) or not temperature < self.hot:
             raise DynamicsError(
-                f"exploded: temperature {temperature:.4g} K, potential energy {self.atoms.get_potential_energy():.6g} eV"
+                f"exploded: temperature {temperature:.4g} K, "
+                f"potential energy {self.atoms.get_potential_energy():.6g} eV"
             )
         if (
             self.protocol.ensemble == "npt"
@@ -300,11 +308,13 @@ class Simulation:
             else f"{FAILED}: {reason}; the last good frame is last-good.xyz"
         )
         self.log(
-            f"{ending} at {outcome.time_ps:.6g} ps after {duration(seconds)}: {outcome.steps_per_second:.1f} steps per second"
+            f"{ending} at {outcome.time_ps:.6g} ps after {duration(seconds)}: "
+            f"{outcome.steps_per_second:.1f} steps per second"
         )
         if outcome.extrapolations:
             self.log(
-                f"{outcome.extrapolations} symmetry functions were outside their range of training, over all steps"
+                f"{outcome.extrapolations} symmetry functions were outside their range of training, "
+                "over all steps"
             )
         return outcome
 

@@ -17,13 +17,15 @@ ENSEMBLES, THERMOSTATS, BAROSTATS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """A simulation as asked for. Defaults: J. Chem. Phys. 155, 204108 (2021), section II C. Raises ConfigError."""
+    """A simulation as asked for.
+
+    Defaults: J. Chem. Phys. 155, 204108 (2021), section II C. Raises ConfigError.
+    """
 
     ensemble: str = "nvt"  # nve, nvt, npt
     thermostat: str = "berendsen"  # berendsen, langevin, bussi (nvt); npt: that of the barostat
-    barostat: str = (
-        "berendsen"  # berendsen (with its thermostat), mtk (Martyna-Tobias-Klein, with Nose-Hoover chains)
-    )
+    # berendsen (with its thermostat), mtk (Martyna-Tobias-Klein, with Nose-Hoover chains)
+    barostat: str = "berendsen"
     temperature: float = 300.0  # K
     pressure: float = 1.0  # bar
     timestep: float = 0.5  # fs
@@ -49,7 +51,8 @@ class Protocol:
             raise ConfigError(f"--pressure {self.pressure}: must be a number")
         if self.ensemble == "npt" and self.thermostat != "berendsen":
             raise ConfigError(
-                f"--ensemble npt --thermostat {self.thermostat}: the barostats bring their own thermostat; --barostat berendsen or mtk chooses both"
+                f"--ensemble npt --thermostat {self.thermostat}: the barostats bring their own thermostat; "
+                "--barostat berendsen or mtk chooses both"
             )
 
 
@@ -62,8 +65,8 @@ class Integrator:
     def advance(self, forces):
         """One step from the forces of the last one; returns the new ones.
 
-        Berendsen's barostat scales the cell by some 1e-6 before each step. The forces of the unscaled cell are taken, as in other programs, which
-        saves one of two evaluations.
+        Berendsen's barostat scales the cell by some 1e-6 before each step. The forces of the unscaled cell
+        are taken, as in other programs, which saves one of two evaluations.
         """
         return self.dynamics.step(forces) if self.takes_forces else self.dynamics.step()
 
@@ -132,7 +135,9 @@ def make_integrator(atoms, protocol, rng):
 
 
 def start_velocities(atoms, protocol, rng, log):
-    """Velocities of the structure if it has any, else drawn from Maxwell's distribution: exactly at the temperature, without a drift of the whole."""
+    """Velocities of the structure if it has any, else drawn from Maxwell's distribution:
+    exactly at the temperature, without a drift of the whole.
+    """
     if atoms.has("momenta") and np.any(atoms.get_momenta()):
         log(f"velocities of the structure: {atoms.get_temperature():.1f} K")
         return

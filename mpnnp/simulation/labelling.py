@@ -1,4 +1,6 @@
-"""Labelling structures with energies, forces and stress from a potential or any calculator of ASE: a teacher's data."""
+"""Labelling structures with energies, forces and stress from a potential or any calculator of ASE:
+a teacher's data.
+"""
 
 import ast
 import importlib
@@ -10,7 +12,7 @@ from ase.calculators.calculator import PropertyNotImplementedError, get_calculat
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.errors import ConfigError, DataError, MpnnpError
-from mpnnp.parallel import together
+from mpnnp.parallel import agree
 from mpnnp.progress import Progress
 
 ASE = "ase:"
@@ -19,8 +21,9 @@ ASE = "ase:"
 def make_labeller(name):
     """A calculator of ASE. Raises ConfigError or what loading a potential raises.
 
-    name   checkpoint or folder of n2p2 files, several with commas between them (an ensemble: its mean);
-           or ase:NAME[:key=value,...] with a name that ASE knows (ase:emt) or a class (ase:tblite.ase.TBLite:method=GFN1-xTB,verbosity=0)
+    name   checkpoint or folder of n2p2 files, several with commas between them (an ensemble: its mean); or
+           ase:NAME[:key=value,...] with a name that ASE knows (ase:emt) or a class
+           (ase:tblite.ase.TBLite:method=GFN1-xTB,verbosity=0)
     """
     if not name.startswith(ASE):
         from mpnnp.simulation.calculator import Calculator
@@ -49,14 +52,16 @@ def _setting(name, text):
 
 
 def label(dataset, calculator, comm, log):
-    """`dataset` with the labels of `calculator`, on rank 0 (None elsewhere); structures are shared out over the ranks. Collective.
+    """`dataset` with the labels of `calculator`, on rank 0 (None elsewhere);
+    structures are shared out over the ranks. Collective.
 
-    Stress only where the calculator gives it. Raises DataError naming the structure at which the calculator failed.
+    Stress only where the calculator gives it. Raises DataError naming the structure at which the calculator
+    failed.
     """
     mine = range(comm.rank, len(dataset), comm.size)
     with Progress(log, "labelling structure", len(dataset)) as progress:
         parts = comm.gather(
-            together(comm, lambda: [_label_one(dataset, k, calculator, progress, comm.size) for k in mine]),
+            agree(comm, lambda: [_label_one(dataset, k, calculator, progress, comm.size) for k in mine]),
             root=0,
         )
     if comm.rank:

@@ -10,10 +10,11 @@ FIT = (0.2, 0.8)  # part of the lags through which the line is drawn
 
 
 def unwrap(trajectory):
-    """Positions (n, n_atom, 3) that follow the atoms through periodic boundaries, relative to the centre of mass.
+    """Positions (n, n_atom, 3) that follow the atoms through periodic boundaries,
+    relative to the centre of mass.
 
-    Between frames an atom is taken to move to its nearest image; displacements are added up in the coordinates of the cell, so that the breathing
-    of a barostat is no displacement by itself.
+    Between frames an atom is taken to move to its nearest image; displacements are added up in the
+    coordinates of the cell, so that the breathing of a barostat is no displacement by itself.
     """
     positions, pbc = trajectory.positions, trajectory.pbc
     if pbc.any():
@@ -33,7 +34,8 @@ def unwrap(trajectory):
 
 
 def mean_squared_displacements(trajectory):
-    """(lags (m,) ps, {element: msd (m,) Angstrom^2}) for lags up to half the time covered, over all origins and atoms of an element.
+    """(lags (m,) ps, {element: msd (m,) Angstrom^2}) for lags up to half the time covered,
+    over all origins and atoms of an element.
 
     Raises DataError for fewer than four frames, or frames at unequal distances in time.
     """
@@ -50,7 +52,9 @@ def mean_squared_displacements(trajectory):
 
 
 def _msd(x):
-    """msd (n,) of positions (n, n_atom, 3) by Fourier transforms: <|x(t+k)|^2 + |x(t)|^2> - 2 <x(t+k) x(t)>."""
+    """msd (n,) of positions (n, n_atom, 3) by Fourier transforms:
+    <|x(t+k)|^2 + |x(t)|^2> - 2 <x(t+k) x(t)>.
+    """
     n = len(x)
     square = np.sum(x**2, axis=(1, 2))
     spectrum = np.fft.rfft(x.reshape(n, -1), n=2 * n, axis=0)

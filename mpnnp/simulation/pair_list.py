@@ -9,9 +9,9 @@ from mpnnp.kernels.pairs import find_pairs
 class PairList:
     """Pairs of the atoms [first, last) within cutoff and skin; made anew when a pair might be missing.
 
-    A pair that was not listed was farther apart than r_c + skin. Let B = cell^-1 cell_0 take today's geometry back to the cell of the
-    list, and d be the largest distance that an atom, so taken back, has moved since: the pair is now farther apart than
-    (r_c + skin - 2 d) / ||B||, which must be at least r_c.
+    A pair that was not listed was farther apart than r_c + skin. Let B = cell^-1 cell_0 take today's geometry
+    back to the cell of the list, and d be the largest distance that an atom, so taken back, has moved since:
+    the pair is now farther apart than (r_c + skin - 2 d) / ||B||, which must be at least r_c.
     """
 
     def __init__(self, plan, skin):

@@ -13,8 +13,8 @@ def radial_distributions(trajectory, r_max=6.0, bins=120):
 
         g_ab(r) = V < n_ab(r, dr) > / (N_a (N_b - delta_ab) 4/3 pi ((r + dr)^3 - r^3))
 
-    n_ab counts directed pairs of different atoms a, b, all periodic images within r_max, which may exceed half the cell. For atoms placed
-    independently g is 1 at every r. Raises DataError without a periodic cell.
+    n_ab counts directed pairs of different atoms a, b, all periodic images within r_max, which may exceed
+    half the cell. For atoms placed independently g is 1 at every r. Raises DataError without a periodic cell.
     """
     if not trajectory.pbc.all():
         raise DataError(

@@ -47,7 +47,9 @@ class Restart:
 
 
 def numbers_of(thing, path=""):
-    """Numbers and arrays among the attributes of an integrator of ASE and of its parts: attribute path -> value."""
+    """Numbers and arrays among the attributes of an integrator of ASE and of its parts:
+    attribute path -> value.
+    """
     found = {}
     for name, value in vars(thing).items():
         if isinstance(value, (float, np.floating)) or (

@@ -8,10 +8,11 @@ FEWEST = 8  # blocks that still give an error bar
 def block_error(values):
     """(mean, standard error, converged) of a correlated series (n,), by blocking.
 
-    Pairs of neighbours are averaged again and again: the naive error sigma_k / sqrt(n_k) of level k grows until blocks are independent. The
-    first level is taken that no later one exceeds by more than its own uncertainty sigma_k / sqrt(2 (n_k - 1)). `converged` is
-    False if that is the last level with FEWEST blocks (the series is too short), and the error is then too small.
-    Flyvbjerg and Petersen, J. Chem. Phys. 91, 461 (1989).
+    Pairs of neighbours are averaged again and again: the naive error sigma_k / sqrt(n_k) of level k grows
+    until blocks are independent. The first level is taken that no later one exceeds by more than its own
+    uncertainty sigma_k / sqrt(2 (n_k - 1)). `converged` is False if that is the last level with FEWEST blocks
+    (the series is too short), and the error is then too small. Flyvbjerg and Petersen,
+    J. Chem. Phys. 91, 461 (1989).
     """
     x = np.asarray(values, float)
     mean, errors, spreads = float(x.mean()), [], []
@@ -28,7 +29,9 @@ def block_error(values):
 
 
 def band(curves):
-    """Mean and sample standard deviation (0 of a single one) of curves (n_run, n), NaN ignored where a run has ended."""
+    """Mean and sample standard deviation (0 of a single one) of curves (n_run, n),
+    NaN ignored where a run has ended.
+    """
     curves = np.asarray(curves, float)
     n = np.sum(~np.isnan(curves), axis=0)
     mean = np.divide(np.nansum(curves, axis=0), n, out=np.full(len(n), np.nan), where=n > 0)
@@ -37,7 +40,9 @@ def band(curves):
 
 
 def table_with_bands(table, runs, names):
-    """`table` (name -> column) and, for each curve of the runs (name -> (n,)), mean and deviation, and if there are several runs each of them."""
+    """`table` (name -> column) and, for each curve of the runs (name -> (n,)), mean and deviation,
+    and if there are several runs each of them.
+    """
     for key in runs[0]:
         curves = [run[key] for run in runs]
         mean, std = band(curves)

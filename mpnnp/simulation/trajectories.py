@@ -46,7 +46,10 @@ class Series:
 
 
 def read_trajectory(path, frame_time):
-    """Trajectory of a folder or file; frame_time: ps between frames that do not tell their time. Raises DataError."""
+    """Trajectory of a folder or file; frame_time: ps between frames that do not tell their time.
+
+    Raises DataError.
+    """
     file = _file(path)
     times, numbers, positions, cells, pbc = [], None, [], [], None
     try:

@@ -1,10 +1,13 @@
-"""What happens between updates: checkpoints, limits, signals. All ranks ask each other about twice a second, and all hear the same answer."""
+"""What happens between updates: checkpoints, limits, signals.
+
+All ranks ask each other about twice a second, and all hear the same answer.
+"""
 
 import os
 import time
 from dataclasses import dataclass
 
-from mpnnp.parallel import largest
+from mpnnp.parallel import maximum
 from mpnnp.signals import name
 
 QUESTION = 0.5  # seconds between questions
@@ -14,7 +17,9 @@ MOST_UPDATES = 1000  # between questions
 
 @dataclass(frozen=True)
 class Verdict:
-    """save: write a checkpoint now; reason: why the run ends here, "" if it goes on; interrupted: it ends to be resumed."""
+    """save: write a checkpoint now; reason: why the run ends here, "" if it goes on;
+    interrupted: it ends to be resumed.
+    """
 
     save: bool = False
     reason: str = ""
@@ -46,7 +51,9 @@ class Agenda:
         return Verdict(save, self.reached(update))
 
     def after_epoch(self, epoch, update):
-        """Verdict after the evaluation of epoch `epoch`; epochs may be shorter than the time between questions. Collective."""
+        """Verdict after the evaluation of epoch `epoch`; epochs may be shorter than the time between
+        questions. Collective.
+        """
         verdict = self.ask()
         if verdict.interrupted:
             return verdict
@@ -73,7 +80,7 @@ class Agenda:
                 interval = int(min(max(QUESTION / per_update, 1), MOST_UPDATES))
         save = now - self.last_save > 60 * self.config.checkpoint_minutes and self.comm.rank == 0
         signal, limit, save, interval = (
-            int(x) for x in largest(self.comm, [self.signals.received, limit, save, interval])
+            int(x) for x in maximum(self.comm, [self.signals.received, limit, save, interval])
         )
         if update is not None:
             self.last_time, self.last_update, self.interval = now, update, interval

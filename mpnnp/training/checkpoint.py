@@ -31,50 +31,42 @@ class Checkpoint(NamedTuple):
 
     potential: Potential
     config_text: str
-    progress: dict
-    optimizer: dict
-    curve: dict
-    arrays: dict
+    progress: dict = {}
+    optimizer: dict = {}
+    curve: dict = {}
+    arrays: dict = {}
     best_weights: np.ndarray | None = None
 
 
-def write_checkpoint(
-    path,
-    potential,
-    config_text,
-    progress=None,
-    optimizer=None,
-    curve=None,
-    arrays=None,
-    best_weights=None,
-    previous=None,
-):
-    """Write a checkpoint, replacing `path` in one step. Arguments as in Checkpoint; raises OSError.
+def write_checkpoint(path, content, previous=None):
+    """Write a Checkpoint, replacing `path` in one step. Raises OSError.
 
     previous  name that the replaced file is kept under
     """
     with write_sealed(path, previous) as file:
         file.attrs["kind"], file.attrs["format_version"] = KIND, FORMAT_VERSION
-        file.attrs["config"] = config_text
-        file["weights"] = potential.weights
-        potential.write(file.create_group("model"))
-        file.create_group("progress").attrs.update(progress or {})
-        best = {} if best_weights is None else {"weights": best_weights}
-        for name, columns in (
-            ("optimizer", optimizer),
-            ("learning_curve", curve),
-            ("schedule", arrays),
-            ("best", best),
-        ):
+        file.attrs["config"] = content.config_text
+        file["weights"] = content.potential.weights
+        content.potential.write(file.create_group("model"))
+        file.create_group("progress").attrs.update(content.progress)
+        best = {} if content.best_weights is None else {"weights": content.best_weights}
+        groups = {
+            "optimizer": content.optimizer,
+            "learning_curve": content.curve,
+            "schedule": content.arrays,
+            "best": best,
+        }
+        for name, columns in groups.items():
             group = file.create_group(name)
-            for key, values in (columns or {}).items():
+            for key, values in columns.items():
                 group[key] = values
 
 
 def read_checkpoint(path):
     """The Checkpoint in a file, brought to the present format version.
 
-    Raises DamagedError if the file is not there or not as it was written, CheckpointError if it is of another kind or version; both name it.
+    Raises DamagedError if the file is not there or not as it was written, CheckpointError if it is of another
+    kind or version; both name it.
     """
     return _read(path, _numbers)
 
@@ -90,7 +82,10 @@ def read_potential(path):
 
 
 def load_potential(path):
-    """Potential from a checkpoint or a folder of n2p2 files. Raises DataError or CheckpointError naming the file."""
+    """Potential from a checkpoint or a folder of n2p2 files.
+
+    Raises DataError or CheckpointError naming the file.
+    """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected a checkpoint or a folder of n2p2 files")
@@ -108,7 +103,9 @@ def config_of(saved, path):
 
 
 def read_posterior(path):
-    """Posterior of the weights in a checkpoint with the state of a Kalman filter: half of n^2 numbers are read. Raises CheckpointError."""
+    """Posterior of the weights in a checkpoint with the state of a Kalman filter:
+    half of n^2 numbers are read. Raises CheckpointError.
+    """
     return posterior_of(read_checkpoint(path), path)
 
 
@@ -208,7 +205,8 @@ def _opened(path, content):
             version = file.attrs.get("format_version")
             if not isinstance(version, int | np.integer) or not 1 <= version <= FORMAT_VERSION:
                 raise CheckpointError(
-                    f"{path}: checkpoint format version {version}; this mpnnp reads 1 to {FORMAT_VERSION}: update it"
+                    f"{path}: checkpoint format version {version}; "
+                    f"this mpnnp reads 1 to {FORMAT_VERSION}: update it"
                 )
             if version > 1 and not sealed:
                 raise ValueError("its seal is missing")

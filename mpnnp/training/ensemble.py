@@ -1,16 +1,17 @@
-"""Ensembles: the same run with several seeds, one after another or side by side on sub-communicators of one MPI job."""
+"""Ensembles: the same run with several seeds, one after another or side by side
+on sub-communicators of one MPI job.
+"""
 
 import os
 import re
 
 from mpnnp.config import to_toml
-from mpnnp.data.store import load_structures, split
 from mpnnp.errors import ConfigError, TrainingError
-from mpnnp.parallel import on_root, together
+from mpnnp.parallel import agree, on_root
 from mpnnp.progress import Log
 from mpnnp.training import run_folder
 from mpnnp.training.run_groups import MEMBER
-from mpnnp.training.start import build
+from mpnnp.training.start import assemble
 from mpnnp.training.train import train
 from mpnnp.training.warm_up import compile_kernels
 
@@ -36,7 +37,8 @@ def seeds_of(text):
 def member_config(config, seed, over):
     """Config of a member.
 
-    over   both: run.seed, so split, weights and batches differ; split, weights: only that differs, the rest follows run.seed of `config`
+    over   both: run.seed, so split, weights and batches differ; split, weights: only that differs, the rest
+           follows run.seed of `config`
     """
     if over not in OVER:
         raise ConfigError(f"--over {over}: must be {', '.join(OVER)}")
@@ -50,11 +52,12 @@ def _check_teams(side_by_side, size):
 
 
 def run_ensemble(config, seeds, over, folder, comm, log, side_by_side=1):
-    """Train a member for each seed in folder/seed-N; returns seed -> "trained", "was finished" or the error that ended it. Collective.
+    """Train a member for each seed in folder/seed-N; returns seed -> "trained", "was finished" or the error
+    that ended it. Collective.
 
     side_by_side   members trained at once, each on comm.size / side_by_side ranks
-    Finished members are left as they are, begun ones continue from their checkpoints. A member whose numbers go wrong does not end the others.
-    Raises the errors of `train.train` but for TrainingError.
+    Finished members are left as they are, begun ones continue from their checkpoints. A member whose numbers
+    go wrong does not end the others. Raises the errors of `train.train` but for TrainingError.
     """
     on_root(comm, _check_teams, side_by_side, comm.size)
     members = {seed: (member_config(config, seed, over), folder / f"{MEMBER}{seed}") for seed in seeds}
@@ -67,7 +70,7 @@ def run_ensemble(config, seeds, over, folder, comm, log, side_by_side=1):
     results, error = _of_team(
         own, _train_team, {seed: members[seed] for seed in todo[team::side_by_side]}, own, side_by_side
     )
-    together(comm, _raise, error)
+    agree(comm, _raise, error)
     own.Free()
     for part in comm.allgather(results):
         outcome |= part
@@ -85,7 +88,10 @@ def is_finished(config, directory):
 
 
 def _of_team(comm, function, *arguments):
-    """(result, None), or (None, error) if every rank of the team has the error. That of one rank alone is raised at once: the others wait for it."""
+    """(result, None), or (None, error) if every rank of the team has the error.
+
+    That of one rank alone is raised at once: the others wait for it.
+    """
     try:
         return function(*arguments), None
     except Exception as error:
@@ -103,9 +109,8 @@ def _train_team(members, comm, side_by_side):
     """seed -> outcome of the members of one team of ranks, one after another."""
     outcome = {}
     for seed, (config, directory) in members.items():
-        own_log = Log(
-            comm, stream=None if side_by_side == 1 else open(os.devnull, "w")
-        )  # side by side: in train.log only
+        # side by side: in train.log only
+        own_log = Log(comm, stream=None if side_by_side == 1 else open(os.devnull, "w"))
         say = Log(comm)
         say(f"seed {seed}: begins, in {directory}")
         begun = on_root(
@@ -130,7 +135,5 @@ def _train_team(members, comm, side_by_side):
 def _prepare(config, folder, comm, log):
     """Kernels and the files of the data made once, by all ranks, and not by each team."""
     on_root(comm, lambda: folder.mkdir(parents=True, exist_ok=True))
-    compile_kernels(comm, log)
-    dataset, cache = load_structures(config.data, comm, log, folder)
-    train_structures, _ = together(comm, split, dataset, config.data, config.run.seed_of("split"))
-    build(config, dataset, train_structures, cache, comm, log)
+    compile_kernels(comm, log, config.schedule)
+    assemble(config, comm, log, folder)

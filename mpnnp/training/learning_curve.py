@@ -5,59 +5,71 @@ from pathlib import Path
 import numpy as np
 
 from mpnnp.files import write_text
+from mpnnp.model.label_kinds import KINDS
 
-QUANTITIES = ("energy_rmse", "energy_mae", "force_rmse", "force_mae", "stress_rmse", "stress_mae")
-COLUMNS = ("epoch", "update", "seconds") + tuple(
-    f"{q}_{part}" for q in QUANTITIES for part in ("train", "validation")
-)
-UNITS = {"energy_unit": "meV/atom", "force_unit": "meV/Angstrom"}
-STRESS_UNIT = {"stress_unit": "meV/Angstrom^3"}
+PARTS = ("train", "validation")
+
+
+def columns_of(kind):
+    """Columns of a kind of label (its name)."""
+    return [f"{kind}_{measure}_{part}" for measure in ("rmse", "mae") for part in PARTS]
+
+
+def all_columns():
+    return ["epoch", "update", "seconds", *(column for kind in KINDS for column in columns_of(kind))]
 
 
 class LearningCurve:
-    """Rows of COLUMNS; energies in meV/atom, forces in meV/Angstrom, stresses in meV/Angstrom^3, NaN where there are no labels."""
+    """Rows of epoch, update, seconds and the errors of each kind of label in its error_unit, NaN where there are no labels."""
 
     def __init__(self, columns=None):
         nothing = (
             np.full(len(columns["epoch"]), np.nan) if columns else None
-        )  # checkpoints of before stresses were compared
+        )  # kinds that were not known then
         self.rows = (
             []
             if not columns
-            else [list(row) for row in zip(*(columns.get(name, nothing) for name in COLUMNS))]
+            else [list(row) for row in zip(*(columns.get(c, nothing) for c in all_columns()))]
         )
 
     def add(self, epoch, update, seconds, train, validation):
         """Append the accuracies (metrics.Accuracy) of training and validation structures."""
-        self.rows.append(
-            [epoch, update, seconds] + [getattr(a, q) for q in QUANTITIES for a in (train, validation)]
-        )
+        errors = [
+            measure[kind]
+            for kind in KINDS
+            for measure in (train.rmse, validation.rmse, train.mae, validation.mae)
+        ]
+        self.rows.append([epoch, update, seconds, *errors])
 
     def columns(self):
         """name -> array, for a checkpoint."""
-        values = np.array(self.rows, float).reshape(-1, len(COLUMNS))
-        return {name: values[:, k] for k, name in enumerate(COLUMNS)}
+        names = all_columns()
+        values = np.array(self.rows, float).reshape(-1, len(names))
+        return {name: values[:, k] for k, name in enumerate(names)}
 
     def write(self, path):
-        """CSV with one header line; the last columns name the units. Stresses have columns if there are labels of them."""
-        with_stress = any(
-            np.isfinite(row[k])
-            for row in self.rows
-            for k, name in enumerate(COLUMNS)
-            if name.startswith("stress")
-        )
-        chosen = [k for k, name in enumerate(COLUMNS) if with_stress or not name.startswith("stress")]
-        units = UNITS | (STRESS_UNIT if with_stress else {})
-        lines = [",".join((*(COLUMNS[k] for k in chosen), *units))]
-        for row in self.rows:
+        """CSV with one header line; the last columns name the units. Kinds that are not always told have columns if there are labels of them."""
+        columns = self.columns()
+        kinds = [
+            kind
+            for kind in KINDS.values()
+            if kind.always or any(np.isfinite(columns[c]).any() for c in columns_of(kind.name))
+        ]
+        shown = [c for kind in kinds for c in columns_of(kind.name)]
+        units = {f"{kind.name}_unit": kind.error_unit for kind in kinds}
+        lines = [",".join(("epoch", "update", "seconds", *shown, *units))]
+        for k, row in enumerate(self.rows):
             numbers = [
                 f"{row[0]:.0f}",
                 f"{row[1]:.0f}",
                 f"{row[2]:.3f}",
-                *(f"{row[k]:.9g}" for k in chosen[3:]),
+                *(f"{columns[c][k]:.9g}" for c in shown),
             ]
             lines.append(",".join((*numbers, *units.values())))
         write_text(path, "\n".join(lines) + "\n", encoding="ascii")
+
+    def __repr__(self):
+        return f"LearningCurve({len(self.rows)} points)"
 
     @staticmethod
     def read(path):
@@ -66,5 +78,5 @@ class LearningCurve:
         return {
             name: np.array([float(line[k]) for line in lines[1:]])
             for k, name in enumerate(lines[0])
-            if name in COLUMNS
+            if name in all_columns()
         }

@@ -1,20 +1,16 @@
-"""Whether a checkpoint and a configuration are of one run: what may change between two starts of a run, and what may not."""
+"""Whether a checkpoint and a configuration are of one run:
+what may change between two starts of a run, and what may not.
+"""
 
 from pathlib import Path
 
 from mpnnp.errors import CheckpointError
+from mpnnp.model.label_kinds import KINDS
+from mpnnp.optimizers.registry import OPTIMIZERS
 from mpnnp.training.checkpoint import config_of
 
 MAY_CHANGE = {  # section -> keys; everything else decides about batches, model or filter
-    "data": {
-        "files",
-        "validation_files",
-        "energy_key",
-        "forces_key",
-        "stress_key",
-        "weights",
-        "cache",
-    },  # the hash of what they hold is compared
+    "data": {"files", "validation_files", "weights", "cache"},  # the hash of what they hold is compared
     "run": {
         *(
             "directory",
@@ -22,21 +18,17 @@ MAY_CHANGE = {  # section -> keys; everything else decides about batches, model 
             "updates",
             "time_limit",
             "patience",
-            "checkpoint_updates",
-            "checkpoint_minutes",
-            "checkpoint_epochs",
-        ),
-        *(
-            "evaluation_structures",
-            "energy_metric_weight",
-            "force_metric_weight",
-            "stress_metric_weight",
             "on_divergence",
+            "evaluation_structures",
         ),
+        *("checkpoint_updates", "checkpoint_minutes", "checkpoint_epochs"),
     },
 }
+MAY_CHANGE_ENDINGS = (
+    "_metric_weight",
+    "_key",
+)  # measures of the best potential; names of labels in data, whose hash is compared
 PATHS = {("symmetry_functions", "input_nn"), ("network", "weights_from")}  # the folder may have moved
-JUDGEMENT = ("evaluation_structures", "energy_metric_weight", "force_metric_weight", "stress_metric_weight")
 
 
 def check_same_run(saved, config, data_hash, path):
@@ -49,15 +41,16 @@ def check_same_run(saved, config, data_hash, path):
     differences = []
     if saved.progress["data"] not in ("", data_hash):
         differences.append(
-            f"the data: hash {saved.progress['data'][:16]}, now {data_hash[:16]} (a file was changed, or structures in other order)"
+            f"the data: hash {saved.progress['data'][:16]}, now {data_hash[:16]} "
+            "(a file was changed, or structures in other order)"
         )
-    other = {"ekf": "adam", "adam": "ekf"}[before.run.optimizer]
+    others = set(OPTIMIZERS) - {before.run.optimizer}
     for section, record in before:
-        if section == other:
+        if section in others:
             continue
         new = getattr(config, section)
         for key, old_value in record:
-            if key in MAY_CHANGE.get(section, ()):
+            if key in MAY_CHANGE.get(section, ()) or key.endswith(MAY_CHANGE_ENDINGS):
                 continue
             new_value = getattr(new, key)
             if (
@@ -72,11 +65,13 @@ def check_same_run(saved, config, data_hash, path):
     if differences:
         listed = "\n  ".join(differences)
         raise CheckpointError(
-            f"{path} is of another run; resuming it makes no sense with\n  {listed}\nkeep these as they were, or start anew"
+            f"{path} is of another run; resuming it makes no sense with\n  {listed}\n"
+            "keep these as they were, or start anew"
         )
 
 
 def judged_alike(saved, config, path):
     """True if the best potential so far was found by the measure of `config`."""
     before = config_of(saved, path)
-    return all(getattr(before.run, key) == getattr(config.run, key) for key in JUDGEMENT)
+    same = before.run.evaluation_structures == config.run.evaluation_structures
+    return same and all(before.metric_weight(kind) == config.metric_weight(kind) for kind in KINDS)

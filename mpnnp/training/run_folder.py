@@ -1,4 +1,7 @@
-"""The files of a run: two checkpoints, the best potential, configuration, log and learning curve. Rank 0 calls this; errors name the file."""
+"""The files of a run: two checkpoints, the best potential, configuration, log and learning curve.
+
+Rank 0 calls this; errors name the file.
+"""
 
 import contextlib
 import os
@@ -40,7 +43,8 @@ def open_folder(directory, log, resume):
             os.replace(directory / there[0], directory / REPLACED)
             (directory / PREVIOUS).unlink(missing_ok=True)
         log.warn(
-            f"{directory} holds another run; its checkpoint is now {REPLACED} (to continue a run use --resume)"
+            f"{directory} holds another run; its checkpoint is now {REPLACED} "
+            "(to continue a run use --resume)"
         )
 
 
@@ -49,20 +53,16 @@ def write_config(directory, text):
         write_text(directory / "config.toml", text)
 
 
-def write_checkpoint(directory, *content):
-    """checkpoint.h5; the file before becomes checkpoint-previous.h5."""
+def write_checkpoint(directory, content):
+    """checkpoint.h5 of a Checkpoint; the file before becomes checkpoint-previous.h5."""
     with writing(directory / CHECKPOINT):
-        checkpoint.write_checkpoint(directory / CHECKPOINT, *content, previous=PREVIOUS)
+        checkpoint.write_checkpoint(directory / CHECKPOINT, content, previous=PREVIOUS)
 
 
-def write_best(directory, *content):
-    with writing(directory / BEST):
-        checkpoint.write_checkpoint(directory / BEST, *content)
-
-
-def write_initial(directory, *content):
-    with writing(directory / INITIAL):
-        checkpoint.write_checkpoint(directory / INITIAL, *content)
+def write_potential(directory, name, potential, config_text, progress):
+    """A potential alone as checkpoint `name` (BEST, INITIAL)."""
+    with writing(directory / name):
+        checkpoint.write_checkpoint(directory / name, checkpoint.Checkpoint(potential, config_text, progress))
 
 
 def read_saved(directory, log):
@@ -81,7 +81,9 @@ def read_saved(directory, log):
 
 
 def set_aside(directory, name):
-    """After resuming from the previous checkpoint: the damaged newest one must not become the previous one."""
+    """After resuming from the previous checkpoint: the damaged newest one
+    must not become the previous one.
+    """
     newest = directory / CHECKPOINT
     if name == PREVIOUS and newest.exists():
         with writing(newest):

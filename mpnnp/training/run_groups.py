@@ -11,7 +11,8 @@ MEMBER = "seed-"  # an ensemble's members lie in its folder as seed-1, seed-2, .
 def find_groups(paths, named=()):
     """name -> list of Paths, in the order given.
 
-    paths   files or folders of runs, also glob patterns; the members of an ensemble make one group, named by the ensemble's folder
+    paths   files or folders of runs, also glob patterns; the members of an ensemble make one group, named by
+            the ensemble's folder
     named   "NAME=PATH,PATH,...", patterns too
     Raises ConfigError if nothing fits or a group is given twice.
     """

@@ -1,9 +1,7 @@
 """Batch schedules: which labels are observed in each update. All of it follows from the seed, the same on every rank.
 
-A label is a number: of a structure for an energy; 3 atom + component, with the atom counted over the data set, for a force;
-6 structure + component (xx yy zz yz xz xy) for a stress.
-An epoch's batches depend on nothing but seed, epoch number and, for sorted selection, the errors at its start: the position in
-the run is (epoch, update), and resuming is exact.
+Labels are numbers, see model.label_kinds; kinds are their positions in KINDS. An epoch's batches depend on nothing but seed, epoch number and, for
+sorted selection, the errors at its start: the position in the run is (epoch, update), and resuming is exact.
 """
 
 from dataclasses import dataclass
@@ -12,21 +10,23 @@ from functools import cached_property
 import numpy as np
 
 from mpnnp.errors import ConfigError
-
-ENERGY, FORCE, STRESS = 0, 1, 2
-KIND_NAMES = ("energy", "force", "stress")
+from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS
 
 
 @dataclass(frozen=True)
 class Batch:
     """Candidates of one update.
 
-    kind        ENERGY, FORCE or STRESS; never mixed
+    kind        position in KINDS; never mixed
     candidates  (M, n_trial) int64 labels; each of the M streams takes one of its candidates
     """
 
     kind: int
     candidates: np.ndarray
+
+    def __repr__(self):
+        streams, trials = self.candidates.shape
+        return f"Batch({list(KINDS)[self.kind]}, {streams} streams{f' of {trials} candidates' if trials > 1 else ''})"
 
 
 @dataclass(frozen=True)
@@ -54,23 +54,22 @@ class Epoch:
 
 
 class RunnerSchedule:
-    """RuNNer's and n2p2's schedule: per epoch a fraction of the energies and of the force components, updates shuffled together.
+    """RuNNer's and n2p2's schedule: per epoch a fraction of the labels of each kind, updates shuffled together.
 
     Each update takes M = streams labels of one kind: at random, in descending order of the error at the epoch's start (sort), or
     each stream the first of up to `trials` random candidates whose error exceeds a threshold (the worst of them if none does).
+
+    sizes   (n_kind,) labels per update of each kind
+    shares  (n_kind,) expected share of the updates
     """
 
     def __init__(self, config, labels, seed):
         self.config, self.labels, self.seed = config, labels, seed
-        fractions = (
-            config.energy_fraction,
-            config.force_fraction if config.forces else 0.0,
-            config.stress_fraction,
-        )
-        self.streams = (config.streams, config.force_streams or config.streams, config.streams)
+        fractions = [config.of_kind(kind, "fraction") for kind in KINDS]
+        self.sizes = tuple(config.of_kind(kind, "streams") for kind in KINDS)
         self.n_update = tuple(
             max(1, round(f * len(candidates) / m)) if f > 0 and len(candidates) else 0
-            for f, candidates, m in zip(fractions, labels, self.streams)
+            for f, candidates, m in zip(fractions, labels, self.sizes)
         )
         _check_labels(self.n_update, labels, config.forces)
 
@@ -79,8 +78,12 @@ class RunnerSchedule:
         return sum(self.n_update)
 
     @property
-    def learns_stress(self):
-        return len(self.n_update) > STRESS and self.n_update[STRESS] > 0
+    def shares(self):
+        return tuple(n / self.updates_per_epoch for n in self.n_update)
+
+    def learns(self, kind):
+        """True if there are updates of this kind."""
+        return self.n_update[kind] > 0
 
     def order(self, number, rng):
         """Kind of each update of the epoch."""
@@ -93,7 +96,7 @@ class RunnerSchedule:
         rng = np.random.default_rng([self.seed, 2, number])
         kinds = self.order(number, rng)
         candidates = []
-        for kind, (labels, n, m) in enumerate(zip(self.labels, self.n_update, self.streams)):
+        for kind, (labels, n, m) in enumerate(zip(self.labels, self.n_update, self.sizes)):
             n_trial = self.config.trials if self.config.selection == "threshold" else 1
             size = n * m * n_trial
             if self.config.selection == "sort":
@@ -106,60 +109,66 @@ class RunnerSchedule:
 
 
 class SdnzSchedule:
-    """The schedule of J. Chem. Phys. 155, 204108 (2021): every update takes either energies or force components of random structures."""
+    """The schedule of J. Chem. Phys. 155, 204108 (2021): every update takes either energies or force components of random structures.
+
+    Further kinds take the place of such an update with a probability of their own. sizes, shares as in RunnerSchedule.
+    """
 
     def __init__(self, config, labels, seed):
         self.config, self.labels, self.seed = config, labels, seed
+        self.sizes = tuple(config.of_kind(kind, "per_update") for kind in KINDS)
         if not config.forces or not len(labels[FORCE]):
             self.probability = 1.0
         elif not len(labels[ENERGY]):
             self.probability = 0.0
         else:
-            self.probability = config.energy_probability
-        self.stress_probability = (
-            config.stress_probability if len(labels) > STRESS and len(labels[STRESS]) else 0.0
-        )
-        _check_labels(
-            (len(labels[ENERGY]) * (self.probability > 0), len(labels[FORCE]) * (self.probability < 1)),
-            labels,
-            config.forces,
-        )
+            self.probability = config.of_kind("energy", "probability")
+        self.others = {  # kind -> probability that it takes an update's place
+            kind: config.of_kind(name, "probability") if len(labels[kind]) else 0.0
+            for kind, name in enumerate(KINDS)
+            if kind not in (ENERGY, FORCE)
+        }
+        counts = (len(labels[ENERGY]) * (self.probability > 0), len(labels[FORCE]) * (self.probability < 1))
+        _check_labels(counts, labels, config.forces)
 
     @property
     def updates_per_epoch(self):
         return self.config.updates_per_epoch
 
     @property
-    def learns_stress(self):
-        return self.stress_probability > 0
+    def shares(self):
+        shares = np.zeros(len(self.labels))
+        shares[ENERGY], shares[FORCE] = self.probability, 1.0 - self.probability
+        for kind, probability in self.others.items():
+            shares *= 1.0 - probability
+            shares[kind] = probability
+        return tuple(float(x) for x in shares)
+
+    def learns(self, kind):
+        """True if there are updates of this kind."""
+        return self.shares[kind] > 0
 
     def epoch(self, number, errors=None):
+        """The updates of epoch `number` (from 1)."""
         rng = np.random.default_rng([self.seed, 2, number])
         kinds = np.where(rng.random(self.updates_per_epoch) < self.probability, ENERGY, FORCE)
-        if self.stress_probability > 0:
-            kinds = np.where(rng.random(self.updates_per_epoch) < self.stress_probability, STRESS, kinds)
-        sizes = (
-            self.config.energies_per_update,
-            self.config.forces_per_update,
-            self.config.stresses_per_update,
-        )
+        for kind, probability in self.others.items():
+            if probability > 0:
+                kinds = np.where(rng.random(self.updates_per_epoch) < probability, kind, kinds)
         candidates = []
-        for kind, (labels, size) in enumerate(zip(self.labels, sizes)):
+        for kind, (labels, size) in enumerate(zip(self.labels, self.sizes)):
             n = np.count_nonzero(kinds == kind)
             picks = rng.integers(0, max(len(labels), 1), (n, size, 1))
             candidates.append(labels[picks] if n else np.zeros((0, size, 1), np.int64))
         return Epoch(kinds, tuple(candidates))
 
 
+SCHEDULES = {"runner": RunnerSchedule, "sdnz": SdnzSchedule}
+
+
 def make_schedule(config, labels, seed):
-    """Schedule of the section [schedule]; labels: (energy, force, stress labels) of the training structures, int64."""
-    return {"runner": RunnerSchedule, "sdnz": SdnzSchedule}[config.name](config, labels, seed)
-
-
-def label_scale(config, kind, n_label):
-    """Factor s of errors and rows: the label kind's weight (runner), or sqrt(c / n) for n labels in the batch (sdnz)."""
-    weight = getattr(config, f"{KIND_NAMES[kind]}_weight")
-    return weight if config.name == "runner" else float(np.sqrt(weight / n_label))
+    """Schedule of the section [schedule]; labels: those of each kind of the training structures, int64. Raises ConfigError."""
+    return SCHEDULES[config.name](config, labels, seed)
 
 
 def _draw(rng, n, size):

@@ -1,179 +1,133 @@
-"""The potential that a run starts from: functions, scaling, references, scales and initial weights, from configuration and data."""
+"""All that exists before the first update, made from configuration and data: the Task of a run."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
-from ase.data import chemical_symbols
 
-from mpnnp.data.dataset import atoms_of
-from mpnnp.data.packed import element_counts, make_atoms
-from mpnnp.data.store import BLOCK
-from mpnnp.errors import ConfigError, DataError
-from mpnnp.model.function_sets import default, from_tables, water
-from mpnnp.model.network import Network
+from mpnnp.config import Config
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.packed import make_atoms
+from mpnnp.data.store import load_structures, split
+from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Predictor
-from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.model.stored_functions import load_symmetry_functions
-from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions, element_number
-from mpnnp.n2p2 import potential_files
-from mpnnp.n2p2.input_file import InputFile
-from mpnnp.parallel import on_root, share
-from mpnnp.training.checkpoint import load_potential
-from mpnnp.units import BOHR
+from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer
+from mpnnp.parallel import agree, on_root
+from mpnnp.training.initial_potential import build
+from mpnnp.training.observations import Observer
+from mpnnp.training.schedules import RunnerSchedule, SdnzSchedule, make_schedule
 
 
-def choose_functions(config, elements):
-    """SymmetryFunctions of the section [symmetry_functions] for the elements (atomic numbers) of the data. Raises ConfigError, DataError."""
-    length = BOHR if config.units == "bohr" else 1.0
-    common = {"cutoff": CUTOFFS[config.cutoff], "alpha": config.alpha}
-    radius = {} if config.r_c is None else {"r_c": config.r_c * length}
-    if config.input_nn:
-        functions = potential_files.read_functions(config.input_nn)
-        if missing := sorted(set(elements) - set(functions.elements)):
-            raise DataError(
-                f"{config.input_nn}: has no functions for {', '.join(chemical_symbols[z] for z in missing)}, which the data contain"
-            )
-        return functions
-    if config.functions:
-        return SymmetryFunctions(elements, from_tables(config.functions, **common, length=length))
-    if config.set == "water":
-        if tuple(elements) != (1, 8):
-            raise ConfigError(
-                f"symmetry_functions.set = 'water' is for H and O; the data contain {' '.join(chemical_symbols[z] for z in elements)}"
-            )
-        return SymmetryFunctions(elements, water(**common, **radius))
-    return SymmetryFunctions(elements, default(elements, **common, **radius))
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The data of a run, the same on every rank.
 
-
-def build(config, dataset, train, cache, comm, log):
-    """(Potential with initial weights, Structures, G). Collective.
-
-    train  indices of the training structures: statistics, references and scales come from them alone
-    cache  folder of computed symmetry functions
+    train, validation  indices of structures, ascending
+    hash               of labels, geometry and split
+    cache              folder of computed symmetry functions
     """
-    section = config.symmetry_functions
-    key = on_root(comm, dataset.hash)
-    if config.network.initializer == "files":
-        potential = on_root(comm, load_potential, config.network.weights_from)
-        log(f"functions, scaling, references and weights from {config.network.weights_from}")
-        structures = make_atoms(dataset, potential.elements)
+
+    dataset: Dataset
+    train: np.ndarray
+    validation: np.ndarray
+    hash: str
+    cache: Path | None = None
+
+
+@dataclass(eq=False)
+class Task:
+    """What is learned, from what, in which order, and by which optimizer; nothing in it knows of files or of time.
+
+    potential  with the initial weights
+    labels     for each kind of label the numbers of those that are learned from
+    """
+
+    potential: Potential
+    data: Data
+    observer: Observer
+    schedule: RunnerSchedule | SdnzSchedule
+    comm: object
+    optimizer: Optimizer | None = None
+    labels: tuple = field(init=False)
+
+    def __post_init__(self):
+        self.labels = self.observer.labels.of_structures(self.observer.structures.start, self.data.train)
+
+    @property
+    def dataset(self):
+        return self.data.dataset
+
+    @property
+    def train(self):
+        return self.data.train
+
+    @property
+    def validation(self):
+        return self.data.validation
+
+    def epoch(self, number, errors=None):
+        """The batches of epoch `number` (from 1); errors: per kind |error| of each label, for sorted selection (`errors`)."""
+        return self.schedule.epoch(number, errors)
+
+    def observe(self, batch, w):
+        """(rows (m, n_weight), errors (m,)) of this rank's share of a batch at weights w, in training units; new arrays. Collective."""
+        rows, errors, _ = self.observer.observe(batch, w)
+        return rows, errors
+
+    def errors(self, w, pause=None):
+        """Per kind |error| of every label that is learned from, at weights w. Collective."""
+        return self.observer.all_errors(self.labels, w, pause)
+
+    def __repr__(self):
+        counts = ", ".join(f"{len(n)} {kind.words}" for n, kind in zip(self.labels, KINDS.values()) if len(n))
         return (
-            potential,
-            structures,
-            load_symmetry_functions(structures, potential.functions, key, cache, comm, log),
+            f"Task({len(self.train)} structures with {counts}; {self.schedule.updates_per_epoch} updates per epoch, "
+            f"schedule {self.schedule.config.name}; {self.potential.network.n_weight} weights)"
         )
-    functions = on_root(comm, choose_functions, section, dataset.elements)
-    known = (
-        on_root(comm, potential_files.read_statistics, section.scaling_data, functions)
-        if section.scaling_data
-        else None
-    )
-    while True:
-        structures = make_atoms(dataset, functions.elements)
-        G = load_symmetry_functions(structures, functions, key, cache, comm, log)
-        statistics = known or Statistics.collect(
-            _blocks(structures, G, train, comm), functions.table.start, comm
-        )
-        varies = statistics.varies()
-        if varies.all():
-            break
-        constant = [str(f) for f, v in zip(functions.functions, varies) if not v]
-        where = f"in {section.scaling_data}" if known else "over the training structures"
-        message = f"{len(constant)} symmetry functions never vary {where}: {'; '.join(constant)}"
-        if section.constant == "error":
-            raise DataError(message)
-        log.warn(f"{message}: dropped")
-        for z in functions.elements:
-            if not any(v for f, v in zip(functions.functions, varies) if f.center == z):
-                raise DataError(
-                    f"no symmetry function of {chemical_symbols[z]} varies {where}: nothing can be learned"
-                )
-        functions, known = functions.keep(varies), known and known.keep(varies)
-    if section.input_nn:
-        kind, s_min, s_max = potential_files.scaling_kind(InputFile(section.input_nn))
-    else:
-        kind, s_min, s_max = section.scaling, section.scale_min, section.scale_max
-    network = Network.from_config(config.network, functions.elements, np.diff(functions.table.start))
-    potential = Potential(
-        functions=functions,
-        scaling=Scaling(kind, s_min, s_max, statistics),
-        network=network,
-        weights=initial_weights(config, network),
-        **references(config.network, dataset, structures, functions.elements, train),
-    )
-    if config.network.normalize == "force":
-        potential = _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm)
-    return potential, structures, G
 
 
-def initial_weights(config, network):
-    """(n_weight,) of a run with this configuration: they follow from the initializer and the seed alone."""
-    net, rng = config.network, np.random.default_rng([config.run.seed_of("weight"), 1])
-    weights = network.initial_weights(net.initializer, rng, net.weights_min, net.weights_max)
-    return weights * network.units() if net.normalize_nodes else weights
+class InUnits:
+    """An optimizer that sees the weights in units (n_weight,): rows are multiplied by them, and so is the increment."""
+
+    def __init__(self, optimizer, units):
+        self.optimizer, self.units = optimizer, units
+
+    def __getattr__(self, name):
+        return getattr(self.optimizer, name)
+
+    def update(self, state, rows, errors):
+        """As of the optimizer."""
+        return self.optimizer.update(state, rows * self.units, errors) * self.units
 
 
-def _blocks(structures, G, train, comm):
-    """(element, G) of this rank's training structures."""
-    mine = share(len(train), comm)
-    for first in range(mine.start, mine.stop, BLOCK):
-        atoms = atoms_of(structures.start, train[first : min(first + BLOCK, mine.stop)])
-        yield structures.element[atoms], G[atoms]
+def load_data(config, comm, log, fallback):
+    """Data of a run. Collective; errors on every rank alike.
 
-
-def _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm):
-    """The unit of energy for which the initial weights predict forces of the same standard deviation as the labels'. Collective."""
-    if np.isnan(dataset.forces).all():
-        raise DataError("network.normalize = 'force' needs force labels: there are none")
-    predictor, sums = Predictor(replace(potential, energy_scale=1.0)), np.zeros(3)
-    for s in range(comm.rank, len(dataset), comm.size):
-        atoms = slice(structures.start[s], structures.start[s + 1])
-        forces = predictor.predict(structures, s, G=G[atoms]).forces
-        sums += forces.size, forces.sum(), (forces**2).sum()
-    n, total, square = comm.allreduce(sums)
-    spread = np.sqrt((square - total**2 / n) / (n - 1))
-    if not spread > 0:
-        raise DataError("network.normalize = 'force': the initial weights predict no forces at all")
-    return replace(potential, energy_scale=float(potential.force_scale / spread))
-
-
-def references(config, dataset, structures, elements, train):
-    """atomic_energies (n_element,), and the units of training: mean_energy, energy_scale, force_scale; eV and Angstrom.
-
-    config.normalize: the mean and the standard deviation of what the atomic energies leave of the energies per atom, and the standard deviation
-    of the forces, over the training structures; "ref" and "force": over all structures, with n2p2's divisor n - 1; false: as configured.
+    fallback  folder for what is computed once, where the one beside the data cannot be written
     """
-    everything, everyone = np.arange(len(dataset)), config.normalize in ("ref", "force")
-    counts, energy = element_counts(structures, len(elements)), np.asarray(dataset.energy)
-    atomic = _atomic_energies(config, counts[train], energy[train], elements)
-    if config.normalize is False:
-        units = {name: getattr(config, name) for name in ("mean_energy", "energy_scale", "force_scale")}
-        return {"atomic_energies": atomic, **units}
-    chosen = everything if everyone else train
-    per_atom = ((energy - counts @ atomic) / counts.sum(axis=1))[chosen]
-    per_atom = per_atom[~np.isnan(per_atom)]
-    forces = dataset.forces[atoms_of(structures.start, chosen)]
-    forces = forces[~np.isnan(forces)]
-    spread = lambda x: float(x.std(ddof=1 if everyone else 0)) if len(x) > 1 else 0.0  # noqa: E731
-    force_scale = spread(forces) or 1.0
-    return {
-        "atomic_energies": atomic,
-        "mean_energy": float(per_atom.mean()) if len(per_atom) else 0.0,
-        # a single structure has no spread; then the net's unit of energy is that of a force times an Angstrom
-        "energy_scale": spread(per_atom) if spread(per_atom) > 1e-9 else force_scale,
-        "force_scale": force_scale,
-    }
+    dataset, cache = load_structures(config.data, comm, log, fallback)
+    train, validation = agree(comm, split, dataset, config.data, config.run.seed_of("split"))
+    return Data(dataset, train, validation, on_root(comm, dataset.hash), cache)
 
 
-def _atomic_energies(config, counts, energy, elements):
-    """(n_element,) eV: given, or fitted to the energies, or zero."""
-    if isinstance(config.atomic_energies, dict):
-        given = {element_number(symbol): value for symbol, value in config.atomic_energies.items()}
-        if missing := [chemical_symbols[z] for z in elements if z not in given]:
-            raise ConfigError(f"network.atomic_energies: no value for {', '.join(missing)}")
-        return np.array([given[z] for z in elements])
-    labelled = ~np.isnan(energy)
-    if config.atomic_energies == "fit" and labelled.any():
-        return np.linalg.lstsq(counts[labelled], energy[labelled], rcond=1e-10)[0]
-    return np.zeros(len(elements))
+def assemble(config: Config, comm, log, fallback=".", data=None, potential=None) -> Task:
+    """Task of a configuration. Collective; no file of a run is touched. Raises ConfigError, DataError on every rank alike.
+
+    data       from `load_data`, if it is there
+    potential  to go on with instead of a new one
+    """
+    check_name(config.run.optimizer)
+    data = load_data(config, comm, log, fallback) if data is None else data
+    if potential is None:
+        potential, structures, G = build(config, data.dataset, data.train, data.cache, comm, log)
+    else:
+        structures = agree(comm, make_atoms, data.dataset, potential.elements)
+        G = load_symmetry_functions(structures, potential.functions, data.hash, data.cache, comm, log)
+    observer = Observer(data.dataset, structures, G, potential, config.schedule, comm, data.train)
+    labels = observer.labels.of_structures(structures.start, data.train)
+    schedule = agree(comm, make_schedule, config.schedule, labels, config.run.seed)
+    optimizer = make_optimizer(config, potential.network, schedule.updates_per_epoch, comm)
+    if config.network.normalize_nodes:
+        optimizer = InUnits(optimizer, potential.network.units())
+    return Task(potential, data, observer, schedule, comm, optimizer)

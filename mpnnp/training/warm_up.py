@@ -1,15 +1,20 @@
-"""Compiling the kernels before they are needed: the ranks of a node share the work, then all load the machine code."""
+"""Compiling the kernels before they are needed: the ranks of a node share the work,
+then all load the machine code.
+"""
 
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 
+from mpnnp.config import Schedule
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
 from mpnnp.kernels.energy_forces import symmetry_functions
 from mpnnp.kernels.jit import CACHE_FOLDER, read_only
+from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS
 from mpnnp.model.network import Network
 from mpnnp.model.potential import Potential
 from mpnnp.model.scaling import Scaling, Statistics
@@ -18,22 +23,26 @@ from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.parallel import serial, spread_over_each_node
 from mpnnp.progress import duration
 from mpnnp.training.observations import Observer
-from mpnnp.training.schedules import ENERGY, FORCE, STRESS, Batch
+from mpnnp.training.schedules import Batch
 
 
-def compile_kernels(comm, log, stress=False):
+def compile_kernels(comm, log, schedule=None):
     """Run every kernel of a training run once on two atoms. Collective.
 
-    stress  those that learn stresses too
+    schedule  section [schedule], for the kinds of labels that are learned beside energies and forces
     """
-    functions = [_run_force_rows, _run_functions, _run_filter, _run_evaluation]  # the longest first
-    compile_by_running(functions + [_run_stress_rows] * stress, "*.nbi", comm, log)
+    functions = [partial(_observe, FORCE), _run_functions, _run_filter, _run_evaluation]  # the longest first
+    others = [
+        k for k, name in enumerate(KINDS) if k not in (ENERGY, FORCE) and schedule and schedule.learns(name)
+    ]
+    compile_by_running([*functions, *(partial(_observe, k) for k in others)], "*.nbi", comm, log)
 
 
 def compile_by_running(functions, part, comm, log):
     """Call functions that run kernels, shared out over the ranks of each node. Collective.
 
-    part  pattern of the files of their machine code: what was compiled before, by any run on this machine, is loaded
+    part  pattern of the files of their machine code: what was compiled before, by any run on this machine, is
+          loaded
     """
     new = CACHE_FOLDER is None or not any(CACHE_FOLDER.rglob(part))
     if new:
@@ -52,14 +61,6 @@ def _run_functions():
 def _run_evaluation():
     observer = _observer()
     observer.evaluate(np.array([0]), read_only(observer.predictor.potential.weights))
-
-
-def _run_force_rows():
-    _observe(FORCE)
-
-
-def _run_stress_rows():
-    _observe(STRESS)
 
 
 def _run_filter():
@@ -129,7 +130,5 @@ def _observer():
     """Observer of two atoms with a small net."""
     atoms, potential = two_atoms()
     dataset = Dataset.from_structures([atoms])
-    schedule = SimpleNamespace(
-        name="runner", energy_weight=1.0, force_weight=2.0, stress_weight=2.0, rows="full"
-    )
+    schedule = Schedule(name="runner", selection="random")
     return Observer(dataset, make_atoms(dataset, [1]), np.zeros((2, 2)), potential, schedule, serial())

@@ -1,4 +1,6 @@
-"""Fisher information: against dense brute force, on any number of ranks, and against the covariance of a real run of the filter."""
+"""Fisher information: against dense brute force, on any number of ranks,
+and against the covariance of a real run of the filter.
+"""
 
 import os
 from pathlib import Path
@@ -14,13 +16,13 @@ from mpnnp.analysis import fisher, fisher_report
 from mpnnp.analysis.fisher import Gradients, Spectrum, accumulate, distance, fisher_spectrum
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import ConfigError
+from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.parallel import serial
 from mpnnp.progress import Log
 from mpnnp.training.checkpoint import read_posterior, read_potential
+from mpnnp.training.initial_potential import build
 from mpnnp.training.observations import Observer
 from mpnnp.training.run_groups import find_groups
-from mpnnp.training.schedules import ENERGY, FORCE
-from mpnnp.training.start import build
 from mpnnp.training.train import train
 
 SILENT = Log(stream=open("/dev/null", "w"))
@@ -114,7 +116,9 @@ def dense_on_ranks(comm):
 
 
 def test_singular_values_of_rows_are_exact_where_the_matrix_is_not():
-    """Rows with singular values over 12 decades: their squares span 24, which no solver on the matrix could resolve."""
+    """Rows with singular values over 12 decades: their squares span 24,
+    which no solver on the matrix could resolve.
+    """
     n, m = 40, 12
     rng = np.random.default_rng(2)
     left, right = np.linalg.qr(rng.normal(size=(m, m)))[0], np.linalg.qr(rng.normal(size=(n, n)))[0][:m]
@@ -132,7 +136,9 @@ def test_singular_values_of_rows_are_exact_where_the_matrix_is_not():
 def test_inverse_covariance_is_the_fisher_matrix_of_the_rows_that_the_filter_saw(
     tmp_path, monkeypatch, schedule
 ):
-    """P^-1 = epsilon I + eta sum H^T H, exactly, for q = 0 and constant eta: a whole training run, its rows recorded."""
+    """P^-1 = epsilon I + eta sum H^T H, exactly, for q = 0 and constant eta:
+    a whole training run, its rows recorded.
+    """
     comm, log = quiet()
     seen, observe = [], Observer.observe
 
@@ -157,7 +163,9 @@ def test_inverse_covariance_is_the_fisher_matrix_of_the_rows_that_the_filter_saw
 
 
 def test_filter_of_a_net_that_hardly_moves_has_seen_the_final_rows(tmp_path):
-    """With a large epsilon the weights stay where they are: expected information and P^-1 are then equal, up to the choice of the labels."""
+    """With a large epsilon the weights stay where they are: expected information and P^-1 are then equal,
+    up to the choice of the labels.
+    """
     comm, log = quiet()
     schedule = {"name": "sdnz", "updates_per_epoch": 2000, "forces_per_update": 4, "energy_probability": 0.3}
     config = small_config(
@@ -226,9 +234,8 @@ def test_distance_of_groups_is_the_shift_in_decades():
     shifted = [Spectrum(np.sort(values * 10), 0.0, 500)]
     np.testing.assert_allclose(distance(shifted, group), (1.0, 1.0), rtol=1e-9)
     np.testing.assert_allclose(distance(group, group), (0.0, 0.0), atol=1e-12)
-    hidden = [
-        Spectrum(np.sort(values / 10), np.quantile(values / 10, 0.3), 500)
-    ]  # rounding hides the lower part of one model: no bias
+    # rounding hides the lower part of one model: no bias
+    hidden = [Spectrum(np.sort(values / 10), np.quantile(values / 10, 0.3), 500)]
     np.testing.assert_allclose(distance(hidden, group), (-1.0, 1.0), rtol=1e-9)
 
 

@@ -18,7 +18,7 @@ from mpnnp.errors import CheckFailed, ConfigError, DataError
 from mpnnp.n2p2.potential_files import read_functions, read_potential, write_potential
 from mpnnp.parallel import serial
 from mpnnp.training.checkpoint import load_potential, read_posterior
-from mpnnp.training.start import choose_functions
+from mpnnp.training.initial_potential import choose_functions
 from mpnnp.training.train import train
 
 FOLDER = DATA / "predict_acsf_cos"
@@ -44,9 +44,8 @@ def trained(tmp_path_factory):
 
 def test_prepare_writes_the_scaling_data_of_n2p2(tmp_path):
     run("prepare", FOLDER / "input.data", FOLDER / "input.nn", "-o", tmp_path, "--histograms")
-    columns = lambda path: np.loadtxt(path, usecols=(0, 1, 2, 3, 4, 5), ndmin=2)[
-        : len(read_functions(FOLDER / "input.nn"))
-    ]  # noqa: E731
+    n = len(read_functions(FOLDER / "input.nn"))
+    columns = lambda path: np.loadtxt(path, usecols=(0, 1, 2, 3, 4, 5), ndmin=2)[:n]  # noqa: E731
     assert columns(tmp_path / "scaling.data") == pytest.approx(
         columns(FOLDER / "scaling.data"), rel=1e-9, abs=1e-12
     )
@@ -218,9 +217,8 @@ def test_farthest_points_are_far_apart(tmp_path):
         tmp_path / "f.data",
     )
     energies = [s.energy for s in (read_sources(tmp_path / "f.data", report=silent)[k] for k in range(6))]
-    assert len({round(e, 6) for e in energies}) == len(
-        {round(e, 6) for e in data.energy}
-    )  # no structure twice
+    # no structure twice
+    assert len({round(e, 6) for e in energies}) == len({round(e, 6) for e in data.energy})
 
 
 def test_select_by_disagreement(tmp_path):
@@ -236,7 +234,9 @@ def test_select_by_disagreement(tmp_path):
 
 
 def test_select_by_the_kalman_variance(tmp_path, trained):
-    """Greedy choice equals that of the textbook filter, which learns the energy of each chosen structure before it chooses the next."""
+    """Greedy choice equals that of the textbook filter, which learns the energy of each chosen structure
+    before it chooses the next.
+    """
     folder, config = trained
     potential, data = load_potential(folder / "checkpoint.h5"), read_sources(config.data.files, report=silent)
     comm, log = quiet()

@@ -1,4 +1,6 @@
-"""The command line: every command on small data, and bad input: a message that names it, exit status 2, no traceback."""
+"""The command line: every command on small data, and bad input:
+a message that names it, exit status 2, no traceback.
+"""
 
 import json
 import subprocess
@@ -170,7 +172,10 @@ def test_evaluate_writes_accuracies_and_predictions(folder, succeed, tmp_path):
     files = ("--json", tmp_path / "accuracy.json", "--predictions", tmp_path / "predictions.npz")
     out = succeed("evaluate", folder / "run" / "best.h5", folder / "clusters.extxyz", *files)
     numbers = json.loads((tmp_path / "accuracy.json").read_text())
-    quantities = "energy_rmse_mev_per_atom energy_mae_mev_per_atom force_rmse_mev_per_angstrom force_mae_mev_per_angstrom"
+    quantities = (
+        "energy_rmse_mev_per_atom energy_mae_mev_per_atom force_rmse_mev_per_angstrom "
+        "force_mae_mev_per_angstrom"
+    )
     assert list(numbers)[:6] == ["n_structures", "n_atoms", *quantities.split()]
     assert numbers["n_structures"] == 12 and f"{numbers['energy_rmse_mev_per_atom']:.6g}" in out
     arrays, frames = np.load(tmp_path / "predictions.npz"), read(folder / "clusters.extxyz", ":")
@@ -299,9 +304,8 @@ def wrong(folder, tmp_path):
 def test_bad_input_is_named_with_exit_status_2(folder, wrong, command, name):
     arguments, message = (text.format(f=folder, t=wrong) for text in BAD[name])
     result = command(*arguments.split())
-    assert result.status == (1 if name == "results cannot be written" else 2), (
-        result
-    )  # a folder of a run may become unwritable later too
+    # a folder of a run may become unwritable later too
+    assert result.status == (1 if name == "results cannot be written" else 2), result
     assert result.err.startswith("mpnnp: error: ") and message in result.err
     assert len(result.err.splitlines()) <= 4 and "Traceback" not in result.err + result.out
 

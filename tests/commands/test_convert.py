@@ -14,16 +14,20 @@ from mpnnp.errors import ConfigError, DataError
 
 
 def structures():
-    """A periodic triclinic cell with all labels, a cluster without a cell, one without energy, one without forces and pbc in one direction."""
+    """A periodic triclinic cell with all labels, a cluster without a cell, one without energy,
+    one without forces and pbc in one direction.
+    """
     rng = np.random.default_rng(2)
     cell = np.array([[7.1, 0.1, 0.0], [0.3, 6.8, 0.2], [-0.2, 0.4, 7.7]])
     water = np.array([8, 1, 1])
     return [
-        Structure(numbers=water, positions=rng.normal(size=(3, 3)), cell=cell, pbc=True, energy=-450.123456789012345, forces=rng.normal(size=(3, 3)),
+        Structure(numbers=water, positions=rng.normal(size=(3, 3)), cell=cell, pbc=True,
+                  energy=-450.123456789012345, forces=rng.normal(size=(3, 3)),
                   stress=rng.normal(size=6) * 1e-3, split=TRAIN, source="a", frame=0),
-        Structure(numbers=[1, 1], positions=rng.normal(size=(2, 3)), energy=-31.7, forces=rng.normal(size=(2, 3)), split=VALIDATION,
-                  source="a", frame=1),
-        Structure(numbers=water, positions=rng.normal(size=(3, 3)), cell=cell, pbc=True, forces=rng.normal(size=(3, 3)), source="a", frame=2),
+        Structure(numbers=[1, 1], positions=rng.normal(size=(2, 3)), energy=-31.7,
+                  forces=rng.normal(size=(2, 3)), split=VALIDATION, source="a", frame=1),
+        Structure(numbers=water, positions=rng.normal(size=(3, 3)), cell=cell, pbc=True,
+                  forces=rng.normal(size=(3, 3)), source="a", frame=2),
         Structure(numbers=[6], positions=np.zeros((1, 3)), energy=1e-7, source="a", frame=3),
     ]  # fmt: skip
 
@@ -229,7 +233,8 @@ def write_trajectory(folder):
     (folder / "run-pos-1.xyz").write_text(frame.format(0, -1.5) + frame.format(5, -1.6))
     (folder / "run-frc-1.xyz").write_text(frame.format(5, -1.6).replace("1.0 0.0 0.5", "-0.1 0.0 0.2"))
     (folder / "run-1.restart").write_text(
-        " &SUBSYS\n     &CELL\n       A 5.0E+00 0.0 0.0\n       B 0.0 6.0 0.0\n       C 0.0 0.5 7.0\n     &END CELL\n &END SUBSYS\n"
+        " &SUBSYS\n     &CELL\n       A 5.0E+00 0.0 0.0\n       B 0.0 6.0 0.0\n       C 0.0 0.5 7.0\n"
+        "     &END CELL\n &END SUBSYS\n"
     )
 
 
@@ -264,21 +269,27 @@ def test_a_trajectory_of_cp2k_without_a_cell_or_cut_off_is_an_error(tmp_path):
 VASPRUN = """<?xml version="1.0" encoding="ISO-8859-1"?>
 <modeling>
  <generator><i name="program" type="string">vasp</i><i name="version" type="string">6.3.0</i></generator>
- <kpoints><varray name="kpointlist"><v>0.0 0.0 0.0</v></varray><varray name="weights"><v>1.0</v></varray></kpoints>
+ <kpoints><varray name="kpointlist"><v>0.0 0.0 0.0</v></varray>
+  <varray name="weights"><v>1.0</v></varray></kpoints>
  <atominfo>
   <atoms>2</atoms><types>2</types>
-  <array name="atoms"><dimension dim="1">ion</dimension><field type="string">element</field><field type="int">atomtype</field>
+  <array name="atoms"><dimension dim="1">ion</dimension><field type="string">element</field>
+   <field type="int">atomtype</field>
    <set><rc><c>O </c><c>1</c></rc><rc><c>H </c><c>2</c></rc></set></array>
  </atominfo>
- <structure name="initialpos"><crystal><varray name="basis"><v>4.0 0.0 0.0</v><v>0.0 5.0 0.0</v><v>0.0 0.0 6.0</v></varray></crystal>
+ <structure name="initialpos"><crystal>
+  <varray name="basis"><v>4.0 0.0 0.0</v><v>0.0 5.0 0.0</v><v>0.0 0.0 6.0</v></varray></crystal>
   <varray name="positions"><v>0.0 0.0 0.0</v><v>0.25 0.0 0.0</v></varray></structure>
  <calculation>
-  <scstep><energy><i name="e_fr_energy">-10.5</i><i name="e_wo_entrp">-10.4</i><i name="e_0_energy">-10.45</i></energy></scstep>
-  <structure><crystal><varray name="basis"><v>4.0 0.0 0.0</v><v>0.0 5.0 0.0</v><v>0.0 0.0 6.0</v></varray></crystal>
+  <scstep><energy><i name="e_fr_energy">-10.5</i><i name="e_wo_entrp">-10.4</i>
+   <i name="e_0_energy">-10.45</i></energy></scstep>
+  <structure><crystal>
+   <varray name="basis"><v>4.0 0.0 0.0</v><v>0.0 5.0 0.0</v><v>0.0 0.0 6.0</v></varray></crystal>
    <varray name="positions"><v>0.0 0.0 0.0</v><v>0.25 0.0 0.0</v></varray></structure>
   <varray name="forces"><v>0.1 0.2 0.3</v><v>-0.1 -0.2 -0.3</v></varray>
   <varray name="stress"><v>10.0 0.0 0.0</v><v>0.0 20.0 0.0</v><v>0.0 0.0 30.0</v></varray>
-  <energy><i name="e_fr_energy">-10.5</i><i name="e_wo_entrp">-10.4</i><i name="e_0_energy">-10.45</i></energy>
+  <energy><i name="e_fr_energy">-10.5</i><i name="e_wo_entrp">-10.4</i>
+   <i name="e_0_energy">-10.45</i></energy>
  </calculation>
 </modeling>
 """
@@ -328,8 +339,5 @@ def test_outputs_of_vasp_are_read(tmp_path, name, text):
         and data.cell[0].diagonal().tolist() == [4.0, 5.0, 6.0]
     )
     oxygen = int(np.argmax(data.numbers))
-    assert data.forces[oxygen].tolist() == [0.1, 0.2, 0.3] and data.positions[1 - oxygen].tolist() == [
-        1.0,
-        0.0,
-        0.0,
-    ]
+    assert data.forces[oxygen].tolist() == [0.1, 0.2, 0.3]
+    assert data.positions[1 - oxygen].tolist() == [1.0, 0.0, 0.0]

@@ -77,18 +77,7 @@ def test_structures_come_back_from_the_flat_arrays(dataset):
         assert len(dataset[k]) == n_atom
         assert dataset.n_atom[k] == n_atom
     s, t = make_structure(7), dataset[2]
-    for name in (
-        "numbers",
-        "positions",
-        "cell",
-        "pbc",
-        "energy",
-        "forces",
-        "stress",
-        "split",
-        "source",
-        "frame",
-    ):
+    for name in "numbers positions cell pbc energy forces stress split source frame".split():
         np.testing.assert_array_equal(getattr(s, name), getattr(t, name), err_msg=name)
     assert np.isnan(dataset[3].energy)
     assert np.isnan(dataset[3].forces).all()

@@ -282,9 +282,8 @@ def test_every_format_gives_the_same_structures(tmp_path, suffix):
     assert d.n_atom.tolist() == [2, 5]
     assert d.energy.tolist() == [-2, -5]
     assert d.stress[1].tolist() == [0, 1, 2, 3, 4, 5]
-    np.testing.assert_allclose(
-        d.positions, np.concatenate([a.positions for a in frames]), atol=1e-8
-    )  # unwrapped
+    # unwrapped
+    np.testing.assert_allclose(d.positions, np.concatenate([a.positions for a in frames]), atol=1e-8)
     np.testing.assert_allclose(d.forces[3], 2.5)
     assert d.frame.tolist() == [0, 1]
 

@@ -93,7 +93,8 @@ def test_repeated_structures_are_found_up_to_rounding(water):
     d = concatenate([water, change(water.take([5]), 0, positions=moved, source="copy.xyz"), water.take([5])])
     (message,) = warnings(d)
     assert message == (
-        f"2 structures repeated: the same atoms at the same places: structure 18 (copy.xyz, frame 60: as structure 5, {WATER}, frame 60), "
+        "2 structures repeated: the same atoms at the same places: structure 18 (copy.xyz, frame 60: "
+        f"as structure 5, {WATER}, frame 60), "
         f"structure 19 ({WATER}, frame 60: as structure 5, {WATER}, frame 60)"
     ).replace("frame 60", f"frame {water.frame[5]}")
     other = change(water.take([5]), 0, energy=0.01 + water.energy[5], source="copy.xyz")
@@ -132,9 +133,9 @@ def test_isolated_atoms_are_found():
     far = Structure(numbers=[1, 1, 1], positions=[[0, 0, 0], [0, 0, 5.9], [0, 0, 12]])
     near = Structure(numbers=[1, 1], positions=[[0, 0, 0], [0, 0, 5.9]])
     (message,) = warnings(Dataset.from_structures([near, far]))
-    assert (
-        message
-        == "1 structure with atoms that have no neighbour within 6 Angstrom: structure 1 (structure, frame 0: atom 2)"
+    assert message == (
+        "1 structure with atoms that have no neighbour within 6 Angstrom: "
+        "structure 1 (structure, frame 0: atom 2)"
     )
 
 

@@ -1,7 +1,8 @@
 """Broken files for every reader: python tests/faults/fuzz.py [--examples 1000] [READER...]
 
-Hypothesis changes the bytes of valid files, or makes them up; a reader must return something or raise an MpnnpError. Anything else, more than
-4 GiB of memory or more than 20 s for a file is a failure. Prints how many files each reader was given. Unix only.
+Hypothesis changes the bytes of valid files, or makes them up; a reader must return something or raise an
+MpnnpError. Anything else, more than 4 GiB of memory or more than 20 s for a file is a failure. Prints how
+many files each reader was given. Unix only.
 """
 
 import argparse
@@ -67,7 +68,9 @@ WORDS += [b"cutoff_type 99\n", b"[data]\n", b"-" * 300]
 
 
 def changed(bases):
-    """Strategy: bytes of one of `bases` with up to eight places overwritten, cut, doubled, or filled with awkward words; or any bytes."""
+    """Strategy: bytes of one of `bases` with up to eight places overwritten, cut, doubled,
+    or filled with awkward words; or any bytes.
+    """
     place = st.integers(0, 1 << 20)
     word = st.one_of(st.sampled_from(WORDS), st.binary(min_size=1, max_size=8))
     edit = st.tuples(

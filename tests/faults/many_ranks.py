@@ -1,6 +1,7 @@
 """The same run on many ranks: python tests/faults/many_ranks.py [1 4 8 16]
 
-More ranks than cores, than streams, than structures for validation and than tiles of P. Batches must be equal, weights and P equal to rounding.
+More ranks than cores, than streams, than structures for validation and than tiles of P. Batches must be
+equal, weights and P equal to rounding.
 """
 
 import sys
@@ -27,7 +28,9 @@ def labels_of(base, n_rank):
 
 
 def compare(folder, sizes, **sections):
-    """Largest relative difference of weights and of P from those on the first number of ranks: size -> (weights, P). Raises AssertionError."""
+    """Largest relative difference of weights and of P from those on the first number of ranks:
+    size -> (weights, P). Raises AssertionError.
+    """
     config = suite.make_run(folder, **sections)
     found, batches, result = {}, {}, {}
     for n in sizes:
@@ -57,5 +60,6 @@ if __name__ == "__main__":
             Path(name), [int(word) for word in sys.argv[1:]] or [1, 4, 8, 16]
         ).items():
             print(
-                f"{n:3d} ranks: same batches; largest relative difference of weights {weights:.1e}, of P {P:.1e}"
+                f"{n:3d} ranks: same batches; largest relative difference of weights {weights:.1e}, "
+                f"of P {P:.1e}"
             )

@@ -2,11 +2,14 @@
 
 FAULT happens on rank RANK at the NUMBER-th call (from 1) of what it names:
   kill-update, raise-update, exit-update   before an update: SIGKILL to itself, an exception, a plain exit
-  kill-link, kill-replace, kill-fsync      inside the writing of any file: before the call of os.link, os.replace, os.fsync
+  kill-link, kill-replace, kill-fsync      inside the writing of any file: before the call of os.link,
+                                           os.replace, os.fsync
   kill-written                             between two arrays of a checkpoint
-  nan-error, inf-weights, bad-P            an error becomes NaN, weights explode, P loses positive definiteness, before an update
+  nan-error, inf-weights, bad-P            an error becomes NaN, weights explode, P loses positive
+                                           definiteness, before an update
   slow                                     every update takes 0.05 s
-  record                                   no fault: the labels of every update go to the file named by $LABELS and the rank
+  record                                   no fault: the labels of every update go to the file named by
+                                           $LABELS and the rank
 """
 
 import os
@@ -46,7 +49,7 @@ def build_in(fault, number):
         "exit": lambda: os._exit(3),
     }
     if where == "update" and what in actions:
-        at_call(train.Run, "one_update", number, actions[what])
+        at_call(train, "one_update", number, actions[what])
     elif where in ("link", "replace", "fsync"):
         at_call(os, where, number, actions[what])
     elif fault == "kill-written":
@@ -77,13 +80,13 @@ def build_in(fault, number):
     elif fault == "record":
         record()
     elif fault == "slow":
-        one_update = train.Run.one_update
+        one_update = train.one_update
 
-        def slowly(self, batch):
+        def slowly(task, state, batch):
             time.sleep(0.05)
-            one_update(self, batch)
+            one_update(task, state, batch)
 
-        train.Run.one_update = slowly
+        train.one_update = slowly
 
 
 def record():
@@ -104,13 +107,13 @@ def record():
 
 
 def count_updates():
-    one_update = train.Run.one_update
+    one_update = train.one_update
 
-    def counted(self, batch):
-        UPDATE[0] = self.state.update + 1
-        one_update(self, batch)
+    def counted(task, state, batch):
+        UPDATE[0] = state.update + 1
+        one_update(task, state, batch)
 
-    train.Run.one_update = counted
+    train.one_update = counted
 
 
 def at_call(owner, name, number, action):

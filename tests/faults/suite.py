@@ -1,8 +1,9 @@
 """Kills and resumes: python tests/faults/suite.py [--repeats 100] [--ranks 2] [--seed 1]
 
-Trains a small run undisturbed, then again and again with kills: of all ranks or of one, after a random time, or by a rank itself at a random
-call inside the writing of files; resumes until the run is done, and compares the results bit for bit. What a kill loses is checked too: the run
-goes on from the last checkpoint that was whole on disk. Exit status 0 if all are equal.
+Trains a small run undisturbed, then again and again with kills: of all ranks or of one, after a random time,
+or by a rank itself at a random call inside the writing of files; resumes until the run is done, and compares
+the results bit for bit. What a kill loses is checked too: the run goes on from the last checkpoint that was
+whole on disk. Exit status 0 if all are equal.
 """
 
 import argparse
@@ -30,17 +31,14 @@ from mpnnp.config import make_config, to_toml  # noqa: E402
 from mpnnp.training.learning_curve import LearningCurve  # noqa: E402
 
 SECONDS = 120  # for one start of the program
-NUMBERS = {
-    "kill-replace": 22,
-    "kill-link": 8,
-    "kill-fsync": 45,
-    "kill-written": 350,
-    "kill-update": 30,
-}  # fault -> largest number of its call
+# fault -> largest number of its call
+NUMBERS = {"kill-replace": 22, "kill-link": 8, "kill-fsync": 45, "kill-written": 350, "kill-update": 30}
 
 
 def make_run(folder, epochs=3, **sections):
-    """Data and config.toml of a small run that writes a checkpoint every third update; returns the path of the configuration."""
+    """Data and config.toml of a small run that writes a checkpoint every third update;
+    returns the path of the configuration.
+    """
     write_clusters(folder / "clusters.extxyz", 12)
     tree = {
         "data": {
@@ -134,7 +132,9 @@ def ranks_of(process):
 
 
 def contents(folder):
-    """What must be equal: name -> bytes of every array of checkpoint.h5 and best.h5, and of the learning curve without times."""
+    """What must be equal: name -> bytes of every array of checkpoint.h5 and best.h5,
+    and of the learning curve without times.
+    """
     found = {}
     for name in ("checkpoint.h5", "best.h5"):
         with h5py.File(folder / name) as file:
@@ -165,7 +165,9 @@ def saved_update(folder):
 
 
 def one_repeat(rng, config, folder, n_rank, duration, counts):
-    """A run with one to three kills in `folder`, resumed until it is done. duration: seconds of an undisturbed start."""
+    """A run with one to three kills in `folder`, resumed until it is done.
+    duration: seconds of an undisturbed start.
+    """
     killed, wanted = 0, rng.randint(1, 3)
     for begun in range(1, 21):
         before = saved_update(folder)
@@ -252,7 +254,8 @@ def repeat(folder, repeats, n_rank, seed):
     for kind in sorted(counts):
         print(f"  {kind}: {counts[kind]}")
     print(
-        f"{repeats - bad} of {repeats} equal to the undisturbed run, bit for bit, on {n_rank} ranks, after {kills} kills"
+        f"{repeats - bad} of {repeats} equal to the undisturbed run, bit for bit, "
+        f"on {n_rank} ranks, after {kills} kills"
     )
     return bad
 

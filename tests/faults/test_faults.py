@@ -1,4 +1,6 @@
-"""Kills, signals, limits and faults of real runs on two ranks: an end with one message and a status, never a hang, and a checkpoint that loads."""
+"""Kills, signals, limits and faults of real runs on two ranks:
+an end with one message and a status, never a hang, and a checkpoint that loads.
+"""
 
 import contextlib
 import os
@@ -256,9 +258,8 @@ def test_numbers_that_go_wrong_stop_the_run_where_it_happens(tmp_path, whole, fa
     assert (
         status == 1 and len(messages(output)) == 1 and "update 20" in messages(output)[0] and cause in output
     )
-    assert "frame " in output and (
-        " on atom " in output or "energy of " in output
-    )  # the structure and the label
+    # the structure and the label
+    assert "frame " in output and (" on atom " in output or "energy of " in output)
     assert read_checkpoint(tmp_path / "run" / "checkpoint.h5").progress["update"] == 18  # the last good one
     assert "error: " in (tmp_path / "run" / "train.log").read_text()
 

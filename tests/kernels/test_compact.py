@@ -1,4 +1,6 @@
-"""Symmetry functions of the kinds 20 to 25: plain kernels, finite differences, n2p2's conventions (its numbers: test_kernels_n2p2)."""
+"""Symmetry functions of the kinds 20 to 25: plain kernels, finite differences,
+n2p2's conventions (its numbers: test_kernels_n2p2).
+"""
 
 import math
 
@@ -179,12 +181,8 @@ def test_tables_of_the_configuration():
     functions = from_tables(
         [{"center": "O", "kind": 21, "neighbours": ["H", "H"], "subtype": ["p2", "e"], **window}]
     )
-    assert {(f.r_l, SUBTYPES[f.subtype]) for f in functions} == {
-        (0.0, "p2"),
-        (0.0, "e"),
-        (1.0, "p2"),
-        (1.0, "e"),
-    }
+    found = {(f.r_l, SUBTYPES[f.subtype]) for f in functions}
+    assert found == {(0.0, "p2"), (0.0, "e"), (1.0, "p2"), (1.0, "e")}
     assert from_tables([{"center": "O", "kind": 23, "r_c": 6.0, "subtype": "p1a"}])[0] == parse_line(
         "O 23 0 6 p1a", length=1.0
     )

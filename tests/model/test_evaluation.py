@@ -2,21 +2,19 @@
 
 import numpy as np
 import pytest
-from small import quiet, small_config
-
-from mpnnp.training.train import Run
+from small import begun, quiet, small_config
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("run")
-    return Run(small_config(tmp_path), tmp_path, *quiet(), resume=False)
+    return begun(small_config(tmp_path), tmp_path, *quiet())
 
 
 def errors(run, structures):
     """Errors of the energies in meV/atom, and of the force components in meV/Angstrom."""
-    start, data, w = run.observer.structures.start, run.observer.dataset, run.state.weights
-    predictions = [run.observer.predictor.predict(run.observer.structures, s, w) for s in structures]
+    start, data, w = run.task.observer.structures.start, run.task.observer.dataset, run.state.weights
+    predictions = [run.task.observer.predictor.predict(run.task.observer.structures, s, w) for s in structures]
     energies = [
         1000 * (data.energy[s] - p.energy) / (start[s + 1] - start[s])
         for s, p in zip(structures, predictions)
@@ -29,9 +27,9 @@ def errors(run, structures):
 
 
 def test_accuracy_is_the_mean_over_energies_of_all_and_forces_of_some(run):
-    some = run.train[[1, 4, 5]]
-    found = run.observer.evaluate(run.train, run.state.weights, forces_of=some)
-    energies, forces = errors(run, run.train)[0], errors(run, some)[1]
+    some = run.task.train[[1, 4, 5]]
+    found = run.task.observer.evaluate(run.task.train, run.state.weights, forces_of=some)
+    energies, forces = errors(run, run.task.train)[0], errors(run, some)[1]
     assert found.energy_rmse == pytest.approx(np.sqrt(np.mean(energies**2)), rel=1e-10)
     assert found.energy_mae == pytest.approx(np.mean(np.abs(energies)), rel=1e-10)
     assert found.force_rmse == pytest.approx(np.sqrt(np.mean(forces**2)), rel=1e-10)
@@ -40,6 +38,6 @@ def test_accuracy_is_the_mean_over_energies_of_all_and_forces_of_some(run):
 
 def test_a_prediction_that_is_no_number_is_an_infinite_error_whether_forces_are_compared_or_not(run):
     w = np.full_like(run.state.weights, np.nan)
-    for forces_of in (run.train, run.train[:0]):
-        assert run.observer.evaluate(run.train, w, forces_of=forces_of).energy_rmse == np.inf
-    assert np.isnan(run.observer.evaluate(run.train, w, forces_of=run.train[:0]).force_rmse)
+    for forces_of in (run.task.train, run.task.train[:0]):
+        assert run.task.observer.evaluate(run.task.train, w, forces_of=forces_of).energy_rmse == np.inf
+    assert np.isnan(run.task.observer.evaluate(run.task.train, w, forces_of=run.task.train[:0]).force_rmse)

@@ -8,7 +8,7 @@ from mpnnp.errors import ConfigError, DataError
 from mpnnp.model.function_sets import default, from_tables, water
 from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.n2p2.potential_files import read_functions
-from mpnnp.training.start import choose_functions
+from mpnnp.training.initial_potential import choose_functions
 from mpnnp.units import BOHR
 
 
@@ -51,9 +51,8 @@ def test_radius_and_cutoff_of_a_named_set_can_be_chosen():
 @pytest.mark.parametrize("elements", [(1,), (1, 8), (1, 6, 8), (1, 6, 8, 79)])
 def test_the_default_set_is_valid_for_any_number_of_elements(elements):
     n = len(elements)
-    functions = SymmetryFunctions(
-        elements, default(elements)
-    )  # raises for duplicates and parameters without sense
+    # raises for duplicates and parameters without sense
+    functions = SymmetryFunctions(elements, default(elements))
     for z in elements:
         own = functions.of(z)
         pairs = {(f.neighbour1, f.neighbour2) for f in own if f.kind == 3}
@@ -67,7 +66,9 @@ def test_the_default_set_is_valid_for_any_number_of_elements(elements):
 
 @pytest.mark.parametrize("r_c", [3.0, 6.0, 12.0])
 def test_the_default_set_covers_distances_up_to_its_radius(r_c):
-    """At every distance from 1 Angstrom to r_c - 1 Angstrom some radial function is above a tenth of its largest value."""
+    """At every distance from 1 Angstrom to r_c - 1 Angstrom some radial function is above a tenth
+    of its largest value.
+    """
     shells = [(f.eta, f.r_s) for f in default((1,), r_c=r_c) if f.kind == 2]
     for r in np.linspace(1.0, r_c - 1.0, 50):
         assert max(np.exp(-eta * (r - r_s) ** 2) for eta, r_s in shells) > 0.1

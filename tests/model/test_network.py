@@ -40,7 +40,9 @@ def test_weights_lie_element_by_element_and_layer_by_layer():
 
 
 def test_a_layer_holds_source_node_by_source_node_then_biases():
-    """Energy of an isolated atom (its functions are 0, scaled to 10 and 100) from the weights 1, 2, ..., 13."""
+    """Energy of an isolated atom (its functions are 0, scaled to 10 and 100)
+    from the weights 1, 2, ..., 13.
+    """
     functions = SymmetryFunctions(
         [1], [SymmetryFunction(center=1, kind=2, neighbour1=1, eta=eta) for eta in (0.1, 0.2)]
     )

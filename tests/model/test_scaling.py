@@ -1,4 +1,6 @@
-"""Scaling: statistics over ranks, n2p2's five kinds, functions that never vary, references and scales of a new potential."""
+"""Scaling: statistics over ranks, n2p2's five kinds, functions that never vary,
+references and scales of a new potential.
+"""
 
 from types import SimpleNamespace
 
@@ -12,13 +14,15 @@ from small import FUNCTIONS, quiet, small_config, write_clusters
 from mpnnp.data.store import load_structures, split
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.model.scaling import Scaling, Statistics
-from mpnnp.training.start import build
+from mpnnp.training.initial_potential import build
 
 START = np.array([0, 3, 5])
 
 
 def blocks(n_block=20, offset=0.0):
-    """Blocks of atoms of two elements with 3 and 2 functions; some blocks lack an element, one has no atoms."""
+    """Blocks of atoms of two elements with 3 and 2 functions;
+    some blocks lack an element, one has no atoms.
+    """
     rng = np.random.default_rng(5)
     result = []
     for k in range(n_block):
@@ -39,7 +43,9 @@ def whole(parts):
 
 
 def on_fake_ranks(shares):
-    """Statistics of shares of blocks, one per rank: what each rank sends is collected first, then each rank gets all of it."""
+    """Statistics of shares of blocks, one per rank: what each rank sends is collected first,
+    then each rank gets all of it.
+    """
     sent = []
 
     class Stop(Exception):
@@ -92,9 +98,8 @@ def test_functions_that_do_not_vary_are_found():
     comm, _ = quiet()
     G = np.array([[1.0, 1e6, 0.0], [1.0, 1e6 + 1e-7, 0.0], [1.0, 1e6, 1e-16]])
     s = Statistics.collect([(np.zeros(3, np.int64), G)], np.array([0, 3, 4]), comm)
-    np.testing.assert_array_equal(
-        s.varies(), [False, False, False, False]
-    )  # the last one: its element never occurs
+    # the last one: its element never occurs
+    np.testing.assert_array_equal(s.varies(), [False, False, False, False])
     G[0] = [1.0 + 1e-9, 1e6 + 1e-3, 1e-9]
     s = Statistics.collect([(np.zeros(3, np.int64), G)], np.array([0, 3, 4]), comm)
     np.testing.assert_array_equal(s.varies(), [True, True, True, False])
@@ -199,7 +204,7 @@ def test_statistics_are_those_of_the_training_structures(tmp_path):
 
 def test_normalized_training_labels_have_mean_zero_and_unit_spread(tmp_path):
     potential, structures, _, data, train, _ = built(small_config(tmp_path), tmp_path)
-    from mpnnp.training.observations import Labels
+    from mpnnp.training.labels import Labels
 
     labels = Labels.of(data, structures, potential)
     per_atom = labels.energy[train] / np.diff(structures.start)[train]

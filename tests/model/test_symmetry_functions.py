@@ -35,7 +35,9 @@ def angular(center=1, pair=(1, 8), eta=0.1, zeta=1.0, lam=1.0, kind=3, **more):
 
 
 def test_functions_come_in_the_order_of_n2p2():
-    """Element; type; type 2 by cutoff, eta, r_s, neighbour; 3 and 9 by cutoff, eta, r_s, zeta, lambda, neighbours; 12, 13 alike."""
+    """Element; type; type 2 by cutoff, eta, r_s, neighbour; 3 and 9 by cutoff, eta, r_s, zeta, lambda,
+    neighbours; 12, 13 alike.
+    """
     expected = [
         radial(r_c=5.0, eta=0.9, r_s=2.0, neighbour=8),
         radial(r_c=6.0, eta=0.1, r_s=0.0, neighbour=1),

@@ -48,7 +48,10 @@ def cluster():
 
 @pytest.mark.parametrize("structure", [triclinic, cluster])
 def test_the_written_cp2k_input_gives_our_energy_and_forces(tmp_path, structure):
-    """As a user does it: export with a structure, start cp2k in that folder. (The file in between has all digits.)"""
+    """As a user does it: export with a structure, start cp2k in that folder.
+
+    (The file in between has all digits.)
+    """
     s, potential = structure(), make_potential(tables=FOR_CP2K)
     write_potential(potential, tmp_path / "potential")
     mpnnp.data.formats.write_target(

@@ -1,4 +1,6 @@
-"""Files of n2p2: its predictions, our own files read back, CP2K on our files, and what is wrong with wrong files."""
+"""Files of n2p2: its predictions, our own files read back, CP2K on our files,
+and what is wrong with wrong files.
+"""
 
 from dataclasses import replace
 
@@ -422,7 +424,9 @@ def test_comments_blank_lines_tabs_and_windows_line_ends_are_read(tmp_path):
 
 
 def test_the_reference_n2p2_energies_have_their_offsets():
-    """atom_energy lines of the reference folders matter: without them the energies are not those of energy.comp."""
+    """atom_energy lines of the reference folders matter: without them the energies
+    are not those of energy.comp.
+    """
     potential = mpnnp.load(DATA / "predict_acsf_cos")
     np.testing.assert_allclose(potential.atomic_energies, [-0.4 * HARTREE, -3.9 * HARTREE])
     assert (potential.mean_energy, potential.energy_scale) == (0.0, HARTREE)

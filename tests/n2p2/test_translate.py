@@ -1,4 +1,6 @@
-"""The front door: input.nn of n2p2 and RuNNer become a configuration; every keyword is known, used or told why not."""
+"""The front door: input.nn of n2p2 and RuNNer become a configuration;
+every keyword is known, used or told why not.
+"""
 
 import shutil
 from types import SimpleNamespace
@@ -18,41 +20,55 @@ from mpnnp.n2p2 import keywords as table
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.n2p2.potential_files import read_potential, read_units
 from mpnnp.n2p2.translate import translate
-from mpnnp.training.start import build
+from mpnnp.training.initial_potential import build
 
-# the known keywords of n2p2: src/libnnp/Settings.cpp of versions 2.1 to 2.3 (4G included), with alternatives, and the manual
-N2P2 = """number_of_elements elements atom_energy cutoff_type symfunction_short symfunction scale_symmetry_functions scale_min_short scale_max_short
-center_symmetry_functions scale_symmetry_functions_sigma global_hidden_layers_short global_hidden_layers_electrostatic global_nodes_short
-global_nodes_electrostatic global_activation_short global_activation_electrostatic element_hidden_layers_short
-element_hidden_layers_electrostatic element_nodes_short element_nodes_electrostatic element_activation_short element_activation_electrostatic
-normalize_nodes mean_energy conv_length conv_energy conv_charge nnp_type nn_type nnp_generation nnp_type_gen nnp_gen fixed_gausswidth
-ewald_truncation_error_method ewald_prec screen_electrostatics verbose random_seed test_fraction epochs use_short_forces rmse_threshold
-rmse_threshold_energy short_energy_error_threshold rmse_threshold_force short_force_error_threshold rmse_threshold_charge rmse_threshold_trials
-rmse_threshold_trials_energy rmse_threshold_trials_force rmse_threshold_trials_charge energy_fraction short_energy_fraction force_fraction
-short_force_fraction charge_fraction use_old_weights_short use_old_weights_charge weights_min weights_max nguyen_widrow_weights_short
-nguyen_widrow_weights_charge precondition_weights main_error_metric write_trainpoints write_trainforces write_traincharges write_weights_epoch
-write_neuronstats write_trainlog repeated_energy_update updater_type parallel_mode jacobian_mode update_strategy selection_mode
-selection_mode_energy selection_mode_force selection_mode_charge task_batch_size_energy task_batch_size_force task_batch_size_charge gradient_type
-gradient_eta gradient_adam_eta gradient_adam_beta1 gradient_adam_beta2 gradient_adam_epsilon kalman_type kalman_epsilon kalman_eta kalman_etatau
-kalman_etamax kalman_q0 kalman_qtau kalman_qmin kalman_lambda_short kalman_nue_short memorize_symfunc_results force_weight normalize_data_set
-initial_hardness conv_phys_to_bohr conv_phys_to_hartree""".split()
+# the known keywords of n2p2: src/libnnp/Settings.cpp of versions 2.1 to 2.3 (4G included), with alternatives,
+# and the manual
+N2P2 = """number_of_elements elements atom_energy cutoff_type symfunction_short symfunction
+scale_symmetry_functions scale_min_short scale_max_short center_symmetry_functions
+scale_symmetry_functions_sigma global_hidden_layers_short global_hidden_layers_electrostatic
+global_nodes_short global_nodes_electrostatic global_activation_short global_activation_electrostatic
+element_hidden_layers_short element_hidden_layers_electrostatic element_nodes_short
+element_nodes_electrostatic element_activation_short element_activation_electrostatic normalize_nodes
+mean_energy conv_length conv_energy conv_charge nnp_type nn_type nnp_generation nnp_type_gen nnp_gen
+fixed_gausswidth ewald_truncation_error_method ewald_prec screen_electrostatics verbose random_seed
+test_fraction epochs use_short_forces rmse_threshold rmse_threshold_energy short_energy_error_threshold
+rmse_threshold_force short_force_error_threshold rmse_threshold_charge rmse_threshold_trials
+rmse_threshold_trials_energy rmse_threshold_trials_force rmse_threshold_trials_charge energy_fraction
+short_energy_fraction force_fraction short_force_fraction charge_fraction use_old_weights_short
+use_old_weights_charge weights_min weights_max nguyen_widrow_weights_short nguyen_widrow_weights_charge
+precondition_weights main_error_metric write_trainpoints write_trainforces write_traincharges
+write_weights_epoch write_neuronstats write_trainlog repeated_energy_update updater_type parallel_mode
+jacobian_mode update_strategy selection_mode selection_mode_energy selection_mode_force selection_mode_charge
+task_batch_size_energy task_batch_size_force task_batch_size_charge gradient_type gradient_eta
+gradient_adam_eta gradient_adam_beta1 gradient_adam_beta2 gradient_adam_epsilon kalman_type kalman_epsilon
+kalman_eta kalman_etatau kalman_etamax kalman_q0 kalman_qtau kalman_qmin kalman_lambda_short kalman_nue_short
+memorize_symfunc_results force_weight normalize_data_set initial_hardness conv_phys_to_bohr
+conv_phys_to_hartree""".split()
 
-# the keywords that RuNNer's reader of input.nn asks for (those of its short-range atomic potentials, and some of the others)
-RUNNER = """runner_mode nn_type_short use_short_nn number_of_elements elements random_seed random_number_type cutoff_type bond_threshold
-remove_atom_energies atom_energy symfunction_short global_symfunction_short element_symfunction_short global_hidden_layers_short
-global_nodes_short_atomic global_activation_short element_hidden_layers_short element_nodes_short element_activation_short test_fraction epochs
-points_in_memory mix_all_points scale_symmetry_functions center_symmetry_functions scale_min_short_atomic scale_max_short_atomic fitting_unit
-precondition_weights use_short_forces optmode_short_energy optmode_short_force kalman_lambda_short kalman_nue_short kalman_epsilon kalman_q0
-kalman_qtau kalman_qmin kalman_damp_short kalman_damp_force short_energy_error_threshold short_force_error_threshold short_energy_fraction
-short_force_fraction short_energy_group short_force_group force_update_scaling repeated_energy_update use_old_weights_short use_old_scaling
-weights_min weights_max nguyen_widrow_weights_short separate_bias_ini_short write_weights_epoch write_trainpoints write_trainforces
-write_fit_statistics save_kalman_matrices read_kalman_matrices analyze_error calculate_forces calculate_stress use_electrostatics electrostatic_type
-global_nodes_electrostatic fixed_charge ewald_alpha ewald_cutoff ewald_kmax global_nodes_pair pairsymfunction_short use_hamiltonian vdw_type
-enforce_max_num_neighbors_atomic detailed_timing silent_mode use_damping restrict_weights joint_energy_force_update reset_kalman growth_mode
-print_sensitivity energy_threshold force_threshold max_energy max_force noise_energy noise_force find_contradictions check_forces""".split()
+# the keywords that RuNNer's reader of input.nn asks for (those of its short-range atomic potentials,
+# and some of the others)
+RUNNER = """runner_mode nn_type_short use_short_nn number_of_elements elements random_seed random_number_type
+cutoff_type bond_threshold remove_atom_energies atom_energy symfunction_short global_symfunction_short
+element_symfunction_short global_hidden_layers_short global_nodes_short_atomic global_activation_short
+element_hidden_layers_short element_nodes_short element_activation_short test_fraction epochs points_in_memory
+mix_all_points scale_symmetry_functions center_symmetry_functions scale_min_short_atomic
+scale_max_short_atomic fitting_unit precondition_weights use_short_forces optmode_short_energy
+optmode_short_force kalman_lambda_short kalman_nue_short kalman_epsilon kalman_q0 kalman_qtau kalman_qmin
+kalman_damp_short kalman_damp_force short_energy_error_threshold short_force_error_threshold
+short_energy_fraction short_force_fraction short_energy_group short_force_group force_update_scaling
+repeated_energy_update use_old_weights_short use_old_scaling weights_min weights_max
+nguyen_widrow_weights_short separate_bias_ini_short write_weights_epoch write_trainpoints write_trainforces
+write_fit_statistics save_kalman_matrices read_kalman_matrices analyze_error calculate_forces calculate_stress
+use_electrostatics electrostatic_type global_nodes_electrostatic fixed_charge ewald_alpha ewald_cutoff
+ewald_kmax global_nodes_pair pairsymfunction_short use_hamiltonian vdw_type enforce_max_num_neighbors_atomic
+detailed_timing silent_mode use_damping restrict_weights joint_energy_force_update reset_kalman growth_mode
+print_sensitivity energy_threshold force_threshold max_energy max_force noise_energy noise_force
+find_contradictions check_forces""".split()
 
-N2P2_TOOLS = """nnp-train nnp-scaling nnp-norm nnp-norm2 nnp-prune nnp-select nnp-convert nnp-predict nnp-dataset nnp-comp2 nnp-checkf nnp-checkdw
-nnp-symfunc nnp-cutoff nnp-dist nnp-atomenv nnp-sfclust nnp-fpssampling nnp-winit nnp-bench nnp-ewald""".split()
+N2P2_TOOLS = """nnp-train nnp-scaling nnp-norm nnp-norm2 nnp-prune nnp-select nnp-convert nnp-predict
+nnp-dataset nnp-comp2 nnp-checkf nnp-checkdw nnp-symfunc nnp-cutoff nnp-dist nnp-atomenv nnp-sfclust
+nnp-fpssampling nnp-winit nnp-bench nnp-ewald""".split()
 
 
 def test_every_keyword_of_both_programs_and_every_tool_is_in_the_table():
@@ -64,7 +80,9 @@ def test_every_keyword_of_both_programs_and_every_tool_is_in_the_table():
 
 @pytest.fixture
 def folder(tmp_path):
-    """The files of a run of n2p2: 57 functions are not needed, these are few; ten frames of water with set=train|test."""
+    """The files of a run of n2p2: 57 functions are not needed, these are few;
+    ten frames of water with set=train|test.
+    """
     target = tmp_path / "n2p2"
     target.mkdir()
     for name in ("input.nn", "input.data", "scaling.data", "weights.001.data", "weights.008.data"):
@@ -118,13 +136,8 @@ def test_a_translated_input_nn_means_the_same_to_n2p2(folder):
         and config.run.epochs == 3
         and config.run.seed == 7
     )
-    assert (config.ekf.epsilon, config.ekf.eta, config.ekf.eta_max, config.ekf.q, config.ekf.q_min) == (
-        0.01,
-        0.01,
-        1.0,
-        0.01,
-        1e-6,
-    )
+    ekf = config.ekf
+    assert (ekf.epsilon, ekf.eta, ekf.eta_max, ekf.q, ekf.q_min) == (0.01, 0.01, 1.0, 0.01, 1e-6)
     potential, _, dataset = built(config, folder)
     theirs = read_potential(folder)
     np.testing.assert_array_equal(potential.weights, theirs.weights)  # use_old_weights_short
@@ -415,16 +428,9 @@ def test_an_input_nn_of_runner_is_read(folder):
         and c.run.seed == 42
     )
     assert c.ekf.fading_memory and (c.ekf.epsilon, c.ekf.q, c.ekf.lam, c.ekf.nu) == (1.0, 0.0, 0.98, 0.9987)
-    assert (c.schedule.streams, c.schedule.force_streams, c.schedule.rows) == (
-        1,
-        3,
-        "sum",
-    ) and c.schedule.force_weight == 1.0
-    assert (c.schedule.selection, c.schedule.energy_threshold, c.schedule.force_threshold) == (
-        "threshold",
-        0.1,
-        1.0,
-    )
+    s = c.schedule
+    assert (s.streams, s.force_streams, s.rows, s.force_weight) == (1, 3, "sum", 1.0)
+    assert (s.selection, s.energy_threshold, s.force_threshold) == ("threshold", 0.1, 1.0)
     assert c.data.validation_fraction == 0.2 and c.network.atomic_energies["O"] == pytest.approx(
         -3.9 * 27.211386024367243
     )
@@ -477,9 +483,8 @@ def test_training_from_the_front_door_leaves_the_folder_alone_and_resumes(folder
     assert log.count("write_trainlog") == 1 and (tmp_path / "run" / "mpnnp-cache").is_dir()
     result = CliRunner().invoke(app, [*run, "--set", "run.epochs=2", "--resume"])
     assert result.exit_code == 0, result.output
-    assert (
-        len((tmp_path / "run" / "learning-curve.csv").read_text().splitlines()) == 4
-    )  # header, epochs 0, 1, 2
+    # header, epochs 0, 1, 2
+    assert len((tmp_path / "run" / "learning-curve.csv").read_text().splitlines()) == 4
 
 
 def test_a_folder_without_data_is_an_error(folder, tmp_path):

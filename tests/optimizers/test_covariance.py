@@ -114,7 +114,9 @@ def test_the_fold_keeps_blocks_apart_and_diagonal_tiles_exactly_symmetric():
 
 
 def test_kernels_close_over_the_tile_size_alone():
-    """Numba finds machine code by the contents of the closure: a compiled function in it would be another one in every process."""
+    """Numba finds machine code by the contents of the closure:
+    a compiled function in it would be another one in every process.
+    """
     for kernel in (make_product(24, 1), make_product(24, 2), make_fold(24)):
         function = getattr(kernel, "py_func", kernel)
         assert [cell.cell_contents for cell in function.__closure__] == [24]

@@ -14,13 +14,8 @@ from mpnnp.optimizers.ekf import make_ekf
 SERIAL = MPI.COMM_SELF
 STANDARD = dict(epsilon=1.0, eta=1.0, eta_tau=0.0, eta_max=1.0, q=0.0, q_tau=0.0, q_min=0.0)
 WATER = dict(epsilon=0.01, eta=0.01, eta_tau=0.01, eta_max=1.0, q=0.01, q_tau=0.01, q_min=1e-6)
-FADING = {
-    **STANDARD,
-    "fading_memory": True,
-    "lam": 0.99,
-    "nu": 0.99,
-    "q": 1e-5,
-}  # forgets less than what makes rounding errors grow
+# forgets less than what makes rounding errors grow
+FADING = {**STANDARD, "fading_memory": True, "lam": 0.99, "nu": 0.99, "q": 1e-5}
 
 
 def settings(**changes):
@@ -38,7 +33,9 @@ def settings(**changes):
 
 
 class TwoNets:
-    """y = sum over two elements of b + a . tanh(c + x W), in the order of mpnnp's weights, with noisy labels of a teacher of the same form."""
+    """y = sum over two elements of b + a . tanh(c + x W), in the order of mpnnp's weights,
+    with noisy labels of a teacher of the same form.
+    """
 
     n_in, n_hidden = 6, 8
     segments = [(0, 6, 8, 0, 0), (56, 8, 1, 0, 1), (65, 6, 8, 1, 0), (121, 8, 1, 1, 1)]
@@ -162,7 +159,9 @@ def test_the_filter_learns_its_teacher():
 
 
 def test_eta_and_q_follow_n2p2():
-    """updater.000.out of n2p2 2.2 (kalman_eta 0.01, etatau 2.302, etamax 1; q0 0.01, qtau 2.302, qmin 1E-6; 8 updates per epoch)."""
+    """updater.000.out of n2p2 2.2 (kalman_eta 0.01, etatau 2.302, etamax 1; q0 0.01, qtau 2.302, qmin 1E-6;
+    8 updates per epoch).
+    """
     config = settings(eta=0.01, eta_tau=2.302 / 8, eta_max=1.0, q=0.01, q_tau=2.302 / 8, q_min=1e-6)
     optimiser = make_ekf(config, 3, [], SERIAL)
     state = optimiser.init()
@@ -211,7 +210,9 @@ def test_a_state_of_another_coupling_or_optimiser_is_refused():
 
 
 def fail(optimiser, state, comm, spoil):
-    """Message of the error of an update of 4 labels, spoilt on the rank that holds label 2; rows and errors of the good update."""
+    """Message of the error of an update of 4 labels, spoilt on the rank that holds label 2;
+    rows and errors of the good update.
+    """
     rng = np.random.default_rng(5)
     rows, errors = rng.normal(size=(4, optimiser.layout.n)), rng.normal(size=4)
     bad_rows, bad_errors = rows.copy(), errors.copy()

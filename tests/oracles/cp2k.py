@@ -12,7 +12,9 @@ COMMITTEE = Path(os.environ.get("CP2K_DATA_DIR", "/usr/share/cp2k")) / "NNP" / "
 
 
 def run_input(folder, name):
-    """(energy Hartree, forces (n, 3) Hartree/Bohr) printed for the input file `name` of a folder; its forces go to a file *forces*."""
+    """(energy Hartree, forces (n, 3) Hartree/Bohr) printed for the input file `name` of a folder;
+    its forces go to a file *forces*.
+    """
     output = start(folder, name)
     (line,) = [line for line in output.splitlines() if "ENERGY| Total FORCE_EVAL" in line]
     (file,) = Path(folder).glob("*forces-1_*.xyz")

@@ -1,4 +1,7 @@
-"""The physics in its simplest form: one triplet at a time, functions of three distances. The oracle of the fast kernels."""
+"""The physics in its simplest form: one triplet at a time, functions of three distances.
+
+The oracle of the fast kernels.
+"""
 
 import math
 
@@ -10,7 +13,9 @@ from mpnnp.kernels.jit import kernel
 
 @kernel
 def count_images(positions, cell, inverse, pbc, r_c, i, write, index, vector):
-    """Neighbours of atom i within r_c, all periodic images: number found; written to index, vector from entry 0 on if `write`."""
+    """Neighbours of atom i within r_c, all periodic images: number found;
+    written to index, vector from entry 0 on if `write`.
+    """
     n = 0
     low, high, f = np.zeros(3, np.int64), np.zeros(3, np.int64), np.zeros(3)
     u = np.zeros(3)
@@ -51,7 +56,9 @@ def count_images(positions, cell, inverse, pbc, r_c, i, write, index, vector):
 
 @kernel
 def neighbour_list(positions, cell, inverse, pbc, r_c):
-    """Full list: start (n_atom+1,), index (n_pair,), vector (n_pair, 3) from the centre to the image of atom index, Angstrom."""
+    """Full list: start (n_atom+1,), index (n_pair,), vector (n_pair, 3) from the centre to the image
+    of atom index, Angstrom.
+    """
     n_atom = positions.shape[0]
     start = np.zeros(n_atom + 1, np.int64)
     index, vector = np.empty(0, np.int64), np.empty((0, 3))
@@ -66,7 +73,9 @@ def neighbour_list(positions, cell, inverse, pbc, r_c):
 
 @kernel
 def radial(t, m, r):
-    """Function m of table t (kinds 2, 12, 20, 23) of one neighbour at distance r, without the weight Z: value, d/dr."""
+    """Function m of table t (kinds 2, 12, 20, 23) of one neighbour at distance r, without the weight Z:
+    value, d/dr.
+    """
     if t.kind[m] >= 20:
         return window(t.subtype[m], t.r_l[m], t.r_c[m], r)
     fc, dfc = cutoff(t.cutoff[m], t.alpha[m], t.r_c[m], r)
@@ -77,7 +86,9 @@ def radial(t, m, r):
 
 @kernel
 def angular(t, m, a, b, c):
-    """Angular function m of table t of a triplet r_ij = a, r_ik = b, r_jk = c, without weights: value, d/da, d/db, d/dc."""
+    """Angular function m of table t of a triplet r_ij = a, r_ik = b, r_jk = c, without weights:
+    value, d/da, d/db, d/dc.
+    """
     cos = (a * a + b * b - c * c) / (2.0 * a * b)
     if t.kind[m] >= 20:
         return compact_angular(t, m, a, b, c, cos)
@@ -107,7 +118,9 @@ def angular(t, m, a, b, c):
 
 @kernel
 def compact_angular(t, m, a, b, c, cos):
-    """The same for kinds 21, 22, 24, 25: windows of the angle and of the distances, of r_jk only for the narrow ones (21, 24)."""
+    """The same for kinds 21, 22, 24, 25: windows of the angle and of the distances, of r_jk only
+    for the narrow ones (21, 24).
+    """
     p, dp = angle_window(t.subtype[m], t.left[m], t.right[m], cos)
     fa, dfa = window(t.subtype[m], t.r_l[m], t.r_c[m], a)
     fb, dfb = window(t.subtype[m], t.r_l[m], t.r_c[m], b)
@@ -170,7 +183,8 @@ def symmetry_functions(element, start, index, vector, t, G):
 def forces(element, start, index, vector, t, dE_dG, forces, virial):
     """Forces -dE/dx (n_atom, 3) and virial dE/dstrain (3, 3) from dE/dG (n_atom, n_max); overwritten.
 
-    Every term depends on distances only: with g = dE/dr_ij, the force on j is -g u/r and the virial gains g u_a u_b / r.
+    Every term depends on distances only: with g = dE/dr_ij, the force on j is -g u/r and the virial
+    gains g u_a u_b / r.
     """
     forces[:] = 0.0
     virial[:] = 0.0
@@ -206,7 +220,9 @@ def add_pair(dE_dr, i, j, u, forces, virial):
 
 @kernel
 def tangents(element, start, index, vector, t, atom, component, V):
-    """V[j] = dG_j/dx_ia (n_atom, n_max), 1/Angstrom, of all atoms j for i = atom, a = component; overwritten."""
+    """V[j] = dG_j/dx_ia (n_atom, n_max), 1/Angstrom, of all atoms j for i = atom, a = component;
+    overwritten.
+    """
     V[:] = 0.0
     for i in range(element.shape[0]):
         first = t.start[element[i]]

@@ -1,4 +1,6 @@
-"""Small systems of every kind, a set with every kind of function, and the plain oracle, for the tests of the kernels."""
+"""Small systems of every kind, a set with every kind of function, and the plain oracle,
+for the tests of the kernels.
+"""
 
 import numpy as np
 from oracles import plain

@@ -46,9 +46,8 @@ def test_an_ideal_gas_has_g_of_one_at_every_distance(name):
     for pair, (a, b) in {"H-H": (20, 19), "O-H": (12, 20), "O-O": (12, 11)}.items():
         expected_pairs = n_frame * a * b / volume * shells / (1.0 if pair == "O-H" else 2.0)
         deviation = (all_g[pair] - 1.0) * np.sqrt(expected_pairs)
-        assert (
-            np.abs(deviation[2:]).max() < 6.0
-        )  # images are correlated in small cells, otherwise it would be below 4
+        # images are correlated in small cells, otherwise it would be below 4
+        assert np.abs(deviation[2:]).max() < 6.0
         inside = r > 2.0
         assert np.average(all_g[pair][inside], weights=r[inside] ** 2) == pytest.approx(1.0, abs=0.01)
 
@@ -192,7 +191,8 @@ def make_run(folder, seed, n=40, failed=False):
     frames = []
     with open(folder / "md.csv", "w", encoding="utf-8") as file:
         file.write(
-            "time_ps,energy_total_ev,energy_potential_ev,temperature_k,pressure_bar,density_g_cm3,extrapolations\n"
+            "time_ps,energy_total_ev,energy_potential_ev,temperature_k,"
+            "pressure_bar,density_g_cm3,extrapolations\n"
         )
         for k in range(n):
             atoms = Atoms("OHH" * 4, rng.random((12, 3)) * 6.0, cell=[6.0 + 0.001 * k] * 3, pbc=True)

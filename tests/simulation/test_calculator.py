@@ -1,4 +1,6 @@
-"""The calculator for ASE: energies, forces, stress, reused pairs, ensembles, extrapolations, uncertainty, ranks."""
+"""The calculator for ASE: energies, forces, stress, reused pairs, ensembles, extrapolations,
+uncertainty, ranks.
+"""
 
 from dataclasses import replace
 
@@ -93,9 +95,8 @@ def test_a_compressed_cell_makes_the_pairs_anew():
     atoms = systems()["cubic"]
     atoms.calc = Calculator(FOLDER, skin=0.3)
     atoms.get_potential_energy()
-    atoms.set_cell(
-        0.9 * atoms.cell.array, scale_atoms=True
-    )  # no atom moves in fractional coordinates, but pairs come nearer
+    # no atom moves in fractional coordinates, but pairs come nearer
+    atoms.set_cell(0.9 * atoms.cell.array, scale_atoms=True)
     assert atoms.get_potential_energy() == load(FOLDER).predict(atoms).energy
     assert atoms.calc.pair_list.n_made == 2
 

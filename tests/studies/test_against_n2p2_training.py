@@ -5,14 +5,16 @@ import re
 import numpy as np
 import pytest
 from conftest import DATA
+from small import begun
 
 from mpnnp.config import make_config
+from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.n2p2.potential_files import read_functions, read_network, read_weights
 from mpnnp.parallel import serial
 from mpnnp.progress import Log
-from mpnnp.training.schedules import ENERGY, FORCE, RunnerSchedule
-from mpnnp.training.train import Run
+from mpnnp.training.schedules import RunnerSchedule
+from mpnnp.training.train import one_update
 from mpnnp.units import BOHR, HARTREE
 
 SETTINGS = {
@@ -39,7 +41,7 @@ def make_run(folder, tmp_path, forces, force_fraction=0.0):
             "run": {"epochs": 3, "evaluation_structures": 0},
         }
     )
-    return Run(config, tmp_path, serial(), Log(stream=open("/dev/null", "w")), resume=False)
+    return begun(config, tmp_path, serial(), Log(stream=open("/dev/null", "w")))
 
 
 def kinds_of_train_log(folder):
@@ -56,12 +58,12 @@ def replay(folder, tmp_path, monkeypatch, forces, force_fraction=0.0):
     kinds = kinds_of_train_log(folder)
     monkeypatch.setattr(RunnerSchedule, "order", lambda self, number, rng: kinds[number])
     run = make_run(folder, tmp_path, forces, force_fraction)
-    run.evaluate(0)
+    run.judge.record(run.state, 0, lambda: 0.0)
     yield 0, run
     for epoch in kinds:
-        assert np.count_nonzero(kinds[epoch] == ENERGY) == run.schedule.n_update[ENERGY]
-        assert np.count_nonzero(kinds[epoch] == FORCE) == run.schedule.n_update[FORCE]
-        run.one_epoch()
+        assert np.count_nonzero(kinds[epoch] == ENERGY) == run.task.schedule.n_update[ENERGY]
+        assert np.count_nonzero(kinds[epoch] == FORCE) == run.task.schedule.n_update[FORCE]
+        run.epoch()
         yield epoch, run
 
 
@@ -113,34 +115,37 @@ def relative_errors(folder):
 
 def follow(run, n_update, start_weights):
     """Relative errors and structures of the first updates of epoch 1, and the weights after each."""
-    run.evaluate(0)
+    run.judge.record(run.state, 0, lambda: 0.0)
     run.state.weights[:] = start_weights
-    run.state.sort_errors = run.observer.all_errors(run.labels, run.state.weights)
-    epoch, seen, weights = run.schedule.epoch(1, run.state.sort_errors), [], []
+    run.state.sort_errors = run.task.observer.all_errors(run.task.labels, run.state.weights)
+    epoch, seen, weights = run.task.schedule.epoch(1, run.state.sort_errors), [], []
     for u in range(n_update):
         kind, label = epoch[u].kind, epoch[u].candidates[0]
         error = (
-            abs(run.observer.errors(kind, label, run.state.weights)[0])
+            abs(run.task.observer.errors(kind, label, run.state.weights)[0])
             / (96 if kind == ENERGY else 1)
             / run.state.rmse[kind]
         )
-        seen.append((error, label[0] if kind == ENERGY else run.observer._places(label)[0, 0]))
-        run.one_update(epoch[u])
+        observer = run.task.observer
+        seen.append((error, observer.labels.kinds[kind].structure_of(observer.structures.start, label)[0]))
+        one_update(run.task, run.state, epoch[u])
         weights.append(run.state.weights.copy())
     return seen, weights
 
 
 def test_force_training_takes_the_errors_of_n2p2(tmp_path, monkeypatch):
-    """The error of every label at its update equals the three digits that n2p2 prints, as long as rounding lets two runs stay together.
+    """The error of every label at its update equals the three digits that n2p2 prints, as long as rounding
+    lets two runs stay together.
 
-    The filter is chaotic here (q = 0.01, eight structures): each update may multiply a difference, so that a change of 1e-12 in the start
-    weights is 1e-8 after 20 updates and 1e-3 after 30. n2p2's weights after the epoch's 54 updates are therefore no target for anybody.
+    The filter is chaotic here (q = 0.01, eight structures): each update may multiply a difference, so that a
+    change of 1e-12 in the start weights is 1e-8 after 20 updates and 1e-3 after 30. n2p2's weights after the
+    epoch's 54 updates are therefore no target for anybody.
     """
     folder = DATA / "train_energy_force"
     kinds = kinds_of_train_log(folder)
     monkeypatch.setattr(RunnerSchedule, "order", lambda self, number, rng: kinds[number])
     run = make_run(folder, tmp_path, forces=True, force_fraction=0.02)
-    assert run.schedule.n_update == (8, 46, 0)
+    assert run.task.schedule.n_update == (8, 46, 0)
     start = run.state.weights.copy()
     seen, weights = follow(run, 26, start)
     for (error, structure), (expected, structure_of_n2p2) in zip(seen, relative_errors(folder)):
@@ -172,7 +177,9 @@ def check_first_line_of_learning_curve(run, folder):
 
 
 def test_schedules_of_eta_and_q_are_those_of_n2p2(tmp_path, monkeypatch):
-    """Columns q and eta of updater.000.out after each epoch: equal to half a unit of its ninth digit, the last one printed."""
+    """Columns q and eta of updater.000.out after each epoch: equal to half a unit of its ninth digit,
+    the last one printed.
+    """
     folder = DATA / "train_energy"
     rows = np.array(
         [
@@ -184,7 +191,7 @@ def test_schedules_of_eta_and_q_are_those_of_n2p2(tmp_path, monkeypatch):
     for epoch, run in replay(folder, tmp_path, monkeypatch, forces=False):
         state = run.state.optimizer
         np.testing.assert_allclose([state.q, state.eta], rows[epoch, 6:8], rtol=5e-9)
-        assert run.optimizer.diagnostics(state)["mean"] == pytest.approx(rows[epoch, 2], rel=1e-7)
+        assert run.task.optimizer.diagnostics(state)["mean"] == pytest.approx(rows[epoch, 2], rel=1e-7)
 
 
 def test_energy_training_on_rpbe_water_gives_the_weights_of_n2p2(tmp_path, monkeypatch, shared):

@@ -13,12 +13,8 @@ from mpnnp.cli import app
 from mpnnp.config import read_config
 
 SCRIPTS = sorted([*ROOT.glob("jobs/**/*.sbatch"), *ROOT.glob("jobs/**/*.sh")])
-VALUES = {
-    "resume": "--resume",
-    "seed": "3",
-    "seeds": "1-3",
-    "ranks": "2",
-}  # of variables; others stand for a path
+# of variables; others stand for a path
+VALUES = {"resume": "--resume", "seed": "3", "seeds": "1-3", "ranks": "2"}
 
 
 def commands(script):

@@ -1,4 +1,6 @@
-"""The scripts of jobs/sdnz as their README calls them, with relative paths, on the example data and for moments."""
+"""The scripts of jobs/sdnz as their README calls them, with relative paths, on the example data
+and for moments.
+"""
 
 import csv
 import json

@@ -7,15 +7,15 @@ import sys
 
 import numpy as np
 import pytest
-from small import quiet, small_config
+from small import begun, quiet, small_config
 
 from mpnnp.analysis import comparison
 from mpnnp.config import to_toml
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.training.checkpoint import read_potential
 from mpnnp.training.ensemble import member_config, run_ensemble, seeds_of
-from mpnnp.training.learning_curve import COLUMNS, LearningCurve
-from mpnnp.training.train import Run, train
+from mpnnp.training.learning_curve import LearningCurve, all_columns
+from mpnnp.training.train import train
 
 
 def test_seeds_are_ranges_and_numbers():
@@ -26,8 +26,8 @@ def test_seeds_are_ranges_and_numbers():
 
 
 def split_and_start(config, folder):
-    run = Run(config, folder, *quiet())
-    return run.train.tolist(), run.state.weights.tolist()
+    run = begun(config, folder, *quiet())
+    return run.task.train.tolist(), run.state.weights.tolist()
 
 
 def test_only_what_is_asked_for_differs(tmp_path):
@@ -124,7 +124,7 @@ def curve(updates, seconds, energy, force):
         made.rows.append(
             [row[0], row[0], row[1], 9.0, row[2], 9.0, row[2], 90.0, row[3], 90.0, row[3], *4 * [np.nan]]
         )
-    assert len(made.rows[0]) == len(COLUMNS)
+    assert len(made.rows[0]) == len(all_columns())
     return made
 
 

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from ase.io import write
-from small import cluster, quiet, small_config
+from small import begun, cluster, quiet, small_config
 
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.dataset import Dataset, concatenate
@@ -15,15 +15,16 @@ from mpnnp.data.store import read_weights
 from mpnnp.data.structure import Structure
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.kernels.jit import read_only
+from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.parallel import serial
-from mpnnp.training.schedules import ENERGY, FORCE, Batch
-from mpnnp.training.train import Run, train
+from mpnnp.training.schedules import Batch
+from mpnnp.training.train import train
 
 
 def run_of(config, tmp_path):
     (tmp_path / "run").mkdir(exist_ok=True)
-    return Run(config, tmp_path / "run", *quiet())
+    return begun(config, tmp_path / "run", *quiet())
 
 
 def frames(n=6):
@@ -65,21 +66,21 @@ def test_rows_and_errors_carry_the_root_of_the_weight(tmp_path):
         tmp_path / "w", atoms, schedule={"force_fraction": 0.2, "element_force_weights": {"H": 0.25}}
     )
     weighted = run_of(config, tmp_path / "w")
-    w = read_only(plain.potential.weights)
+    w = read_only(plain.task.potential.weights)
     structure = np.arange(6)[:, None]
     for kind, labels in ((ENERGY, structure), (FORCE, np.arange(18)[:, None])):  # of 6 atoms: O H H, O H H
-        rows, errors, _ = plain.observer.observe(Batch(kind, labels), w)
+        rows, errors, _ = plain.task.observer.observe(Batch(kind, labels), w)
         rows, errors = rows.copy(), errors.copy()
-        again, errors_again, _ = weighted.observer.observe(Batch(kind, labels), w)
+        again, errors_again, _ = weighted.task.observer.observe(Batch(kind, labels), w)
         if kind == ENERGY:
             root = np.sqrt(1.0 + structure[:, 0])
         else:
             atom = labels[:, 0] // 3
-            of_structure = np.searchsorted(plain.observer.structures.start, atom, side="right") - 1
+            of_structure = np.searchsorted(plain.task.observer.structures.start, atom, side="right") - 1
             root = np.sqrt(
                 (1.0 + of_structure)
                 * 4.0
-                * np.where(np.asarray(plain.observer.dataset.numbers)[atom] == 1, 0.25, 1.0)
+                * np.where(np.asarray(plain.task.observer.dataset.numbers)[atom] == 1, 0.25, 1.0)
             )
         assert again == pytest.approx(rows * root[:, None], rel=1e-12)
         assert errors_again == pytest.approx(errors * root, rel=1e-12)
@@ -93,10 +94,10 @@ def test_a_label_of_weight_zero_is_none(tmp_path):
         config_of(tmp_path, atoms, schedule={"force_fraction": 0.2, "element_force_weights": {"H": 0.0}}),
         tmp_path,
     )
-    assert list(run.labels[ENERGY]) == [0, 2, 3, 4, 5]
-    start, numbers = run.observer.structures.start, np.asarray(run.observer.dataset.numbers)
+    assert list(run.task.labels[ENERGY]) == [0, 2, 3, 4, 5]
+    start, numbers = run.task.observer.structures.start, np.asarray(run.task.observer.dataset.numbers)
     expected = [a for s in (0, 3, 4, 5) for a in range(start[s], start[s + 1]) if numbers[a] == 8]
-    assert sorted(set(run.labels[FORCE] // 3)) == expected
+    assert sorted(set(run.task.labels[FORCE] // 3)) == expected
 
 
 def test_masked_forces_and_missing_labels_train_together(tmp_path):
@@ -135,10 +136,10 @@ def test_weights_from_a_file(tmp_path):
     (tmp_path / "six.txt").write_text("1\n" * 5 + "9\n")
     data = {"validation_fraction": 0.0, "weights": str(tmp_path / "six.txt")}
     run = run_of(config_of(tmp_path, frames(), data=data), tmp_path)
-    assert run.observer.labels.roots[ENERGY].tolist() == [1, 1, 1, 1, 1, 3]
+    assert run.task.observer.labels.roots[ENERGY].tolist() == [1, 1, 1, 1, 1, 3]
     (tmp_path / "six.txt").write_text("4\n" * 6)  # another content is another data set, not the cached one
     run = run_of(config_of(tmp_path, frames(), data=data), tmp_path)
-    assert run.observer.labels.roots[ENERGY].tolist() == [2] * 6
+    assert run.task.observer.labels.roots[ENERGY].tolist() == [2] * 6
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import DATA
-from small import quiet, small_config
+from small import begun, quiet, small_config
 
 from mpnnp.data.formats import read_sources
 from mpnnp.kernels.activation import activation
@@ -14,7 +14,7 @@ from mpnnp.model.network import ACTIVATIONS
 from mpnnp.n2p2.potential_files import read_potential, write_potential
 from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.parallel import serial
-from mpnnp.training.train import Run
+from mpnnp.training.train import one_update
 
 FOLDER = DATA / "predict_acsf_cos"
 
@@ -81,14 +81,14 @@ def test_the_filter_works_in_the_weights_of_the_files(tmp_path):
     """An update of a run with normalize_nodes is that of the plain filter with rows by W n_in and b n_in."""
     comm, log = quiet()
     config = small_config(tmp_path, network={"hidden": [4, 3], "activation": "tanh", "normalize_nodes": True})
-    run = Run(config, tmp_path, comm, log)
-    plain = Run(small_config(tmp_path, network={"hidden": [4, 3], "activation": "tanh"}), tmp_path, comm, log)
-    units = run.potential.network.units()
+    run = begun(config, tmp_path, comm, log)
+    plain = begun(small_config(tmp_path, network={"hidden": [4, 3], "activation": "tanh"}), tmp_path, comm, log)
+    units = run.task.potential.network.units()
     assert run.state.weights == pytest.approx(plain.state.weights * units)
-    batch = run.schedule.epoch(1)[0]
+    batch = run.task.schedule.epoch(1)[0]
     before = run.state.weights.copy()
-    rows, errors, _ = run.observer.observe(batch, read_only(before))
-    ekf = make_ekf(run.optimizer.config, len(before), run.potential.network.segments, serial())
+    rows, errors, _ = run.task.observer.observe(batch, read_only(before))
+    ekf = make_ekf(run.task.optimizer.config, len(before), run.task.potential.network.segments, serial())
     expected = ekf.update(ekf.init(), rows * units, errors.copy())
-    run.one_update(batch)
+    one_update(run.task, run.state, batch)
     assert (run.state.weights - before) / units == pytest.approx(expected, rel=1e-9, abs=1e-12)

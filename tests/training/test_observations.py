@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launch import on_ranks
-from small import small_config, write_clusters
+from small import begun, small_config, write_clusters
 
 from mpnnp.kernels.jit import read_only
+from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.parallel import serial, share
 from mpnnp.progress import Log
-from mpnnp.training.schedules import ENERGY, FORCE, Batch
-from mpnnp.training.train import Run
+from mpnnp.training.schedules import Batch
 
 RUNNER = {
     "name": "runner",
@@ -40,21 +40,21 @@ SCALES = {  # of errors and rows, for energies and forces
 def make_run(folder, comm, schedule, **sections):
     """A run on clusters of one and two molecules that has not begun."""
     config = small_config(folder, schedule=schedule, **sections)
-    return Run(config, folder, comm, Log(comm, stream=open(os.devnull, "w")), resume=False)
+    return begun(config, folder, comm, Log(comm, stream=open(os.devnull, "w")))
 
 
 def batch_of(run, kind):
     """The first batch of a kind; every label of it is another one."""
-    epoch = run.schedule.epoch(1)
+    epoch = run.task.schedule.epoch(1)
     return epoch[int(np.argmax(epoch.kinds == kind))]
 
 
 def errors_of(run, kind, labels, w, scale):
     """s (y - y_hat) in training units from the predictions of the whole potential: energies / energy_scale, forces / force_scale."""
-    potential, start, errors = run.potential.with_weights(w), run.observer.structures.start, []
+    potential, start, errors = run.task.potential.with_weights(w), run.task.observer.structures.start, []
     for label in labels:
         s = label if kind == ENERGY else np.searchsorted(start, label // 3, side="right") - 1
-        structure = run.observer.dataset[s]
+        structure = run.task.observer.dataset[s]
         energy, forces = potential.energy_forces(structure)
         if kind == ENERGY:
             errors.append((structure.energy - energy) / potential.energy_scale)
@@ -87,7 +87,7 @@ def test_errors_and_rows_are_those_of_the_potential(folder, schedule, kind):
     """Errors from predicted energies and forces, rows from their finite differences in w, both times the weight of the label."""
     run = make_run(folder, serial(), schedule)
     batch, w, scale = batch_of(run, kind), run.state.weights, SCALES[schedule["name"]][kind]
-    rows, errors, labels = run.observer.observe(batch, read_only(w))
+    rows, errors, labels = run.task.observer.observe(batch, read_only(w))
     assert np.array_equal(labels, batch.candidates[:, 0]) and len(np.unique(labels)) == len(labels)
     np.testing.assert_allclose(errors, errors_of(run, kind, labels, w, scale), rtol=1e-9, atol=1e-10)
     expected = -derivatives(lambda v: errors_of(run, kind, labels, v, scale), w)
@@ -103,9 +103,9 @@ def test_summed_rows_are_the_sums_of_the_rows(folder, kind, groups):
         make_run(folder, serial(), RUNNER | {"rows": rows, "groups": groups}) for rows in ("full", "sum")
     )
     w = read_only(full.state.weights)
-    rows, errors, labels = full.observer.observe(batch_of(full, kind), w)
+    rows, errors, labels = full.task.observer.observe(batch_of(full, kind), w)
     rows = rows.copy()
-    short, few, same = summed.observer.observe(batch_of(full, kind), w)
+    short, few, same = summed.task.observer.observe(batch_of(full, kind), w)
     assert np.array_equal(labels, same) and short.shape == (groups, len(w))
     groups_of_labels = {1: [[0, 1, 2, 3, 4]], 2: [[0, 1, 2], [3, 4]], 5: [[0], [1], [2], [3], [4]]}[groups]
     for g, group in enumerate(groups_of_labels):
@@ -122,11 +122,11 @@ def test_threshold_selection_takes_labels_by_their_errors(folder):
         serial(),
         RUNNER | {"selection": "threshold", "energy_threshold": 1.3, "force_threshold": 1.0, "trials": 4},
     )
-    run.evaluate(0)
-    w, start, kinds_of_choice = run.state.weights, run.observer.structures.start, set()
-    epochs = [run.schedule.epoch(number) for number in range(1, 7)]
+    run.judge.record(run.state, 0, lambda: 0.0)
+    w, start, kinds_of_choice = run.state.weights, run.task.observer.structures.start, set()
+    epochs = [run.task.schedule.epoch(number) for number in range(1, 7)]
     for batch in (epoch[u] for epoch in epochs for u in range(len(epoch))):
-        labels = run.observer.observe(batch, read_only(w))[2]
+        labels = run.task.observer.observe(batch, read_only(w))[2]
         for taken, candidates in zip(labels, batch.candidates):
             size = np.abs(errors_of(run, batch.kind, candidates, w, 1.0))
             size /= np.diff(start)[candidates] if batch.kind == ENERGY else 1.0
@@ -165,10 +165,10 @@ def check_gradient(comm):
         run = make_run(folder, comm, RUNNER | change, adam=adam, run={"optimizer": "adam"})
         for kind, n in ((ENERGY, 5), (FORCE, 5), (FORCE, 1)):
             batch = Batch(kind, batch_of(run, kind).candidates[:n])
-            state, w = run.optimizer.init(), run.state.weights
-            rows, errors, labels = run.observer.observe(batch, read_only(w))
+            state, w = run.task.optimizer.init(), run.state.weights
+            rows, errors, labels = run.task.observer.observe(batch, read_only(w))
             assert len(labels) == len(share(n, comm))
-            run.optimizer.update(state, rows, errors)
+            run.task.optimizer.update(state, rows, errors)
             gradient = state.m / 0.5
             groups = [[0, 1, 2], [3, 4]] if change and n == 5 else [[m] for m in range(n)]
 

@@ -39,7 +39,9 @@ def run(tmp_path, directory, resume=False, **sections):
 
 
 def contents(folder):
-    """Everything that must be equal: name -> array of checkpoint and best potential; the curve without its times."""
+    """Everything that must be equal: name -> array of checkpoint and best potential;
+    the curve without its times.
+    """
     found = {}
     for name in ("checkpoint.h5", "best.h5"):
         with h5py.File(folder / name) as file:
@@ -68,12 +70,8 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, name):
     variant = VARIANTS[name]
     whole = run(tmp_path, "whole", **merged(variant, {"epochs": 3}))
     n = whole.update // 3
-    stops = [
-        1,
-        n,
-        n + n // 2,
-        2 * n + 1,
-    ]  # the first update, an epoch's end, in the middle of an epoch, the first of an epoch
+    # the first update, an epoch's end, in the middle of an epoch, the first of an epoch
+    stops = [1, n, n + n // 2, 2 * n + 1]
     for start, stop in enumerate(stops):
         state = run(tmp_path, "parts", resume=start > 0, **merged(variant, {"epochs": 3, "updates": stop}))
         assert state.update == stop
@@ -97,9 +95,8 @@ def test_what_was_written_after_the_checkpoint_is_cut_back(tmp_path):
     best, curve = ((tmp_path / "a" / name).read_bytes() for name in ("best.h5", "learning-curve.csv"))
     run(tmp_path, "a", resume=True, run={"epochs": 5})
     assert len(LearningCurve.read(tmp_path / "a" / "learning-curve.csv")["epoch"]) == 6
-    (tmp_path / "a" / "checkpoint.h5").write_bytes(
-        saved
-    )  # as if the program had been killed before it wrote the next one
+    # as if the program had been killed before it wrote the next one
+    (tmp_path / "a" / "checkpoint.h5").write_bytes(saved)
     run(tmp_path, "a", resume=True, run={"epochs": 2})
     assert (tmp_path / "a" / "learning-curve.csv").read_bytes() == curve
     old, new = checkpoint.read_potential(tmp_path / "a" / "best.h5"), best
@@ -218,13 +215,14 @@ def test_checkpoints_are_written_by_updates_and_epochs_and_never_twice(tmp_path,
     assert [update for name, update in written if name == "checkpoint.h5"] == expected
     written.clear()
     run(tmp_path, "b", run={"epochs": 1})
-    assert [update for name, update in written if name == "checkpoint.h5"] == [
-        n
-    ]  # by default at the end only (and every ten minutes)
+    # by default at the end only (and every ten minutes)
+    assert [update for name, update in written if name == "checkpoint.h5"] == [n]
 
 
 def test_a_file_of_version_1_is_read_and_continued(tmp_path, monkeypatch):
-    """Written by the code of format version 1, stopped in the second of three epochs; the weights are those it reached by itself."""
+    """Written by the code of format version 1, stopped in the second of three epochs;
+    the weights are those it reached by itself.
+    """
     source = DATA / "version_1"
     (tmp_path / "run").mkdir()
     shutil.copy(source / "clusters.extxyz", tmp_path)
@@ -272,13 +270,13 @@ def test_the_folder_holds_a_configuration_that_reads_back(tmp_path):
 def test_a_broken_filter_never_replaces_a_checkpoint(tmp_path, monkeypatch):
     run(tmp_path, "a", run={"epochs": 1})
     before = (tmp_path / "a" / "checkpoint.h5").read_bytes()
-    save = train.Run.save
+    save = train.save
 
-    def broken(self):
-        self.state.optimizer.T.add_to_diagonal(-1e9)
-        save(self)
+    def broken(run):
+        run.state.optimizer.T.add_to_diagonal(-1e9)
+        save(run)
 
-    monkeypatch.setattr(train.Run, "save", broken)
+    monkeypatch.setattr(train, "save", broken)
     with pytest.raises(TrainingError, match="no longer positive"):
         run(tmp_path, "a", resume=True, run={"epochs": 2})
     assert (tmp_path / "a" / "checkpoint.h5").read_bytes() == before

@@ -8,9 +8,11 @@ import pytest
 from mpnnp.config import make_config
 from mpnnp.errors import ConfigError
 from mpnnp.kernels.packs import make_structures
+from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.parallel import share
+from mpnnp.training.labels import label_scale
 from mpnnp.training.observations import Observer
-from mpnnp.training.schedules import ENERGY, FORCE, label_scale, make_schedule
+from mpnnp.training.schedules import make_schedule
 
 ENERGIES = np.arange(3, 43)  # 40 labels
 FORCES = np.arange(100, 1300, 2)  # 600 labels
@@ -197,7 +199,9 @@ def test_the_shares_of_the_ranks_are_all_labels_in_order(n_rank, n_label):
 
 
 def observer(config, n_rank, rank):
-    """An Observer whose errors are known beforehand, of 43 structures of 10 atoms; the kernels are not called."""
+    """An Observer whose errors are known beforehand, of 43 structures of 10 atoms;
+    the kernels are not called.
+    """
     start = np.arange(0, 431, 10)
     one = object.__new__(Observer)
     one.structures = make_structures(
@@ -217,7 +221,10 @@ def test_a_stream_takes_the_first_candidate_above_the_threshold_else_the_worst(k
     labels, threshold = (ENERGIES, FORCES)[kind], (8.0 * 0.05, 1.2 * 0.5)[kind]
     candidates = np.random.default_rng(3).choice(labels, (30, 4))
     taken = one._select(kind, candidates, None)
-    size = lambda label: ERRORS[0][label - 3] if kind == ENERGY else ERRORS[1][label // 2 - 50]  # noqa: E731  per atom
+    # per atom
+    size = lambda label: (  # noqa: E731
+        ERRORS[0][label - 3] if kind == ENERGY else ERRORS[1][label // 2 - 50]
+    )
     n_none = 0
     for label, row in zip(taken, candidates):
         above = [c for c in row if size(c) > threshold]

@@ -7,7 +7,7 @@ from kernels.test_jacobian import numerical_rows, values_of
 from launch import ROOT
 from oracles.systems import SYSTEMS, functions_of, make_net
 from oracles.systems import evaluate as evaluate_system
-from small import FUNCTIONS, quiet
+from small import FUNCTIONS, begun, quiet
 
 from mpnnp.config import make_config
 from mpnnp.data import dataset as hdf5
@@ -18,16 +18,18 @@ from mpnnp.data.structure import Structure
 from mpnnp.kernels.jacobian import stress_rows, stress_values
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.evaluation import evaluate
+from mpnnp.model.label_kinds import ENERGY, FORCE, position
 from mpnnp.model.network import Network
 from mpnnp.model.potential import Potential
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.model.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.training.checkpoint import read_potential
+from mpnnp.training.labels import Labels
 from mpnnp.training.learning_curve import LearningCurve
-from mpnnp.training.observations import Labels
-from mpnnp.training.schedules import ENERGY, FORCE, STRESS, Batch, make_schedule
-from mpnnp.training.train import Run, train
+from mpnnp.training.schedules import Batch, make_schedule
+from mpnnp.training.train import train
 
+STRESS = position("stress")
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 PERIODIC = [
     SYSTEMS[name]
@@ -108,20 +110,22 @@ def test_learning_stress_lowers_its_error(water, tmp_path):
 
 
 def test_observations_of_stress_in_training_units(water, tmp_path):
-    """Errors and rows of the observer are those of the predicted stress, in units of the spread of the labels, times the weight."""
+    """Errors and rows of the observer are those of the predicted stress, in units of the spread
+    of the labels, times the weight.
+    """
     comm, log = quiet()
-    run = Run(config_of(water, stress_fraction=1.0, stress_weight=3.0), tmp_path, comm, log, False)
-    assert len(run.labels[STRESS]) == 6 * len(run.train)
-    w, labels = run.potential.weights, run.labels[STRESS][:9]
-    rows, errors, _ = run.observer.observe(Batch(STRESS, labels[:, None]), read_only(w))
+    run = begun(config_of(water, stress_fraction=1.0, stress_weight=3.0), tmp_path, comm, log)
+    assert len(run.task.labels[STRESS]) == 6 * len(run.task.train)
+    w, labels = run.task.potential.weights, run.task.labels[STRESS][:9]
+    rows, errors, _ = run.task.observer.observe(Batch(STRESS, labels[:, None]), read_only(w))
     rows, errors = rows.copy(), errors.copy()
-    spread = run.observer.dataset.stress[run.train].std()
+    spread = run.task.observer.dataset.stress[run.task.train].std()
     for label, error in zip(labels, errors, strict=True):
-        structure = run.observer.dataset[label // 6]
-        predicted = run.potential.predict(structure).stress(structure.cell)[label % 6]
+        structure = run.task.observer.dataset[label // 6]
+        predicted = run.task.potential.predict(structure).stress(structure.cell)[label % 6]
         assert error == pytest.approx(3.0 * (structure.stress[label % 6] - predicted) / spread, rel=1e-9)
     direction = np.random.default_rng(0).normal(size=len(w))
-    high, low = (run.observer.errors(STRESS, labels, read_only(w + h * direction)) for h in (1e-5, -1e-5))
+    high, low = (run.task.observer.errors(STRESS, labels, read_only(w + h * direction)) for h in (1e-5, -1e-5))
     assert rows @ direction == pytest.approx(
         -3.0 * (high - low) / 2e-5, rel=1e-5, abs=1e-6 * np.abs(rows @ direction).max()
     )
@@ -161,11 +165,8 @@ def test_sdnz_schedule_takes_stresses():
     labels = (np.arange(5), np.arange(30), np.arange(30))
     epoch = make_schedule(config, labels, 1).epoch(1)
     assert 240 < np.count_nonzero(epoch.kinds == STRESS) < 360
-    assert {(b.kind, len(b.candidates)) for b in (epoch[u] for u in range(1000))} == {
-        (ENERGY, 1),
-        (FORCE, 10),
-        (STRESS, 6),
-    }
+    sizes = {(b.kind, len(b.candidates)) for b in (epoch[u] for u in range(1000))}
+    assert sizes == {(ENERGY, 1), (FORCE, 10), (STRESS, 6)}
 
 
 def test_a_run_with_stress_goes_on_after_its_checkpoint(water, tmp_path):

@@ -1,4 +1,6 @@
-"""Training runs on small data: they learn, their files say what is true, they stop when told, and they resume exactly."""
+"""Training runs on small data: they learn, their files say what is true, they stop when told,
+and they resume exactly.
+"""
 
 import json
 import math
@@ -14,13 +16,14 @@ from ase.io import read
 from small import quiet, small_config, write_clusters
 
 import mpnnp
-from mpnnp.config import Config, read_config
+from mpnnp.config import Config, Run, read_config
 from mpnnp.data.store import load_structures, split
 from mpnnp.errors import CheckpointError
 from mpnnp.model.evaluation import evaluate
 from mpnnp.training.checkpoint import read_checkpoint
-from mpnnp.training.learning_curve import COLUMNS, LearningCurve
-from mpnnp.training.train import Run, RunState, train
+from mpnnp.training.learning_curve import LearningCurve, all_columns
+from mpnnp.training.run_state import RunState
+from mpnnp.training.train import train
 
 OPTIMIZERS = ("ekf", "adam")
 N_STRUCTURE = 40  # 30 for training: 30 energies and 540 force components; 69 updates of two streams per epoch
@@ -84,7 +87,7 @@ def test_training_lowers_the_validation_errors(trained):
 
 def test_the_learning_curve_has_its_columns_and_units(trained):
     header, *lines = (trained.directory / "learning-curve.csv").read_text().splitlines()
-    without_stress = [name for name in COLUMNS if not name.startswith("stress")]  # the data have none
+    without_stress = [name for name in all_columns() if not name.startswith("stress")]  # the data have none
     assert header.split(",") == [*without_stress, "energy_unit", "force_unit"]
     assert all(line.endswith(",meV/atom,meV/Angstrom") for line in lines)
     curve = curve_of(trained.directory)
@@ -116,7 +119,10 @@ def test_the_log_holds_every_line(trained):
 
 
 def test_nothing_is_left_over_in_the_folder(trained):
-    expected = "accuracy.json best.h5 checkpoint.h5 config.toml initial.h5 learning-curve.csv learning-curve.png parity.png train.log"
+    expected = (
+        "accuracy.json best.h5 checkpoint.h5 config.toml initial.h5 learning-curve.csv learning-curve.png "
+        "parity.png train.log"
+    )
     assert sorted(path.name for path in trained.directory.iterdir()) == expected.split()
 
 
@@ -176,7 +182,9 @@ def test_a_loaded_potential_predicts_what_evaluate_does(trained):
 
 
 def assert_same(resumed, whole):
-    """Weights, state of the optimiser, learning curve (but for its seconds) and the measures of two runs are equal bit for bit."""
+    """Weights, state of the optimiser, learning curve (but for its seconds) and the measures of two runs
+    are equal bit for bit.
+    """
     saved = [read_checkpoint(one.directory / "checkpoint.h5") for one in (resumed, whole)]
     assert np.array_equal(saved[0][0].weights, saved[1][0].weights)
     numbers = [{k: v for k, v in one[2].items() if k != "seconds"} for one in saved]
@@ -237,7 +245,9 @@ def test_a_run_without_checkpoint_cannot_be_resumed(folder, tmp_path):
 
 
 def test_a_run_ends_after_epochs_without_a_better_validation_error(folder, tmp_path):
-    """With a learning rate far too large: it ends at the first epoch that is `patience` epochs after the best one so far."""
+    """With a learning rate far too large: it ends at the first epoch that is `patience` epochs after
+    the best one so far.
+    """
     config = make_config(folder, "adam", epochs=50, patience=3)
     config = config.model_copy(update={"adam": config.adam.model_copy(update={"learning_rate": 3.0})})
     ended = run(config, tmp_path / "run")

@@ -1,4 +1,6 @@
-"""What limits the machine, and what disturbs it: bandwidth, BLAS speed, a description, and other jobs' use of the cores."""
+"""What limits the machine, and what disturbs it: bandwidth, BLAS speed, a description,
+and other jobs' use of the cores.
+"""
 
 import os
 import resource
@@ -6,13 +8,15 @@ import time
 
 import numpy as np
 
-from mpnnp.parallel import rest
+from mpnnp.parallel import idle_barrier
 
 TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 def median_ms(call, repeat, calls_each=1, warm_up=1):
-    """Median over `repeat` measurements of the time of one call, ms; each measurement makes `calls_each` calls."""
+    """Median over `repeat` measurements of the time of one call, ms;
+    each measurement makes `calls_each` calls.
+    """
     for _ in range(warm_up):
         call()
     times = []
@@ -27,7 +31,7 @@ def median_ms(call, repeat, calls_each=1, warm_up=1):
 def alone(comm, function, *arguments):
     """Result of `function(*arguments)` on rank 0 while the other ranks sleep; None there. Collective."""
     result = function(*arguments) if comm.rank == 0 else None
-    rest(comm)
+    idle_barrier(comm)
     return result
 
 
@@ -71,7 +75,9 @@ def _cpu_model():
 
 
 def _blas():
-    """Library, version and core type of the BLAS of scipy, as OpenBLAS tells them; the library's name elsewhere."""
+    """Library, version and core type of the BLAS of scipy, as OpenBLAS tells them;
+    the library's name elsewhere.
+    """
     import ctypes
 
     import scipy.linalg.cython_blas  # loads it

@@ -1,8 +1,10 @@
-"""The filters that mpnnp's is measured against: the same equations on a dense P, with the best that BLAS offers.
+"""The filters that mpnnp's is measured against: the same equations on a dense P,
+with the best that BLAS offers.
 
     X = P H^T,    A = H X + I / eta,    w += X A^-1 xi,    P -= X A^-1 X^T,    P += q I
 
-P (n, n) in Fortran order, changed in place; H (M, n) C-contiguous, so that H.T is in Fortran order; returns the increment (n,).
+P (n, n) in Fortran order, changed in place; H (M, n) C-contiguous, so that H.T is in Fortran order; returns
+the increment (n,).
 """
 
 import numpy as np

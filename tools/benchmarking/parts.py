@@ -6,9 +6,10 @@ import numpy as np
 from benchmarking.machine import median_ms
 from benchmarking.opponents import symmetric_update, textbook_update
 
-from mpnnp.config import Ekf, make_config
+from mpnnp.config import Ekf, Run, make_config
 from mpnnp.kernels.energy_forces import symmetry_functions
 from mpnnp.kernels.jit import read_only
+from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.optimizers.adam import AdamState
 from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.parallel import serial
@@ -16,8 +17,7 @@ from mpnnp.progress import Log
 from mpnnp.signals import Signals
 from mpnnp.training.agenda import Agenda
 from mpnnp.training.observations import Observer
-from mpnnp.training.schedules import ENERGY, FORCE, Batch
-from mpnnp.training.train import Run
+from mpnnp.training.schedules import Batch
 
 ETA, Q = 1.0, 1e-6
 
@@ -31,7 +31,9 @@ class Silent(Log):
 
 
 def make_run(data, folder, comm, **sections):
-    """The training run of `mpnnp train` for the data set file `data`: water functions, nets 25-25, and the other settings' defaults."""
+    """The training run of `mpnnp train` for the data set file `data`:
+    water functions, nets 25-25, and the other settings' defaults.
+    """
     tree = {
         "data": {"files": str(data), "validation_fraction": 0.2, "cache": str(folder)},
         "symmetry_functions": {"set": "water"},
@@ -54,7 +56,9 @@ class Stopwatch(Agenda):
 
 
 def update_ms(run, n_update, block=32):
-    """Time per update of the training loop: median over blocks of `block` updates, so that each has its share of all that is not done in each."""
+    """Time per update of the training loop: median over blocks of `block` updates, so that each has its share
+    of all that is not done in each.
+    """
     done, times = 0, []
     while done < n_update:
         run.reason, run.agenda = "", Stopwatch(run)
@@ -99,7 +103,9 @@ def model_parts(run, repeat):
 
 
 def filter_ms(potential, M, comm, repeat):
-    """Update of the product's filter with M random rows shared out over the ranks; lazy folding included, gathering of rows not."""
+    """Update of the product's filter with M random rows shared out over the ranks;
+    lazy folding included, gathering of rows not.
+    """
     network = potential.network
     n = network.n_weight
     ekf = make_ekf(Ekf(eta=ETA, eta_max=ETA, q=Q, q_tau=0.0), n, network.segments, comm)
@@ -129,7 +135,9 @@ def random_rows(M, n):
 
 
 def memory(run):
-    """Bytes of data per structure of the whole job (mapped once per node, and of each rank), and of the covariance per rank. Collective."""
+    """Bytes of data per structure of the whole job (mapped once per node, and of each rank),
+    and of the covariance per rank. Collective.
+    """
     observer = run.observer
     arrays = [observer.G, *observer.structures, *observer.labels.__dict__.values(), *run.labels]
     arrays += [
@@ -165,6 +173,8 @@ def covariance_bytes(run):
 
 
 def traffic(run):
-    """(collective calls, bytes of their results on each rank) per update; (0, 0) on a single rank, where nothing leaves the process."""
+    """(collective calls, bytes of their results on each rank) per update;
+    (0, 0) on a single rank, where nothing leaves the process.
+    """
     t = run.optimizer.traffic
     return (t.calls / t.updates, t.bytes / t.updates) if run.comm.size > 1 else (0, 0)

@@ -1,0 +1,59 @@
+"""The optimizers by name, and what each of them is: a new one is a file with these methods and a line in OPTIMIZERS."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from mpnnp.config import Config
+from mpnnp.errors import ConfigError
+from mpnnp.optimizers import adam, ekf
+
+
+class Optimizer(Protocol):
+    """How weights move: the loop observes, `update` gives the increment, the loop adds it. `contract.check_optimizer` tests these promises.
+
+    advice   what to try when the weights run away
+    state    whatever survives an update; `init` makes it, the other methods take it
+    """
+
+    advice: str
+
+    def init(self) -> Any:
+        """The state before the first update."""
+
+    def update(self, state: Any, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
+        """Increment (n_weight,) from this rank's rows (m, n_weight) and errors (m,), the same on every rank. Collective; changes state.
+
+        Raises TrainingError on every rank, with the state unchanged, where a number is not finite.
+        """
+
+    def check(self, state: Any) -> None:
+        """Raise TrainingError on every rank if the state is broken. Collective."""
+
+    def save_arrays(self, state: Any) -> dict[str, np.ndarray] | None:
+        """The state as arrays that do not depend on the number of ranks, on rank 0 (None elsewhere). Collective."""
+
+    def load_arrays(self, arrays: dict[str, np.ndarray] | None) -> Any:
+        """The state from `save_arrays`, given on rank 0, bit for bit. Collective. Raises CheckpointError if it is another optimizer's."""
+
+
+# (config, network, updates per epoch, communicator) -> Optimizer; its settings are config.NAME, or for others than these config.optimizer
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "adam": adam.from_config,
+    "ekf": ekf.from_config,
+}
+
+
+def check_name(name: str) -> None:
+    """Raise ConfigError if there is no such optimizer."""
+    if name not in OPTIMIZERS:
+        raise ConfigError(
+            f"run.optimizer = {name!r}: there is no such optimizer; known are {', '.join(sorted(OPTIMIZERS))}"
+        )
+
+
+def make_optimizer(config: Config, network, updates_per_epoch: int, comm) -> Optimizer:
+    """The optimizer that config.run.optimizer names, for the weights of `network`. Raises ConfigError."""
+    check_name(config.run.optimizer)
+    return OPTIMIZERS[config.run.optimizer](config, network, updates_per_epoch, comm)

@@ -1,0 +1,67 @@
+"""What a checkpoint holds, in words."""
+
+import numpy as np
+
+from mpnnp.model.label_kinds import KINDS
+from mpnnp.optimizers.posterior import has_covariance, numbers_stored
+from mpnnp.training.checkpoint import read_summary
+from mpnnp.training.report import symbols
+
+
+def describe_checkpoint(path):
+    """What a checkpoint holds, as lines for people. Raises CheckpointError."""
+    found = read_summary(path)
+    p, progress, optimizer, curve = found.potential, found.progress, found.optimizer, found.curve
+    lines = [
+        f"checkpoint of mpnnp, elements {' '.join(symbols(p.elements))}",
+        f"weights: {p.network.n_weight}",
+    ]
+    for symbol, z, size, names in zip(
+        symbols(p.elements), p.elements, p.network.sizes, p.network.activations
+    ):
+        kinds = [f.kind for f in p.functions.of(z)]
+        counts = ", ".join(f"{kinds.count(kind)} of type {kind}" for kind in sorted(set(kinds)))
+        net = f"{'-'.join(map(str, size))}, {' '.join(names[:-1]) or 'linear'}"
+        lines.append(f"  {symbol:2s} net {net}; {len(kinds)} symmetry functions ({counts})")
+    lines.append(f"largest cutoff radius: {p.functions.r_c:.6g} A; scaling {p.scaling.kind}")
+    references = ", ".join(
+        f"{symbol} {energy:.6g}" for symbol, energy in zip(symbols(p.elements), p.atomic_energies)
+    )
+    lines.append(f"atomic energies: {references} eV; mean energy {p.mean_energy:.6g} eV/atom")
+    lines.append(f"units of training: energy {p.energy_scale:.6g} eV, force {p.force_scale:.6g} eV/A")
+    where = f"epoch {progress.get('epoch', 0)}" + (
+        f", {progress['done']} updates into it" if progress.get("done") else ""
+    )
+    lines.append(f"state: {where}, {progress.get('update', 0)} updates in all")
+    if "best" in progress:
+        lines.append(
+            f"best measure so far: {progress['best']:.6g}, after epoch {progress.get('best_epoch', progress.get('epoch', 0))}"
+        )
+    for name, k in (("last", -1), ("best", _row_of(curve, progress.get("best_epoch")))):
+        if len(curve.get("epoch", ())) and k is not None:
+            lines.append(
+                f"accuracy, {name}: {_accuracy_of_row({key: values[k] for key, values in curve.items()})}"
+            )
+    if has_covariance(optimizer):
+        n, stored = p.network.n_weight, numbers_stored(optimizer)
+        lines.append(f"optimizer: ekf; P {n} x {n}: {stored} numbers stored, {stored * 8 / 1e6:.1f} MB")
+    elif optimizer:
+        lines.append(f"optimizer: {progress.get('optimizer', 'unknown')}")
+    else:
+        lines.append("optimizer: none (the potential alone; it cannot be resumed)")
+    return "\n".join(lines)
+
+
+def _row_of(curve, epoch):
+    """Index of the learning curve's last row of an epoch; None if there is none."""
+    rows = np.flatnonzero(curve.get("epoch", np.zeros(0)) == epoch)
+    return rows[-1] if len(rows) else None
+
+
+def _accuracy_of_row(row):
+    errors = ", ".join(
+        f"{name} {row[f'{name}_rmse_train']:.4g} | {row[f'{name}_rmse_validation']:.4g} {kind.short_unit}"
+        for name, kind in KINDS.items()
+        if kind.always
+    )
+    return f"epoch {row['epoch']:.0f}, RMSE training | validation {errors}"

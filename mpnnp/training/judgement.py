@@ -1,0 +1,159 @@
+"""How good a potential is: points of the learning curve, the measure by which the best one is kept, and the last word of a run."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpnnp.errors import ConfigError, TrainingError
+from mpnnp.kernels.jit import read_only
+from mpnnp.model.label_kinds import KINDS, MILLI
+from mpnnp.model.metrics import Accuracy
+from mpnnp.training import report
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the learning curve: Accuracy of training and validation structures, and the measure that best.h5 minimises."""
+
+    train: Accuracy
+    validation: Accuracy
+    measure: float
+
+
+class Judge:
+    """Evaluates potentials of a task on its training and its validation structures.
+
+    train_subset, validation_subset  structures that are predicted in full for the learning curve; of the others only energies
+    Raises ConfigError if the structures that judge have no label of a kind that counts.
+    """
+
+    def __init__(self, task, config):
+        self.task, self.config = task, config
+        self.train_subset = self._subset(task.train, 3)
+        self.validation_subset = self._subset(task.validation, 4)
+        self._check_measure()
+
+    def _subset(self, structures, stream):
+        """A fixed random choice."""
+        run = self.config.run
+        n = run.evaluation_structures
+        if n == 0 or n >= len(structures):
+            return structures
+        return np.sort(np.random.default_rng([run.seed, stream]).choice(structures, n, replace=False))
+
+    def _weights(self):
+        """Kind -> weight of its error in the measure."""
+        learns = self.task.schedule.learns
+        weights = {name: self.config.metric_weight(name) for name in KINDS}
+        return {
+            name: w
+            for k, (name, w) in enumerate(weights.items())
+            if w > 0 and (KINDS[name].always or learns(k))
+        }
+
+    def _check_measure(self):
+        task, weights = self.task, self._weights()
+        parts = ((task.validation, self.validation_subset), (task.train, self.train_subset))
+        for some, subset in parts:
+            counts = {
+                name: len(
+                    task.observer.labels.of_structures(
+                        task.observer.structures.start, some if kind.per_atom else subset
+                    )[k]
+                )
+                for k, (name, kind) in enumerate(KINDS.items())
+            }
+            if any(counts[name] for name, kind in KINDS.items() if kind.always):
+                break
+        if not any(counts[name] for name in weights):
+            keys = ", ".join(
+                f"run.{name}_metric_weight = {self.config.metric_weight(name):g}"
+                for name in KINDS
+                if KINDS[name].always
+            )
+            labels = " and ".join(f"{counts[name]} {name}" for name in KINDS if KINDS[name].always)
+            raise ConfigError(
+                f"{keys}: with {labels} labels to judge by, no potential is better than another"
+            )
+
+    def evaluate(self, w, pause=None):
+        """Point of the potential with weights w. Collective.
+
+        pause  collective function called between structures, which may raise
+        """
+        observer, w = self.task.observer, read_only(w)
+        train = observer.evaluate(self.task.train, w, forces_of=self.train_subset, pause=pause)
+        validation = observer.evaluate(self.task.validation, w, forces_of=self.validation_subset, pause=pause)
+        return Point(train, validation, self._measure(train, validation))
+
+    def _measure(self, train, validation):
+        """Weighted sum of the errors of the validation structures if they have labels, in units of one meV/atom."""
+        rmse = (validation if validation.has_labels else train).rmse
+        terms = [
+            w * (rmse[name] / KINDS[name].good)
+            for name, w in self._weights().items()
+            if not np.isnan(rmse[name])
+        ]
+        return sum(terms)
+
+    def in_training_units(self, accuracy):
+        """RMSE (n_kind,) of an Accuracy in training units; 1 where there is none."""
+        scale = MILLI * np.array(self.task.observer.labels.units)
+        found = np.array([accuracy.rmse[name] for name in KINDS])
+        return np.nan_to_num(found / scale, nan=1.0, posinf=1.0)
+
+    def record(self, state, epoch, seconds, pause=None):
+        """Add a point to the learning curve of `state`, and remember the weights if they are the best so far: (Point, better). Collective.
+
+        Raises TrainingError if a prediction is not a finite number.
+        """
+        task = self.task
+        point = self.evaluate(state.weights, pause)
+        if epoch and not np.isfinite(point.measure):
+            where = task.observer.first_not_finite(
+                np.concatenate([task.train, task.validation]), read_only(state.weights)
+            )
+            raise TrainingError(
+                f"after update {state.update}: a prediction is not a finite number: {where}; the weights have run away"
+            )
+        task.optimizer.check(state.optimizer)
+        state.seconds = seconds()
+        state.curve.add(epoch, state.update, state.seconds, point.train, point.validation)
+        state.rmse[:] = self.in_training_units(point.train)
+        better = point.measure < state.best or len(state.curve.rows) == 1
+        if better:
+            state.best, state.best_epoch, state.best_weights = point.measure, epoch, state.weights.copy()
+        return point, better
+
+    def describe(self, log):
+        """What the learning curve is made of."""
+        parts = (
+            ("training", self.train_subset, self.task.train),
+            ("validation", self.validation_subset, self.task.validation),
+        )
+        for name, some, structures in parts:
+            if len(some) < len(structures):
+                log(
+                    f"learning curve, {name}: all energies, forces of {len(some)} of {len(structures)} structures "
+                    "(run.evaluation_structures)"
+                )
+
+    def conclude(self, state, directory, log):
+        """Evaluate the best potential on all structures: log, accuracy.json, pictures. Collective; OSError on rank 0 is raised everywhere."""
+        task, comm = self.task, self.task.comm
+        parts, accuracies = {"training": task.train, "validation": task.validation}, {}
+        shown = "validation" if len(task.validation) else "training"
+        log(f"best.h5, the potential after epoch {state.best_epoch}, on all structures:")
+        for name, structures in parts.items():
+            keep = report.Parity(task.observer)
+            accuracies[name] = task.observer.evaluate(structures, read_only(state.best_weights), keep=keep)
+            if len(structures):
+                log(report.accuracy_line(name, len(structures), accuracies[name]))
+            if name == shown:
+                points = keep.gather(comm)
+
+        def write():
+            report.draw(directory, state.curve, points, shown)
+            report.write_accuracies(directory / "accuracy.json", state, parts, accuracies)
+
+        return write

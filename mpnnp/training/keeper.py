@@ -1,0 +1,99 @@
+"""What a run writes while it goes on: checkpoint, best potential, learning curve; and where it goes on from."""
+
+import time
+
+from mpnnp.config import to_toml
+from mpnnp.errors import CheckpointError
+from mpnnp.parallel import on_root
+from mpnnp.training import run_folder
+from mpnnp.training.resume import check_same_run
+from mpnnp.training.run_state import to_checkpoint
+
+
+class Keeper:
+    """Writes the files of one run. Collective methods; errors of rank 0 are raised on every rank.
+
+    begin   time.monotonic() at which the training would have begun had it never been stopped
+    saving  seconds spent on checkpoints
+    """
+
+    def __init__(self, directory, task, config, state):
+        self.directory, self.task, self.config, self.comm = directory, task, config, task.comm
+        self.begin = time.monotonic() - state.seconds
+        self.saved, self.saving = None, 0.0  # what checkpoint.h5 holds
+        on_root(self.comm, run_folder.write_config, directory, to_toml(config))
+
+    def seconds(self):
+        """Of training so far, by the clock of rank 0."""
+        return self.comm.bcast(time.monotonic() - self.begin, root=0)
+
+    def keep_start(self):
+        """initial.h5: the potential before the first update, which the analysis of a run compares with."""
+        numbers = {"epoch": 0, "update": 0}
+        on_root(
+            self.comm,
+            run_folder.write_potential,
+            self.directory,
+            run_folder.INITIAL,
+            self.task.potential,
+            to_toml(self.config),
+            numbers,
+        )
+
+    def keep_epoch(self, state, better):
+        """The learning curve, and best.h5 if the potential is better."""
+        on_root(self.comm, self._write_epoch, state, better)
+
+    def _write_epoch(self, state, better):
+        with run_folder.writing(self.directory / "learning-curve.csv"):
+            state.curve.write(self.directory / "learning-curve.csv")
+        if better:
+            update = next((row[1] for row in reversed(state.curve.rows) if row[0] == state.best_epoch), 0)
+            numbers = {"epoch": state.best_epoch, "update": int(update), "best": state.best}
+            potential = self.task.potential.with_weights(state.best_weights)
+            run_folder.write_potential(
+                self.directory, run_folder.BEST, potential, to_toml(self.config), numbers
+            )
+
+    def save(self, state):
+        """checkpoint.h5, unless it holds this state; True if it was written."""
+        begin, now = time.monotonic(), (state.update, state.epoch, len(state.curve.rows))
+        if now == self.saved:
+            return False
+        self.task.optimizer.check(state.optimizer)  # a broken filter must not replace the last good one
+        state.seconds = self.seconds()
+        arrays = self.task.optimizer.save_arrays(state.optimizer)
+        on_root(
+            self.comm,
+            lambda: run_folder.write_checkpoint(
+                self.directory, to_checkpoint(state, self.task, self.config, arrays)
+            ),
+        )
+        self.saved = now
+        self.saving += time.monotonic() - begin
+        return True
+
+
+def read_saved(directory, config, data_hash, comm, log):
+    """(name, Checkpoint) to continue from, if it is of this run; the optimiser's arrays, which may be large, on rank 0 alone. Collective.
+
+    Raises CheckpointError on every rank.
+    """
+    optimizer = {}
+
+    def read():
+        name, saved = run_folder.read_saved(directory, log)
+        if not saved.optimizer:
+            raise CheckpointError(
+                f"{directory / name}: is a potential alone, without the state of an optimiser: it cannot be resumed"
+            )
+        check_same_run(saved, config, data_hash, directory / name)
+        if saved.best_weights is None:
+            saved = saved._replace(
+                best_weights=run_folder.weights_of_best(directory, saved.progress["best_epoch"])
+            )
+        optimizer.update(saved.optimizer)
+        return name, saved._replace(optimizer={})
+
+    name, saved = on_root(comm, read)
+    return name, saved._replace(optimizer=optimizer)

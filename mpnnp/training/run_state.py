@@ -1,0 +1,91 @@
+"""Where a run stands, and how it goes into a checkpoint and comes back."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mpnnp.config import to_toml
+from mpnnp.model.label_kinds import KINDS
+from mpnnp.training.checkpoint import Checkpoint
+from mpnnp.training.learning_curve import LearningCurve
+
+MAXIMUM_WEIGHT = 1e4  # weights beyond this, or this many times the largest at the start, have run away
+NUMBERS = (
+    "epoch",
+    "done",
+    "update",
+    "seconds",
+    "best",
+    "best_epoch",
+    "skipped",
+    "skipped_in_row",
+    "weight_limit",
+)
+
+
+@dataclass
+class RunState:
+    """Where a run stands: exactly what a checkpoint stores, beside the arrays of the optimiser."""
+
+    weights: np.ndarray
+    optimizer: object
+    curve: LearningCurve
+    epoch: int = 1  # the epoch under way, from 1
+    done: int = 0  # its updates that are done
+    update: int = 0  # updates done in all, those left out included
+    seconds: float = 0.0  # of training so far
+    best: float = np.inf  # smallest validation measure ...
+    best_epoch: int = 0  # ... its epoch ...
+    best_weights: np.ndarray | None = None  # ... and its weights
+    skipped: int = 0  # updates left out because their numbers went wrong ...
+    skipped_in_row: int = 0  # ... the last of them without another between
+    weight_limit: float = MAXIMUM_WEIGHT
+    rmse: np.ndarray = field(
+        default_factory=lambda: np.ones(len(KINDS))
+    )  # of each kind, training units, last evaluation
+    sort_errors: list | None = None  # |errors| of each kind at the start of the epoch, for sorted selection
+
+
+def new_state(task):
+    """RunState before the first update. Collective."""
+    w = task.potential.weights
+    limit = MAXIMUM_WEIGHT * max(1.0, float(np.abs(w).max()))
+    return RunState(
+        w.copy(), task.optimizer.init(), LearningCurve(), best_weights=w.copy(), weight_limit=limit
+    )
+
+
+def to_checkpoint(state, task, config, optimizer):
+    """Checkpoint of a RunState.
+
+    optimizer  arrays of `save_arrays`
+    """
+    progress = {name: getattr(state, name) for name in NUMBERS}
+    progress |= {f"{name}_rmse": state.rmse[kind] for kind, name in enumerate(KINDS)}
+    progress |= {"data": task.data.hash, "n_rank": task.comm.size, "optimizer": config.run.optimizer}
+    errors = state.sort_errors and {
+        f"{name}_errors": state.sort_errors[kind] for kind, name in enumerate(KINDS)
+    }
+    return Checkpoint(
+        potential=task.potential.with_weights(state.weights),
+        config_text=to_toml(config),
+        progress=progress,
+        optimizer=optimizer or {},
+        curve=state.curve.columns(),
+        arrays=errors or {},
+        best_weights=state.best_weights,
+    )
+
+
+def from_checkpoint(saved, optimizer):
+    """RunState of a Checkpoint, whose optimizer's arrays are on rank 0. Collective. Raises CheckpointError."""
+    progress, arrays = saved.progress, saved.arrays
+    return RunState(
+        weights=saved.potential.weights.copy(),
+        optimizer=optimizer.load_arrays(saved.optimizer),
+        curve=LearningCurve(saved.curve),
+        best_weights=saved.best_weights,
+        rmse=np.array([progress.get(f"{name}_rmse", 1.0) for name in KINDS]),
+        sort_errors=[arrays.get(f"{name}_errors", np.zeros(0)) for name in KINDS] if arrays else None,
+        **{name: progress[name] for name in NUMBERS if name in progress},
+    )
