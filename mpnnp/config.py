@@ -4,9 +4,18 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mpnnp.errors import ConfigError
+from mpnnp.units import parse_units
 
 try:
     import tomllib
@@ -22,11 +31,18 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 PATHS = {  # keys that name files
-    "data": ("files", "validation_files", "cache"),
+    "data": ("files", "validation_files", "weights", "cache"),
     "symmetry_functions": ("input_nn", "scaling_data"),
     "network": ("weights_from",),
 }
 StringList = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
+
+
+def known_units(text):
+    """The text, if it names units. Raises ValueError."""
+    if text is not None:
+        parse_units(text)
+    return text
 
 
 class Section(BaseModel):
@@ -42,8 +58,11 @@ class Data(Section):
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of the structures, drawn by run.seed
     split: Literal["auto", "random", "file"] = "auto"  # file: the data set's own train/validation marks;
     # auto: these if there are any
+    units: str | None = None  # "eV Angstrom", "kcal/mol Angstrom", "Hartree Bohr", ...: of files that do not
+    # state their own (input.data, xyz, what ASE reads); if not given, those that a file says,
+    # else Hartree and Bohr for input.data, eV and Angstrom for the others
     energy_key: str | None = None  # names of the labels in files read through ASE;
-    # found by themselves if not given
+    # found by themselves if not given; "none": no such label
     forces_key: str | None = None
     stress_key: str | None = None
     weights: str | None = None  # text file of label weights, one line per structure in the order of the
@@ -53,12 +72,17 @@ class Data(Section):
     # mpnnp-cache beside the first file if not given
 
 
+    _known_units = field_validator("units")(known_units)
+
+
 class Functions(Section):
     """Symmetry functions: exactly one of `set`, `input_nn` and `functions`."""
 
     set: Literal["default", "water"] | None = None  # named set; default: a balanced set
     # for the elements of the data
     input_nn: str | None = None  # take functions and scaling from an n2p2 / RuNNer input.nn
+    input_nn_units: str | None = None  # of input_nn, e.g. "eV Angstrom"; if not given, those that the file
+    # says, or Hartree and Bohr
     scaling_data: str | None = None  # with input_nn: a scaling.data whose statistics are used instead
     # of those of the training structures
     functions: list[dict[str, Any]] = []  # tables {center, kind, neighbours, eta, r_s, zeta, lambda, r_c};
@@ -77,6 +101,8 @@ class Functions(Section):
     scale_max: Finite = 1.0
     constant: Literal["drop", "error"] = "drop"  # what to do with a function that never varies
     # over the training set
+
+    _known_units = field_validator("input_nn_units")(known_units)
 
     @model_validator(mode="after")
     def _one_source(self):

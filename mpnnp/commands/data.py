@@ -6,6 +6,7 @@ from typing import Annotated, Optional
 import typer
 
 from mpnnp.commands.common import (
+    TARGETS,
     DataPaths,
     Debug,
     EnergyKey,
@@ -13,7 +14,6 @@ from mpnnp.commands.common import (
     StressKey,
     read_inputs,
     start,
-    write_result,
 )
 from mpnnp.errors import ConfigError
 
@@ -27,7 +27,7 @@ def convert(
         typer.Argument(
             help=(
                 "input.data, extxyz, HDF5, DeePMD folders, outputs of CP2K, VASP, ...; "
-                "the last name is the file to write."
+                f"last the file to write: {TARGETS}."
             )
         ),
     ],
@@ -36,8 +36,8 @@ def convert(
     stress_key: StressKey = None,
     debug: Debug = False,
 ):
-    """Read SOURCE... and write them to the last argument:
-    data.h5 (HDF5), input.data (n2p2, RuNNer) or data.extxyz, by its name.
+    """Read SOURCE... and write them to the last argument, whose name says the format:
+    HDF5, input.data of n2p2 and RuNNer, extended XYZ.
     """
     from mpnnp.data.formats import check_target, read_sources, write_target
     from mpnnp.data.inspection import describe, format_description
@@ -93,7 +93,7 @@ def select(
     data: DataPaths,
     number: Annotated[int, typer.Option("-n", help="Structures to select.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="File to write: .h5, .data (n2p2) or .xyz.", metavar="FILE")
+        Path, typer.Option("-o", "--output", help=f"File to write: {TARGETS}.", metavar="FILE")
     ],
     by: Annotated[str, typer.Option(help="random, interval, farthest, disagreement or kalman.")] = "random",
     potential: Annotated[
@@ -111,9 +111,11 @@ def select(
     """Select structures: at random, evenly, far apart in the space of the symmetry functions, or those that
     potentials know least about.
     """
-    from mpnnp.analysis.selection import METHODS, check_number, select_structures, write_selection
+    from mpnnp.analysis.selection import METHODS, check_number, select_structures
+    from mpnnp.data.formats import check_target, write_target
     from mpnnp.parallel import on_root
 
+    check_target(output, "select")
     if by not in METHODS:
         raise ConfigError(f"select: --by {by}: must be one of {', '.join(METHODS)}")
     comm, log = start()
@@ -124,5 +126,5 @@ def select(
     )
     for s, score in list(zip(chosen, scores))[:10] if what else []:
         log(f"{score:12.5g} {what}: {dataset.name(s)}")
-    on_root(comm, write_result, output, lambda path: write_selection(path, dataset.take(chosen)))
+    on_root(comm, write_target, output, dataset.take(chosen))
     log(f"{number} of {len(dataset)} structures written to {output}")

@@ -6,6 +6,7 @@ from typing import Annotated, Optional
 import typer
 
 from mpnnp.commands.common import (
+    TARGETS,
     CsvPath,
     DataPaths,
     Debug,
@@ -120,7 +121,7 @@ def label(
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", help="Data set to write: .h5, or .data for RuNNer's format.", metavar="DATA"
+            "-o", "--output", help=f"Data set to write: {TARGETS}.", metavar="DATA"
         ),
     ],
     debug: Debug = False,
@@ -128,22 +129,17 @@ def label(
     """Label structures with a potential or a calculator of ASE
     (ase:emt, ase:tblite.ase.TBLite:method=GFN1-xTB).
     """
-    from mpnnp.data import dataset
-    from mpnnp.data.formats import read_sources
-    from mpnnp.data.runner import write_runner_data
-    from mpnnp.errors import ConfigError
+    from mpnnp.data.formats import check_target, read_sources, write_target
     from mpnnp.parallel import agree, on_root
     from mpnnp.simulation.labelling import label as run
     from mpnnp.simulation.labelling import make_labeller
 
-    writers = {".h5": dataset.write, ".hdf5": dataset.write, ".data": write_runner_data}
-    if output.suffix not in writers:
-        raise ConfigError(f"label: the file to write must end in {', '.join(writers)}; found {output}")
+    check_target(output, "label")
     comm, log = start()
     calculator = agree(comm, make_labeller, potential)
     data = on_root(comm, lambda: read_sources(structures, report=log))
     labelled = run(data, calculator, comm, log)
-    on_root(comm, lambda: writers[output.suffix](output, labelled))
+    on_root(comm, write_target, output, labelled)
     log(f"{len(data)} structures labelled by {potential}: {output}")
 
 

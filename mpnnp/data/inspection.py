@@ -6,6 +6,7 @@ import numpy as np
 from ase.data import atomic_masses, chemical_symbols
 from vesin import NeighborList
 
+from mpnnp.data.plausibility import energy_residuals
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.units import DENSITY
 
@@ -58,9 +59,9 @@ def describe(dataset):
         n_without_forces=len(d.forces) - len(forces),
         n_without_stress=int(np.isnan(d.stress).any(axis=1).sum()),
         splits={
-            "none": int(np.sum((d.split != TRAIN) & (d.split != VALIDATION))),
-            "train": int(np.sum(d.split == TRAIN)),
-            "validation": int(np.sum(d.split == VALIDATION)),
+            "none": int(np.sum((d.marks != TRAIN) & (d.marks != VALIDATION))),
+            "train": int(np.sum(d.marks == TRAIN)),
+            "validation": int(np.sum(d.marks == VALIDATION)),
         },
         pbc={" ".join("FT"[int(p)] for p in kind): int(n) for kind, n in zip(kinds, n_kind, strict=True)},
         shortest=_shortest_distances(d),
@@ -229,21 +230,9 @@ def _large_forces(d, force_limit):
 
 def _odd_energies(d, energy_sigma, energy_limit):
     """Energies far from E = sum_i e(Z_i), with e fitted to the least sum of absolute deviations per atom."""
-    labelled = np.flatnonzero(np.isfinite(d.energy))
-    if len(labelled) < 5:
+    residual, labelled = energy_residuals(d)
+    if residual is None:
         return None
-    k_of_atom = np.repeat(np.arange(len(d)), d.n_atom)
-    counts = np.zeros((len(d), len(d.elements)))
-    np.add.at(counts, (k_of_atom, np.searchsorted(d.elements, d.numbers)), 1)
-    fractions = (counts / d.n_atom[:, None])[labelled]
-    energy = (d.energy / d.n_atom)[labelled]
-    weight = np.ones(len(energy))
-    for _ in range(30):  # least squares of least norm, weighted towards least absolute deviations
-        root = np.sqrt(weight)
-        e, *_ = np.linalg.lstsq(fractions * root[:, None], energy * root, rcond=1e-10)
-        residual = energy - fractions @ e
-        weight = 1 / np.maximum(np.abs(residual), 1e-6)
-        weight /= weight.max()
     sigma = 1.4826 * np.median(np.abs(residual))
     limit = max(energy_sigma * sigma, energy_limit)
     details = {

@@ -21,7 +21,7 @@ from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.errors import DataError
 from mpnnp.parallel import on_root
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: frames behind a blank line, labels under more names, units
 BLOCK = 64  # structures per rank between two writes of symmetry functions
 
 
@@ -42,23 +42,7 @@ def split(dataset, config, seed):
     The data set's own marks are used if it has any (split = "auto") or must be (split = "file"), else
     validation_fraction is drawn by seed.
     """
-    marked = dataset.split != 0
-    if config.split == "file" and not marked.any():
-        raise DataError("data.split = 'file', but the data set marks no structure as train or validation")
-    if config.split != "random" and marked.any():
-        train, validation = (
-            np.flatnonzero(dataset.split != VALIDATION),
-            np.flatnonzero(dataset.split == VALIDATION),
-        )
-    else:
-        order = np.random.default_rng([seed, 0]).permutation(len(dataset))
-        n = round(config.validation_fraction * len(dataset))
-        train, validation = np.sort(order[n:]), np.sort(order[:n])
-    if len(train) == 0:
-        raise DataError(
-            f"no structures left for training: {len(dataset)} in all, {len(validation)} for validation"
-        )
-    return train, validation
+    return hdf5.split_indices(dataset, config.validation_fraction, seed, config.split)
 
 
 def _as_hdf5(config, log, fallback):
@@ -67,9 +51,8 @@ def _as_hdf5(config, log, fallback):
     if len(files) == 1 and not config.weights and Path(files[0]).is_file() and h5py.is_hdf5(files[0]):
         hdf5.read(files[0])  # checks every value and the hash
         return files[0], cache
-    digest = hashlib.sha256(
-        repr((FORMAT_VERSION, config.energy_key, config.forces_key, config.stress_key)).encode()
-    )
+    named = (FORMAT_VERSION, config.energy_key, config.forces_key, config.stress_key)
+    digest = hashlib.sha256(repr(named + ((config.units,) if config.units else ())).encode())
     for file in files:
         digest.update(f"{file in config.validation_files}{Path(file).name}".encode())
         if Path(file).is_file():
@@ -86,12 +69,13 @@ def _as_hdf5(config, log, fallback):
         with contextlib.suppress(DataError):
             hdf5.read(path)
             return path, cache
-    keys = {name: getattr(config, name) for name in ("energy_key", "forces_key", "stress_key")}
-    data = read_sources(config.files, report=log, **keys)
+    keys = {name: getattr(config, name) for name in ("energy_key", "forces_key", "stress_key", "units")}
+    keys |= {"strict": True, "report": log}
+    data = read_sources(config.files, **keys)
     if config.validation_files:
-        held_out = read_sources(config.validation_files, report=log, **keys)
-        split = np.repeat([TRAIN, VALIDATION], [len(data), len(held_out)])
-        data = replace(hdf5.concatenate([data, held_out]), split=split)
+        held_out = read_sources(config.validation_files, **keys)
+        marks = np.repeat([TRAIN, VALIDATION], [len(data), len(held_out)])
+        data = replace(hdf5.concatenate([data, held_out]), marks=marks)
     if config.weights:
         data = replace(data, weight=data.weight * read_weights(config.weights, len(data)))
     # another run's data never take this name

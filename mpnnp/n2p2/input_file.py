@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mpnnp.errors import DataError
+from mpnnp.files import read_number
 from mpnnp.n2p2.keywords import MARKS_OF_RUNNER, canonical
 
 
@@ -76,8 +77,8 @@ class InputFile:
 
 
 def number(word, kind):
-    """A number as Fortran or C writes it: 1.0D-5 is 1.0e-5. Infinite values and NaN are refused."""
-    value = kind(word.replace("D", "e").replace("d", "e") if kind is float else word)
+    """A finite number as Fortran or C writes it. Raises ValueError."""
+    value = read_number(word, kind)
     if not np.isfinite(value):
         raise ValueError(word)
     return value

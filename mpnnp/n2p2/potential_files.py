@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.files import write_text
-from mpnnp.kernels.table import COMPACT
+from mpnnp.kernels.table import TYPES
 from mpnnp.model.network import ACTIVATIONS, LETTERS, Network
 from mpnnp.model.potential import Potential
 from mpnnp.model.scaling import Scaling, Statistics
@@ -20,6 +20,8 @@ from mpnnp.model.symmetry_functions import SymmetryFunctions, element_number, fo
 from mpnnp.n2p2.input_file import InputFile, number
 from mpnnp.n2p2.keywords import CHARGE, KEYWORDS, REFUSED
 from mpnnp.units import BOHR, HARTREE
+
+OF_CP2K = (TYPES[2], TYPES[3])  # types of symmetry functions that CP2K knows
 
 
 def read_functions(source):
@@ -66,7 +68,7 @@ def _function_lines(keyword, elements):
     kind, parameters = (
         (words[:1], words[1:]) if keyword.name == "global_symfunction_short" else (words[1:2], words[2:])
     )
-    of_pairs = kind in (("3",), ("9",))
+    of_pairs = any(str(t.number) in kind for t in TYPES.values() if t.neighbours == 2)
     neighbours = itertools.combinations_with_replacement(symbols, 2) if of_pairs else [(s,) for s in symbols]
     return [
         " ".join((center, *kind, *some, *parameters))
@@ -311,9 +313,12 @@ def check_cp2k(p):
     """Raise DataError unless CP2K's NNP module can compute the potential."""
     nets = {(size[1:], names) for size, names in zip(p.network.sizes, p.network.activations)}
     rules = [
-        (all(f.kind in (2, 3) for f in p.functions.functions), "symmetry functions of types 2 and 3 only"),
         (
-            all(f.kind == 2 or f.r_s == 0.0 for f in p.functions.functions),
+            all(TYPES[f.kind] in OF_CP2K for f in p.functions.functions),
+            f"symmetry functions of types {' and '.join(str(t.number) for t in OF_CP2K)} only",
+        ),
+        (
+            not any(TYPES[f.kind].angular and f.r_s for f in p.functions.functions),
             "angular functions with r_s = 0 only",
         ),
         (
@@ -337,7 +342,7 @@ def _input_text(p, comment):
     symbols = [chemical_symbols[z] for z in p.functions.elements]
     conv_energy = HARTREE / p.energy_scale
     conv_length = p.force_scale * BOHR / HARTREE * conv_energy
-    cutoffs = {(f.cutoff, f.alpha) for f in p.functions.functions if f.kind not in COMPACT} or {(1, 0.0)}
+    cutoffs = {(f.cutoff, f.alpha) for f in p.functions.functions if not TYPES[f.kind].compact} or {(1, 0.0)}
     if len(cutoffs) > 1:
         raise DataError(
             "n2p2 files hold one cutoff function for all symmetry functions; this potential has several"

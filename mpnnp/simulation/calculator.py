@@ -7,6 +7,7 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 from ase.data import chemical_symbols
 
+from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import ConfigError, DataError, DynamicsError
 from mpnnp.kernels.jacobian import energy_rows
 from mpnnp.kernels.jit import read_only
@@ -21,7 +22,6 @@ from mpnnp.training.checkpoint import is_checkpoint, load_potential, read_poster
 
 SKIN = 0.8  # Angstrom
 MOST_NEIGHBOURS = 20_000  # of an atom, on average; more means that the cell has collapsed
-VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,7 @@ def _results(predictions, volume):
         **spread,
     }
     if volume is not None:
-        results["stress"] = ((virial + virial.T) / (2.0 * abs(volume)))[VOIGT]
+        results["stress"] = to_voigt(virial) / abs(volume)
     return results
 
 
