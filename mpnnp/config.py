@@ -71,7 +71,6 @@ class Data(Section):
     cache: str | None = None  # folder for computed symmetry functions;
     # mpnnp-cache beside the first file if not given
 
-
     _known_units = field_validator("units")(known_units)
 
 

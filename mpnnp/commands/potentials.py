@@ -120,9 +120,7 @@ def label(
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "-o", "--output", help=f"Data set to write: {TARGETS}.", metavar="DATA"
-        ),
+        typer.Option("-o", "--output", help=f"Data set to write: {TARGETS}.", metavar="DATA"),
     ],
     debug: Debug = False,
 ):
