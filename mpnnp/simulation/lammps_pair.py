@@ -5,7 +5,7 @@ forces on ghosts go back to LAMMPS, which adds them up. All numbers are in eV an
 """
 
 import ctypes
-from ctypes import c_char, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
+from ctypes import c_char, c_char_p, c_double, c_int, c_int64, c_void_p
 
 from mpnnp import environment
 
@@ -14,15 +14,26 @@ environment.prepare()  # before numpy is imported
 import numpy as np  # noqa: E402
 from ase.data import chemical_symbols  # noqa: E402
 
-from mpnnp.calculator import Calculator  # noqa: E402
 from mpnnp.kernels.atomic_virials import virials_of_pairs  # noqa: E402
 from mpnnp.kernels.jit import CACHE_FOLDER, read_only  # noqa: E402
 from mpnnp.kernels.pairs import EDGE, Pairs, energy_forces_of_pairs  # noqa: E402
-from mpnnp.model_building import load_potential  # noqa: E402
+from mpnnp.simulation.calculator import Calculator  # noqa: E402
+from mpnnp.training.checkpoint import load_potential  # noqa: E402
 
 MESSAGE = 4096
 NAMED = 3  # extrapolations in a message
-COUNTS = ("n_own", "n_all", "n_pair", "new_list", "want_members", "want_counts", "want_virials", "n_member", "n_extrapolation", "new_kernels")
+COUNTS = (
+    "n_own",
+    "n_all",
+    "n_pair",
+    "new_list",
+    "want_members",
+    "want_counts",
+    "want_virials",
+    "n_member",
+    "n_extrapolation",
+    "new_kernels",
+)
 INPUTS = ("x", "element", "start", "neighbour")
 OUTPUTS = ("energies", "forces", "virial", "virials", "member_energy", "member_forces", "counts")
 
@@ -47,7 +58,13 @@ CLOSE = ctypes.CFUNCTYPE(None, c_int64)
 class Functions(ctypes.Structure):
     """The struct of the same name in pair_mpnnp.cpp."""
 
-    _fields_ = [("open", OPEN), ("warm_up", CALL), ("compute", CALL), ("name_extrapolations", CALL), ("close", CLOSE)]
+    _fields_ = [
+        ("open", OPEN),
+        ("warm_up", CALL),
+        ("compute", CALL),
+        ("name_extrapolations", CALL),
+        ("close", CLOSE),
+    ]
 
 
 opened = {}  # handle -> PairStyle
@@ -56,7 +73,9 @@ kept = []  # functions that C++ holds pointers to
 
 def connect(address):
     """Write the functions to the C++ struct Functions at this address."""
-    functions = Functions(OPEN(_open), CALL(_warm_up), CALL(_compute), CALL(_name_extrapolations), CLOSE(_close))
+    functions = Functions(
+        OPEN(_open), CALL(_warm_up), CALL(_compute), CALL(_name_extrapolations), CLOSE(_close)
+    )
     kept.append(functions)
     ctypes.memmove(address, ctypes.addressof(functions), ctypes.sizeof(functions))
 
@@ -142,8 +161,14 @@ class PairStyle:
         energies, forces, virial = np.zeros(n_own), array(e.forces, (e.n_all, 3)), np.zeros((3, 3))
         for k, member in enumerate(self.members):
             member.compute_functions(place, self.members)
-            part_energies, part_forces, part_virial = np.empty(n_own), np.empty((e.n_all, 3)), np.empty((3, 3))
-            energy_forces_of_pairs(*place, member.model, member.w, member.G, part_energies, part_forces, part_virial)
+            part_energies, part_forces, part_virial = (
+                np.empty(n_own),
+                np.empty((e.n_all, 3)),
+                np.empty((3, 3)),
+            )
+            energy_forces_of_pairs(
+                *place, member.model, member.w, member.G, part_energies, part_forces, part_virial
+            )
             part_energies *= member.scale
             part_energies += member.reference[self.element[:n_own]]
             part_forces *= member.scale
@@ -169,7 +194,10 @@ class PairStyle:
         """Pairs, first atom, elements, positions and cell, as the kernels take them."""
         if e.new_list or self.pairs is None:
             self.element = read_only(array(e.element, (e.n_all,), np.int64).copy())
-            start, neighbour = array(e.start, (e.n_own + 1,), np.int64).copy(), array(e.neighbour, (e.n_pair,), np.int32).copy()
+            start, neighbour = (
+                array(e.start, (e.n_own + 1,), np.int64).copy(),
+                array(e.neighbour, (e.n_pair,), np.int32).copy(),
+            )
             self.pairs = Pairs(start, neighbour, np.zeros((e.n_pair, 3), np.int32))
         return self.pairs, 0, self.element, read_only(array(e.x, (e.n_all, 3))), self.cell
 
@@ -192,7 +220,9 @@ def counts_of_atoms(member, element):
     for e in np.unique(element):
         atoms, span = np.flatnonzero(element == e), slice(start[e], start[e + 1])
         values = member.G[atoms, : start[e + 1] - start[e]]
-        counts[atoms] = (~((values >= member.low[span] - EDGE) & (values <= member.high[span] + EDGE))).sum(axis=1)
+        counts[atoms] = (~((values >= member.low[span] - EDGE) & (values <= member.high[span] + EDGE))).sum(
+            axis=1
+        )
     return counts
 
 
