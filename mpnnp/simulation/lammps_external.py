@@ -2,7 +2,7 @@
 
 The input holds a pair style without forces and the fix, anywhere before the first run:
 
-    pair_style zero 7.0 nocoeff
+    pair_style zero 2.0 nocoeff
     pair_coeff * *
     fix mpnnp all external pf/callback 1 1
     fix_modify mpnnp energy yes virial yes
@@ -28,7 +28,7 @@ from mpnnp.parallel import on_root, stop_all
 from mpnnp.simulation.calculator import Calculator
 
 FIX = re.compile(r"^[ \t]*fix[ \t]+(\S+)[ \t]+(\S+)[ \t]+external[ \t]+pf/callback\b[^\n]*(?:\n|\Z)", re.M)
-LINES = """    pair_style zero CUTOFF nocoeff
+LINES = """    pair_style zero 2.0 nocoeff
     pair_coeff * *
     fix mpnnp all external pf/callback 1 1
     fix_modify mpnnp energy yes virial yes"""
