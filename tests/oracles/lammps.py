@@ -133,7 +133,7 @@ def make_systems():
     other = np.where(np.arange(len(cubic)) % 7 == 0, 3, np.where(cubic.numbers == 1, 1, 2))
     two = np.where(cubic.numbers == 8, 2, np.where(np.arange(len(cubic)) % 2 == 0, 1, 3))
     spread = "fix s all pair 1 mpnnp forces_std 1 extrapolations 1\ncompute m all pair mpnnp\n"
-    spread += 'thermo_style custom step pe c_m[1] c_m[2] c_m[3]\nrun 0 post no\n'
+    spread += "thermo_style custom step pe c_m[1] c_m[2] c_m[3]\nrun 0 post no\n"
     spread += 'print "$(c_m[1]:%.17g) $(c_m[2]:%.17g) $(c_m[3]:%.17g)" file committee.spread'
     stress = "compute s all stress/atom NULL virial\ncompute c all centroid/stress/atom NULL virial"
     return {
@@ -152,9 +152,7 @@ def make_systems():
             pair="pair_style hybrid/overlay mpnnp {0} lj/cut 4.0\n"
             "pair_coeff * * mpnnp {1}\npair_coeff * 3 lj/cut 0.01 1.5",
         ),
-        "committee": System(
-            tight, potentials=("one", "other", "third"), extra=spread, columns=("f_s[*]",)
-        ),
+        "committee": System(tight, potentials=("one", "other", "third"), extra=spread, columns=("f_s[*]",)),
     }
 
 

@@ -5,8 +5,18 @@ import re
 import numpy as np
 import pytest
 from ase.neighborlist import neighbor_list
-from oracles.lammps import ENERGY, PRESSURE, lmp, make_potentials, make_systems, plugin, read_result, start
-from simulation.test_calculator import frames, systems
+from oracles.lammps import (
+    ENERGY,
+    PRESSURE,
+    System,
+    lmp,
+    make_potentials,
+    make_systems,
+    plugin,
+    read_result,
+    start,
+)
+from simulation.test_calculator import frames, systems, tiny
 
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.simulation.lammps_pair import PairStyle, make_exchange
@@ -128,10 +138,15 @@ def test_virials_of_atoms_are_derivatives_of_atomic_energies(potentials):
 # ---- dynamics
 
 
+def moving():
+    """24 atoms in a triclinic cell."""
+    return System(tiny().repeat(2))
+
+
 @pytest.fixture(scope="module")
 def trajectory(tmp_path_factory, potentials):
     """Folder and output of a run on 2 ranks: 1 ps NVE, a restart on the way and its continuation, then NPT."""
-    folder, system = tmp_path_factory.mktemp("dynamics"), SYSTEMS["triclinic"]
+    folder, system = tmp_path_factory.mktemp("dynamics"), moving()
     (folder / "start.lammps").write_text(system.data())
     pair = f"pair_style mpnnp {potentials[0]['mild']}\npair_coeff * * H O\n"
     dump = "write_dump all custom {} id type x y z fx fy fz modify sort id format float %.17g\n"
@@ -154,14 +169,16 @@ def test_energy_does_not_drift_over_a_picosecond(trajectory):
     rows = re.findall(r"^ +(\d+) +\d+\.\d{12} +-?\d+\.\d{12} +(-?\d+\.\d{12})", trajectory[1], re.M)
     steps, energy = np.array(rows, float).T
     first = slice(0, int(np.argmax(steps >= 2000)) + 1)
-    steps, energy = steps[first], energy[first] / len(SYSTEMS["triclinic"].atoms)
+    steps, energy = steps[first], energy[first] / len(moving().atoms)
     assert steps[-1] == 2000 and len(steps) > 90
     assert abs(np.polyfit(steps * 0.0005, energy, 1)[0]) < 1e-5
     assert np.ptp(energy) > 1e-9  # there is motion
 
 
 def test_a_restart_continues(trajectory):
-    straight, continued = (np.loadtxt(trajectory[0] / f"{name}.dump", skiprows=9) for name in ("straight", "continued"))
+    straight, continued = (
+        np.loadtxt(trajectory[0] / f"{name}.dump", skiprows=9) for name in ("straight", "continued")
+    )
     np.testing.assert_allclose(continued[:, 2:5], straight[:, 2:5], rtol=0, atol=1e-9)
     np.testing.assert_allclose(continued[:, 5:], straight[:, 5:], rtol=0, atol=1e-9)
 
@@ -169,14 +186,16 @@ def test_a_restart_continues(trajectory):
 def test_after_a_barostat_the_forces_are_those_of_the_last_box(trajectory, potentials):
     dump = np.loadtxt(trajectory[0] / "npt.dump", skiprows=9)
     lx, ly, lz, xy, xz, yz = map(float, (trajectory[0] / "npt.box").read_text().split())
-    atoms = SYSTEMS["triclinic"].atoms.copy()
+    atoms = moving().atoms
     cell = np.array([[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]])
     assert abs(cell - atoms.cell.array).max() > 1e-3
     atoms.set_cell(cell)
     atoms.positions[:] = dump[:, 2:5]
     atoms.calc = Calculator(potentials[1]["mild"])
     forces = atoms.get_forces()
-    assert float((trajectory[0] / "npt.energy").read_text()) == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
+    assert float((trajectory[0] / "npt.energy").read_text()) == pytest.approx(
+        atoms.get_potential_energy(), rel=1e-12
+    )
     np.testing.assert_allclose(dump[:, 5:], forces, rtol=0, atol=1e-10 * abs(forces).max())
 
 
@@ -198,7 +217,10 @@ for k, script in enumerate(open("scripts").read().split("@@")):
 """
 BEFORE = "atom_style atomic\nread_data start.lammps\n"
 ERRORS = {  # script -> message
-    "units lj": ("units lj\n" + BEFORE + "pair_style mpnnp {one}", "units lj are not known, use metal or real"),
+    "units lj": (
+        "units lj\n" + BEFORE + "pair_style mpnnp {one}",
+        "units lj are not known, use metal or real",
+    ),
     "no such potential": (
         "units metal\n" + BEFORE + "pair_style mpnnp nowhere.h5",
         "nowhere.h5: no such file or folder; expected a checkpoint or a folder of n2p2 files",
@@ -229,7 +251,9 @@ ERRORS = {  # script -> message
 def test_errors_say_what_is_allowed_and_leave_a_running_python_alive(tmp_path, potentials):
     """LAMMPS within Python: its interpreter is used, and LAMMPS goes on after each error."""
     (tmp_path / "start.lammps").write_text(SYSTEMS["cubic"].data())
-    (tmp_path / "scripts").write_text("@@".join(script for script, _ in ERRORS.values()).format(**potentials[0]))
+    (tmp_path / "scripts").write_text(
+        "@@".join(script for script, _ in ERRORS.values()).format(**potentials[0])
+    )
     (tmp_path / "run.py").write_text(IN_PROCESS.format(plugin=plugin()))
     _, output = start(1, "python3", "run.py", cwd=tmp_path)
     for k, (name, (_, message)) in enumerate(ERRORS.items()):
@@ -262,7 +286,9 @@ def test_an_exception_on_one_rank_becomes_an_error_of_lammps(tmp_path, potential
     (tmp_path / "run.py").write_text(FAULT.format(plugin=plugin()))
     status, output = start(2, "python3", "run.py", cwd=tmp_path, check=False)
     assert status != 0
-    assert "ERROR on proc 1: pair_style mpnnp, step 0: ZeroDivisionError: a fault of the test" in output, output
+    assert "ERROR on proc 1: pair_style mpnnp, step 0: ZeroDivisionError: a fault of the test" in output, (
+        output
+    )
 
 
 def test_extrapolations_are_reported_and_stop_a_run(tmp_path, potentials):
@@ -283,13 +309,21 @@ def test_extrapolations_are_reported_and_stop_a_run(tmp_path, potentials):
 
 def test_lists_without_bonded_neighbours_are_refused(tmp_path, potentials):
     atoms = systems()["cubic"]
-    data = SYSTEMS["cubic"].data().replace("2 atom types", "2 atom types\n1 bonds\n1 bond types\n1 extra bond per atom")
+    data = (
+        SYSTEMS["cubic"]
+        .data()
+        .replace("2 atom types", "2 atom types\n1 bonds\n1 bond types\n1 extra bond per atom")
+    )
     head, rows = data.split("Atoms\n\n")
     rows = [line.split() for line in rows.splitlines() if line]
-    data = head + "Atoms\n\n" + "\n".join(" ".join([r[0], "1", *r[1:]]) for r in rows) + "\n\nBonds\n\n1 1 1 2\n"
+    data = (
+        head + "Atoms\n\n" + "\n".join(" ".join([r[0], "1", *r[1:]]) for r in rows) + "\n\nBonds\n\n1 1 1 2\n"
+    )
     (tmp_path / "start.lammps").write_text(data)
     script = "units metal\natom_style bond\nbond_style zero\nread_data start.lammps\nbond_coeff *\n{}"
-    script += f"pair_style mpnnp {potentials[0]['one']}\npair_coeff * * H O\nrun 0\nprint '$(pe:%.17g)' file e\n"
+    script += (
+        f"pair_style mpnnp {potentials[0]['one']}\npair_coeff * * H O\nrun 0\nprint '$(pe:%.17g)' file e\n"
+    )
     status, output = lmp(1, tmp_path, script.format(""), check=False)
     assert status != 0 and "special_bonds lj/coul 1.0 1.0 1.0" in output
     lmp(1, tmp_path, script.format("special_bonds lj/coul 1.0 1.0 1.0\n"))
