@@ -25,7 +25,7 @@ def lammps(
     elements: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            help="Element of each atom type, 'H O H', or NULL for a type to leave out; default: those of the potential."
+            help="Element of each atom type, 'H O H', or NULL to leave one out; default: the potential's."
         ),
     ] = None,
     every: Annotated[int, typer.Option(help="Steps between reports of extrapolations.", min=1)] = 1000,
@@ -43,8 +43,8 @@ def lammps(
 ):
     """Run LAMMPS with a potential as its `fix external`: without a compiler, also with mpiexec.
 
-    Options that are not listed (-var, -log, -screen, ...) go to LAMMPS; they follow POTENTIAL. The input must have the lines that
-    `mpnnp export --lammps external` writes. With a C++ compiler `lmp -in lammps.in` and pair_style mpnnp do the same.
+    Options that are not listed (-var, -log, -screen, ...) go to LAMMPS; they follow POTENTIAL. The input must
+    have the lines that `mpnnp export --lammps external` writes. With a C++ compiler, pair_style mpnnp does it too.
     """
     comm, log = start()
     if build:
@@ -53,9 +53,7 @@ def lammps(
 
         path = on_root(comm, lambda: compile_plugin(again=True))
         log(f"pair_style mpnnp compiled: {path}")
-        log(
-            "lmp of this environment loads it by itself when its input names mpnnp; another start of the same LAMMPS: plugin load PATH"
-        )
+        log("lmp of this environment loads it by itself; elsewhere, with the same LAMMPS: plugin load PATH")
         return
     if potential is None or script is None:
         raise ConfigError(

@@ -14,10 +14,11 @@ from mpnnp.kernels.pairs import neighbours_in_pairs
 def virials_of_pairs(pairs, first, element, positions, cell, model, w, G, virials):
     """The part of the atoms of the pairs in the virials of all atoms.
 
-    virials (n_atom, 3, 3)  v_j = sum_i dE_i/dr_ij (r_ij)^T over the centres i of the pairs, r_ij = x_j - x_i; overwritten
+    virials (n_atom, 3, 3)  v_j = sum_i dE_i/dr_ij (r_ij)^T over the centres i of the pairs, with
+                            r_ij = x_j - x_i; overwritten
 
-    Their sum is dE/dstrain. A virial belongs to the atom that feels the force: so the heat flux of many-body potentials is
-    right (Fan et al., Phys. Rev. B 92, 094301 (2015), eq. 21).
+    Their sum is dE/dstrain. A virial belongs to the atom that feels the force: with it the heat flux of
+    many-body potentials is right (Fan et al., Phys. Rev. B 92, 094301 (2015)).
     """
     n_own, plan = pairs.start.shape[0] - 1, model.plan
     energies, dE_dG = np.empty(n_own), np.empty((n_own, G.shape[1]))

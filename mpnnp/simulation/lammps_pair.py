@@ -1,7 +1,8 @@
-"""What pair_style mpnnp of LAMMPS (pair_mpnnp.cpp) calls: potentials on the atoms, ghosts and neighbours of one rank.
+"""What pair_style mpnnp of LAMMPS (pair_mpnnp.cpp) calls: potentials on the atoms and neighbours of one rank.
 
-The kernels of molecular dynamics fit as they are: ghosts are atoms beyond the first n_own, no pair needs an image, and
-forces on ghosts go back to LAMMPS, which adds them up. All numbers are in eV and Angstrom. MPI is LAMMPS's affair.
+The kernels of molecular dynamics fit as they are: ghosts are atoms beyond the first n_own, no pair needs an
+image, and forces on ghosts go back to LAMMPS, which adds them up. All numbers are in eV and Angstrom; MPI is
+LAMMPS's affair.
 """
 
 import ctypes
@@ -235,7 +236,7 @@ def array(address, shape, kind=np.float64):
 
 
 def make_exchange(x, element, neighbours, n_member=1):
-    """(Exchange, arrays by name) of atoms x (n_all, 3) with elements (n_all,), lists of neighbours of the first ones of them.
+    """(Exchange, arrays by name) of atoms x (n_all, 3), their elements, neighbours of the first of them.
 
     The exchange points to the arrays: keep them as long as it is used.
     """

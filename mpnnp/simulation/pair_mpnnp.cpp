@@ -1,16 +1,18 @@
-/* pair_style mpnnp: a potential of mpnnp in LAMMPS. Compiled by mpnnp/simulation/lammps_build.py into a plugin.
+/* pair_style mpnnp: a potential of mpnnp in LAMMPS; lammps_build.py compiles it into a plugin.
 
    Copyright (C) 2026 the authors of mpnnp
 
-   This file is combined with LAMMPS, which is distributed under the GNU General Public License, version 2. So is this
-   file, and this file alone: you can redistribute it and/or modify it under the terms of the GNU General Public License
-   as published by the Free Software Foundation; version 2. It comes without any warranty. The rest of mpnnp, which this
-   file calls through plain C pointers, has a license of its own (see LICENSE).
+   This file is combined with LAMMPS, which is distributed under the GNU General Public License, version 2.
+   So is this file, and this file alone: you can redistribute it and/or modify it under the terms of the GNU
+   General Public License as published by the Free Software Foundation; version 2. It comes without any
+   warranty. The rest of mpnnp, which this file calls through plain C pointers, has a license of its own (see
+   LICENSE).
 
-   What happens: this rank's atoms, ghosts and full list of neighbours are handed to Python (lammps_pair.py), which gives
-   back energies, forces on atoms and ghosts, and virial, all in eV and Angstrom. LAMMPS adds up the forces on ghosts.
-   Python.h is not needed: the few functions of Python are looked up by name in the process or in the library that
-   build.h names. The potential is read by every rank; the kernels are compiled by one rank of each node first. */
+   What happens: this rank's atoms, ghosts and full list of neighbours are handed to Python (lammps_pair.py),
+   which gives back energies, forces on atoms and ghosts, and virial, all in eV and Angstrom. LAMMPS adds up
+   the forces on ghosts. Python.h is not needed: the few functions of Python are looked up by name in the
+   process or in the library that build.h names. Every rank reads the potential; the kernels are compiled by
+   one rank of each node first. */
 
 #include "build.h"    // RELEASE of LAMMPS, LIBPYTHON, PYTHON, ENCODING: written by lammps_build.py
 
@@ -84,7 +86,7 @@ template <typename F> static F *find(void *library, const char *name)
 /* Start the Python of build.h. Returns what went wrong, or "". */
 static std::string start_interpreter(void *library)
 {
-  if (auto set_program = find<void(const wchar_t *)>(library, "Py_SetProgramName")) {    // gone after Python 3.14
+  if (auto set_program = find<void(const wchar_t *)>(library, "Py_SetProgramName")) {    // gone after 3.14
     static std::wstring program;
     for (const char *c = PYTHON; *c; c++) program.push_back((unsigned char) *c);
     if (auto decode = find<wchar_t *(const char *, size_t *)>(library, "Py_DecodeLocale"))
@@ -105,7 +107,7 @@ static std::string start_interpreter(void *library)
   return "";
 }
 
-/* Fill python_functions, in the Python that runs already or in that of build.h. Returns what went wrong, or "". */
+/* Fill python_functions, in the Python that runs already or in that of build.h. What went wrong, or "". */
 static std::string connect()
 {
   static char message[4096];
@@ -130,7 +132,8 @@ static std::string connect()
                      "    except BaseException as error:\n"
                      "        text = f'{type(error).__name__}: {error}'.encode()[:4000]\n"
                      "        ctypes.memmove(message, text + bytes(1), len(text) + 1)\n";
-  code += "_mpnnp(" + std::to_string((uintptr_t) &python_functions) + ", " + std::to_string((uintptr_t) message) + ")\n";
+  code += "_mpnnp(" + std::to_string((uintptr_t) &python_functions) + ", ";
+  code += std::to_string((uintptr_t) message) + ")\n";
   code += "del _mpnnp\n";
   int state = ensure();
   int bad = run(code.c_str());
@@ -187,7 +190,8 @@ class PairMpnnp : public Pair {
   double extra[3] = {0.0, 0.0, 0.0};
   std::vector<int> type_element;             // of each LAMMPS type, -1 for NULL
   bool everything = true;                    // no type is NULL, and LAMMPS lists all atoms
-  std::vector<int> place, types;             // atoms seen by the potential, own ones first; LAMMPS types at the last list
+  std::vector<int> place;                    // atoms seen by the potential, own ones first
+  std::vector<int> types;                    // LAMMPS's, of all atoms, at the last list
   std::vector<int64_t> start, element;
   std::vector<int32_t> neighbour;
   std::vector<double> x, energies, forces, virials, members, counts, counts_of_all;
@@ -230,19 +234,22 @@ void PairMpnnp::settings(int narg, char **arg)
     bool known = !strcmp(arg[k], "every") || !strcmp(arg[k], "stop");
     if (!known || k + 1 >= narg)
       error->all(HERE, std::string("pair_style mpnnp: found ") + arg[k] +
-                           ", allowed after the potential: every N, stop K (several potentials: commas between them, no spaces)");
+                           ", allowed after the potential: every N, stop K (several potentials: commas "
+                           "between them, no spaces)");
     bigint value = utils::bnumeric(HERE, arg[k + 1], false, lmp);
     if (!strcmp(arg[k], "every")) {
-      if (value < 1 || value > MAXSMALLINT) error->all(HERE, "pair_style mpnnp: every must be 1 or more steps");
+      if (value < 1 || value > MAXSMALLINT)
+        error->all(HERE, "pair_style mpnnp: every must be 1 or more steps");
       every = (int) value;
     } else {
       if (value < 0) error->all(HERE, "pair_style mpnnp: stop must be 0 or more extrapolations");
       limit = value;
     }
   }
-  if (!strcmp(update->unit_style, "metal")) unit = 1.0;
-  else if (!strcmp(update->unit_style, "real")) unit = utils::get_conversion_factor(utils::ENERGY, utils::METAL2REAL);
-  else error->all(HERE, std::string("pair_style mpnnp: units ") + update->unit_style + " are not known, use metal or real");
+  std::string units = update->unit_style;
+  if (units != "metal" && units != "real")
+    error->all(HERE, "pair_style mpnnp: units " + units + " are not known, use metal or real");
+  unit = units == "metal" ? 1.0 : utils::get_conversion_factor(utils::ENERGY, utils::METAL2REAL);
 
   std::string problem = connect();
   check(!problem.empty(), problem);
@@ -259,7 +266,7 @@ void PairMpnnp::settings(int narg, char **arg)
 void PairMpnnp::compile_kernels()
 {
   if (comm->me == 0 && exchange.new_kernels)
-    utils::logmesg(lmp, "mpnnp: compiling the kernels: once per machine and version of mpnnp, about a minute\n");
+    utils::logmesg(lmp, "mpnnp: compiling the kernels: once per machine and version, about a minute\n");
   MPI_Comm node;
   MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
   int rank;
@@ -323,8 +330,8 @@ void PairMpnnp::init_style()
   if (!force->newton_pair) error->all(HERE, "pair_style mpnnp needs newton on");
   for (int k = 1; k < 4; k++)
     if (atom->molecular != Atom::ATOMIC && force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0)
-      error->all(HERE, "pair_style mpnnp needs all neighbours, also bonded ones: add special_bonds lj/coul 1.0 1.0 1.0 "
-                       "(or tiny numbers for other styles of a hybrid), or use atom_style atomic");
+      error->all(HERE, "pair_style mpnnp needs all neighbours, also bonded ones: add special_bonds lj/coul "
+                       "1.0 1.0 1.0 (or tiny numbers for others of a hybrid), or use atom_style atomic");
   neighbor->add_request(this, NeighConst::REQ_FULL);
   list_step = -1;
 }
@@ -333,8 +340,8 @@ void PairMpnnp::init_style()
 void PairMpnnp::pack_list()
 {
   int n = atom->nlocal, n_all = n + atom->nghost;
-  bool same = neighbor->ago != 0 && neighbor->lastcall == list_step && neighbor->ncalls == list_number && n == n_local &&
-      atom->nghost == n_ghost && std::equal(types.begin(), types.end(), atom->type);
+  bool same = neighbor->ago != 0 && neighbor->lastcall == list_step && neighbor->ncalls == list_number &&
+      n == n_local && atom->nghost == n_ghost && std::equal(types.begin(), types.end(), atom->type);
   exchange.new_list = !same;
   if (same) return;
   list_step = neighbor->lastcall;
@@ -398,7 +405,8 @@ void PairMpnnp::compute(int eflag, int vflag)
   exchange.virial = virial_sum;
   exchange.member_energy = member_energy.data();
   exchange.want_virials = vflag_atom || cvflag_atom;
-  exchange.want_members = exchange.n_member > 1 && (eflag_global || forces_std_flag || (spread_asked && !spread_flagged));
+  bool spread_wanted = eflag_global || forces_std_flag || (spread_asked && !spread_flagged);
+  exchange.want_members = exchange.n_member > 1 && spread_wanted;
   exchange.want_counts = extrapolations_flag || (counts_asked && !counts_flagged);
   virials.assign(exchange.want_virials ? 9 * exchange.n_all : 0, 0.0);
   counts.assign(exchange.want_counts ? exchange.n_own : 0, 0.0);
@@ -407,7 +415,7 @@ void PairMpnnp::compute(int eflag, int vflag)
   exchange.counts = counts.data();
   exchange.member_forces = members.data();
   if (python_functions.compute(handle, &exchange))
-    error->one(HERE, std::string("pair_style mpnnp, step ") + std::to_string(update->ntimestep) + ": " + exchange.message);
+    error->one(HERE, "pair_style mpnnp, step " + std::to_string(update->ntimestep) + ": " + exchange.message);
   add_results();
   if (vflag_global)
     for (int k = 0; k < 6; k++) virial[k] -= unit * virial_sum[k < 3 ? 4 * k : k == 3 ? 1 : k == 4 ? 2 : 5];
@@ -453,7 +461,7 @@ void PairMpnnp::add_virials()
 void PairMpnnp::add_spread()
 {
   int n = (int) exchange.n_member;
-  std::vector<double> whole(3 * (size_t) n * (atom->nlocal + atom->nghost), 0.0);    // by LAMMPS's numbers, for the ghosts
+  std::vector<double> whole(3 * (size_t) n * (atom->nlocal + atom->nghost), 0.0);    // by LAMMPS's numbers
   for (int64_t k = 0; k < exchange.n_all; k++)
     std::copy_n(members.data() + 3 * n * k, 3 * n, whole.data() + 3 * (size_t) n * place[k]);
   members.swap(whole);
@@ -500,7 +508,7 @@ void PairMpnnp::unpack_reverse_comm(int n, int *atoms, double *buffer)
     for (int c = 0; c < comm_reverse; c++) members[(size_t) comm_reverse * atoms[k] + c] += *buffer++;
 }
 
-/* Collective: tell how many extrapolations there were since the last report; stop beyond the limit and name some. */
+/* Collective: tell how many extrapolations there were since the last report; beyond the limit stop. */
 void PairMpnnp::report(bool tell)
 {
   bigint total;
@@ -508,14 +516,14 @@ void PairMpnnp::report(bool tell)
   bool beyond = limit >= 0 && total > limit;
   if ((tell || beyond) && total > reported) {
     if (comm->me == 0)
-      utils::logmesg(lmp, "mpnnp: step " + std::to_string(update->ntimestep) + ": " + std::to_string(total - reported) +
-                              " symmetry functions outside their range of training since the last report, " +
-                              std::to_string(total) + " in all\n");
+      utils::logmesg(lmp, "mpnnp: step " + std::to_string(update->ntimestep) + ": " +
+                              std::to_string(total - reported) + " symmetry functions outside their range of "
+                              "training since the last report, " + std::to_string(total) + " in all\n");
     reported = total;
   }
   if (!beyond) return;
-  std::string text = std::to_string(total) + " symmetry functions were outside their range of training, more than stop " +
-      std::to_string(limit) + " allows";
+  std::string text = std::to_string(total) + " symmetry functions were outside their range of training, more "
+      "than stop " + std::to_string(limit) + " allows";
   bool some = exchange.n_extrapolation > 0;
   if (some) {
     python_functions.name_extrapolations(handle, &exchange);
@@ -557,7 +565,7 @@ void *PairMpnnp::extract(const char *name, int &dimension)
 
 double PairMpnnp::memory_usage()
 {
-  size_t numbers = x.capacity() + energies.capacity() + forces.capacity() + virials.capacity() + members.capacity();
+  size_t numbers = x.capacity() + forces.capacity() + virials.capacity() + members.capacity();
   return Pair::memory_usage() + 8.0 * (numbers + start.capacity() + element.capacity()) + 4.0 * neighbour.capacity();
 }
 
@@ -579,11 +587,12 @@ struct Plugin {
 extern "C" void lammpsplugin_init(void *lmp, void *handle, void *register_plugin)
 {
   if (lammps_version(lmp) != RELEASE) {
-    fprintf(stderr, "mpnnp: this plugin was compiled for LAMMPS %d and cannot serve LAMMPS %d: mpnnp lammps --build makes another\n",
-            RELEASE, lammps_version(lmp));
+    fprintf(stderr, "mpnnp: this plugin was compiled for LAMMPS %d and cannot serve LAMMPS %d: "
+            "mpnnp lammps --build makes another\n", RELEASE, lammps_version(lmp));
     return;
   }
   static Plugin plugin;
-  plugin = {((LAMMPS *) lmp)->version, "pair", "mpnnp", "neural network potentials of mpnnp", "the authors of mpnnp", make_pair, handle};
+  const char *info = "neural network potentials of mpnnp", *author = "the authors of mpnnp";
+  plugin = {((LAMMPS *) lmp)->version, "pair", "mpnnp", info, author, make_pair, handle};
   ((void (*)(Plugin *, void *)) register_plugin)(&plugin, lmp);
 }

@@ -29,7 +29,7 @@ DUMPED = ("id", "type", "x", "y", "z", "fx", "fy", "fz", "c_e")
 
 @dataclass
 class System:
-    """Atoms, and how LAMMPS is told about them: the symbol of each type, or NULL, and the type of each atom."""
+    """Atoms, and how LAMMPS is told: the symbol of each type, or NULL, and the type of each atom."""
 
     atoms: Atoms
     symbols: tuple = ("H", "O")

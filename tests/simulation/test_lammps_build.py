@@ -1,4 +1,4 @@
-"""The plugin: found by lmp through its entry point, compiled once, silent for others, and what is said where it cannot be."""
+"""The plugin: found by lmp through its entry point, compiled once, silent for others; and without it."""
 
 import configparser
 import os

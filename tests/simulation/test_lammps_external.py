@@ -1,4 +1,4 @@
-"""mpnnp lammps: LAMMPS with a potential as its fix external, against the calculator, on several ranks; and errors."""
+"""mpnnp lammps: LAMMPS with a potential as its fix external, against the calculator, on ranks; errors."""
 
 import numpy as np
 import pytest

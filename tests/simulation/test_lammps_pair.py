@@ -43,7 +43,7 @@ def results(request, tmp_path_factory, potentials):
 
 
 def lennard_jones(atoms, active):
-    """(energy, forces, virial) of pairs with an active atom, 4 epsilon ((sigma/r)^12 - (sigma/r)^6) below 4."""
+    """(energy, forces, virial) of pairs with an active atom: 4 eps ((sigma/r)^12 - (sigma/r)^6) below 4."""
     i, j, r, d = neighbor_list("ijdD", atoms, 4.0)
     keep = active[i] | active[j]
     i, r, d = i[keep], r[keep], d[keep]
@@ -145,7 +145,7 @@ def moving():
 
 @pytest.fixture(scope="module")
 def trajectory(tmp_path_factory, potentials):
-    """Folder and output of a run on 2 ranks: 1 ps NVE, a restart on the way and its continuation, then NPT."""
+    """Folder and output of a run on 2 ranks: 1 ps NVE, a restart on the way, its continuation, NPT."""
     folder, system = tmp_path_factory.mktemp("dynamics"), moving()
     (folder / "start.lammps").write_text(system.data())
     pair = f"pair_style mpnnp {potentials[0]['mild']}\npair_coeff * * H O\n"
