@@ -11,26 +11,29 @@ from mpnnp.errors import ConfigError
 app = typer.Typer()
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command()
 def lammps(
-    context: typer.Context,
     potential: Annotated[
-        Optional[str],  # noqa: UP045 typer on 3.10
+        Optional[str],
         typer.Argument(
             help="Checkpoint or folder of n2p2 files; several with commas between them are an ensemble.",
             metavar="POTENTIAL",
         ),
     ] = None,
-    script: Annotated[Optional[Path], typer.Option("-in", help="Input of LAMMPS.", metavar="FILE")] = None,  # noqa: UP045
+    arguments: Annotated[
+        Optional[list[str]],
+        typer.Argument(help="After --, options for LAMMPS: -- -var T 300 -log none.", metavar="-- OPTIONS"),
+    ] = None,
+    script: Annotated[Optional[Path], typer.Option("-in", help="Input of LAMMPS.", metavar="FILE")] = None,
     elements: Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[str],
         typer.Option(
             help="Element of each atom type, 'H O H', or NULL to leave one out; default: the potential's."
         ),
     ] = None,
     every: Annotated[int, typer.Option(help="Steps between reports of extrapolations.", min=1)] = 1000,
     max_extrapolations: Annotated[
-        Optional[int],  # noqa: UP045
+        Optional[int],
         typer.Option(
             help="Stop when so many symmetry functions were outside their range of training, over all steps."
         ),
@@ -43,8 +46,8 @@ def lammps(
 ):
     """Run LAMMPS with a potential as its `fix external`: without a compiler, also with mpiexec.
 
-    Options that are not listed (-var, -log, -screen, ...) go to LAMMPS; they follow POTENTIAL. The input must
-    have the lines that `mpnnp export --lammps external` writes. With a compiler, pair_style mpnnp does it too.
+    The input must have the lines that `mpnnp export --lammps external` writes. With a C++ compiler, lmp and
+    pair_style mpnnp do the same.
     """
     comm, log = start()
     if build:
@@ -66,13 +69,5 @@ def lammps(
 
     members = on_root(comm, load_members, potential)
     compile_kernels(comm, log)
-    run(
-        members,
-        script,
-        context.args,
-        comm,
-        log,
-        elements.split() if elements else None,
-        every,
-        max_extrapolations,
-    )
+    symbols = elements.split() if elements else None
+    run(members, script, arguments or [], comm, log, symbols, every, max_extrapolations)

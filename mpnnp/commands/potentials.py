@@ -74,15 +74,15 @@ def export(
         ),
     ] = False,
     lammps: Annotated[
-        Optional[str],  # noqa: UP045 typer on 3.10
+        Optional[str],
         typer.Option(
             "--lammps",
-            help="What lammps.in uses: mpnnp (the default; pair_style mpnnp), external (for mpnnp lammps, without "
-            "a compiler), hdnnp (a LAMMPS built with n2p2).",
+            help="What lammps.in uses: mpnnp (the default; pair_style mpnnp), external (for mpnnp lammps, "
+            "without a compiler), hdnnp (a LAMMPS built with n2p2).",
         ),
     ] = None,
     structure: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[Path],
         typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from."),
     ] = None,
     debug: Debug = False,

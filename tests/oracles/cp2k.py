@@ -26,7 +26,7 @@ def run_input(folder, name):
 
 
 def stress_of_input(folder, name):
-    """(3, 3) stress in GPa, positive where it wants to expand, of an input file with STRESS_TENSOR ANALYTICAL."""
+    """(3, 3) stress in GPa, positive where it wants to expand, of an input file that asks for it."""
     text = (Path(folder) / name).read_text()
     assert "METHOD NNP\n  STRESS_TENSOR ANALYTICAL\n" in text
     text, n = re.subn(

@@ -35,18 +35,8 @@ def prepare(folder, name, more=""):
 def test_energies_forces_and_pressure_are_those_of_the_calculator(tmp_path, potentials, n, name):
     system = prepare(tmp_path, name, SPREAD + LOOP)
     where = ",".join(str(potentials[0][p]) for p in system.potentials)
-    arguments = [
-        where,
-        "-in",
-        "lammps.in",
-        "--elements",
-        " ".join(system.symbols),
-        "-var",
-        "n",
-        "2",
-        "-log",
-        "none",
-    ]
+    arguments = [where, "-in", "lammps.in", "--elements", " ".join(system.symbols)]
+    arguments += ["--", "-var", "n", "2", "-log", "none"]
     _, output = start(n, "mpnnp", "lammps", *arguments, cwd=tmp_path)
     expected = system.expected([potentials[1][p] for p in system.potentials])
     energy, pressure, dump = read_result(tmp_path, "system")
