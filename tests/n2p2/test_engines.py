@@ -289,6 +289,38 @@ def test_export_says_that_a_structure_is_missing(tmp_path):
     )
 
 
+# ---- OpenMM
+
+
+@pytest.mark.parametrize("structure", [triclinic, cluster])
+def test_the_script_for_openmm_runs_and_has_our_energy_and_forces(tmp_path, structure):
+    """The one of docs/engines.md, with its files replaced."""
+    openmm = pytest.importorskip("openmm", reason="needs OpenMM")
+    if not hasattr(openmm, "PythonForce"):
+        pytest.skip("needs an OpenMM with PythonForce")
+    s = structure()
+    cell = Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc)
+    if s.pbc.all():
+        triangle, turn = cell.cell.standard_form()
+        cell.positions[:] = cell.positions @ turn.T
+        cell.set_cell(triangle)
+    cell.write(tmp_path / "start.extxyz")
+    text = (ROOT / "docs" / "engines.md").read_text()
+    code = text.split("## OpenMM")[1].split("```python\n")[1].split("```")[0]
+    code = code.replace("start.extxyz", str(tmp_path / "start.extxyz")).replace(
+        "runs/a/best.h5", str(FRAMES.parent)
+    )
+    names = {}
+    exec(code.replace("integrator.step(10)", "integrator.step(0)"), names)
+    found = names["context"].getState(getEnergy=True, getForces=True)
+    potential = mpnnp.load(FRAMES.parent)
+    energy, forces = potential.energy_forces(read(tmp_path / "start.extxyz"))
+    kj, nm = openmm.unit.kilojoules_per_mole, openmm.unit.nanometer
+    assert found.getPotentialEnergy().value_in_unit(kj) / names["EV"] == pytest.approx(energy, rel=1e-12)
+    ours = found.getForces(asNumpy=True).value_in_unit(kj / nm) * names["ANGSTROM"] / names["EV"]
+    np.testing.assert_allclose(ours, forces, rtol=0, atol=1e-10 * abs(forces).max())
+
+
 # ---- i-PI
 
 

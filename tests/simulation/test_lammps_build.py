@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from launch import ROOT
-from oracles.lammps import make_potentials, make_systems, plugin, start
+from oracles.lammps import make_potentials, make_systems, needs_lammps, plugin, start
 
 from mpnnp.errors import LaunchError
 from mpnnp.simulation import lammps_build
@@ -17,7 +17,7 @@ from mpnnp.simulation import lammps_build
 @pytest.fixture
 def installed(tmp_path):
     """Folder to put on PYTHONPATH: metadata of a package with the entry point of setup.cfg."""
-    pytest.importorskip("lammps", reason="needs LAMMPS: install mpnnp[lammps]")
+    needs_lammps()
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     folder = tmp_path / "site" / "mpnnp_of_the_test-0.1.dist-info"

