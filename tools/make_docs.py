@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from mpnnp.data.ase_files import GUESSES  # noqa: E402
 from mpnnp.data.formats import FORMATS  # noqa: E402
-from mpnnp.kernels.table import TYPES  # noqa: E402
+from mpnnp.kernels.table import TYPES as FUNCTION_TYPES  # noqa: E402
 from mpnnp.model.function_sets import keys_of  # noqa: E402
 from mpnnp.n2p2 import keywords as table  # noqa: E402
 from mpnnp.units import ENERGIES, LENGTHS, PRESSURES  # noqa: E402
@@ -163,7 +163,7 @@ def formats():
     """The page of file formats with its tables between the marks as the code has them now."""
     page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
     of_types = {}
-    for t in TYPES.values():  # types that differ in nothing a line says share a row
+    for t in FUNCTION_TYPES.values():  # types that differ in nothing a line says share a row
         of_types.setdefault((t.what.split(",")[0], t.neighbours, t.parameters), []).append(t)
     tables = {
         "formats": [
