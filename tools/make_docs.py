@@ -1,6 +1,7 @@
 """Write the pages of the documentation that come from the code: python tools/make_docs.py [--check]
 
 docs/configuration.md   every key of mpnnp/config.py with its type, default and comment
+docs/formats.md         its tables of formats, of symmetry functions and of names of labels
 docs/n2p2-keywords.md   every keyword of n2p2 and RuNNer and every tool of n2p2, from mpnnp/n2p2/keywords.py
 """
 
@@ -14,7 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from mpnnp.data.ase_files import GUESSES  # noqa: E402
+from mpnnp.data.formats import FORMATS  # noqa: E402
+from mpnnp.kernels.table import TYPES as FUNCTION_TYPES  # noqa: E402
+from mpnnp.model.function_sets import keys_of  # noqa: E402
 from mpnnp.n2p2 import keywords as table  # noqa: E402
+from mpnnp.units import ENERGIES, LENGTHS, PRESSURES  # noqa: E402
 
 HEAD = "<!-- written by tools/make_docs.py: edit {} instead -->\n"
 TYPES = {
@@ -153,7 +159,65 @@ def keywords():
     return "\n".join(page) + "\n"
 
 
-PAGES = {"configuration.md": configuration, "n2p2-keywords.md": keywords}
+def formats():
+    """The page of file formats with its tables between the marks as the code has them now."""
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    of_types = {}
+    for t in FUNCTION_TYPES.values():  # types that differ in nothing a line says share a row
+        of_types.setdefault((t.what.split(",")[0], t.neighbours, t.parameters), []).append(t)
+    tables = {
+        "formats": [
+            "| format | read | written | units may be said | notes |",
+            "| --- | --- | --- | --- | --- |",
+            *(
+                f"| {f.name} | yes | {_yes(f.write)} | {_yes(f.units)} | {f.notes} |"
+                for f in FORMATS.values()
+            ),
+        ],
+        "names": [
+            "| label | names, the first that is there |",
+            "| --- | --- |",
+            *(
+                f"| {kind} | {', '.join(f'`{n}`' for n in names).replace('`calculator:', 'ASE calculator: `')} |"
+                for kind, names in GUESSES.items()
+            ),
+        ],
+        "units": [
+            "| of | names |",
+            "| --- | --- |",
+            *(
+                f"| {what} | {', '.join(f'`{name}`' for name in names)} |"
+                for what, names in (("energy", ENERGIES), ("length", LENGTHS), ("stress", PRESSURES))
+            ),
+        ],
+        "types": [
+            "| type | what | words behind CENTRE TYPE | keys in TOML |",
+            "| --- | --- | --- | --- |",
+            *(_type_row(types) for types in of_types.values()),
+        ],
+    }
+    for name, lines in tables.items():
+        mark = re.compile(rf"(<!-- table of {name}[^>]*-->\n).*?(<!-- end -->)", re.DOTALL)
+        text = "\n".join(lines)
+        page = mark.sub(lambda found, text=text: f"{found[1]}\n{text}\n\n{found[2]}", page)
+    return page
+
+
+def _yes(value):
+    return "yes" if value else ""
+
+
+def _type_row(types):
+    first = types[0]
+    words = ["N"] * first.neighbours + [p.replace("lam", "lambda") for p in first.parameters]
+    words += ["subtype"] if first.compact else []
+    shapes = [t.what.split(", ")[1] for t in types if ", " in t.what]
+    what = first.what.split(",")[0] + (f", {' and '.join(shapes)}" if shapes else "")
+    keys = ", ".join(f"`{key}`" for key in keys_of(first).values())
+    return f"| {', '.join(str(t.number) for t in types)} | {what} | {' '.join(words)} | {keys} |"
+
+
+PAGES = {"configuration.md": configuration, "formats.md": formats, "n2p2-keywords.md": keywords}
 
 
 def main():
