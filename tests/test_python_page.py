@@ -22,14 +22,16 @@ def printed(tmp_path_factory):
     shutil.copy(ROOT / "jobs" / "water" / "water.extxyz.xz", folder)
     script = "".join(f"print('{MARK}', flush=True)\n{code}\n" for code, _ in BLOCKS)
     (folder / "page.py").write_text(script, encoding="utf-8")
-    result = subprocess.run([sys.executable, "page.py"], cwd=folder, capture_output=True, text=True, timeout=500)
+    result = subprocess.run(
+        [sys.executable, "page.py"], cwd=folder, capture_output=True, text=True, timeout=500
+    )
     parts = result.stdout.split(f"{MARK}\n")[1:]
     assert result.returncode == 0, f"block {len(parts)} of the page:\n{result.stderr[-3000:]}"
     return parts
 
 
 def tokens(text):
-    return re.findall(rf"\.\.\.|{NUMBER}|[^\W\d]+|[^\w\s]", text)
+    return re.findall(rf"{NUMBER}|[^\W\d]+|[^\w\s]", text)
 
 
 def same(shown, found):
@@ -46,18 +48,18 @@ def same(shown, found):
 
 def agrees(shown, found):
     """Whether a printed text is the one of the page, where "..." stands for anything."""
-    shown, found = tokens(shown), tokens(found)
-    pieces = " ".join(shown).split("...")
-    at = 0
-    for k, piece in enumerate(piece.split() for piece in pieces):
-        last = len(found) - len(piece)
-        places = [at] if k == 0 else [last] if k == len(pieces) - 1 else range(at, last + 1)
-        at = next(
-            (p + len(piece) for p in places if p >= at and all(map(same, piece, found[p:])) and p <= last), None
-        )
-        if at is None:
+    pieces, found = [tokens(piece) for piece in shown.split("...")], tokens(found)
+    at, end = 0, len(found) - len(pieces[-1])  # where the next piece may begin, and where the last one does
+    for k, piece in enumerate(pieces):
+        first, last = (0, 0) if k == 0 else (at, end - len(piece))
+        if k == len(pieces) - 1:
+            first, last = max(at, end), end if k else 0
+        fits = (p for p in range(first, last + 1) if p + len(piece) <= len(found))
+        place = next((p for p in fits if all(map(same, piece, found[p:]))), None)
+        if place is None:
             return False
-    return len(pieces) > 1 or at == len(found)
+        at = place + len(piece)
+    return at == len(found)
 
 
 @pytest.mark.parametrize(
