@@ -6,11 +6,11 @@ import numpy as np
 from ase.data import atomic_masses, chemical_symbols
 from vesin import NeighborList
 
-from mpnnp.data.plausibility import energy_residuals
+from mpnnp.data.plausibility import Finding, doubts, energy_residuals
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.units import DENSITY
 
-__all__ = ["Description", "describe", "format_description", "warnings"]
+__all__ = ["Description", "describe", "findings", "format_description", "warnings"]
 
 BOND = 3.2  # Angstrom; the neighbourhood searched first
 SHOWN = 3  # structures named in one warning
@@ -130,6 +130,15 @@ def warnings(
         _odd_energies(dataset, energy_sigma, energy_limit),
     ]
     return [message for message in found if message]
+
+
+def findings(dataset, at_most=300):
+    """Findings about a whole data set, the fatal ones first: those of `warnings` for a sample of at most so many
+    structures, evenly chosen, and those of `plausibility.doubts`.
+    """
+    some = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), at_most)).astype(np.int64))
+    sample = dataset if len(some) == len(dataset) else dataset.take(some)
+    return doubts(dataset) + [Finding(message) for message in warnings(sample)]
 
 
 def _message(d, text, details):

@@ -9,7 +9,7 @@ from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 
 from mpnnp.errors import DataError
 from mpnnp.files import write_atomically
-from mpnnp.units import BOHR, HARTREE
+from mpnnp.units import BOHR
 
 __all__ = ["write_cp2k", "write_lammps"]
 
@@ -20,8 +20,8 @@ boundary        {boundary}
 box             tilt large
 read_data       structure.lammps        # atom types in the order of pair_coeff: {types}
 {masses}
-# lengths and energies of the potential are Bohr and Hartree: \
-cflength = 1 Angstrom in Bohr, cfenergy = 1 eV in Hartree
+# lengths and energies of the potential are {length} and {energy}: \
+cflength = 1 Angstrom in {length}, cfenergy = 1 eV in {energy}
 pair_style      hdnnp {cutoff:.6f} dir "./" showew no showewsum 1000 resetew yes maxew 1000 \
 cflength {cflength:.16g} cfenergy {cfenergy:.16g}
 pair_coeff      * * {elements}
@@ -105,8 +105,10 @@ def write_lammps(folder, potential, structure=None):
         masses=masses,
         cutoff=np.ceil(potential.functions.r_c * 1e6)
         / 1e6,  # LAMMPS refuses a cutoff below that of the potential
-        cflength=1 / BOHR,
-        cfenergy=1 / HARTREE,
+        length=potential.units.length_name,
+        energy=potential.units.energy_name,
+        cflength=1 / potential.units.length,
+        cfenergy=1 / potential.units.energy,
     )
     _write(Path(folder) / "lammps.in", text)
     if structure is not None:
