@@ -13,6 +13,8 @@ from mpnnp.commands.common import (
     EnergyKey,
     ForcesKey,
     PotentialPath,
+    PotentialUnits,
+    Units,
     read_inputs,
     start,
     write_result,
@@ -32,18 +34,23 @@ def evaluate(
     ] = None,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
+    units: Units = None,
+    potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
     """Predict energies and forces of structures, and compare with their labels where there are any."""
-    from mpnnp.data.formats import read_sources
     from mpnnp.model.evaluation import evaluate as run
-    from mpnnp.parallel import on_root
-    from mpnnp.training.checkpoint import load_potential
 
     comm, log = start()
-    model = on_root(comm, load_potential, potential)
-    dataset = on_root(
-        comm, lambda: read_sources(data, energy_key=energy_key, forces_key=forces_key, report=log)
+    (model,), dataset = read_inputs(
+        comm,
+        log,
+        [potential],
+        data,
+        units,
+        potential_units,
+        energy_key=energy_key,
+        forces_key=forces_key,
     )
     result = run(model, dataset, comm, log)
     if comm.rank == 0:
@@ -76,6 +83,8 @@ def export(
     structure: Annotated[
         Optional[Path], typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from.")
     ] = None,
+    units: Units = None,
+    potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
     """Write a potential as n2p2 files with a lammps.in that uses them (n2p2, LAMMPS's ML-HDNNP), or with
@@ -88,8 +97,10 @@ def export(
 
     comm, log = start()
     if comm.rank == 0:
-        model = load_potential(checkpoint)
-        first = None if structure is None else read_sources([str(structure)], report=log)[0]
+        model = load_potential(checkpoint, potential_units)
+        first = None
+        if structure is not None:
+            first = read_sources([str(structure)], units=units, assumed_units=model.units, report=log)[0]
         write_result(output, lambda folder: write_potential(model, folder, cp2k=cp2k))
         write_result(
             output,
@@ -124,6 +135,7 @@ def label(
             "-o", "--output", help=f"Data set to write: {TARGETS}.", metavar="DATA"
         ),
     ],
+    units: Units = None,
     debug: Debug = False,
 ):
     """Label structures with a potential or a calculator of ASE
@@ -137,7 +149,7 @@ def label(
     check_target(output, "label")
     comm, log = start()
     calculator = agree(comm, make_labeller, potential)
-    data = on_root(comm, lambda: read_sources(structures, report=log))
+    data = on_root(comm, lambda: read_sources(structures, units=units, report=log))
     labelled = run(data, calculator, comm, log)
     on_root(comm, write_target, output, labelled)
     log(f"{len(data)} structures labelled by {potential}: {output}")

@@ -25,7 +25,7 @@ from mpnnp.model.symmetry_functions import (
 )
 from mpnnp.n2p2.input_file import InputFile, number
 from mpnnp.n2p2.keywords import CHARGE, KEYWORDS, REFUSED
-from mpnnp.units import ATOMIC, BOHR, HARTREE
+from mpnnp.units import ATOMIC, BOHR, HARTREE, parse_units
 
 OF_RUNNER_2 = ("optimizer", "optimizer_short", "fc_cosine")  # words that neither n2p2 nor RuNNer 1 has
 OF_CP2K = (TYPES[2], TYPES[3])  # types of symmetry functions that CP2K knows
@@ -34,8 +34,13 @@ OF_CP2K = (TYPES[2], TYPES[3])  # types of symmetry functions that CP2K knows
 def units_of(source, units=None):
     """Units of an input.nn: those asked for, those that a comment in it says, else Hartree and Bohr.
 
-    Raises DataError where the first two contradict.
+    units   Units, or words like "eV Angstrom"
+    Raises DataError where the first two contradict, ConfigError for words that are no units.
     """
+    try:
+        units = parse_units(units) if isinstance(units, str) else units
+    except ValueError as error:
+        raise ConfigError(f"units: {error}") from None
     if units and source.units and units != source.units:
         raise DataError(f"{source.path}: states the units {source.units}, but {units} were asked for")
     return units or source.units or ATOMIC
