@@ -38,6 +38,7 @@ TYPES = {
     "list[Count]": "list of positive integers",
     "list[dict[str, Any]]": "list of tables",
     "dict[str, dict[str, Any]]": "table of tables",
+    "dict[str, LabelSettings]": "table of tables: fraction, threshold, weight, per_update, probability, ...",
     "dict[str, Finite]": "table of numbers",
     "dict[str, NotNegative]": "table of numbers, not negative",
 }

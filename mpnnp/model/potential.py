@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from mpnnp.model.network import Network
 from mpnnp.model.prediction import predict_atoms
@@ -14,7 +15,7 @@ from mpnnp.model.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.units import ATOMIC, Units, parse_units
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Potential:
     """E = sum_i e_ref(Z_i) + N mean_energy + energy_scale sum_i N_e(g_i; w).
 
@@ -35,6 +36,16 @@ class Potential:
     energy_scale: float
     force_scale: float
     units: Units = ATOMIC
+
+    def __repr__(self):
+        nets = "; ".join(
+            f"{chemical_symbols[z]} {'-'.join(map(str, size))}"
+            for z, size in zip(self.elements, self.network.sizes)
+        )
+        return (
+            f"Potential({nets}; {self.network.n_weight} weights, {len(self.functions)} symmetry functions, "
+            f"cutoff {self.functions.r_c:.4g} Angstrom, mean energy {self.mean_energy:.6g} eV/atom)"
+        )
 
     @property
     def elements(self):

@@ -157,6 +157,10 @@ class SymmetryFunctions:
             else f
         )
 
+    def __repr__(self):
+        counts = ", ".join(f"{chemical_symbols[z]} {len(self.of(z))}" for z in self.elements)
+        return f"SymmetryFunctions({counts}; cutoff {self.r_c:.4g} Angstrom)"
+
     def __len__(self):
         return len(self.functions)
 

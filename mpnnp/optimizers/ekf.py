@@ -32,7 +32,7 @@ from mpnnp.optimizers.posterior import dense_covariance
 from mpnnp.optimizers.traffic import Traffic, gather_labels, sum_over_ranks
 
 
-@dataclass
+@dataclass(repr=False)
 class EkfState:
     """What survives an update.
 
@@ -48,6 +48,12 @@ class EkfState:
     q: float
     lam: float
     n_update: int
+
+    def __repr__(self):
+        return (
+            f"EkfState({self.n_update} updates, {self.U.shape[1]} weights, eta {self.eta:.3g}, q {self.q:.3g}, "
+            f"lambda {self.lam:.3g})"
+        )
 
 
 def dense_update(P, H, errors, R, lam=1.0, q=0.0):
@@ -91,6 +97,13 @@ class Ekf:
         self.fold_columns = config.r_max if fold_columns is None else fold_columns
         if n_weight < 2 * self.fold_columns * (len(self.layout.group) - 1):
             self.fold_columns = 0  # small groups are cheaper folded at once
+
+    def __repr__(self):
+        config, groups = self.config, len(self.layout.group) - 1
+        return (
+            f"Ekf({self.layout.n} weights, coupling {config.coupling} ({groups} blocks), epsilon {config.epsilon:g}, "
+            f"eta {config.eta:g} to {config.eta_max:g}, q {config.q:g} to {config.q_min:g})"
+        )
 
     def init(self):
         """The state before the first update: P = I / epsilon."""

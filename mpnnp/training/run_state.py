@@ -23,7 +23,7 @@ NUMBERS = (
 )
 
 
-@dataclass
+@dataclass(repr=False)
 class RunState:
     """Where a run stands: exactly what a checkpoint stores, beside the arrays of the optimiser."""
 
@@ -44,6 +44,12 @@ class RunState:
         default_factory=lambda: np.ones(len(KINDS))
     )  # of each kind, training units, last evaluation
     sort_errors: list | None = None  # |errors| of each kind at the start of the epoch, for sorted selection
+
+    def __repr__(self):
+        return (
+            f"RunState({self.update} updates in {self.seconds:.0f} s, {len(self.weights)} weights; "
+            f"best measure {self.best:.4g} after epoch {self.best_epoch})"
+        )
 
 
 def new_state(task):

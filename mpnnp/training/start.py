@@ -80,7 +80,11 @@ class Task:
         return self.observer.all_errors(self.labels, w, pause)
 
     def __repr__(self):
-        counts = ", ".join(f"{len(n)} {kind.words}" for n, kind in zip(self.labels, KINDS.values()) if len(n))
+        counts = ", ".join(
+            f"{len(n)} {kind.words}"
+            for k, (n, kind) in enumerate(zip(self.labels, KINDS.values()))
+            if self.schedule.learns(k)
+        )
         return (
             f"Task({len(self.train)} structures with {counts}; {self.schedule.updates_per_epoch} updates per epoch, "
             f"schedule {self.schedule.config.name}; {self.potential.network.n_weight} weights)"
