@@ -94,6 +94,7 @@ def _as_hdf5(config, log, fallback):
         data = replace(hdf5.concatenate([data, held_out]), marks=marks)
     if config.weights:
         data = replace(data, weight=data.weight * read_weights(config.weights, len(data)))
+    data = data.without_isolated_atoms()
     # another run's data never take this name
     path = path or Path(cache) / f"structures-{data.hash()[:16]}.h5"
     hdf5.write(path, data)

@@ -315,8 +315,9 @@ def check_ranges(path, functions, scaling):
         return
     for k in np.flatnonzero(~(spread > 0)):
         f = functions.functions[k]
+        _, lines = _columns(path, 1, int(functions.copies.sum()), numbered=True)
         raise DataError(
-            f"{path}: function {k - functions.table.start[functions.elements.index(f.center)] + 1} of "
+            f"{path}, line {lines[int(functions.copies[:k].sum())]}: function {k - functions.table.start[functions.elements.index(f.center)] + 1} of "
             f"{chemical_symbols[f.center]} never varies (from {t.minimum[k]:g} to {t.maximum[k]:g}) and cannot be scaled: {f}"
         )
 
