@@ -227,6 +227,14 @@ class Schedule(Section):
             return getattr(self, own)
         return getattr(self.labels.get(kind, LabelSettings()), what)
 
+    def idle_keys(self):
+        """Keys of the other schedule that are not at their defaults."""
+        of_runner = lambda key: key in RUNNER_KEYS or key.endswith(("_fraction", "_threshold"))  # noqa: E731
+        of_sdnz = lambda key: key in SDNZ_KEYS or key.endswith(("_per_update", "_probability"))  # noqa: E731
+        other = of_sdnz if self.name == "runner" else of_runner
+        fields = type(self).model_fields
+        return [key for key, value in self if other(key) and value != fields[key].default]
+
     def learns(self, kind):
         """True if updates may take labels of this kind, by these settings."""
         return (
@@ -312,6 +320,12 @@ class Run(Section):
         return self.seed if own is None else own
 
 
+class Optimizer(Section):
+    """Settings of an optimizer that has no section of its own: any keys."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+
 class Config(Section):
     """All of a training run."""
 
@@ -322,7 +336,7 @@ class Config(Section):
     ekf: Ekf = Ekf()
     adam: Adam = Adam()
     run: Run = Run()
-    optimizer: dict[str, Any] = {}  # settings of an optimizer that has no section of its own
+    optimizer: Optimizer = Optimizer()
 
     def metric_weight(self, kind):
         """Weight of a kind of label (its name) in the choice of the best potential."""
@@ -355,18 +369,26 @@ def read_config(path, settings=()):
 def parse_config(text, source):
     """Config from the text of `to_toml`. Raises ConfigError."""
     try:
-        return make_config(tomllib.loads(text), source)
+        return make_config(tomllib.loads(text), source, lenient=True)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"not valid TOML: {error} ({source})") from None
 
 
-def make_config(tree, source="configuration", base=None):
-    """Config from nested dicts; `base`: folder that relative input paths refer to."""
+def make_config(tree, source="configuration", base=None, lenient=False):
+    """Config from nested dicts.
+
+    base     folder that relative input paths refer to
+    lenient  settings without effect are allowed: files that hold every key, written by earlier versions
+    Raises ConfigError.
+    """
     tree = _integers_to_floats(Config, tree)
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(e, source) for e in error.errors())) from None
+    if not lenient and (idle := config.schedule.idle_keys()):
+        keys = ", ".join(f"schedule.{key} = {toml_value(getattr(config.schedule, key))}" for key in idle)
+        raise ConfigError(f"{keys}: without effect with schedule.name = '{config.schedule.name}' ({source})")
     return config if base is None else _absolute(config, Path(base))
 
 
@@ -423,6 +445,8 @@ def _integers_to_floats(model, tree):
             result[key] = value
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             result[key] = _integers_to_floats(field.annotation, value)
+        elif field.annotation == dict[str, LabelSettings] and isinstance(value, dict):
+            result[key] = {name: _integers_to_floats(LabelSettings, settings) for name, settings in value.items()}
         elif type(value) is int and "float" in str(field.annotation):
             result[key] = float(value)
         elif key == "atomic_energies" and isinstance(value, dict):
@@ -477,6 +501,8 @@ def _resolve(value, base):
 
 
 def toml_value(value):
+    if isinstance(value, BaseModel):
+        value = dict(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):

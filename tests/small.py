@@ -91,6 +91,8 @@ def small_config(tmp_path, n=12, **sections):
         "schedule": {"streams": 2, "force_fraction": 0.2},
         "run": {"epochs": 2, "evaluation_structures": 0},
     }
+    if sections.get("schedule", {}).get("name") == "sdnz":
+        tree["schedule"] = {}
     for name, section in sections.items():
         tree[name] = tree.get(name, {}) | section
     return make_config(tree)

@@ -17,7 +17,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
-from mpnnp.errors import CheckFailed
+from mpnnp.errors import CheckFailed, ConfigError
 
 app = typer.Typer()
 
@@ -73,30 +73,52 @@ def export(
             help="For CP2K: cp2k.inp, and the normalisation in the weights, as CP2K does not know it.",
         ),
     ] = False,
+    lammps: Annotated[
+        Optional[str],
+        typer.Option(
+            "--lammps",
+            help="What lammps.in uses: mpnnp (the default; pair_style mpnnp), external (for mpnnp lammps, "
+            "without a compiler), hdnnp (a LAMMPS built with n2p2).",
+        ),
+    ] = None,
     structure: Annotated[
-        Optional[Path], typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from.")
+        Optional[Path],
+        typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from."),
     ] = None,
     debug: Debug = False,
 ):
-    """Write a potential as n2p2 files with a lammps.in that uses them (n2p2, LAMMPS's ML-HDNNP), or with
-    --cp2k for CP2K with a cp2k.inp.
-    """
+    """Write a potential as n2p2 files with a lammps.in, or with --cp2k a cp2k.inp, that runs them."""
     from mpnnp.data.formats import read_sources
     from mpnnp.n2p2 import engines
     from mpnnp.n2p2.potential_files import is_normalized, write_potential
     from mpnnp.training.checkpoint import load_potential
 
     comm, log = start()
+    if cp2k and lammps:
+        raise ConfigError("export: one of --cp2k and --lammps, as the files differ")
+    kind = lammps or "mpnnp"
     if comm.rank == 0:
         model = load_potential(checkpoint)
+        if not cp2k:
+            engines.check_kind(model, kind)  # before anything is written
         first = None if structure is None else read_sources([str(structure)], report=log)[0]
+        notes = []
+
+        def write_input(folder):
+            if cp2k:
+                engines.write_cp2k(folder, model, first)
+            else:
+                notes.extend(engines.write_lammps(folder, model, first, kind))
+
         write_result(output, lambda folder: write_potential(model, folder, cp2k=cp2k))
-        write_result(
-            output,
-            lambda folder: (engines.write_cp2k if cp2k else engines.write_lammps)(folder, model, first),
-        )
-        program, file = ("CP2K", "cp2k.inp") if cp2k else ("LAMMPS", "lammps.in")
+        write_result(output, write_input)
+        file = "cp2k.inp" if cp2k else "lammps.in"
         log(f"n2p2 files and {file} written to {output}")
+        if not cp2k:
+            command, needs = engines.STARTS[kind]
+            log(f"start it in {output}: {command}  (needs {needs})")
+        for note in notes:
+            log.warn(note)
         if first is None:
             log(f"{file} names a structure file that is not there yet: --structure DATA writes one")
         if is_normalized(model) and not cp2k:

@@ -39,7 +39,6 @@ def train(
     2 bad input, 1 anything else.
     """
     from mpnnp import signals
-    from mpnnp.config import read_config
     from mpnnp.n2p2.translate import is_input_nn
     from mpnnp.parallel import on_root
 
@@ -47,12 +46,22 @@ def train(
     if is_input_nn(config):
         record = on_root(comm, _from_input_nn, config, output, settings or [], ranks, comm.size, resume, log)
     else:
-        record = on_root(comm, read_config, config, settings or [])
+        record = on_root(comm, _from_toml, config, settings or [])
     from mpnnp.training.train import train as run
 
     run(record, output or record.run.directory, comm, log, resume)
     signals.ignore()
     log.close()
+
+
+def _from_toml(path, settings):
+    """Config of a TOML file. Raises ConfigError naming the file."""
+    from mpnnp.config import read_config
+    from mpnnp.optimizers.registry import check_name
+
+    config = read_config(path, settings)
+    check_name(config.run.optimizer, str(path))
+    return config
 
 
 @app.command()

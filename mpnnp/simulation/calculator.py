@@ -60,6 +60,7 @@ class Calculator(AseCalculator):
     eV/Angstrom, eV/Angstrom^3. On request, from one checkpoint of a Kalman filter:
     energy_kalman_std = energy_scale sqrt(h P h^T) in eV, with h = dE*/dw and the filter's covariance P of the
     weights.
+    `virial` (3, 3) dE/dstrain, eV, of the last evaluation is known without a cell too.
     `extrapolations` counts those of the last evaluation, `extrapolations_in_all` those of all;
     `extrapolating()` names the last ones. An ensemble counts those of the member that has most.
     Raises DataError for an unknown element, CheckpointError or DataError for a bad file, DynamicsError for a
@@ -124,6 +125,7 @@ class Calculator(AseCalculator):
             member.compute_functions(place, self.members)
         predictions = [member.predict(place, self.comm) for member in self.members]
         self._count(element[mine.start : mine.stop])
+        self.virial = np.mean([p.virial for p in predictions], axis=0)
         self.results = _results(predictions, np.linalg.det(cell) if pbc.all() else None)
         self._check_limit()
 

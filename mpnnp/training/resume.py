@@ -52,7 +52,7 @@ def check_same_run(saved, config, data_hash, path):
         for key, old_value in record:
             if key in MAY_CHANGE.get(section, ()) or key.endswith(MAY_CHANGE_ENDINGS):
                 continue
-            new_value = getattr(new, key)
+            new_value = getattr(new, key, None)
             if (
                 (section, key) in PATHS
                 and old_value
