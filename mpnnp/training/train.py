@@ -20,7 +20,7 @@ from mpnnp.training.agenda import Agenda
 from mpnnp.training.judgement import Judge
 from mpnnp.training.keeper import Keeper, read_saved
 from mpnnp.training.report import progress_line, symbols
-from mpnnp.training.resume import judged_alike
+from mpnnp.training.resume import same_measure
 from mpnnp.training.run_state import RunState, from_checkpoint, new_state
 from mpnnp.training.start import Task, assemble, load_data
 from mpnnp.training.warm_up import compile_kernels
@@ -116,7 +116,7 @@ def take_up(run, saved, name):
     if state.best_weights is None:
         run.log.warn("the best potential so far is not known: the next evaluation is taken as the best")
         state.best = np.inf
-    elif state.curve.rows and not judged_alike(saved, run.config, name):
+    elif state.curve.rows and not same_measure(saved, run.config, name):
         state.best = run.judge.evaluate(state.best_weights).measure
     run.keeper.keep_epoch(state, better=state.best_weights is not None)
     on_root(comm, run_folder.set_aside, run.keeper.directory, name)
