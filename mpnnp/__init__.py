@@ -1,6 +1,16 @@
 """mpnnp: neural network potentials trained with the multi-stream extended Kalman filter, on MPI.
 
     import mpnnp
+    data = mpnnp.read("water.extxyz.xz")
+    training, validation = data.split(0.1, seed=1)
+    potential = mpnnp.new_potential(training, functions="water")
+    task = mpnnp.new_task(potential, training, streams=10)
+    ekf = mpnnp.new_optimizer(task, "ekf", epsilon=0.01)
+    state, w = ekf.init(), potential.weights.copy()
+    for batch in task.epoch(1):
+        w += ekf.update(state, *task.observe(batch, w))
+    print(mpnnp.evaluate(potential.with_weights(w), validation))
+
     potential = mpnnp.load("runs/train/best.h5")
     energy, forces = potential.energy_forces(atoms)   # eV, eV/Angstrom
     atoms.calc = mpnnp.Calculator("runs/train/best.h5")
@@ -10,12 +20,19 @@ The names below are imported when they are first used: importing mpnnp stays qui
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 PUBLIC = {  # name -> where it is
     "Calculator": "mpnnp.simulation.calculator:Calculator",
+    "evaluate": "mpnnp.library:evaluate",
     "export": "mpnnp.n2p2.potential_files:write_potential",
+    "fisher": "mpnnp.library:fisher",
     "load": "mpnnp.training.checkpoint:load_potential",
+    "new_optimizer": "mpnnp.library:new_optimizer",
+    "new_potential": "mpnnp.library:new_potential",
+    "new_task": "mpnnp.library:new_task",
+    "read": "mpnnp.library:read",
+    "train": "mpnnp.library:train",
 }
 __all__ = ["__version__", *PUBLIC]
 

@@ -15,6 +15,7 @@ from mpnnp.commands import (  # noqa: E402
     doctor,
     dynamics,
     ensembles,
+    lammps,
     potentials,
     symmetry_functions,
     training,
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-GROUPS = (training, data, potentials, symmetry_functions, dynamics, analysis, doctor, ensembles)
+GROUPS = (training, data, potentials, symmetry_functions, dynamics, lammps, analysis, doctor, ensembles)
 for group in GROUPS:  # each has a Typer with its commands
     app.add_typer(group.app)
 

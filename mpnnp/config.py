@@ -4,9 +4,18 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mpnnp.errors import ConfigError
+from mpnnp.units import parse_units
 
 try:
     import tomllib
@@ -22,11 +31,18 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 PATHS = {  # keys that name files
-    "data": ("files", "validation_files", "cache"),
+    "data": ("files", "validation_files", "weights", "cache"),
     "symmetry_functions": ("input_nn", "scaling_data"),
     "network": ("weights_from",),
 }
 StringList = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
+
+
+def known_units(text):
+    """The text, if it names units. Raises ValueError."""
+    if text is not None:
+        parse_units(text)
+    return text
 
 
 class Section(BaseModel):
@@ -42,8 +58,11 @@ class Data(Section):
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of the structures, drawn by run.seed
     split: Literal["auto", "random", "file"] = "auto"  # file: the data set's own train/validation marks;
     # auto: these if there are any
+    units: str | None = None  # "eV Angstrom", "kcal/mol Angstrom", "Hartree Bohr", ...: of files that do not
+    # state their own (input.data, xyz, what ASE reads); if not given, those that a file says,
+    # else Hartree and Bohr for input.data, eV and Angstrom for the others
     energy_key: str | None = None  # names of the labels in files read through ASE;
-    # found by themselves if not given
+    # found by themselves if not given; "none": no such label
     forces_key: str | None = None
     stress_key: str | None = None
     weights: str | None = None  # text file of label weights, one line per structure in the order of the
@@ -52,6 +71,8 @@ class Data(Section):
     cache: str | None = None  # folder for computed symmetry functions;
     # mpnnp-cache beside the first file if not given
 
+    _known_units = field_validator("units")(known_units)
+
 
 class Functions(Section):
     """Symmetry functions: exactly one of `set`, `input_nn` and `functions`."""
@@ -59,6 +80,8 @@ class Functions(Section):
     set: Literal["default", "water"] | None = None  # named set; default: a balanced set
     # for the elements of the data
     input_nn: str | None = None  # take functions and scaling from an n2p2 / RuNNer input.nn
+    input_nn_units: str | None = None  # of input_nn, e.g. "eV Angstrom"; if not given, those that the file
+    # says, or Hartree and Bohr
     scaling_data: str | None = None  # with input_nn: a scaling.data whose statistics are used instead
     # of those of the training structures
     functions: list[dict[str, Any]] = []  # tables {center, kind, neighbours, eta, r_s, zeta, lambda, r_c};
@@ -77,6 +100,8 @@ class Functions(Section):
     scale_max: Finite = 1.0
     constant: Literal["drop", "error"] = "drop"  # what to do with a function that never varies
     # over the training set
+
+    _known_units = field_validator("input_nn_units")(known_units)
 
     @model_validator(mode="after")
     def _one_source(self):
@@ -202,6 +227,14 @@ class Schedule(Section):
             return getattr(self, own)
         return getattr(self.labels.get(kind, LabelSettings()), what)
 
+    def idle_keys(self):
+        """Keys of the other schedule that are not at their defaults."""
+        of_runner = lambda key: key in RUNNER_KEYS or key.endswith(("_fraction", "_threshold"))  # noqa: E731
+        of_sdnz = lambda key: key in SDNZ_KEYS or key.endswith(("_per_update", "_probability"))  # noqa: E731
+        other = of_sdnz if self.name == "runner" else of_runner
+        fields = type(self).model_fields
+        return [key for key, value in self if other(key) and value != fields[key].default]
+
     def learns(self, kind):
         """True if updates may take labels of this kind, by these settings."""
         return (
@@ -213,6 +246,10 @@ class Schedule(Section):
 class Ekf(Section):
     """Extended Kalman filter. P(0) = I / epsilon; rates `tau` are per epoch, as in n2p2."""
 
+    noise: Literal["fixed", "learned"] = "fixed"  # learned: R of each kind of label is the square of its error of
+    # the moment (docs/theory.md), instead of 1/eta and the weights of [schedule]
+    prior: Positive | None = None  # P(0) is this many times the variance 2/(n_in + n_out) of each layer's weights
+    # (Glorot's), instead of 1/epsilon
     epsilon: Positive = 0.01
     eta: Positive = 0.01  # R = I / eta
     eta_tau: NotNegative = 2.302  # eta grows by exp(eta_tau) per epoch ...
@@ -287,6 +324,12 @@ class Run(Section):
         return self.seed if own is None else own
 
 
+class Optimizer(Section):
+    """Settings of an optimizer that has no section of its own: any keys."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+
 class Config(Section):
     """All of a training run."""
 
@@ -297,7 +340,7 @@ class Config(Section):
     ekf: Ekf = Ekf()
     adam: Adam = Adam()
     run: Run = Run()
-    optimizer: dict[str, Any] = {}  # settings of an optimizer that has no section of its own
+    optimizer: Optimizer = Optimizer()
 
     def metric_weight(self, kind):
         """Weight of a kind of label (its name) in the choice of the best potential."""
@@ -330,18 +373,26 @@ def read_config(path, settings=()):
 def parse_config(text, source):
     """Config from the text of `to_toml`. Raises ConfigError."""
     try:
-        return make_config(tomllib.loads(text), source)
+        return make_config(tomllib.loads(text), source, lenient=True)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"not valid TOML: {error} ({source})") from None
 
 
-def make_config(tree, source="configuration", base=None):
-    """Config from nested dicts; `base`: folder that relative input paths refer to."""
+def make_config(tree, source="configuration", base=None, lenient=False):
+    """Config from nested dicts.
+
+    base     folder that relative input paths refer to
+    lenient  settings without effect are allowed: files that hold every key, written by earlier versions
+    Raises ConfigError.
+    """
     tree = _integers_to_floats(Config, tree)
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(e, source) for e in error.errors())) from None
+    if not lenient and (idle := config.schedule.idle_keys()):
+        keys = ", ".join(f"schedule.{key} = {toml_value(getattr(config.schedule, key))}" for key in idle)
+        raise ConfigError(f"{keys}: without effect with schedule.name = '{config.schedule.name}' ({source})")
     return config if base is None else _absolute(config, Path(base))
 
 
@@ -398,6 +449,8 @@ def _integers_to_floats(model, tree):
             result[key] = value
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             result[key] = _integers_to_floats(field.annotation, value)
+        elif field.annotation == dict[str, LabelSettings] and isinstance(value, dict):
+            result[key] = {name: _integers_to_floats(LabelSettings, settings) for name, settings in value.items()}
         elif type(value) is int and "float" in str(field.annotation):
             result[key] = float(value)
         elif key == "atomic_energies" and isinstance(value, dict):
@@ -452,6 +505,8 @@ def _resolve(value, base):
 
 
 def toml_value(value):
+    if isinstance(value, BaseModel):
+        value = dict(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):

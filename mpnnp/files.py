@@ -9,6 +9,7 @@ known as damaged before the HDF5 library looks at it.
 import contextlib
 import errno
 import os
+import re
 import secrets
 import zlib
 from pathlib import Path
@@ -16,7 +17,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-__all__ = ["check_seal", "check_stored", "number_array", "write_atomically", "write_sealed", "write_text"]
+__all__ = [
+    "check_seal",
+    "check_stored",
+    "lock_reason",
+    "number_array",
+    "read_number",
+    "write_atomically",
+    "write_sealed",
+    "write_text",
+]
 
 BLOCK = 512
 CHUNK = 1 << 20
@@ -55,6 +65,16 @@ def write_text(path, text, encoding="utf-8"):
     """Write a text file in one step, see `write_atomically`. Raises OSError."""
     with write_atomically(path) as temporary:
         Path(temporary).write_text(text, encoding=encoding)
+
+
+def read_number(word, kind=float):
+    """A number as C or Fortran writes it: 1.0D-5 is 1.0e-5, 1.0-105 is 1.0e-105; also NaN and infinities. Raises ValueError."""
+    try:
+        return kind(word)
+    except ValueError:
+        if kind is not float:
+            raise
+    return float(re.sub(r"(?<=[\d.])([+-]\d+)$", r"E\1", re.sub("[dD]", "E", word)))
 
 
 @contextlib.contextmanager
@@ -99,6 +119,17 @@ def check_seal(path):
     if _checksum(path) != checksum:
         raise ValueError("its content does not fit its checksum")
     return True
+
+
+def lock_reason(error):
+    """What to say of an error of the HDF5 library if the file is only locked; None otherwise."""
+    text = str(error).lower()
+    if "unable to lock file" not in text and "errno = 11" not in text:
+        return None
+    return (
+        "is locked: another process has it open for writing, or its file system knows no locks "
+        "(then set HDF5_USE_FILE_LOCKING=FALSE)"
+    )
 
 
 def number_array(group, name):

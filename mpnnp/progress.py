@@ -3,7 +3,24 @@
 import contextlib
 import sys
 import time
+import warnings
 from datetime import datetime
+
+
+class Silent:
+    """A log for those who want none; warnings are still shown."""
+
+    bar = None
+    active = False
+
+    def __call__(self, text=""):
+        pass
+
+    def record(self, text):
+        pass
+
+    def warn(self, text):
+        warnings.warn(text, stacklevel=2)
 
 
 class Log:

@@ -1,9 +1,132 @@
 """Unit conversions of foreign files; inside mpnnp everything is eV and Angstrom."""
 
+import re
+from dataclasses import dataclass
+
 from ase.units import Bohr as BOHR  # Angstrom
+from ase.units import GPa as GPA  # eV/Angstrom^3
 from ase.units import Hartree as HARTREE  # eV
 from ase.units import bar as BAR  # eV/Angstrom^3
+from ase.units import kcal, kJ, mol
 
 DENSITY = 1.66053906660  # g/cm^3 of one unified mass unit per Angstrom^3
 
-__all__ = ["BAR", "BOHR", "DENSITY", "HARTREE"]
+__all__ = ["ATOMIC", "BAR", "BOHR", "DENSITY", "GPA", "HARTREE", "METAL", "Units", "parse_units", "units_of_line"]
+
+ENERGIES = {  # eV
+    "eV": 1.0,
+    "meV": 1e-3,
+    "Hartree": HARTREE,
+    "Rydberg": HARTREE / 2,
+    "kcal/mol": kcal / mol,
+    "kJ/mol": kJ / mol,
+}
+LENGTHS = {"Angstrom": 1.0, "Bohr": BOHR, "nm": 10.0}  # Angstrom
+PRESSURES = {"GPa": GPA, "kbar": 1000 * BAR, "bar": BAR}  # eV/Angstrom^3
+OTHER_NAMES = {
+    "electronvolt": "eV",
+    "millielectronvolt": "meV",
+    "ha": "Hartree",
+    "hartrees": "Hartree",
+    "eh": "Hartree",
+    "a.u.": "Hartree",
+    "ry": "Rydberg",
+    "kcal": "kcal/mol",
+    "kj": "kJ/mol",
+    "a": "Angstrom",
+    "ang": "Angstrom",
+    "aa": "Angstrom",
+    "angstroms": "Angstrom",
+    "atomic_unit": "Bohr",
+    "bohrs": "Bohr",
+    "a0": "Bohr",
+    "nanometer": "nm",
+}
+
+
+@dataclass(frozen=True)
+class Units:
+    """Units of a source by their names; forces are energy / length, stresses energy / length^3
+    unless they are named.
+    """
+
+    energy_name: str
+    length_name: str
+    force_name: str = ""  # ENERGY/LENGTH
+    stress_name: str = ""  # GPa, kbar, bar
+
+    @property
+    def energy(self):
+        """eV per unit."""
+        return ENERGIES[self.energy_name]
+
+    @property
+    def length(self):
+        """Angstrom per unit."""
+        return LENGTHS[self.length_name]
+
+    @property
+    def force(self):
+        """eV/Angstrom per unit."""
+        energy, _, length = self.force_name.rpartition("/")
+        return ENERGIES[energy] / LENGTHS[length] if self.force_name else self.energy / self.length
+
+    @property
+    def stress(self):
+        """eV/Angstrom^3 per unit."""
+        return PRESSURES[self.stress_name] if self.stress_name else self.energy / self.length**3
+
+    def __str__(self):
+        return " ".join(filter(None, (self.energy_name, self.length_name, self.force_name, self.stress_name)))
+
+
+ATOMIC = Units("Hartree", "Bohr")  # of RuNNer's and n2p2's files, if nothing else is said
+METAL = Units("eV", "Angstrom")
+
+
+def parse_units(text):
+    """Units of words like "eV Angstrom", "kcal/mol Angstrom", "Hartree Angstrom Hartree/Bohr GPa"
+    in any order. Raises ValueError.
+    """
+    allowed = f"one of {', '.join(ENERGIES)} and one of {', '.join(LENGTHS)}, e.g. 'eV Angstrom'"
+    found = dict.fromkeys(("energy", "length", "force", "stress"), "")
+    for word in str(text).replace(",", " ").split():
+        kind, name = _named(word)
+        if kind is None:
+            raise ValueError(
+                f"'{word}' is no unit known here: must be {allowed}; then perhaps a force (eV/Angstrom, "
+                f"Hartree/Bohr, ...) and a pressure ({', '.join(PRESSURES)})"
+            )
+        if found[kind]:
+            raise ValueError(f"'{text}': has two units of {kind}, {found[kind]} and {name}")
+        found[kind] = name
+    if not (found["energy"] and found["length"]):
+        raise ValueError(f"'{text}': must be {allowed}")
+    units = Units(*found.values())
+    if units.force_name and abs(units.force / (units.energy / units.length) - 1.0) < 1e-12:
+        return Units(units.energy_name, units.length_name, "", units.stress_name)
+    return units
+
+
+# a comment line of input.data or input.nn that states units
+LINE = re.compile(r"\s*(?:#|!|comment\b)[\s#!]*units\b[\s:=]*([^#!]*)", re.IGNORECASE)
+
+
+def units_of_line(line):
+    """Units of a comment line "# units: eV Angstrom"; None if it is none. Raises ValueError."""
+    found = LINE.match(line)
+    return parse_units(found[1]) if found else None
+
+
+def _named(word):
+    """(energy, length, force or stress; the name) of a word in any case, or (None, "")."""
+    tables = {"energy": ENERGIES, "length": LENGTHS, "stress": PRESSURES}
+    for kind, table in tables.items():
+        known = {name.lower(): name for name in table}
+        name = known.get(word.lower()) or OTHER_NAMES.get(word.lower())
+        if name in table:
+            return kind, name
+    energy, slash, length = word.rpartition("/")
+    if slash and (a := _named(energy))[0] == "energy" and (b := _named(length))[0] == "length":
+        return "force", f"{a[1]}/{b[1]}"
+    return None, ""

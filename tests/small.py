@@ -91,6 +91,8 @@ def small_config(tmp_path, n=12, **sections):
         "schedule": {"streams": 2, "force_fraction": 0.2},
         "run": {"epochs": 2, "evaluation_structures": 0},
     }
+    if sections.get("schedule", {}).get("name") == "sdnz":
+        tree["schedule"] = {}
     for name, section in sections.items():
         tree[name] = tree.get(name, {}) | section
     return make_config(tree)
@@ -118,7 +120,7 @@ def begun(config, folder, comm, log):
     """A run of this configuration; folder: for its computed symmetry functions."""
     task = assemble(config, comm, log, folder)
     state = new_state(task)
-    task.observer.rmse = state.rmse
+    task.observer.rmse, task.observer.noise = state.rmse, state.noise
     return Begun(task, state, Judge(task, config))
 
 

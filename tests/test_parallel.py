@@ -179,7 +179,7 @@ def test_numbers_that_go_wrong_end_all_ranks_with_one_message(tmp_path, mpiexec)
         "output": str(tmp_path / "run"),
     }
     script.write_text(
-        BREAK.format(rank=1, deed="self.labels.energy[:] = self.labels.force[:] = float('nan')", **paths)
+        BREAK.format(rank=1, deed="[y.fill(float('nan')) for y in self.labels.targets]", **paths)
     )
     result = mpiexec(2, script, timeout=90, check=False)
     assert result.returncode == 1

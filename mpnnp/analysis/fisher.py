@@ -34,7 +34,7 @@ SLAB = 8_000_000  # numbers sent at once when the ranks' matrices are summed
 EPS = np.finfo(float).eps
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Spectrum:
     """Eigenvalues of a Fisher matrix, ascending.
 
@@ -75,6 +75,13 @@ class Spectrum:
         """log10 of the eigenvalue at which the histogram over `bins` (edges, log10) is largest."""
         counts, _ = np.histogram(np.log10(self.known), bins)
         return float(0.5 * (bins[counts.argmax()] + bins[counts.argmax() + 1]))
+
+    def __repr__(self):
+        known = f"{self.known[0]:.3g} to {self.known[-1]:.3g}" if self.rank else "none above rounding"
+        return (
+            f"Spectrum({self.rank} of {len(self.eigenvalues)} eigenvalues, {known}; trace {self.trace:.4g}, "
+            f"effective dimension {self.effective_dimension:.3g}, {self.n_row} batches)"
+        )
 
     def numbers(self):
         """name -> number, for tables and files."""

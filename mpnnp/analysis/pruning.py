@@ -10,7 +10,8 @@ from ase.data import chemical_symbols
 from mpnnp.config import make_config, read_config, to_toml
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.files import write_text
-from mpnnp.kernels.table import COMPACT, COMPACT_ANGULAR, SUBTYPES
+from mpnnp.kernels.table import COMPACT
+from mpnnp.model.function_sets import table_of
 from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions, parse_line
 
 
@@ -79,7 +80,7 @@ def _pruned_toml(settings, functions):
     cutoff, alpha = cutoffs.pop() if cutoffs else (1, 0.0)
     name = next(name for name, code in CUTOFFS.items() if code == cutoff)
     section = {
-        "functions": [_table(f) for f in functions.functions],
+        "functions": [table_of(f) for f in functions.functions],
         "units": "angstrom",
         "cutoff": name,
         "alpha": alpha,
@@ -87,15 +88,3 @@ def _pruned_toml(settings, functions):
     tree = {key: record.model_dump() for key, record in config}
     tree["symmetry_functions"] |= section | {"set": None, "input_nn": None, "r_c": None}
     return to_toml(make_config(tree))
-
-
-def _table(f):
-    names = {"neighbours": [chemical_symbols[z] for z in (f.neighbour1, f.neighbour2) if z]}
-    table = {"center": chemical_symbols[f.center], "kind": f.kind} | (names if names["neighbours"] else {})
-    if f.kind in COMPACT:
-        angles = (
-            {"angle_left": f.angle_left, "angle_right": f.angle_right} if f.kind in COMPACT_ANGULAR else {}
-        )
-        return table | {"r_l": f.r_l, "r_c": f.r_c, "subtype": SUBTYPES[f.subtype]} | angles
-    angular = {"lambda": f.lam, "zeta": f.zeta} if f.kind not in (2, 12) else {}
-    return table | {"eta": f.eta, "r_s": f.r_s, "r_c": f.r_c} | angular

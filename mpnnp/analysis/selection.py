@@ -2,16 +2,11 @@
 or those that the Kalman filter would learn most from.
 """
 
-from pathlib import Path
-
 import numpy as np
 
 from mpnnp.analysis.descriptors import each_structure, fingerprints
 from mpnnp.analysis.disagreement import disagreement_of
-from mpnnp.data import dataset as hdf5
-from mpnnp.data.extxyz import write_extxyz
 from mpnnp.data.packed import make_atoms
-from mpnnp.data.runner import write_runner_data
 from mpnnp.errors import ConfigError
 from mpnnp.kernels.jacobian import energy_rows
 from mpnnp.kernels.jit import read_only
@@ -167,19 +162,3 @@ def select_structures(by, n, dataset, potentials, paths, seed, comm, log):
     return *by_kalman_variance(
         n, paths[0], potentials[0], dataset, comm, log
     ), "eV/atom uncertainty of the energy"
-
-
-def write_selection(path, dataset):
-    """Write structures as HDF5 (.h5, .hdf5), input.data (.data) or extended XYZ (.xyz, .extxyz).
-
-    Raises ConfigError, DataError.
-    """
-    path = Path(path)
-    if path.suffix in (".h5", ".hdf5"):
-        hdf5.write(path, dataset)
-    elif path.suffix == ".data":
-        write_runner_data(path, dataset)
-    elif path.suffix in (".xyz", ".extxyz"):
-        write_extxyz(path, dataset)
-    else:
-        raise ConfigError(f"select: {path}: the file to write must end in .h5, .data or .xyz")

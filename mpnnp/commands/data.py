@@ -1,4 +1,4 @@
-"""Commands about data sets."""
+"""Commands about data sets: convert, info, select."""
 
 from pathlib import Path
 from typing import Annotated, Optional
@@ -6,14 +6,15 @@ from typing import Annotated, Optional
 import typer
 
 from mpnnp.commands.common import (
+    TARGETS,
     DataPaths,
     Debug,
     EnergyKey,
     ForcesKey,
     StressKey,
+    Units,
     read_inputs,
     start,
-    write_result,
 )
 from mpnnp.errors import ConfigError
 
@@ -27,17 +28,18 @@ def convert(
         typer.Argument(
             help=(
                 "input.data, extxyz, HDF5, DeePMD folders, outputs of CP2K, VASP, ...; "
-                "the last name is the file to write."
+                f"last the file to write: {TARGETS}."
             )
         ),
     ],
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
     stress_key: StressKey = None,
+    units: Units = None,
     debug: Debug = False,
 ):
-    """Read SOURCE... and write them to the last argument:
-    data.h5 (HDF5), input.data (n2p2, RuNNer) or data.extxyz, by its name.
+    """Read SOURCE... and write them to the last argument, whose name says the format:
+    HDF5, input.data of n2p2 and RuNNer, extended XYZ.
     """
     from mpnnp.data.formats import check_target, read_sources, write_target
     from mpnnp.data.inspection import describe, format_description
@@ -55,6 +57,7 @@ def convert(
             energy_key=energy_key,
             forces_key=forces_key,
             stress_key=stress_key,
+            units=units,
             report=log,
         )
         write_target(target, data)
@@ -66,6 +69,7 @@ def convert(
 def info(
     file: Annotated[Path, typer.Argument(help="Data set of any format, or a checkpoint.")],
     force_limit: Annotated[float, typer.Option(help="Warn about forces above this, eV/Angstrom.")] = 50.0,
+    units: Units = None,
     debug: Debug = False,
 ):
     """Describe a data set or a checkpoint, and warn about what looks wrong."""
@@ -81,10 +85,11 @@ def info(
         log(describe_checkpoint(file))
         return
     from mpnnp.data.formats import read_sources
+    from mpnnp.data.plausibility import doubts
 
-    data = read_sources([str(file)], report=log)
+    data = read_sources([str(file)], units=units, lenient=True, report=log)
     log(inspection.format_description(inspection.describe(data)))
-    for message in inspection.warnings(data, force_limit=force_limit):
+    for message in [*map(str, doubts(data)), *inspection.warnings(data, force_limit=force_limit)]:
         log.warn(message)
 
 
@@ -93,7 +98,7 @@ def select(
     data: DataPaths,
     number: Annotated[int, typer.Option("-n", help="Structures to select.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="File to write: .h5, .data (n2p2) or .xyz.", metavar="FILE")
+        Path, typer.Option("-o", "--output", help=f"File to write: {TARGETS}.", metavar="FILE")
     ],
     by: Annotated[str, typer.Option(help="random, interval, farthest, disagreement or kalman.")] = "random",
     potential: Annotated[
@@ -106,23 +111,26 @@ def select(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of --by random.")] = 1,
+    units: Units = None,
     debug: Debug = False,
 ):
     """Select structures: at random, evenly, far apart in the space of the symmetry functions, or those that
     potentials know least about.
     """
-    from mpnnp.analysis.selection import METHODS, check_number, select_structures, write_selection
+    from mpnnp.analysis.selection import METHODS, check_number, select_structures
+    from mpnnp.data.formats import check_target, write_target
     from mpnnp.parallel import on_root
 
+    check_target(output, "select")
     if by not in METHODS:
         raise ConfigError(f"select: --by {by}: must be one of {', '.join(METHODS)}")
     comm, log = start()
-    potentials, dataset = read_inputs(comm, log, potential or [], data)
+    potentials, dataset = read_inputs(comm, log, potential or [], data, units)
     check_number(number, len(dataset))
     chosen, scores, what = select_structures(
         by, number, dataset, potentials, potential or [], seed, comm, log
     )
     for s, score in list(zip(chosen, scores))[:10] if what else []:
         log(f"{score:12.5g} {what}: {dataset.name(s)}")
-    on_root(comm, write_result, output, lambda path: write_selection(path, dataset.take(chosen)))
+    on_root(comm, write_target, output, dataset.take(chosen))
     log(f"{number} of {len(dataset)} structures written to {output}")

@@ -1,4 +1,4 @@
-"""Commands about several runs of one kind."""
+"""Commands about several runs of one kind: ensemble, compare."""
 
 from pathlib import Path
 from typing import Annotated, Optional
@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 import typer
 
 from mpnnp.commands.common import Debug, start, write_result
-from mpnnp.errors import TrainingError
+from mpnnp.errors import ConfigError, TrainingError
 
 app = typer.Typer()
 
@@ -82,3 +82,50 @@ def compare(
         write_result(json, lambda path: comparison.write_json(path, groups))
     log(comparison.table(groups))
     log(f"picture in {output}")
+
+
+@app.command()
+def fisher(
+    checkpoints: Annotated[
+        Optional[list[str]],
+        typer.Argument(help="checkpoint.h5, best.h5, or patterns; members of an ensemble make a group."),
+    ] = None,
+    data: Annotated[
+        Optional[list[str]], typer.Option(help="Labelled structures over which is averaged; again for more.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="HDF5 to write.", metavar="fisher.h5")
+    ] = Path("fisher.h5"),
+    group: Annotated[
+        Optional[list[str]], typer.Option(help="NAME=CHECKPOINT,...: a group of models by name.")
+    ] = None,
+    plot: Annotated[Optional[Path], typer.Option(help="Picture to draw.", metavar="PNG")] = None,
+    batches: Annotated[
+        int, typer.Option(help="Batches of each kind of label; of single labels at most all.")
+    ] = 4096,
+    single: Annotated[
+        bool, typer.Option("--single", help="Single labels instead of batches of the run's schedule.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the batches.")] = 1,
+    debug: Debug = False,
+):
+    """Fisher information of trained models: spectra of groups, their distances, and the filter's covariance."""
+    from mpnnp.analysis import fisher_report
+    from mpnnp.parallel import on_root
+    from mpnnp.training.run_groups import find_groups
+
+    if not data:
+        raise ConfigError("fisher: give --data, the labelled structures over which is averaged")
+    comm, log = start()
+    analysis = fisher_report.Analysis()
+    folder = output.resolve().parent
+    for name, paths in on_root(comm, find_groups, checkpoints or [], group or []).items():
+        for path in paths:
+            log(f"{name}: {path}")
+            model = fisher_report.analyse(path, name, data, folder, comm, log, batches, single, seed)
+            analysis.models.append(model)
+    on_root(comm, write_result, output, lambda path: fisher_report.write(path, analysis))
+    if plot:
+        on_root(comm, write_result, plot, lambda path: fisher_report.draw(path, analysis))
+    if comm.rank == 0:
+        log(fisher_report.table(analysis))

@@ -1,4 +1,4 @@
-"""Commands about trained potentials."""
+"""Commands about trained potentials: evaluate, export, label, disagree, check."""
 
 from pathlib import Path
 from typing import Annotated, Optional
@@ -6,17 +6,20 @@ from typing import Annotated, Optional
 import typer
 
 from mpnnp.commands.common import (
+    TARGETS,
     CsvPath,
     DataPaths,
     Debug,
     EnergyKey,
     ForcesKey,
     PotentialPath,
+    PotentialUnits,
+    Units,
     read_inputs,
     start,
     write_result,
 )
-from mpnnp.errors import CheckFailed
+from mpnnp.errors import CheckFailed, ConfigError
 
 app = typer.Typer()
 
@@ -31,18 +34,23 @@ def evaluate(
     ] = None,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
+    units: Units = None,
+    potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
     """Predict energies and forces of structures, and compare with their labels where there are any."""
-    from mpnnp.data.formats import read_sources
     from mpnnp.model.evaluation import evaluate as run
-    from mpnnp.parallel import on_root
-    from mpnnp.training.checkpoint import load_potential
 
     comm, log = start()
-    model = on_root(comm, load_potential, potential)
-    dataset = on_root(
-        comm, lambda: read_sources(data, energy_key=energy_key, forces_key=forces_key, report=log)
+    (model,), dataset = read_inputs(
+        comm,
+        log,
+        [potential],
+        data,
+        units,
+        potential_units,
+        energy_key=energy_key,
+        forces_key=forces_key,
     )
     result = run(model, dataset, comm, log)
     if comm.rank == 0:
@@ -72,30 +80,56 @@ def export(
             help="For CP2K: cp2k.inp, and the normalisation in the weights, as CP2K does not know it.",
         ),
     ] = False,
-    structure: Annotated[
-        Optional[Path], typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from.")
+    lammps: Annotated[
+        Optional[str],
+        typer.Option(
+            "--lammps",
+            help="What lammps.in uses: mpnnp (the default; pair_style mpnnp), external (for mpnnp lammps, "
+            "without a compiler), hdnnp (a LAMMPS built with n2p2).",
+        ),
     ] = None,
+    structure: Annotated[
+        Optional[Path],
+        typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from."),
+    ] = None,
+    units: Units = None,
+    potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
-    """Write a potential as n2p2 files with a lammps.in that uses them (n2p2, LAMMPS's ML-HDNNP), or with
-    --cp2k for CP2K with a cp2k.inp.
-    """
+    """Write a potential as n2p2 files with a lammps.in, or with --cp2k a cp2k.inp, that runs them."""
     from mpnnp.data.formats import read_sources
     from mpnnp.n2p2 import engines
     from mpnnp.n2p2.potential_files import is_normalized, write_potential
     from mpnnp.training.checkpoint import load_potential
 
     comm, log = start()
+    if cp2k and lammps:
+        raise ConfigError("export: one of --cp2k and --lammps, as the files differ")
+    kind = lammps or "mpnnp"
     if comm.rank == 0:
-        model = load_potential(checkpoint)
-        first = None if structure is None else read_sources([str(structure)], report=log)[0]
+        model = load_potential(checkpoint, potential_units)
+        if not cp2k:
+            engines.check_kind(model, kind)  # before anything is written
+        first = None
+        if structure is not None:
+            first = read_sources([str(structure)], units=units, assumed_units=model.units, report=log)[0]
+        notes = []
+
+        def write_input(folder):
+            if cp2k:
+                engines.write_cp2k(folder, model, first)
+            else:
+                notes.extend(engines.write_lammps(folder, model, first, kind))
+
         write_result(output, lambda folder: write_potential(model, folder, cp2k=cp2k))
-        write_result(
-            output,
-            lambda folder: (engines.write_cp2k if cp2k else engines.write_lammps)(folder, model, first),
-        )
-        program, file = ("CP2K", "cp2k.inp") if cp2k else ("LAMMPS", "lammps.in")
+        write_result(output, write_input)
+        file = "cp2k.inp" if cp2k else "lammps.in"
         log(f"n2p2 files and {file} written to {output}")
+        if not cp2k:
+            command, needs = engines.STARTS[kind]
+            log(f"start it in {output}: {command}  (needs {needs})")
+        for note in notes:
+            log.warn(note)
         if first is None:
             log(f"{file} names a structure file that is not there yet: --structure DATA writes one")
         if is_normalized(model) and not cp2k:
@@ -119,31 +153,25 @@ def label(
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "-o", "--output", help="Data set to write: .h5, or .data for RuNNer's format.", metavar="DATA"
-        ),
+        typer.Option("-o", "--output", help=f"Data set to write: {TARGETS}.", metavar="DATA"),
     ],
+    units: Units = None,
     debug: Debug = False,
 ):
     """Label structures with a potential or a calculator of ASE
     (ase:emt, ase:tblite.ase.TBLite:method=GFN1-xTB).
     """
-    from mpnnp.data import dataset
-    from mpnnp.data.formats import read_sources
-    from mpnnp.data.runner import write_runner_data
-    from mpnnp.errors import ConfigError
+    from mpnnp.data.formats import check_target, read_sources, write_target
     from mpnnp.parallel import agree, on_root
     from mpnnp.simulation.labelling import label as run
     from mpnnp.simulation.labelling import make_labeller
 
-    writers = {".h5": dataset.write, ".hdf5": dataset.write, ".data": write_runner_data}
-    if output.suffix not in writers:
-        raise ConfigError(f"label: the file to write must end in {', '.join(writers)}; found {output}")
+    check_target(output, "label")
     comm, log = start()
     calculator = agree(comm, make_labeller, potential)
-    data = on_root(comm, lambda: read_sources(structures, report=log))
+    data = on_root(comm, lambda: read_sources(structures, units=units, report=log))
     labelled = run(data, calculator, comm, log)
-    on_root(comm, lambda: writers[output.suffix](output, labelled))
+    on_root(comm, write_target, output, labelled)
     log(f"{len(data)} structures labelled by {potential}: {output}")
 
 

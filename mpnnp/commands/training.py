@@ -1,11 +1,11 @@
-"""Commands that train."""
+"""Commands that train: train, translate."""
 
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, start, write_result
+from mpnnp.commands.common import Debug, Units, start, write_result
 from mpnnp.errors import CheckpointError, DataError
 
 app = typer.Typer()
@@ -29,6 +29,7 @@ def train(
         Optional[Path], typer.Option("-o", "--output", help="Folder of the results.", metavar="RUN_DIR")
     ] = None,
     settings: Settings = None,
+    units: Units = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from RUN_DIR/checkpoint.h5.")] = False,
     ranks: Ranks = None,
     debug: Debug = False,
@@ -39,20 +40,30 @@ def train(
     2 bad input, 1 anything else.
     """
     from mpnnp import signals
-    from mpnnp.config import read_config
     from mpnnp.n2p2.translate import is_input_nn
     from mpnnp.parallel import on_root
 
     comm, log = start()
+    settings = (settings or []) + ([f"data.units={units}"] if units else [])
     if is_input_nn(config):
         record = on_root(comm, _from_input_nn, config, output, settings or [], ranks, comm.size, resume, log)
     else:
-        record = on_root(comm, read_config, config, settings or [])
+        record = on_root(comm, _from_toml, config, settings or [])
     from mpnnp.training.train import train as run
 
     run(record, output or record.run.directory, comm, log, resume)
     signals.ignore()
     log.close()
+
+
+def _from_toml(path, settings):
+    """Config of a TOML file. Raises ConfigError naming the file."""
+    from mpnnp.config import read_config
+    from mpnnp.optimizers.registry import check_name
+
+    config = read_config(path, settings)
+    check_name(config.run.optimizer, str(path))
+    return config
 
 
 @app.command()
@@ -63,6 +74,7 @@ def translate(
     ] = None,
     ranks: Ranks = None,
     settings: Settings = None,
+    units: Units = None,
     debug: Debug = False,
 ):
     """Write the configuration that an input.nn of n2p2 or RuNNer means, with comments."""
@@ -72,8 +84,9 @@ def translate(
     comm, log = start()
     if comm.rank:
         return
-    translation = read(source, ranks, 1, settings or [])
-    translation.config(settings or [])
+    settings = (settings or []) + ([f"data.units={units}"] if units else [])
+    translation = read(source, ranks, 1, settings)
+    translation.config(settings)
     text = translation.toml(output.parent if output else Path.cwd())
     if output is None:
         log(text)

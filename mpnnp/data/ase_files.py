@@ -1,7 +1,6 @@
 """Structures from files that ASE reads, and the names under which such files keep their labels."""
 
-import itertools
-import sys
+import re
 
 import numpy as np
 from ase.io import iread
@@ -9,44 +8,28 @@ from ase.io.formats import UnknownFileTypeError
 
 from mpnnp.data.compressed import decompressed
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
+from mpnnp.data.voigt import stress_of_virial, to_voigt
+from mpnnp.data.xyz import xyz_frames
 from mpnnp.errors import DataError
+from mpnnp.units import METAL
 
-__all__ = ["Labels", "read_ase"]
+__all__ = ["Labels", "read_ase", "structures_of"]
 
-# label: names looked for, the first found is taken; `calculator:` are results of ASE's calculator,
-# the others info or arrays of Atoms
+NONE = "none"  # as a key: no such label is wanted
+CALCULATOR = (
+    "calculator:"  # begins the names of results of ASE's calculator; the others are info or arrays of Atoms
+)
+
+# label: names looked for in any case, the first found is taken
+ENERGY = ("energy", "calculator:free_energy", "free_energy")
 GUESSES = {
-    "energy": (
-        "REF_energy",
-        "calculator:energy",
-        "energy",
-        "calculator:free_energy",
-        "free_energy",
-        "dft_energy",
-        "DFT_energy",
-        "Energy",
-    ),
-    "forces": (
-        "REF_forces",
-        "calculator:forces",
-        "forces",
-        "force",
-        "dft_forces",
-        "DFT_forces",
-        "dft_force",
-        "Forces",
-    ),
-    "stress": (
-        "REF_stress",
-        "calculator:stress",
-        "stress",
-        "dft_stress",
-        "DFT_stress",
-        "REF_virials",
-        "REF_virial",
-        "virials",
-        "virial",
-    ),
+    "energy": ("ref_energy", "calculator:energy", *ENERGY, "dft_energy", "energy_ref", "energy_dft")
+    + ("total_energy", "totenergy", "tot_energy", "totalenergy", "etot", "e_tot"),
+    "forces": ("ref_forces", "calculator:forces", "forces", "force", "dft_forces", "dft_force")
+    + ("ref_force", "forces_ref", "force_ref", "forces_dft", "force_dft"),
+    "stress": ("ref_stress", "calculator:stress", "stress", "dft_stress", "stress_ref", "stress_dft")
+    + ("ref_virials", "ref_virial", "virials", "virial", "dft_virials", "dft_virial")
+    + ("virials_ref", "virial_ref", "virials_dft", "virial_dft"),
 }
 SPLITS = {
     "train": TRAIN,
@@ -56,64 +39,81 @@ SPLITS = {
     "val": VALIDATION,
     "test": VALIDATION,
 }
-# in info; config_weight is a factor of all
-WEIGHTS = ("config_energy_weight", "config_forces_weight", "config_stress_weight")
+WEIGHTS = (
+    "config_energy_weight",
+    "config_forces_weight",
+    "config_stress_weight",
+)  # in info; config_weight is a factor of all
+FACTORS = ("config_weight", "weight")
 MASK = "force_mask"  # array of truth values: False where the force on an atom is no label
+# what looks like a label, and arrays (n_atom, 3) that are none
+LOOKS = re.compile(r"energ|forc|virial|stress|weight|etot|gradient", re.IGNORECASE)
+NO_FORCES = re.compile(
+    r"mom|vel|magmom|dipole|dir|disp|pos|eigen|mask|frac|scaled|charge|image", re.IGNORECASE
+)
 
 
 def read_ase(path, labels):
-    """Yield the Structures of a file that ASE reads; `labels` finds their labels.
-
-    Raises DataError naming file and frame.
-    """
+    """Yield the Structures of a file that ASE reads; `labels` finds their labels. Raises DataError naming file and frame."""
     with decompressed(path) as plain:
         # (a plain copy, because ASE seeks in its files: in compressed ones that takes 75 times as long)
-        # parallel=False: with mpi4py loaded ASE would broadcast the frames,
-        # and wait for ranks that do not read
-        _check_counts(plain, path)
-        frames = iread(str(plain), index=slice(None), parallel=False, do_not_split_by_at_sign=True)
-        frame = 0
-        while True:
-            try:
-                atoms = next(frames)
-            except StopIteration:
-                return
-            except Exception as error:
-                raise DataError(
-                    f"{path}, frame {frame}: cannot be read by ASE: {_reason(error, plain, path)}"
-                ) from None
-            yield Structure(
-                numbers=atoms.numbers,
-                positions=atoms.positions,
-                cell=atoms.cell.array,
-                pbc=atoms.pbc,
-                source=str(path),
-                frame=frame,
-                split=SPLITS.get(str(atoms.info.get("split")).lower(), NO_SPLIT),
-                **labels.of(atoms, frame),
-            )
-            frame += 1
+        for frame, (atoms, units) in enumerate(_frames(plain, path, labels.warn)):
+            yield structure_of(atoms, labels, frame, units)
 
 
-def _check_counts(plain, path):
-    """Raise DataError if an xyz file announces more atoms than it has lines:
-    ASE would count to that number.
-    """
+def structures_of(frames):
+    """Structures of ase.Atoms (and Structures, as they are) in a list; their labels are found as in files. Raises DataError."""
+    labels = Labels("atoms", dict.fromkeys(GUESSES))
+    return [
+        s if isinstance(s, Structure) else structure_of(s, labels, frame) for frame, s in enumerate(frames)
+    ]
+
+
+def structure_of(atoms, labels, frame, units=None):
+    """Structure of ase.Atoms with the labels that `labels` finds; `units`: those that the frame itself states."""
+    where = f"{labels.path}, frame {frame}"
+    units = labels.units_of(units, where)
+    try:
+        return Structure(
+            numbers=atoms.numbers,
+            positions=atoms.positions * units.length,
+            cell=atoms.cell.array * units.length,
+            pbc=atoms.pbc,
+            source=str(labels.path),
+            frame=frame,
+            split=SPLITS.get(str(atoms.info.get("split")).lower(), NO_SPLIT),
+            **labels.of(atoms, frame, units),
+        )
+    except DataError:
+        raise
+    except Exception as error:  # whatever strange values make of NumPy and ASE
+        raise DataError(f"{where}: {_reason(error)}") from None
+
+
+def _frames(plain, path, warn):
+    """(ase.Atoms, stated Units or None) of each frame."""
+    if plain.suffix.lower() in (".xyz", ".extxyz"):
+        yield from xyz_frames(plain, path, warn)
+        return
+    # parallel=False: with mpi4py loaded ASE would broadcast the frames, and wait for ranks that do not read
+    frames = iread(str(plain), index=slice(None), parallel=False, do_not_split_by_at_sign=True)
     frame = 0
-    with open(plain, "rb") as file:
-        while (line := file.readline(1000)).strip().isdigit():
-            count = int(line)
-            lines = sum(1 for _ in itertools.islice(file, count + 1)) if count < sys.maxsize else 0
-            if lines < count + 1:
-                raise DataError(
-                    f"{path}, frame {frame}: announces {line.strip().decode()[:30]} atoms, "
-                    "but the file ends before"
-                )
-            frame += 1
+    while True:
+        try:
+            atoms = next(frames)
+        except StopIteration:
+            return
+        except Exception as error:
+            raise DataError(
+                f"{path}, frame {frame}: cannot be read by ASE: {_reason(error, plain, path)}"
+            ) from None
+        yield atoms, None
+        frame += 1
 
 
-def _reason(error, plain, path):
-    text = " ".join(str(error).replace(str(plain), str(path)).split())
+def _reason(error, plain="", path=""):
+    text = " ".join(str(error).split())
+    text = text.replace(str(plain), str(path)) if plain else text
     if isinstance(error, UnknownFileTypeError):
         return f"{text}; neither input.data nor a data set of mpnnp either"
     if isinstance(error, KeyError):
@@ -122,56 +122,110 @@ def _reason(error, plain, path):
 
 
 class Labels:
-    """Which names hold the labels in one file: chosen at the first frame that has one, then kept."""
+    """Which names hold the labels in one file: chosen at the first frame that has one, then kept.
 
-    def __init__(self, path, keys):
-        self.path = path
+    path    of the file, for messages
+    keys    energy, forces, stress -> name, None (found by itself) or "none" (no such label)
+    units   Units of the file; None: those that its frames state, else eV and Angstrom
+    warn    called with a line of text
+    """
+
+    def __init__(self, path, keys, units=None, warn=lambda text: None):
+        self.path, self.units, self.warn = path, units, warn
         self.guess = {kind: key is None for kind, key in keys.items()}
         self.names = {
-            kind: GUESSES[kind] if key is None else (f"calculator:{key}", key) for kind, key in keys.items()
+            kind: GUESSES[kind] if key is None else () if key == NONE else (f"{CALCULATOR}{key}", key)
+            for kind, key in keys.items()
         }
         self.choice = dict.fromkeys(keys)
         self.others = {kind: () for kind in keys}
         self.found = dict.fromkeys(keys, 0)
         self.seen = set()  # all names that could be labels
+        self.suspects = {}  # name: its shape, of what looks like a label and is not read
+        self.columns = set()  # those of them that could be forces
         self.weights, self.masked = set(), False
-        self.n_frame = 0
+        self.n_frame = self.n_without_volume = 0
+        self.stated = None  # units that frames state
 
-    def of(self, atoms, frame):
-        """energy, forces, stress of `atoms` as keywords of Structure."""
+    def units_of(self, stated, where):
+        """Units of a frame: of the user, of the frame itself, or eV and Angstrom. Raises DataError where these contradict."""
+        if stated is None:
+            return self.units or METAL
+        if self.units is not None and self.units != stated:
+            raise DataError(f"{where}: states the units {stated}, but {self.units} were asked for")
+        self.stated = stated
+        return stated
+
+    def of(self, atoms, frame, units=METAL):
+        """energy, forces, stress and weight of `atoms` as keywords of Structure."""
         self.n_frame += 1
         there = {
-            f"calculator:{k}": v
+            f"{CALCULATOR}{k}": v
             for k, v in (atoms.calc.results if atoms.calc is not None else {}).items()
             if v is not None
         }
         there |= atoms.info | {k: v for k, v in atoms.arrays.items() if k not in ("numbers", "positions")}
-        self.seen.update(name.removeprefix("calculator:") for name in there)
+        self.seen.update(_plain(name) for name in there)
         found = {kind: self._label(kind, there, len(atoms), frame) for kind in self.choice}
-        if "virial" in str(self.choice["stress"]) and found["stress"] is not None:
-            found["stress"] = -found["stress"] / atoms.get_volume()  # eV, of the whole cell
-        if MASK in atoms.arrays and found["forces"] is not None:
-            found["forces"] = np.where(
-                np.asarray(atoms.arrays[MASK], bool).reshape(-1, 1), found["forces"], np.nan
-            )
-            self.masked = True
-        return found | {"weight": self._weight(atoms.info, frame)}
+        if found["stress"] is not None:
+            if "virial" in str(self.choice["stress"]).lower():
+                found["stress"] = stress_of_virial(
+                    found["stress"] * units.energy, atoms.cell.array * units.length
+                )
+                self.n_without_volume += found["stress"] is None
+            else:
+                found["stress"] = found["stress"] * (units.stress if units.stress_name else METAL.stress)
+        if found["forces"] is not None:
+            found["forces"] = found["forces"] * units.force
+            if MASK in atoms.arrays:
+                mask = np.asarray(atoms.arrays[MASK], bool).reshape(-1, 1)
+                found["forces"] = np.where(mask, found["forces"], np.nan)
+                self.masked = True
+        found["energy"] = found["energy"] * units.energy
+        weight = self._weight(atoms.info, frame)
+        self._look_for_more(there, len(atoms))
+        return found | {"weight": weight}
+
+    def _look_for_more(self, there, n_atom):
+        """Remember what looks like a label but is none of those taken."""
+        taken = {_plain(c) for c in self.choice.values() if c} | self.weights | {MASK}
+        taken |= {_plain(name) for names in self.others.values() for name in names}
+        for name, value in there.items():
+            plain = _plain(name)
+            if plain in taken or not isinstance(plain, str) or plain in self.suspects:
+                continue
+            array = np.asarray(value) if not isinstance(value, str) else np.zeros(0, "U1")
+            if array.dtype.kind not in "fiu" or array.dtype.kind == "b":
+                continue
+            vectors = array.shape == (n_atom, 3) and array.dtype.kind == "f"
+            if (vectors and not NO_FORCES.search(plain)) or LOOKS.search(plain):
+                self.suspects[plain] = "x".join(map(str, array.shape))
+                if vectors and not NO_FORCES.search(plain):
+                    self.columns.add(plain)
 
     def _weight(self, info, frame):
         """(3,) weights of the labels of a frame."""
-        named = [name for name in ("config_weight", *WEIGHTS) if name in info]
-        self.weights.update(named)
-        weight = {
-            name: _as_floats(info[name], f"{self.path}, frame {frame}", "weight", name) for name in named
-        }
-        if wrong := [name for name in named if weight[name].size != 1]:
-            raise DataError(f"{self.path}, frame {frame}: {wrong[0]} = {info[wrong[0]]!r} is not one number")
-        return float(weight.get("config_weight", 1.0)) * np.array(
-            [float(weight.get(name, 1.0)) for name in WEIGHTS]
-        )
+        lower = {name.lower(): name for name in reversed(info) if isinstance(name, str)}
+        named = {name: lower[name] for name in (*FACTORS, *WEIGHTS) if name in lower}
+        if "config_weight" in named:
+            named.pop("weight", None)
+        self.weights.update(named.values())
+        where = f"{self.path}, frame {frame}"
+        weight = {name: _as_floats(info[key], where, "weight", key) for name, key in named.items()}
+        for name, key in named.items():
+            if weight[name].size != 1:
+                raise DataError(f"{where}: {key} = {info[key]!r} is not one number")
+        factor = np.prod([float(weight.get(name, 1.0).item() if name in weight else 1.0) for name in FACTORS])
+        return factor * np.array([weight[name].item() if name in weight else 1.0 for name in WEIGHTS])
 
     def _label(self, kind, there, n_atom, frame):
-        present = [name for name in self.names[kind] if name in there]
+        if self.guess[kind]:
+            lower = {name.lower(): name for name in reversed(there) if isinstance(name, str)}
+            exact = [name for name in there if isinstance(name, str) and name == name.lower()]
+            lower |= dict(zip(exact, exact))
+            present = [lower[name] for name in self.names[kind] if name in lower]
+        else:
+            present = [name for name in self.names[kind] if name in there]
         if self.choice[kind] is None and present:
             self.choice[kind], *others = present
             self.others[kind] = [name for name in others if self.guess[kind]]
@@ -180,15 +234,14 @@ class Labels:
         if choice not in present:
             if present:
                 raise DataError(
-                    f"{where}: {kind} is called {_plain(present[0])!r} here but {_plain(choice)!r} "
-                    "in earlier frames; "
+                    f"{where}: {kind} is called {_plain(present[0])!r} here but {_plain(choice)!r} in earlier frames; "
                     f"choose one with {kind}_key, or read them as two files"
                 )
             return np.nan if kind == "energy" else None
         value = _as_floats(there[choice], where, kind, choice)
         self.found[kind] += 1
         if kind == "stress":
-            return _voigt(value, where, choice)
+            return _as_stress(value, where, choice)
         shape = () if kind == "energy" else (n_atom, 3)
         if value.size == 1 and kind == "energy":
             value = value.reshape(())
@@ -197,13 +250,12 @@ class Labels:
         if not np.isfinite(value).all():
             atom = "" if kind == "energy" else f" of atom {int(np.argmin(np.isfinite(value).all(axis=1)))}"
             raise DataError(
-                f"{where}: {kind} {_plain(choice)!r}{atom} is not finite; "
-                f"remove the label or the frame, or mask forces by {MASK!r}"
+                f"{where}: {kind} {_plain(choice)!r}{atom} is not finite; remove the label or the frame, or mask forces by {MASK!r}"
             )
         return value
 
     def report(self, report):
-        """One line: where each label was found, and how often."""
+        """One line: where each label was found, and how often; and warnings of what looks like a label but is not read."""
         parts = []
         for kind, choice in self.choice.items():
             if choice is None:
@@ -217,11 +269,33 @@ class Labels:
             parts.append(f"forces masked by {MASK!r}")
         if self.weights:
             parts.append(f"weights from {', '.join(sorted(self.weights))}")
+        if units := self.units or self.stated:
+            parts.append(f"in {units}")
         report(f"{self.path}: {self.n_frame} frames, {', '.join(parts)}")
+        if self.n_without_volume:
+            self.warn(
+                f"{self.path}: {self.n_without_volume} virials of structures without a volume are left out"
+            )
+        if self.suspects:
+            named = ", ".join(
+                f"{name!r}" + (f" ({shape})" if shape else "") for name, shape in self.suspects.items()
+            )
+            self.warn(
+                f"{self.path}: not read, but perhaps labels: {named}; choose names with energy_key, forces_key, stress_key"
+            )
+
+    def check_for_training(self):
+        """Raise DataError if there are no forces while a column stands there that may hold them, and nobody said to do without."""
+        if self.guess["forces"] and self.choice["forces"] is None and self.columns:
+            name = sorted(self.columns)[0]
+            raise DataError(
+                f"{self.path}: no forces were found, but a column {name!r} of three numbers per atom is there: "
+                f"set data.forces_key = {name!r}, or data.forces_key = {NONE!r} to train without forces"
+            )
 
 
 def _plain(name):
-    return name.removeprefix("calculator:")
+    return name.removeprefix(CALCULATOR) if isinstance(name, str) else name
 
 
 def _as_floats(value, where, kind, name):
@@ -231,12 +305,10 @@ def _as_floats(value, where, kind, name):
         raise DataError(f"{where}: {kind} {_plain(name)!r} is not a number: {value!r}") from None
 
 
-def _voigt(value, where, name):
-    """Stress as xx yy zz yz xz xy, from 6 or 3x3 numbers; None if a component is NaN."""
+def _as_stress(value, where, name):
+    """(6,) of 6 or 3x3 numbers; None if a component is NaN."""
     if value.shape in ((9,), (3, 3)):
-        full = value.reshape(3, 3)
-        full = (full + full.T) / 2
-        value = full[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+        value = to_voigt(value.reshape(3, 3))
     if value.shape != (6,):
         raise DataError(
             f"{where}: stress {_plain(name)!r} has shape {value.shape}, must be (6,), (9,) or (3, 3)"

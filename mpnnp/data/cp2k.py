@@ -11,11 +11,10 @@ from ase.data import atomic_numbers
 
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DataError
-from mpnnp.units import BOHR, HARTREE
+from mpnnp.units import ATOMIC, BOHR, HARTREE
 
 __all__ = ["is_cp2k_output", "is_cp2k_trajectory", "read_cp2k_output", "read_cp2k_trajectory"]
 
-FORCE = HARTREE / BOHR
 COMMENT = re.compile(r"\bi *= *(\d+).*\bE *= *(\S+)")
 VECTOR = re.compile(r"CELL\| Vector ([abc]) \[angstrom\]:? +(\S+) +(\S+) +(\S+)")
 ATOM = re.compile(r"^ +\d+ +\d+ +([A-Z][a-z]?) +\d+((?: +-?\d+\.\d+){3})")
@@ -57,7 +56,7 @@ def read_cp2k_trajectory(path):
             cell=cell,
             pbc=True,
             energy=energy * HARTREE,
-            forces=None if force is None else force * FORCE,
+            forces=None if force is None else force * ATOMIC.force,
             source=str(path),
             frame=frame,
         )
@@ -140,7 +139,7 @@ def read_cp2k_output(path):
         cell=np.array([vectors[name] for name in "abc"], float),
         pbc=True,
         energy=energies[0] * HARTREE,
-        forces=np.array(forces, float) * FORCE if forces else None,
+        forces=np.array(forces, float) * ATOMIC.force if forces else None,
         source=str(path),
     )
 

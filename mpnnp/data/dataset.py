@@ -1,15 +1,20 @@
 """Many structures in flat arrays, and the HDF5 file that holds them."""
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
 
-from mpnnp.data.structure import Structure
+from mpnnp.data.ase_files import structures_of
+from mpnnp.data.isolated import agreed, isolated_atoms
+from mpnnp.data.structure import VALIDATION, Structure
 from mpnnp.errors import DataError
-from mpnnp.files import check_stored, write_atomically
+from mpnnp.files import check_stored, lock_reason, write_atomically
 
 __all__ = ["FORMAT_VERSION", "KIND", "Dataset", "concatenate", "read", "write"]
 
@@ -27,10 +32,11 @@ ARRAYS = {
     "forces": (np.float64, (3,), "eV/Angstrom"),
     "stress": (np.float64, (6,), "eV/Angstrom^3"),
     "weight": (np.float64, (3,), "1"),
-    "split": (np.int8, (), "1"),
+    "marks": (np.int8, (), "1"),
     "source": (np.int32, (), "1"),
     "frame": (np.int64, (), "1"),
 }
+OTHER_NAMES = {"marks": "split"}  # in the file, in the hash and of a Structure
 PER_ATOM = ("numbers", "positions", "forces")
 OPTIONAL = ("weight",)  # ones where a file does not have it
 ORIGIN = ("source", "frame")  # where a structure came from; not part of the hash
@@ -49,10 +55,11 @@ class Dataset:
     energy    (n_structure,)             eV
     stress    (n_structure, 6)           eV/Angstrom^3, xx yy zz yz xz xy
     weight    (n_structure, 3)           of the energy, the forces and the stress as labels; ones if not given
-    split     (n_structure,) int8        0 none, 1 train, 2 validation
+    marks     (n_structure,) int8        0 none, 1 train, 2 validation; `split` of a Structure and in the file
     source    (n_structure,) int32       index into source_names
     frame     (n_structure,) int64       index in its source, from 0
     source_names tuple of str
+    isolated  dict or None                eV of isolated atoms by atomic number, once they are no structures
 
     Arrays may be read-only views of a file. Raises DataError where shapes or offsets do not fit.
     """
@@ -65,11 +72,12 @@ class Dataset:
     energy: np.ndarray
     forces: np.ndarray
     stress: np.ndarray
-    split: np.ndarray
+    marks: np.ndarray
     source: np.ndarray
     frame: np.ndarray
     source_names: tuple
     weight: np.ndarray | None = None
+    isolated: dict | None = None
 
     def __post_init__(self):
         if self.weight is None:
@@ -95,7 +103,7 @@ class Dataset:
             forces=self.forces[atoms],
             stress=self.stress[k],
             weight=self.weight[k],
-            split=self.split[k],
+            split=self.marks[k],
             source=self.source_names[self.source[k]],
             frame=self.frame[k],
         )
@@ -128,17 +136,19 @@ class Dataset:
             for name in ARRAYS
             if name != "start"
         }
-        return Dataset(start=start, source_names=self.source_names, **arrays)
+        return Dataset(start=start, source_names=self.source_names, isolated=self.isolated, **arrays)
 
     @classmethod
     def from_structures(cls, structures):
-        """Dataset of an iterable of Structure, in order."""
+        """Dataset of an iterable of Structure or ase.Atoms, in order; labels of the latter as in files of ASE. Raises DataError."""
         structures = list(structures)
+        if any(isinstance(s, Atoms) for s in structures):
+            structures = structures_of(structures)
         sources = {}
         arrays = {"source": [sources.setdefault(s.source, len(sources)) for s in structures]}
         for name in ARRAYS:
             if name not in ("start", "source"):
-                arrays[name] = [getattr(s, name) for s in structures]
+                arrays[name] = [getattr(s, OTHER_NAMES.get(name, name)) for s in structures]
         flat = {
             name: _join(arrays[name], dtype, shape)
             if name in PER_ATOM
@@ -147,6 +157,28 @@ class Dataset:
             if name != "start"
         }
         return cls(start=_offsets([len(s) for s in structures]), source_names=tuple(sources), **flat)
+
+    def split(self, fraction=0.1, seed=1, marks="auto"):
+        """(training, validation) Datasets: those of a run with data.validation_fraction = fraction and run.seed = seed.
+
+        marks  as data.split: "auto" takes the data set's own marks if there are any, "random" never, "file" only these
+        Raises DataError if nothing is left to train on.
+        """
+        data = self.without_isolated_atoms()
+        return tuple(data.take(chosen) for chosen in split_indices(data, fraction, seed, marks))
+
+    def without_isolated_atoms(self):
+        """The data set whose `isolated` holds the energies of its isolated atoms, which are no structures any more.
+
+        The same if there are none, or nothing else. Raises DataError where their energies contradict each other.
+        """
+        energies, mask = isolated_atoms(self)
+        if not mask.any() or mask.all():
+            return self
+        return replace(self.take(~mask), isolated=agreed([self.isolated, energies]))
+
+    def __repr__(self):
+        return f"Dataset({', '.join(_in_words(self))})"
 
     def hash(self):
         """sha256 (hex) of geometry, labels and split; independent of where the structures came from
@@ -158,7 +190,7 @@ class Dataset:
                 array = getattr(self, name)
                 if name in OPTIONAL and (array == 1.0).all():
                     continue  # the hash of data without weights is that of before there were any
-                digest.update(f"{name} {array.shape}".encode())
+                digest.update(f"{OTHER_NAMES.get(name, name)} {array.shape}".encode())
                 for first in range(0, len(array), 65536):
                     block = array[first : first + 65536].astype(np.dtype(dtype).newbyteorder("<"))
                     if dtype is np.float64:
@@ -166,6 +198,53 @@ class Dataset:
                         block[np.isnan(block)] = np.nan  # and so are all NaN
                     digest.update(block.tobytes())
         return digest.hexdigest()
+
+
+def split_indices(dataset, fraction, seed, marks="auto"):
+    """Indices of the training and of the validation structures, ascending; see `Dataset.split`."""
+    marked = dataset.marks != 0
+    if marks == "file" and not marked.any():
+        raise DataError("data.split = 'file', but the data set marks no structure as train or validation")
+    if marks != "random" and marked.any():
+        train, validation = (
+            np.flatnonzero(dataset.marks != VALIDATION),
+            np.flatnonzero(dataset.marks == VALIDATION),
+        )
+    else:
+        order = np.random.default_rng([seed, 0]).permutation(len(dataset))
+        n = round(fraction * len(dataset))
+        train, validation = np.sort(order[n:]), np.sort(order[:n])
+    if len(train) == 0:
+        raise DataError(
+            f"no structures left for training: {len(dataset)} in all, {len(validation)} for validation"
+        )
+    return train, validation
+
+
+def _in_words(d):
+    """What a notebook shows: counts, elements, ranges, labels."""
+    yield f"{len(d):,} structures"
+    if not len(d):
+        return
+    n = d.n_atom
+    yield f"{len(d.numbers):,} atoms" + (f" ({n.min()} to {n.max()} each)" if n.min() < n.max() else "")
+    yield " ".join(chemical_symbols[z] for z in d.elements)
+    per_atom = (d.energy / n)[np.isfinite(d.energy)]
+    if len(per_atom):
+        many = "" if len(per_atom) == len(d) else f"{len(per_atom)} "
+        yield f"{many}energies {per_atom.min():.3f} to {per_atom.max():.3f} eV/atom"
+    forces = d.forces[np.isfinite(d.forces).all(axis=1)]
+    if len(forces):
+        many = "" if len(forces) == len(d.forces) else f"{len(forces):,} "
+        yield f"{many}forces up to {np.abs(forces).max():.2f} eV/Angstrom"
+    if n_stress := int(np.isfinite(d.stress).all(axis=1).sum()):
+        yield f"{'' if n_stress == len(d) else f'{n_stress} '}stresses"
+    if n_periodic := int(d.pbc.all(axis=1).sum()):
+        yield f"{'' if n_periodic == len(d) else f'{n_periodic} '}periodic"
+    if d.isolated:
+        yield f"{len(d.isolated)} energies of isolated atoms"
+    if (d.marks != 0).any():
+        yield f"{int((d.marks == VALIDATION).sum())} marked for validation"
 
 
 def concatenate(datasets):
@@ -182,7 +261,10 @@ def concatenate(datasets):
         if name not in ("start", "source")
     }
     start = _offsets(_join([d.n_atom for d in datasets], np.int64, ()))
-    return Dataset(start=start, source=_join(source, np.int32, ()), source_names=tuple(names), **arrays)
+    isolated = agreed(d.isolated for d in datasets) or None
+    return Dataset(
+        start=start, source=_join(source, np.int32, ()), source_names=tuple(names), isolated=isolated, **arrays
+    )
 
 
 def write(path, dataset):
@@ -199,10 +281,12 @@ def write(path, dataset):
             file.attrs["kind"] = KIND
             file.attrs["format_version"] = FORMAT_VERSION
             file.attrs["hash"] = dataset.hash()
+            if dataset.isolated:
+                file.attrs["isolated_atoms"] = json.dumps(dataset.isolated)
             for name, (_, _, unit) in ARRAYS.items():
                 array = getattr(dataset, name)
                 stored = file.create_dataset(
-                    name, data=array.view(np.uint8) if array.dtype == bool else array
+                    OTHER_NAMES.get(name, name), data=array.view(np.uint8) if array.dtype == bool else array
                 )
                 stored.attrs["units"] = unit
             file.create_dataset(
@@ -228,12 +312,18 @@ def read(path, map=False, verify=None):
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
             _check_header(path, file)
-            arrays = {name: _read_array(path, file, name, map) for name in ARRAYS if name in file}
+            arrays = {
+                name: _read_array(path, file, name, map)
+                for name in ARRAYS
+                if OTHER_NAMES.get(name, name) in file
+            }
             if file["source_names"].size > path.stat().st_size:
                 raise DataError("has more source names than bytes")
             names = tuple(file["source_names"].asstr()[()])
             stored_hash = file.attrs["hash"]
-        dataset = Dataset(source_names=names, **arrays)
+            isolated = json.loads(file.attrs.get("isolated_atoms", "{}"))
+        isolated = {int(z): float(energy) for z, energy in isolated.items()} or None
+        dataset = Dataset(source_names=names, isolated=isolated, **arrays)
         if (not map) if verify is None else verify:
             _check_values(dataset)
             if dataset.hash() != stored_hash:
@@ -241,6 +331,8 @@ def read(path, map=False, verify=None):
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except Exception as error:  # h5py raises nearly anything on damaged files
+        if locked := lock_reason(error):
+            raise DataError(f"{path}: {locked}") from None
         reason = "truncated or not an HDF5 file" if not h5py.is_hdf5(path) else "damaged"
         raise DataError(
             f"{path}: cannot be read as a data set of mpnnp, {reason} ({str(error).strip(chr(34))})"
@@ -258,7 +350,7 @@ def _check_header(path, file):
             f"has format version {version}, this mpnnp reads 1 to {FORMAT_VERSION}; "
             "convert the data again or update mpnnp"
         )
-    for name in (*ARRAYS, "source_names"):
+    for name in (*(OTHER_NAMES.get(name, name) for name in ARRAYS), "source_names"):
         if name not in file and name not in OPTIONAL:
             raise DataError(f"array {name} is missing")
     if "hash" not in file.attrs:
@@ -268,6 +360,7 @@ def _check_header(path, file):
 def _read_array(path, file, name, map):
     """Array `name`; a read-only view of the mapped file if wanted and possible."""
     dtype, shape, _ = ARRAYS[name]
+    name = OTHER_NAMES.get(name, name)
     stored = file[name]
     file_dtype = np.dtype(np.uint8 if dtype is np.bool_ else dtype)
     if stored.dtype != file_dtype or stored.ndim != 1 + len(shape):
@@ -325,8 +418,8 @@ def _in_order(d):
         volume = d.pbc.all(axis=1) & (np.linalg.det(vectors) ** 2 > 1e-11)
     cell = volume | (~d.pbc.any(axis=1) & np.isfinite(d.cell).all(axis=(1, 2)))
     stress = np.isfinite(d.stress).all(axis=1) | np.isnan(d.stress).all(axis=1)
-    split = (d.split >= 0) & (d.split <= 2)
-    return np.logical_and.reduceat(atoms, d.start[:-1]) & cell & ~np.isinf(d.energy) & stress & split
+    marks = (d.marks >= 0) & (d.marks <= 2)
+    return np.logical_and.reduceat(atoms, d.start[:-1]) & cell & ~np.isinf(d.energy) & stress & marks
 
 
 def atoms_of(start, chosen):

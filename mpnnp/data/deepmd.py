@@ -6,6 +6,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from mpnnp.data.structure import Structure
+from mpnnp.data.voigt import stress_of_virial
 from mpnnp.errors import DataError
 
 __all__ = ["deepmd_systems", "read_deepmd"]
@@ -50,8 +51,6 @@ def read_deepmd(folder):
                 raise DataError(
                     f"{folder}: atom type {kind.max()}, but type_map.raw has {len(elements)} elements"
                 )
-            volume = abs(np.linalg.det(box[k])) if periodic else np.nan
-            stress = -virial[k][[0, 4, 8, 5, 2, 1]] / volume
             yield Structure(
                 numbers=elements[kind[real]],
                 positions=coord[k][real],
@@ -59,7 +58,7 @@ def read_deepmd(folder):
                 pbc=periodic,
                 energy=energy[k],
                 forces=force[k][real],
-                stress=stress,
+                stress=stress_of_virial(virial[k], box[k]),
                 source=str(folder),
                 frame=frame,
             )

@@ -7,10 +7,10 @@ from ase.data import chemical_symbols
 
 from mpnnp.data.ase_files import WEIGHTS
 from mpnnp.data.structure import TRAIN, VALIDATION
+from mpnnp.data.voigt import to_tensor
 from mpnnp.errors import DataError
 from mpnnp.files import write_atomically
 
-VOIGT = [[0, 5, 4], [5, 1, 3], [4, 3, 2]]  # xx yy zz yz xz xy as a matrix
 SPLITS = {TRAIN: "train", VALIDATION: "validation"}
 
 
@@ -42,7 +42,7 @@ def _frame(s):
     if math.isfinite(s.energy):
         header.append(f"energy={s.energy:.17g}")
     if np.isfinite(s.stress).all():
-        header.append(f'stress="{_numbers(s.stress[VOIGT].ravel())}"')
+        header.append(f'stress="{_numbers(to_tensor(s.stress).ravel())}"')
     for name, weight in zip(WEIGHTS, s.weight):
         if weight != 1.0:
             header.append(f"{name}={weight:.17g}")

@@ -1,22 +1,28 @@
-"""Reading structures from files, RuNNer/n2p2 `input.data`, data sets of our own, DeePMD folders, CP2K, everything ASE reads; and writing them."""
+"""Reading structures from files and writing them: the table of formats."""
 
 import glob
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
+from ase import Atoms
 
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.ase_files import Labels, read_ase
 from mpnnp.data.compressed import SUFFIXES as COMPRESSED
-from mpnnp.data.compressed import reading
+from mpnnp.data.compressed import open_text, reading
 from mpnnp.data.cp2k import is_cp2k_output, is_cp2k_trajectory, read_cp2k_output, read_cp2k_trajectory
 from mpnnp.data.dataset import Dataset, concatenate
 from mpnnp.data.deepmd import deepmd_systems, read_deepmd
 from mpnnp.data.extxyz import write_extxyz
-from mpnnp.data.runner import is_runner_data, read_runner_data, write_runner_data
-from mpnnp.errors import ConfigError, DataError
+from mpnnp.data.plausibility import wrong_units
+from mpnnp.data.runner import is_runner_data, read_runner_data, stated_units, write_runner_data
+from mpnnp.data.structure import Structure
+from mpnnp.errors import ConfigError, DataError, MpnnpError
+from mpnnp.units import ATOMIC, METAL, Units, parse_units
 
-__all__ = ["check_target", "read_sources", "write_target"]
+__all__ = ["FORMATS", "Format", "check_target", "read_sources", "targets_in_words", "write_target"]
 
 SUFFIXES = (
     ".h5",
@@ -30,57 +36,249 @@ SUFFIXES = (
     ".vasp",
 )  # looked for in folders; also with .gz, .bz2, .xz
 PREFIXES = ("OUTCAR", "vasprun", "XDATCAR", "POSCAR", "CONTCAR")
+LFS = "version https://git-lfs"  # how a file begins that Git did not fetch
 
 
-def read_sources(files, *, energy_key=None, forces_key=None, stress_key=None, report=print):
+@dataclass(kw_only=True)
+class Reading:
+    """What a reader is told, and what it tells.
+
+    keys      energy, forces, stress -> name of the label, None (found by itself) or "none"
+    units     Units that the user asked for; None: what the file says, else `assumed`
+    assumed   Units of an input.data that says none
+    strict    for training: labels that may have been overlooked are errors
+    lenient   units that cannot be right are only warned of
+    report, warn  called with a line of text
+    labels    the Labels of files read by ASE
+    """
+
+    keys: dict
+    units: Units | None = None
+    assumed: Units = ATOMIC
+    strict: bool = False
+    lenient: bool = False
+    report: Callable
+    warn: Callable
+    labels: list = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format of data sets.
+
+    name, notes      in words, for the documentation
+    recognises(path) by name or content
+    read(path, reading)  iterable of Structure, or a Dataset
+    write(path, dataset) or None; suffixes, prefixes: names of files that it writes
+    units            whether the units of its files may be said (data.units, --units); others state theirs
+    """
+
+    name: str
+    recognises: Callable
+    read: Callable
+    notes: str
+    write: Callable | None = None
+    suffixes: tuple = ()
+    prefixes: tuple = ()
+    units: bool = False
+
+
+def _read_runner(path, reading):
+    stated = stated_units(path)
+    if stated and reading.units and stated != reading.units:
+        raise DataError(f"{path}: states the units {stated}, but {reading.units} were asked for")
+    units = reading.units or stated or reading.assumed
+    data = Dataset.from_structures(read_runner_data(path, units))
+    said = reading.units or stated
+    reading.report(f"{path}: {len(data)} structures in {units}{'' if said else ' (assumed)'}")
+    if not said:
+        _complain(wrong_units(data, units), path, reading)
+    return data
+
+
+def _read_ase(path, reading):
+    labels = Labels(path, reading.keys, reading.units, reading.warn)
+    data = Dataset.from_structures(read_ase(path, labels))
+    labels.report(reading.report)
+    reading.labels.append(labels)
+    if reading.units is None and labels.stated is None:
+        _complain(wrong_units(data, METAL), path, reading)
+    if reading.strict:
+        labels.check_for_training()
+    return data
+
+
+def _complain(message, path, reading):
+    """An error where units are certainly wrong; who only looks (`mpnnp info`) is warned."""
+    if message and not reading.lenient:
+        raise DataError(f"{path}: {message}")
+    if message:
+        reading.warn(f"{path}: {message}")
+
+
+def _is_text(recognises):
+    return lambda path: path.suffix not in COMPRESSED and recognises(path)
+
+
+FORMATS = {
+    "deepmd": Format(
+        "DeePMD-kit npy folders",
+        Path.is_dir,
+        lambda path, reading: read_deepmd(path),
+        "a system (with `type.raw`) or a folder of systems; mixed systems; `nopbc`; virials become stress",
+    ),
+    "hdf5": Format(
+        "HDF5 of mpnnp",
+        lambda path: path.suffix in (".h5", ".hdf5") or h5py.is_hdf5(path),
+        lambda path, reading: hdf5.read(path),
+        "flat arrays with offsets, a hash; mapped by all ranks of a node",
+        write=hdf5.write,
+        suffixes=(".h5", ".hdf5"),
+    ),
+    "runner": Format(
+        "`input.data` of n2p2 and RuNNer",
+        is_runner_data,
+        _read_runner,
+        "the units that are said (below), else Hartree and Bohr; `begin set=train`, `begin set=test`; free spacing, "
+        "Fortran exponents, comment lines (`#`, `!`); `weight` and `stress` lines are read; labels may be missing",
+        write=write_runner_data,
+        suffixes=(".data",),
+        prefixes=("input.data",),
+        units=True,
+    ),
+    "cp2k-trajectory": Format(
+        "CP2K dynamics",
+        _is_text(is_cp2k_trajectory),
+        lambda path, reading: read_cp2k_trajectory(path),
+        "`PROJECT-pos-1.xyz`, with `PROJECT-frc-1.xyz` and `PROJECT-1.cell` or `PROJECT-1.restart` beside it",
+    ),
+    "cp2k-output": Format(
+        "CP2K single point",
+        _is_text(is_cp2k_output),
+        lambda path, reading: [read_cp2k_output(path)],
+        "the output, with coordinates (`PRINT_LEVEL MEDIUM`) and `FORCE_EVAL/PRINT/FORCES`",
+    ),
+    "extxyz": Format(
+        "extended XYZ",
+        lambda path: Path(_plain_name(path)).suffix.lower() in (".xyz", ".extxyz"),
+        _read_ase,
+        "eV, Angstrom, eV/Angstrom^3 if nothing else is said; `split=train`, `split=validation`, `config_weight` in the comment; "
+        "a column `force_mask` (F: no label); the cell of i-PI; written with all digits",
+        write=write_extxyz,
+        suffixes=(".xyz", ".extxyz"),
+        units=True,
+    ),
+    "ase": Format(
+        "anything else that ASE reads",
+        lambda path: True,
+        _read_ase,
+        "`.traj`, `.db`, ...; VASP's `OUTCAR`, `vasprun.xml`: the energy extrapolated to sigma = 0, "
+        "`--energy-key free_energy` for the one that belongs to the forces",
+        units=True,
+    ),
+}  # the first that recognises a file reads it
+
+
+def read_sources(
+    files,
+    *,
+    energy_key=None,
+    forces_key=None,
+    stress_key=None,
+    units=None,
+    assumed_units=ATOMIC,
+    strict=False,
+    lenient=False,
+    report=print,
+):
     """Read all structures of `files` into one Dataset; files in the order given, frames in order.
 
-    files   path, glob pattern or folder, or a list of these; patterns and folders give their files sorted by name
+    files   path, glob pattern, folder, ase.Atoms or Structure, or a list of these; patterns and folders give their files sorted by name
     energy_key, forces_key, stress_key   name of a label in files read by ASE (info, arrays, or result of the calculator);
-            by default REF_*, then the calculator's, then other common names
-    report  called with a line of text: where the labels of a file were found
-    Energies in eV, forces in eV/Angstrom, stress in eV/Angstrom^3 except in `input.data` (Hartree, Bohr).
+            by default REF_*, then the calculator's, then other common names; "none": no such label
+    units   Units or words like "eV Angstrom" of the files that do not state their own; None: those that a file says, else eV and
+            Angstrom, and `assumed_units` for `input.data`
+    strict  for training: labels that may have been overlooked are errors
+    lenient units that cannot be right are warned of, not refused
+    report  called with a line of text: where the labels of a file were found; its `warn`, if it has one, with warnings
     Raises DataError naming file and line or frame.
     """
     keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
-    used = dict.fromkeys(keys, False)
+    options = Reading(
+        keys=keys,
+        units=_units(units),
+        assumed=_units(assumed_units),
+        strict=strict,
+        lenient=lenient,
+        report=report,
+        warn=getattr(report, "warn", lambda text: report(f"warning: {text}")),
+    )
     datasets = []
-    read_by_ase = []
     for path in _expand(files):
-        if path.is_dir():
-            data = Dataset.from_structures(read_deepmd(path))
-        elif _is_hdf5(path):
-            data = hdf5.read(path)
-        elif _is_runner_data(path):
-            with reading(path):
-                data = Dataset.from_structures(read_runner_data(path))
-        elif path.suffix not in COMPRESSED and (read := _cp2k_reader(path)):
-            with reading(path):
-                data = Dataset.from_structures(read(path))
-        else:
-            labels = Labels(path, keys)
-            with reading(path):
-                data = Dataset.from_structures(read_ase(path, labels))
-            labels.report(report)
-            used = {kind: used[kind] or labels.found[kind] > 0 for kind in used}
-            read_by_ase.append(labels)
+        data = Dataset.from_structures(path) if isinstance(path, list) else _read(path, options)
         if len(data) == 0:
-            raise DataError(f"{path}: has no structures")
+            empty = isinstance(path, Path) and path.is_file() and not path.stat().st_size
+            raise DataError(f"{path}: has no structures{': Empty file' if empty else ''}")
         datasets.append(data)
     for kind, key in keys.items():
-        if key is not None and read_by_ase and not used[kind]:
-            there = ", ".join(sorted(set().union(*(labels.seen for labels in read_by_ase)))) or "nothing"
-            raise DataError(f"{read_by_ase[0].path}: {kind}_key = {key!r} is in no frame; found are {there}")
+        if (
+            key in (None, "none")
+            or not options.labels
+            or any(labels.found[kind] for labels in options.labels)
+        ):
+            continue
+        there = ", ".join(sorted(set().union(*(map(str, labels.seen) for labels in options.labels))))
+        raise DataError(
+            f"{options.labels[0].path}: {kind}_key = {key!r} is in no frame; found are {there or 'nothing'}"
+        )
     return concatenate(datasets)
 
 
+def _units(units):
+    try:
+        return parse_units(units) if isinstance(units, str) else units
+    except ValueError as error:
+        raise ConfigError(f"units: {error}") from None
+
+
+def _read(path, options):
+    """Dataset of one file. Raises DataError that names it, whatever a reader meets."""
+    with reading(path):
+        _check_fetched(path)
+        known = next(f for f in FORMATS.values() if f.recognises(path))
+        try:
+            read = known.read(path, options)
+            return read if isinstance(read, Dataset) else Dataset.from_structures(read)
+        except (MpnnpError, OSError, EOFError, MemoryError):
+            raise
+        except Exception as error:
+            raise DataError(
+                f"{path}: cannot be read as {known.name}: {str(error) or 'no reason given'} ({type(error).__name__})"
+            ) from error
+
+
+def _check_fetched(path):
+    """Raise DataError for what Git LFS leaves in place of a file that was not fetched."""
+    if path.is_file() and path.stat().st_size < 1024 and path.suffix not in COMPRESSED:
+        with open_text(path) as file:
+            if file.read(len(LFS)) == LFS:
+                raise DataError(
+                    f"{path}: is only the pointer of Git LFS to a file that was not fetched: git lfs pull"
+                )
+
+
 def _expand(files):
-    """Existing files of paths, patterns and folders; raises DataError where there is none."""
-    files = [files] if isinstance(files, (str, Path)) else list(files)
+    """Existing files of paths, patterns and folders, and lists of ase.Atoms and Structures; raises DataError where there is none."""
+    files = [files] if isinstance(files, (str, Path, Atoms, Structure)) else list(files)
     if not files:
         raise DataError("no files given to read structures from")
     paths = []
     for file in files:
+        if isinstance(file, (Atoms, Structure)):
+            if not (paths and isinstance(paths[-1], list)):
+                paths.append([])
+            paths[-1].append(file)
+            continue
         path = Path(file).expanduser()
         if path.is_dir():
             found = deepmd_systems(path) or [p for p in sorted(path.iterdir()) if _is_data(p)]
@@ -100,61 +298,51 @@ def _expand(files):
     return paths
 
 
-def check_target(path):
+def targets_in_words():
+    """The names of files that can be written: ".h5, .hdf5, ... or input.data"."""
+    suffixes = [s for f in FORMATS.values() for s in f.suffixes]
+    return f"{', '.join(suffixes)} or {', '.join(p for f in FORMATS.values() for p in f.prefixes)}"
+
+
+def check_target(path, command="convert"):
     """Raise ConfigError if the name of a file to write says no known format."""
     if _writer(path) is None:
         raise ConfigError(
-            f"convert: the last argument is the file to write: .h5, .hdf5, .xyz, .extxyz, .data or input.data; found {path}"
+            f"{command}: the file to write must be named {targets_in_words()}, as its name says the format; found {path}"
         )
 
 
-def write_target(path, dataset):
+def write_target(path, dataset, command="convert"):
     """Write a Dataset in the format that the name says. Raises ConfigError, and DataError for what a format cannot hold."""
-    check_target(path)
+    check_target(path, command)
     _writer(path)(path, dataset)
 
 
 def _writer(path):
     path = Path(path)
-    by_suffix = {
-        ".h5": hdf5.write,
-        ".hdf5": hdf5.write,
-        ".xyz": write_extxyz,
-        ".extxyz": write_extxyz,
-        ".data": write_runner_data,
-    }
-    return by_suffix.get(path.suffix) or (
-        write_runner_data if path.name.startswith("input.data") and path.suffix not in COMPRESSED else None
-    )
+    by_suffix = [f.write for f in FORMATS.values() if path.suffix in f.suffixes]
+    by_name = [f.write for f in FORMATS.values() if f.prefixes and path.name.startswith(f.prefixes)]
+    return next(iter(by_suffix or (by_name if path.suffix not in COMPRESSED else [])), None)
 
 
-def _cp2k_reader(path):
-    """The reader of a file of CP2K, or None."""
-    with reading(path):
-        if is_cp2k_trajectory(path):
-            return read_cp2k_trajectory
-        return (lambda p: [read_cp2k_output(p)]) if is_cp2k_output(path) else None
-
-
-def _is_hdf5(path):
-    with reading(path), open(path, "rb"):
-        return path.suffix in (".h5", ".hdf5") or h5py.is_hdf5(path)
-
-
-def _is_runner_data(path):
-    with reading(path):
-        return is_runner_data(path)
+def _plain_name(path):
+    """The name of a file without the suffix of a compression."""
+    name = path.name
+    for suffix in COMPRESSED:
+        name = name.removesuffix(suffix)
+    return name
 
 
 def _is_data(path):
     """Whether a file in a folder is to be read: by its name, and by its content where the name is .data as for other files of RuNNer."""
-    name = path.name
-    for suffix in COMPRESSED:
-        name = name.removesuffix(suffix)
+    name = _plain_name(path)
     if (
         name.startswith(".")
         or not path.is_file()
         or not (name.endswith(SUFFIXES) or name.startswith(PREFIXES))
     ):
         return False
-    return not name.endswith(".data") or _is_runner_data(path)
+    if not name.endswith(".data"):
+        return True
+    with reading(path):
+        return is_runner_data(path)

@@ -6,10 +6,11 @@ import numpy as np
 from ase.data import atomic_masses, chemical_symbols
 from vesin import NeighborList
 
+from mpnnp.data.plausibility import Finding, doubts, energy_residuals
 from mpnnp.data.structure import TRAIN, VALIDATION
-from mpnnp.units import DENSITY
+from mpnnp.units import DENSITY, GPA
 
-__all__ = ["Description", "describe", "format_description", "warnings"]
+__all__ = ["Description", "describe", "findings", "format_description", "warnings"]
 
 BOND = 3.2  # Angstrom; the neighbourhood searched first
 SHOWN = 3  # structures named in one warning
@@ -27,6 +28,8 @@ class Description:
     energy_per_atom: tuple | None  # smallest, largest, standard deviation, eV
     max_force: float | None  # largest component, eV/Angstrom
     force_rms: float | None  # of the components, eV/Angstrom
+    stress_rms: float | None  # of the components, eV/Angstrom^3
+    stress_diagonal: tuple | None  # smallest, largest
     n_without_energy: int  # structures
     n_without_forces: int  # atoms
     n_without_stress: int  # structures
@@ -42,6 +45,7 @@ def describe(dataset):
     d = dataset
     forces = d.forces[np.isfinite(d.forces).all(axis=1)] if len(d) else d.forces
     energies = (d.energy / d.n_atom)[np.isfinite(d.energy)]
+    stress = d.stress[np.isfinite(d.stress).all(axis=1)]
     kinds, n_kind = np.unique(d.pbc, axis=0, return_counts=True)
     return Description(
         n_structure=len(d),
@@ -54,13 +58,15 @@ def describe(dataset):
         else None,
         max_force=float(np.abs(forces).max()) if len(forces) else None,
         force_rms=float(np.sqrt(np.mean(forces**2))) if len(forces) else None,
+        stress_rms=float(np.sqrt(np.mean(stress**2))) if len(stress) else None,
+        stress_diagonal=(float(stress[:, :3].min()), float(stress[:, :3].max())) if len(stress) else None,
         n_without_energy=len(d) - len(energies),
         n_without_forces=len(d.forces) - len(forces),
         n_without_stress=int(np.isnan(d.stress).any(axis=1).sum()),
         splits={
-            "none": int(np.sum((d.split != TRAIN) & (d.split != VALIDATION))),
-            "train": int(np.sum(d.split == TRAIN)),
-            "validation": int(np.sum(d.split == VALIDATION)),
+            "none": int(np.sum((d.marks != TRAIN) & (d.marks != VALIDATION))),
+            "train": int(np.sum(d.marks == TRAIN)),
+            "validation": int(np.sum(d.marks == VALIDATION)),
         },
         pbc={" ".join("FT"[int(p)] for p in kind): int(n) for kind, n in zip(kinds, n_kind, strict=True)},
         shortest=_shortest_distances(d),
@@ -129,6 +135,15 @@ def warnings(
         _odd_energies(dataset, energy_sigma, energy_limit),
     ]
     return [message for message in found if message]
+
+
+def findings(dataset, at_most=300):
+    """Findings about a whole data set, the fatal ones first: those of `warnings` for a sample of at most so many
+    structures, evenly chosen, and those of `plausibility.doubts`.
+    """
+    some = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), at_most)).astype(np.int64))
+    sample = dataset if len(some) == len(dataset) else dataset.take(some)
+    return doubts(dataset) + [Finding(message) for message in warnings(sample)]
 
 
 def _message(d, text, details):
@@ -229,21 +244,9 @@ def _large_forces(d, force_limit):
 
 def _odd_energies(d, energy_sigma, energy_limit):
     """Energies far from E = sum_i e(Z_i), with e fitted to the least sum of absolute deviations per atom."""
-    labelled = np.flatnonzero(np.isfinite(d.energy))
-    if len(labelled) < 5:
+    residual, labelled = energy_residuals(d)
+    if residual is None:
         return None
-    k_of_atom = np.repeat(np.arange(len(d)), d.n_atom)
-    counts = np.zeros((len(d), len(d.elements)))
-    np.add.at(counts, (k_of_atom, np.searchsorted(d.elements, d.numbers)), 1)
-    fractions = (counts / d.n_atom[:, None])[labelled]
-    energy = (d.energy / d.n_atom)[labelled]
-    weight = np.ones(len(energy))
-    for _ in range(30):  # least squares of least norm, weighted towards least absolute deviations
-        root = np.sqrt(weight)
-        e, *_ = np.linalg.lstsq(fractions * root[:, None], energy * root, rcond=1e-10)
-        residual = energy - fractions @ e
-        weight = 1 / np.maximum(np.abs(residual), 1e-6)
-        weight /= weight.max()
     sigma = 1.4826 * np.median(np.abs(residual))
     limit = max(energy_sigma * sigma, energy_limit)
     details = {
@@ -273,6 +276,13 @@ def format_description(description, messages=()):
             "forces",
             f"rms {n.force_rms:.4g}, largest {n.max_force:.4g} eV/Angstrom"
             if n.max_force is not None
+            else "-",
+        ),
+        (
+            "stress",
+            f"rms {n.stress_rms:.4g}, diagonal {_range(n.stress_diagonal, '.4g')} eV/Angstrom^3 "
+            f"({_range([x / GPA for x in n.stress_diagonal], '.3g')} GPa)"
+            if n.stress_rms is not None
             else "-",
         ),
         (

@@ -1,10 +1,9 @@
 """Structures in text files of RuNNer and n2p2 (`input.data`):
-Bohr and Hartree there, Angstrom and eV here.
+the units that are said, else Bohr and Hartree there, Angstrom and eV here.
 """
 
 import itertools
 import math
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,16 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from mpnnp.data.compressed import open_text
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
+from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import DataError
-from mpnnp.files import write_atomically
-from mpnnp.units import BOHR, HARTREE
+from mpnnp.files import read_number, write_atomically
+from mpnnp.units import ATOMIC, units_of_line
 
-__all__ = ["is_runner_data", "read_runner_data", "write_runner_data"]
+__all__ = ["is_runner_data", "read_runner_data", "stated_units", "write_runner_data"]
 
-KEYWORDS = ("begin", "comment", "lattice", "atom", "energy", "charge", "end")
+KEYWORDS = ("begin", "comment", "lattice", "atom", "energy", "charge", "end", "weight", "stress")
+COUNTS = {"lattice": 3, "stress": 9}  # numbers behind a keyword, if not one
 SPLITS = {"train": TRAIN, "test": VALIDATION}
-FORCE = HARTREE / BOHR  # eV/Angstrom
 
 
 def is_runner_data(path):
@@ -32,22 +32,48 @@ def is_runner_data(path):
     first = None
     with open_text(path) as file:
         for line in itertools.islice(file, 1000):
-            word = next(iter(line.split()), None)
+            word = next(iter(line.split()), "").lower()
+            if not word or word[0] in "#!":
+                continue
             first = first or word
             if word == "begin" or first in KEYWORDS:
                 return True
-            if first is not None and first.isdigit():  # number of atoms in an xyz file
+            if first.isdigit():  # number of atoms in an xyz file
                 return False
     return False
 
 
-def read_runner_data(path):
+def stated_units(path):
+    """Units of the first line "# units: eV Angstrom", or "comment units: ...", up to the end of the first
+    structure; None if there is none. Raises DataError.
+    """
+    with open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            if (units := _units_of(line, path, number)) is not None:
+                return units
+            if line.split()[:1] in (["end"], ["END"]):
+                return None
+    return None
+
+
+def _units_of(line, path, number):
+    try:
+        return units_of_line(line)
+    except ValueError as error:
+        raise DataError(f"{path}, line {number}: {error}") from None
+
+
+def read_runner_data(path, units=None):
     """Yield the Structures of an `input.data` file one by one;
     a structure with a lattice is periodic along all three vectors.
 
+    units   Units of the file; None: those that it states, else Hartree and Bohr
     Atom lines are `atom x y z symbol [charge [n [fx fy fz]]]`; charges and comments are dropped;
-    `begin set=train|test` sets the split. Raises DataError naming file and line.
+    `begin set=train|test` sets the split; `weight w` is a weight of all labels of a structure, `stress` has
+    nine numbers xx xy xz yx ... of energy per volume. Keywords may be in capitals, lines that begin with # or !
+    are comments. Raises DataError naming file and line.
     """
+    units = units or stated_units(path) or ATOMIC
     block = None
     frame = number = 0
     with open_text(path) as file:
@@ -55,16 +81,21 @@ def read_runner_data(path):
             words = line.split()
             if not words:
                 continue
-            keyword = words[0]
+            keyword = words[0].lower()
+            stated = _units_of(line, path, number) if keyword[0] in "#!c" else None
+            if stated not in (None, units):
+                raise DataError(f"{path}, line {number}: states the units {stated}, but {units} are read")
+            if keyword[0] in "#!":
+                continue
             try:
                 if keyword == "begin":
                     if block is not None:
                         raise DataError(
                             f"begin inside the structure that began in line {block.line}; its end is missing"
                         )
-                    block = _Block(number, words[1:])
+                    block = _Block(number, words[1:], units)
                 elif keyword not in KEYWORDS:
-                    raise DataError(f"unknown keyword {_shown(keyword)}, known are {', '.join(KEYWORDS)}")
+                    raise DataError(f"unknown keyword {_shown(words[0])}, known are {', '.join(KEYWORDS)}")
                 elif block is None:
                     raise DataError(f"{keyword} outside of begin and end")
                 elif keyword == "atom":
@@ -97,11 +128,11 @@ class _LineError(DataError):
 class _Block:
     """Lines between begin and end."""
 
-    def __init__(self, line, words):
-        self.line = line
+    def __init__(self, line, words, units):
+        self.line, self.units = line, units
         self.atoms = []  # (line number, words)
         self.lattice = []
-        self.energy = None
+        self.energy = self.weight = self.stress = None
         self.split = NO_SPLIT
         for word in words:
             if word.startswith("set="):
@@ -110,8 +141,8 @@ class _Block:
                 self.split = SPLITS[word[4:]]
 
     def add(self, keyword, words):
-        """A line with lattice, energy or charge."""
-        count = 3 if keyword == "lattice" else 1
+        """A line with lattice, energy, charge, weight or stress."""
+        count = COUNTS.get(keyword, 1)
         if len(words) != count:
             raise DataError(f"{keyword} has {len(words)} numbers, must have {count}")
         values = [_number(word) for word in words]
@@ -119,10 +150,12 @@ class _Block:
             raise DataError(f"{keyword} is not finite: {' '.join(words)}")
         if keyword == "lattice":
             self.lattice.append(values)
-        elif keyword == "energy":
-            if self.energy is not None:
-                raise DataError("second energy of one structure")
-            self.energy = values[0]
+        elif keyword != "charge":
+            if getattr(self, keyword) is not None:
+                raise DataError(f"second {keyword} of one structure")
+            if keyword == "weight" and values[0] < 0:
+                raise DataError(f"weight is {values[0]:g}, must not be negative")
+            setattr(self, keyword, values if keyword == "stress" else values[0])
 
     def structure(self, source, frame):
         """The Structure, in eV and Angstrom."""
@@ -150,17 +183,21 @@ class _Block:
         if min(numbers) < 1:
             line, words = next((n, w) for n, w in self.atoms if atomic_numbers.get(w[4], 0) < 1)
             raise _LineError(line, f"unknown element symbol {_shown(words[4])}")
-        cell = None
+        units, cell, stress = self.units, None, None
         if self.lattice:
-            cell = np.array(self.lattice) * BOHR
+            cell = np.array(self.lattice) * units.length
+        if self.stress is not None:
+            stress = to_voigt(np.reshape(self.stress, (3, 3))) * units.stress
         try:
             return Structure(
                 numbers=numbers,
-                positions=self._columns(1, 4, "position") * BOHR,
+                positions=self._columns(1, 4, "position") * units.length,
                 cell=cell,
                 pbc=cell is not None,
-                energy=math.nan if self.energy is None else self.energy * HARTREE,
-                forces=self._columns(7, 10, "force") * FORCE if n_word == 10 else None,
+                energy=math.nan if self.energy is None else self.energy * units.energy,
+                forces=self._columns(7, 10, "force") * units.force if n_word == 10 else None,
+                stress=stress,
+                weight=1.0 if self.weight is None else self.weight,
                 split=self.split,
                 source=source,
                 frame=frame,
@@ -189,14 +226,10 @@ class _Block:
 
 
 def _number(word):
-    """float(word), also with Fortran exponents: 1.0D-5, 1.0-105."""
     try:
-        return float(word)
+        return read_number(word)
     except ValueError:
-        try:
-            return float(re.sub(r"(?<=[\d.])([+-]\d+)$", r"E\1", re.sub("[dD]", "E", word)))
-        except ValueError:
-            raise DataError(f"{_shown(word)} is not a number") from None
+        raise DataError(f"{_shown(word)} is not a number") from None
 
 
 def _shown(word):
@@ -222,7 +255,7 @@ def _block_text(s):
         raise DataError(
             f"{s.name}: is periodic along {int(s.pbc.sum())} vectors, input.data knows only 0 or 3"
         )
-    forces = s.forces / FORCE
+    forces = s.forces / ATOMIC.force
     labelled = np.isfinite(forces).all(axis=1)
     if labelled.any() and not labelled.all():
         raise DataError(
@@ -232,12 +265,14 @@ def _block_text(s):
     split = {TRAIN: " set=train", VALIDATION: " set=test"}.get(s.split, "")
     lines = [f"begin{split}", f"comment frame {s.frame} of {' '.join(s.source.split()) or 'nothing'}"]
     if s.pbc.all():
-        lines += ["lattice {:.17g} {:.17g} {:.17g}".format(*vector) for vector in s.cell / BOHR]
-    for z, position, force in zip(s.numbers, (s.positions / BOHR).tolist(), forces.tolist(), strict=True):
+        lines += ["lattice {:.17g} {:.17g} {:.17g}".format(*vector) for vector in s.cell / ATOMIC.length]
+    for z, position, force in zip(
+        s.numbers, (s.positions / ATOMIC.length).tolist(), forces.tolist(), strict=True
+    ):
         columns = " {:.17g} {:.17g} {:.17g}".format(*force) if labelled[0] else ""
         lines.append(
             "atom {:.17g} {:.17g} {:.17g} ".format(*position) + f"{chemical_symbols[z]} 0 0{columns}"
         )
     if math.isfinite(s.energy):
-        lines.append(f"energy {s.energy / HARTREE:.17g}")
+        lines.append(f"energy {s.energy / ATOMIC.energy:.17g}")
     return "\n".join([*lines, "charge 0", "end", ""])

@@ -14,14 +14,16 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from ase.data import chemical_symbols
 
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.formats import read_sources
+from mpnnp.data.inspection import findings
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.errors import DataError
 from mpnnp.parallel import on_root
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: frames behind a blank line, labels under more names, units
 BLOCK = 64  # structures per rank between two writes of symmetry functions
 
 
@@ -32,7 +34,20 @@ def load_structures(config, comm, log, fallback):
     `fallback`: folder for the cache where the one beside the data is not writable.
     """
     path, cache = on_root(comm, _as_hdf5, config, log, fallback)
-    return hdf5.read(path, map=True), Path(cache)
+    data = hdf5.read(path, map=True)
+    on_root(comm, _check, data, log)
+    return data, Path(cache)
+
+
+def _check(data, log):
+    """Say what in a data set looks wrong. Raises DataError where nothing can be learned."""
+    if data.isolated:
+        named = ", ".join(f"{chemical_symbols[z]} {energy:.6g} eV" for z, energy in data.isolated.items())
+        log(f"energies of isolated atoms, which are not trained on: {named}")
+    for finding in findings(data):
+        if finding.fatal:
+            raise DataError(f"nothing can be learned: {finding}")
+        log.warn(str(finding))
 
 
 def split(dataset, config, seed):
@@ -42,34 +57,18 @@ def split(dataset, config, seed):
     The data set's own marks are used if it has any (split = "auto") or must be (split = "file"), else
     validation_fraction is drawn by seed.
     """
-    marked = dataset.split != 0
-    if config.split == "file" and not marked.any():
-        raise DataError("data.split = 'file', but the data set marks no structure as train or validation")
-    if config.split != "random" and marked.any():
-        train, validation = (
-            np.flatnonzero(dataset.split != VALIDATION),
-            np.flatnonzero(dataset.split == VALIDATION),
-        )
-    else:
-        order = np.random.default_rng([seed, 0]).permutation(len(dataset))
-        n = round(config.validation_fraction * len(dataset))
-        train, validation = np.sort(order[n:]), np.sort(order[:n])
-    if len(train) == 0:
-        raise DataError(
-            f"no structures left for training: {len(dataset)} in all, {len(validation)} for validation"
-        )
-    return train, validation
+    return hdf5.split_indices(dataset, config.validation_fraction, seed, config.split)
 
 
 def _as_hdf5(config, log, fallback):
     files = [*config.files, *config.validation_files]
     cache = _cache_folder(config.cache, files[0], fallback)
     if len(files) == 1 and not config.weights and Path(files[0]).is_file() and h5py.is_hdf5(files[0]):
-        hdf5.read(files[0])  # checks every value and the hash
-        return files[0], cache
-    digest = hashlib.sha256(
-        repr((FORMAT_VERSION, config.energy_key, config.forces_key, config.stress_key)).encode()
-    )
+        whole = hdf5.read(files[0])  # checks every value and the hash
+        if whole.without_isolated_atoms() is whole:
+            return files[0], cache
+    named = (FORMAT_VERSION, config.energy_key, config.forces_key, config.stress_key)
+    digest = hashlib.sha256(repr(named + ((config.units,) if config.units else ())).encode())
     for file in files:
         digest.update(f"{file in config.validation_files}{Path(file).name}".encode())
         if Path(file).is_file():
@@ -86,14 +85,16 @@ def _as_hdf5(config, log, fallback):
         with contextlib.suppress(DataError):
             hdf5.read(path)
             return path, cache
-    keys = {name: getattr(config, name) for name in ("energy_key", "forces_key", "stress_key")}
-    data = read_sources(config.files, report=log, **keys)
+    keys = {name: getattr(config, name) for name in ("energy_key", "forces_key", "stress_key", "units")}
+    keys |= {"strict": True, "report": log}
+    data = read_sources(config.files, **keys)
     if config.validation_files:
-        held_out = read_sources(config.validation_files, report=log, **keys)
-        split = np.repeat([TRAIN, VALIDATION], [len(data), len(held_out)])
-        data = replace(hdf5.concatenate([data, held_out]), split=split)
+        held_out = read_sources(config.validation_files, **keys)
+        marks = np.repeat([TRAIN, VALIDATION], [len(data), len(held_out)])
+        data = replace(hdf5.concatenate([data, held_out]), marks=marks)
     if config.weights:
         data = replace(data, weight=data.weight * read_weights(config.weights, len(data)))
+    data = data.without_isolated_atoms()
     # another run's data never take this name
     path = path or Path(cache) / f"structures-{data.hash()[:16]}.h5"
     hdf5.write(path, data)

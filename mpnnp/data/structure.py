@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import chemical_symbols
+from ase.formula import Formula
 
 from mpnnp.errors import DataError
 
@@ -21,7 +23,7 @@ class Structure:
     pbc       (3,) bool    which vectors repeat the structure
     energy    float        eV
     forces    (n, 3)       eV/Angstrom; the row of an atom is all finite or all NaN
-    stress    (6,)         eV/Angstrom^3; Voigt order xx yy zz yz xz xy; all finite or all NaN
+    stress    (6,)         eV/Angstrom^3; in the order of voigt.VOIGT; all finite or all NaN
     weight    (3,)         how many labels the energy, each force component and each stress component count
                            as; a number: all alike
     split     int          0 none, 1 train, 2 validation
@@ -74,6 +76,20 @@ class Structure:
 
     def __len__(self):
         return len(self.numbers)
+
+    def __repr__(self):
+        words = [
+            Formula.from_list([chemical_symbols[min(max(z, 0), 118)] for z in self.numbers]).format("hill")
+        ]
+        if self.pbc.any():
+            words.append(f"{abs(np.linalg.det(self.cell)):.1f} Angstrom^3, periodic {_flags(self.pbc)}")
+        if np.isfinite(self.energy):
+            words.append(f"energy {self.energy:.6g} eV")
+        if np.isfinite(self.forces).any():
+            words.append(f"forces up to {np.nanmax(np.abs(self.forces)):.3g} eV/Angstrom")
+        if np.isfinite(self.stress).all():
+            words.append("stress")
+        return f"Structure({', '.join(words)}; {self.name})"
 
     @property
     def name(self):

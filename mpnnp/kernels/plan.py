@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpnnp.kernels.jit import read_only
+from mpnnp.kernels.table import ANGULAR, COMPACT_ANGULAR, COMPACT_RADIAL, NARROW, RADIAL, WEIGHTED
 
 MAX_POWER = 15  # of exponentials; beyond, an exp is as cheap
 
@@ -68,27 +69,27 @@ def make_plan(t):
     group, pair, run, member, member_at, function, scale, angle = [0], [], [], [], [], [], [], []
 
     def number(m):
-        key = (int(t.cutoff[m]), int(t.kind[m] in (12, 13)), float(t.alpha[m]), float(t.r_c[m]))
+        key = (int(t.cutoff[m]), int(t.kind[m] in WEIGHTED), float(t.alpha[m]), float(t.r_c[m]))
         if key not in cutoffs:
             cutoffs.append(key)
         return cutoffs.index(key)
 
     for e in range(len(t.start) - 1):
         own = range(t.start[e], t.start[e + 1])
-        for m in sorted((m for m in own if t.kind[m] in (2, 12)), key=lambda m: (t.e1[m], number(m), m)):
+        for m in sorted((m for m in own if t.kind[m] in RADIAL), key=lambda m: (t.e1[m], number(m), m)):
             radial.append((m, t.e1[m], number(m)))
             radial_at.append((t.eta[m], t.r_s[m]))
         radial_start.append(len(radial))
-        angular = [m for m in own if t.kind[m] in (3, 9, 13)]
+        angular = [m for m in own if t.kind[m] in ANGULAR]
         for e1, e2 in sorted({(t.e1[m], t.e2[m]) for m in angular}):
             mine = [m for m in angular if (t.e1[m], t.e2[m]) == (e1, e2)]
             angles = sorted({(t.zeta[m], t.lam[m]) for m in mine})
             pair.append((e1, e2, len(run), len(angle), any(t.r_s[m] != 0.0 for m in mine)))
             angle += [(lam, zeta) for zeta, lam in angles]
             first = len(member)
-            for narrow, cutoff in sorted({(int(t.kind[m] != 9), number(m)) for m in mine}):
+            for narrow, cutoff in sorted({(int(t.kind[m] in NARROW), number(m)) for m in mine}):
                 run.append((narrow, cutoff, len(member)))
-                of_run = [m for m in mine if (int(t.kind[m] != 9), number(m)) == (narrow, cutoff)]
+                of_run = [m for m in mine if (int(t.kind[m] in NARROW), number(m)) == (narrow, cutoff)]
                 for eta, r_s in sorted({(t.eta[m], t.r_s[m]) for m in of_run}):
                     member.append(
                         (*find_source(member_at, first, len(member), run, narrow, eta, r_s), len(function))
@@ -106,7 +107,7 @@ def make_plan(t):
     n_angle = [b[3] - a[3] for a, b in zip(pair, pair[1:], strict=False)]
     reach = (
         max(t.r_c),
-        max((t.r_c[m] for m in range(len(t.kind)) if t.kind[m] in (3, 9, 13, 21, 22, 24, 25)), default=0.0),
+        max((t.r_c[m] for m in range(len(t.kind)) if t.kind[m] in ANGULAR + COMPACT_ANGULAR), default=0.0),
     )
     table = lambda rows, width, dtype: read_only(np.array(rows, dtype).reshape(-1, width))  # noqa: E731
     flat = lambda values, dtype: read_only(np.array(values, dtype))  # noqa: E731
@@ -138,14 +139,14 @@ def compact_part(t, table):
     """
     n_element = len(t.start) - 1
     own = [range(t.start[e], t.start[e + 1]) for e in range(n_element)]
-    radial = [[m for m in own[e] if t.kind[m] in (20, 23)] for e in range(n_element)]
+    radial = [[m for m in own[e] if t.kind[m] in COMPACT_RADIAL] for e in range(n_element)]
     function, start, group, reach = [m for part in radial for m in part], [], [], []
     for e in range(n_element):
         start.append((sum(map(len, radial[:e])), len(group)))
         angular = {}
         for m in own[e]:
-            if t.kind[m] in (21, 22, 24, 25):
-                angular.setdefault((t.e1[m], t.e2[m], int(t.kind[m] in (21, 24))), []).append(m)
+            if t.kind[m] in COMPACT_ANGULAR:
+                angular.setdefault((t.e1[m], t.e2[m], int(t.kind[m] in NARROW)), []).append(m)
         for key in sorted(angular):
             group.append((*key, len(function)))
             reach.append((min(t.r_l[m] for m in angular[key]), max(t.r_c[m] for m in angular[key])))
@@ -157,7 +158,7 @@ def compact_part(t, table):
         "compact_group": table(group, 4, np.int64),
         "compact_reach": table(reach, 2, np.float64),
         "compact_function": table(
-            [(m, t.e1[m], t.subtype[m], t.kind[m] in (23, 24, 25)) for m in function], 4, np.int64
+            [(m, t.e1[m], t.subtype[m], t.kind[m] in WEIGHTED) for m in function], 4, np.int64
         ),
         "compact_at": table([(t.r_l[m], t.r_c[m], t.left[m], t.right[m]) for m in function], 4, np.float64),
     }

@@ -3,18 +3,23 @@
 import itertools
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from mpnnp.errors import ConfigError
-from mpnnp.kernels.table import ANGULAR, COMPACT, COMPACT_ANGULAR, KINDS, N_NEIGHBOUR, SUBTYPES
-from mpnnp.model.symmetry_functions import SymmetryFunction, check_function, element_number, parse_line
+from mpnnp.kernels.table import SUBTYPES, TYPES
+from mpnnp.model.symmetry_functions import (
+    SymmetryFunction,
+    check_function,
+    element_number,
+    in_angstrom,
+    parse_line,
+)
 from mpnnp.units import BOHR
 
-NUMBERS = ("eta", "r_s", "zeta", "lambda", "r_c")  # keys of a table that may be lists
-# the same for compact kinds, beside the subtype
-COMPACT_NUMBERS = ("r_l", "r_c", "angle_left", "angle_right")
+TOML = {"lam": "lambda"}  # keys of a table that are not the names in SymmetryFunction
+OPTIONAL = {"r_s": 0.0, "lam": 1.0, "zeta": 1.0, "r_l": 0.0}  # what a table may leave out
 
-# Morawietz, Singraber, Dellago, Behler, PNAS 113, 8368 (2016):
-# 30 functions of O, 27 of H, cutoff 12 Bohr, tanh^3.
+# Morawietz, Singraber, Dellago, Behler, PNAS 113, 8368 (2016): 30 functions of O, 27 of H, cutoff 12 Bohr, tanh^3.
 _WATER_RADIAL_ETA = (0.001, 0.01, 0.03, 0.06, 0.15, 0.30, 0.60, 1.50)  # 1/Bohr^2; the last four are shifted
 _WATER_SHIFT = {("H", "H"): 1.9, ("H", "O"): 0.9, ("O", "H"): 0.9, ("O", "O"): 4.0}  # Bohr
 _WATER_ANGULAR = {  # eta 1/Bohr^2, lambda, zeta
@@ -48,10 +53,9 @@ def water(cutoff=2, alpha=0.0, r_c=12.0 * BOHR):
 def default(elements, r_c=6.0, cutoff=2, alpha=0.0, n_radial=8, zetas=(1.0, 4.0, 16.0), r_min=0.8):
     """A balanced set for any elements (atomic numbers), cutoff r_c in Angstrom.
 
-    Radial, per neighbour element, n_radial functions in two families on a grid of shells from r_min to r_c
-    (Gastegger et al., J. Chem. Phys. 148, 241709 (2018)): centred, r_s = 0 and eta = 1/(2 r^2), and shifted,
-    r_s = r and eta = 1/(2 dr^2). Angular, per pair of elements: lambda = -1, +1 with each zeta, and two
-    widths eta = 1/(2 r^2) with r = r_c/2 and r_c.
+    Radial, per neighbour element, n_radial functions in two families on a grid of shells from r_min to r_c (Gastegger et al.,
+    J. Chem. Phys. 148, 241709 (2018)): centred, r_s = 0 and eta = 1/(2 r^2), and shifted, r_s = r and eta = 1/(2 dr^2).
+    Angular, per pair of elements: lambda = -1, +1 with each zeta, and two widths eta = 1/(2 r^2) with r = r_c/2 and r_c.
     """
     n_shifted = n_radial - n_radial // 2
     centred = np.linspace(r_min, r_c, n_radial // 2 + 1)[1:]
@@ -86,9 +90,8 @@ def default(elements, r_c=6.0, cutoff=2, alpha=0.0, n_radial=8, zetas=(1.0, 4.0,
 def from_tables(tables, cutoff=1, alpha=0.0, length=1.0):
     """Functions from the `symmetry_functions.functions` tables of the configuration.
 
-    tables  dicts with center, kind, neighbours, eta, r_s, zeta, lambda, r_c; compact kinds: r_l, r_c,
-            angle_left, angle_right, subtype instead; numbers and subtypes may be lists: every combination is
-            made
+    tables  dicts with center, kind, neighbours, eta, r_s, zeta, lambda, r_c; compact kinds: r_l, r_c, angle_left, angle_right, subtype
+            instead; numbers and subtypes may be lists: every combination is made
     length  Angstrom per unit of length of the tables; angles in degrees
     Raises ConfigError naming the number of the table, from 1, and the key.
     """
@@ -96,44 +99,48 @@ def from_tables(tables, cutoff=1, alpha=0.0, length=1.0):
     for number, table in enumerate(tables, 1):
         try:
             _check_table(table)
-            make = _compact_combinations if table["kind"] in COMPACT else _combinations
-            functions += make(table, cutoff, alpha, length)
+            functions += _combinations(table, cutoff, alpha, length)
         except ConfigError as error:
             raise ConfigError(f"symmetry_functions.functions[{number}]: {error}") from None
     return functions
 
 
+def keys_of(of_type):
+    """Keys of a table for a FunctionType that may be lists, by the names in SymmetryFunction: {"lam": "lambda", ...}."""
+    return {name: TOML.get(name, name) for name in of_type.names} | (
+        {"subtype": "subtype"} if of_type.compact else {}
+    )
+
+
 def _check_table(table):
     """Raise ConfigError unless the keys and the types of their values are right."""
-    compact = table.get("kind") in COMPACT
-    numbers = COMPACT_NUMBERS if compact else NUMBERS
-    known = {"center", "kind", "neighbours", *numbers, *(["subtype"] if compact else [])}
+    kind, names = table.get("kind"), table.get("neighbours", [])
+    if "kind" in table and (type(kind) is not int or kind not in TYPES):
+        raise ConfigError(f"kind = {kind!r}: must be one of {', '.join(map(str, TYPES))}")
+    of_type = TYPES.get(kind, TYPES[2])
+    keys = keys_of(of_type)
+    known = {"center", "kind", "neighbours", *keys.values()}
+    if not of_type.compact:
+        known |= {"zeta", "lambda"}  # read over where a type has none
     if unknown := sorted(set(table) - known):
         raise ConfigError(f"unknown key '{unknown[0]}'; known are {', '.join(sorted(known))}")
-    needed = {"center", "kind", "r_c", "subtype" if compact else "eta"}
-    if table.get("kind") in COMPACT_ANGULAR:
-        needed |= {"angle_left", "angle_right"}
+    needed = {"center", "kind", *(key for name, key in keys.items() if name not in OPTIONAL)}
     if missing := sorted(needed - set(table)):
         raise ConfigError(f"the key '{missing[0]}' is missing")
-    kind, names = table["kind"], table.get("neighbours", [])
-    if type(kind) is not int or kind not in KINDS:
-        raise ConfigError(f"kind = {kind!r}: must be one of {', '.join(map(str, KINDS))}")
-    n_name = N_NEIGHBOUR[kind]
-    if not isinstance(names, list) or len(names) != n_name:
+    if not isinstance(names, list) or len(names) != of_type.neighbours:
         raise ConfigError(
-            f"type {kind} takes {n_name} neighbours, a list of element symbols; found {names!r}"
+            f"type {kind} takes {of_type.neighbours} neighbours, a list of element symbols; found {names!r}"
         )
-    for key in numbers:
-        values = table.get(key, 0.0)
-        values = values if isinstance(values, list) else [values]
+    for key in known & set(table) - {"center", "kind", "neighbours", "subtype"}:
+        values = _as_list(table[key])
         if not values or any(type(value) not in (int, float) for value in values):
             raise ConfigError(f"{key} = {table[key]!r}: must be a number or a list of numbers")
-    if compact and (
-        not _as_list(table["subtype"]) or any(name not in SUBTYPES[1:] for name in _as_list(table["subtype"]))
-    ):
-        raise ConfigError(
-            f"subtype = {table['subtype']!r}: must be one of {', '.join(SUBTYPES[1:])}, or a list of these"
-        )
+    if of_type.compact:
+        subtypes = _as_list(table["subtype"])
+        if not subtypes or any(name not in SUBTYPES[1:] for name in subtypes):
+            raise ConfigError(
+                f"subtype = {table['subtype']!r}: must be one of {', '.join(SUBTYPES[1:])}, or a list of these"
+            )
 
 
 def _as_list(value):
@@ -142,50 +149,37 @@ def _as_list(value):
 
 def _combinations(table, cutoff, alpha, length):
     """The functions of one table, every combination of its lists."""
-    kind = table["kind"]
+    of_type = TYPES[table["kind"]]
     z = [element_number(name) for name in table.get("neighbours", [])] + [0, 0]
-    one = 1.0 if kind in ANGULAR else 0.0
-    columns = [_as_list(table.get(key, {"zeta": one, "lambda": one}.get(key, 0.0))) for key in NUMBERS]
+    keys = keys_of(of_type)
+    columns = [_as_list(table.get(key, OPTIONAL.get(name))) for name, key in keys.items()]
     functions = []
-    for eta, r_s, zeta, lam, r_c in itertools.product(*columns):
+    for values in itertools.product(*columns):
+        parameters = dict(zip(keys, values))
+        if of_type.compact:
+            parameters["subtype"] = SUBTYPES.index(parameters["subtype"])
+        for name in of_type.names:
+            parameters[name] = float(in_angstrom(name, parameters[name], length))
         functions.append(
             SymmetryFunction(
                 center=element_number(table["center"]),
-                kind=kind,
+                kind=of_type.number,
                 neighbour1=z[0],
                 neighbour2=z[1],
-                eta=eta / length**2,
-                r_s=r_s * length,
-                zeta=float(zeta),
-                lam=float(lam),
-                r_c=r_c * length,
-                cutoff=cutoff,
-                alpha=alpha,
+                cutoff=0 if of_type.compact else cutoff,
+                alpha=0.0 if of_type.compact else alpha,
+                **parameters,
             )
         )
         check_function(functions[-1])
     return functions
 
 
-def _compact_combinations(table, cutoff, alpha, length):
-    """The same for a table of a compact kind, which has no cutoff function."""
-    z = [element_number(name) for name in table.get("neighbours", [])] + [0, 0]
-    columns = [_as_list(table.get(key, 0.0)) for key in COMPACT_NUMBERS]
-    functions = []
-    for r_l, r_c, left, right, subtype in itertools.product(*columns, _as_list(table["subtype"])):
-        functions.append(
-            SymmetryFunction(
-                center=element_number(table["center"]),
-                kind=table["kind"],
-                neighbour1=z[0],
-                neighbour2=z[1],
-                r_l=r_l * length,
-                r_c=r_c * length,
-                angle_left=float(left),
-                angle_right=float(right),
-                subtype=SUBTYPES.index(subtype),
-                cutoff=0,
-            )
-        )
-        check_function(functions[-1])
-    return functions
+def table_of(f):
+    """The table of one function, lengths in Angstrom; inverse of `from_tables`."""
+    of_type = TYPES[f.kind]
+    table = {"center": chemical_symbols[f.center], "kind": f.kind}
+    if names := [chemical_symbols[z] for z in (f.neighbour1, f.neighbour2) if z]:
+        table["neighbours"] = names
+    table |= {key: getattr(f, name) for name, key in keys_of(of_type).items()}
+    return table | ({"subtype": SUBTYPES[f.subtype]} if of_type.compact else {})

@@ -68,6 +68,11 @@ class Network:
         n_layer = np.array([len(nodes) - 1 for nodes in self.sizes], np.int64)
         self.topology = Topology(n_layer, size, activation, np.array(start, np.int64))
 
+    def __repr__(self):
+        return (
+            f"Network({'; '.join('-'.join(map(str, size)) for size in self.sizes)}: {self.n_weight} weights)"
+        )
+
     @classmethod
     def from_config(cls, config, elements, n_inputs):
         """Network of the section [network] for elements (atomic numbers) with n_inputs functions each.

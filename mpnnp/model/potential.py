@@ -6,14 +6,16 @@ import json
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from mpnnp.model.network import Network
 from mpnnp.model.prediction import predict_atoms
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.model.symmetry_functions import SymmetryFunction, SymmetryFunctions
+from mpnnp.units import ATOMIC, Units, parse_units
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Potential:
     """E = sum_i e_ref(Z_i) + N mean_energy + energy_scale sum_i N_e(g_i; w).
 
@@ -22,6 +24,7 @@ class Potential:
     mean_energy      eV per atom
     energy_scale     eV, unit of the net's output and of energies in training
     force_scale      eV/Angstrom, unit of forces in training
+    units            of the n2p2 files that it comes from, or is exported to; nothing here depends on them
     """
 
     functions: SymmetryFunctions
@@ -32,6 +35,17 @@ class Potential:
     mean_energy: float
     energy_scale: float
     force_scale: float
+    units: Units = ATOMIC
+
+    def __repr__(self):
+        nets = "; ".join(
+            f"{chemical_symbols[z]} {'-'.join(map(str, size))}"
+            for z, size in zip(self.elements, self.network.sizes)
+        )
+        return (
+            f"Potential({nets}; {self.network.n_weight} weights, {len(self.functions)} symmetry functions, "
+            f"cutoff {self.functions.r_c:.4g} Angstrom, mean energy {self.mean_energy:.6g} eV/atom)"
+        )
 
     @property
     def elements(self):
@@ -82,6 +96,7 @@ class Potential:
         group["atomic_energies"].attrs["units"] = "eV"
         for name in ("mean_energy", "energy_scale", "force_scale"):
             group.attrs[name] = getattr(self, name)
+        group.attrs["file_units"] = str(self.units)
         group.attrs["units"] = "mean_energy, energy_scale: eV; force_scale: eV/Angstrom; functions: Angstrom"
 
     @classmethod
@@ -109,5 +124,6 @@ class Potential:
             network=Network(**json.loads(group.attrs["network"])),
             weights=weights,
             atomic_energies=group["atomic_energies"][()],
+            units=parse_units(str(group.attrs.get("file_units", ATOMIC))),
             **{name: float(group.attrs[name]) for name in ("mean_energy", "energy_scale", "force_scale")},
         )

@@ -6,16 +6,8 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
 from mpnnp.errors import ConfigError
-from mpnnp.kernels.table import (
-    ANGULAR,
-    COMPACT,
-    COMPACT_ANGULAR,
-    KINDS,
-    N_NEIGHBOUR,
-    SUBTYPES,
-    WEIGHTED,
-    Table,
-)
+from mpnnp.files import read_number
+from mpnnp.kernels.table import SUBTYPES, TYPES, Table
 from mpnnp.units import BOHR
 
 CUTOFFS = {
@@ -40,8 +32,8 @@ class SymmetryFunction:
     """
 
     center: int  # atomic number
-    kind: int  # 2 radial, 3 narrow angular, 9 wide angular, 12 / 13 weighted radial / angular; 20 to 25 compact: radial, narrow, wide, weighted ditto
-    neighbour1: int = 0  # atomic number, 0: any (weighted kinds)
+    kind: int  # a number of table.TYPES
+    neighbour1: int = 0  # atomic number, 0: any (weighted types)
     neighbour2: int = 0
     eta: float = 0.0  # 1/Angstrom^2
     r_s: float = 0.0  # Angstrom
@@ -50,28 +42,31 @@ class SymmetryFunction:
     r_c: float = 6.0  # Angstrom
     cutoff: int = 1
     alpha: float = 0.0
-    subtype: int = 0  # compact kinds: index into SUBTYPES
-    r_l: float = 0.0  # Angstrom; compact kinds: the function is 0 outside of r_l < r < r_c; below 0 if its middle is near 0
-    angle_left: float = 0.0  # degrees; compact angular kinds: ends of the angular window
+    subtype: int = 0  # compact types: index into SUBTYPES
+    r_l: float = 0.0  # Angstrom; compact types: the function is 0 outside of r_l < r < r_c; below 0 if its middle is near 0
+    angle_left: float = 0.0  # degrees; compact angular types: ends of the angular window
     angle_right: float = 0.0
 
     def __str__(self):
         names = [chemical_symbols[z] for z in (self.neighbour1, self.neighbour2) if z]
-        if self.kind in COMPACT:
-            angles = (
-                f" angles {self.angle_left:g} to {self.angle_right:g} degrees"
-                if self.kind in COMPACT_ANGULAR
-                else ""
-            )
-            words = [chemical_symbols[self.center], "type", str(self.kind), *names, SUBTYPES[self.subtype]]
-            return f"{' '.join(words)} r_l {self.r_l:.6g} A r_c {self.r_c:.6g} A{angles}"
-        angular = f" lambda {self.lam:g} zeta {self.zeta:g}" if self.kind in ANGULAR else ""
-        return (
-            f"{chemical_symbols[self.center]} type {self.kind} {' '.join(names)} eta {self.eta:.6g}/A^2 "
-            f"r_s {self.r_s:.6g} A{angular} r_c {self.r_c:.6g} A".replace("  ", " ")
-        )
+        of_type = TYPES.get(self.kind)
+        known = of_type.names if of_type else ("eta", "r_s", "r_c")
+        words = [chemical_symbols[self.center], "type", str(self.kind), *names, SUBTYPES[self.subtype]]
+        words += [SHOWN[name].format(getattr(self, name)) for name in SHOWN if name in known]
+        return " ".join(filter(None, words))
 
 
+LENGTHS = ("r_s", "r_c", "r_l")  # parameters that are lengths; eta is 1 / length^2
+SHOWN = {  # how a function is named in messages
+    "eta": "eta {:.6g}/A^2",
+    "r_s": "r_s {:.6g} A",
+    "lam": "lambda {:g}",
+    "zeta": "zeta {:g}",
+    "r_l": "r_l {:.6g} A",
+    "r_c": "r_c {:.6g} A",
+    "angle_left": "angles {:g}",
+    "angle_right": "to {:g} degrees",
+}
 WINDOW = "the window must lie within 0 to 180 degrees, or have its middle at 0 or at 180 and a width of at most 360"
 
 
@@ -85,36 +80,41 @@ def _is_window(left, right):
 
 def check_function(f):
     """Raise ConfigError unless the parameters of symmetry function `f` make sense."""
+    if reason := fault(f):
+        raise ConfigError(f"symmetry function ({f}): {reason}")
+
+
+def fault(f):
+    """What is wrong with the parameters of `f`, in words; None if nothing is. In any unit of length."""
+    if f.kind not in TYPES:
+        known = ", ".join(map(str, TYPES))
+        return f"type {f.kind}: types {known} are known"
+    of_type = TYPES[f.kind]
+    powers, compact, subtypes = of_type.angular and not of_type.compact, of_type.compact, SUBTYPES[1:]
     rules = [
-        (f.kind in KINDS, f"type {f.kind}: types {', '.join(map(str, KINDS))} are known"),
         (f.cutoff in range(9), f"cutoff function {f.cutoff}: 0 to 8 are known"),
         (np.isfinite(f.r_c) and f.r_c > 0, f"r_c = {f.r_c}: must be positive"),
         (np.isfinite(f.eta) and f.eta >= 0, f"eta = {f.eta}: must not be negative"),
         (np.isfinite(f.r_s) and f.r_s >= 0, f"r_s = {f.r_s}: must not be negative"),
         (0 <= f.alpha < 1, f"alpha = {f.alpha}: must be at least 0 and below 1"),
+        (not powers or (np.isfinite(f.zeta) and f.zeta >= 1), f"zeta = {f.zeta}: must be at least 1"),
+        (not powers or f.lam in (-1.0, 1.0), f"lambda = {f.lam}: must be -1 or 1"),
+        (of_type.neighbours < 1 or f.neighbour1 > 0, "the neighbour element is missing"),
+        (of_type.neighbours < 2 or f.neighbour2 > 0, "the second neighbour element is missing"),
         (
-            f.kind not in ANGULAR or (np.isfinite(f.zeta) and f.zeta >= 1),
-            f"zeta = {f.zeta}: must be at least 1",
-        ),
-        (f.kind not in ANGULAR or f.lam in (-1.0, 1.0), f"lambda = {f.lam}: must be -1 or 1"),
-        (f.kind in WEIGHTED or f.neighbour1 > 0, "the neighbour element is missing"),
-        (N_NEIGHBOUR.get(f.kind) != 2 or f.neighbour2 > 0, "the second neighbour element is missing"),
-        (
-            f.kind not in COMPACT or f.subtype in range(1, len(SUBTYPES)),
-            f"subtype: must be one of {', '.join(SUBTYPES[1:])}",
+            not compact or f.subtype in range(1, len(SUBTYPES)),
+            f"subtype: must be one of {', '.join(subtypes)}",
         ),
         (
-            f.kind not in COMPACT or (np.isfinite(f.r_l) and f.r_l < f.r_c),
+            not compact or (np.isfinite(f.r_l) and f.r_l < f.r_c),
             f"r_l = {f.r_l}: must be below r_c = {f.r_c}",
         ),
         (
-            f.kind not in COMPACT_ANGULAR or _is_window(f.angle_left, f.angle_right),
+            not (compact and of_type.angular) or _is_window(f.angle_left, f.angle_right),
             f"angles {f.angle_left} to {f.angle_right}: {WINDOW}",
         ),
     ]
-    for holds, message in rules:
-        if not holds:
-            raise ConfigError(f"symmetry function ({f}): {message}")
+    return next((message for holds, message in rules if not holds), None)
 
 
 class SymmetryFunctions:
@@ -123,9 +123,10 @@ class SymmetryFunctions:
     elements   atomic numbers, ascending
     functions  SymmetryFunction, element by element; within one: type, cutoff, eta, r_s, zeta, lambda, neighbours
     table      the same as arrays (Table)
+    copies     (n,) how often each was given: with merge=True equal functions become one
     """
 
-    def __init__(self, elements, functions):
+    def __init__(self, elements, functions, merge=False):
         self.elements = tuple(sorted({int(z) for z in elements}))
         for f in functions:
             check_function(f)
@@ -136,9 +137,12 @@ class SymmetryFunctions:
                         f"{' '.join(chemical_symbols[e] for e in self.elements)}"
                     )
         self.functions = tuple(sorted(map(self.ordered, functions), key=_order))
-        for a, b in zip(self.functions, self.functions[1:]):
-            if a == b:
-                raise ConfigError(f"symmetry function ({a}) is defined twice")
+        counts = {}
+        for f in self.functions:
+            counts[f] = counts.get(f, 0) + 1
+            if counts[f] > 1 and not merge:
+                raise ConfigError(f"symmetry function ({f}) is defined twice")
+        self.functions, self.copies = tuple(counts), np.array(list(counts.values()), np.int64)
         for z in self.elements:
             if not any(f.center == z for f in self.functions):
                 raise ConfigError(f"element {chemical_symbols[z]} has no symmetry functions")
@@ -152,6 +156,10 @@ class SymmetryFunctions:
             if 0 < f.neighbour2 < f.neighbour1
             else f
         )
+
+    def __repr__(self):
+        counts = ", ".join(f"{chemical_symbols[z]} {len(self.of(z))}" for z in self.elements)
+        return f"SymmetryFunctions({counts}; cutoff {self.r_c:.4g} Angstrom)"
 
     def __len__(self):
         return len(self.functions)
@@ -199,7 +207,7 @@ class SymmetryFunctions:
 
 
 def _order(f):
-    if f.kind in COMPACT:
+    if TYPES[f.kind].compact:
         return (
             f.center,
             f.kind,
@@ -226,15 +234,6 @@ def _order(f):
     )
 
 
-NUMBERS = {  # of each kind, in the order of a line; in brackets: may be left out
-    **dict.fromkeys((2, 12), ("eta", "r_s", "r_c")),
-    **dict.fromkeys((3, 9), ("eta", "lam", "zeta", "r_c", "[r_s]")),
-    13: ("eta", "r_s", "lam", "zeta", "r_c"),
-    **dict.fromkeys((20, 23), ("r_l", "r_c")),
-    **dict.fromkeys(COMPACT_ANGULAR, ("r_l", "r_c", "angle_left", "angle_right")),
-}
-
-
 def parse_line(line, cutoff=1, alpha=0.0, length=BOHR):
     """One symmetry function from the words behind `symfunction_short` of RuNNer and n2p2.
 
@@ -244,59 +243,64 @@ def parse_line(line, cutoff=1, alpha=0.0, length=BOHR):
     Raises ConfigError: unknown element or type, wrong number of words, not a number.
     """
     words = line.split()
-    subtype = ""
+    where = f"symmetry function '{line.strip()}'"
     try:
-        names = words[:1]
-        kind = int(words[1])
-        names += words[2 : 2 + N_NEIGHBOUR[kind]]
+        of_type = TYPES[int(words[1])]
+        names, rest = [words[0], *words[2 : 2 + of_type.neighbours]], words[2 + of_type.neighbours :]
         z = [element_number(name) for name in names] + [0, 0]
-        if kind in COMPACT:
-            *words, subtype = words
-        values = [float(word.replace("d", "e").replace("D", "E")) for word in words[2 + N_NEIGHBOUR[kind] :]]
+        subtype = rest.pop() if of_type.compact else ""
+        values = [read_number(word) for word in rest]
     except ConfigError as error:
-        raise ConfigError(f"symmetry function '{line.strip()}': {error}") from None
+        raise ConfigError(f"{where}: {error}") from None
     except (IndexError, ValueError, KeyError):
+        known = ", ".join(map(str, TYPES))
         raise ConfigError(
-            f"symmetry function '{line.strip()}': expected CENTRE TYPE [NEIGHBOURS] PARAMETERS with type {', '.join(map(str, KINDS))}"
+            f"{where}: expected CENTRE TYPE [NEIGHBOURS] PARAMETERS with type {known}"
         ) from None
-    if (kind in COMPACT) != (subtype in SUBTYPES[1:]):
+    if of_type.compact and subtype not in SUBTYPES[1:]:
         raise ConfigError(
-            f"symmetry function '{line.strip()}': the last word of type {kind} must be one of {', '.join(SUBTYPES[1:])}"
+            f"{where}: the last word of type {of_type.number} must be one of {', '.join(SUBTYPES[1:])}"
         )
-    names = [name.strip("[]") for name in NUMBERS[kind]]
-    optional = sum(name.startswith("[") for name in NUMBERS[kind])
-    if not len(names) - optional <= len(values) <= len(names):
+    names = of_type.names
+    if not len(names) - of_type.optional <= len(values) <= len(names):
         raise ConfigError(
-            f"symmetry function '{line.strip()}': type {kind} takes the numbers {' '.join(names)}, found {len(values)}"
+            f"{where}: type {of_type.number} takes the numbers {' '.join(names)}, found {len(values)}"
         )
-    p = dict(zip(names, values))
+    given = {name: in_angstrom(name, value, length) for name, value in zip(names, values)}
     return SymmetryFunction(
         center=z[0],
-        kind=kind,
+        kind=of_type.number,
         neighbour1=z[1],
         neighbour2=z[2],
-        eta=p.get("eta", 0.0) / length**2,
-        r_s=p.get("r_s", 0.0) * length,
-        zeta=p.get("zeta", 0.0),
-        lam=p.get("lam", 0.0),
-        r_c=p["r_c"] * length,
-        cutoff=0 if kind in COMPACT else cutoff,
-        alpha=0.0 if kind in COMPACT else alpha,
+        cutoff=0 if of_type.compact else cutoff,
+        alpha=0.0 if of_type.compact else alpha,
         subtype=SUBTYPES.index(subtype),
-        r_l=p.get("r_l", 0.0) * length,
-        angle_left=p.get("angle_left", 0.0),
-        angle_right=p.get("angle_right", 0.0),
+        **given,
     )
 
 
 def format_line(f, length=BOHR):
     """The words behind `symfunction_short` for function `f`; inverse of parse_line to the last digit of float64."""
+    of_type = TYPES[f.kind]
     names = [chemical_symbols[z] for z in (f.center, f.neighbour1, f.neighbour2) if z]
-    p = dict(vars(f), eta=f.eta * length**2, r_s=f.r_s / length, r_c=f.r_c / length, r_l=f.r_l / length)
-    values = [p[name.strip("[]")] for name in NUMBERS[f.kind] if not name.startswith("[") or f.r_s]
+    values = [
+        in_length(name, getattr(f, name), length)
+        for name, as_written in zip(of_type.names, of_type.parameters)
+        if not as_written.startswith("[") or f.r_s
+    ]
     return " ".join(
         [names[0], str(f.kind), *names[1:], *(f"{value:.17g}" for value in values), SUBTYPES[f.subtype]]
     ).rstrip()
+
+
+def in_angstrom(name, value, length):
+    """A parameter given in a unit of `length` Angstrom, in the units of SymmetryFunction."""
+    return value * length if name in LENGTHS else value / length**2 if name == "eta" else value
+
+
+def in_length(name, value, length):
+    """The inverse of `in_angstrom`."""
+    return value / length if name in LENGTHS else value * length**2 if name == "eta" else value
 
 
 def element_number(symbol):

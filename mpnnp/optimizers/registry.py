@@ -45,11 +45,12 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 }
 
 
-def check_name(name: str) -> None:
-    """Raise ConfigError if there is no such optimizer."""
+def check_name(name: str, source: str = "configuration") -> None:
+    """Raise ConfigError if there is no such optimizer; source: the file that names it."""
     if name not in OPTIMIZERS:
+        known = ", ".join(sorted(OPTIMIZERS))
         raise ConfigError(
-            f"run.optimizer = {name!r}: there is no such optimizer; known are {', '.join(sorted(OPTIMIZERS))}"
+            f"run.optimizer = {name!r}: there is no such optimizer; known are {known} ({source})"
         )
 
 

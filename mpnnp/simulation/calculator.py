@@ -7,6 +7,7 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 from ase.data import chemical_symbols
 
+from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import ConfigError, DataError, DynamicsError
 from mpnnp.kernels.jacobian import energy_rows
 from mpnnp.kernels.jit import read_only
@@ -21,7 +22,6 @@ from mpnnp.training.checkpoint import is_checkpoint, load_potential, read_poster
 
 SKIN = 0.8  # Angstrom
 MOST_NEIGHBOURS = 20_000  # of an atom, on average; more means that the cell has collapsed
-VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Calculator(AseCalculator):
     eV/Angstrom, eV/Angstrom^3. On request, from one checkpoint of a Kalman filter:
     energy_kalman_std = energy_scale sqrt(h P h^T) in eV, with h = dE*/dw and the filter's covariance P of the
     weights.
+    `virial` (3, 3) dE/dstrain, eV, of the last evaluation is known without a cell too.
     `extrapolations` counts those of the last evaluation, `extrapolations_in_all` those of all;
     `extrapolating()` names the last ones. An ensemble counts those of the member that has most.
     Raises DataError for an unknown element, CheckpointError or DataError for a bad file, DynamicsError for a
@@ -124,6 +125,7 @@ class Calculator(AseCalculator):
             member.compute_functions(place, self.members)
         predictions = [member.predict(place, self.comm) for member in self.members]
         self._count(element[mine.start : mine.stop])
+        self.virial = np.mean([p.virial for p in predictions], axis=0)
         self.results = _results(predictions, np.linalg.det(cell) if pbc.all() else None)
         self._check_limit()
 
@@ -298,7 +300,7 @@ def _results(predictions, volume):
         **spread,
     }
     if volume is not None:
-        results["stress"] = ((virial + virial.T) / (2.0 * abs(volume)))[VOIGT]
+        results["stress"] = to_voigt(virial) / abs(volume)
     return results
 
 

@@ -20,7 +20,7 @@ from mpnnp.n2p2 import potential_files
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.parallel import on_root, share
 from mpnnp.training.checkpoint import load_potential
-from mpnnp.units import BOHR
+from mpnnp.units import ATOMIC, BOHR, parse_units
 
 
 def choose_functions(config, elements):
@@ -29,7 +29,7 @@ def choose_functions(config, elements):
     common = {"cutoff": CUTOFFS[config.cutoff], "alpha": config.alpha}
     radius = {} if config.r_c is None else {"r_c": config.r_c * length}
     if config.input_nn:
-        functions = potential_files.read_functions(config.input_nn)
+        functions = potential_files.read_functions(config.input_nn, _units(config.input_nn_units))
         if missing := sorted(set(elements) - set(functions.elements)):
             raise DataError(
                 f"{config.input_nn}: has no functions for {', '.join(chemical_symbols[z] for z in missing)}, which the data contain"
@@ -44,6 +44,18 @@ def choose_functions(config, elements):
             )
         return SymmetryFunctions(elements, water(**common, **radius))
     return SymmetryFunctions(elements, default(elements, **common, **radius))
+
+
+def _units(text):
+    return parse_units(text) if text else None
+
+
+def file_units(config):
+    """Units of the n2p2 files that the potential will be exported to: those of input.nn, else those of the data."""
+    section = config.symmetry_functions
+    if section.input_nn:
+        return potential_files.units_of(InputFile(section.input_nn), _units(section.input_nn_units))
+    return _units(config.data.units) or ATOMIC
 
 
 def build(config, dataset, train, cache, comm, log):
@@ -100,6 +112,7 @@ def build(config, dataset, train, cache, comm, log):
         scaling=Scaling(kind, s_min, s_max, statistics),
         network=network,
         weights=initial_weights(config, network),
+        units=on_root(comm, file_units, config),
         **references(config.network, dataset, structures, functions.elements, train),
     )
     if config.network.normalize == "force":
@@ -146,7 +159,7 @@ def references(config, dataset, structures, elements, train):
     """
     everything, everyone = np.arange(len(dataset)), config.normalize in ("ref", "force")
     counts, energy = element_counts(structures, len(elements)), np.asarray(dataset.energy)
-    atomic = _atomic_energies(config, counts[train], energy[train], elements)
+    atomic = _atomic_energies(config, counts[train], energy[train], elements, dataset.isolated)
     if config.normalize is False:
         units = {name: getattr(config, name) for name in ("mean_energy", "energy_scale", "force_scale")}
         return {"atomic_energies": atomic, **units}
@@ -166,7 +179,7 @@ def references(config, dataset, structures, elements, train):
     }
 
 
-def _atomic_energies(config, counts, energy, elements):
+def _atomic_energies(config, counts, energy, elements, isolated=None):
     """(n_element,) eV: given, or fitted to the energies, or zero."""
     if isinstance(config.atomic_energies, dict):
         given = {element_number(symbol): value for symbol, value in config.atomic_energies.items()}
@@ -175,5 +188,10 @@ def _atomic_energies(config, counts, energy, elements):
         return np.array([given[z] for z in elements])
     labelled = ~np.isnan(energy)
     if config.atomic_energies == "fit" and labelled.any():
-        return np.linalg.lstsq(counts[labelled], energy[labelled], rcond=1e-10)[0]
+        known = np.array([z in (isolated or {}) for z in elements])
+        found = np.array([(isolated or {}).get(z, 0.0) for z in elements])
+        rest = energy[labelled] - counts[labelled] @ found
+        if not known.all():
+            found[~known] = np.linalg.lstsq(counts[labelled][:, ~known], rest, rcond=1e-10)[0]
+        return found
     return np.zeros(len(elements))

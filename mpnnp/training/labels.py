@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import chemical_symbols
 
+from mpnnp.config import Schedule
 from mpnnp.errors import ConfigError
 from mpnnp.model.label_kinds import KINDS
 
@@ -25,7 +26,7 @@ class Labels:
     roots: tuple
 
     @classmethod
-    def of(cls, dataset, structures, potential, config, train=()):
+    def of(cls, dataset, structures, potential, config=Schedule(), train=()):
         """Labels of a data set.
 
         config  section [schedule]: weights of the labels on atoms of each element

@@ -52,7 +52,7 @@ def check_same_run(saved, config, data_hash, path):
         for key, old_value in record:
             if key in MAY_CHANGE.get(section, ()) or key.endswith(MAY_CHANGE_ENDINGS):
                 continue
-            new_value = getattr(new, key)
+            new_value = getattr(new, key, None)
             if (
                 (section, key) in PATHS
                 and old_value
@@ -70,7 +70,7 @@ def check_same_run(saved, config, data_hash, path):
         )
 
 
-def judged_alike(saved, config, path):
+def same_measure(saved, config, path):
     """True if the best potential so far was found by the measure of `config`."""
     before = config_of(saved, path)
     same = before.run.evaluation_structures == config.run.evaluation_structures

@@ -125,7 +125,7 @@ class SdnzSchedule:
             self.probability = config.of_kind("energy", "probability")
         self.others = {  # kind -> probability that it takes an update's place
             kind: config.of_kind(name, "probability") if len(labels[kind]) else 0.0
-            for kind, name in enumerate(KINDS)
+            for kind, name in enumerate(list(KINDS)[: len(labels)])
             if kind not in (ENERGY, FORCE)
         }
         counts = (len(labels[ENERGY]) * (self.probability > 0), len(labels[FORCE]) * (self.probability < 1))

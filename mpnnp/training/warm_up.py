@@ -4,11 +4,10 @@ then all load the machine code.
 
 import time
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 
-from mpnnp.config import Schedule
+from mpnnp.config import Ekf
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
@@ -17,13 +16,14 @@ from mpnnp.kernels.jit import CACHE_FOLDER, read_only
 from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS
 from mpnnp.model.network import Network
 from mpnnp.model.potential import Potential
+from mpnnp.model.prediction import Predictor
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.model.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.parallel import serial, spread_over_each_node
 from mpnnp.progress import duration
-from mpnnp.training.observations import Observer
-from mpnnp.training.schedules import Batch
+
+NO_FUNCTIONS = read_only(np.zeros((2, 2)))
 
 
 def compile_kernels(comm, log, schedule=None):
@@ -32,10 +32,14 @@ def compile_kernels(comm, log, schedule=None):
     schedule  section [schedule], for the kinds of labels that are learned beside energies and forces
     """
     functions = [partial(_observe, FORCE), _run_functions, _run_filter, _run_evaluation]  # the longest first
-    others = [
-        k for k, name in enumerate(KINDS) if k not in (ENERGY, FORCE) and schedule and schedule.learns(name)
-    ]
+    others = [k for k, kind in enumerate(KINDS.values()) if _to_be_compiled(k, kind, schedule)]
     compile_by_running([*functions, *(partial(_observe, k) for k in others)], "*.nbi", comm, log)
+
+
+def _to_be_compiled(k, kind, schedule):
+    """Whether labels of this kind are learned by kernels of the package, beside energies and forces."""
+    learned = schedule is not None and schedule.learns(kind.name)
+    return k not in (ENERGY, FORCE) and learned and kind.rows.__module__.startswith("mpnnp.kernels")
 
 
 def compile_by_running(functions, part, comm, log):
@@ -54,43 +58,33 @@ def compile_by_running(functions, part, comm, log):
 
 
 def _run_functions():
-    observer = _observer()
-    symmetry_functions(observer.structures, 0, observer.predictor.potential.functions.table, np.zeros((2, 2)))
+    structures, predictor = _packed()
+    symmetry_functions(structures, 0, predictor.potential.functions.table, np.zeros((2, 2)))
 
 
 def _run_evaluation():
-    observer = _observer()
-    observer.evaluate(np.array([0]), read_only(observer.predictor.potential.weights))
+    structures, predictor = _packed()
+    predictor.predict(structures, 0, predictor.potential.weights, NO_FUNCTIONS)
 
 
 def _run_filter():
     """Rows of energies, and updates with one and two of them."""
     rows, errors = _observe(ENERGY)
-    config = SimpleNamespace(
-        epsilon=1.0,
-        eta=1.0,
-        eta_tau=0.0,
-        eta_max=1.0,
-        q=0.0,
-        q_tau=0.0,
-        q_min=0.0,
-        fading_memory=False,
-        lam=1.0,
-        nu=1.0,
-        coupling="full",
-        r_max=2,
-    )
-    ekf = make_ekf(config, rows.shape[1], None, serial())
+    ekf = make_ekf(Ekf(epsilon=1.0, r_max=2), rows.shape[1], None, serial())
     state = ekf.init()
     ekf.update(state, rows, errors)
     ekf.update(state, np.concatenate([rows, rows]), np.concatenate([errors, errors]))
 
 
-def _observe(kind):
-    observer = _observer()
-    w = read_only(observer.predictor.potential.weights)
-    observer.errors(kind, np.zeros(1, np.int64), w)
-    return observer.observe(Batch(kind, np.zeros((1, 1), np.int64)), w)[:2]
+def _observe(k):
+    """Rows and errors of one label of kind number k, by its kernels."""
+    structures, predictor = _packed()
+    kind, w = list(KINDS.values())[k], read_only(predictor.potential.weights)
+    places = kind.places(structures, np.zeros(1, np.int64))
+    rows, values = np.empty((1, len(w))), np.empty(1)
+    kind.values(places, structures, NO_FUNCTIONS, predictor.model, w, values)
+    kind.rows(places, structures, NO_FUNCTIONS, predictor.model, w, rows, values)
+    return rows, -values
 
 
 def two_atoms():
@@ -101,9 +95,6 @@ def two_atoms():
         positions=positions,
         cell=np.eye(3) * 4,
         pbc=True,
-        energy=0.0,
-        forces=np.zeros((2, 3)),
-        stress=np.zeros(6),
     )
     functions = SymmetryFunctions(
         [1],
@@ -126,9 +117,7 @@ def two_atoms():
     return atoms, potential
 
 
-def _observer():
-    """Observer of two atoms with a small net."""
+def _packed():
+    """(Structures, Predictor) of two atoms with a small net."""
     atoms, potential = two_atoms()
-    dataset = Dataset.from_structures([atoms])
-    schedule = Schedule(name="runner", selection="random")
-    return Observer(dataset, make_atoms(dataset, [1]), np.zeros((2, 2)), potential, schedule, serial())
+    return make_atoms(Dataset.from_structures([atoms]), [1]), Predictor(potential)

@@ -34,7 +34,7 @@ def structures():
 
 def check_same(found, expected, stress=True, rtol=1e-15):
     assert len(found) == len(expected)
-    for name in ("numbers", "positions", "cell", "pbc", "energy", "forces", "split", *["stress"] * stress):
+    for name in ("numbers", "positions", "cell", "pbc", "energy", "forces", "marks", *["stress"] * stress):
         np.testing.assert_allclose(
             getattr(found, name), getattr(expected, name), rtol=rtol, atol=1e-300, err_msg=name
         )

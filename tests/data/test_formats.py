@@ -83,7 +83,7 @@ def test_runner_frames_agree_with_the_same_frames_read_by_ase():
     np.testing.assert_array_equal(runner.numbers, water.numbers)
     for name, tolerance in (("positions", 1e-12), ("cell", 1e-12), ("energy", 1e-10), ("forces", 1e-10)):
         np.testing.assert_allclose(getattr(runner, name), getattr(water, name), rtol=0, atol=tolerance)
-    assert runner.split.tolist() == [1, 1, 1, 1, 2, 1, 1, 1, 1, 2]
+    assert runner.marks.tolist() == [1, 1, 1, 1, 2, 1, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_runner_labels_may_be_missing(tmp_path):
     assert np.isnan(d[0].forces).all()
     assert np.isnan(d[1].forces).all()
     assert np.isfinite(d[2].forces).all()
-    assert d.split.tolist() == [0, 0, 1]
+    assert d.marks.tolist() == [0, 0, 1]
     assert d.pbc.tolist() == [[True] * 3, [True] * 3, [False] * 3]
     assert d.frame.tolist() == [0, 1, 2]
 
@@ -215,7 +215,7 @@ def test_a_runner_file_comes_back_from_writing(tmp_path):
     write_runner_data(tmp_path / "second.data", again)
     third = read_sources(tmp_path / "second.data")
     np.testing.assert_allclose(third.positions, again.positions, rtol=1e-15)
-    assert third.split.tolist() == [0, 0, 0, 2]
+    assert third.marks.tolist() == [0, 0, 0, 2]
 
 
 @pytest.mark.parametrize(

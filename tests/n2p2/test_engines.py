@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,13 +15,14 @@ from conftest import DATA
 from launch import ROOT
 from n2p2.test_potential_files import FOR_CP2K, make_potential
 from oracles.cp2k import COMMITTEE, run_input, stress_of_input
+from oracles.lammps import plugin, start
 from typer.testing import CliRunner
 
 import mpnnp
 from mpnnp.cli import app
 from mpnnp.data.formats import read_sources
 from mpnnp.data.structure import Structure
-from mpnnp.errors import DataError
+from mpnnp.errors import ConfigError, DataError
 from mpnnp.n2p2.engines import write_cp2k, write_lammps
 from mpnnp.n2p2.potential_files import write_potential
 from mpnnp.units import BOHR, HARTREE
@@ -127,8 +129,6 @@ def test_the_eight_members_of_cp2ks_committee_are_those_of_cp2k(tmp_path, commit
 
 def test_the_mean_of_a_committee_is_that_of_cp2k(tmp_path, committee):
     """CP2K takes input.nn and scaling.data of one member for all."""
-    from dataclasses import replace
-
     s, first = frames()[1], mpnnp.load(committee[0])
     members = [replace(mpnnp.load(folder), scaling=first.scaling) for folder in committee]
     committee_input(tmp_path, first, s, committee)
@@ -147,10 +147,10 @@ def test_the_mean_of_a_committee_is_that_of_cp2k(tmp_path, committee):
 
 def test_the_lammps_input_has_the_units_cutoff_and_elements_of_the_potential(tmp_path):
     potential = make_potential()
-    write_lammps(tmp_path, potential, triclinic())
+    write_lammps(tmp_path, potential, triclinic(), "hdnnp")
     text = (tmp_path / "lammps.in").read_text()
     cutoff, cflength, cfenergy = re.search(
-        r"pair_style +hdnnp (\S+) dir.* cflength (\S+) cfenergy (\S+)", text
+        r"pair_style +hdnnp (\S+) dir.*&\n +cflength (\S+) cfenergy (\S+)", text
     ).groups()
     assert float(cflength) * BOHR == pytest.approx(1.0, rel=1e-15) and float(
         cfenergy
@@ -163,10 +163,23 @@ def test_the_lammps_input_has_the_units_cutoff_and_elements_of_the_potential(tmp
     )
 
 
-@pytest.mark.parametrize("structure", [triclinic, cluster])
+def left_handed():
+    s = triclinic()
+    return Structure(
+        numbers=s.numbers, positions=s.positions, cell=s.cell[[0, 2, 1]], pbc=s.pbc, source="left.xyz"
+    )
+
+
+def much_tilted():
+    s = triclinic()
+    cell = s.cell + np.array([[0, 0, 0], 2 * s.cell[0], s.cell[0] - 3 * s.cell[1]])
+    return Structure(numbers=s.numbers, positions=s.positions, cell=cell, pbc=s.pbc)
+
+
+@pytest.mark.parametrize("structure", [triclinic, cluster, left_handed, much_tilted])
 def test_the_structure_for_lammps_is_the_same_but_turned(tmp_path, structure):
     s, potential = structure(), make_potential()
-    write_lammps(tmp_path, potential, s)
+    notes = write_lammps(tmp_path, potential, s)
     text = (tmp_path / "structure.lammps").read_text()
     rows = np.array([line.split() for line in text.split("Atoms # atomic")[1].split("\n") if line], float)
     bounds = np.array([line.split()[:2] for line in text.splitlines() if line.endswith("hi")], float)
@@ -176,6 +189,8 @@ def test_the_structure_for_lammps_is_the_same_but_turned(tmp_path, structure):
     )
     cell = np.diag(bounds[:, 1] - bounds[:, 0])
     cell[1, 0], cell[2, 0], cell[2, 1] = tilt
+    assert abs(cell[1, 0]) <= 0.5001 * cell[0, 0] and abs(cell[2, 0]) <= 0.5001 * cell[0, 0]
+    assert abs(cell[2, 1]) <= 0.5001 * cell[1, 1]
     numbers = np.array(potential.elements)[rows[:, 1].astype(int) - 1]
     turned = Structure(numbers=numbers, positions=rows[:, 2:], cell=cell if s.pbc.all() else None, pbc=s.pbc)
     energy, forces = potential.energy_forces(turned)
@@ -184,6 +199,77 @@ def test_the_structure_for_lammps_is_the_same_but_turned(tmp_path, structure):
     np.testing.assert_allclose(
         np.linalg.norm(forces, axis=1), np.linalg.norm(expected_forces, axis=1), rtol=1e-8, atol=1e-10
     )
+    swapped = (
+        "left.xyz, frame 0: its cell is left-handed, which LAMMPS does not know: the first two vectors are"
+    )
+    assert [n[: len(swapped)] for n in notes] == ([swapped] if structure is left_handed else [])
+    assert ("swapped" in text.splitlines()[0]) == (structure is left_handed)
+
+
+def test_nets_that_n2p2_reads_otherwise_are_refused_for_hdnnp_and_told_elsewhere(tmp_path):
+    potential = make_potential(hidden=((5, 4), (3,)), names=(("tanh", "tanh"), ("softplus",)))
+    reason = "the nets differ between elements (H 5-4 tanh tanh, O 3 softplus)"
+    with pytest.raises(DataError, match=re.escape(f"--lammps hdnnp: {reason}") + ".*Take mpnnp or external"):
+        write_lammps(tmp_path, potential, kind="hdnnp")
+    assert not list(tmp_path.iterdir())
+    (note,) = write_lammps(tmp_path, potential)
+    assert note.startswith(f"for n2p2 these files are no use: {reason}")
+    assert write_lammps(tmp_path, make_potential(), kind="hdnnp") == []
+    with pytest.raises(ConfigError, match="--lammps eam: allowed are mpnnp, external, hdnnp"):
+        write_lammps(tmp_path, make_potential(), kind="eam")
+
+
+@pytest.mark.parametrize("kind, ranks", [("mpnnp", 1), ("external", 2)])
+def test_the_written_lammps_input_runs_as_it_is(tmp_path, kind, ranks):
+    """As a user does it: export with a structure, type what it says; here with 20 steps instead of 1000."""
+    random = mpnnp.load(FRAMES.parent)
+    potential = replace(random, energy_scale=1e-3 * random.energy_scale)  # with forces as of water
+    write_potential(potential, tmp_path / "potential")
+    mpnnp.data.formats.write_target(
+        tmp_path / "start.extxyz", mpnnp.data.dataset.Dataset.from_structures([left_handed()])
+    )
+    folder = tmp_path / "lammps"
+    command = [
+        "export",
+        str(tmp_path / "potential"),
+        "-o",
+        str(folder),
+        "--structure",
+        str(tmp_path / "start.extxyz"),
+    ]
+    result = CliRunner().invoke(app, [*command, "--lammps", kind])
+    assert result.exit_code == 0 and "the first two vectors are swapped" in result.output, result.output
+    text = (folder / "lammps.in").read_text()
+    assert "run             1000 " in text
+    (folder / "lammps.in").write_text(text.replace("run             1000 ", "run 20 #"))
+    variables = {"LAMMPS_PLUGIN_PATH": str(plugin())}
+    words = text.splitlines()[0].split("type: ")[1].split()
+    assert f"start it in {folder}: {' '.join(words)}" in result.output
+    _, output = start(ranks, *words, cwd=folder, **variables)
+    rows = re.findall(r"^ +(\d+) +(\S+) +(-\S+) +-\S+ +\S+ +\S+ *$", output, re.M)
+    assert [int(step) for step, _, _ in rows] == [0, 0, 20]
+    expected, forces = potential.energy_forces(left_handed())
+    assert float(rows[0][2]) == pytest.approx(expected, rel=1e-7)  # eight digits are printed
+    assert float(rows[1][1]) == pytest.approx(300.0)
+    dump = (folder / "forces.dump").read_text().splitlines()[9 : 9 + len(forces)]
+    found = np.array([line.split()[5:8] for line in dump], float)
+    largest = np.linalg.norm(forces, axis=1)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), largest, rtol=1e-7, atol=1e-8)
+
+
+def test_the_options_for_two_engines_exclude_each_other(tmp_path):
+    write_potential(make_potential(), tmp_path / "potential")
+    arguments = [
+        "export",
+        str(tmp_path / "potential"),
+        "-o",
+        str(tmp_path / "new"),
+        "--cp2k",
+        "--lammps",
+        "mpnnp",
+    ]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, ConfigError) and "one of --cp2k and --lammps" in str(result.exception)
 
 
 def test_a_structure_of_other_elements_is_an_error(tmp_path):
@@ -201,6 +287,38 @@ def test_export_says_that_a_structure_is_missing(tmp_path):
         and "--structure DATA writes one" in result.output
         and (tmp_path / "new" / "lammps.in").exists()
     )
+
+
+# ---- OpenMM
+
+
+@pytest.mark.parametrize("structure", [triclinic, cluster])
+def test_the_script_for_openmm_runs_and_has_our_energy_and_forces(tmp_path, structure):
+    """The one of docs/engines.md, with its files replaced."""
+    openmm = pytest.importorskip("openmm", reason="needs OpenMM")
+    if not hasattr(openmm, "PythonForce"):
+        pytest.skip("needs an OpenMM with PythonForce")
+    s = structure()
+    cell = Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc)
+    if s.pbc.all():
+        triangle, turn = cell.cell.standard_form()
+        cell.positions[:] = cell.positions @ turn.T
+        cell.set_cell(triangle)
+    cell.write(tmp_path / "start.extxyz")
+    text = (ROOT / "docs" / "engines.md").read_text()
+    code = text.split("## OpenMM")[1].split("```python\n")[1].split("```")[0]
+    code = code.replace("start.extxyz", str(tmp_path / "start.extxyz")).replace(
+        "runs/a/best.h5", str(FRAMES.parent)
+    )
+    names = {}
+    exec(code.replace("integrator.step(10)", "integrator.step(0)"), names)
+    found = names["context"].getState(getEnergy=True, getForces=True)
+    potential = mpnnp.load(FRAMES.parent)
+    energy, forces = potential.energy_forces(read(tmp_path / "start.extxyz"))
+    kj, nm = openmm.unit.kilojoules_per_mole, openmm.unit.nanometer
+    assert found.getPotentialEnergy().value_in_unit(kj) / names["EV"] == pytest.approx(energy, rel=1e-12)
+    ours = found.getForces(asNumpy=True).value_in_unit(kj / nm) * names["ANGSTROM"] / names["EV"]
+    np.testing.assert_allclose(ours, forces, rtol=0, atol=1e-10 * abs(forces).max())
 
 
 # ---- i-PI

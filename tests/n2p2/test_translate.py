@@ -142,7 +142,7 @@ def test_a_translated_input_nn_means_the_same_to_n2p2(folder):
     theirs = read_potential(folder)
     np.testing.assert_array_equal(potential.weights, theirs.weights)  # use_old_weights_short
     np.testing.assert_array_equal(potential.scaling.shift_and_factor(), theirs.scaling.shift_and_factor())
-    assert np.count_nonzero(dataset.split == 2) == 2  # set=test
+    assert np.count_nonzero(dataset.marks == 2) == 2  # set=test
 
 
 def test_the_scaling_is_that_of_scaling_data_where_it_is_there(folder):

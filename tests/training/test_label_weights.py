@@ -119,9 +119,9 @@ def test_masked_forces_and_missing_labels_train_together(tmp_path):
         curve["energy_rmse_train"][1:].min() < curve["energy_rmse_train"][0]
         and np.isfinite(curve["force_rmse_validation"]).all()
     )
-    labels = run_of(config, tmp_path).observer.labels
-    assert np.count_nonzero(~np.isnan(labels.energy)) == 8
-    assert np.count_nonzero(~np.isnan(labels.force)) == 3 * (sum(map(len, atoms)) - 6)
+    labels = run_of(config, tmp_path).task.observer.labels
+    assert np.count_nonzero(~np.isnan(labels.targets[ENERGY])) == 8
+    assert np.count_nonzero(~np.isnan(labels.targets[FORCE])) == 3 * (sum(map(len, atoms)) - 6)
 
 
 def read_frames(tmp_path, atoms):

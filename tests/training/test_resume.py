@@ -10,6 +10,7 @@ from small import quiet, small_config, write_clusters
 
 from mpnnp.config import parse_config, read_config
 from mpnnp.errors import CheckpointError, ConfigError, TrainingError
+from mpnnp.model import stored_functions
 from mpnnp.training import checkpoint, report, train
 from mpnnp.training.learning_curve import LearningCurve
 
@@ -207,7 +208,7 @@ def test_checkpoints_are_written_by_updates_and_epochs_and_never_twice(tmp_path,
     monkeypatch.setattr(
         checkpoint,
         "write_checkpoint",
-        lambda path, *a, **k: (written.append((path.name, a[2]["update"])), write(path, *a, **k)),
+        lambda path, *a, **k: (written.append((path.name, a[0].progress["update"])), write(path, *a, **k)),
     )
     state = run(tmp_path, "a", run={"epochs": 2, "checkpoint_updates": 5, "checkpoint_epochs": 1})
     n = state.update // 2
@@ -280,3 +281,25 @@ def test_a_broken_filter_never_replaces_a_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="no longer positive"):
         run(tmp_path, "a", resume=True, run={"epochs": 2})
     assert (tmp_path / "a" / "checkpoint.h5").read_bytes() == before
+
+
+@pytest.mark.parametrize("optimizer", ["ekf", "adam"])
+def test_runs_data_sets_and_caches_of_the_flat_package_go_on(tmp_path, monkeypatch, optimizer):
+    """Written by version 0.1, all of whose modules lay in one folder; stopped in the second of three epochs; the
+    weights are those that it reached by itself. The data have stresses, weights and marks, the filter sorted labels.
+    """
+    source = DATA / "flat_version"
+    shutil.copytree(source / "cache", tmp_path / "cache")
+    shutil.copy(source / "data.h5", tmp_path)
+    (tmp_path / "run").mkdir()
+    shutil.copy(source / f"{optimizer}.h5", tmp_path / "run" / "checkpoint.h5")
+    monkeypatch.chdir(tmp_path)
+    found = checkpoint.read_checkpoint("run/checkpoint.h5")
+    assert found.progress["update"] == 30 and found.curve["epoch"].tolist() == [0, 1]
+    config = parse_config(found.config_text, "version 0.1")
+    config = config.model_copy(update={"run": config.run.model_copy(update={"updates": None})})
+    monkeypatch.setattr(stored_functions, "_compute", None)  # the cache must be taken as it is
+    state = train.train(config, "run", *quiet(), resume=True)
+    expected = np.loadtxt(source / f"{optimizer}-weights-after-3-epochs.txt")
+    # to rounding: BLAS may take other kernels on another machine
+    assert state.weights == pytest.approx(expected, rel=1e-6)

@@ -8,7 +8,7 @@ import pytest
 from mpnnp.config import make_config
 from mpnnp.errors import ConfigError
 from mpnnp.kernels.packs import make_structures
-from mpnnp.model.label_kinds import ENERGY, FORCE
+from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS
 from mpnnp.parallel import share
 from mpnnp.training.labels import label_scale
 from mpnnp.training.observations import Observer
@@ -182,9 +182,9 @@ def test_scales_of_labels():
         section(force_weight=10.0, energy_weight=2.0),
         section(name="sdnz", force_weight=10.0, energy_weight=2.0),
     )
-    assert (label_scale(runner, ENERGY, 4), label_scale(runner, FORCE, 4)) == (2.0, 10.0)
-    assert label_scale(sdnz, ENERGY, 1) == pytest.approx(2.0**0.5)
-    assert label_scale(sdnz, FORCE, 10) == 1.0
+    assert (label_scale(runner, "energy", 4), label_scale(runner, "force", 4)) == (2.0, 10.0)
+    assert label_scale(sdnz, "energy", 1) == pytest.approx(2.0**0.5)
+    assert label_scale(sdnz, "force", 10) == 1.0
 
 
 # ---- ranks
@@ -204,6 +204,7 @@ def observer(config, n_rank, rank):
     """
     start = np.arange(0, 431, 10)
     one = object.__new__(Observer)
+    one.labels = SimpleNamespace(kinds=tuple(KINDS.values()))
     one.structures = make_structures(
         start, np.zeros(430), np.zeros((430, 3)), np.zeros((43, 3, 3)), np.zeros((43, 3))
     )

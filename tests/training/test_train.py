@@ -16,10 +16,11 @@ from ase.io import read
 from small import quiet, small_config, write_clusters
 
 import mpnnp
-from mpnnp.config import Config, Run, read_config
+from mpnnp.config import Config, read_config
 from mpnnp.data.store import load_structures, split
 from mpnnp.errors import CheckpointError
 from mpnnp.model.evaluation import evaluate
+from mpnnp.training import train as train_module
 from mpnnp.training.checkpoint import read_checkpoint
 from mpnnp.training.learning_curve import LearningCurve, all_columns
 from mpnnp.training.run_state import RunState
@@ -281,6 +282,6 @@ def test_a_run_ends_at_its_time_limit_and_can_be_resumed(folder, tmp_path):
 
 def test_checkpoints_are_written_every_so_many_updates(folder, tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(Run, "save", lambda self: saved.append(self.state.update))
+    monkeypatch.setattr(train_module, "save", lambda run: saved.append(run.state.update))
     train(make_config(folder, "adam", epochs=2, checkpoint_updates=30), tmp_path / "run", *quiet())
     assert sorted(set(saved)) == [30, 60, 90, 120, 138]

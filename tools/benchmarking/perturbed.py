@@ -40,7 +40,7 @@ def supercell(data, copies, axis=0):
         energy=data.energy * copies,
         **{
             name: getattr(data, name)
-            for name in ("pbc", "stress", "split", "source", "frame", "source_names")
+            for name in ("pbc", "stress", "marks", "source", "frame", "source_names")
         },
     )
 
