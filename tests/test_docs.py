@@ -3,6 +3,7 @@ commands are known.
 """
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -11,11 +12,13 @@ import pytest
 import typer
 from launch import ROOT
 
+import mpnnp
 from mpnnp.cli import app
 from mpnnp.n2p2 import keywords
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+TEXTS = [ROOT / "README.md", *PAGES, *sorted((ROOT / "jobs").rglob("README.md"))]
 
 
 def test_the_generated_pages_are_up_to_date():
@@ -84,3 +87,51 @@ def test_commands_named_for_tools_exist():
         r"mpnnp ([a-z]+)\b", " ".join(keywords.TOOLS.values()) + " ".join(k.meaning for k in keywords.TABLE)
     )
     assert sorted(set(named) - commands()) == []
+
+
+def text_of_today(page):
+    """The text of a page without the names of earlier versions in the changelog."""
+    text = page.read_text(encoding="utf-8")
+    return re.sub(r"^\| .*? \|", "|", text, flags=re.MULTILINE) if page.name == "changelog.md" else text
+
+
+def exists(name):
+    """Whether a dotted name is a module, or something in one."""
+    parts = name.split(".")
+    for n in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:n]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[n:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_names_and_files_in_the_text_exist(page):
+    text = text_of_today(page)
+    names = set(re.findall(r"\bmpnnp(?:\.[A-Za-z_]\w*)+", text))
+    assert [name for name in sorted(names) if not exists(name)] == []
+    files = set(re.findall(r"(?<![\w./-])(?:mpnnp|tools|tests|docs|jobs)/[\w./-]*\w", text))
+    assert [file for file in sorted(files) if not re.search("NAME|PACKAGE", file) and not (ROOT / file).exists()] == []
+
+
+def test_the_readme_reads_well_on_a_package_index():
+    """It is the long description of the package, where links to files of the project lead nowhere."""
+    links = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert [link for link in links if not link.startswith("https://")] == []
+
+
+def test_the_changelog_begins_with_the_version():
+    titles = re.findall(r"^## (.*)$", (DOCS / "changelog.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert titles[0] == mpnnp.__version__.removesuffix(".dev0")
+    numbers = [tuple(map(int, title.split("."))) for title in titles]
+    assert numbers == sorted(numbers, reverse=True)
+
+
+def test_the_version_to_cite_is_the_present_one():
+    assert f"version = {{{mpnnp.__version__.removesuffix('.dev0')}}}" in (DOCS / "citing.md").read_text()

@@ -41,6 +41,7 @@ from mpnnp.data import dataset  # noqa: E402
 from mpnnp.data.formats import read_sources  # noqa: E402
 from mpnnp.parallel import on_root, world  # noqa: E402
 from mpnnp.progress import Log  # noqa: E402
+from mpnnp.training.train import evaluate  # noqa: E402
 from mpnnp.training.warm_up import compile_kernels  # noqa: E402
 
 STREAMS = (1, 2, 10, 32)
@@ -102,19 +103,19 @@ def measure(arguments, comm, folder, age):
     comm.Barrier()
     begin = time.perf_counter()
     run = make_run(data, folder, comm, **TWO_STREAMS)
-    run.evaluate(epoch=0)
+    evaluate(run, epoch=0)
     if not quick:
         result["startup_s"] = age + time.perf_counter() - begin
         make_run(data, folder, comm, **TWO_STREAMS)
         result["startup_functions_on_disk_s"] = age + time.perf_counter() - begin
-    n_weight = run.potential.network.n_weight
-    result["n_weight"], result["n_atom"] = n_weight, int(np.median(run.observer.dataset.n_atom))
+    n_weight = run.task.potential.network.n_weight
+    result["n_weight"], result["n_atom"] = n_weight, int(np.median(run.task.dataset.n_atom))
     say("limits of the machine")
     result["limits"] = alone(comm, limits, repeat)
     say("symmetry functions, rows, evaluation")
     result |= alone(comm, model_parts, run, repeat) or {}
     say("filters")
-    result["ekf_update_ms"] = {str(M): filter_ms(run.potential, M, comm, repeat) for M in STREAMS}
+    result["ekf_update_ms"] = {str(M): filter_ms(run.task.potential, M, comm, repeat) for M in STREAMS}
     opponents = alone(comm, lambda: {str(M): opponents_ms(n_weight, M, repeat // 2) for M in STREAMS}) or {}
     result["textbook_update_ms"] = {M: times[0] for M, times in opponents.items()}
     result["symmetric_update_ms"] = {M: times[1] for M, times in opponents.items()}

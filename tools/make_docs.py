@@ -1,5 +1,6 @@
 """Write the pages of the documentation that come from the code: python tools/make_docs.py [--check]
 
+docs/architecture.md    its tables of layers and modules, from the contract in setup.cfg and the modules
 docs/configuration.md   every key of mpnnp/config.py with its type, default and comment
 docs/formats.md         its tables of formats, of symmetry functions and of names of labels
 docs/n2p2-keywords.md   every keyword of n2p2 and RuNNer and every tool of n2p2, from mpnnp/n2p2/keywords.py
@@ -7,6 +8,7 @@ docs/n2p2-keywords.md   every keyword of n2p2 and RuNNer and every tool of n2p2,
 
 import argparse
 import ast
+import configparser
 import re
 import sys
 import textwrap
@@ -38,7 +40,7 @@ TYPES = {
     "list[Count]": "list of positive integers",
     "list[dict[str, Any]]": "list of tables",
     "dict[str, dict[str, Any]]": "table of tables",
-    "dict[str, LabelSettings]": "table of tables: fraction, threshold, weight, per_update, probability, ...",
+    "dict[str, LabelSettings]": "table of tables, see below",
     "dict[str, Finite]": "table of numbers",
     "dict[str, NotNegative]": "table of numbers, not negative",
 }
@@ -66,27 +68,33 @@ def configuration():
         """),
     ]
     for field in (node for node in classes["Config"].body if isinstance(node, ast.AnnAssign)):
-        section = classes[field.annotation.id]
-        text = " ".join(ast.get_docstring(section).split())
-        page += [
-            "",
-            f"## [{field.target.id}]",
-            "",
-            *_paragraph(text),
-            "",
-            "| key | values | default | meaning |",
-            "| --- | --- | --- | --- |",
-        ]
-        keys = [node for node in section.body if isinstance(node, ast.AnnAssign)]
-        for key in keys:
-            default = (
-                "required"
-                if key.value is None or "Field(" in ast.unparse(key.value)
-                else _default(ast.unparse(key.value))
-            )
-            values = _values(ast.unparse(key.annotation), aliases)
-            page.append(f"| `{key.target.id}` | {values} | {default} | {_comment(lines, key)} |")
+        name = field.target.id
+        if isinstance(field.annotation, ast.Name):
+            page += _section(f"## [{name}]", classes[field.annotation.id], lines, aliases)
+        else:  # whatever keys it has
+            page += ["", f"## [{name}]", "", *_paragraph(_sentence(_comment(lines, field)))]
+        if name == "schedule":
+            page += _section("### [schedule.labels.NAME]", classes["LabelSettings"], lines, aliases)
     return "\n".join(page) + "\n"
+
+
+def _section(title, section, lines, aliases):
+    """The part of the page for one class of config.py."""
+    part = ["", title, "", *_paragraph(ast.get_docstring(section))]
+    keys = [node for node in section.body if isinstance(node, ast.AnnAssign)]
+    if keys:
+        part += ["", "| key | values | default | meaning |", "| --- | --- | --- | --- |"]
+    for key in keys:
+        value = "" if key.value is None else ast.unparse(key.value)
+        default = "required" if not value or "Field(" in value else _default(value)
+        values = _values(ast.unparse(key.annotation), aliases)
+        part.append(f"| `{key.target.id}` | {values} | {default} | {_comment(lines, key)} |")
+    return part
+
+
+def _sentence(text):
+    """Text that begins with a capital letter and ends with a full stop."""
+    return f"{text[0].upper()}{text[1:].rstrip('.')}."
 
 
 def _paragraph(text):
@@ -178,10 +186,7 @@ def formats():
         "names": [
             "| label | names, the first that is there |",
             "| --- | --- |",
-            *(
-                f"| {kind} | {', '.join(f'`{n}`' for n in names).replace('`calculator:', 'ASE calculator: `')} |"
-                for kind, names in GUESSES.items()
-            ),
+            *(f"| {kind} | {', '.join(map(_label_name, names))} |" for kind, names in GUESSES.items()),
         ],
         "units": [
             "| of | names |",
@@ -197,11 +202,22 @@ def formats():
             *(_type_row(types) for types in of_types.values()),
         ],
     }
+    return _filled(page, tables)
+
+
+def _filled(page, tables):
+    """The page with these lines between the marks of each name."""
     for name, lines in tables.items():
         mark = re.compile(rf"(<!-- table of {name}[^>]*-->\n).*?(<!-- end -->)", re.DOTALL)
         text = "\n".join(lines)
-        page = mark.sub(lambda found, text=text: f"{found[1]}\n{text}\n\n{found[2]}", page)
+        page, n = mark.subn(lambda found, text=text: f"{found[1]}\n{text}\n\n{found[2]}", page)
+        assert n == 1, f"the page has {n} places for the table of {name}"
     return page
+
+
+def _label_name(name):
+    kind, _, name = name.rpartition(":")
+    return f"ASE calculator: `{name}`" if kind else f"`{name}`"
 
 
 def _yes(value):
@@ -218,7 +234,46 @@ def _type_row(types):
     return f"| {', '.join(str(t.number) for t in types)} | {what} | {' '.join(words)} | {keys} |"
 
 
-PAGES = {"configuration.md": configuration, "formats.md": formats, "n2p2-keywords.md": keywords}
+def architecture():
+    """The page of how the package is built, with its tables between the marks as the code has them now."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    contract = configparser.ConfigParser()
+    contract.read(ROOT / "setup.cfg", encoding="utf-8")
+    layers = contract["importlinter:contract:layers"]["layers"].split("\n")
+    layers = [layer.split(" | ") for layer in map(str.strip, layers) if layer]
+    names = [name for layer in layers for name in layer]
+    rows = ["| layer | module | what |", "| --- | --- | --- |"]
+    for number, layer in enumerate(reversed(layers), 1):
+        rows[2:2] = [f"| {number} | `{name}` | {_first_sentence(_source(name))} |" for name in layer]
+    modules = []
+    for name in (name for name in names if (ROOT / "mpnnp" / name).is_dir()):
+        modules += [f"**`mpnnp/{name}/`**", "", "| module | what |", "| --- | --- |"]
+        for path in sorted((ROOT / "mpnnp" / name).glob("[!_]*.py")):
+            modules.append(f"| `{path.stem}` | {_first_sentence(path)} |")
+        modules.append("")
+    return _filled(page, {"layers": rows, "modules": modules[:-1]})
+
+
+def _source(name):
+    """The file of a module of the root, or the __init__ of a package."""
+    package = ROOT / "mpnnp" / name
+    return package / "__init__.py" if package.is_dir() else package.with_suffix(".py")
+
+
+def _first_sentence(path):
+    """The first sentence of a module's docstring, without its full stop."""
+    text = " ".join(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).split("\n\n")[0].split())
+    open_at = lambda end: text.count("(", 0, end) > text.count(")", 0, end)  # noqa: E731
+    ends = (m.start() for m in re.finditer(r"\. ", text) if not open_at(m.start()))
+    return text[: next(ends, len(text))].rstrip(".:").replace("|", "\\|")
+
+
+PAGES = {
+    "architecture.md": architecture,
+    "configuration.md": configuration,
+    "formats.md": formats,
+    "n2p2-keywords.md": keywords,
+}
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Commands about data sets."""
+"""Commands about data sets: convert, info, select."""
 
 from pathlib import Path
 from typing import Annotated, Optional

@@ -1,4 +1,4 @@
-"""Commands that simulate."""
+"""Commands that simulate: md, and box, which makes a start."""
 
 from pathlib import Path
 from typing import Annotated, Optional

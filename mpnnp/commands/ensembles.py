@@ -1,4 +1,4 @@
-"""Commands about several runs of one kind."""
+"""Commands about several runs of one kind: ensemble, compare."""
 
 from pathlib import Path
 from typing import Annotated, Optional

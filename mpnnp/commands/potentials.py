@@ -1,4 +1,4 @@
-"""Commands about trained potentials."""
+"""Commands about trained potentials: evaluate, export, label, disagree, check."""
 
 from pathlib import Path
 from typing import Annotated, Optional

@@ -1,4 +1,4 @@
-"""Commands that train."""
+"""Commands that train: train, translate."""
 
 from pathlib import Path
 from typing import Annotated, Optional

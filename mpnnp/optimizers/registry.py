@@ -49,7 +49,9 @@ def check_name(name: str, source: str = "configuration") -> None:
     """Raise ConfigError if there is no such optimizer; source: the file that names it."""
     if name not in OPTIMIZERS:
         known = ", ".join(sorted(OPTIMIZERS))
-        raise ConfigError(f"run.optimizer = {name!r}: there is no such optimizer; known are {known} ({source})")
+        raise ConfigError(
+            f"run.optimizer = {name!r}: there is no such optimizer; known are {known} ({source})"
+        )
 
 
 def make_optimizer(config: Config, network, updates_per_epoch: int, comm) -> Optimizer:

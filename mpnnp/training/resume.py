@@ -70,7 +70,7 @@ def check_same_run(saved, config, data_hash, path):
         )
 
 
-def judged_alike(saved, config, path):
+def same_measure(saved, config, path):
     """True if the best potential so far was found by the measure of `config`."""
     before = config_of(saved, path)
     same = before.run.evaluation_structures == config.run.evaluation_structures

@@ -15,6 +15,7 @@ from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer
 from mpnnp.parallel import agree, on_root
 from mpnnp.training.initial_potential import build
+from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.observations import Observer
 from mpnnp.training.schedules import RunnerSchedule, SdnzSchedule, make_schedule
 
@@ -129,6 +130,8 @@ def assemble(config: Config, comm, log, fallback=".", data=None, potential=None)
         structures = agree(comm, make_atoms, data.dataset, potential.elements)
         G = load_symmetry_functions(structures, potential.functions, data.hash, data.cache, comm, log)
     observer = Observer(data.dataset, structures, G, potential, config.schedule, comm, data.train)
+    if config.run.optimizer == "ekf" and config.ekf.noise == "learned":
+        observer.noise = NoiseLevels()
     labels = observer.labels.of_structures(structures.start, data.train)
     schedule = agree(comm, make_schedule, config.schedule, labels, config.run.seed)
     optimizer = make_optimizer(config, potential.network, schedule.updates_per_epoch, comm)

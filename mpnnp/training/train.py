@@ -20,7 +20,7 @@ from mpnnp.training.agenda import Agenda
 from mpnnp.training.judgement import Judge
 from mpnnp.training.keeper import Keeper, read_saved
 from mpnnp.training.report import progress_line, symbols
-from mpnnp.training.resume import judged_alike
+from mpnnp.training.resume import same_measure
 from mpnnp.training.run_state import RunState, from_checkpoint, new_state
 from mpnnp.training.start import Task, assemble, load_data
 from mpnnp.training.warm_up import compile_kernels
@@ -93,7 +93,7 @@ def begin(config, directory, comm, log, resume, signals, on_update=(), on_epoch=
     task = assemble(config, comm, log, data=data, potential=saved and saved.potential)
     judge = agree(comm, Judge, task, config)
     state = from_checkpoint(saved, task.optimizer) if saved else new_state(task)
-    task.observer.rmse = state.rmse
+    task.observer.rmse, task.observer.noise = state.rmse, state.noise
     keeper = Keeper(directory, task, config, state)
     agenda = Agenda(comm, config.run, signals, state.update)
     run = Parts(
@@ -116,7 +116,7 @@ def take_up(run, saved, name):
     if state.best_weights is None:
         run.log.warn("the best potential so far is not known: the next evaluation is taken as the best")
         state.best = np.inf
-    elif state.curve.rows and not judged_alike(saved, run.config, name):
+    elif state.curve.rows and not same_measure(saved, run.config, name):
         state.best = run.judge.evaluate(state.best_weights).measure
     run.keeper.keep_epoch(state, better=state.best_weights is not None)
     on_root(comm, run_folder.set_aside, run.keeper.directory, name)
@@ -183,6 +183,8 @@ def evaluate(run, epoch):
     state = run.state
     point, better = run.judge.record(state, epoch, run.keeper.seconds, lambda: pause(run))
     run.log(progress_line(epoch, state, point.train, point.validation, better))
+    if state.noise is not None and (told := state.noise.in_words(run.task.observer.labels.units)):
+        run.log(f"{'':10s} {told}")
     if state.skipped:
         run.log(f"updates left out so far: {state.skipped} of {state.update}")
     patience = run.config.run.patience

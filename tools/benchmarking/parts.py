@@ -1,33 +1,27 @@
 """Measurements of the parts of mpnnp that the benchmark reports; every time in ms, a median."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 from benchmarking.machine import median_ms
 from benchmarking.opponents import symmetric_update, textbook_update
 
-from mpnnp.config import Ekf, Run, make_config
+from mpnnp.config import Ekf, make_config
 from mpnnp.kernels.energy_forces import symmetry_functions
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.optimizers.adam import AdamState
 from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.parallel import serial
-from mpnnp.progress import Log
+from mpnnp.progress import Silent
 from mpnnp.signals import Signals
 from mpnnp.training.agenda import Agenda
 from mpnnp.training.observations import Observer
 from mpnnp.training.schedules import Batch
+from mpnnp.training.train import begin, one_epoch
 
 ETA, Q = 1.0, 1e-6
-
-
-class Silent(Log):
-    """A log that nobody reads."""
-
-    def __init__(self):
-        super().__init__()
-        self.active = False
 
 
 def make_run(data, folder, comm, **sections):
@@ -39,14 +33,14 @@ def make_run(data, folder, comm, **sections):
         "symmetry_functions": {"set": "water"},
         **sections,
     }
-    return Run(make_config(tree), folder, comm, Silent(), resume=False)
+    return begin(make_config(tree), Path(folder), comm, Silent(), False, Signals(comm))
 
 
 class Stopwatch(Agenda):
     """What the run does between updates, and the time when it was done."""
 
     def __init__(self, run):
-        super().__init__(run.comm, run.config.run, Signals(run.comm), run.state.update)
+        super().__init__(run.task.comm, run.config.run, Signals(run.task.comm), run.state.update)
         self.times = []
 
     def after_update(self, update):
@@ -62,7 +56,7 @@ def update_ms(run, n_update, block=32):
     done, times = 0, []
     while done < n_update:
         run.reason, run.agenda = "", Stopwatch(run)
-        run.one_epoch()
+        one_epoch(run)
         stamps = run.agenda.times
         assert len(stamps) > block, "the data set is too small for this measurement"
         times += [(b - a) / block for a, b in zip(stamps[::block], stamps[block::block])]
@@ -72,8 +66,11 @@ def update_ms(run, n_update, block=32):
 
 def model_parts(run, repeat):
     """Symmetry functions, energy and forces, rows, and evaluation, all on one rank."""
-    dataset, structures, potential = run.observer.dataset, run.observer.structures, run.potential
-    observer = Observer(dataset, structures, run.observer.G, potential, run.config.schedule, serial())
+    task = run.task
+    dataset, structures, potential = task.dataset, task.observer.structures, task.potential
+    observer = Observer(
+        dataset, structures, task.observer.G, potential, run.config.schedule, serial(), task.train
+    )
     w, rng = read_only(run.state.weights), np.random.default_rng(2)
     n = len(dataset)
     turn = iter(np.resize(np.arange(n), 100_000))  # each call takes another structure
@@ -86,7 +83,7 @@ def model_parts(run, repeat):
         )
 
     def ten(kind):
-        labels = run.labels[kind]
+        labels = task.labels[kind]
         return lambda: observer.observe(Batch(kind, rng.choice(labels, (10, 1))), w)
 
     chosen = np.arange(min(n, 8))
@@ -138,8 +135,8 @@ def memory(run):
     """Bytes of data per structure of the whole job (mapped once per node, and of each rank),
     and of the covariance per rank. Collective.
     """
-    observer = run.observer
-    arrays = [observer.G, *observer.structures, *observer.labels.__dict__.values(), *run.labels]
+    observer, comm, labels = run.task.observer, run.task.comm, run.task.observer.labels
+    arrays = [observer.G, *observer.structures, *labels.targets, *labels.roots, *run.task.labels]
     arrays += [
         getattr(observer.dataset, name)
         for name in observer.dataset.__dataclass_fields__
@@ -150,7 +147,7 @@ def memory(run):
     own = sum(a.nbytes for a in unique.values()) - mapped
     n = len(observer.dataset)
     return {
-        "bytes_per_structure": (mapped + run.comm.allreduce(own)) / n,
+        "bytes_per_structure": (mapped + comm.allreduce(own)) / n,
         "mapped_bytes_per_structure": mapped / n,
         "private_bytes_per_structure_and_rank": own / n,
     }
@@ -169,12 +166,12 @@ def covariance_bytes(run):
     state = run.state.optimizer
     if isinstance(state, AdamState):
         return 0
-    return max(run.comm.allgather(state.T.tiles.nbytes + state.U.nbytes))
+    return max(run.task.comm.allgather(state.T.tiles.nbytes + state.U.nbytes))
 
 
 def traffic(run):
     """(collective calls, bytes of their results on each rank) per update;
     (0, 0) on a single rank, where nothing leaves the process.
     """
-    t = run.optimizer.traffic
-    return (t.calls / t.updates, t.bytes / t.updates) if run.comm.size > 1 else (0, 0)
+    t = run.task.optimizer.traffic
+    return (t.calls / t.updates, t.bytes / t.updates) if run.task.comm.size > 1 else (0, 0)
