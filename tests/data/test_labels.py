@@ -218,7 +218,8 @@ def test_a_split_is_that_of_a_run_with_this_seed(fraction):
 def test_data_and_structures_show_what_they_are():
     data = Dataset.from_structures([labelled(-3.0), labelled(-4.0)])
     assert repr(data) == (
-        "Dataset(2 structures, 4 atoms, H O, energies -2.000 to -1.500 eV/atom, forces up to 1.00 eV/Angstrom, "
+        "Dataset(2 structures, 4 atoms, H O, energies -2.000 to -1.500 eV/atom, forces up to 1.00 "
+        "eV/Angstrom, "
         "stresses, periodic)"
     )
     assert repr(data[0]).startswith(

@@ -31,8 +31,10 @@ def copper():
         atoms.rattle(0.05, seed=k)
         atoms.calc = EMT()
         frames.append(
-            Structure(numbers=atoms.numbers, positions=atoms.positions.copy(), cell=atoms.cell.array, pbc=True,
-                      energy=atoms.get_potential_energy(), forces=atoms.get_forces(), stress=atoms.get_stress(),
+            Structure(numbers=atoms.numbers, positions=atoms.positions.copy(),
+                      cell=atoms.cell.array, pbc=True,
+                      energy=atoms.get_potential_energy(), forces=atoms.get_forces(),
+                      stress=atoms.get_stress(),
                       frame=k)
         )  # fmt: skip
     return Dataset.from_structures(frames)
@@ -48,7 +50,8 @@ def trajectory():
         atoms.positions += rng.normal(scale=0.02, size=atoms.positions.shape)
         atoms.calc = EMT()
         frames.append(
-            Structure(numbers=atoms.numbers, positions=atoms.positions.copy(), cell=atoms.cell.array, pbc=True,
+            Structure(numbers=atoms.numbers, positions=atoms.positions.copy(),
+                      cell=atoms.cell.array, pbc=True,
                       energy=atoms.get_potential_energy(), forces=atoms.get_forces(), frame=k)
         )  # fmt: skip
     return Dataset.from_structures(frames)

@@ -175,7 +175,8 @@ def test_units_in_the_comment_of_a_frame_are_read(tmp_path):
     path.write_text(text.format("energy=-30.0 energy_unit=cal"))
     with pytest.raises(DataError, match="frame 0 .*'cal' is no unit known here"):
         read_sources(path, report=quiet)
-    forces = "2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1 energy_units=Ha{}\nCu 0 0 0 1 2 3\nCu 0 0 2.4 0 0 0\n"
+    header = "Properties=species:S:1:pos:R:3:forces:R:3 energy=-1 energy_units=Ha{}"
+    forces = f"2\n{header}\nCu 0 0 0 1 2 3\nCu 0 0 2.4 0 0 0\n"
     path.write_text(forces.format(""))
     with pytest.raises(DataError, match="nothing says in what the forces are"):
         read_sources(path, report=quiet)

@@ -108,26 +108,36 @@ def changed(bases):
 
 
 XYZ_DIALECTS = (
-    b'2\n# CELL(abcABC): 5 5 5 90 90 90 Step: 0 Bead: 0 positions{angstrom} cell{angstrom}\nCu 0 0 0\nCu 2.5 0 0\n',
+    b"2\n# CELL(abcABC): 5 5 5 90 90 90 Step: 0 Bead: 0 positions{angstrom} cell{angstrom}\n"
+    b"Cu 0 0 0\nCu 2.5 0 0\n",
     b'2\nlattice="4 0 0 0 4.2 0 0 0 4.4" properties=species:S:1:pos:R:3:force:R:3 Energy=-10 '
-    b'Virial="1 0 0 0 2 0 0 0 3" Weight=5.0 energy_units=eV pbc="T T T"\nSi 0 0 0 .1 .2 .3\nO 1.6 0 0 -.1 -.2 -.3\n',
+    b'Virial="1 0 0 0 2 0 0 0 3" Weight=5.0 energy_units=eV pbc="T T T"\n'
+    b'Si 0 0 0 .1 .2 .3\nO 1.6 0 0 -.1 -.2 -.3\n',
 )
-CP2K_TRAJECTORY = b"2\n i = 0, time = 0.0, E = -1.5\nO 0 0 0\nH 0 0 1\n2\n i = 1, time = 0.5, E = -1.6\nO 0 0 0\nH 0 0 1.1\n"
+CP2K_TRAJECTORY = (
+    b"2\n i = 0, time = 0.0, E = -1.5\nO 0 0 0\nH 0 0 1\n"
+    b"2\n i = 1, time = 0.5, E = -1.6\nO 0 0 0\nH 0 0 1.1\n"
+)
 CP2K_OUTPUT = (
     b" DBCSR| x\n CELL| Vector a [angstrom]: 9.0 0.0 0.0\n CELL| Vector b [angstrom]: 0.0 9.0 0.0\n"
     b" CELL| Vector c [angstrom]: 0.0 0.0 9.0\n ATOMIC COORDINATES IN angstrom\n\n"
-    b"       1     1 O     8    0.000000    0.000000    0.000000\n       2     2 H     1    0.000000    0.000000    1.000000\n\n"
+    b"       1     1 O     8    0.000000    0.000000    0.000000\n       2     2 H     1    0.000000    "
+    b"0.000000    1.000000\n\n"
     b" ENERGY| Total FORCE_EVAL ( QS ) energy [a.u.]:  -17.0\n ATOMIC FORCES in [a.u.]\n\n"
-    b"      1      1      O    0.010000    0.000000    0.000000\n      2      2      H   -0.010000    0.000000    0.000000\n"
+    b"      1      1      O    0.010000    0.000000    0.000000\n      2      2      H   -0.010000    "
+    b"0.000000    0.000000\n"
 )
 
 
 def restyled(base, comments, keys):
-    """Strategy: the text of `base` written otherwise: blank lines, spaces, line ends, comment lines, keys in another case.
+    """Strategy: the text of `base` written otherwise: blank lines, spaces, line ends, comment lines, keys
+    in another case.
 
     comments  lines that may stand between structures;  keys  words whose case does not matter
     """
-    edit = st.tuples(st.sampled_from(["blank", "space", "crlf", "comment", "case", "tab"]), st.integers(0, 1 << 20))
+    edit = st.tuples(
+        st.sampled_from(["blank", "space", "crlf", "comment", "case", "tab"]), st.integers(0, 1 << 20)
+    )
 
     def apply(edits):
         lines = base.decode().splitlines()
@@ -147,7 +157,11 @@ def restyled(base, comments, keys):
                 ending = "\r\n"
             elif kind == "space":
                 k = at % len(lines)
-                lines[k] = f"  {lines[k]}  " if comments or not lines[k].startswith(("Lattice", "Prop")) else lines[k]
+                lines[k] = (
+                    f"  {lines[k]}  "
+                    if comments or not lines[k].startswith(("Lattice", "Prop"))
+                    else lines[k]
+                )
             elif kind == "tab" and comments:
                 lines[at % len(lines)] = lines[at % len(lines)].replace(" ", "\t")
             elif kind == "case":
@@ -253,7 +267,10 @@ def readers(folder):
         "CP2K trajectory": ([CP2K_TRAJECTORY], reading("run-pos-1.xyz", beside_cell)),
         "CP2K output": ([CP2K_OUTPUT], reading("cp2k.out", sources)),
         "DeePMD types": ([b"0 1\n"], deepmd("type.raw")),
-        "DeePMD coordinates": ([(system / "set.000" / "coord.npy").read_bytes()], deepmd("set.000/coord.npy")),
+        "DeePMD coordinates": (
+            [(system / "set.000" / "coord.npy").read_bytes()],
+            deepmd("set.000/coord.npy"),
+        ),
         "translate": ([texts["input.nn"], training], reading("t.nn", translate)),
         "TOML": (toml, reading("c.toml", read_config)),
         "extxyz": ([(folder / "small.extxyz").read_bytes()], reading("x.extxyz", sources)),
@@ -307,7 +324,9 @@ def fuzz(name, bases, read, examples):
 
 
 def fuzz_style(name, base, comments, keys, read, examples):
-    """Number of files whose numbers are those of `base`. Raises AssertionError where one reads differently."""
+    """Number of files whose numbers are those of `base`. Raises AssertionError where one reads
+    differently.
+    """
     expected, counts = read(base).hash(), [0, 0]
 
     @settings(

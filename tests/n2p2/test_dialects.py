@@ -1,4 +1,6 @@
-"""Dialects of n2p2's and RuNNer's files: units, two forms of a keyword, functions given twice, what is refused and why."""
+"""Dialects of n2p2's and RuNNer's files: units, two forms of a keyword, functions given twice, what is
+refused and why.
+"""
 
 import shutil
 import subprocess
