@@ -151,7 +151,7 @@ FORMATS = {
     "cp2k-trajectory": Format(
         "CP2K dynamics",
         _is_text(is_cp2k_trajectory),
-        lambda path, reading: read_cp2k_trajectory(path),
+        lambda path, reading: read_cp2k_trajectory(path, reading.warn),
         "`PROJECT-pos-1.xyz`, with `PROJECT-frc-1.xyz` and `PROJECT-1.cell` or `PROJECT-1.restart` beside it",
     ),
     "cp2k-output": Format(
