@@ -54,7 +54,9 @@ NO_FORCES = re.compile(
 
 
 def read_ase(path, labels):
-    """Yield the Structures of a file that ASE reads; `labels` finds their labels. Raises DataError naming file and frame."""
+    """Yield the Structures of a file that ASE reads; `labels` finds their labels. Raises DataError naming
+    file and frame.
+    """
     with decompressed(path) as plain:
         # (a plain copy, because ASE seeks in its files: in compressed ones that takes 75 times as long)
         for frame, (atoms, units) in enumerate(_frames(plain, path, labels.warn)):
@@ -62,7 +64,9 @@ def read_ase(path, labels):
 
 
 def structures_of(frames):
-    """Structures of ase.Atoms (and Structures, as they are) in a list; their labels are found as in files. Raises DataError."""
+    """Structures of ase.Atoms (and Structures, as they are) in a list; their labels are found as in files.
+    Raises DataError.
+    """
     labels = Labels("atoms", dict.fromkeys(GUESSES))
     return [
         s if isinstance(s, Structure) else structure_of(s, labels, frame) for frame, s in enumerate(frames)
@@ -70,7 +74,9 @@ def structures_of(frames):
 
 
 def structure_of(atoms, labels, frame, units=None):
-    """Structure of ase.Atoms with the labels that `labels` finds; `units`: those that the frame itself states."""
+    """Structure of ase.Atoms with the labels that `labels` finds; `units`: those that the frame itself
+    states.
+    """
     where = f"{labels.path}, frame {frame}"
     units = labels.units_of(units, where)
     try:
@@ -148,7 +154,9 @@ class Labels:
         self.stated = None  # units that frames state
 
     def units_of(self, stated, where):
-        """Units of a frame: of the user, of the frame itself, or eV and Angstrom. Raises DataError where these contradict."""
+        """Units of a frame: of the user, of the frame itself, or eV and Angstrom. Raises DataError where
+        these contradict.
+        """
         if stated is None:
             return self.units or METAL
         if self.units is not None and self.units != stated:
@@ -234,7 +242,8 @@ class Labels:
         if choice not in present:
             if present:
                 raise DataError(
-                    f"{where}: {kind} is called {_plain(present[0])!r} here but {_plain(choice)!r} in earlier frames; "
+                    f"{where}: {kind} is called {_plain(present[0])!r} here but {_plain(choice)!r} in "
+                    f"earlier frames; "
                     f"choose one with {kind}_key, or read them as two files"
                 )
             return np.nan if kind == "energy" else None
@@ -250,12 +259,15 @@ class Labels:
         if not np.isfinite(value).all():
             atom = "" if kind == "energy" else f" of atom {int(np.argmin(np.isfinite(value).all(axis=1)))}"
             raise DataError(
-                f"{where}: {kind} {_plain(choice)!r}{atom} is not finite; remove the label or the frame, or mask forces by {MASK!r}"
+                f"{where}: {kind} {_plain(choice)!r}{atom} is not finite; remove the label or the frame, "
+                f"or mask forces by {MASK!r}"
             )
         return value
 
     def report(self, report):
-        """One line: where each label was found, and how often; and warnings of what looks like a label but is not read."""
+        """One line: where each label was found, and how often; and warnings of what looks like a label but
+        is not read.
+        """
         parts = []
         for kind, choice in self.choice.items():
             if choice is None:
@@ -281,15 +293,19 @@ class Labels:
                 f"{name!r}" + (f" ({shape})" if shape else "") for name, shape in self.suspects.items()
             )
             self.warn(
-                f"{self.path}: not read, but perhaps labels: {named}; choose names with energy_key, forces_key, stress_key"
+                f"{self.path}: not read, but perhaps labels: {named}; choose names with energy_key, "
+                f"forces_key, stress_key"
             )
 
     def check_for_training(self):
-        """Raise DataError if there are no forces while a column stands there that may hold them, and nobody said to do without."""
+        """Raise DataError if there are no forces while a column stands there that may hold them, and
+        nobody said to do without.
+        """
         if self.guess["forces"] and self.choice["forces"] is None and self.columns:
             name = sorted(self.columns)[0]
             raise DataError(
-                f"{self.path}: no forces were found, but a column {name!r} of three numbers per atom is there: "
+                f"{self.path}: no forces were found, but a column {name!r} of three numbers per atom is "
+                f"there: "
                 f"set data.forces_key = {name!r}, or data.forces_key = {NONE!r} to train without forces"
             )
 

@@ -29,7 +29,7 @@ def is_cp2k_trajectory(path):
         return any(COMMENT.search(line) for line in itertools.islice(file, 1, 2))
 
 
-def read_cp2k_trajectory(path):
+def read_cp2k_trajectory(path, warn=lambda text: None):
     """Yield the Structures of PROJECT-pos-1.xyz; forces from PROJECT-frc-1.xyz,
     cells from PROJECT-1.cell or the cell of PROJECT-1.restart.
 
@@ -42,6 +42,7 @@ def read_cp2k_trajectory(path):
     force_file = beside(f"frc-{number}.xyz")
     forces = {step: values for step, _, _, values in _frames(force_file)} if force_file.exists() else {}
     cells = _cells(beside(f"{number}.cell"), beside(f"{number}.restart"))
+    missing = 0
     for frame, (step, energy, symbols, positions) in enumerate(_frames(path)):
         cell = cells.get(step, cells.get(None))
         if cell is None:
@@ -50,6 +51,7 @@ def read_cp2k_trajectory(path):
                 f"or {project}-{number}.restart beside it"
             )
         force = forces.get(step)
+        missing += force is None
         yield Structure(
             numbers=[atomic_numbers[symbol] for symbol in symbols],
             positions=positions,
@@ -60,6 +62,8 @@ def read_cp2k_trajectory(path):
             source=str(path),
             frame=frame,
         )
+    if forces and missing:
+        warn(f"{path}: {missing} of its frames have no forces in {force_file.name}")
 
 
 def _frames(path):

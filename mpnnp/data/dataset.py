@@ -140,7 +140,9 @@ class Dataset:
 
     @classmethod
     def from_structures(cls, structures):
-        """Dataset of an iterable of Structure or ase.Atoms, in order; labels of the latter as in files of ASE. Raises DataError."""
+        """Dataset of an iterable of Structure or ase.Atoms, in order; labels of the latter as in files of
+        ASE. Raises DataError.
+        """
         structures = list(structures)
         if any(isinstance(s, Atoms) for s in structures):
             structures = structures_of(structures)
@@ -159,18 +161,22 @@ class Dataset:
         return cls(start=_offsets([len(s) for s in structures]), source_names=tuple(sources), **flat)
 
     def split(self, fraction=0.1, seed=1, marks="auto"):
-        """(training, validation) Datasets: those of a run with data.validation_fraction = fraction and run.seed = seed.
+        """(training, validation) Datasets: those of a run with data.validation_fraction = fraction and
+        run.seed = seed.
 
-        marks  as data.split: "auto" takes the data set's own marks if there are any, "random" never, "file" only these
+        marks  as data.split: "auto" takes the data set's own marks if there are any, "random" never,
+               "file" only these
         Raises DataError if nothing is left to train on.
         """
         data = self.without_isolated_atoms()
         return tuple(data.take(chosen) for chosen in split_indices(data, fraction, seed, marks))
 
     def without_isolated_atoms(self):
-        """The data set whose `isolated` holds the energies of its isolated atoms, which are no structures any more.
+        """The data set whose `isolated` holds the energies of its isolated atoms, which are no structures
+        any more.
 
-        The same if there are none, or nothing else. Raises DataError where their energies contradict each other.
+        The same if there are none, or nothing else. Raises DataError where their energies contradict each
+        other.
         """
         energies, mask = isolated_atoms(self)
         if not mask.any() or mask.all():
@@ -263,7 +269,11 @@ def concatenate(datasets):
     start = _offsets(_join([d.n_atom for d in datasets], np.int64, ()))
     isolated = agreed(d.isolated for d in datasets) or None
     return Dataset(
-        start=start, source=_join(source, np.int32, ()), source_names=tuple(names), isolated=isolated, **arrays
+        start=start,
+        source=_join(source, np.int32, ()),
+        source_names=tuple(names),
+        isolated=isolated,
+        **arrays,
     )
 
 

@@ -139,8 +139,10 @@ FORMATS = {
         "`input.data` of n2p2 and RuNNer",
         is_runner_data,
         _read_runner,
-        "the units that are said (below), else Hartree and Bohr; `begin set=train`, `begin set=test`; free spacing, "
-        "Fortran exponents, comment lines (`#`, `!`); `weight` and `stress` lines are read; labels may be missing",
+        "the units that are said (below), else Hartree and Bohr; `begin set=train`, `begin set=test`; "
+        "free spacing, "
+        "Fortran exponents, comment lines (`#`, `!`); `weight` and `stress` lines are read; labels may "
+        "be missing",
         write=write_runner_data,
         suffixes=(".data",),
         prefixes=("input.data",),
@@ -149,7 +151,7 @@ FORMATS = {
     "cp2k-trajectory": Format(
         "CP2K dynamics",
         _is_text(is_cp2k_trajectory),
-        lambda path, reading: read_cp2k_trajectory(path),
+        lambda path, reading: read_cp2k_trajectory(path, reading.warn),
         "`PROJECT-pos-1.xyz`, with `PROJECT-frc-1.xyz` and `PROJECT-1.cell` or `PROJECT-1.restart` beside it",
     ),
     "cp2k-output": Format(
@@ -162,7 +164,8 @@ FORMATS = {
         "extended XYZ",
         lambda path: Path(_plain_name(path)).suffix.lower() in (".xyz", ".extxyz"),
         _read_ase,
-        "eV, Angstrom, eV/Angstrom^3 if nothing else is said; `split=train`, `split=validation`, `config_weight` in the comment; "
+        "eV, Angstrom, eV/Angstrom^3 if nothing else is said; `split=train`, `split=validation`, "
+        "`config_weight` in the comment; "
         "a column `force_mask` (F: no label); the cell of i-PI; written with all digits",
         write=write_extxyz,
         suffixes=(".xyz", ".extxyz"),
@@ -193,14 +196,18 @@ def read_sources(
 ):
     """Read all structures of `files` into one Dataset; files in the order given, frames in order.
 
-    files   path, glob pattern, folder, ase.Atoms or Structure, or a list of these; patterns and folders give their files sorted by name
-    energy_key, forces_key, stress_key   name of a label in files read by ASE (info, arrays, or result of the calculator);
+    files   path, glob pattern, folder, ase.Atoms or Structure, or a list of these; patterns and folders
+            give their files sorted by name
+    energy_key, forces_key, stress_key   name of a label in files read by ASE (info, arrays, or result of
+                                         the calculator);
             by default REF_*, then the calculator's, then other common names; "none": no such label
-    units   Units or words like "eV Angstrom" of the files that do not state their own; None: those that a file says, else eV and
+    units   Units or words like "eV Angstrom" of the files that do not state their own; None: those that a
+            file says, else eV and
             Angstrom, and `assumed_units` for `input.data`
     strict  for training: labels that may have been overlooked are errors
     lenient units that cannot be right are warned of, not refused
-    report  called with a line of text: where the labels of a file were found; its `warn`, if it has one, with warnings
+    report  called with a line of text: where the labels of a file were found; its `warn`, if it has one,
+            with warnings
     Raises DataError naming file and line or frame.
     """
     keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
@@ -253,7 +260,8 @@ def _read(path, options):
             raise
         except Exception as error:
             raise DataError(
-                f"{path}: cannot be read as {known.name}: {str(error) or 'no reason given'} ({type(error).__name__})"
+                f"{path}: cannot be read as {known.name}: {str(error) or 'no reason given'} "
+                f"({type(error).__name__})"
             ) from error
 
 
@@ -268,7 +276,9 @@ def _check_fetched(path):
 
 
 def _expand(files):
-    """Existing files of paths, patterns and folders, and lists of ase.Atoms and Structures; raises DataError where there is none."""
+    """Existing files of paths, patterns and folders, and lists of ase.Atoms and Structures; raises
+    DataError where there is none.
+    """
     files = [files] if isinstance(files, (str, Path, Atoms, Structure)) else list(files)
     if not files:
         raise DataError("no files given to read structures from")
@@ -308,12 +318,15 @@ def check_target(path, command="convert"):
     """Raise ConfigError if the name of a file to write says no known format."""
     if _writer(path) is None:
         raise ConfigError(
-            f"{command}: the file to write must be named {targets_in_words()}, as its name says the format; found {path}"
+            f"{command}: the file to write must be named {targets_in_words()}, as its name says the "
+            f"format; found {path}"
         )
 
 
 def write_target(path, dataset, command="convert"):
-    """Write a Dataset in the format that the name says. Raises ConfigError, and DataError for what a format cannot hold."""
+    """Write a Dataset in the format that the name says. Raises ConfigError, and DataError for what a
+    format cannot hold.
+    """
     check_target(path, command)
     _writer(path)(path, dataset)
 
@@ -334,7 +347,9 @@ def _plain_name(path):
 
 
 def _is_data(path):
-    """Whether a file in a folder is to be read: by its name, and by its content where the name is .data as for other files of RuNNer."""
+    """Whether a file in a folder is to be read: by its name, and by its content where the name is .data as
+    for other files of RuNNer.
+    """
     name = _plain_name(path)
     if (
         name.startswith(".")

@@ -138,7 +138,8 @@ def warnings(
 
 
 def findings(dataset, at_most=300):
-    """Findings about a whole data set, the fatal ones first: those of `warnings` for a sample of at most so many
+    """Findings about a whole data set, the fatal ones first: those of `warnings` for a sample of at most
+    so many
     structures, evenly chosen, and those of `plausibility.doubts`.
     """
     some = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), at_most)).astype(np.int64))

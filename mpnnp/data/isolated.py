@@ -1,4 +1,6 @@
-"""Single atoms in a data set: references of the energies (E0 of MACE and GAP), not configurations to learn from."""
+"""Single atoms in a data set: references of the energies (E0 of MACE and GAP), not configurations to learn
+from.
+"""
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -12,7 +14,8 @@ SAME = 1e-3  # eV; energies of one element must agree to this
 
 
 def isolated_atoms(dataset):
-    """(energies {atomic number: eV}, mask (n_structure,) of the structures that are isolated atoms with an energy).
+    """(energies {atomic number: eV}, mask (n_structure,) of the structures that are isolated atoms with an
+    energy).
 
     Raises DataError where two energies of one element contradict each other.
     """

@@ -1,7 +1,10 @@
-"""Whether numbers of a data set can be what they are said to be: units of lengths, energies, forces and stresses, signs, parts that differ.
+"""Whether numbers of a data set can be what they are said to be: units of lengths, energies, forces and
+stresses, signs, parts that differ.
 
-Physics that every set obeys is the measure: distances against covalent radii, total energies against those of free atoms, forces against the
-change of the energy from frame to frame and against the repulsion of close atoms, stresses against the change of the volume.
+Physics that every set obeys is the measure: distances against covalent radii, total energies against those
+of free atoms, forces against the
+change of the energy from frame to frame and against the repulsion of close atoms, stresses against the
+change of the volume.
 """
 
 from dataclasses import dataclass
@@ -37,7 +40,9 @@ class Finding:
 
 
 def wrong_units(dataset, units):
-    """A message if the lengths of a Dataset, read in `units`, cannot be in their unit but can be in another one; None otherwise."""
+    """A message if the lengths of a Dataset, read in `units`, cannot be in their unit but can be in
+    another one; None otherwise.
+    """
     ratios = _nearest(dataset)
     if len(ratios) < ENOUGH:
         return None
@@ -58,8 +63,10 @@ def wrong_units(dataset, units):
     share = "half" if near else "all but a tenth"
     bound = "nearer" if near else "farther away"
     return (
-        f"its lengths are hardly in {units.length_name}: {share} of the atoms have their nearest neighbour {bound} than "
-        f"{seen:.2f} times the sum of the covalent radii; in {name} that would be {fitting[name]:.2f}. Say the units: "
+        f"its lengths are hardly in {units.length_name}: {share} of the atoms have their nearest "
+        f"neighbour {bound} than "
+        f"{seen:.2f} times the sum of the covalent radii; in {name} that would be {fitting[name]:.2f}. "
+        f"Say the units: "
         f"data.units = '{other}' (--units '{other}'), or a comment line '# units: {other}' in the file; "
         f"if they are right, say that: '{units}'"
     )
@@ -92,7 +99,9 @@ def _nearest(d):
 
 
 def doubts(dataset):
-    """Findings about labels and units of a whole Dataset, the fatal ones first. Seconds for 10^4 structures."""
+    """Findings about labels and units of a whole Dataset, the fatal ones first. Seconds for 10^4
+    structures.
+    """
     d = dataset
     found = [
         _lengths(d),
@@ -140,7 +149,8 @@ def _all_electron(d):
     """Energies that are those of free atoms with all electrons, in another unit."""
     known = np.isfinite(d.energy) & (d.n_atom > 0)
     z = d.numbers.astype(float)
-    # Scott's and Schwinger's corrections of Thomas and Fermi; a percent for Z from 3 to 50. Schwinger, Phys. Rev. A 24, 2353 (1981)
+    # Scott's and Schwinger's corrections of Thomas and Fermi; a percent for Z from 3 to 50. Schwinger,
+    # Phys. Rev. A 24, 2353 (1981)
     atom = -(0.768745 * z ** (7 / 3) - 0.5 * z**2 + 0.2699 * z ** (5 / 3)) * HARTREE
     if not known.any() or d.numbers.max() < 3:
         return None
@@ -180,11 +190,13 @@ def _work(d):
     slope = np.sign(correlation) * np.sqrt((y @ y) / (x @ x))
     if slope < 0:
         yield Finding(
-            "forces have the wrong sign: between frames that follow each other the energy changes as +F dx, not as -F dx"
+            "forces have the wrong sign: between frames that follow each other the energy changes as +F "
+            "dx, not as -F dx"
         )
     if not 0.6 < abs(slope) < 1.6:
         yield Finding(
-            f"energies change {abs(slope):.3g} times as much between frames that follow each other as the forces say"
+            f"energies change {abs(slope):.3g} times as much between frames that follow each other as "
+            f"the forces say"
             f"{_unit_of_ratio(abs(slope))}"
         )
 
@@ -242,7 +254,8 @@ def _stress(d):
     size = float(np.median(np.abs(d.stress[known, :3])))
     if size > 0.6:
         yield Finding(
-            f"stresses are large: half of the diagonal components exceed {size:.3g} eV/Angstrom^3 = {size * 160.2177:.3g} GPa; "
+            f"stresses are large: half of the diagonal components exceed {size:.3g} eV/Angstrom^3 = "
+            f"{size * 160.2177:.3g} GPa; "
             "are they in GPa or kbar (data.units = 'eV Angstrom GPa'), or virials in eV (name them virial)?"
         )
     periodic = d.pbc[known].all(axis=1)
@@ -258,33 +271,42 @@ def _stress(d):
             c = float(np.corrcoef(v, s)[0, 1])
             if c < -0.6:
                 yield Finding(
-                    "stresses seem to have the wrong sign: they rise when the volume falls (they are those of ASE: "
+                    "stresses seem to have the wrong sign: they rise when the volume falls (they are "
+                    "those of ASE: "
                     f"negative under compression; correlation {c:.2f} over {len(chosen)} structures)"
                 )
                 return
 
 
 def _groups(d):
-    """Parts of a set that differ by more than physics: energies of another level of theory, forces in another unit."""
+    """Parts of a set that differ by more than physics: energies of another level of theory, forces in
+    another unit.
+    """
     rms = np.sqrt(np.add.reduceat((d.forces**2).sum(axis=1), d.start[:-1]) / (3 * d.n_atom))
     found = np.flatnonzero(np.isfinite(rms) & (rms > 1e-5) & (d.n_atom > 2))
     if two := _two_groups(np.log10(rms[found]), least=np.log10(4.0)):
         low, high, gap = two
         yield Finding(
-            f"forces fall into two groups: {len(low)} structures with about {10**gap:.3g} times smaller ones than the other "
-            f"{len(high)} (e.g. {d.name(int(found[low[0]]))} and {d.name(int(found[high[0]]))}): are they of one unit?"
+            f"forces fall into two groups: {len(low)} structures with about {10**gap:.3g} times smaller "
+            f"ones than the other "
+            f"{len(high)} (e.g. {d.name(int(found[low[0]]))} and {d.name(int(found[high[0]]))}): are "
+            f"they of one unit?"
         )
     residual, labelled = energy_residuals(d)
     if residual is not None and (two := _two_groups(residual, least=0.05)):
         low, high, gap = two
         yield Finding(
-            f"energies fall into two groups that are {gap:.4g} eV/atom apart: {len(low)} and {len(high)} structures "
-            f"(e.g. {d.name(int(labelled[low[0]]))} and {d.name(int(labelled[high[0]]))}): another unit or level of theory?"
+            f"energies fall into two groups that are {gap:.4g} eV/atom apart: {len(low)} and {len(high)} "
+            f"structures "
+            f"(e.g. {d.name(int(labelled[low[0]]))} and {d.name(int(labelled[high[0]]))}): another unit "
+            f"or level of theory?"
         )
 
 
 def _two_groups(x, least):
-    """(indices below, indices above, distance of the medians) where values have a gap far wider than the spread on both sides; or None."""
+    """(indices below, indices above, distance of the medians) where values have a gap far wider than the
+    spread on both sides; or None.
+    """
     if len(x) < 8:
         return None
     order = np.argsort(x)
@@ -301,7 +323,9 @@ def _two_groups(x, least):
 
 
 def energy_residuals(d):
-    """(residual eV/atom, structures) of the energies from sum_i e(Z_i), e fitted to the least sum of absolute deviations; (None, None) if few."""
+    """(residual eV/atom, structures) of the energies from sum_i e(Z_i), e fitted to the least sum of
+    absolute deviations; (None, None) if few.
+    """
     labelled = np.flatnonzero(np.isfinite(d.energy))
     if len(labelled) < 5:
         return None, None

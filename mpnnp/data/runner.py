@@ -70,7 +70,8 @@ def read_runner_data(path, units=None):
     units   Units of the file; None: those that it states, else Hartree and Bohr
     Atom lines are `atom x y z symbol [charge [n [fx fy fz]]]`; charges and comments are dropped;
     `begin set=train|test` sets the split; `weight w` is a weight of all labels of a structure, `stress` has
-    nine numbers xx xy xz yx ... of energy per volume. Keywords may be in capitals, lines that begin with # or !
+    nine numbers xx xy xz yx ... of energy per volume. Keywords may be in capitals, lines that begin with #
+    or !
     are comments. Raises DataError naming file and line.
     """
     units = units or stated_units(path) or ATOMIC

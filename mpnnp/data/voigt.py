@@ -1,4 +1,6 @@
-"""Symmetric tensors as six numbers, in the one order that mpnnp knows; virials of other programs as stresses."""
+"""Symmetric tensors as six numbers, in the one order that mpnnp knows; virials of other programs as
+stresses.
+"""
 
 import numpy as np
 
@@ -21,7 +23,9 @@ def to_tensor(six):
 
 
 def stress_of_virial(virial, cell):
-    """(6,) -virial / volume, of a virial of the whole cell (6,) or (3, 3), as GAP, MACE and DeePMD-kit keep it; None where there is no volume."""
+    """(6,) -virial / volume, of a virial of the whole cell (6,) or (3, 3), as GAP, MACE and DeePMD-kit
+    keep it; None where there is no volume.
+    """
     virial = np.asarray(virial, np.float64)
     volume = abs(np.linalg.det(np.asarray(cell, np.float64)))
     if not volume > 0.0:

@@ -1,4 +1,6 @@
-"""Frames of xyz files: free spacing between them, header keys in any case, cells and units in the words of i-PI."""
+"""Frames of xyz files: free spacing between them, header keys in any case, cells and units in the words of
+i-PI.
+"""
 
 import io
 import itertools
@@ -28,9 +30,11 @@ BARE_CELL = re.compile(rf"\s*{NUMBER}(?:\s+{NUMBER}){{2}}(?:(?:\s+{NUMBER}){{3}}
 
 
 def xyz_frames(plain, path, warn):
-    """Yield (ase.Atoms, Units stated in the comment or None) of each frame of the text file `plain`, called `path` in messages.
+    """Yield (ase.Atoms, Units stated in the comment or None) of each frame of the text file `plain`,
+    called `path` in messages.
 
-    Raises DataError naming file, frame and line where a frame is not whole or says its cell in words that are not read. `warn` is called
+    Raises DataError naming file, frame and line where a frame is not whole or says its cell in words that
+    are not read. `warn` is called
     once with a text where columns have no name.
     """
     warned = False
@@ -43,13 +47,15 @@ def xyz_frames(plain, path, warn):
             word = line.strip()
             if not (word.isascii() and word.isdecimal()):
                 raise DataError(
-                    f"{path}, line {number}: expected the number of atoms of frame {frame}, found '{word[:60]}'"
+                    f"{path}, line {number}: expected the number of atoms of frame {frame}, found "
+                    f"'{word[:60]}'"
                 )
             # (islice takes no number beyond the machine's)
             body = [text for _, text in itertools.islice(lines, min(int(word), 1 << 40) + 1)]
             if len(body) < int(word) + 1:
                 raise DataError(
-                    f"{path}, frame {frame}: announces {word[:30]} atoms, but the file ends before (line {number})"
+                    f"{path}, frame {frame}: announces {word[:30]} atoms, but the file ends before (line "
+                    f"{number})"
                 )
             where = f"{path}, frame {frame} (line {number})"
             comment, units = _comment(body[0].strip(), where)
@@ -108,7 +114,9 @@ def _units(text, where):
 
 
 def _of_ipi(text, found, where):
-    """Comment and Units of a frame of i-PI: '# CELL(abcABC): a b c alpha beta gamma ... positions{angstrom} cell{angstrom}'."""
+    """Comment and Units of a frame of i-PI: '# CELL(abcABC): a b c alpha beta gamma ...
+    positions{angstrom} cell{angstrom}'.
+    """
     named = {key.lower(): name for key, name in BRACES.findall(text)}
     kind, numbers = found[1], re.findall(rf"(?<!\S){NUMBER}(?!\S)", found[2])
     if kind.lower() != "abcabc" or len(numbers) < 6:
@@ -119,7 +127,8 @@ def _of_ipi(text, found, where):
     names = [named.get(key) for key in ("positions", "cell")]
     if None in names:
         raise DataError(
-            f"{where}: does not say the units of positions and cell as i-PI does: positions{{angstrom}} cell{{angstrom}}"
+            f"{where}: does not say the units of positions and cell as i-PI does: positions{{angstrom}} "
+            f"cell{{angstrom}}"
         )
     try:
         positions, cell = (parse_units(f"eV {name}") for name in names)
@@ -148,7 +157,8 @@ def _unnamed(comment, body, n_atom):
         return None
     what = "forces? " if more == 3 else ""
     return (
-        f"{more} columns behind those that Properties names are not read ({what}Properties=species:S:1:pos:R:3:"
+        f"{more} columns behind those that Properties names are not read "
+        f"({what}Properties=species:S:1:pos:R:3:"
         "forces:R:3 would name them)"
     )
 

@@ -1,4 +1,5 @@
-"""Compact symmetry functions (see table.TYPES): sums over neighbours and triplets inside of radial and angular
+"""Compact symmetry functions (see table.TYPES): sums over neighbours and triplets inside of radial and
+angular
 windows, number by number.
 
 They are apart from the rows of triplets.py: a window leaves most triplets out, so that tests are cheaper than

@@ -47,7 +47,8 @@ def units_of(source, units=None):
 
 
 def read_functions(source, units=None):
-    """SymmetryFunctions of an input.nn (an InputFile or a path); functions that are given twice, also with their
+    """SymmetryFunctions of an input.nn (an InputFile or a path); functions that are given twice, also with
+    their
     neighbours swapped, become one. Raises DataError naming the line.
     """
     source = source if isinstance(source, InputFile) else InputFile(source)
@@ -234,7 +235,8 @@ def _set_layers(source, keyword, values, depth):
         ) from None
     if len(found) != depth:
         raise DataError(
-            f"{source.path}, line {keyword.line}: '{' '.join((keyword.written, *keyword.words))}' has {len(found)} values, "
+            f"{source.path}, line {keyword.line}: '{' '.join((keyword.written, *keyword.words))}' has "
+            f"{len(found)} values, "
             f"{keyword.words[0]} has {depth} hidden layers"
         )
     values[:] = found
@@ -284,7 +286,8 @@ def read_statistics(path, functions, sigma=True):
         if a != b:
             raise DataError(
                 f"{path}, line {line}: expected function {b[1]} of element {b[0]} ("
-                f"{chemical_symbols[functions.elements[b[0] - 1]]}), found function {a[1]:g} of element {a[0]:g}: "
+                f"{chemical_symbols[functions.elements[b[0] - 1]]}), found function {a[1]:g} of element "
+                f"{a[0]:g}: "
                 "lines must be one per symmetry function of each element in order"
             )
     for k, f in enumerate(functions.functions):
@@ -300,15 +303,21 @@ def _check_statistics(path, f, rows, line):
     """Raise DataError for numbers of a function that are none, or that differ between equal functions."""
     if not np.isfinite(rows[0]).all():
         raise DataError(
-            f"{path}, line {line}: expected {len(rows[0])} numbers, found {' '.join(f'{x:g}' for x in rows[0])}: n2p2 writes "
-            f"such lines for an element without atoms in the data, {chemical_symbols[f.center]}; function: {f}"
+            f"{path}, line {line}: expected {len(rows[0])} numbers, found "
+            f"{' '.join(f'{x:g}' for x in rows[0])}: n2p2 writes "
+            f"such lines for an element without atoms in the data, {chemical_symbols[f.center]}; "
+            f"function: {f}"
         )
     if any(not np.allclose(row[2:], rows[0][2:], rtol=1e-6, atol=1e-12) for row in rows):
-        raise DataError(f"{path}, line {line}: equal symmetry functions have different statistics; function: {f}")
+        raise DataError(
+            f"{path}, line {line}: equal symmetry functions have different statistics; function: {f}"
+        )
 
 
 def check_ranges(path, functions, scaling):
-    """Raise DataError naming file, element and function where one that must be divided by its spread never varies."""
+    """Raise DataError naming file, element and function where one that must be divided by its spread never
+    varies.
+    """
     t = scaling.statistics
     spread = t.sigma if scaling.kind == "sigma" else t.maximum - t.minimum
     if scaling.kind in ("none", "center"):
@@ -317,13 +326,16 @@ def check_ranges(path, functions, scaling):
         f = functions.functions[k]
         _, lines = _columns(path, 1, int(functions.copies.sum()), numbered=True)
         raise DataError(
-            f"{path}, line {lines[int(functions.copies[:k].sum())]}: function {k - functions.table.start[functions.elements.index(f.center)] + 1} of "
-            f"{chemical_symbols[f.center]} never varies (from {t.minimum[k]:g} to {t.maximum[k]:g}) and cannot be scaled: {f}"
+            f"{path}, line {lines[int(functions.copies[:k].sum())]}: function "
+            f"{k - functions.table.start[functions.elements.index(f.center)] + 1} of "
+            f"{chemical_symbols[f.center]} never varies (from {t.minimum[k]:g} to {t.maximum[k]:g}) and "
+            f"cannot be scaled: {f}"
         )
 
 
 def read_weights(folder, elements, network, name="weights.{:03d}.data"):
-    """Flat weights from the files weights.NNN.data (NNN: atomic number) of a folder; where these are not there, from
+    """Flat weights from the files weights.NNN.data (NNN: atomic number) of a folder; where these are not
+    there, from
     RuNNer's optweights.NNN.out or n2p2's weights.NNN.EEEEEE.out of one epoch.
     """
     parts = []
@@ -350,7 +362,8 @@ def _weights_file(folder, z, name):
     epochs = sorted(folder.glob(f"weights.{z:03d}.*.out"))
     if len(epochs) > 1:
         raise DataError(
-            f"{folder}: has the weights of {len(epochs)} epochs of {chemical_symbols[z]} and no {path.name}: copy those of "
+            f"{folder}: has the weights of {len(epochs)} epochs of {chemical_symbols[z]} and no "
+            f"{path.name}: copy those of "
             f"one epoch to {path.name}, e.g. {epochs[-1].name}; learning-curve.out tells the best"
         )
     return epochs[0] if epochs else path
@@ -398,7 +411,9 @@ def _with_copies(sizes, functions):
 
 
 def _merged(weights, whole, network, functions):
-    """Weights of `network` from those of `whole`: those of equal inputs are added, which changes no output."""
+    """Weights of `network` from those of `whole`: those of equal inputs are added, which changes no
+    output.
+    """
     if (functions.copies == 1).all():
         return weights
     merged = np.empty(network.n_weight)
@@ -416,10 +431,13 @@ def check_generation(source):
     """Raise DataError for files of RuNNer 2, whose format is another."""
     marks = [f"line {k.line}: '{k.written}'" for k in source.keywords if k.written in OF_RUNNER_2]
     folder = source.path.parent
-    marks += [str(p.relative_to(folder)) for s in ("", "1/") for p in sorted(folder.glob(f"{s}weights_short.*"))]
+    marks += [
+        str(p.relative_to(folder)) for s in ("", "1/") for p in sorted(folder.glob(f"{s}weights_short.*"))
+    ]
     if marks:
         raise DataError(
-            f"{source.path}: is of RuNNer 2 ({marks[0]}), whose files are not read; those of RuNNer 1 and n2p2 are"
+            f"{source.path}: is of RuNNer 2 ({marks[0]}), whose files are not read; those of RuNNer 1 "
+            f"and n2p2 are"
         )
 
 

@@ -87,7 +87,8 @@ class Translation:
         if self.unused:
             names = ", ".join(dict.fromkeys(line.split()[0] for line, _ in self.unused))
             log(
-                f"{self.path}: {len(self.unused)} keywords without effect here (mpnnp translate says why): {names}"
+                f"{self.path}: {len(self.unused)} keywords without effect here (mpnnp translate says "
+                f"why): {names}"
             )
 
     def _from(self, folder, path):
@@ -166,7 +167,8 @@ def _copy(source, t, name, key, kind=float, convert=lambda x: x):
 
 
 def _units_of_files(source, settings, t):
-    """Units of input.nn and of the input.data beside it: those of data.units in the settings, or stated in a comment of
+    """Units of input.nn and of the input.data beside it: those of data.units in the settings, or stated in
+    a comment of
     one of them, else Hartree and Bohr if the distances in the data do not speak against it. Raises DataError.
     """
     data = _data_file(source.path.parent)
@@ -181,7 +183,8 @@ def _units_of_files(source, settings, t):
     said = {where: units for where, units in said.items() if units is not None}
     if len(set(said.values())) > 1:
         raise DataError(
-            f"{source.path}: contradicting units: {', '.join(f'{units} ({where})' for where, units in said.items())}"
+            f"{source.path}: contradicting units: "
+            f"{', '.join(f'{units} ({where})' for where, units in said.items())}"
         )
     for where, units in said.items():
         t.set("data.units", str(units), where)
@@ -454,7 +457,8 @@ def _force_energy_ratio(source, t):
     data = _data_file(source.path.parent)
     if data is None:
         raise ConfigError(
-            f"{source.path}: '{_origin(source, 'force_energy_ratio')}' needs the input.data beside it, whose labels are "
+            f"{source.path}: '{_origin(source, 'force_energy_ratio')}' needs the input.data beside it, "
+            f"whose labels are "
             "counted; or say schedule.force_fraction in place of it"
         )
     n_energy = n_component = 0

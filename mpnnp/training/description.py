@@ -6,6 +6,7 @@ from mpnnp.model.label_kinds import KINDS
 from mpnnp.optimizers.posterior import has_covariance, numbers_stored
 from mpnnp.training.checkpoint import read_summary
 from mpnnp.training.report import symbols
+from mpnnp.units import ATOMIC
 
 
 def describe_checkpoint(path):
@@ -29,6 +30,8 @@ def describe_checkpoint(path):
     )
     lines.append(f"atomic energies: {references} eV; mean energy {p.mean_energy:.6g} eV/atom")
     lines.append(f"units of training: energy {p.energy_scale:.6g} eV, force {p.force_scale:.6g} eV/A")
+    if p.units != ATOMIC:
+        lines.append(f"units of its n2p2 files: {p.units}")
     where = f"epoch {progress.get('epoch', 0)}" + (
         f", {progress['done']} updates into it" if progress.get("done") else ""
     )

@@ -81,6 +81,12 @@ def build(config, dataset, train, cache, comm, log):
         if section.scaling_data
         else None
     )
+    absent = [chemical_symbols[z] for z in functions.elements if z not in dataset.elements]
+    if absent and known is None:
+        raise DataError(
+            f"the data contain no {', '.join(absent)}, of which there are symmetry functions: nothing tells their "
+            "ranges; remove the element, or give a scaling.data of data that contain it"
+        )
     while True:
         structures = make_atoms(dataset, functions.elements)
         G = load_symmetry_functions(structures, functions, key, cache, comm, log)

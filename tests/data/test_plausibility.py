@@ -31,8 +31,10 @@ def copper():
         atoms.rattle(0.05, seed=k)
         atoms.calc = EMT()
         frames.append(
-            Structure(numbers=atoms.numbers, positions=atoms.positions.copy(), cell=atoms.cell.array, pbc=True,
-                      energy=atoms.get_potential_energy(), forces=atoms.get_forces(), stress=atoms.get_stress(),
+            Structure(numbers=atoms.numbers, positions=atoms.positions.copy(),
+                      cell=atoms.cell.array, pbc=True,
+                      energy=atoms.get_potential_energy(), forces=atoms.get_forces(),
+                      stress=atoms.get_stress(),
                       frame=k)
         )  # fmt: skip
     return Dataset.from_structures(frames)
@@ -48,7 +50,8 @@ def trajectory():
         atoms.positions += rng.normal(scale=0.02, size=atoms.positions.shape)
         atoms.calc = EMT()
         frames.append(
-            Structure(numbers=atoms.numbers, positions=atoms.positions.copy(), cell=atoms.cell.array, pbc=True,
+            Structure(numbers=atoms.numbers, positions=atoms.positions.copy(),
+                      cell=atoms.cell.array, pbc=True,
                       energy=atoms.get_potential_energy(), forces=atoms.get_forces(), frame=k)
         )  # fmt: skip
     return Dataset.from_structures(frames)
@@ -108,7 +111,10 @@ def test_a_part_of_another_level_of_theory_is_doubted(water, copper):
 def test_total_energies_of_all_electrons_tell_their_unit(z, hartree):
     rng = np.random.default_rng(0)
     make = lambda energy: Dataset.from_structures(  # noqa: E731
-        [Structure(numbers=z, positions=rng.normal(size=(len(z), 3)), energy=energy + 1e-3 * k) for k in range(3)]
+        [
+            Structure(numbers=z, positions=rng.normal(size=(len(z), 3)), energy=energy + 1e-3 * k)
+            for k in range(3)
+        ]
     )
     assert "are they in" not in texts(make(hartree * Hartree))
     assert "are they in Hartree" in texts(make(hartree))

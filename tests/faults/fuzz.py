@@ -17,6 +17,7 @@ import zlib
 from pathlib import Path
 
 import h5py
+import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ from mpnnp.data import dataset  # noqa: E402
 from mpnnp.data.formats import read_sources  # noqa: E402
 from mpnnp.errors import MpnnpError  # noqa: E402
 from mpnnp.n2p2.potential_files import read_potential  # noqa: E402
+from mpnnp.n2p2.translate import translate  # noqa: E402
 from mpnnp.training import checkpoint  # noqa: E402
 
 DATA = HERE.parent / "reference"
@@ -105,6 +107,73 @@ def changed(bases):
     )
 
 
+XYZ_DIALECTS = (
+    b"2\n# CELL(abcABC): 5 5 5 90 90 90 Step: 0 Bead: 0 positions{angstrom} cell{angstrom}\n"
+    b"Cu 0 0 0\nCu 2.5 0 0\n",
+    b'2\nlattice="4 0 0 0 4.2 0 0 0 4.4" properties=species:S:1:pos:R:3:force:R:3 Energy=-10 '
+    b'Virial="1 0 0 0 2 0 0 0 3" Weight=5.0 energy_units=eV pbc="T T T"\n'
+    b'Si 0 0 0 .1 .2 .3\nO 1.6 0 0 -.1 -.2 -.3\n',
+)
+CP2K_TRAJECTORY = (
+    b"2\n i = 0, time = 0.0, E = -1.5\nO 0 0 0\nH 0 0 1\n"
+    b"2\n i = 1, time = 0.5, E = -1.6\nO 0 0 0\nH 0 0 1.1\n"
+)
+CP2K_OUTPUT = (
+    b" DBCSR| x\n CELL| Vector a [angstrom]: 9.0 0.0 0.0\n CELL| Vector b [angstrom]: 0.0 9.0 0.0\n"
+    b" CELL| Vector c [angstrom]: 0.0 0.0 9.0\n ATOMIC COORDINATES IN angstrom\n\n"
+    b"       1     1 O     8    0.000000    0.000000    0.000000\n       2     2 H     1    0.000000    "
+    b"0.000000    1.000000\n\n"
+    b" ENERGY| Total FORCE_EVAL ( QS ) energy [a.u.]:  -17.0\n ATOMIC FORCES in [a.u.]\n\n"
+    b"      1      1      O    0.010000    0.000000    0.000000\n      2      2      H   -0.010000    "
+    b"0.000000    0.000000\n"
+)
+
+
+def restyled(base, comments, keys):
+    """Strategy: the text of `base` written otherwise: blank lines, spaces, line ends, comment lines, keys
+    in another case.
+
+    comments  lines that may stand between structures;  keys  words whose case does not matter
+    """
+    edit = st.tuples(
+        st.sampled_from(["blank", "space", "crlf", "comment", "case", "tab"]), st.integers(0, 1 << 20)
+    )
+
+    def apply(edits):
+        lines = base.decode().splitlines()
+        ends = [k for k, line in enumerate(lines) if line.strip().lower() == "end" or k == len(lines) - 1]
+        if not comments:  # frames of an xyz file: behind the atoms that the first line counts
+            ends, k = [], 0
+            while k < len(lines):
+                k += int(lines[k]) + 2
+                ends.append(k - 1)
+        ending, inserted = "\n", []
+        for kind, at in edits:
+            if kind == "blank":
+                inserted.append((ends[at % len(ends)], " " * (at % 3)))
+            elif kind == "comment" and comments:
+                inserted.append((ends[at % len(ends)], comments[at % len(comments)]))
+            elif kind == "crlf":
+                ending = "\r\n"
+            elif kind == "space":
+                k = at % len(lines)
+                lines[k] = (
+                    f"  {lines[k]}  "
+                    if comments or not lines[k].startswith(("Lattice", "Prop"))
+                    else lines[k]
+                )
+            elif kind == "tab" and comments:
+                lines[at % len(lines)] = lines[at % len(lines)].replace(" ", "\t")
+            elif kind == "case":
+                k, key = at % len(lines), keys[at % len(keys)]
+                lines[k] = lines[k].replace(key, key.upper() if at % 2 else key.lower(), 1)
+        for k, text in sorted(inserted, reverse=True):
+            lines.insert(k + 1, text)
+        return (ending.join(lines) + ending).encode()
+
+    return st.lists(edit, min_size=1, max_size=6).map(apply)
+
+
 def resealed(data):
     """The bytes of a sealed file with a seal that fits, so that the HDF5 library sees what was changed."""
     body = data[sealed.BLOCK :]
@@ -123,9 +192,14 @@ def readers(folder):
     dataset.write(folder / "data.h5", read_sources([str(folder / "small.extxyz")], report=lambda _: None))
     with_checkpoint = folder / "checkpoint.h5"
     old = checkpoint.read_checkpoint(DATA / "version_1" / "checkpoint.h5")
+<<<<<<< HEAD
+    best = old._replace(arrays={}, best_weights=old.potential.weights)
+    checkpoint.write_checkpoint(with_checkpoint, best)
+=======
     numbers = old.progress
     content = old._replace(progress=numbers, arrays={}, best_weights=old.potential.weights)
     checkpoint.write_checkpoint(with_checkpoint, content)
+>>>>>>> main
     toml = [
         old.config_text.encode(),
         *(path.read_bytes() for path in sorted((HERE.parents[1] / "jobs").glob("**/*.toml"))),
@@ -162,6 +236,29 @@ def readers(folder):
 
         return parse_config(text, "checkpoint")
 
+    def beside_cell(path):
+        (folder / "run-1.cell").write_text("0 0.0 9 0 0 0 9 0 0 0 9 729\n1 0.5 9 0 0 0 9 0 0 0 9 729\n")
+        return sources(path)
+
+    system = folder / "system"
+    (system / "set.000").mkdir(parents=True)
+    (system / "type_map.raw").write_text("O H\n")
+    (system / "type.raw").write_text("0 1\n")
+    np.save(system / "set.000" / "coord.npy", np.arange(12.0).reshape(2, 6))
+    np.save(system / "set.000" / "box.npy", np.tile(9 * np.eye(3).ravel(), (2, 1)))
+
+    def deepmd(name):
+        def of(data):
+            kept = (system / name).read_bytes()
+            (system / name).write_bytes(data)
+            try:
+                return sources(system)
+            finally:
+                (system / name).write_bytes(kept)
+
+        return of
+
+    training = (DATA / "train_energy" / "input.nn").read_bytes()
     both = [with_checkpoint.read_bytes(), (DATA / "version_1" / "checkpoint.h5").read_bytes()]
     sources = lambda path: read_sources([str(path)], report=lambda _: None)  # noqa: E731
     return {
@@ -172,6 +269,15 @@ def readers(folder):
         ),
         "scaling.data": ([texts["scaling.data"]], potential_with("scaling.data")),
         "weights": ([texts["weights.001.data"]], potential_with("weights.001.data")),
+        "xyz dialects": (list(XYZ_DIALECTS), reading("y.xyz", sources)),
+        "CP2K trajectory": ([CP2K_TRAJECTORY], reading("run-pos-1.xyz", beside_cell)),
+        "CP2K output": ([CP2K_OUTPUT], reading("cp2k.out", sources)),
+        "DeePMD types": ([b"0 1\n"], deepmd("type.raw")),
+        "DeePMD coordinates": (
+            [(system / "set.000" / "coord.npy").read_bytes()],
+            deepmd("set.000/coord.npy"),
+        ),
+        "translate": ([texts["input.nn"], training], reading("t.nn", translate)),
         "TOML": (toml, reading("c.toml", read_config)),
         "extxyz": ([(folder / "small.extxyz").read_bytes()], reading("x.extxyz", sources)),
         "data set": ([(folder / "data.h5").read_bytes()], reading("d.h5", sources)),
@@ -181,6 +287,12 @@ def readers(folder):
             reading("s.h5", lambda path: (path.write_bytes(resealed(path.read_bytes())), whole(path))),
         ),
     }
+
+
+STYLES = {  # reader: lines that are comments, words whose case does not matter
+    "input.data": (["# a comment", "! another"], ["begin", "end", "atom", "lattice", "energy"]),
+    "extxyz": ([], ["Lattice", "Properties", "energy", "pbc"]),
+}
 
 
 class TooSlow(BaseException):
@@ -217,6 +329,31 @@ def fuzz(name, bases, read, examples):
     return counts
 
 
+def fuzz_style(name, base, comments, keys, read, examples):
+    """Number of files whose numbers are those of `base`. Raises AssertionError where one reads
+    differently.
+    """
+    expected, counts = read(base).hash(), [0, 0]
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(restyled(base, comments, keys))
+    def one(data):
+        try:
+            assert read(data).hash() == expected, f"{name}: other numbers from {data[:2000]!r}"
+            counts[0] += 1
+        except MpnnpError:
+            counts[1] += 1
+
+    one()
+    return counts
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -243,6 +380,10 @@ def main():
             was_read, refused = fuzz(name, bases, read, options.examples)
             total += was_read + refused
             print(f"{name}: {was_read + refused} files, {was_read} read, {refused} refused", flush=True)
+            if name in STYLES:
+                same, refused = fuzz_style(name, bases[0], *STYLES[name], read, options.examples)
+                total += same + refused
+                print(f"{name}, written otherwise: {same} the same numbers, {refused} refused", flush=True)
     print(f"{total} files in all, HDF5 {h5py.version.hdf5_version}")
 
 
