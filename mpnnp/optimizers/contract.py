@@ -1,13 +1,16 @@
 """What every optimizer promises, as a test that anyone can call on an optimizer of their own."""
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 
 from mpnnp.errors import CheckpointError, TrainingError
+from mpnnp.optimizers.registry import Optimizer
+from mpnnp.parallel import Comm
 
 
-def check_optimizer(make, n_weight: int, comm, n_update: int = 40) -> None:
+def check_optimizer(make: Callable[[], Optimizer], n_weight: int, comm: Comm, n_update: int = 40) -> None:
     """Check the promises of `registry.Optimizer`. Collective; raises AssertionError that says which one is broken.
 
     make  function() -> optimizer of n_weight weights; the same each time

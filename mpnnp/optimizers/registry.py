@@ -7,7 +7,9 @@ import numpy as np
 
 from mpnnp.config import Config
 from mpnnp.errors import ConfigError
+from mpnnp.model.network import Network
 from mpnnp.optimizers import adam, ekf
+from mpnnp.parallel import Comm
 
 
 class Optimizer(Protocol):
@@ -49,10 +51,12 @@ def check_name(name: str, source: str = "configuration") -> None:
     """Raise ConfigError if there is no such optimizer; source: the file that names it."""
     if name not in OPTIMIZERS:
         known = ", ".join(sorted(OPTIMIZERS))
-        raise ConfigError(f"run.optimizer = {name!r}: there is no such optimizer; known are {known} ({source})")
+        raise ConfigError(
+            f"run.optimizer = {name!r}: there is no such optimizer; known are {known} ({source})"
+        )
 
 
-def make_optimizer(config: Config, network, updates_per_epoch: int, comm) -> Optimizer:
+def make_optimizer(config: Config, network: Network, updates_per_epoch: int, comm: Comm) -> Optimizer:
     """The optimizer that config.run.optimizer names, for the weights of `network`. Raises ConfigError."""
     check_name(config.run.optimizer)
     return OPTIMIZERS[config.run.optimizer](config, network, updates_per_epoch, comm)

@@ -1,5 +1,7 @@
 """What a checkpoint holds, in words."""
 
+from pathlib import Path
+
 import numpy as np
 
 from mpnnp.model.label_kinds import KINDS
@@ -8,7 +10,7 @@ from mpnnp.training.checkpoint import read_summary
 from mpnnp.training.report import symbols
 
 
-def describe_checkpoint(path):
+def describe_checkpoint(path: str | Path) -> str:
     """What a checkpoint holds, as lines for people. Raises CheckpointError."""
     found = read_summary(path)
     p, progress, optimizer, curve = found.potential, found.progress, found.optimizer, found.curve

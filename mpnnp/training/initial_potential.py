@@ -1,14 +1,19 @@
 """The potential that a run starts from: functions, scaling, references, scales and initial weights, from configuration and data."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
 
-from mpnnp.data.dataset import atoms_of
+from mpnnp.config import Config, Functions, Net
+from mpnnp.data.dataset import Dataset, atoms_of
 from mpnnp.data.packed import element_counts, make_atoms
 from mpnnp.data.store import BLOCK
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.kernels.packs import Structures
 from mpnnp.model.function_sets import default, from_tables, water
 from mpnnp.model.network import Network
 from mpnnp.model.potential import Potential
@@ -18,16 +23,17 @@ from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions, element_number
 from mpnnp.n2p2 import potential_files
 from mpnnp.n2p2.input_file import InputFile
-from mpnnp.parallel import on_root, share
+from mpnnp.parallel import Comm, on_root, share
+from mpnnp.progress import AnyLog
 from mpnnp.training.checkpoint import load_potential
 from mpnnp.units import BOHR
 
 
-def choose_functions(config, elements):
+def choose_functions(config: Functions, elements: Sequence[int]) -> SymmetryFunctions:
     """SymmetryFunctions of the section [symmetry_functions] for the elements (atomic numbers) of the data. Raises ConfigError, DataError."""
     length = BOHR if config.units == "bohr" else 1.0
-    common = {"cutoff": CUTOFFS[config.cutoff], "alpha": config.alpha}
-    radius = {} if config.r_c is None else {"r_c": config.r_c * length}
+    common: dict[str, Any] = {"cutoff": CUTOFFS[config.cutoff], "alpha": config.alpha}
+    radius: dict[str, Any] = {} if config.r_c is None else {"r_c": config.r_c * length}
     if config.input_nn:
         functions = potential_files.read_functions(config.input_nn)
         if missing := sorted(set(elements) - set(functions.elements)):
@@ -46,7 +52,9 @@ def choose_functions(config, elements):
     return SymmetryFunctions(elements, default(elements, **common, **radius))
 
 
-def build(config, dataset, train, cache, comm, log):
+def build(
+    config: Config, dataset: Dataset, train: np.ndarray, cache: Path | None, comm: Comm, log: AnyLog
+) -> tuple[Potential, Structures, np.ndarray]:
     """(Potential with initial weights, Structures, G). Collective.
 
     train  indices of the training structures: statistics, references and scales come from them alone
@@ -107,7 +115,7 @@ def build(config, dataset, train, cache, comm, log):
     return potential, structures, G
 
 
-def initial_weights(config, network):
+def initial_weights(config: Config, network: Network) -> np.ndarray:
     """(n_weight,) of a run with this configuration: they follow from the initializer and the seed alone."""
     net, rng = config.network, np.random.default_rng([config.run.seed_of("weight"), 1])
     weights = network.initial_weights(net.initializer, rng, net.weights_min, net.weights_max)
@@ -138,7 +146,9 @@ def _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm):
     return replace(potential, energy_scale=float(potential.force_scale / spread))
 
 
-def references(config, dataset, structures, elements, train):
+def references(
+    config: Net, dataset: Dataset, structures: Structures, elements: Sequence[int], train: np.ndarray
+) -> dict:
     """atomic_energies (n_element,), and the units of training: mean_energy, energy_scale, force_scale; eV and Angstrom.
 
     config.normalize: the mean and the standard deviation of what the atomic energies leave of the energies per atom, and the standard deviation

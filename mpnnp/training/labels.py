@@ -1,13 +1,17 @@
 """Labels as a run sees them: targets in training units, their weights, and the scale of errors and rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.config import Schedule
+from mpnnp.data.dataset import Dataset
 from mpnnp.errors import ConfigError
+from mpnnp.kernels.packs import Structures
 from mpnnp.model.label_kinds import KINDS
+from mpnnp.model.potential import Potential
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,14 @@ class Labels:
     roots: tuple
 
     @classmethod
-    def of(cls, dataset, structures, potential, config=Schedule(), train=()):
+    def of(
+        cls,
+        dataset: Dataset,
+        structures: Structures,
+        potential: Potential,
+        config: Schedule = Schedule(),
+        train: Sequence[int] | np.ndarray = (),
+    ) -> "Labels":
         """Labels of a data set.
 
         config  section [schedule]: weights of the labels on atoms of each element
@@ -49,13 +60,13 @@ class Labels:
             roots.append(None if (weight == 1.0).all() else np.sqrt(weight))
         return cls(kinds, tuple(targets), tuple(units), tuple(roots))
 
-    def of_structures(self, start, chosen):
+    def of_structures(self, start: np.ndarray, chosen: Sequence[int] | np.ndarray) -> tuple[np.ndarray, ...]:
         """For each kind the numbers of the labels that exist in the chosen structures, one structure after the other; int64."""
         numbers = [kind.numbers(start, chosen) for kind in self.kinds]
         return tuple(n[~np.isnan(y[n])].astype(np.int64) for n, y in zip(numbers, self.targets))
 
 
-def label_scale(config, kind, n_label):
+def label_scale(config: Schedule, kind: str, n_label: int) -> float:
     """Factor s of errors and rows of a kind (its name): its weight (runner), or sqrt(weight / n) for n labels in the batch (sdnz)."""
     weight = config.of_kind(kind, "weight")
     return weight if config.name == "runner" else float(np.sqrt(weight / n_label))

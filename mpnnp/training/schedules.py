@@ -4,11 +4,13 @@ Labels are numbers, see model.label_kinds; kinds are their positions in KINDS. A
 sorted selection, the errors at its start: the position in the run is (epoch, update), and resuming is exact.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from mpnnp.config import Schedule
 from mpnnp.errors import ConfigError
 from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS
 
@@ -37,7 +39,7 @@ class Epoch:
     candidates: tuple
 
     @cached_property
-    def place(self):
+    def place(self) -> np.ndarray:
         """(n_update,) position of each update among those of its kind."""
         place = np.empty(len(self.kinds), np.int64)
         for kind in range(len(self.candidates)):
@@ -63,7 +65,7 @@ class RunnerSchedule:
     shares  (n_kind,) expected share of the updates
     """
 
-    def __init__(self, config, labels, seed):
+    def __init__(self, config: Schedule, labels: Sequence[np.ndarray], seed: int):
         self.config, self.labels, self.seed = config, labels, seed
         fractions = [config.of_kind(kind, "fraction") for kind in KINDS]
         self.sizes = tuple(config.of_kind(kind, "streams") for kind in KINDS)
@@ -74,24 +76,24 @@ class RunnerSchedule:
         _check_labels(self.n_update, labels, config.forces)
 
     @property
-    def updates_per_epoch(self):
+    def updates_per_epoch(self) -> int:
         return sum(self.n_update)
 
     @property
-    def shares(self):
+    def shares(self) -> tuple[float, ...]:
         return tuple(n / self.updates_per_epoch for n in self.n_update)
 
-    def learns(self, kind):
+    def learns(self, kind: int) -> bool:
         """True if there are updates of this kind."""
         return self.n_update[kind] > 0
 
-    def order(self, number, rng):
+    def order(self, number: int, rng: np.random.Generator) -> np.ndarray:
         """Kind of each update of the epoch."""
         kinds = np.repeat(np.arange(len(self.n_update)), self.n_update)
         rng.shuffle(kinds)
         return kinds
 
-    def epoch(self, number, errors=None):
+    def epoch(self, number: int, errors: Sequence[np.ndarray] | None = None) -> Epoch:
         """The updates of epoch `number` (from 1). errors: per kind, |error| of each label at its start, for sorted selection."""
         rng = np.random.default_rng([self.seed, 2, number])
         kinds = self.order(number, rng)
@@ -100,6 +102,7 @@ class RunnerSchedule:
             n_trial = self.config.trials if self.config.selection == "threshold" else 1
             size = n * m * n_trial
             if self.config.selection == "sort":
+                assert errors is not None, "sorted selection needs the errors of all labels"
                 order = np.argsort(-errors[kind], kind="stable") if n else np.zeros(0, np.int64)
                 picks = np.resize(order, size)
             else:
@@ -114,7 +117,7 @@ class SdnzSchedule:
     Further kinds take the place of such an update with a probability of their own. sizes, shares as in RunnerSchedule.
     """
 
-    def __init__(self, config, labels, seed):
+    def __init__(self, config: Schedule, labels: Sequence[np.ndarray], seed: int):
         self.config, self.labels, self.seed = config, labels, seed
         self.sizes = tuple(config.of_kind(kind, "per_update") for kind in KINDS)
         if not config.forces or not len(labels[FORCE]):
@@ -132,11 +135,11 @@ class SdnzSchedule:
         _check_labels(counts, labels, config.forces)
 
     @property
-    def updates_per_epoch(self):
+    def updates_per_epoch(self) -> int:
         return self.config.updates_per_epoch
 
     @property
-    def shares(self):
+    def shares(self) -> tuple[float, ...]:
         shares = np.zeros(len(self.labels))
         shares[ENERGY], shares[FORCE] = self.probability, 1.0 - self.probability
         for kind, probability in self.others.items():
@@ -144,11 +147,11 @@ class SdnzSchedule:
             shares[kind] = probability
         return tuple(float(x) for x in shares)
 
-    def learns(self, kind):
+    def learns(self, kind: int) -> bool:
         """True if there are updates of this kind."""
         return self.shares[kind] > 0
 
-    def epoch(self, number, errors=None):
+    def epoch(self, number: int, errors: Sequence[np.ndarray] | None = None) -> Epoch:
         """The updates of epoch `number` (from 1)."""
         rng = np.random.default_rng([self.seed, 2, number])
         kinds = np.where(rng.random(self.updates_per_epoch) < self.probability, ENERGY, FORCE)
@@ -163,10 +166,13 @@ class SdnzSchedule:
         return Epoch(kinds, tuple(candidates))
 
 
-SCHEDULES = {"runner": RunnerSchedule, "sdnz": SdnzSchedule}
+SCHEDULES: dict[str, type[RunnerSchedule] | type[SdnzSchedule]] = {
+    "runner": RunnerSchedule,
+    "sdnz": SdnzSchedule,
+}
 
 
-def make_schedule(config, labels, seed):
+def make_schedule(config: Schedule, labels: Sequence[np.ndarray], seed: int) -> RunnerSchedule | SdnzSchedule:
     """Schedule of the section [schedule]; labels: those of each kind of the training structures, int64. Raises ConfigError."""
     return SCHEDULES[config.name](config, labels, seed)
 
