@@ -214,7 +214,8 @@ class Schedule(Section):
     labels: dict[str, LabelSettings] = {}  # of kinds of labels that a program adds, by their names
 
     def of_kind(self, kind, what):
-        """A setting of a kind of label (its name): fraction, threshold, weight, per_update, probability, streams, element_weights.
+        """A setting of a kind of label (its name): fraction, threshold, weight, per_update, probability,
+        streams, element_weights.
 
         Of energy, force and stress they are keys of their own (energy_fraction, energies_per_update, ...).
         """
@@ -311,7 +312,9 @@ class Run(Section):
     stress_metric_weight: NotNegative = 1.0  # adds this many times S_rmse[meV/A^3] if stresses are learned
 
     def metric_weight(self, kind):
-        """Weight of a kind of label (its name) in the choice of the best potential; None if it has no key here."""
+        """Weight of a kind of label (its name) in the choice of the best potential;
+        None if it has no key here.
+        """
         return getattr(self, f"{kind}_metric_weight", None)
 
     def seed_of(self, part):
@@ -446,7 +449,9 @@ def _integers_to_floats(model, tree):
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             result[key] = _integers_to_floats(field.annotation, value)
         elif field.annotation == dict[str, LabelSettings] and isinstance(value, dict):
-            result[key] = {name: _integers_to_floats(LabelSettings, settings) for name, settings in value.items()}
+            result[key] = {
+                name: _integers_to_floats(LabelSettings, settings) for name, settings in value.items()
+            }
         elif type(value) is int and "float" in str(field.annotation):
             result[key] = float(value)
         elif key == "atomic_energies" and isinstance(value, dict):

@@ -67,7 +67,10 @@ def write_text(path, text, encoding="utf-8"):
 
 
 def read_number(word, kind=float):
-    """A number as C or Fortran writes it: 1.0D-5 is 1.0e-5, 1.0-105 is 1.0e-105; also NaN and infinities. Raises ValueError."""
+    """A number as C or Fortran writes it: 1.0D-5 is 1.0e-5, 1.0-105 is 1.0e-105; also NaN and infinities.
+
+    Raises ValueError.
+    """
     try:
         return kind(word)
     except ValueError:

@@ -45,7 +45,9 @@ OTHER_NAMES = {
 
 @dataclass(frozen=True)
 class Units:
-    """Units of a source by their names; forces are energy / length, stresses energy / length^3 unless named."""
+    """Units of a source by their names; forces are energy / length,
+    stresses energy / length^3 unless named.
+    """
 
     energy_name: str
     length_name: str
@@ -82,7 +84,9 @@ METAL = Units("eV", "Angstrom")
 
 
 def parse_units(text):
-    """Units of words like "eV Angstrom", "kcal/mol Angstrom", "Hartree Angstrom Hartree/Bohr GPa" in any order. Raises ValueError."""
+    """Units of words like "eV Angstrom", "kcal/mol Angstrom",
+    "Hartree Angstrom Hartree/Bohr GPa" in any order. Raises ValueError.
+    """
     allowed = f"one of {', '.join(ENERGIES)} and one of {', '.join(LENGTHS)}, e.g. 'eV Angstrom'"
     found = dict.fromkeys(("energy", "length", "force", "stress"), "")
     for word in str(text).replace(",", " ").split():

@@ -1,5 +1,5 @@
-"""Compact symmetry functions (see table.TYPES): sums over neighbours and triplets inside of radial and angular
-windows, number by number.
+"""Compact symmetry functions (see table.TYPES): sums over neighbours and triplets inside of radial
+and angular windows, number by number.
 
 They are apart from the rows of triplets.py: a window leaves most triplets out, so that tests are cheaper than
 arithmetic on whole rows. A term is a(cos) w(r_ij) w(r_ik) [w(r_jk)] with windows w and a (cutoff.py); its

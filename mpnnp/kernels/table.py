@@ -1,7 +1,7 @@
 """What each type of symmetry function is, and the functions of a model as kernels take them.
 
-`TYPES` is the one place that knows the types: lines and tables of the configuration are parsed, printed and checked by it, and kernels and
-plans choose by the tuples below it.
+`TYPES` is the one place that knows the types: lines and tables of the configuration are parsed, printed and
+checked by it, and kernels and plans choose by the tuples below it.
 """
 
 from typing import NamedTuple

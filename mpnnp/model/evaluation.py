@@ -26,8 +26,9 @@ ROUND = 32  # structures per rank between two looks for signals
 class Evaluation:
     """Accuracy, and on rank 0 the predictions.
 
-    predictions  column of a data set -> array as there: energy (n_structure,) eV, forces (n_atom, 3) eV/Angstrom, ...;
-                 NaN where a structure has none (no stress unless periodic in all directions)
+    predictions  column of a data set -> array as there: energy (n_structure,) eV, forces (n_atom, 3)
+                 eV/Angstrom, ...; NaN where a structure has none (no stress unless periodic in all
+                 directions)
     start        (n_structure+1,) offsets of the atoms
     """
 
@@ -99,7 +100,10 @@ def accuracy_over(
 
 
 def evaluate(potential: Potential, dataset: Dataset, comm: Comm, log: AnyLog) -> Evaluation:
-    """Evaluation of `potential` on all structures of `dataset`, shared out over the ranks. Collective. Raises DataError."""
+    """Evaluation of `potential` on all structures of `dataset`, shared out over the ranks.
+
+    Collective. Raises DataError.
+    """
     structures, predictor = make_atoms(dataset, potential.elements), Predictor(potential)
     start, kinds = np.asarray(structures.start), [kind for kind in KINDS.values() if kind.column]
     mine = []

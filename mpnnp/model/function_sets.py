@@ -21,7 +21,8 @@ from mpnnp.units import BOHR
 TOML = {"lam": "lambda"}  # keys of a table that are not the names in SymmetryFunction
 OPTIONAL = {"r_s": 0.0, "lam": 1.0, "zeta": 1.0, "r_l": 0.0}  # what a table may leave out
 
-# Morawietz, Singraber, Dellago, Behler, PNAS 113, 8368 (2016): 30 functions of O, 27 of H, cutoff 12 Bohr, tanh^3.
+# Morawietz, Singraber, Dellago, Behler, PNAS 113, 8368 (2016): 30 functions of O, 27 of H, cutoff 12 Bohr,
+# tanh^3.
 _WATER_RADIAL_ETA = (0.001, 0.01, 0.03, 0.06, 0.15, 0.30, 0.60, 1.50)  # 1/Bohr^2; the last four are shifted
 _WATER_SHIFT = {("H", "H"): 1.9, ("H", "O"): 0.9, ("O", "H"): 0.9, ("O", "O"): 4.0}  # Bohr
 _WATER_ANGULAR = {  # eta 1/Bohr^2, lambda, zeta
@@ -63,9 +64,11 @@ def default(
 ) -> list[SymmetryFunction]:
     """A balanced set for any elements (atomic numbers), cutoff r_c in Angstrom.
 
-    Radial, per neighbour element, n_radial functions in two families on a grid of shells from r_min to r_c (Gastegger et al.,
-    J. Chem. Phys. 148, 241709 (2018)): centred, r_s = 0 and eta = 1/(2 r^2), and shifted, r_s = r and eta = 1/(2 dr^2).
-    Angular, per pair of elements: lambda = -1, +1 with each zeta, and two widths eta = 1/(2 r^2) with r = r_c/2 and r_c.
+    Radial, per neighbour element, n_radial functions in two families on a grid of shells from r_min to r_c
+    (Gastegger et al., J. Chem. Phys. 148, 241709 (2018)): centred, r_s = 0 and eta = 1/(2 r^2), and shifted,
+    r_s = r and eta = 1/(2 dr^2).
+    Angular, per pair of elements: lambda = -1, +1 with each zeta, and two widths eta = 1/(2 r^2) with
+    r = r_c/2 and r_c.
     """
     n_shifted = n_radial - n_radial // 2
     centred = np.linspace(r_min, r_c, n_radial // 2 + 1)[1:]
@@ -102,8 +105,9 @@ def from_tables(
 ) -> list[SymmetryFunction]:
     """Functions from the `symmetry_functions.functions` tables of the configuration.
 
-    tables  dicts with center, kind, neighbours, eta, r_s, zeta, lambda, r_c; compact kinds: r_l, r_c, angle_left, angle_right, subtype
-            instead; numbers and subtypes may be lists: every combination is made
+    tables  dicts with center, kind, neighbours, eta, r_s, zeta, lambda, r_c; compact kinds: r_l, r_c,
+            angle_left, angle_right, subtype instead; numbers and subtypes may be lists: every combination is
+            made
     length  Angstrom per unit of length of the tables; angles in degrees
     Raises ConfigError naming the number of the table, from 1, and the key.
     """
@@ -118,7 +122,9 @@ def from_tables(
 
 
 def keys_of(of_type: FunctionType) -> dict[str, str]:
-    """Keys of a table for a FunctionType that may be lists, by the names in SymmetryFunction: {"lam": "lambda", ...}."""
+    """Keys of a table for a FunctionType that may be lists, by the names in SymmetryFunction:
+    {"lam": "lambda", ...}.
+    """
     return {name: TOML.get(name, name) for name in of_type.names} | (
         {"subtype": "subtype"} if of_type.compact else {}
     )
@@ -151,7 +157,8 @@ def _check_table(table):
         subtypes = _as_list(table["subtype"])
         if not subtypes or any(name not in SUBTYPES[1:] for name in subtypes):
             raise ConfigError(
-                f"subtype = {table['subtype']!r}: must be one of {', '.join(SUBTYPES[1:])}, or a list of these"
+                f"subtype = {table['subtype']!r}: must be one of {', '.join(SUBTYPES[1:])}, "
+                "or a list of these"
             )
 
 

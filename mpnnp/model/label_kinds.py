@@ -1,7 +1,9 @@
-"""The kinds of labels that potentials learn from and are judged by: one table, KINDS, and whatever concerns labels loops over it.
+"""The kinds of labels that potentials learn from and are judged by: one table, KINDS,
+and whatever concerns labels loops over it.
 
-A label is a number: n_component times its site plus its component. Sites are structures, or atoms counted over the data set. A kind of one's own
-is one more entry of KINDS, made before the run; its settings stand in `[schedule.labels.NAME]`.
+A label is a number: n_component times its site plus its component. Sites are structures, or atoms counted
+over the data set. A kind of one's own is one more entry of KINDS, made before the run; its settings stand in
+`[schedule.labels.NAME]`.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,12 +32,16 @@ MILLI = 1000.0  # eV to meV
 class LabelKind:
     """One kind of label.
 
-    name         in the singular: settings (energy_weight), columns of the learning curve (energy_rmse_train) begin with it
+    name         in the singular: settings (energy_weight), columns of the learning curve (energy_rmse_train)
+                 begin with it
     words        what a message calls a number of them
-    per          "structure", "atom", or "cell": a structure that is periodic in all directions, others have no such label
+    per          "structure", "atom", or "cell": a structure that is periodic in all directions, others have
+                 no such label
     components   names of the components, () for a scalar
-    unit         of a label; its accuracies are in the thousandth, and with per_atom for one atom: error_unit, short_unit
-    per_atom     errors are divided by the number of atoms where they are told, compared with thresholds and sorted
+    unit         of a label; its accuracies are in the thousandth, and with per_atom for one atom: error_unit,
+                 short_unit
+    per_atom     errors are divided by the number of atoms where they are told, compared with thresholds and
+                 sorted
     column       its array in a data set (n_site, ...) and in files of predictions; "" if `label` computes it
     label        (dataset) -> (n_site, ...) in `unit`, NaN where there is none
     predicted    (Prediction, Structures, s) -> the same of structure s
@@ -100,7 +106,9 @@ class LabelKind:
         return np.searchsorted(start, site, side="right") - 1 if self.per == "atom" else site
 
     def places(self, structures: Structures, labels: np.ndarray) -> np.ndarray:
-        """Labels as the kernels take them: structure, for atoms the atom in it, and the component unless there is only one."""
+        """Labels as the kernels take them: structure, for atoms the atom in it,
+        and the component unless there is only one.
+        """
         site, component = np.divmod(labels, self.n_component)
         columns = [site]
         if self.per == "atom":
@@ -119,7 +127,9 @@ class LabelKind:
         return f"{what} {where} {dataset.name(structure)}"
 
     def unit_of_training(self, potential: Potential, labels: np.ndarray) -> float:
-        """Unit of this kind in training: by `scale`, else the standard deviation of the labels (n,); 1 if there are none or they do not vary."""
+        """Unit of this kind in training: by `scale`, else the standard deviation of the labels (n,);
+        1 if there are none or they do not vary.
+        """
         if self.scale is not None:
             return self.scale(potential, labels)
         labels = labels[~np.isnan(labels)]

@@ -61,7 +61,9 @@ class Errors:
         self.sums = np.zeros((len(KINDS), 3))  # of each kind: count, square, absolute
 
     def add(self, dataset: Dataset, structures: Structures, s: int, prediction: Prediction) -> None:
-        """Labels of structure s of a data set, and the Prediction for it; a NaN label is none, a NaN prediction wrong."""
+        """Labels of structure s of a data set, and the Prediction for it; a NaN label is none,
+        a NaN prediction wrong.
+        """
         n_atom = structures.start[s + 1] - structures.start[s]
         for k, kind in enumerate(KINDS.values()):
             if kind.exists(structures, s):
@@ -73,7 +75,9 @@ class Errors:
     def add_labels(
         self, k: int, labels: np.ndarray, predictions: np.ndarray, n_atom: int | np.ndarray
     ) -> None:
-        """Labels and predictions (n,) of kind number k, in its unit; n_atom: atoms of their structures, a number or (n,)."""
+        """Labels and predictions (n,) of kind number k, in its unit; n_atom: atoms of their structures,
+        a number or (n,).
+        """
         kind = list(KINDS.values())[k]
         factor = MILLI / n_atom if kind.per_atom else MILLI
         errors = ((labels - predictions) * factor)[~np.isnan(labels)]

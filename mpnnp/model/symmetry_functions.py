@@ -44,7 +44,8 @@ class SymmetryFunction:
     cutoff: int = 1
     alpha: float = 0.0
     subtype: int = 0  # compact types: index into SUBTYPES
-    r_l: float = 0.0  # Angstrom; compact types: the function is 0 outside of r_l < r < r_c; below 0 if its middle is near 0
+    # Angstrom; compact types: the function is 0 outside of r_l < r < r_c; below 0 if its middle is near 0
+    r_l: float = 0.0
     angle_left: float = 0.0  # degrees; compact angular types: ends of the angular window
     angle_right: float = 0.0
 
@@ -68,11 +69,16 @@ SHOWN = {  # how a function is named in messages
     "angle_left": "angles {:g}",
     "angle_right": "to {:g} degrees",
 }
-WINDOW = "the window must lie within 0 to 180 degrees, or have its middle at 0 or at 180 and a width of at most 360"
+WINDOW = (
+    "the window must lie within 0 to 180 degrees, "
+    "or have its middle at 0 or at 180 and a width of at most 360"
+)
 
 
 def _is_window(left, right):
-    """True if n2p2 would take the angles: finite, ascending, and a function that is smooth as one of the vectors."""
+    """True if n2p2 would take the angles: finite, ascending,
+    and a function that is smooth as one of the vectors.
+    """
     if not (np.isfinite([left, right]).all() and left < right <= left + 360.0):
         return False
     middle = (left + right) / 2.0
@@ -118,7 +124,8 @@ class SymmetryFunctions:
     """The symmetry functions of a model, per element, sorted as n2p2 sorts them.
 
     elements   atomic numbers, ascending
-    functions  SymmetryFunction, element by element; within one: type, cutoff, eta, r_s, zeta, lambda, neighbours
+    functions  SymmetryFunction, element by element; within one: type, cutoff, eta, r_s, zeta, lambda,
+               neighbours
     table      the same as arrays (Table)
     """
 
@@ -230,8 +237,8 @@ def _order(f):
 def parse_line(line: str, cutoff: int = 1, alpha: float = 0.0, length: float = BOHR) -> SymmetryFunction:
     """One symmetry function from the words behind `symfunction_short` of RuNNer and n2p2.
 
-    line    e.g. "H 3 O H 0.2 1.0 1.0 12.0": centre, type, neighbours, parameters, r_c [, r_s]; compact: centre, type, neighbours,
-            r_l, r_c [, angles], subtype
+    line    e.g. "H 3 O H 0.2 1.0 1.0 12.0": centre, type, neighbours, parameters, r_c [, r_s]; compact:
+            centre, type, neighbours, r_l, r_c [, angles], subtype
     length  Angstrom per unit of length of the line
     Raises ConfigError: unknown element or type, wrong number of words, not a number.
     """
@@ -273,7 +280,9 @@ def parse_line(line: str, cutoff: int = 1, alpha: float = 0.0, length: float = B
 
 
 def format_line(f: SymmetryFunction, length: float = BOHR) -> str:
-    """The words behind `symfunction_short` for function `f`; inverse of parse_line to the last digit of float64."""
+    """The words behind `symfunction_short` for function `f`;
+    inverse of parse_line to the last digit of float64.
+    """
     of_type = TYPES[f.kind]
     names = [chemical_symbols[z] for z in (f.center, f.neighbour1, f.neighbour2) if z]
     values = [

@@ -56,8 +56,8 @@ class EkfState:
 
     def __repr__(self):
         return (
-            f"EkfState({self.n_update} updates, {self.U.shape[1]} weights, eta {self.eta:.3g}, q {self.q:.3g}, "
-            f"lambda {self.lam:.3g})"
+            f"EkfState({self.n_update} updates, {self.U.shape[1]} weights, eta {self.eta:.3g}, "
+            f"q {self.q:.3g}, lambda {self.lam:.3g})"
         )
 
 
@@ -121,8 +121,9 @@ class Ekf:
     def __repr__(self):
         config, groups = self.config, len(self.layout.group) - 1
         return (
-            f"Ekf({self.layout.n} weights, coupling {config.coupling} ({groups} blocks), epsilon {config.epsilon:g}, "
-            f"eta {config.eta:g} to {config.eta_max:g}, q {config.q:g} to {config.q_min:g})"
+            f"Ekf({self.layout.n} weights, coupling {config.coupling} ({groups} blocks), "
+            f"epsilon {config.epsilon:g}, eta {config.eta:g} to {config.eta_max:g}, "
+            f"q {config.q:g} to {config.q_min:g})"
         )
 
     def init(self) -> EkfState:

@@ -93,7 +93,9 @@ class Posterior:
 
 
 def dense_covariance(arrays: Mapping[str, np.ndarray], order: np.ndarray | None = None) -> np.ndarray:
-    """P (n, n) from the arrays of a filter; order (n,): the weight of each position inside, None: the same."""
+    """P (n, n) from the arrays of a filter; order (n,): the weight of each position inside,
+    None: the same.
+    """
     group, T, U = arrays["group"], arrays["T"], arrays["U"]
     d, factor = arrays["scalars"][:2]
     order, start = np.arange(group[-1]) if order is None else order, packed_start(group)

@@ -37,7 +37,8 @@ def describe_checkpoint(path: str | Path) -> str:
     lines.append(f"state: {where}, {progress.get('update', 0)} updates in all")
     if "best" in progress:
         lines.append(
-            f"best measure so far: {progress['best']:.6g}, after epoch {progress.get('best_epoch', progress.get('epoch', 0))}"
+            f"best measure so far: {progress['best']:.6g}, after epoch "
+            f"{progress.get('best_epoch', progress.get('epoch', 0))}"
         )
     for name, k in (("last", -1), ("best", _row_of(curve, progress.get("best_epoch")))):
         if len(curve.get("epoch", ())) and k is not None:

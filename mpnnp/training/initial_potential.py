@@ -1,4 +1,6 @@
-"""The potential that a run starts from: functions, scaling, references, scales and initial weights, from configuration and data."""
+"""The potential that a run starts from: functions, scaling, references, scales and initial weights,
+from configuration and data.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +32,10 @@ from mpnnp.units import BOHR
 
 
 def choose_functions(config: Functions, elements: Sequence[int]) -> SymmetryFunctions:
-    """SymmetryFunctions of the section [symmetry_functions] for the elements (atomic numbers) of the data. Raises ConfigError, DataError."""
+    """SymmetryFunctions of the section [symmetry_functions] for the elements (atomic numbers) of the data.
+
+    Raises ConfigError, DataError.
+    """
     length = BOHR if config.units == "bohr" else 1.0
     common: dict[str, Any] = {"cutoff": CUTOFFS[config.cutoff], "alpha": config.alpha}
     radius: dict[str, Any] = {} if config.r_c is None else {"r_c": config.r_c * length}
@@ -38,7 +43,8 @@ def choose_functions(config: Functions, elements: Sequence[int]) -> SymmetryFunc
         functions = potential_files.read_functions(config.input_nn)
         if missing := sorted(set(elements) - set(functions.elements)):
             raise DataError(
-                f"{config.input_nn}: has no functions for {', '.join(chemical_symbols[z] for z in missing)}, which the data contain"
+                f"{config.input_nn}: has no functions for "
+                f"{', '.join(chemical_symbols[z] for z in missing)}, which the data contain"
             )
         return functions
     if config.functions:
@@ -46,7 +52,8 @@ def choose_functions(config: Functions, elements: Sequence[int]) -> SymmetryFunc
     if config.set == "water":
         if tuple(elements) != (1, 8):
             raise ConfigError(
-                f"symmetry_functions.set = 'water' is for H and O; the data contain {' '.join(chemical_symbols[z] for z in elements)}"
+                f"symmetry_functions.set = 'water' is for H and O; "
+                f"the data contain {' '.join(chemical_symbols[z] for z in elements)}"
             )
         return SymmetryFunctions(elements, water(**common, **radius))
     return SymmetryFunctions(elements, default(elements, **common, **radius))
@@ -131,7 +138,9 @@ def _blocks(structures, G, train, comm):
 
 
 def _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm):
-    """The unit of energy for which the initial weights predict forces of the same standard deviation as the labels'. Collective."""
+    """The unit of energy for which the initial weights predict forces of the same standard deviation as the
+    labels'. Collective.
+    """
     if np.isnan(dataset.forces).all():
         raise DataError("network.normalize = 'force' needs force labels: there are none")
     predictor, sums = Predictor(replace(potential, energy_scale=1.0)), np.zeros(3)
@@ -149,10 +158,12 @@ def _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm):
 def references(
     config: Net, dataset: Dataset, structures: Structures, elements: Sequence[int], train: np.ndarray
 ) -> dict:
-    """atomic_energies (n_element,), and the units of training: mean_energy, energy_scale, force_scale; eV and Angstrom.
+    """atomic_energies (n_element,), and the units of training: mean_energy, energy_scale, force_scale;
+    eV and Angstrom.
 
-    config.normalize: the mean and the standard deviation of what the atomic energies leave of the energies per atom, and the standard deviation
-    of the forces, over the training structures; "ref" and "force": over all structures, with n2p2's divisor n - 1; false: as configured.
+    config.normalize: the mean and the standard deviation of what the atomic energies leave of the energies
+    per atom, and the standard deviation of the forces, over the training structures; "ref" and "force": over
+    all structures, with n2p2's divisor n - 1; false: as configured.
     """
     everything, everyone = np.arange(len(dataset)), config.normalize in ("ref", "force")
     counts, energy = element_counts(structures, len(elements)), np.asarray(dataset.energy)

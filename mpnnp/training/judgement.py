@@ -1,4 +1,6 @@
-"""How good a potential is: points of the learning curve, the measure by which the best one is kept, and the last word of a run."""
+"""How good a potential is: points of the learning curve, the measure by which the best one is kept,
+and the last word of a run.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ from mpnnp.training.start import Task
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the learning curve: Accuracy of training and validation structures, and the measure that best.h5 minimises."""
+    """A point of the learning curve: Accuracy of training and validation structures,
+    and the measure that best.h5 minimises.
+    """
 
     train: Accuracy
     validation: Accuracy
@@ -29,7 +33,8 @@ class Point:
 class Judge:
     """Evaluates potentials of a task on its training and its validation structures.
 
-    train_subset, validation_subset  structures that are predicted in full for the learning curve; of the others only energies
+    train_subset, validation_subset  structures that are predicted in full for the learning curve; of the
+                                     others only energies
     Raises ConfigError if the structures that judge have no label of a kind that counts.
     """
 
@@ -93,7 +98,9 @@ class Judge:
         return Point(train, validation, self._measure(train, validation))
 
     def _measure(self, train, validation):
-        """Weighted sum of the errors of the validation structures if they have labels, in units of one meV/atom."""
+        """Weighted sum of the errors of the validation structures if they have labels,
+        in units of one meV/atom.
+        """
         rmse = (validation if validation.has_labels else train).rmse
         terms = [
             w * (rmse[name] / KINDS[name].good)
@@ -115,7 +122,8 @@ class Judge:
         seconds: Callable[[], float],
         pause: Callable[[], object] | None = None,
     ) -> tuple[Point, bool]:
-        """Add a point to the learning curve of `state`, and remember the weights if they are the best so far: (Point, better). Collective.
+        """Add a point to the learning curve of `state`, and remember the weights if they are the best so far:
+        (Point, better). Collective.
 
         Raises TrainingError if a prediction is not a finite number.
         """
@@ -126,7 +134,8 @@ class Judge:
                 np.concatenate([task.train, task.validation]), read_only(state.weights)
             )
             raise TrainingError(
-                f"after update {state.update}: a prediction is not a finite number: {where}; the weights have run away"
+                f"after update {state.update}: a prediction is not a finite number: {where}; "
+                "the weights have run away"
             )
         task.optimizer.check(state.optimizer)
         state.seconds = seconds()
@@ -146,12 +155,15 @@ class Judge:
         for name, some, structures in parts:
             if len(some) < len(structures):
                 log(
-                    f"learning curve, {name}: all energies, forces of {len(some)} of {len(structures)} structures "
-                    "(run.evaluation_structures)"
+                    f"learning curve, {name}: all energies, forces of {len(some)} of {len(structures)} "
+                    "structures (run.evaluation_structures)"
                 )
 
     def conclude(self, state: RunState, directory: Path, log: AnyLog) -> Callable[[], None]:
-        """Evaluate the best potential on all structures: log, accuracy.json, pictures. Collective; OSError on rank 0 is raised everywhere."""
+        """Evaluate the best potential on all structures: log, accuracy.json, pictures.
+
+        Collective; OSError on rank 0 is raised everywhere.
+        """
         task, comm = self.task, self.task.comm
         parts, accuracies = {"training": task.train, "validation": task.validation}, {}
         shown = "validation" if len(task.validation) else "training"

@@ -1,4 +1,6 @@
-"""What a run writes while it goes on: checkpoint, best potential, learning curve; and where it goes on from."""
+"""What a run writes while it goes on: checkpoint, best potential, learning curve;
+and where it goes on from.
+"""
 
 import time
 from pathlib import Path
@@ -82,7 +84,8 @@ class Keeper:
 def read_saved(
     directory: Path, config: Config, data_hash: str, comm: Comm, log: AnyLog
 ) -> tuple[str, Checkpoint]:
-    """(name, Checkpoint) to continue from, if it is of this run; the optimiser's arrays, which may be large, on rank 0 alone. Collective.
+    """(name, Checkpoint) to continue from, if it is of this run; the optimiser's arrays, which may be large,
+    on rank 0 alone. Collective.
 
     Raises CheckpointError on every rank.
     """
@@ -92,7 +95,8 @@ def read_saved(
         name, saved = run_folder.read_saved(directory, log)
         if not saved.optimizer:
             raise CheckpointError(
-                f"{directory / name}: is a potential alone, without the state of an optimiser: it cannot be resumed"
+                f"{directory / name}: is a potential alone, "
+                "without the state of an optimiser: it cannot be resumed"
             )
         check_same_run(saved, config, data_hash, directory / name)
         if saved.best_weights is None:

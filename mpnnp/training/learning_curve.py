@@ -22,7 +22,9 @@ def all_columns() -> list[str]:
 
 
 class LearningCurve:
-    """Rows of epoch, update, seconds and the errors of each kind of label in its error_unit, NaN where there are no labels."""
+    """Rows of epoch, update, seconds and the errors of each kind of label in its error_unit,
+    NaN where there are no labels.
+    """
 
     def __init__(self, columns: Mapping[str, np.ndarray] | None = None):
         nothing = (
@@ -50,7 +52,10 @@ class LearningCurve:
         return {name: values[:, k] for k, name in enumerate(names)}
 
     def write(self, path: str | Path) -> None:
-        """CSV with one header line; the last columns name the units. Kinds that are not always told have columns if there are labels of them."""
+        """CSV with one header line; the last columns name the units.
+
+        Kinds that are not always told have columns if there are labels of them.
+        """
         columns = self.columns()
         kinds = [
             kind

@@ -19,9 +19,11 @@ from mpnnp.training.schedules import Batch
 
 
 class Observer:
-    """Turns batches into errors and rows; knows the data, the model without its weights, and which labels are this rank's.
+    """Turns batches into errors and rows; knows the data, the model without its weights,
+    and which labels are this rank's.
 
-    Label m of M belongs to rank r with r M // p <= m < (r+1) M // p: consecutive, and the same labels on any number of ranks.
+    Label m of M belongs to rank r with r M // p <= m < (r+1) M // p: consecutive, and the same labels on any
+    number of ranks.
 
     train  structures that are learned from, see Labels.of
     rmse   (n_kind,) of the last evaluation, training units: the unit of the selection thresholds
@@ -50,7 +52,8 @@ class Observer:
         self.seen: tuple = ()
 
     def observe(self, batch: Batch, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(rows (m, n), errors (m,), labels (m,)) of this rank's share of the batch: s d y*_hat / dw, s (y* - y*_hat), and of what.
+        """(rows (m, n), errors (m,), labels (m,)) of this rank's share of the batch: s d y*_hat / dw,
+        s (y* - y*_hat), and of what.
 
         The arrays are new ones.
         """
@@ -82,9 +85,11 @@ class Observer:
         return rows, errors, labels
 
     def _sum_groups(self, rows, errors, mine, n_label):
-        """One observation per group of k streams, sum of rows / sqrt(k) and sum of errors / sqrt(k), on rank 0 (none elsewhere). Collective.
+        """One observation per group of k streams, sum of rows / sqrt(k) and sum of errors / sqrt(k),
+        on rank 0 (none elsewhere). Collective.
 
-        The noise of a sum of k independent labels has k times the variance: with 1/sqrt(k) the R of one label stays right.
+        The noise of a sum of k independent labels has k times the variance: with 1/sqrt(k) the R of one label
+        stays right.
         """
         n_group = min(self.config.groups, n_label)
         group = np.arange(mine.start, mine.stop) * n_group // n_label
@@ -127,7 +132,9 @@ class Observer:
         return self.labels.kinds[k].describe(self.dataset, self.structures.start, label)
 
     def suspect_label(self, k: int) -> str:
-        """In words, the first label of the last batch that is not a finite number, else the one with the largest error. Collective."""
+        """In words, the first label of the last batch that is not a finite number,
+        else the one with the largest error. Collective.
+        """
         found = None
         for label, row, error in zip(*self.seen):
             if not (np.isfinite(error) and np.isfinite(row).all()):
@@ -146,7 +153,10 @@ class Observer:
         )
 
     def first_not_finite(self, chosen: np.ndarray, w: np.ndarray) -> str:
-        """The first of the chosen structures whose prediction is not a finite number, in words. Collective."""
+        """The first of the chosen structures whose prediction is not a finite number, in words.
+
+        Collective.
+        """
         found = len(chosen)
         for k in range(self.comm.rank, len(chosen), self.comm.size):
             prediction = self.predict(chosen[k], w)
@@ -166,8 +176,8 @@ class Observer:
     ) -> Accuracy:
         """Accuracy over the chosen structures, shared out over the ranks. Collective.
 
-        forces_of  those of the chosen structures that are predicted in full, default all: energies alone need no geometry and cost next to
-                   nothing
+        forces_of  those of the chosen structures that are predicted in full, default all: energies alone need
+                   no geometry and cost next to nothing
         keep, pause  as in model.evaluation.accuracy_over
         """
         forces_of = chosen if forces_of is None else forces_of
@@ -191,7 +201,8 @@ class Observer:
     def all_errors(
         self, labels: Sequence[np.ndarray], w: np.ndarray, pause: Callable[[], object] | None = None
     ) -> list[np.ndarray]:
-        """|error| of all labels of each kind, per atom for energies, on every rank: the order of sorted selection. Collective.
+        """|error| of all labels of each kind, per atom for energies, on every rank:
+        the order of sorted selection. Collective.
 
         pause  as in evaluate
         """

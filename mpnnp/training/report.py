@@ -32,7 +32,8 @@ def shown(*accuracies: Accuracy) -> list[LabelKind]:
 def progress_line(epoch: int, state: RunState, train: Accuracy, validation: Accuracy, better: bool) -> str:
     """One line of the log per evaluation; train | validation."""
     errors = "  ".join(
-        f"{kind.name} {train.rmse[kind.name]:{kind.number}} |{validation.rmse[kind.name]:{kind.number}} {kind.short_unit}"
+        f"{kind.name} {train.rmse[kind.name]:{kind.number}} |"
+        f"{validation.rmse[kind.name]:{kind.number}} {kind.short_unit}"
         for kind in shown(train, validation)
     )
     where = f"epoch {epoch:4d} update {state.update:8d} {state.seconds:8.1f} s"
@@ -77,7 +78,9 @@ class Parity:
                 self.points[name].append(pair / n_atom if kind.per_atom else pair)
 
     def gather(self, comm: Comm) -> dict[str, np.ndarray] | None:
-        """Kind -> label and prediction (n, 2) in its unit, per atom where it is told so, on rank 0; None elsewhere. Collective."""
+        """Kind -> label and prediction (n, 2) in its unit, per atom where it is told so, on rank 0;
+        None elsewhere. Collective.
+        """
         parts = comm.gather({name: np.concatenate(points) for name, points in self.points.items()}, root=0)
         if parts is None:
             return None

@@ -88,7 +88,10 @@ def to_checkpoint(
 
 
 def from_checkpoint(saved: Checkpoint, optimizer: Optimizer) -> RunState:
-    """RunState of a Checkpoint, whose optimizer's arrays are on rank 0. Collective. Raises CheckpointError."""
+    """RunState of a Checkpoint, whose optimizer's arrays are on rank 0.
+
+    Collective. Raises CheckpointError.
+    """
     progress, arrays = saved.progress, saved.arrays
     return RunState(
         weights=saved.potential.weights.copy(),

@@ -1,7 +1,10 @@
-"""Batch schedules: which labels are observed in each update. All of it follows from the seed, the same on every rank.
+"""Batch schedules: which labels are observed in each update.
 
-Labels are numbers, see model.label_kinds; kinds are their positions in KINDS. An epoch's batches depend on nothing but seed, epoch number and, for
-sorted selection, the errors at its start: the position in the run is (epoch, update), and resuming is exact.
+All of it follows from the seed, the same on every rank.
+
+Labels are numbers, see model.label_kinds; kinds are their positions in KINDS. An epoch's batches depend on
+nothing but seed, epoch number and, for sorted selection, the errors at its start: the position in the run is
+(epoch, update), and resuming is exact.
 """
 
 from collections.abc import Sequence
@@ -28,12 +31,15 @@ class Batch:
 
     def __repr__(self):
         streams, trials = self.candidates.shape
-        return f"Batch({list(KINDS)[self.kind]}, {streams} streams{f' of {trials} candidates' if trials > 1 else ''})"
+        choice = f" of {trials} candidates" if trials > 1 else ""
+        return f"Batch({list(KINDS)[self.kind]}, {streams} streams{choice})"
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """All updates of an epoch: kinds (n_update,) and, kind by kind, candidates (n_update_of_kind, M, n_trial)."""
+    """All updates of an epoch: kinds (n_update,) and, kind by kind, candidates
+    (n_update_of_kind, M, n_trial).
+    """
 
     kinds: np.ndarray
     candidates: tuple
@@ -56,10 +62,12 @@ class Epoch:
 
 
 class RunnerSchedule:
-    """RuNNer's and n2p2's schedule: per epoch a fraction of the labels of each kind, updates shuffled together.
+    """RuNNer's and n2p2's schedule: per epoch a fraction of the labels of each kind,
+    updates shuffled together.
 
-    Each update takes M = streams labels of one kind: at random, in descending order of the error at the epoch's start (sort), or
-    each stream the first of up to `trials` random candidates whose error exceeds a threshold (the worst of them if none does).
+    Each update takes M = streams labels of one kind: at random, in descending order of the error at the
+    epoch's start (sort), or each stream the first of up to `trials` random candidates whose error exceeds a
+    threshold (the worst of them if none does).
 
     sizes   (n_kind,) labels per update of each kind
     shares  (n_kind,) expected share of the updates
@@ -94,7 +102,9 @@ class RunnerSchedule:
         return kinds
 
     def epoch(self, number: int, errors: Sequence[np.ndarray] | None = None) -> Epoch:
-        """The updates of epoch `number` (from 1). errors: per kind, |error| of each label at its start, for sorted selection."""
+        """The updates of epoch `number` (from 1). errors: per kind, |error| of each label at its start,
+        for sorted selection.
+        """
         rng = np.random.default_rng([self.seed, 2, number])
         kinds = self.order(number, rng)
         candidates = []
@@ -112,9 +122,11 @@ class RunnerSchedule:
 
 
 class SdnzSchedule:
-    """The schedule of J. Chem. Phys. 155, 204108 (2021): every update takes either energies or force components of random structures.
+    """The schedule of J. Chem. Phys. 155, 204108 (2021):
+    every update takes either energies or force components of random structures.
 
-    Further kinds take the place of such an update with a probability of their own. sizes, shares as in RunnerSchedule.
+    Further kinds take the place of such an update with a probability of their own. sizes, shares as in
+    RunnerSchedule.
     """
 
     def __init__(self, config: Schedule, labels: Sequence[np.ndarray], seed: int):
@@ -173,7 +185,10 @@ SCHEDULES: dict[str, type[RunnerSchedule] | type[SdnzSchedule]] = {
 
 
 def make_schedule(config: Schedule, labels: Sequence[np.ndarray], seed: int) -> RunnerSchedule | SdnzSchedule:
-    """Schedule of the section [schedule]; labels: those of each kind of the training structures, int64. Raises ConfigError."""
+    """Schedule of the section [schedule]; labels: those of each kind of the training structures, int64.
+
+    Raises ConfigError.
+    """
     return SCHEDULES[config.name](config, labels, seed)
 
 

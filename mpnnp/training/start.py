@@ -40,7 +40,8 @@ class Data:
 
 @dataclass(eq=False)
 class Task:
-    """What is learned, from what, in which order, and by which optimizer; nothing in it knows of files or of time.
+    """What is learned, from what, in which order, and by which optimizer;
+    nothing in it knows of files or of time.
 
     potential  with the initial weights
     labels     for each kind of label the numbers of those that are learned from
@@ -70,11 +71,15 @@ class Task:
         return self.data.validation
 
     def epoch(self, number: int, errors: Sequence[np.ndarray] | None = None) -> Epoch:
-        """The batches of epoch `number` (from 1); errors: per kind |error| of each label, for sorted selection (`errors`)."""
+        """The batches of epoch `number` (from 1); errors: per kind |error| of each label,
+        for sorted selection (`errors`).
+        """
         return self.schedule.epoch(number, errors)
 
     def observe(self, batch: Batch, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(rows (m, n_weight), errors (m,)) of this rank's share of a batch at weights w, in training units; new arrays. Collective."""
+        """(rows (m, n_weight), errors (m,)) of this rank's share of a batch at weights w, in training units;
+        new arrays. Collective.
+        """
         rows, errors, _ = self.observer.observe(batch, w)
         return rows, errors
 
@@ -89,13 +94,15 @@ class Task:
             if self.schedule.learns(k)
         )
         return (
-            f"Task({len(self.train)} structures with {counts}; {self.schedule.updates_per_epoch} updates per epoch, "
-            f"schedule {self.schedule.config.name}; {self.potential.network.n_weight} weights)"
+            f"Task({len(self.train)} structures with {counts}; {self.schedule.updates_per_epoch} updates "
+            f"per epoch, schedule {self.schedule.config.name}; {self.potential.network.n_weight} weights)"
         )
 
 
 class InUnits:
-    """An optimizer that sees the weights in units (n_weight,): rows are multiplied by them, and so is the increment."""
+    """An optimizer that sees the weights in units (n_weight,): rows are multiplied by them,
+    and so is the increment.
+    """
 
     def __init__(self, optimizer: Optimizer, units: np.ndarray):
         self.optimizer, self.units = optimizer, units
@@ -126,7 +133,9 @@ def assemble(
     data: Data | None = None,
     potential: Potential | None = None,
 ) -> Task:
-    """Task of a configuration. Collective; no file of a run is touched. Raises ConfigError, DataError on every rank alike.
+    """Task of a configuration.
+
+    Collective; no file of a run is touched. Raises ConfigError, DataError on every rank alike.
 
     data       from `load_data`, if it is there
     potential  to go on with instead of a new one

@@ -62,9 +62,10 @@ def train(
 
     resume     continue from the checkpoint in the directory
     on_update  functions (task, state) called on every rank after each update
-    on_epoch   functions (task, state, point) called on every rank after each evaluation; point: judgement.Point
-    Raises ConfigError, DataError, CheckpointError, OutputError, TrainingError when numbers go wrong, and Interrupted after a signal or near the
-    end of a batch job, with a checkpoint written; on every rank alike.
+    on_epoch   functions (task, state, point) called on every rank after each evaluation; point:
+               judgement.Point
+    Raises ConfigError, DataError, CheckpointError, OutputError, TrainingError when numbers go wrong, and
+    Interrupted after a signal or near the end of a batch job, with a checkpoint written; on every rank alike.
     """
     directory = Path(directory)
     with Signals(comm) as signals:
@@ -117,12 +118,16 @@ def begin(
 
 
 def take_up(run: Parts, saved: Checkpoint, name: str) -> None:
-    """The files of the run as they were at the resumed point: best.h5 and learning curve may be of later. Collective."""
+    """The files of the run as they were at the resumed point: best.h5 and learning curve may be of later.
+
+    Collective.
+    """
     state, comm, before = run.state, run.task.comm, saved.progress["n_rank"]
     run.log(f"resuming from {name}, after update {state.update} (epoch {state.epoch})")
     if before not in (0, comm.size):
         run.log(
-            f"the checkpoint is of {before} ranks, this run has {comm.size}: it continues to rounding, not bit for bit"
+            f"the checkpoint is of {before} ranks, this run has {comm.size}: "
+            "it continues to rounding, not bit for bit"
         )
     if state.best_weights is None:
         run.log.warn("the best potential so far is not known: the next evaluation is taken as the best")
@@ -160,13 +165,17 @@ def one_epoch(run: Parts) -> None:
 
 
 def one_update(task: Task, state: RunState, batch: Batch) -> None:
-    """Observe the labels of a batch, update the optimizer, move the weights. Collective; raises TrainingError with the weights as they were."""
+    """Observe the labels of a batch, update the optimizer, move the weights.
+
+    Collective; raises TrainingError with the weights as they were.
+    """
     rows, errors = task.observe(batch, read_only(state.weights))
     increment = task.optimizer.update(state.optimizer, rows, errors)
     maximum = np.abs(state.weights + increment).max()
     if maximum > state.weight_limit:
         raise TrainingError(
-            f"update {state.update + 1}: the weights run away: the largest is {maximum:.3g}, the limit {state.weight_limit:.3g}; "
+            f"update {state.update + 1}: the weights run away: "
+            f"the largest is {maximum:.3g}, the limit {state.weight_limit:.3g}; "
             f"try {task.optimizer.advice}"
         )
     state.weights += increment
@@ -212,7 +221,8 @@ def obey(run: Parts, verdict: Verdict) -> None:
     if verdict.interrupted:
         state = run.state
         error = Interrupted(
-            f"{verdict.reason}: stopped after update {state.update} (epoch {state.epoch}), continue with --resume"
+            f"{verdict.reason}: stopped after update {state.update} (epoch {state.epoch}), "
+            "continue with --resume"
         )
         error.told_by = 0  # every rank raises it: rank 0 tells
         raise error
@@ -236,7 +246,8 @@ def finish(run: Parts, directory: Path) -> None:
     state, log, comm = run.state, run.log, run.task.comm
     log(f"{run.reason or 'all epochs are done'}: {state.update} updates in {duration(state.seconds)}")
     log(
-        f"checkpoints took {run.keeper.saving:.2f} s of this start's {time.monotonic() - run.agenda.begin:.1f} s"
+        f"checkpoints took {run.keeper.saving:.2f} s "
+        f"of this start's {time.monotonic() - run.agenda.begin:.1f} s"
     )
     write = run.judge.conclude(state, directory, log)
 
@@ -257,7 +268,8 @@ def describe(run: Parts) -> None:
         for k, (kind, labels) in enumerate(zip(KINDS.values(), task.labels))
     )
     log(
-        f"{len(task.dataset)} structures: {len(task.train)} for training ({counts}), {len(task.validation)} for validation"
+        f"{len(task.dataset)} structures: {len(task.train)} for training ({counts}), "
+        f"{len(task.validation)} for validation"
     )
     run.judge.describe(log)
     sizes = "; ".join(

@@ -1,9 +1,11 @@
-"""The filter on real rows and errors: 2000 updates of a training run on the example data beside the dense textbook filter.
+"""The filter on real rows and errors: 2000 updates of a training run on the example data
+beside the dense textbook filter.
 
-Both filters see the same rows and errors, and the textbook filter runs in extended precision: what differs is the rounding error of the
-filter of mpnnp alone. How large that is depends on the weights passed through, and these on the last digit of every row: the training is
-chaotic, so that rows that another compilation rounds differently end in other weights, and the same filter is 4e-13 or 3e-10 off. Therefore the
-yardstick is measured on the same rows: textbook filters in double precision, which know no tiles and no lazy rows.
+Both filters see the same rows and errors, and the textbook filter runs in extended precision: what differs is
+the rounding error of the filter of mpnnp alone. How large that is depends on the weights passed through, and
+these on the last digit of every row: the training is chaotic, so that rows that another compilation rounds
+differently end in other weights, and the same filter is 4e-13 or 3e-10 off. Therefore the yardstick is
+measured on the same rows: textbook filters in double precision, which know no tiles and no lazy rows.
 """
 
 from pathlib import Path
@@ -20,10 +22,15 @@ from mpnnp.optimizers.ekf import Ekf, make_ekf
 WATER = Path(__file__).parents[2] / "jobs" / "water" / "water.extxyz.xz"
 N_UPDATE = 2000
 PLAIN = dict(epsilon=0.01, eta=0.01, eta_tau=0.01, eta_max=1.0, q=0.01, q_tau=0.01, q_min=1e-6)
-COPIES = 3  # textbook filters in double precision: one as it is, the others with P one unit in its last place off at every update
-# The deviation of the filter was 0.02 to 2.0 times the largest of the copies (120 numbers: 20 courses of weights, six couplings)
+# textbook filters in double precision: one as it is, the others with P one unit in its last place
+# off at every update
+COPIES = 3
+# The deviation of the filter was 0.02 to 2.0 times the largest of the copies (120 numbers: 20 courses of
+# weights, six couplings)
 FACTOR = 10.0
-MEANINGFUL = 1e-7  # of the largest weight or element of P: beyond, double precision could not tell a wrong filter from a right one
+# of the largest weight or element of P:
+# beyond, double precision could not tell a wrong filter from a right one
+MEANINGFUL = 1e-7
 # what is forgotten in all, exp(0.01 / 0.01), is how rounding errors grow
 FADING = dict(epsilon=1.0, q=1e-6, q_tau=0.0, fading_memory=True, lam=0.99, nu=0.99)
 
@@ -48,13 +55,19 @@ def make_run(folder, **ekf):
 
 
 def follow(folder, variant, n_update):
-    """The filter of a run beside the textbook filters, as (w, P) each: of the filter, in extended precision, and a list of the copies'."""
+    """The filter of a run beside the textbook filters, as (w, P) each: of the filter, in extended precision,
+    and a list of the copies'.
+    """
     run = make_run(folder, **variant)
     network = run.task.potential.network
-    rates = run.judge.config.ekf.model_copy(update={name: variant.get(name, 0.0) for name in ("eta_tau", "q_tau")})
+    rates = run.judge.config.ekf.model_copy(
+        update={name: variant.get(name, 0.0) for name in ("eta_tau", "q_tau")}
+    )
     optimiser, start = make_ekf(rates, network.n_weight, network.segments, run.task.comm), run.state.weights
     state, w = optimiser.init(), start.copy()
-    textbooks = [Textbook(rates, network.n_weight, network.segments, t) for t in (np.longdouble, *[float] * COPIES)]
+    textbooks = [
+        Textbook(rates, network.n_weight, network.segments, t) for t in (np.longdouble, *[float] * COPIES)
+    ]
     weights = [start.astype(textbook.P.dtype) for textbook in textbooks]
     epoch, rng = run.task.epoch(1, None), np.random.default_rng(1)
     for u in range(n_update):
@@ -80,7 +93,9 @@ def assert_as_exact_as_double_precision_allows(found, exact, copies):
     for name, a, b, others in zip(("weights", "P"), found, exact, zip(*copies, strict=True), strict=True):
         size = abs(b).max()
         yardstick = max(float(abs(other - b).max() / size) for other in others)
-        assert yardstick < MEANINGFUL, f"{name}: the textbook filter itself is {yardstick:.1e} off in double precision"
+        assert yardstick < MEANINGFUL, (
+            f"{name}: the textbook filter itself is {yardstick:.1e} off in double precision"
+        )
         np.testing.assert_allclose(a, b, rtol=0, atol=FACTOR * yardstick * size, err_msg=name)
 
 
@@ -144,7 +159,13 @@ def keep_the_tiles_in_single_precision(monkeypatch):
 @pytest.mark.parametrize("coupling", ["full", "layer"])
 @pytest.mark.parametrize(
     "mistake",
-    [forget_q, change_q_by_1e_6, leave_a_row_out_of_every_fold, leave_d_out_of_the_product, keep_the_tiles_in_single_precision],
+    [
+        forget_q,
+        change_q_by_1e_6,
+        leave_a_row_out_of_every_fold,
+        leave_d_out_of_the_product,
+        keep_the_tiles_in_single_precision,
+    ],
 )
 def test_a_filter_with_a_mistake_is_told_from_the_textbook_filter(folder, monkeypatch, mistake, coupling):
     mistake(monkeypatch)

@@ -82,7 +82,9 @@ def test_the_filter_works_in_the_weights_of_the_files(tmp_path):
     comm, log = quiet()
     config = small_config(tmp_path, network={"hidden": [4, 3], "activation": "tanh", "normalize_nodes": True})
     run = begun(config, tmp_path, comm, log)
-    plain = begun(small_config(tmp_path, network={"hidden": [4, 3], "activation": "tanh"}), tmp_path, comm, log)
+    plain = begun(
+        small_config(tmp_path, network={"hidden": [4, 3], "activation": "tanh"}), tmp_path, comm, log
+    )
     units = run.task.potential.network.units()
     assert run.state.weights == pytest.approx(plain.state.weights * units)
     batch = run.task.schedule.epoch(1)[0]

@@ -125,7 +125,9 @@ def test_observations_of_stress_in_training_units(water, tmp_path):
         predicted = run.task.potential.predict(structure).stress(structure.cell)[label % 6]
         assert error == pytest.approx(3.0 * (structure.stress[label % 6] - predicted) / spread, rel=1e-9)
     direction = np.random.default_rng(0).normal(size=len(w))
-    high, low = (run.task.observer.errors(STRESS, labels, read_only(w + h * direction)) for h in (1e-5, -1e-5))
+    high, low = (
+        run.task.observer.errors(STRESS, labels, read_only(w + h * direction)) for h in (1e-5, -1e-5)
+    )
     assert rows @ direction == pytest.approx(
         -3.0 * (high - low) / 2e-5, rel=1e-5, abs=1e-6 * np.abs(rows @ direction).max()
     )
