@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from launch import ROOT
 
-PACKAGES = ("model", "optimizers", "training")
+PACKAGES = ("data", "model", "optimizers", "training")
 NAMED = ("__init__", "__call__")  # of a public class, as public as it is
 
 

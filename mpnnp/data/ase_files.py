@@ -1,6 +1,11 @@
 """Structures from files that ASE reads, and the names under which such files keep their labels."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.io import iread
@@ -11,7 +16,10 @@ from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import stress_of_virial, to_voigt
 from mpnnp.data.xyz import xyz_frames
 from mpnnp.errors import DataError
-from mpnnp.units import METAL
+from mpnnp.units import METAL, Units
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 __all__ = ["Labels", "read_ase", "structures_of"]
 
@@ -53,7 +61,7 @@ NO_FORCES = re.compile(
 )
 
 
-def read_ase(path, labels):
+def read_ase(path: str | Path, labels: Labels) -> Iterator[Structure]:
     """Yield the Structures of a file that ASE reads; `labels` finds their labels. Raises DataError naming file and frame."""
     with decompressed(path) as plain:
         # (a plain copy, because ASE seeks in its files: in compressed ones that takes 75 times as long)
@@ -61,7 +69,7 @@ def read_ase(path, labels):
             yield structure_of(atoms, labels, frame, units)
 
 
-def structures_of(frames):
+def structures_of(frames: Iterable[Atoms | Structure]) -> list[Structure]:
     """Structures of ase.Atoms (and Structures, as they are) in a list; their labels are found as in files. Raises DataError."""
     labels = Labels("atoms", dict.fromkeys(GUESSES))
     return [
@@ -69,7 +77,7 @@ def structures_of(frames):
     ]
 
 
-def structure_of(atoms, labels, frame, units=None):
+def structure_of(atoms: Atoms, labels: Labels, frame: int, units: Units | None = None) -> Structure:
     """Structure of ase.Atoms with the labels that `labels` finds; `units`: those that the frame itself states."""
     where = f"{labels.path}, frame {frame}"
     units = labels.units_of(units, where)
@@ -130,7 +138,13 @@ class Labels:
     warn    called with a line of text
     """
 
-    def __init__(self, path, keys, units=None, warn=lambda text: None):
+    def __init__(
+        self,
+        path: str | Path,
+        keys: Mapping[str, str | None],
+        units: Units | None = None,
+        warn: Callable[[str], object] = lambda text: None,
+    ):
         self.path, self.units, self.warn = path, units, warn
         self.guess = {kind: key is None for kind, key in keys.items()}
         self.names = {
@@ -138,16 +152,16 @@ class Labels:
             for kind, key in keys.items()
         }
         self.choice = dict.fromkeys(keys)
-        self.others = {kind: () for kind in keys}
+        self.others: dict[str, Sequence] = {kind: () for kind in keys}
         self.found = dict.fromkeys(keys, 0)
         self.seen = set()  # all names that could be labels
         self.suspects = {}  # name: its shape, of what looks like a label and is not read
         self.columns = set()  # those of them that could be forces
         self.weights, self.masked = set(), False
         self.n_frame = self.n_without_volume = 0
-        self.stated = None  # units that frames state
+        self.stated: Units | None = None  # units that frames state
 
-    def units_of(self, stated, where):
+    def units_of(self, stated: Units | None, where: str) -> Units:
         """Units of a frame: of the user, of the frame itself, or eV and Angstrom. Raises DataError where these contradict."""
         if stated is None:
             return self.units or METAL
@@ -156,7 +170,7 @@ class Labels:
         self.stated = stated
         return stated
 
-    def of(self, atoms, frame, units=METAL):
+    def of(self, atoms: Atoms, frame: int, units: Units = METAL) -> dict:
         """energy, forces, stress and weight of `atoms` as keywords of Structure."""
         self.n_frame += 1
         there = {
@@ -254,7 +268,7 @@ class Labels:
             )
         return value
 
-    def report(self, report):
+    def report(self, report: Callable[[str], object]) -> None:
         """One line: where each label was found, and how often; and warnings of what looks like a label but is not read."""
         parts = []
         for kind, choice in self.choice.items():
@@ -284,7 +298,7 @@ class Labels:
                 f"{self.path}: not read, but perhaps labels: {named}; choose names with energy_key, forces_key, stress_key"
             )
 
-    def check_for_training(self):
+    def check_for_training(self) -> None:
         """Raise DataError if there are no forces while a column stands there that may hold them, and nobody said to do without."""
         if self.guess["forces"] and self.choice["forces"] is None and self.columns:
             name = sorted(self.columns)[0]

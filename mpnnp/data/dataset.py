@@ -1,6 +1,7 @@
 """Many structures in flat arrays, and the HDF5 file that holds them."""
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,7 @@ class Dataset:
     source: np.ndarray
     frame: np.ndarray
     source_names: tuple
-    weight: np.ndarray | None = None
+    weight: np.ndarray = None  # type: ignore[assignment]  # ones if not given
 
     def __post_init__(self):
         if self.weight is None:
@@ -105,20 +106,20 @@ class Dataset:
         )
 
     @property
-    def n_atom(self):
+    def n_atom(self) -> np.ndarray:
         """Number of atoms of each structure (n_structure,) int64."""
         return np.diff(self.start)
 
     @property
-    def elements(self):
+    def elements(self) -> tuple[int, ...]:
         """Atomic numbers present, ascending: tuple of int."""
         return tuple(int(z) for z in np.unique(self.numbers))
 
-    def name(self, k):
+    def name(self, k: int) -> str:
         """Source and frame of structure k, for messages."""
         return f"{self.source_names[self.source[k]] or 'structure'}, frame {self.frame[k]}"
 
-    def take(self, indices):
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
         """New Dataset of the structures `indices` (integers, or a mask (n_structure,)), in that order;
         all source names stay.
         """
@@ -135,7 +136,7 @@ class Dataset:
         return Dataset(start=start, source_names=self.source_names, **arrays)
 
     @classmethod
-    def from_structures(cls, structures):
+    def from_structures(cls, structures: Iterable) -> "Dataset":
         """Dataset of an iterable of Structure or ase.Atoms, in order; labels of the latter as in files of ASE. Raises DataError."""
         structures = list(structures)
         if any(isinstance(s, Atoms) for s in structures):
@@ -154,18 +155,19 @@ class Dataset:
         }
         return cls(start=_offsets([len(s) for s in structures]), source_names=tuple(sources), **flat)
 
-    def split(self, fraction=0.1, seed=1, marks="auto"):
+    def split(self, fraction: float = 0.1, seed: int = 1, marks: str = "auto") -> tuple["Dataset", "Dataset"]:
         """(training, validation) Datasets: those of a run with data.validation_fraction = fraction and run.seed = seed.
 
         marks  as data.split: "auto" takes the data set's own marks if there are any, "random" never, "file" only these
         Raises DataError if nothing is left to train on.
         """
-        return tuple(self.take(chosen) for chosen in split_indices(self, fraction, seed, marks))
+        train, validation = split_indices(self, fraction, seed, marks)
+        return self.take(train), self.take(validation)
 
     def __repr__(self):
         return f"Dataset({', '.join(_in_words(self))})"
 
-    def hash(self):
+    def hash(self) -> str:
         """sha256 (hex) of geometry, labels and split; independent of where the structures came from
         and of the machine.
         """
@@ -185,7 +187,9 @@ class Dataset:
         return digest.hexdigest()
 
 
-def split_indices(dataset, fraction, seed, marks="auto"):
+def split_indices(
+    dataset: Dataset, fraction: float, seed: int, marks: str = "auto"
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the training and of the validation structures, ascending; see `Dataset.split`."""
     marked = dataset.marks != 0
     if marks == "file" and not marked.any():
@@ -230,7 +234,7 @@ def _in_words(d):
         yield f"{int((d.marks == VALIDATION).sum())} marked for validation"
 
 
-def concatenate(datasets):
+def concatenate(datasets: Iterable[Dataset]) -> Dataset:
     """One Dataset of several, in order; equal source names become one."""
     datasets = list(datasets)
     names = {}
@@ -247,7 +251,7 @@ def concatenate(datasets):
     return Dataset(start=start, source=_join(source, np.int32, ()), source_names=tuple(names), **arrays)
 
 
-def write(path, dataset):
+def write(path: str | Path, dataset: Dataset) -> None:
     """Write `dataset` as HDF5 (contiguous, uncompressed), replacing `path` in one step.
 
     Raises DataError naming the file.
@@ -277,7 +281,7 @@ def write(path, dataset):
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def read(path, map=False, verify=None):
+def read(path: str | Path, map: bool = False, verify: bool | None = None) -> Dataset:
     """Read a Dataset from HDF5.
 
     map     the arrays are read-only views of the mapped file, shared by all processes of a node
@@ -373,7 +377,7 @@ def _check_values(d):
         atom = int(np.argmin(finite))
         k = int(np.searchsorted(d.start, atom, side="right")) - 1
         raise DataError(f"structure {k} ({d.name(k)}): position of atom {atom - d.start[k]} is not finite")
-    for k in np.flatnonzero(~_in_order(d)):
+    for k in np.flatnonzero(~_in_order(d)).tolist():
         try:
             d[k]
         except DataError as error:
@@ -396,7 +400,7 @@ def _in_order(d):
     return np.logical_and.reduceat(atoms, d.start[:-1]) & cell & ~np.isinf(d.energy) & stress & marks
 
 
-def atoms_of(start, chosen):
+def atoms_of(start: np.ndarray, chosen: Sequence[int] | np.ndarray) -> np.ndarray:
     """Indices of the atoms of the structures `chosen`, one structure after the other."""
     chosen = np.asarray(chosen, np.int64)
     n_atom = start[chosen + 1] - start[chosen]

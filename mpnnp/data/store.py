@@ -6,26 +6,34 @@ into memory stays on disk. The files live in a cache folder and are named by a h
 from.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from mpnnp.data import dataset as hdf5
+from mpnnp.data.dataset import Dataset
 from mpnnp.data.formats import read_sources
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.errors import DataError
-from mpnnp.parallel import on_root
+from mpnnp.parallel import Comm, on_root
+from mpnnp.progress import AnyLog
+
+if TYPE_CHECKING:
+    from mpnnp.config import Data
 
 FORMAT_VERSION = 2  # 2: frames behind a blank line, labels under more names, units
 BLOCK = 64  # structures per rank between two writes of symmetry functions
 
 
-def load_structures(config, comm, log, fallback):
+def load_structures(config: Data, comm: Comm, log: AnyLog, fallback: str | Path) -> tuple[Dataset, Path]:
     """Dataset of the section [data], mapped, and the cache folder. Collective.
 
     Text files are read once, by rank 0, and kept as HDF5; a single HDF5 data set is used as it is.
@@ -35,7 +43,7 @@ def load_structures(config, comm, log, fallback):
     return hdf5.read(path, map=True), Path(cache)
 
 
-def split(dataset, config, seed):
+def split(dataset: Dataset, config: Data, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the training and of the validation structures, ascending.
     Raises DataError if there is nothing to train on.
 
@@ -52,7 +60,7 @@ def _as_hdf5(config, log, fallback):
         hdf5.read(files[0])  # checks every value and the hash
         return files[0], cache
     named = (FORMAT_VERSION, config.energy_key, config.forces_key, config.stress_key)
-    digest = hashlib.sha256(repr(named + ((config.units,) if config.units else ())).encode())
+    digest: Any = hashlib.sha256(repr(named + ((config.units,) if config.units else ())).encode())
     for file in files:
         digest.update(f"{file in config.validation_files}{Path(file).name}".encode())
         if Path(file).is_file():
@@ -84,7 +92,7 @@ def _as_hdf5(config, log, fallback):
     return path, cache
 
 
-def read_weights(path, n_structure):
+def read_weights(path: str | Path, n_structure: int) -> np.ndarray:
     """Label weights (n_structure, 3) for energies, forces and stresses from a text file:
     one or three numbers per line, # begins a comment.
 

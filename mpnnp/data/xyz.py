@@ -1,8 +1,13 @@
 """Frames of xyz files: free spacing between them, header keys in any case, cells and units in the words of i-PI."""
 
+from __future__ import annotations
+
 import io
 import itertools
 import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.geometry import cellpar_to_cell
@@ -10,6 +15,9 @@ from ase.io import iread
 
 from mpnnp.errors import DataError
 from mpnnp.units import Units, parse_units
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 __all__ = ["xyz_frames"]
 
@@ -27,7 +35,9 @@ NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
 BARE_CELL = re.compile(rf"\s*{NUMBER}(?:\s+{NUMBER}){{2}}(?:(?:\s+{NUMBER}){{3}}|(?:\s+{NUMBER}){{6}})?\s*")
 
 
-def xyz_frames(plain, path, warn):
+def xyz_frames(
+    plain: str | Path, path: str | Path, warn: Callable[[str], object]
+) -> Iterator[tuple[Atoms, Units | None]]:
     """Yield (ase.Atoms, Units stated in the comment or None) of each frame of the text file `plain`, called `path` in messages.
 
     Raises DataError naming file, frame and line where a frame is not whole or says its cell in words that are not read. `warn` is called
