@@ -20,6 +20,7 @@ import numpy as np
 __all__ = [
     "check_seal",
     "check_stored",
+    "lock_reason",
     "number_array",
     "read_number",
     "write_atomically",
@@ -121,6 +122,17 @@ def check_seal(path):
     if _checksum(path) != checksum:
         raise ValueError("its content does not fit its checksum")
     return True
+
+
+def lock_reason(error):
+    """What to say of an error of the HDF5 library if the file is only locked; None otherwise."""
+    text = str(error).lower()
+    if "unable to lock file" not in text and "errno = 11" not in text:
+        return None
+    return (
+        "is locked: another process has it open for writing, or its file system knows no locks "
+        "(then set HDF5_USE_FILE_LOCKING=FALSE)"
+    )
 
 
 def number_array(group, name):

@@ -1,5 +1,6 @@
 """Unit conversions of foreign files; inside mpnnp everything is eV and Angstrom."""
 
+import re
 from dataclasses import dataclass
 
 from ase.units import Bohr as BOHR  # Angstrom
@@ -10,7 +11,7 @@ from ase.units import kcal, kJ, mol
 
 DENSITY = 1.66053906660  # g/cm^3 of one unified mass unit per Angstrom^3
 
-__all__ = ["ATOMIC", "BAR", "BOHR", "DENSITY", "GPA", "HARTREE", "METAL", "Units", "parse_units"]
+__all__ = ["ATOMIC", "BAR", "BOHR", "DENSITY", "GPA", "HARTREE", "METAL", "Units", "parse_units", "units_of_line"]
 
 ENERGIES = {  # eV
     "eV": 1.0,
@@ -45,8 +46,8 @@ OTHER_NAMES = {
 
 @dataclass(frozen=True)
 class Units:
-    """Units of a source by their names; forces are energy / length,
-    stresses energy / length^3 unless named.
+    """Units of a source by their names; forces are energy / length, stresses energy / length^3
+    unless they are named.
     """
 
     energy_name: str
@@ -84,8 +85,8 @@ METAL = Units("eV", "Angstrom")
 
 
 def parse_units(text):
-    """Units of words like "eV Angstrom", "kcal/mol Angstrom",
-    "Hartree Angstrom Hartree/Bohr GPa" in any order. Raises ValueError.
+    """Units of words like "eV Angstrom", "kcal/mol Angstrom", "Hartree Angstrom Hartree/Bohr GPa"
+    in any order. Raises ValueError.
     """
     allowed = f"one of {', '.join(ENERGIES)} and one of {', '.join(LENGTHS)}, e.g. 'eV Angstrom'"
     found = dict.fromkeys(("energy", "length", "force", "stress"), "")
@@ -105,6 +106,16 @@ def parse_units(text):
     if units.force_name and abs(units.force / (units.energy / units.length) - 1.0) < 1e-12:
         return Units(units.energy_name, units.length_name, "", units.stress_name)
     return units
+
+
+# a comment line of input.data or input.nn that states units
+LINE = re.compile(r"\s*(?:#|!|comment\b)[\s#!]*units\b[\s:=]*([^#!]*)", re.IGNORECASE)
+
+
+def units_of_line(line):
+    """Units of a comment line "# units: eV Angstrom"; None if it is none. Raises ValueError."""
+    found = LINE.match(line)
+    return parse_units(found[1]) if found else None
 
 
 def _named(word):

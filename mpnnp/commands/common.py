@@ -18,6 +18,17 @@ PotentialPath = Annotated[
 ]
 EnergyKey = Annotated[Optional[str], typer.Option(help="Name of the energy in files read through ASE.")]
 ForcesKey = Annotated[Optional[str], typer.Option(help="Name of the forces.")]
+Units = Annotated[
+    Optional[str],
+    typer.Option(
+        "--units",
+        help='Units of files that do not state theirs: "eV Angstrom", "kcal/mol Angstrom", "Hartree Bohr", ...',
+    ),
+]
+PotentialUnits = Annotated[
+    Optional[str],
+    typer.Option(help="Units of a folder of n2p2 files that does not state them; else Hartree and Bohr."),
+]
 StressKey = Annotated[Optional[str], typer.Option(help="Name of the stress.")]
 
 DataPaths = Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")]
@@ -40,20 +51,25 @@ def start():
 start.comm = None  # of the command under way: whom an error must tell
 
 
-def read_potentials(comm, paths):
-    """Potentials of paths, on every rank. Collective."""
+def read_potentials(comm, paths, units=None):
+    """Potentials of paths, on every rank; units: of folders of n2p2 files. Collective."""
     from mpnnp.parallel import on_root
     from mpnnp.training.checkpoint import load_potential
 
-    return on_root(comm, lambda: [load_potential(path) for path in paths])
+    return on_root(comm, lambda: [load_potential(path, units) for path in paths])
 
 
-def read_inputs(comm, log, paths, data):
-    """(potentials, Dataset), on every rank. Collective."""
+def read_inputs(comm, log, paths, data, units=None, potential_units=None, **keys):
+    """(potentials, Dataset), on every rank. Collective.
+
+    units   of files of data that do not state theirs; an input.data is by default in those of the potential
+    """
     from mpnnp.data.formats import read_sources
     from mpnnp.parallel import on_root
 
-    return read_potentials(comm, paths), on_root(comm, lambda: read_sources(data, report=log))
+    potentials = read_potentials(comm, paths, potential_units)
+    keys |= {"units": units} | ({"assumed_units": potentials[0].units} if potentials else {})
+    return potentials, on_root(comm, lambda: read_sources(data, report=log, **keys))
 
 
 def write_result(path, write):

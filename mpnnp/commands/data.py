@@ -12,6 +12,7 @@ from mpnnp.commands.common import (
     EnergyKey,
     ForcesKey,
     StressKey,
+    Units,
     read_inputs,
     start,
 )
@@ -34,6 +35,7 @@ def convert(
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
     stress_key: StressKey = None,
+    units: Units = None,
     debug: Debug = False,
 ):
     """Read SOURCE... and write them to the last argument, whose name says the format:
@@ -55,6 +57,7 @@ def convert(
             energy_key=energy_key,
             forces_key=forces_key,
             stress_key=stress_key,
+            units=units,
             report=log,
         )
         write_target(target, data)
@@ -66,6 +69,7 @@ def convert(
 def info(
     file: Annotated[Path, typer.Argument(help="Data set of any format, or a checkpoint.")],
     force_limit: Annotated[float, typer.Option(help="Warn about forces above this, eV/Angstrom.")] = 50.0,
+    units: Units = None,
     debug: Debug = False,
 ):
     """Describe a data set or a checkpoint, and warn about what looks wrong."""
@@ -81,10 +85,11 @@ def info(
         log(describe_checkpoint(file))
         return
     from mpnnp.data.formats import read_sources
+    from mpnnp.data.plausibility import doubts
 
-    data = read_sources([str(file)], report=log)
+    data = read_sources([str(file)], units=units, lenient=True, report=log)
     log(inspection.format_description(inspection.describe(data)))
-    for message in inspection.warnings(data, force_limit=force_limit):
+    for message in [*map(str, doubts(data)), *inspection.warnings(data, force_limit=force_limit)]:
         log.warn(message)
 
 
@@ -106,6 +111,7 @@ def select(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of --by random.")] = 1,
+    units: Units = None,
     debug: Debug = False,
 ):
     """Select structures: at random, evenly, far apart in the space of the symmetry functions, or those that
@@ -119,7 +125,7 @@ def select(
     if by not in METHODS:
         raise ConfigError(f"select: --by {by}: must be one of {', '.join(METHODS)}")
     comm, log = start()
-    potentials, dataset = read_inputs(comm, log, potential or [], data)
+    potentials, dataset = read_inputs(comm, log, potential or [], data, units)
     check_number(number, len(dataset))
     chosen, scores, what = select_structures(
         by, number, dataset, potentials, potential or [], seed, comm, log

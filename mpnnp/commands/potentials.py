@@ -13,6 +13,8 @@ from mpnnp.commands.common import (
     EnergyKey,
     ForcesKey,
     PotentialPath,
+    PotentialUnits,
+    Units,
     read_inputs,
     start,
     write_result,
@@ -32,18 +34,23 @@ def evaluate(
     ] = None,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
+    units: Units = None,
+    potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
     """Predict energies and forces of structures, and compare with their labels where there are any."""
-    from mpnnp.data.formats import read_sources
     from mpnnp.model.evaluation import evaluate as run
-    from mpnnp.parallel import on_root
-    from mpnnp.training.checkpoint import load_potential
 
     comm, log = start()
-    model = on_root(comm, load_potential, potential)
-    dataset = on_root(
-        comm, lambda: read_sources(data, energy_key=energy_key, forces_key=forces_key, report=log)
+    (model,), dataset = read_inputs(
+        comm,
+        log,
+        [potential],
+        data,
+        units,
+        potential_units,
+        energy_key=energy_key,
+        forces_key=forces_key,
     )
     result = run(model, dataset, comm, log)
     if comm.rank == 0:
@@ -85,6 +92,8 @@ def export(
         Optional[Path],
         typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from."),
     ] = None,
+    units: Units = None,
+    potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
     """Write a potential as n2p2 files with a lammps.in, or with --cp2k a cp2k.inp, that runs them."""
@@ -98,10 +107,12 @@ def export(
         raise ConfigError("export: one of --cp2k and --lammps, as the files differ")
     kind = lammps or "mpnnp"
     if comm.rank == 0:
-        model = load_potential(checkpoint)
+        model = load_potential(checkpoint, potential_units)
         if not cp2k:
             engines.check_kind(model, kind)  # before anything is written
-        first = None if structure is None else read_sources([str(structure)], report=log)[0]
+        first = None
+        if structure is not None:
+            first = read_sources([str(structure)], units=units, assumed_units=model.units, report=log)[0]
         notes = []
 
         def write_input(folder):
@@ -144,6 +155,7 @@ def label(
         Path,
         typer.Option("-o", "--output", help=f"Data set to write: {TARGETS}.", metavar="DATA"),
     ],
+    units: Units = None,
     debug: Debug = False,
 ):
     """Label structures with a potential or a calculator of ASE
@@ -157,7 +169,7 @@ def label(
     check_target(output, "label")
     comm, log = start()
     calculator = agree(comm, make_labeller, potential)
-    data = on_root(comm, lambda: read_sources(structures, report=log))
+    data = on_root(comm, lambda: read_sources(structures, units=units, report=log))
     labelled = run(data, calculator, comm, log)
     on_root(comm, write_target, output, labelled)
     log(f"{len(data)} structures labelled by {potential}: {output}")

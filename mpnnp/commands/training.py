@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, start, write_result
+from mpnnp.commands.common import Debug, Units, start, write_result
 from mpnnp.errors import CheckpointError, DataError
 
 app = typer.Typer()
@@ -29,6 +29,7 @@ def train(
         Optional[Path], typer.Option("-o", "--output", help="Folder of the results.", metavar="RUN_DIR")
     ] = None,
     settings: Settings = None,
+    units: Units = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from RUN_DIR/checkpoint.h5.")] = False,
     ranks: Ranks = None,
     debug: Debug = False,
@@ -43,6 +44,7 @@ def train(
     from mpnnp.parallel import on_root
 
     comm, log = start()
+    settings = (settings or []) + ([f"data.units={units}"] if units else [])
     if is_input_nn(config):
         record = on_root(comm, _from_input_nn, config, output, settings or [], ranks, comm.size, resume, log)
     else:
@@ -72,6 +74,7 @@ def translate(
     ] = None,
     ranks: Ranks = None,
     settings: Settings = None,
+    units: Units = None,
     debug: Debug = False,
 ):
     """Write the configuration that an input.nn of n2p2 or RuNNer means, with comments."""
@@ -81,8 +84,9 @@ def translate(
     comm, log = start()
     if comm.rank:
         return
-    translation = read(source, ranks, 1, settings or [])
-    translation.config(settings or [])
+    settings = (settings or []) + ([f"data.units={units}"] if units else [])
+    translation = read(source, ranks, 1, settings)
+    translation.config(settings)
     text = translation.toml(output.parent if output else Path.cwd())
     if output is None:
         log(text)

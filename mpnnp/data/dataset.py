@@ -1,8 +1,8 @@
 """Many structures in flat arrays, and the HDF5 file that holds them."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -11,9 +11,10 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from mpnnp.data.ase_files import structures_of
+from mpnnp.data.isolated import agreed, isolated_atoms
 from mpnnp.data.structure import VALIDATION, Structure
 from mpnnp.errors import DataError
-from mpnnp.files import check_stored, write_atomically
+from mpnnp.files import check_stored, lock_reason, write_atomically
 
 __all__ = ["FORMAT_VERSION", "KIND", "Dataset", "concatenate", "read", "write"]
 
@@ -58,6 +59,7 @@ class Dataset:
     source    (n_structure,) int32       index into source_names
     frame     (n_structure,) int64       index in its source, from 0
     source_names tuple of str
+    isolated  dict or None                eV of isolated atoms by atomic number, once they are no structures
 
     Arrays may be read-only views of a file. Raises DataError where shapes or offsets do not fit.
     """
@@ -74,7 +76,8 @@ class Dataset:
     source: np.ndarray
     frame: np.ndarray
     source_names: tuple
-    weight: np.ndarray = None  # type: ignore[assignment]  # ones if not given
+    weight: np.ndarray | None = None
+    isolated: dict | None = None
 
     def __post_init__(self):
         if self.weight is None:
@@ -133,7 +136,7 @@ class Dataset:
             for name in ARRAYS
             if name != "start"
         }
-        return Dataset(start=start, source_names=self.source_names, **arrays)
+        return Dataset(start=start, source_names=self.source_names, isolated=self.isolated, **arrays)
 
     @classmethod
     def from_structures(cls, structures: Iterable) -> "Dataset":
@@ -161,8 +164,18 @@ class Dataset:
         marks  as data.split: "auto" takes the data set's own marks if there are any, "random" never, "file" only these
         Raises DataError if nothing is left to train on.
         """
-        train, validation = split_indices(self, fraction, seed, marks)
-        return self.take(train), self.take(validation)
+        data = self.without_isolated_atoms()
+        return tuple(data.take(chosen) for chosen in split_indices(data, fraction, seed, marks))
+
+    def without_isolated_atoms(self):
+        """The data set whose `isolated` holds the energies of its isolated atoms, which are no structures any more.
+
+        The same if there are none, or nothing else. Raises DataError where their energies contradict each other.
+        """
+        energies, mask = isolated_atoms(self)
+        if not mask.any() or mask.all():
+            return self
+        return replace(self.take(~mask), isolated=agreed([self.isolated, energies]))
 
     def __repr__(self):
         return f"Dataset({', '.join(_in_words(self))})"
@@ -230,6 +243,8 @@ def _in_words(d):
         yield f"{'' if n_stress == len(d) else f'{n_stress} '}stresses"
     if n_periodic := int(d.pbc.all(axis=1).sum()):
         yield f"{'' if n_periodic == len(d) else f'{n_periodic} '}periodic"
+    if d.isolated:
+        yield f"{len(d.isolated)} energies of isolated atoms"
     if (d.marks != 0).any():
         yield f"{int((d.marks == VALIDATION).sum())} marked for validation"
 
@@ -248,7 +263,10 @@ def concatenate(datasets: Iterable[Dataset]) -> Dataset:
         if name not in ("start", "source")
     }
     start = _offsets(_join([d.n_atom for d in datasets], np.int64, ()))
-    return Dataset(start=start, source=_join(source, np.int32, ()), source_names=tuple(names), **arrays)
+    isolated = agreed(d.isolated for d in datasets) or None
+    return Dataset(
+        start=start, source=_join(source, np.int32, ()), source_names=tuple(names), isolated=isolated, **arrays
+    )
 
 
 def write(path: str | Path, dataset: Dataset) -> None:
@@ -265,6 +283,8 @@ def write(path: str | Path, dataset: Dataset) -> None:
             file.attrs["kind"] = KIND
             file.attrs["format_version"] = FORMAT_VERSION
             file.attrs["hash"] = dataset.hash()
+            if dataset.isolated:
+                file.attrs["isolated_atoms"] = json.dumps(dataset.isolated)
             for name, (_, _, unit) in ARRAYS.items():
                 array = getattr(dataset, name)
                 stored = file.create_dataset(
@@ -303,7 +323,9 @@ def read(path: str | Path, map: bool = False, verify: bool | None = None) -> Dat
                 raise DataError("has more source names than bytes")
             names = tuple(file["source_names"].asstr()[()])
             stored_hash = file.attrs["hash"]
-        dataset = Dataset(source_names=names, **arrays)
+            isolated = json.loads(file.attrs.get("isolated_atoms", "{}"))
+        isolated = {int(z): float(energy) for z, energy in isolated.items()} or None
+        dataset = Dataset(source_names=names, isolated=isolated, **arrays)
         if (not map) if verify is None else verify:
             _check_values(dataset)
             if dataset.hash() != stored_hash:
@@ -311,6 +333,8 @@ def read(path: str | Path, map: bool = False, verify: bool | None = None) -> Dat
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except Exception as error:  # h5py raises nearly anything on damaged files
+        if locked := lock_reason(error):
+            raise DataError(f"{path}: {locked}") from None
         reason = "truncated or not an HDF5 file" if not h5py.is_hdf5(path) else "damaged"
         raise DataError(
             f"{path}: cannot be read as a data set of mpnnp, {reason} ({str(error).strip(chr(34))})"

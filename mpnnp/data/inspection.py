@@ -7,12 +7,11 @@ import numpy as np
 from ase.data import atomic_masses, chemical_symbols
 from vesin import NeighborList
 
-from mpnnp.data.dataset import Dataset
-from mpnnp.data.plausibility import energy_residuals
+from mpnnp.data.plausibility import Finding, doubts, energy_residuals
 from mpnnp.data.structure import TRAIN, VALIDATION
-from mpnnp.units import DENSITY
+from mpnnp.units import DENSITY, GPA
 
-__all__ = ["Description", "describe", "format_description", "warnings"]
+__all__ = ["Description", "describe", "findings", "format_description", "warnings"]
 
 BOND = 3.2  # Angstrom; the neighbourhood searched first
 SHOWN = 3  # structures named in one warning
@@ -30,6 +29,8 @@ class Description:
     energy_per_atom: tuple | None  # smallest, largest, standard deviation, eV
     max_force: float | None  # largest component, eV/Angstrom
     force_rms: float | None  # of the components, eV/Angstrom
+    stress_rms: float | None  # of the components, eV/Angstrom^3
+    stress_diagonal: tuple | None  # smallest, largest
     n_without_energy: int  # structures
     n_without_forces: int  # atoms
     n_without_stress: int  # structures
@@ -45,6 +46,7 @@ def describe(dataset: Dataset) -> Description:
     d = dataset
     forces = d.forces[np.isfinite(d.forces).all(axis=1)] if len(d) else d.forces
     energies = (d.energy / d.n_atom)[np.isfinite(d.energy)]
+    stress = d.stress[np.isfinite(d.stress).all(axis=1)]
     kinds, n_kind = np.unique(d.pbc, axis=0, return_counts=True)
     return Description(
         n_structure=len(d),
@@ -57,6 +59,8 @@ def describe(dataset: Dataset) -> Description:
         else None,
         max_force=float(np.abs(forces).max()) if len(forces) else None,
         force_rms=float(np.sqrt(np.mean(forces**2))) if len(forces) else None,
+        stress_rms=float(np.sqrt(np.mean(stress**2))) if len(stress) else None,
+        stress_diagonal=(float(stress[:, :3].min()), float(stress[:, :3].max())) if len(stress) else None,
         n_without_energy=len(d) - len(energies),
         n_without_forces=len(d.forces) - len(forces),
         n_without_stress=int(np.isnan(d.stress).any(axis=1).sum()),
@@ -137,6 +141,15 @@ def warnings(
         _odd_energies(dataset, energy_sigma, energy_limit),
     ]
     return [message for message in found if message]
+
+
+def findings(dataset, at_most=300):
+    """Findings about a whole data set, the fatal ones first: those of `warnings` for a sample of at most so many
+    structures, evenly chosen, and those of `plausibility.doubts`.
+    """
+    some = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), at_most)).astype(np.int64))
+    sample = dataset if len(some) == len(dataset) else dataset.take(some)
+    return doubts(dataset) + [Finding(message) for message in warnings(sample)]
 
 
 def _message(d, text, details):
@@ -269,6 +282,13 @@ def format_description(description: Description, messages: Iterable[str] = ()) -
             "forces",
             f"rms {n.force_rms:.4g}, largest {n.max_force:.4g} eV/Angstrom"
             if n.max_force is not None
+            else "-",
+        ),
+        (
+            "stress",
+            f"rms {n.stress_rms:.4g}, diagonal {_range(n.stress_diagonal, '.4g')} eV/Angstrom^3 "
+            f"({_range([x / GPA for x in n.stress_diagonal], '.3g')} GPa)"
+            if n.stress_rms is not None
             else "-",
         ),
         (

@@ -17,7 +17,7 @@ from mpnnp.units import ENERGIES, HARTREE, LENGTHS, METAL, Units
 __all__ = ["Finding", "doubts", "wrong_units"]
 
 NOBLE = (2, 10, 18, 36, 54, 86)  # bound by dispersion alone, their distances tell nothing
-REACH = 6.0  # Angstrom; farther neighbours are none
+REACH = (4.5, 9.5)  # Angstrom; the second where the first has no neighbour for an atom; beyond there is none
 SAMPLE = 60  # structures looked at for distances
 ENOUGH = 12  # atoms without which distances are no evidence
 CLOSE, FAR = (
@@ -72,18 +72,23 @@ def _sample(n, most):
 
 
 def _nearest(d):
-    """Distance of each atom's nearest neighbour over the sum of both covalent radii, of a sample; inf beyond 6 Angstrom; noble gases left out."""
+    """Distance of each atom's nearest neighbour over the sum of both covalent radii, of a sample;
+    inf beyond 9.5 Angstrom; noble gases left out.
+    """
     found = []
     for k in _sample(len(d), SAMPLE):
         s = d[int(k)]
         if len(s) == 1 and not s.pbc.any():
             continue
         box = s.cell if s.pbc.any() else np.zeros((3, 3))
-        i, j, r = NeighborList(cutoff=REACH, full_list=True, n_threads=1).compute(
-            points=s.positions, box=box, periodic=s.pbc, quantities="ijd"
-        )
-        nearest = np.full(len(s), np.inf)
-        np.minimum.at(nearest, i, r / (covalent_radii[s.numbers[i]] + covalent_radii[s.numbers[j]]))
+        for reach in REACH:
+            i, j, r = NeighborList(cutoff=reach, full_list=True, n_threads=1).compute(
+                points=s.positions, box=box, periodic=s.pbc, quantities="ijd"
+            )
+            nearest = np.full(len(s), np.inf)
+            np.minimum.at(nearest, i, r / (covalent_radii[s.numbers[i]] + covalent_radii[s.numbers[j]]))
+            if np.isfinite(nearest).all():
+                break
         found.append(nearest[~np.isin(s.numbers, NOBLE)])
     return np.concatenate(found) if found else np.zeros(0)
 
@@ -265,7 +270,7 @@ def _groups(d):
     """Parts of a set that differ by more than physics: energies of another level of theory, forces in another unit."""
     rms = np.sqrt(np.add.reduceat((d.forces**2).sum(axis=1), d.start[:-1]) / (3 * d.n_atom))
     found = np.flatnonzero(np.isfinite(rms) & (rms > 1e-5) & (d.n_atom > 2))
-    if two := _two_groups(np.log10(rms[found]), least=np.log10(6.0)):
+    if two := _two_groups(np.log10(rms[found]), least=np.log10(4.0)):
         low, high, gap = two
         yield Finding(
             f"forces fall into two groups: {len(low)} structures with about {10**gap:.3g} times smaller ones than the other "

@@ -4,8 +4,6 @@ the units that are said, else Bohr and Hartree there, Angstrom and eV here.
 
 import itertools
 import math
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +15,12 @@ from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import DataError
 from mpnnp.files import read_number, write_atomically
-from mpnnp.units import ATOMIC, Units, parse_units
+from mpnnp.units import ATOMIC, units_of_line
 
 __all__ = ["is_runner_data", "read_runner_data", "stated_units", "write_runner_data"]
 
 KEYWORDS = ("begin", "comment", "lattice", "atom", "energy", "charge", "end", "weight", "stress")
 COUNTS = {"lattice": 3, "stress": 9}  # numbers behind a keyword, if not one
-UNITS = re.compile(r"\s*(?:#|!|comment)[\s#!]*units\b[\s:=]*(.*)", re.IGNORECASE)  # a line that states units
 SPLITS = {"train": TRAIN, "test": VALIDATION}
 
 
@@ -47,24 +44,24 @@ def is_runner_data(path: Path) -> bool:
     return False
 
 
-def stated_units(path: str | Path) -> Units | None:
-    """Units of the first line "# units: eV Angstrom", or "comment units ...", up to the end of the first
+def stated_units(path):
+    """Units of the first line "# units: eV Angstrom", or "comment units: ...", up to the end of the first
     structure; None if there is none. Raises DataError.
     """
     with open_text(path) as file:
         for number, line in enumerate(file, 1):
-            if found := UNITS.match(line):
-                return _units(found[1], f"{path}, line {number}")
+            if (units := _units_of(line, path, number)) is not None:
+                return units
             if line.split()[:1] in (["end"], ["END"]):
                 return None
     return None
 
 
-def _units(text, where):
+def _units_of(line, path, number):
     try:
-        return parse_units(text)
+        return units_of_line(line)
     except ValueError as error:
-        raise DataError(f"{where}: {error}") from None
+        raise DataError(f"{path}, line {number}: {error}") from None
 
 
 def read_runner_data(path: str | Path, units: Units | None = None) -> Iterator[Structure]:
@@ -86,10 +83,9 @@ def read_runner_data(path: str | Path, units: Units | None = None) -> Iterator[S
             if not words:
                 continue
             keyword = words[0].lower()
-            if keyword[0] in "#!c" and (found := UNITS.match(line)):
-                stated = _units(found[1], f"{path}, line {number}")
-                if stated != units:
-                    raise DataError(f"{path}, line {number}: states the units {stated}, but {units} are read")
+            stated = _units_of(line, path, number) if keyword[0] in "#!c" else None
+            if stated not in (None, units):
+                raise DataError(f"{path}, line {number}: states the units {stated}, but {units} are read")
             if keyword[0] in "#!":
                 continue
             try:

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+from ase.data import chemical_symbols
 
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.formats import read_sources
+from mpnnp.data.inspection import findings
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.errors import DataError
 from mpnnp.parallel import Comm, on_root
@@ -40,7 +42,20 @@ def load_structures(config: Data, comm: Comm, log: AnyLog, fallback: str | Path)
     `fallback`: folder for the cache where the one beside the data is not writable.
     """
     path, cache = on_root(comm, _as_hdf5, config, log, fallback)
-    return hdf5.read(path, map=True), Path(cache)
+    data = hdf5.read(path, map=True)
+    on_root(comm, _check, data, log)
+    return data, Path(cache)
+
+
+def _check(data, log):
+    """Say what in a data set looks wrong. Raises DataError where nothing can be learned."""
+    if data.isolated:
+        named = ", ".join(f"{chemical_symbols[z]} {energy:.6g} eV" for z, energy in data.isolated.items())
+        log(f"energies of isolated atoms, which are not trained on: {named}")
+    for finding in findings(data):
+        if finding.fatal:
+            raise DataError(f"nothing can be learned: {finding}")
+        log.warn(str(finding))
 
 
 def split(dataset: Dataset, config: Data, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -57,8 +72,9 @@ def _as_hdf5(config, log, fallback):
     files = [*config.files, *config.validation_files]
     cache = _cache_folder(config.cache, files[0], fallback)
     if len(files) == 1 and not config.weights and Path(files[0]).is_file() and h5py.is_hdf5(files[0]):
-        hdf5.read(files[0])  # checks every value and the hash
-        return files[0], cache
+        whole = hdf5.read(files[0])  # checks every value and the hash
+        if whole.without_isolated_atoms() is whole:
+            return files[0], cache
     named = (FORMAT_VERSION, config.energy_key, config.forces_key, config.stress_key)
     digest: Any = hashlib.sha256(repr(named + ((config.units,) if config.units else ())).encode())
     for file in files:
@@ -86,6 +102,7 @@ def _as_hdf5(config, log, fallback):
         data = replace(hdf5.concatenate([data, held_out]), marks=marks)
     if config.weights:
         data = replace(data, weight=data.weight * read_weights(config.weights, len(data)))
+    data = data.without_isolated_atoms()
     # another run's data never take this name
     path = path or Path(cache) / f"structures-{data.hash()[:16]}.h5"
     hdf5.write(path, data)

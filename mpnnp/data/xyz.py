@@ -68,6 +68,7 @@ def xyz_frames(
                     io.StringIO(f"{word}\n{comment}\n" + "".join(body[1:])),
                     index=slice(None),
                     format="extxyz",
+                    parallel=False,  # ASE would wait for ranks that do not read
                 )
             except Exception as error:
                 raise DataError(f"{path}, frame {frame}: cannot be read by ASE: {_reason(error)}") from None

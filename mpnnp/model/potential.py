@@ -16,6 +16,7 @@ from mpnnp.model.network import Network
 from mpnnp.model.prediction import Prediction, predict_atoms
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.model.symmetry_functions import SymmetryFunction, SymmetryFunctions
+from mpnnp.units import ATOMIC, Units, parse_units
 
 if TYPE_CHECKING:
     import h5py
@@ -31,6 +32,7 @@ class Potential:
     mean_energy      eV per atom
     energy_scale     eV, unit of the net's output and of energies in training
     force_scale      eV/Angstrom, unit of forces in training
+    units            of the n2p2 files that it comes from, or is exported to; nothing here depends on them
     """
 
     functions: SymmetryFunctions
@@ -41,6 +43,7 @@ class Potential:
     mean_energy: float
     energy_scale: float
     force_scale: float
+    units: Units = ATOMIC
 
     def __repr__(self):
         nets = "; ".join(
@@ -101,6 +104,7 @@ class Potential:
         group["atomic_energies"].attrs["units"] = "eV"
         for name in ("mean_energy", "energy_scale", "force_scale"):
             group.attrs[name] = getattr(self, name)
+        group.attrs["file_units"] = str(self.units)
         group.attrs["units"] = "mean_energy, energy_scale: eV; force_scale: eV/Angstrom; functions: Angstrom"
 
     @classmethod
@@ -128,5 +132,6 @@ class Potential:
             network=Network(**json.loads(group.attrs["network"])),
             weights=weights,
             atomic_energies=group["atomic_energies"][()],
+            units=parse_units(str(group.attrs.get("file_units", ATOMIC))),
             **{name: float(group.attrs[name]) for name in ("mean_energy", "energy_scale", "force_scale")},
         )

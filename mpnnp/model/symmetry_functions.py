@@ -87,9 +87,15 @@ def _is_window(left, right):
 
 def check_function(f: SymmetryFunction) -> None:
     """Raise ConfigError unless the parameters of symmetry function `f` make sense."""
+    if reason := fault(f):
+        raise ConfigError(f"symmetry function ({f}): {reason}")
+
+
+def fault(f):
+    """What is wrong with the parameters of `f`, in words; None if nothing is. In any unit of length."""
     if f.kind not in TYPES:
         known = ", ".join(map(str, TYPES))
-        raise ConfigError(f"symmetry function ({f}): type {f.kind}: types {known} are known")
+        return f"type {f.kind}: types {known} are known"
     of_type = TYPES[f.kind]
     powers, compact, subtypes = of_type.angular and not of_type.compact, of_type.compact, SUBTYPES[1:]
     rules = [
@@ -115,9 +121,7 @@ def check_function(f: SymmetryFunction) -> None:
             f"angles {f.angle_left} to {f.angle_right}: {WINDOW}",
         ),
     ]
-    for holds, message in rules:
-        if not holds:
-            raise ConfigError(f"symmetry function ({f}): {message}")
+    return next((message for holds, message in rules if not holds), None)
 
 
 class SymmetryFunctions:
@@ -127,9 +131,10 @@ class SymmetryFunctions:
     functions  SymmetryFunction, element by element; within one: type, cutoff, eta, r_s, zeta, lambda,
                neighbours
     table      the same as arrays (Table)
+    copies     (n,) how often each was given: with merge=True equal functions become one
     """
 
-    def __init__(self, elements: Iterable[int], functions: Iterable[SymmetryFunction]):
+    def __init__(self, elements, functions, merge=False):
         self.elements = tuple(sorted({int(z) for z in elements}))
         for f in functions:
             check_function(f)
@@ -140,9 +145,12 @@ class SymmetryFunctions:
                         f"{' '.join(chemical_symbols[e] for e in self.elements)}"
                     )
         self.functions = tuple(sorted(map(self.ordered, functions), key=_order))
-        for a, b in zip(self.functions, self.functions[1:]):
-            if a == b:
-                raise ConfigError(f"symmetry function ({a}) is defined twice")
+        counts = {}
+        for f in self.functions:
+            counts[f] = counts.get(f, 0) + 1
+            if counts[f] > 1 and not merge:
+                raise ConfigError(f"symmetry function ({f}) is defined twice")
+        self.functions, self.copies = tuple(counts), np.array(list(counts.values()), np.int64)
         for z in self.elements:
             if not any(f.center == z for f in self.functions):
                 raise ConfigError(f"element {chemical_symbols[z]} has no symmetry functions")

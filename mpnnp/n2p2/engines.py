@@ -7,7 +7,7 @@ from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.files import write_atomically
-from mpnnp.units import BOHR, HARTREE
+from mpnnp.units import BOHR
 
 __all__ = ["STARTS", "check_kind", "unequal_nets", "write_cp2k", "write_lammps"]
 
@@ -50,8 +50,8 @@ pair_style      zero 2.0 nocoeff
 pair_coeff      * *
 fix             mpnnp all external pf/callback 1 1
 fix_modify      mpnnp energy yes virial yes""",
-    "hdnnp": """# lengths and energies of the potential are Bohr and Hartree
-# cflength = 1 Angstrom in Bohr, cfenergy = 1 eV in Hartree
+    "hdnnp": """# lengths and energies of the potential are {length} and {energy}
+# cflength = 1 Angstrom in {length}, cfenergy = 1 eV in {energy}
 pair_style      hdnnp {cutoff:.6f} dir "./" showew no showewsum 1000 resetew yes maxew 1000 &
                 cflength {cflength:.16g} cfenergy {cfenergy:.16g}
 pair_coeff      * * {elements}""",
@@ -122,9 +122,11 @@ def write_lammps(folder, potential, structure=None, kind="mpnnp"):
     symbols = [chemical_symbols[z] for z in potential.elements]
     numbers = {
         "elements": " ".join(symbols),
+        "length": potential.units.length_name,
+        "energy": potential.units.energy_name,
         "cutoff": np.ceil(potential.functions.r_c * 1e6) / 1e6,  # LAMMPS refuses one below the potential's
-        "cflength": 1 / BOHR,
-        "cfenergy": 1 / HARTREE,
+        "cflength": 1 / potential.units.length,
+        "cfenergy": 1 / potential.units.energy,
     }
     text = LAMMPS.format(
         start=STARTS[kind][0],

@@ -8,6 +8,7 @@ import numpy as np
 from mpnnp.errors import DataError
 from mpnnp.files import read_number
 from mpnnp.n2p2.keywords import MARKS_OF_RUNNER, canonical
+from mpnnp.units import units_of_line
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,12 @@ class InputFile:
             text = self.path.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-        self.keywords = []
+        self.keywords, self.units = [], None
         for number, line in enumerate(text.splitlines(), 1):
+            try:
+                self.units = units_of_line(line) or self.units
+            except ValueError as error:
+                raise DataError(f"{path}, line {number}: {error}") from None
             words = line.split("#", 1)[0].split("!", 1)[0].split()
             if words:
                 self.keywords.append(Keyword(canonical(words[0]), tuple(words[1:]), number, words[0]))

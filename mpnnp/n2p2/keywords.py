@@ -78,7 +78,7 @@ TABLE = (
     Keyword("conv_length", USED, N2P2, "network.force_scale = 1 Hartree/Bohr conv_length / conv_energy"),
     Keyword("normalize_data_set", USED, N2P2, "network.normalize; input.nn is not rewritten"),
     Keyword("nnp_type", USED, BOTH,
-            "2G-HDNNP only", ("nn_type", "nnp_gen", "nnp_generation", "nnp_type_gen")),
+            "2G-HDNNP only, potentials with charges (3G, 4G) are not read", ("nn_type", "nnp_gen", "nnp_generation", "nnp_type_gen")),
     Keyword("nn_type_short", USED, RUNNER, "1 (atomic nets) only"),
     Keyword("use_short_nn", IDLE, RUNNER, ALWAYS),
     Keyword("runner_mode", IDLE, RUNNER, "symmetry functions, training and prediction are commands here"),
@@ -109,6 +109,8 @@ TABLE = (
     Keyword("initialization_only", IDLE, RUNNER, "start with --set run.updates=1 instead"),
     Keyword("energy_fraction", USED, BOTH, "schedule.energy_fraction", ("short_energy_fraction",)),
     Keyword("force_fraction", USED, BOTH, "schedule.force_fraction", ("short_force_fraction",)),
+    Keyword("force_energy_ratio", USED, N2P2,
+            "schedule.force_fraction = ratio x energy_fraction x energies / force components of the data"),
     Keyword("force_weight", USED, N2P2, "schedule.force_weight"),
     Keyword("force_update_scaling", USED, RUNNER,
             "schedule.force_weight (a negative value, automatic in RuNNer, gives 1)", ("scalefactorf",)),
@@ -250,6 +252,7 @@ TABLE = (
     Keyword("weight_analysis", IDLE, RUNNER, ANALYSIS),
     Keyword("vdw_screening", IDLE, RUNNER, "a term that is not fitted"),
     # switches and terms of other kinds of potentials
+    Keyword("use_atom_charges", IDLE, RUNNER, "charges of atoms are read over"),
     Keyword("use_electrostatics", REFUSED, RUNNER, "electrostatics (3G and 4G potentials)"),
     Keyword("use_electrostatic_nn", REFUSED, RUNNER, "electrostatics (3G and 4G potentials)"),
     Keyword("use_hamiltonian", REFUSED, RUNNER, "nets for Hamiltonians"),
@@ -261,7 +264,7 @@ TABLE = (
     Keyword("vdw_coefficient", CHARGE, RUNNER, "an added dispersion term", ("vdw_param",)),
     Keyword("vdw_cutoff", CHARGE, RUNNER, "an added dispersion term", ("cutoff_vdw",)),
     *(Keyword(name, CHARGE, N2P2, CHARGES) for name in (
-        "conv_charge", "conv_phys_to_bohr", "conv_phys_to_hartree", "initial_hardness", "fixed_gausswidth",
+        "conv_charge", "four_pi_epsilon", "conv_phys_to_bohr", "conv_phys_to_hartree", "initial_hardness", "fixed_gausswidth",
         "ewald_truncation_error_method", "ewald_prec", "rmse_threshold_charge",
         "rmse_threshold_trials_charge", "selection_mode_charge", "task_batch_size_charge",
         "nguyen_widrow_weights_charge",
@@ -275,7 +278,7 @@ TABLE = (
     *(Keyword(name, CHARGE, RUNNER, CHARGES) for name in (
         "symfunction_electrostatic", "global_symfunction_electrostatic", "element_symfunction_electrostatic",
         "global_symfunction_elec", "fixed_charge", "use_fixed_charges", "fixed_atomic_charge", "ewald_alpha",
-        "ewald_cutoff", "ewald_kmax", "enforce_totcharge", "use_atom_charges", "use_charge_constraint",
+        "ewald_cutoff", "ewald_kmax", "enforce_totcharge", "use_charge_constraint",
         "charge_group", "charge_grouping_by_atom", "charge_grouping_by_structure", "charge_error_threshold",
         "total_charge_error_threshold", "fixed_charge_error_threshold", "charge_update_scaling",
         "kalman_lambda_charge", "kalman_nue_charge", "kalman_lambda_charge_constraint",

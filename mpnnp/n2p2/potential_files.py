@@ -11,34 +11,72 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.errors import ConfigError, DataError
-from mpnnp.files import write_text
+from mpnnp.files import read_number, write_text
 from mpnnp.kernels.table import TYPES
 from mpnnp.model.network import ACTIVATIONS, LETTERS, Network
 from mpnnp.model.potential import Potential
 from mpnnp.model.scaling import Scaling, Statistics
-from mpnnp.model.symmetry_functions import SymmetryFunctions, element_number, format_line, parse_line
+from mpnnp.model.symmetry_functions import (
+    SymmetryFunctions,
+    element_number,
+    fault,
+    format_line,
+    parse_line,
+)
 from mpnnp.n2p2.input_file import InputFile, number
 from mpnnp.n2p2.keywords import CHARGE, KEYWORDS, REFUSED
-from mpnnp.units import BOHR, HARTREE
+from mpnnp.units import ATOMIC, BOHR, HARTREE, parse_units
 
+OF_RUNNER_2 = ("optimizer", "optimizer_short", "fc_cosine")  # words that neither n2p2 nor RuNNer 1 has
 OF_CP2K = (TYPES[2], TYPES[3])  # types of symmetry functions that CP2K knows
 
 
-def read_functions(source):
-    """SymmetryFunctions of an input.nn (an InputFile or a path)."""
+def units_of(source, units=None):
+    """Units of an input.nn: those asked for, those that a comment in it says, else Hartree and Bohr.
+
+    units   Units, or words like "eV Angstrom"
+    Raises DataError where the first two contradict, ConfigError for words that are no units.
+    """
+    try:
+        units = parse_units(units) if isinstance(units, str) else units
+    except ValueError as error:
+        raise ConfigError(f"units: {error}") from None
+    if units and source.units and units != source.units:
+        raise DataError(f"{source.path}: states the units {source.units}, but {units} were asked for")
+    return units or source.units or ATOMIC
+
+
+def read_functions(source, units=None):
+    """SymmetryFunctions of an input.nn (an InputFile or a path); functions that are given twice, also with their
+    neighbours swapped, become one. Raises DataError naming the line.
+    """
     source = source if isinstance(source, InputFile) else InputFile(source)
-    elements = _elements(source)
+    elements, length = _elements(source), units_of(source, units).length
     cutoff, alpha = _cutoff(source)
     functions = []
     for keyword in source.all("symfunction_short", "global_symfunction_short", "element_symfunction_short"):
+        where = f"{source.path}, line {keyword.line}: '{' '.join((keyword.written, *keyword.words))}'"
         try:
-            functions += [parse_line(line, cutoff, alpha) for line in _function_lines(keyword, elements)]
+            for line in _function_lines(keyword, elements):
+                if reason := fault(parse_line(line, cutoff, alpha, length=1.0)):
+                    raise DataError(f"{where}: {reason}")
+                functions.append(parse_line(line, cutoff, alpha, length))
+                _check_centre(functions[-1], elements, where)
         except ConfigError as error:
             raise DataError(f"{source.path}, line {keyword.line}: {error}") from None
     try:
-        return SymmetryFunctions(elements, functions)
+        return SymmetryFunctions(elements, functions, merge=True)
     except ConfigError as error:
         raise DataError(f"{source.path}: {error}") from None
+
+
+def _check_centre(f, elements, where):
+    for z in (f.center, f.neighbour1, f.neighbour2):
+        if z and z not in elements:
+            raise DataError(
+                f"{where}: {chemical_symbols[z]} is not among the elements "
+                f"{' '.join(chemical_symbols[e] for e in elements)} of the file"
+            )
 
 
 def _cutoff(source):
@@ -96,28 +134,20 @@ def read_network(source, functions):
     n_hidden = source.value("global_hidden_layers_short", int)
     nodes, letters = _integers(source, "global_nodes_short"), list(source.words("global_activation_short"))
     sizes, activations = [], []
+    depths = dict.fromkeys((chemical_symbols[z] for z in functions.elements), n_hidden)
+    for keyword in source.all("element_hidden_layers_short"):
+        if keyword.words[:1] and keyword.words[0] in depths:
+            depths[keyword.words[0]] = _depth(source, keyword)
+    whole = _whole_nets(source, depths)
     for z in functions.elements:
         symbol = chemical_symbols[z]
-        depth = n_hidden
-        for keyword in source.all("element_hidden_layers_short"):
-            if keyword.words[:1] == (symbol,):
-                depth = _depth(source, keyword)
+        depth = depths[symbol]
         hidden = (nodes + [0] * depth)[:depth]
         names = (letters[:n_hidden] + ["t"] * depth)[:depth]
         for keyword in source.all("element_nodes_short", "element_activation_short"):
             if keyword.words[:1] == (symbol,):
-                try:
-                    layer = int(keyword.words[1])
-                    if layer < 1:
-                        raise ValueError
-                    if layer <= depth and keyword.name == "element_nodes_short":
-                        hidden[layer - 1] = int(keyword.words[2])
-                    elif layer <= depth:
-                        names[layer - 1] = keyword.words[2]
-                except (IndexError, ValueError):
-                    raise DataError(
-                        f"{source.path}, line {keyword.line}: expected '{keyword.name} ELEMENT LAYER VALUE'"
-                    ) from None
+                values = hidden if keyword.name == "element_nodes_short" else names
+                (_set_layers if whole else _set_layer)(source, keyword, values, depth)
         if any(n < 1 for n in hidden) or len(hidden) != depth:
             raise DataError(
                 f"{source.path}: global_nodes_short gives {len(nodes)} layers, "
@@ -138,6 +168,78 @@ def read_network(source, functions):
     return Network(sizes, activations)
 
 
+def _whole_nets(source, depths):
+    """Whether element_nodes_short and element_activation_short have a word for each layer (n2p2's master:
+    ELEMENT n1 n2 ...), not ELEMENT LAYER VALUE (RuNNer, n2p2 up to 2.2). Raises DataError where both occur.
+
+    depths  symbol -> number of hidden layers
+    """
+    whole = single = None
+    seen = set()
+    for k in source.all("element_nodes_short", "element_activation_short"):
+        values = k.words[1:]
+        if k.name == "element_activation_short":
+            of_layers = not (len(values) == 2 and values[0].isdecimal())
+            of_layer = not of_layers
+        else:
+            depth = depths.get(k.words[0] if k.words else "", 0)
+            beyond = len(values) == 2 == depth and values[0].isdecimal() and int(values[0]) > depth
+            beyond = beyond and values[1] != "1"  # the output layer, named in the other form
+            of_layers = len(values) > 2 or beyond or len(values) == 1 == depth
+            of_layer = k.words[:1] in seen
+            seen.add(k.words[:1])
+        whole, single = whole or (k if of_layers else None), single or (k if of_layer else None)
+    if whole and single:
+        lines = [f"'{' '.join((k.written, *k.words))}' (line {k.line})" for k in (single, whole)]
+        raise DataError(
+            f"{source.path}: {lines[0]} names a layer and its value, {lines[1]} one value for each layer: "
+            "write both in one form"
+        )
+    return whole is not None
+
+
+def _set_layer(source, keyword, values, depth):
+    """ELEMENT LAYER VALUE; the layer of the output may be named too."""
+    try:
+        layer = int(keyword.words[1])
+        value = keyword.words[2] if keyword.name == "element_activation_short" else int(keyword.words[2])
+        if layer < 1:
+            raise ValueError
+    except (IndexError, ValueError):
+        raise DataError(
+            f"{source.path}, line {keyword.line}: expected '{keyword.name} ELEMENT LAYER VALUE'"
+        ) from None
+    if layer <= depth:
+        values[layer - 1] = value
+    elif layer > depth + 1 or value not in (1, "l"):
+        raise DataError(
+            f"{source.path}, line {keyword.line}: '{' '.join((keyword.written, *keyword.words))}': "
+            f"{keyword.words[0]} has {depth} hidden layers"
+        )
+
+
+def _set_layers(source, keyword, values, depth):
+    """ELEMENT VALUE VALUE ..., one for each hidden layer; behind activations perhaps that of the output."""
+    words = keyword.words[1:]
+    try:
+        if keyword.name == "element_activation_short":
+            if len(words) == depth + 1 and words[-1] == "l":
+                words = words[:-1]
+            found = list(words)
+        else:
+            found = [int(word) for word in words]
+    except ValueError:
+        raise DataError(
+            f"{source.path}, line {keyword.line}: expected '{keyword.name} ELEMENT VALUE VALUE ...'"
+        ) from None
+    if len(found) != depth:
+        raise DataError(
+            f"{source.path}, line {keyword.line}: '{' '.join((keyword.written, *keyword.words))}' has {len(found)} values, "
+            f"{keyword.words[0]} has {depth} hidden layers"
+        )
+    values[:] = found
+
+
 def _depth(source, keyword):
     """Number of hidden layers of a line element_hidden_layers_short ELEMENT N."""
     try:
@@ -153,40 +255,80 @@ def _depth(source, keyword):
 
 def read_scaling(path, functions, kind, s_min, s_max):
     """Scaling from a file scaling.data."""
-    return Scaling(kind, s_min, s_max, read_statistics(path, functions, sigma=kind == "sigma"))
+    scaling = Scaling(kind, s_min, s_max, read_statistics(path, functions, sigma=kind == "sigma"))
+    check_ranges(path, functions, scaling)
+    return scaling
 
 
 def read_statistics(path, functions, sigma=True):
     """Statistics of a file scaling.data: per function minimum, maximum, mean and, in files of n2p2,
     sigma (NaN where it is absent).
     """
-    table = functions.table
+    start, first = functions.table.start, np.concatenate([[0], np.cumsum(functions.copies)])
     expected = [
         (e + 1, k + 1)
         for e in range(len(functions.elements))
-        for k in range(table.start[e + 1] - table.start[e])
+        for k in range(first[start[e + 1]] - first[start[e]])
     ]
-    first = _columns(path, 1, 1, whole=True)
-    width = 5 if first and len(first[0]) == 5 else 6  # RuNNer writes no sigma
+    words = _columns(path, 1, 1, whole=True)
+    width = 5 if words and len(words[0]) == 5 else 6  # RuNNer writes no sigma
     # behind them n2p2 and RuNNer append the line of energies and forces
-    rows = _columns(path, width, len(expected))
-    found = [(int(row[0]), int(row[1])) for row in rows]
-    if found != expected:
+    rows, lines = _columns(path, width, len(expected), finite=False, numbered=True)
+    found = [tuple(row[:2]) for row in rows]
+    if len(found) != len(expected):
         raise DataError(
             f"{path}: expected {len(expected)} lines, one per symmetry function of each element in order, "
             f"found {len(found)}"
         )
+    for line, a, b in zip(lines, found, expected):
+        if a != b:
+            raise DataError(
+                f"{path}, line {line}: expected function {b[1]} of element {b[0]} ("
+                f"{chemical_symbols[functions.elements[b[0] - 1]]}), found function {a[1]:g} of element {a[0]:g}: "
+                "lines must be one per symmetry function of each element in order"
+            )
+    for k, f in enumerate(functions.functions):
+        _check_statistics(path, f, rows[first[k] : first[k + 1]], lines[first[k]])
+    rows = [rows[k] for k in first[:-1]]
     if sigma and width < 6:
         raise DataError(f"{path}: has no sixth column (sigma), which scale_symmetry_functions_sigma needs")
     minimum, maximum, mean, sigma = np.array([[*row[2:6], np.nan][:4] for row in rows]).T
     return Statistics(np.ones(len(rows)), minimum, maximum, mean, sigma)
 
 
+def _check_statistics(path, f, rows, line):
+    """Raise DataError for numbers of a function that are none, or that differ between equal functions."""
+    if not np.isfinite(rows[0]).all():
+        raise DataError(
+            f"{path}, line {line}: expected {len(rows[0])} numbers, found {' '.join(f'{x:g}' for x in rows[0])}: n2p2 writes "
+            f"such lines for an element without atoms in the data, {chemical_symbols[f.center]}; function: {f}"
+        )
+    if any(not np.allclose(row[2:], rows[0][2:], rtol=1e-6, atol=1e-12) for row in rows):
+        raise DataError(f"{path}, line {line}: equal symmetry functions have different statistics; function: {f}")
+
+
+def check_ranges(path, functions, scaling):
+    """Raise DataError naming file, element and function where one that must be divided by its spread never varies."""
+    t = scaling.statistics
+    spread = t.sigma if scaling.kind == "sigma" else t.maximum - t.minimum
+    if scaling.kind in ("none", "center"):
+        return
+    for k in np.flatnonzero(~(spread > 0)):
+        f = functions.functions[k]
+        _, lines = _columns(path, 1, int(functions.copies.sum()), numbered=True)
+        raise DataError(
+            f"{path}, line {lines[int(functions.copies[:k].sum())]}: function {k - functions.table.start[functions.elements.index(f.center)] + 1} of "
+            f"{chemical_symbols[f.center]} never varies (from {t.minimum[k]:g} to {t.maximum[k]:g}) and cannot be scaled: {f}"
+        )
+
+
 def read_weights(folder, elements, network, name="weights.{:03d}.data"):
-    """Flat weights from the files weights.NNN.data (NNN: atomic number) of a folder."""
+    """Flat weights from the files weights.NNN.data (NNN: atomic number) of a folder; where these are not there, from
+    RuNNer's optweights.NNN.out or n2p2's weights.NNN.EEEEEE.out of one epoch.
+    """
     parts = []
     for e, z in enumerate(elements):
-        path = Path(folder) / name.format(z)
+        path = _weights_file(Path(folder), z, name)
         values = np.array([row[0] for row in _columns(path, 1)])
         n = int(network.topology.start[e + 1] - network.topology.start[e])
         if len(values) != n:
@@ -198,30 +340,87 @@ def read_weights(folder, elements, network, name="weights.{:03d}.data"):
     return np.concatenate(parts)
 
 
-def read_potential(folder, weights="weights.{:03d}.data"):
+def _weights_file(folder, z, name):
+    path = folder / name.format(z)
+    if path.is_file() or not path.name.endswith(".data"):
+        return path
+    best = folder / f"optweights.{z:03d}.out"
+    if best.is_file():
+        return best
+    epochs = sorted(folder.glob(f"weights.{z:03d}.*.out"))
+    if len(epochs) > 1:
+        raise DataError(
+            f"{folder}: has the weights of {len(epochs)} epochs of {chemical_symbols[z]} and no {path.name}: copy those of "
+            f"one epoch to {path.name}, e.g. {epochs[-1].name}; learning-curve.out tells the best"
+        )
+    return epochs[0] if epochs else path
+
+
+def read_potential(folder, weights="weights.{:03d}.data", units=None):
     """Potential from a folder of n2p2 files: input.nn, scaling.data, weights.NNN.data.
 
+    units   Units of the files; None: those that input.nn says in a comment, else Hartree and Bohr
     Raises DataError naming the file.
     """
     folder = Path(folder)
     source = InputFile(folder / "input.nn")
+    check_generation(source)
     check_kind(source)
-    functions = read_functions(source)
+    units = units_of(source, units)
+    functions = read_functions(source, units)
     network = read_network(source, functions)
-    units = network.units() if source.has("normalize_nodes") else 1.0
     kind, s_min, s_max = scaling_kind(source)
     if kind == "none" and not (folder / "scaling.data").exists():
         nothing = np.zeros(len(functions))
         scaling = Scaling(kind, s_min, s_max, Statistics(nothing, nothing, nothing, nothing, nothing))
     else:
         scaling = read_scaling(folder / "scaling.data", functions, kind, s_min, s_max)
+    # functions that are given twice have inputs of their own in the files
+    whole = Network(_with_copies(network.sizes, functions), network.activations)
+    values = read_weights(folder, functions.elements, whole, weights)
+    if source.has("normalize_nodes"):
+        values = values * whole.units()
     return Potential(
         functions=functions,
         scaling=scaling,
         network=network,
-        weights=read_weights(folder, functions.elements, network, weights) * units,
-        **read_units(source, functions.elements),
+        weights=_merged(values, whole, network, functions),
+        units=units,
+        **read_units(source, functions.elements, units),
     )
+
+
+def _with_copies(sizes, functions):
+    """The sizes of the nets with an input for every function that was given."""
+    start = functions.table.start
+    copies = [int(functions.copies[start[e] : start[e + 1]].sum()) for e in range(len(sizes))]
+    return [(n, *size[1:]) for n, size in zip(copies, sizes)]
+
+
+def _merged(weights, whole, network, functions):
+    """Weights of `network` from those of `whole`: those of equal inputs are added, which changes no output."""
+    if (functions.copies == 1).all():
+        return weights
+    merged = np.empty(network.n_weight)
+    for a, b in zip(whole.segments, network.segments):
+        values = weights[a.offset : a.offset + (a.n_in + 1) * a.n_out].reshape(a.n_in + 1, a.n_out)
+        if a.layer == 0:
+            own = slice(functions.table.start[a.element], functions.table.start[a.element + 1])
+            first = np.concatenate([[0], np.cumsum(functions.copies[own])])
+            values = np.concatenate([np.add.reduceat(values[:-1], first[:-1], axis=0), values[-1:]])
+        merged[b.offset : b.offset + (b.n_in + 1) * b.n_out] = values.ravel()
+    return merged
+
+
+def check_generation(source):
+    """Raise DataError for files of RuNNer 2, whose format is another."""
+    marks = [f"line {k.line}: '{k.written}'" for k in source.keywords if k.written in OF_RUNNER_2]
+    folder = source.path.parent
+    marks += [str(p.relative_to(folder)) for s in ("", "1/") for p in sorted(folder.glob(f"{s}weights_short.*"))]
+    if marks:
+        raise DataError(
+            f"{source.path}: is of RuNNer 2 ({marks[0]}), whose files are not read; those of RuNNer 1 and n2p2 are"
+        )
 
 
 def check_kind(source):
@@ -247,16 +446,17 @@ def check_kind(source):
         )
 
 
-def read_units(source, elements):
+def read_units(source, elements, units=None):
     """atomic_energies (n_element,) eV, mean_energy eV, energy_scale eV and force_scale eV/Angstrom
     of an input.nn.
     """
+    units = units_of(source, units)
     energies = dict.fromkeys(elements, 0.0)
     counted = not source.of_runner or source.has("remove_atom_energies")
     for keyword in source.all("atom_energy") if counted else ():
         try:
             z = element_number(keyword.words[0])
-            energies[z] = number(keyword.words[1], float) * HARTREE
+            energies[z] = number(keyword.words[1], float) * units.energy
         except (IndexError, ValueError) as error:
             raise DataError(
                 f"{source.path}, line {keyword.line}: expected 'atom_energy ELEMENT ENERGY' ({error})"
@@ -267,9 +467,9 @@ def read_units(source, elements):
     )
     return {
         "atomic_energies": np.array([energies[z] for z in elements]),
-        "mean_energy": source.value("mean_energy", default=0.0) * HARTREE,
-        "energy_scale": HARTREE / conv_energy,
-        "force_scale": HARTREE / BOHR * conv_length / conv_energy,
+        "mean_energy": source.value("mean_energy", default=0.0) * units.energy,
+        "energy_scale": units.energy / conv_energy,
+        "force_scale": units.energy / units.length * conv_length / conv_energy,
     }
 
 
@@ -301,12 +501,14 @@ def without_normalization(p):
         if s.layer == len(p.network.sizes[s.element]) - 2:
             weights[s.offset : s.offset + (s.n_in + 1) * s.n_out] *= p.energy_scale / HARTREE
     units = {"mean_energy": 0.0, "energy_scale": HARTREE, "force_scale": HARTREE / BOHR}
-    return replace(p, weights=weights, atomic_energies=p.atomic_energies + p.mean_energy, **units)
+    return replace(
+        p, weights=weights, atomic_energies=p.atomic_energies + p.mean_energy, units=ATOMIC, **units
+    )
 
 
 def is_normalized(p):
     """True if the normalisation lines matter: a program that ignores them gets other energies."""
-    return p.mean_energy != 0.0 or p.energy_scale != HARTREE
+    return p.mean_energy != 0.0 or p.energy_scale != p.units.energy
 
 
 def check_cp2k(p):
@@ -340,8 +542,9 @@ def check_cp2k(p):
 
 def _input_text(p, comment):
     symbols = [chemical_symbols[z] for z in p.functions.elements]
-    conv_energy = HARTREE / p.energy_scale
-    conv_length = p.force_scale * BOHR / HARTREE * conv_energy
+    length, energy = p.units.length, p.units.energy
+    conv_energy = energy / p.energy_scale
+    conv_length = p.force_scale * length / energy * conv_energy
     cutoffs = {(f.cutoff, f.alpha) for f in p.functions.functions if not TYPES[f.kind].compact} or {(1, 0.0)}
     if len(cutoffs) > 1:
         raise DataError(
@@ -350,14 +553,15 @@ def _input_text(p, comment):
     cutoff, alpha = cutoffs.pop()
     lines = [
         f"# {comment}",
-        "# lengths in Bohr, energies in Hartree",
-        f"mean_energy {p.mean_energy / HARTREE:.16E}",
+        f"# lengths in {p.units.length_name}, energies in {p.units.energy_name}",
+        *([] if p.units == ATOMIC else [f"# units: {p.units}"]),
+        f"mean_energy {p.mean_energy / energy:.16E}",
         f"conv_energy {conv_energy:.16E}",
         f"conv_length {conv_length:.16E}",
         f"number_of_elements {len(symbols)}",
         f"elements {' '.join(symbols)}",
         "remove_atom_energies",  # or CP2K and RuNNer do not read the next lines
-        *(f"atom_energy {s} {e / HARTREE:.16E}" for s, e in zip(symbols, p.atomic_energies)),
+        *(f"atom_energy {s} {e / energy:.16E}" for s, e in zip(symbols, p.atomic_energies)),
         f"cutoff_type {cutoff} {alpha:.17g}",
         *{
             "none": [],
@@ -384,7 +588,7 @@ def _input_text(p, comment):
             lines.append(f"element_hidden_layers_short {symbol} {len(nodes)}")
             lines += [f"element_nodes_short {symbol} {k} {n}" for k, n in enumerate(nodes, 1)]
             lines += [f"element_activation_short {symbol} {k} {letter}" for k, letter in enumerate(own, 1)]
-    lines += [f"symfunction_short {format_line(f)}" for f in p.functions.functions]
+    lines += [f"symfunction_short {format_line(f, length)}" for f in p.functions.functions]
     return "\n".join(lines) + "\n"
 
 
@@ -446,11 +650,11 @@ def _integers(source, name):
         raise DataError(f"{source.path}: '{name} {' '.join(words)}': expected integers") from None
 
 
-def _columns(path, n, n_line=None, whole=False):
-    """First n numbers of each line that is not a comment, of the first n_line such lines;
-    whole: all words of the lines, unread.
+def _columns(path, n, n_line=None, whole=False, finite=True, numbered=False):
+    """First n numbers of each line that is not a comment, of the first n_line such lines; whole: all words of
+    the lines, unread; numbered: (rows, their lines).
     """
-    rows = []
+    rows, lines = [], []
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             for line_number, line in enumerate(file, 1):
@@ -459,11 +663,12 @@ def _columns(path, n, n_line=None, whole=False):
                     break
                 if not words:
                     continue
+                lines.append(line_number)
                 if whole:
                     rows.append(words)
                     continue
                 try:
-                    rows.append([number(word, float) for word in words[:n]])
+                    rows.append([(number if finite else read_number)(word, float) for word in words[:n]])
                     if len(rows[-1]) < n:
                         raise ValueError
                 except ValueError:
@@ -473,4 +678,4 @@ def _columns(path, n, n_line=None, whole=False):
                     ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    return rows
+    return (rows, lines) if numbered else rows

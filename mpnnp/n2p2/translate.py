@@ -2,6 +2,8 @@
 what each keyword becomes, and what is not used.
 """
 
+import contextlib
+import itertools
 import os
 import re
 from dataclasses import dataclass, field
@@ -11,10 +13,21 @@ from ase.data import chemical_symbols
 
 from mpnnp.config import apply_setting, make_config, toml_value
 from mpnnp.data.compressed import SUFFIXES as COMPRESSED
-from mpnnp.errors import ConfigError
+from mpnnp.data.compressed import open_text, reading
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.plausibility import wrong_units
+from mpnnp.data.runner import read_runner_data, stated_units
+from mpnnp.errors import ConfigError, DataError
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.n2p2.keywords import CHARGE, IDLE, KEYWORDS, REPEATED, nearest
-from mpnnp.n2p2.potential_files import check_kind, read_functions, read_network, read_units
+from mpnnp.n2p2.potential_files import (
+    check_generation,
+    check_kind,
+    read_functions,
+    read_network,
+    read_units,
+)
+from mpnnp.units import ATOMIC, parse_units
 
 SELECTION = {0: "random", 1: "sort", 2: "threshold"}
 
@@ -72,9 +85,10 @@ class Translation:
         for note in self.notes:
             log(note)
         if self.unused:
-            log(f"{self.path}: keywords without effect here:")
-            for line, reason in self.unused:
-                log(f"    {line}: {reason}")
+            names = ", ".join(dict.fromkeys(line.split()[0] for line, _ in self.unused))
+            log(
+                f"{self.path}: {len(self.unused)} keywords without effect here (mpnnp translate says why): {names}"
+            )
 
     def _from(self, folder, path):
         return os.path.relpath(self.path.parent / path, folder)
@@ -96,10 +110,12 @@ def translate(path, ranks=None, size=1, settings=()):
     is not available.
     """
     source, t = InputFile(path), Translation(Path(path))
-    check_known(source)
+    check_generation(source)
     check_kind(source)
-    functions = read_functions(source)
-    _potential(source, functions, t)
+    check_known(source)
+    units = _units_of_files(source, settings, t)
+    functions = read_functions(source, units)
+    _potential(source, functions, units, t)
     _data_and_run(source, functions, t)
     _optimizer(source, t)
     _labels(source, t)
@@ -126,7 +142,8 @@ def check_known(source):
                 f"{source.path}, line {k.line}: '{k.written}' is a keyword of neither n2p2 nor RuNNer{hint}"
             )
         before = seen.setdefault(k.name, k)
-        if before.words != k.words and k.name not in REPEATED:
+        repeatable = k.name in REPEATED or KEYWORDS[k.name].kind == CHARGE
+        if before.words != k.words and not repeatable:
             raise ConfigError(
                 f"{source.path}, line {k.line}: '{_line(k)}' contradicts line {before.line}: "
                 f"'{_line(before)}'"
@@ -148,7 +165,44 @@ def _copy(source, t, name, key, kind=float, convert=lambda x: x):
         t.set(key, convert(source.value(name, kind)), _origin(source, name))
 
 
-def _potential(source, functions, t):
+def _units_of_files(source, settings, t):
+    """Units of input.nn and of the input.data beside it: those of data.units in the settings, or stated in a comment of
+    one of them, else Hartree and Bohr if the distances in the data do not speak against it. Raises DataError.
+    """
+    data = _data_file(source.path.parent)
+    asked = [s.partition("=")[2].strip().strip("\"'") for s in settings if s.startswith("data.units=")]
+    try:
+        asked = parse_units(asked[-1]) if asked and asked[-1].lower() != "none" else None
+    except ValueError as error:
+        raise ConfigError(f"data.units: {error}") from None
+    of_data = stated_units(data) if data else None
+    said = {"data.units": asked, f"a comment of {source.path.name}": source.units}
+    said[f"a comment of {data.name if data else 'input.data'}"] = of_data
+    said = {where: units for where, units in said.items() if units is not None}
+    if len(set(said.values())) > 1:
+        raise DataError(
+            f"{source.path}: contradicting units: {', '.join(f'{units} ({where})' for where, units in said.items())}"
+        )
+    for where, units in said.items():
+        t.set("data.units", str(units), where)
+        t.set("symmetry_functions.input_nn_units", str(units), where)
+        t.notes.append(f"units: {units} ({where})")
+        return units
+    if data:
+        with contextlib.suppress(DataError):  # the training will say it with the whole file
+            head = Dataset.from_structures(itertools.islice(read_runner_data(data), 40))
+            if message := wrong_units(head, ATOMIC):
+                raise ConfigError(f"{data}: {message}")
+    t.notes.append("units: Hartree and Bohr are assumed, as nothing says others (data.units)")
+    return ATOMIC
+
+
+def _data_file(folder):
+    names = [folder / ("input.data" + suffix) for suffix in ("", *COMPRESSED)]
+    return next((path for path in names if path.is_file()), None)
+
+
+def _potential(source, functions, file_units, t):
     folder = source.path.parent
     t.set("symmetry_functions.input_nn", source.path.name, "symmetry functions and their scaling")
     if (folder / "scaling.data").is_file():
@@ -171,7 +225,7 @@ def _potential(source, functions, t):
         )
     _nets(source, functions, t)
     symbols = [chemical_symbols[z] for z in functions.elements]
-    units = read_units(source, functions.elements)
+    units = read_units(source, functions.elements, file_units)
     if units["atomic_energies"].any():
         energies = dict(zip(symbols, units["atomic_energies"].tolist()))
         t.set("network.atomic_energies", energies, "; ".join(_line(k) for k in source.all("atom_energy")))
@@ -249,10 +303,8 @@ def _units(source, units, t):
 
 def _data_and_run(source, functions, t):
     folder = source.path.parent
-    names = [
-        "input.data" + suffix for suffix in ("", *COMPRESSED) if (folder / ("input.data" + suffix)).is_file()
-    ]
-    t.set("data.files", names[:1] or ["input.data"])
+    data = _data_file(folder)
+    t.set("data.files", [data.name if data else "input.data"])
     fraction = source.value("test_fraction", default=0.01 if source.of_runner else 0.1)
     t.set(
         "data.validation_fraction",
@@ -360,6 +412,8 @@ def _labels(source, t):
                 float(source.value(name, default=default)),
                 _origin(source, name) or "RuNNer's default",
             )
+    if source.has("force_energy_ratio"):
+        _force_energy_ratio(source, t)
     weight = source.value("force_weight", default=source.value("force_update_scaling", default=1.0))
     t.set(
         "schedule.force_weight",
@@ -390,6 +444,37 @@ def _labels(source, t):
             t.set(f"schedule.{name}", float(value), _origin(source, "rmse_threshold", keyword))
         trials = max(int(_of_kind(source, "rmse_threshold_trials", kind, 3)) for kind in ("energy", "force"))
         t.set("schedule.trials", max(trials, 1), _origin(source, "rmse_threshold_trials"))
+
+
+def _force_energy_ratio(source, t):
+    """As many force components per energy as the keyword says; n2p2 ignores the fraction of forces then."""
+    ratio = source.value("force_energy_ratio")
+    if not ratio > 0:
+        raise ConfigError(f"{source.path}: '{_origin(source, 'force_energy_ratio')}': must be positive")
+    data = _data_file(source.path.parent)
+    if data is None:
+        raise ConfigError(
+            f"{source.path}: '{_origin(source, 'force_energy_ratio')}' needs the input.data beside it, whose labels are "
+            "counted; or say schedule.force_fraction in place of it"
+        )
+    n_energy = n_component = 0
+    with reading(data), open_text(data) as file:
+        for line in file:
+            word = line[:8].lstrip().lower()
+            n_energy += word.startswith("energy")
+            if word.startswith("atom") and len(line.split()) == 10:
+                n_component += 3
+    if not n_component:
+        return
+    energies = t.tree["schedule"].get("energy_fraction", 1.0) * n_energy
+    t.set(
+        "schedule.force_fraction",
+        min(ratio * energies / n_component, 1.0),
+        _origin(source, "force_energy_ratio"),
+        f"times {n_energy} energies / {n_component} force components",
+    )
+    if source.has("force_fraction"):
+        t.unused.append((_origin(source, "force_fraction"), "force_energy_ratio goes first, as in n2p2"))
 
 
 def _mode(source, kind):

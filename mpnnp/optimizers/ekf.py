@@ -79,6 +79,8 @@ def from_config(config: Config, network: Network, updates_per_epoch: int, comm: 
     """The filter of the section [ekf], whose rates are per epoch, for the weights of a Network."""
     section = config.ekf
     per_update = {"eta_tau": section.eta_tau / updates_per_epoch, "q_tau": section.q_tau / updates_per_epoch}
+    if section.noise == "learned":  # errors and rows come divided by their noise levels
+        per_update |= {"eta": 1.0, "eta_tau": 0.0, "eta_max": 1.0}
     return make_ekf(section.model_copy(update=per_update), network.n_weight, network.segments, comm)
 
 
@@ -102,15 +104,8 @@ def make_ekf(
 class Ekf:
     advice = "a larger epsilon or a smaller eta"
 
-    def __init__(
-        self,
-        config: Rates,
-        n_weight: int,
-        segments: Sequence[Segment],
-        comm: Comm,
-        fold_columns: int | None = None,
-    ):
-        self.config = config
+    def __init__(self, config, n_weight, segments, comm, fold_columns=None):
+        self.config, self.segments = config, segments
         self.comm = comm
         self.layout = make_layout(config.coupling, n_weight, segments, comm.rank, comm.size)
         self.traffic = Traffic()
@@ -126,11 +121,19 @@ class Ekf:
             f"q {config.q:g} to {config.q_min:g})"
         )
 
-    def init(self) -> EkfState:
-        """The state before the first update: P = I / epsilon."""
-        return self._state(
-            1.0 / self.config.epsilon, 0, 0.0, 1.0, self.config.eta, self.config.q, self.config.lam, 0
-        )
+    def init(self):
+        """The state before the first update: P = I / epsilon, or diagonal by ekf.prior."""
+        return self._state(self._prior(), 0, 0.0, 1.0, self.config.eta, self.config.q, self.config.lam, 0)
+
+    def _prior(self):
+        """1/epsilon; or the variances (n,) of the weights before any label: prior 2/(n_in + n_out), in the filter's own order."""
+        factor = getattr(self.config, "prior", None)
+        if factor is None:
+            return 1.0 / self.config.epsilon
+        variance = np.empty(self.layout.n)
+        for offset, n_in, n_out, _, _ in self.segments:
+            variance[offset : offset + (n_in + 1) * n_out] = factor * 2.0 / (n_in + n_out)
+        return variance if self.layout.order is None else variance[self.layout.order]
 
     def _state(self, diagonal, r, *scalars):
         U = np.empty((max(r, self.fold_columns), self.layout.n))

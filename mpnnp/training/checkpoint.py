@@ -8,7 +8,7 @@ import numpy as np
 
 from mpnnp.config import Config, parse_config
 from mpnnp.errors import CheckpointError, ConfigError, DamagedError, DataError
-from mpnnp.files import check_seal, number_array, write_sealed
+from mpnnp.files import check_seal, lock_reason, number_array, write_sealed
 from mpnnp.model.potential import Potential
 from mpnnp.n2p2 import potential_files
 from mpnnp.optimizers.posterior import Posterior
@@ -81,7 +81,7 @@ def read_potential(path: str | Path) -> Potential:
     return _opened(path, lambda file, version: _potential(file))
 
 
-def load_potential(path: str | Path) -> Potential:
+def load_potential(path, units=None):
     """Potential from a checkpoint or a folder of n2p2 files.
 
     Raises DataError or CheckpointError naming the file.
@@ -89,7 +89,7 @@ def load_potential(path: str | Path) -> Potential:
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected a checkpoint or a folder of n2p2 files")
-    return potential_files.read_potential(path) if path.is_dir() else read_potential(path)
+    return potential_files.read_potential(path, units=units) if path.is_dir() else read_potential(path)
 
 
 def config_of(saved: Checkpoint, path: str | Path) -> Config:
@@ -214,6 +214,8 @@ def _opened(path, content):
     except CheckpointError:
         raise
     except Exception as error:  # h5py raises nearly anything on damaged files
+        if locked := lock_reason(error):
+            raise CheckpointError(f"{path}: {locked}") from None
         raise DamagedError(
             f"{path}: damaged, or not a checkpoint: {str(error) or type(error).__name__}"
         ) from None

@@ -28,7 +28,7 @@ from mpnnp.n2p2.input_file import InputFile
 from mpnnp.parallel import Comm, on_root, share
 from mpnnp.progress import AnyLog
 from mpnnp.training.checkpoint import load_potential
-from mpnnp.units import BOHR
+from mpnnp.units import ATOMIC, BOHR, parse_units
 
 
 def choose_functions(config: Functions, elements: Sequence[int]) -> SymmetryFunctions:
@@ -40,7 +40,7 @@ def choose_functions(config: Functions, elements: Sequence[int]) -> SymmetryFunc
     common: dict[str, Any] = {"cutoff": CUTOFFS[config.cutoff], "alpha": config.alpha}
     radius: dict[str, Any] = {} if config.r_c is None else {"r_c": config.r_c * length}
     if config.input_nn:
-        functions = potential_files.read_functions(config.input_nn)
+        functions = potential_files.read_functions(config.input_nn, _units(config.input_nn_units))
         if missing := sorted(set(elements) - set(functions.elements)):
             raise DataError(
                 f"{config.input_nn}: has no functions for "
@@ -59,9 +59,19 @@ def choose_functions(config: Functions, elements: Sequence[int]) -> SymmetryFunc
     return SymmetryFunctions(elements, default(elements, **common, **radius))
 
 
-def build(
-    config: Config, dataset: Dataset, train: np.ndarray, cache: Path | None, comm: Comm, log: AnyLog
-) -> tuple[Potential, Structures, np.ndarray]:
+def _units(text):
+    return parse_units(text) if text else None
+
+
+def file_units(config):
+    """Units of the n2p2 files that the potential will be exported to: those of input.nn, else those of the data."""
+    section = config.symmetry_functions
+    if section.input_nn:
+        return potential_files.units_of(InputFile(section.input_nn), _units(section.input_nn_units))
+    return _units(config.data.units) or ATOMIC
+
+
+def build(config, dataset, train, cache, comm, log):
     """(Potential with initial weights, Structures, G). Collective.
 
     train  indices of the training structures: statistics, references and scales come from them alone
@@ -115,6 +125,7 @@ def build(
         scaling=Scaling(kind, s_min, s_max, statistics),
         network=network,
         weights=initial_weights(config, network),
+        units=on_root(comm, file_units, config),
         **references(config.network, dataset, structures, functions.elements, train),
     )
     if config.network.normalize == "force":
@@ -167,7 +178,7 @@ def references(
     """
     everything, everyone = np.arange(len(dataset)), config.normalize in ("ref", "force")
     counts, energy = element_counts(structures, len(elements)), np.asarray(dataset.energy)
-    atomic = _atomic_energies(config, counts[train], energy[train], elements)
+    atomic = _atomic_energies(config, counts[train], energy[train], elements, dataset.isolated)
     if config.normalize is False:
         units = {name: getattr(config, name) for name in ("mean_energy", "energy_scale", "force_scale")}
         return {"atomic_energies": atomic, **units}
@@ -187,7 +198,7 @@ def references(
     }
 
 
-def _atomic_energies(config, counts, energy, elements):
+def _atomic_energies(config, counts, energy, elements, isolated=None):
     """(n_element,) eV: given, or fitted to the energies, or zero."""
     if isinstance(config.atomic_energies, dict):
         given = {element_number(symbol): value for symbol, value in config.atomic_energies.items()}
@@ -196,5 +207,10 @@ def _atomic_energies(config, counts, energy, elements):
         return np.array([given[z] for z in elements])
     labelled = ~np.isnan(energy)
     if config.atomic_energies == "fit" and labelled.any():
-        return np.linalg.lstsq(counts[labelled], energy[labelled], rcond=1e-10)[0]
+        known = np.array([z in (isolated or {}) for z in elements])
+        found = np.array([(isolated or {}).get(z, 0.0) for z in elements])
+        rest = energy[labelled] - counts[labelled] @ found
+        if not known.all():
+            found[~known] = np.linalg.lstsq(counts[labelled][:, ~known], rest, rcond=1e-10)[0]
+        return found
     return np.zeros(len(elements))

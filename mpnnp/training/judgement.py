@@ -109,7 +109,12 @@ class Judge:
         ]
         return sum(terms)
 
-    def in_training_units(self, accuracy: Accuracy) -> np.ndarray:
+    def _teach(self, noise, point):
+        """Validation errors as they are, NaN where there are no labels: then innovations alone tell."""
+        units = MILLI * np.array(self.task.observer.labels.units)
+        noise.evaluated(np.array([point.validation.rmse[name] for name in KINDS]) / units)
+
+    def in_training_units(self, accuracy):
         """RMSE (n_kind,) of an Accuracy in training units; 1 where there is none."""
         scale = MILLI * np.array(self.task.observer.labels.units)
         found = np.array([accuracy.rmse[name] for name in KINDS])
@@ -141,6 +146,8 @@ class Judge:
         state.seconds = seconds()
         state.curve.add(epoch, state.update, state.seconds, point.train, point.validation)
         state.rmse[:] = self.in_training_units(point.train)
+        if state.noise is not None:
+            self._teach(state.noise, point)
         better = point.measure < state.best or len(state.curve.rows) == 1
         if better:
             state.best, state.best_epoch, state.best_weights = point.measure, epoch, state.weights.copy()

@@ -26,6 +26,7 @@ class Observer:
     number of ranks.
 
     train  structures that are learned from, see Labels.of
+    noise  NoiseLevels that errors and rows are divided by, instead of the scales of [schedule]; None: these
     rmse   (n_kind,) of the last evaluation, training units: the unit of the selection thresholds
     seen   labels, rows and errors of this rank's share of the last batch, for messages
     """
@@ -48,6 +49,7 @@ class Observer:
         self.factors = [
             potential.energy_scale / unit for unit in self.labels.units
         ]  # from net units to training units
+        self.noise = None
         self.rmse = np.ones(len(self.labels.kinds))
         self.seen: tuple = ()
 
@@ -71,9 +73,13 @@ class Observer:
             rows,
             values,
         )
-        scale, factor = label_scale(self.config, kind.name, n_label), self.factors[batch.kind]
-        errors = (self.labels.targets[batch.kind][labels] - values * factor) * scale
-        if scale * factor != 1.0:
+        factor = self.factors[batch.kind]
+        errors = self.labels.targets[batch.kind][labels] - values * factor
+        scale = self._scale(batch.kind, labels, errors, n_label)
+        errors *= scale
+        if np.ndim(scale):
+            rows *= (scale * factor)[:, None]
+        elif scale * factor != 1.0:
             rows *= scale * factor
         if (roots := self.labels.roots[batch.kind]) is not None:
             roots = roots[labels // kind.n_component]
@@ -83,6 +89,15 @@ class Observer:
         if self.config.rows == "sum":
             return *self._sum_groups(rows, errors, mine, n_label), labels
         return rows, errors, labels
+
+    def _scale(self, k, labels, errors, n_label):
+        """Factor s of errors and rows: a number, or with learned noise (m,) numbers. Collective then."""
+        kind = self.labels.kinds[k]
+        if self.noise is None:
+            return label_scale(self.config, kind.name, n_label)
+        n_atom = self._n_atom(kind, labels) if kind.per_atom else np.ones(len(labels))
+        self.noise.observe(k, errors / n_atom, self.comm)
+        return 1.0 / (self.noise.level(k) * n_atom)
 
     def _sum_groups(self, rows, errors, mine, n_label):
         """One observation per group of k streams, sum of rows / sqrt(k) and sum of errors / sqrt(k),

@@ -9,8 +9,9 @@ from mpnnp.model.label_kinds import KINDS
 from mpnnp.optimizers.registry import Optimizer
 from mpnnp.training.checkpoint import Checkpoint
 from mpnnp.training.learning_curve import LearningCurve
-from mpnnp.training.start import Task
+from mpnnp.training.noise import NoiseLevels
 
+ESTIMATES = ("validation", "innovation")  # of NoiseLevels
 MAXIMUM_WEIGHT = 1e4  # weights beyond this, or this many times the largest at the start, have run away
 NUMBERS = (
     "epoch",
@@ -45,6 +46,7 @@ class RunState:
     rmse: np.ndarray = field(
         default_factory=lambda: np.ones(len(KINDS))
     )  # of each kind, training units, last evaluation
+    noise: NoiseLevels | None = None  # with ekf.noise = "learned"
     sort_errors: list | None = None  # |errors| of each kind at the start of the epoch, for sorted selection
 
     def __repr__(self):
@@ -57,9 +59,13 @@ class RunState:
 def new_state(task: Task) -> RunState:
     """RunState before the first update. Collective."""
     w = task.potential.weights
-    limit = MAXIMUM_WEIGHT * max(1.0, float(np.abs(w).max()))
     return RunState(
-        w.copy(), task.optimizer.init(), LearningCurve(), best_weights=w.copy(), weight_limit=limit
+        weights=w.copy(),
+        optimizer=task.optimizer.init(),
+        curve=LearningCurve(),
+        best_weights=w.copy(),
+        weight_limit=MAXIMUM_WEIGHT * max(1.0, float(np.abs(w).max())),
+        noise=None if task.observer.noise is None else NoiseLevels(),
     )
 
 
@@ -72,6 +78,10 @@ def to_checkpoint(
     """
     progress = {name: getattr(state, name) for name in NUMBERS}
     progress |= {f"{name}_rmse": state.rmse[kind] for kind, name in enumerate(KINDS)}
+    if state.noise is not None:
+        progress["noise_passes"] = state.noise.passes
+        for what in ESTIMATES:
+            progress |= {f"{name}_noise_{what}": x for name, x in zip(KINDS, getattr(state.noise, what))}
     progress |= {"data": task.data.hash, "n_rank": task.comm.size, "optimizer": config.run.optimizer}
     errors = state.sort_errors and {
         f"{name}_errors": state.sort_errors[kind] for kind, name in enumerate(KINDS)
@@ -93,12 +103,19 @@ def from_checkpoint(saved: Checkpoint, optimizer: Optimizer) -> RunState:
     Collective. Raises CheckpointError.
     """
     progress, arrays = saved.progress, saved.arrays
+    noise = None
+    if "noise_passes" in progress:
+        values = {
+            w: np.array([progress.get(f"{name}_noise_{w}", np.nan) for name in KINDS]) for w in ESTIMATES
+        }
+        noise = NoiseLevels(**values, passes=progress["noise_passes"])
     return RunState(
         weights=saved.potential.weights.copy(),
         optimizer=optimizer.load_arrays(saved.optimizer),
         curve=LearningCurve(saved.curve),
         best_weights=saved.best_weights,
         rmse=np.array([progress.get(f"{name}_rmse", 1.0) for name in KINDS]),
+        noise=noise,
         sort_errors=[arrays.get(f"{name}_errors", np.zeros(0)) for name in KINDS] if arrays else None,
         **{name: progress[name] for name in NUMBERS if name in progress},
     )

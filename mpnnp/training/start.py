@@ -18,6 +18,7 @@ from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog
 from mpnnp.training.initial_potential import build
+from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.observations import Observer
 from mpnnp.training.schedules import Batch, Epoch, RunnerSchedule, SdnzSchedule, make_schedule
 
@@ -148,6 +149,8 @@ def assemble(
         structures = agree(comm, make_atoms, data.dataset, potential.elements)
         G = load_symmetry_functions(structures, potential.functions, data.hash, data.cache, comm, log)
     observer = Observer(data.dataset, structures, G, potential, config.schedule, comm, data.train)
+    if config.run.optimizer == "ekf" and config.ekf.noise == "learned":
+        observer.noise = NoiseLevels()
     labels = observer.labels.of_structures(structures.start, data.train)
     schedule = agree(comm, make_schedule, config.schedule, labels, config.run.seed)
     optimizer = make_optimizer(config, potential.network, schedule.updates_per_epoch, comm)

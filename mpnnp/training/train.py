@@ -105,7 +105,7 @@ def begin(
     task = assemble(config, comm, log, data=data, potential=saved and saved.potential)
     judge = agree(comm, Judge, task, config)
     state = from_checkpoint(saved, task.optimizer) if saved else new_state(task)
-    task.observer.rmse = state.rmse
+    task.observer.rmse, task.observer.noise = state.rmse, state.noise
     keeper = Keeper(directory, task, config, state)
     agenda = Agenda(comm, config.run, signals, state.update)
     run = Parts(
@@ -203,6 +203,8 @@ def evaluate(run: Parts, epoch: int) -> None:
     state = run.state
     point, better = run.judge.record(state, epoch, run.keeper.seconds, lambda: pause(run))
     run.log(progress_line(epoch, state, point.train, point.validation, better))
+    if state.noise is not None and (told := state.noise.in_words(run.task.observer.labels.units)):
+        run.log(f"{'':10s} {told}")
     if state.skipped:
         run.log(f"updates left out so far: {state.skipped} of {state.update}")
     patience = run.config.run.patience

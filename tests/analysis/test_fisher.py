@@ -13,7 +13,15 @@ from mpi4py import MPI
 from small import quiet, small_config, write_clusters
 
 from mpnnp.analysis import fisher, fisher_report
-from mpnnp.analysis.fisher import Gradients, Spectrum, accumulate, distance, fisher_spectrum
+from mpnnp.analysis.fisher import (
+    Gradients,
+    Spectrum,
+    accumulate,
+    distance,
+    expected_information,
+    fisher_spectrum,
+    labels_per_update,
+)
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import ConfigError
 from mpnnp.model.label_kinds import ENERGY, FORCE
@@ -23,6 +31,7 @@ from mpnnp.training.checkpoint import read_posterior, read_potential
 from mpnnp.training.initial_potential import build
 from mpnnp.training.observations import Observer
 from mpnnp.training.run_groups import find_groups
+from mpnnp.training.start import assemble
 from mpnnp.training.train import train
 
 SILENT = Log(stream=open("/dev/null", "w"))
@@ -259,3 +268,22 @@ def test_groups_of_runs(tmp_path):
             find_groups([], wrong)
     with pytest.raises(ConfigError, match="no runs"):
         find_groups([])
+
+
+def test_expected_information_counts_every_kind_as_the_schedule_does(tmp_path):
+    """force_streams and further kinds of labels: eta sum H^T H over an epoch whose labels are all there are, each once."""
+    comm, log = quiet()
+    schedule = {"streams": 2, "force_streams": 3, "force_fraction": 1.0, "selection": "random"}
+    config = small_config(tmp_path, schedule=schedule, ekf=CONSTANT, data={"validation_fraction": 0.0})
+    task = assemble(config, comm, log, tmp_path)
+    gradients = Gradients(task.dataset, task.observer.structures, task.observer.G, task.potential)
+    n_epoch = 7
+    found = expected_information(gradients, config, n_epoch * len(task.epoch(1)), 10**6, comm)
+    information, n_seen = config.ekf.epsilon * np.eye(gradients.n), [0, 0]
+    for batch in task.epoch(1):
+        rows, _ = task.observe(batch, task.potential.weights)
+        n_seen[batch.kind] += len(rows)
+        information += n_epoch * config.ekf.eta_max * rows.T @ rows
+    assert n_seen[0] == len(task.labels[0]) and abs(n_seen[1] - len(task.labels[1])) <= 2
+    assert labels_per_update(config.schedule, 1) == 3 and labels_per_update(config.schedule, 0) == 2
+    np.testing.assert_allclose(found, np.linalg.eigvalsh(information), rtol=0.02, atol=1e-9 * found[-1])

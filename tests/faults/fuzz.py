@@ -25,7 +25,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from small import write_clusters  # noqa: E402
 
-from mpnnp import sealed  # noqa: E402
+from mpnnp import files as sealed  # noqa: E402
 from mpnnp.config import read_config, to_toml  # noqa: E402
 from mpnnp.data import dataset  # noqa: E402
 from mpnnp.data.formats import read_sources  # noqa: E402

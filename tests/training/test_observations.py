@@ -188,3 +188,15 @@ def check_gradient(comm):
             assert all(np.array_equal(gradient, theirs) for theirs in comm.allgather(gradient))
     comm.Barrier()
     del keep
+
+
+def test_observations_are_arrays_of_their_own(tmp_path):
+    """What a batch gave stays as it is while the next is observed."""
+    write_clusters(tmp_path / "clusters.extxyz")
+    run = make_run(tmp_path, serial(), RUNNER)
+    first, second = (b for b, _ in zip((b for b in run.task.epoch(1) if b.kind == FORCE), range(2)))
+    rows, errors = run.task.observe(first, run.state.weights)
+    kept = rows.copy(), errors.copy()
+    other, _ = run.task.observe(second, run.state.weights)
+    assert np.array_equal(rows, kept[0]) and np.array_equal(errors, kept[1])
+    assert not np.array_equal(rows, other) and not np.shares_memory(rows, other)

@@ -1,0 +1,44 @@
+"""Single atoms in a data set: references of the energies (E0 of MACE and GAP), not configurations to learn from."""
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mpnnp.errors import DataError
+
+__all__ = ["agreed", "isolated_atoms"]
+
+APART = 8.0  # Angstrom; an atom alone in a cell that repeats it no nearer than this is isolated
+SAME = 1e-3  # eV; energies of one element must agree to this
+
+
+def isolated_atoms(dataset):
+    """(energies {atomic number: eV}, mask (n_structure,) of the structures that are isolated atoms with an energy).
+
+    Raises DataError where two energies of one element contradict each other.
+    """
+    d = dataset
+    shortest = np.where(d.pbc, np.linalg.norm(d.cell, axis=2), np.inf).min(axis=1)
+    mask = (d.n_atom == 1) & np.isfinite(d.energy) & (shortest >= APART)
+    energies, first = {}, {}
+    for k in np.flatnonzero(mask):
+        z = int(d.numbers[d.start[k]])
+        if abs(energies.setdefault(z, float(d.energy[k])) - d.energy[k]) > SAME:
+            raise DataError(
+                f"isolated atoms of {chemical_symbols[z]} contradict each other: {energies[z]:.6g} eV "
+                f"({d.name(first[z])}) and {d.energy[k]:.6g} eV ({d.name(int(k))}); keep one of them"
+            )
+        first.setdefault(z, int(k))
+    return energies, mask
+
+
+def agreed(several):
+    """The union of dictionaries of energies. Raises DataError where they contradict each other."""
+    found = {}
+    for energies in several:
+        for z, energy in (energies or {}).items():
+            if abs(found.setdefault(z, energy) - energy) > SAME:
+                raise DataError(
+                    f"isolated atoms of {chemical_symbols[z]} contradict each other: {found[z]:.6g} and "
+                    f"{energy:.6g} eV; keep one of them"
+                )
+    return found

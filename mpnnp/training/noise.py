@@ -1,0 +1,72 @@
+"""Noise levels: how large the errors are that the net cannot avoid, for each kind of label. This is what R of the Kalman filter means.
+
+The filter is Bayes' rule for y = h(w) + v with v of variance R, so R is the square of what is left of an error when training is done. The level
+of a kind is today's error by the better of two estimates:
+    in the first epoch a running RMS of the innovations, y - h(w) of labels before they are learned for the first time, which follows the
+    fast fall at the start;
+    then the RMSE over the validation structures at the last evaluation, smoothed: innovations of labels seen before tell what was learned
+    by heart. Without validation labels of the kind innovations go on to be taken.
+Errors and rows of a label are divided by its level, energies by N times the level per atom, so that R = 1 for all of them. Both estimates
+count labels and are sums over ranks: levels are the same on every rank, and with any number of ranks to rounding.
+Mohamed and Schwarz, J. Geodesy 73, 193 (1999), for filters that find their noise in their innovations.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mpnnp.model.label_kinds import KINDS, MILLI
+
+MEMORY = 100.0  # labels that the running RMS of the innovations remembers ...
+MAXIMUM_SHARE = 0.5  # ... of which one update replaces at most this share
+
+
+@dataclass
+class NoiseLevels:
+    """Estimates of each kind in training units, per atom where errors are told so; part of a checkpoint.
+
+    validation  (n_kind,) smoothed RMSE of the last evaluations; NaN before the first and where there are no labels
+    innovation  (n_kind,) running RMS; NaN before the first update of a kind
+    passes      evaluations after updates
+    """
+
+    validation: np.ndarray = field(default_factory=lambda: np.full(len(KINDS), np.nan))
+    innovation: np.ndarray = field(default_factory=lambda: np.full(len(KINDS), np.nan))
+
+    passes: int = 0
+
+    def level(self, kind):
+        """Level of kind number `kind`; 1, the spread of the labels, where there is no estimate."""
+        first, later = self.innovation[kind], self.validation[kind]
+        if self.passes > 0 and np.isfinite(later) and later > 0.0:
+            return later
+        return first if np.isfinite(first) and first > 0.0 else 1.0
+
+    def observe(self, kind, errors, comm):
+        """Take notice of this rank's errors (m,) of labels that are about to be learned. Collective."""
+        count, square = comm.allreduce(np.array([len(errors), float(errors @ errors)]))
+        if not (count and np.isfinite(square)):
+            return
+        share, before = min(MAXIMUM_SHARE, count / MEMORY), self.innovation[kind]
+        mean = square / count
+        self.innovation[kind] = np.sqrt(
+            mean if np.isnan(before) else (1.0 - share) * before**2 + share * mean
+        )
+
+    def evaluated(self, rmse):
+        """Take notice of the RMSE (n_kind,) of the validation structures, NaN where there are no labels: a larger one counts half."""
+        self.passes += bool(np.isfinite(self.innovation).any())
+        for kind, found in enumerate(rmse):
+            before = self.validation[kind]
+            if np.isfinite(found):
+                grown = np.isfinite(before) and found > before
+                self.validation[kind] = np.sqrt(before * found) if grown else found
+
+    def in_words(self, units):
+        """Levels of the kinds that are known, for the log. units (n_kind,): of training."""
+        told = [
+            f"{kind.name} {self.level(k) * units[k] * MILLI:.3g} {kind.short_unit}"
+            for k, kind in enumerate(KINDS.values())
+            if np.isfinite(self.innovation[k])
+        ]
+        return f"noise: {', '.join(told)}" if told else ""

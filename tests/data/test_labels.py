@@ -1,0 +1,231 @@
+"""Labels under other names, frames between blank lines, virials without volume: read, or a word."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from launch import ROOT
+
+from mpnnp.commands.common import TARGETS
+from mpnnp.config import Data, read_config
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.formats import FORMATS, read_sources, targets_in_words
+from mpnnp.data.store import split
+from mpnnp.data.structure import Structure
+from mpnnp.data.voigt import VOIGT, stress_of_virial, to_tensor, to_voigt
+from mpnnp.errors import DataError
+
+CELL = 'Lattice="4 0 0 0 4.2 0 0 0 4.4" pbc="T T T"'
+COLUMNS = "Properties=species:S:1:pos:R:3:{}:R:3"
+
+
+def frame(comment, columns=3):
+    rows = ["Si 0 0 0", "O 1.6 0 0"]
+    if columns:
+        rows = [f"{row} {0.1 * sign} {0.2 * sign} {0.3 * sign}" for row, sign in zip(rows, (1, -1))]
+    return "\n".join(["2", comment, *rows, ""])
+
+
+def read(tmp_path, text, name="a.xyz", **options):
+    lines = []
+    (tmp_path / name).write_text(text)
+    data = read_sources(tmp_path / name, report=lines.append, **options)
+    return data, "\n".join(lines)
+
+
+@pytest.mark.parametrize("energy", ["REF_energy", "TotEnergy", "total_energy", "ENERGY", "Etot", "energy_ref"])
+@pytest.mark.parametrize("forces", ["REF_force", "forces_REF", "Forces", "FORCE", "DFT_forces", "force"])
+def test_labels_are_found_under_many_names_in_any_case(tmp_path, energy, forces):
+    data, said = read(tmp_path, frame(f"{CELL} {COLUMNS.format(forces)} {energy}=-10"))
+    assert data.energy[0] == -10 and np.allclose(data.forces[0], [0.1, 0.2, 0.3])
+    assert "warning" not in said
+
+
+@pytest.mark.parametrize("name", ["Virial", "virials", "REF_virial", "dft_virial", "VIRIAL"])
+def test_virials_become_stresses_under_any_name(tmp_path, name):
+    data, _ = read(tmp_path, frame(f'{CELL} {COLUMNS.format("force")} {name}="1 0 0 0 2 0 0 0 3" energy=1'))
+    np.testing.assert_allclose(data.stress[0], -np.array([1, 2, 3, 0, 0, 0]) / (4 * 4.2 * 4.4))
+
+
+@pytest.mark.parametrize("word", ["Weight", "weight", "config_weight", "CONFIG_WEIGHT"])
+def test_weights_of_frames_in_any_case(tmp_path, word):
+    data, said = read(tmp_path, frame(f"{CELL} {COLUMNS.format('force')} energy=1 {word}=5.0"))
+    assert data.weight[0].tolist() == [5, 5, 5] and f"weights from {word}" in said
+
+
+def test_header_keys_may_be_in_lower_case(tmp_path):
+    text = frame(f"{CELL} {COLUMNS.format('force')} energy=1")
+    expected, _ = read(tmp_path, text)
+    for change in (str.lower, lambda t: t.replace("Lattice", "LATTICE").replace("Properties", "PROPERTIES")):
+        header = change(text.split("\n")[1]).replace(":s:", ":S:").replace(":r:", ":R:").replace("t t t", "T T T")
+        found, _ = read(tmp_path, text.replace(text.split("\n")[1], header))
+        assert found.hash() == expected.hash()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (frame(f"{CELL} Properties=species:S:1:pos:R:3:my_f:R:3 energy=1"), "'my_f' (2x3)"),
+        (frame(f"{CELL} Properties=species:S:1:pos:R:3:grad:R:3 energy=1 free_Energy_x=3"), "'free_Energy_x'"),
+        (frame(f"{CELL} {COLUMNS.format('forces')} E_energy=1"), "'E_energy'"),
+        (frame(f'{CELL} {COLUMNS.format("forces")} energy=1 cell_stress="1 2 3 4 5 6"'), "'cell_stress'"),
+        (frame(f"{CELL} {COLUMNS.format('forces')} energy=1 frame_weight=3"), "'frame_weight'"),
+        (frame("energy=1"), "3 columns behind those that Properties names are not read"),
+    ],
+)
+def test_what_looks_like_a_label_and_is_not_read_is_named(tmp_path, text, named):
+    _, said = read(tmp_path, text)
+    assert "warning" in said and named in said
+
+
+def test_momenta_and_positions_of_other_kinds_are_no_labels(tmp_path):
+    for name in ("momenta", "velo", "dipoles", "magmoms"):
+        _, said = read(tmp_path, frame(f"{CELL} {COLUMNS.format(name)} energy=1"))
+        assert "perhaps labels" not in said, name
+
+
+def test_training_without_forces_beside_a_column_of_them_needs_a_word(tmp_path):
+    text = frame(f"{CELL} Properties=species:S:1:pos:R:3:my_f:R:3 energy=1")
+    with pytest.raises(DataError, match="data.forces_key = 'my_f', or data.forces_key = 'none'"):
+        read(tmp_path, text, strict=True)
+    data, _ = read(tmp_path, text, strict=True, forces_key="none")
+    assert np.isnan(data.forces).all()
+    data, _ = read(tmp_path, text, strict=True, forces_key="my_f")
+    assert np.isfinite(data.forces).all()
+
+
+@pytest.mark.parametrize("blank", ["\n", "\n\n  \n", "\t\n"])
+def test_blank_lines_between_frames_end_nothing(tmp_path, blank):
+    one = frame(f"{CELL} {COLUMNS.format('forces')} energy=1")
+    data, _ = read(tmp_path, one * 3 + blank + one * 6 + blank + one + blank)
+    assert len(data) == 10
+
+
+@pytest.mark.parametrize(
+    ("tail", "message"),
+    [
+        ("end of file\n", "line 9: expected the number of atoms of frame 2, found 'end of file'"),
+        ("2\n\nO 0 0 0\n", "frame 2: announces 2 atoms, but the file ends before"),
+        ("-1\n\n", "line 9: expected the number of atoms"),
+        ("1\n\nXq 0 0 0\n", "frame 2: cannot be read by ASE: unknown name"),
+    ],
+)
+def test_what_follows_the_last_frame_is_an_error_with_its_line(tmp_path, tail, message):
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, frame("energy=1", 0) * 2 + tail)
+
+
+def test_virials_without_volume_are_left_out_with_a_count(tmp_path):
+    crystal = frame(f'{CELL} {COLUMNS.format("forces")} energy=1 virials="1 0 0 0 2 0 0 0 3"')
+    molecule = frame(f'{COLUMNS.format("forces")} pbc="F F F" energy=1 virials="0 0 0 0 0 0 0 0 0"')
+    data, said = read(tmp_path, crystal + molecule * 2)
+    assert np.isfinite(data.stress[0]).all() and np.isnan(data.stress[1:]).all()
+    assert "2 virials of structures without a volume are left out" in said
+
+
+def test_six_numbers_and_tensors_are_each_others_inverse():
+    rng = np.random.default_rng(0)
+    six = rng.normal(size=(5, 6))
+    np.testing.assert_array_equal(to_voigt(to_tensor(six)), six)
+    tensor = to_tensor(np.arange(6.0))
+    assert [tensor["xyz".index(a), "xyz".index(b)] for a, b in VOIGT] == list(range(6))
+    assert (tensor == tensor.T).all()
+    cell = rng.normal(size=(3, 3))
+    np.testing.assert_allclose(stress_of_virial(tensor, cell), -np.arange(6) / abs(np.linalg.det(cell)))
+    assert stress_of_virial(tensor, np.zeros((3, 3))) is None
+
+
+# ---- input.data
+
+
+BLOCK = "begin\nlattice 8 0 0\nlattice 0 8.4 0\nlattice 0 0 8.8\natom 0 0 0 Si 0 0 .1 .2 .3\n{}energy -10\nend\n"
+
+
+def test_weight_and_stress_lines_capitals_and_comments_are_read(tmp_path):
+    extra = "weight 2.5\nstress 1 2 3 2 4 5 3 5 6\n# a comment\n! another\n"
+    data, _ = read(tmp_path, BLOCK.format(extra), "input.data", units="eV Angstrom")
+    assert data.weight[0].tolist() == [2.5] * 3
+    np.testing.assert_allclose(data.stress[0], [1, 4, 6, 5, 3, 2])
+    capitals = BLOCK.format("").replace("begin", "BEGIN").replace("end", "END").replace("atom", "ATOM")
+    assert read(tmp_path, capitals, "b.data")[0].hash() == read(tmp_path, BLOCK.format(""), "c.data")[0].hash()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("weight -1\n", "line 6: weight is -1, must not be negative"),
+        ("weight 1\nweight 2\n", "line 7: second weight of one structure"),
+        ("stress 1 2 3\n", "line 6: stress has 3 numbers, must have 9"),
+    ],
+)
+def test_wrong_weights_and_stresses_are_errors_with_their_line(tmp_path, line, message):
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, BLOCK.format(line), "input.data")
+
+
+@pytest.mark.parametrize("name", ["input.data", "a.xyz", "a.traj"])
+def test_pointers_of_git_lfs_are_called_so(tmp_path, name):
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 416025528\n"
+    with pytest.raises(DataError, match="is only the pointer of Git LFS"):
+        read(tmp_path, text, name)
+
+
+# ---- ase.Atoms and the library
+
+
+def labelled(energy, **info):
+    atoms = Atoms("OH", positions=[[0, 0, 0], [0, 0, 0.97]], cell=[5, 6, 7], pbc=True, info=info)
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.ones((2, 3)), stress=np.arange(6.0))
+    return atoms
+
+
+def test_atoms_are_data_with_the_labels_that_files_have(tmp_path):
+    frames = [labelled(-1.0, config_weight=2.0), labelled(-2.0, split="validation")]
+    for data in (Dataset.from_structures(frames), read_sources(frames), read_sources(iter(frames))):
+        assert data.energy.tolist() == [-1, -2] and data.marks.tolist() == [0, 2]
+        assert data.weight.tolist() == [[2] * 3, [1] * 3]
+        np.testing.assert_array_equal(data.stress[0], np.arange(6))
+        assert (data.forces == 1).all()
+    assert len(read_sources(frames[0])) == 1
+    mixed = read_sources([frames[0], Structure(numbers=[1], positions=[[0, 0, 0]])])
+    assert mixed.n_atom.tolist() == [2, 1]
+    frames[1].info["energy"], frames[1].calc = "nothing", None
+    with pytest.raises(DataError, match="frame 1.*energy"):
+        Dataset.from_structures(frames)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.34])
+def test_a_split_is_that_of_a_run_with_this_seed(fraction):
+    data = Dataset.from_structures([labelled(-float(k), number=k) for k in range(30)])
+    training, validation = data.split(fraction, seed=7)
+    config = Data(files=["x"], validation_fraction=fraction)
+    for found, indices in zip((training, validation), split(data, config, 7)):
+        assert found.energy.tolist() == data.energy[indices].tolist()
+    assert len(validation) == round(30 * fraction)
+
+
+def test_data_and_structures_show_what_they_are():
+    data = Dataset.from_structures([labelled(-3.0), labelled(-4.0)])
+    assert repr(data) == (
+        "Dataset(2 structures, 4 atoms, H O, energies -2.000 to -1.500 eV/atom, forces up to 1.00 eV/Angstrom, "
+        "stresses, periodic)"
+    )
+    assert repr(data[0]).startswith("Structure(HO, 210.0 Angstrom^3, periodic T T T, energy -3 eV, forces up to 1")
+    assert "array" not in repr(data[0]) and repr(data.take([])) == "Dataset(0 structures)"
+
+
+def test_the_help_names_the_formats_that_are_written_and_the_page_all():
+    assert sorted(TARGETS.replace(" or ", ", ").split(", ")) == sorted(
+        targets_in_words().replace(" or ", ", ").split(", ")
+    )
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    for known in FORMATS.values():
+        assert f"| {known.name} | yes | {'yes' if known.write else ''} |" in page
+
+
+def test_label_weights_are_relative_to_the_configuration(tmp_path, monkeypatch):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "a.toml").write_text('[data]\nfiles = "a.xyz"\nweights = "w.txt"\n')
+    monkeypatch.chdir(tmp_path)
+    assert read_config("jobs/a.toml").data.weights == str(tmp_path / "jobs" / "w.txt")
+    assert read_config("jobs/a.toml", ["data.weights=w.txt"]).data.weights == str(tmp_path / "w.txt")

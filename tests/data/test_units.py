@@ -1,0 +1,215 @@
+"""Units of sources: said by the user, by the file, or assumed and held against physics."""
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.units import Bohr, GPa, Hartree, kcal, mol
+
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.formats import read_sources, write_target
+from mpnnp.data.plausibility import wrong_units
+from mpnnp.data.structure import Structure
+from mpnnp.errors import ConfigError, DataError
+from mpnnp.units import ATOMIC, METAL, parse_units, units_of_line
+
+
+def quiet(_):
+    pass
+
+
+def crystal(n=3, symbol="Cu", a=3.6):
+    frames = []
+    for k in range(n):
+        atoms = bulk(symbol, "fcc", a, cubic=True) * (2, 1, 1)
+        atoms.rattle(0.05, seed=k)
+        rng = np.random.default_rng(k)
+        forces = rng.normal(size=(len(atoms), 3))
+        frames.append(
+            Structure(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array, pbc=True,
+                      energy=-3.5 * len(atoms) + 0.01 * k, forces=forces, frame=k)
+        )  # fmt: skip
+    return Dataset.from_structures(frames)
+
+
+def in_units(data, length, energy, head=""):
+    """Text of input.data in other units than Bohr and Hartree."""
+    lines = [head] * bool(head)
+    for s in data:
+        lines += ["begin"] + ["lattice {} {} {}".format(*v) for v in (s.cell / length).tolist()]
+        lines += [
+            "atom {} {} {} Cu 0 0 ".format(*x) + "{} {} {}".format(*f)
+            for x, f in zip((s.positions / length).tolist(), (s.forces * length / energy).tolist())
+        ]
+        lines += [f"energy {s.energy / energy!r}", "end"]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "energy", "length", "force", "stress"),
+    [
+        ("eV Angstrom", 1, 1, 1, 1),
+        ("Angstrom, EV", 1, 1, 1, 1),
+        ("Hartree Bohr", Hartree, Bohr, Hartree / Bohr, Hartree / Bohr**3),
+        ("kcal/mol Ang", kcal / mol, 1, kcal / mol, kcal / mol),
+        ("hartree angstrom hartree/bohr GPa", Hartree, 1, Hartree / Bohr, GPa),
+    ],
+)
+def test_words_are_units(text, energy, length, force, stress):
+    units = parse_units(text)
+    np.testing.assert_allclose(
+        [units.energy, units.length, units.force, units.stress], [energy, length, force, stress], rtol=1e-12
+    )
+    assert parse_units(str(units)) == units
+
+
+@pytest.mark.parametrize("text", ["", "eV", "Angstrom", "eV Hartree Bohr", "eV parsec", "eV Angstrom GPa kbar"])
+def test_words_that_are_no_units_are_errors(text):
+    with pytest.raises(ValueError):
+        parse_units(text)
+
+
+def test_only_lines_that_state_units_state_units():
+    assert units_of_line("# units: eV Angstrom") == METAL
+    assert units_of_line("  comment units = Hartree, Bohr") == ATOMIC
+    assert units_of_line("#UNITS eV Angstrom # as VASP") == METAL
+    assert units_of_line("comment 12 unit cells") is None
+    assert units_of_line("# energies in eV") is None
+    with pytest.raises(ValueError):
+        units_of_line("# units: eV and Angstrom")
+
+
+@pytest.mark.parametrize("text", ["eV Angstrom", "Hartree Bohr", "kJ/mol nm", "kcal/mol Angstrom"])
+@pytest.mark.parametrize("how", ["asked", "comment", "comment within", "both"])
+def test_input_data_is_read_in_the_units_that_are_said(tmp_path, text, how):
+    units, data, path = parse_units(text), crystal(), tmp_path / "input.data"
+    content = in_units(data, units.length, units.energy, "" if how == "asked" else f"# units: {text}")
+    if how == "comment within":
+        content = content.replace(f"# units: {text}\n", "").replace(
+            "begin", f"begin\ncomment units: {text}", 1
+        )
+    path.write_text(content)
+    found = read_sources(path, units=None if how.startswith("comment") else text, report=quiet)
+    for name in ("positions", "cell", "energy", "forces"):
+        np.testing.assert_allclose(getattr(found, name), getattr(data, name), rtol=1e-12, atol=1e-12)
+
+
+def test_contradicting_units_are_an_error(tmp_path):
+    (tmp_path / "input.data").write_text(in_units(crystal(), 1, 1, "# units: eV Angstrom"))
+    with pytest.raises(DataError, match="states the units eV Angstrom, but Hartree Bohr were asked for"):
+        read_sources(tmp_path / "input.data", units="Hartree Bohr", report=quiet)
+    with pytest.raises(ConfigError, match="furlong"):
+        read_sources(tmp_path / "input.data", units="eV furlong", report=quiet)
+    later = in_units(crystal(), 1, 1) + "# units: eV Angstrom\n"
+    (tmp_path / "input.data").write_text(later)
+    with pytest.raises(DataError, match="states the units eV Angstrom, but Hartree Bohr are read"):
+        read_sources(tmp_path / "input.data", report=quiet)
+
+
+def test_angstrom_taken_for_bohr_is_an_error_that_says_what_to_set(tmp_path):
+    (tmp_path / "input.data").write_text(in_units(crystal(), 1, 1))
+    with pytest.raises(DataError, match=r"hardly in Bohr.*data.units = 'eV Angstrom'"):
+        read_sources(tmp_path / "input.data", report=quiet)
+    lines = []
+    data = read_sources(tmp_path / "input.data", lenient=True, report=lines.append)
+    assert len(data) == 3 and any("hardly in Bohr" in line for line in lines)
+    # who says that they are Bohr is believed
+    assert len(read_sources(tmp_path / "input.data", units="Hartree Bohr", report=quiet)) == 3
+
+
+def test_bohr_taken_for_angstrom_is_an_error_in_xyz_too(tmp_path):
+    data = crystal()
+    bohr = Dataset.from_structures(
+        Structure(numbers=s.numbers, positions=s.positions / Bohr, cell=s.cell / Bohr, pbc=True) for s in data
+    )
+    write_target(tmp_path / "a.xyz", bohr)
+    with pytest.raises(DataError, match="hardly in Angstrom.*'Hartree Bohr'"):
+        read_sources(tmp_path / "a.xyz", report=quiet)
+    found = read_sources(tmp_path / "a.xyz", units="Hartree Bohr", report=quiet)
+    np.testing.assert_allclose(found.positions, data.positions, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["H2O", "CH4", "N2", "H2", "CO", "C6H6", "NaCl", "SiH4", "CH3CH2OH"])
+def test_molecules_tell_angstrom_from_bohr_in_both_directions(name):
+    atoms = molecule(name)
+    true = Structure(numbers=atoms.numbers, positions=atoms.positions)
+    data = Dataset.from_structures([true] * 8)
+    assert wrong_units(data, METAL) is None
+    for scale, units in ((Bohr, ATOMIC), (1 / Bohr, METAL)):
+        wrong = Structure(numbers=atoms.numbers, positions=atoms.positions * scale)
+        assert wrong_units(Dataset.from_structures([wrong] * 8), units), name
+
+
+@pytest.mark.parametrize(
+    "symbol", ["Li", "Na", "K", "Al", "Fe", "Cu", "Ag", "Au", "Pt", "W", "Pb", "Ni", "Si", "Mg", "Ti", "Zn"]
+)
+@pytest.mark.parametrize("scale", [0.95, 1.0, 1.08])
+def test_elements_tell_angstrom_from_bohr_in_both_directions(symbol, scale):
+    atoms = bulk(symbol)
+    atoms.set_cell(atoms.cell * scale, scale_atoms=True)
+    atoms = atoms * (2, 2, 2)
+    make = lambda c: Dataset.from_structures(  # noqa: E731
+        [Structure(numbers=atoms.numbers, positions=atoms.positions * c, cell=atoms.cell.array * c, pbc=True)] * 2
+    )
+    assert wrong_units(make(1.0), METAL) is None
+    assert wrong_units(make(Bohr), ATOMIC)
+    assert wrong_units(make(1 / Bohr), METAL)
+
+
+def test_noble_gases_dimers_and_few_atoms_are_not_judged():
+    argon = Structure(numbers=[18] * 20, positions=np.arange(60).reshape(20, 3) * 2.2)
+    assert wrong_units(Dataset.from_structures([argon]), METAL) is None
+    pair = Structure(numbers=[8, 1], positions=[[0, 0, 0], [0, 0, 0.5]])
+    assert wrong_units(Dataset.from_structures([pair]), ATOMIC) is None
+
+
+def test_units_in_the_comment_of_a_frame_are_read(tmp_path):
+    text = "2\n{}\nCu 0 0 0\nCu 0 0 2.4\n"
+    path = tmp_path / "a.xyz"
+    path.write_text(text.format("energy=-1.5 energy_units=hartree"))
+    assert read_sources(path, report=quiet).energy[0] == pytest.approx(-1.5 * Hartree)
+    path.write_text(text.format("energy=-30.0 energy_unit='kcal/mol'"))
+    assert read_sources(path, report=quiet).energy[0] == pytest.approx(-30.0 * kcal / mol)
+    path.write_text(text.format("energy=-30.0 energy_unit=cal"))
+    with pytest.raises(DataError, match="frame 0 .*'cal' is no unit known here"):
+        read_sources(path, report=quiet)
+    forces = "2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1 energy_units=Ha{}\nCu 0 0 0 1 2 3\nCu 0 0 2.4 0 0 0\n"
+    path.write_text(forces.format(""))
+    with pytest.raises(DataError, match="nothing says in what the forces are"):
+        read_sources(path, report=quiet)
+    path.write_text(forces.format(" force_units=Ha/Bohr"))
+    np.testing.assert_allclose(read_sources(path, report=quiet).forces[0], np.array([1, 2, 3]) * Hartree / Bohr)
+
+
+@pytest.mark.parametrize(
+    ("comment", "cell", "scale"),
+    [
+        ("# CELL(abcABC): 5 5 6 90 90 90 Step: 0 Bead: 0 positions{angstrom} cell{angstrom}", [5, 5, 6], 1),
+        ("# CELL(abcABC): 5 5 6 90.0 90.0 90.0 cell{atomic_unit} Traj: positions{atomic_unit}", [5, 5, 6], Bohr),
+        ("# CELL{abcABC}: 1.0E1 9. 8 90 90 90 Traj: positions{angstrom} cell{atomic_unit}", None, 1),
+    ],
+)
+def test_cells_of_i_pi_are_read(tmp_path, comment, cell, scale):
+    (tmp_path / "a.xyz").write_text(f"2\n{comment}\nCu 0 0 0\nCu 2.5 0 0\n")
+    s = read_sources(tmp_path / "a.xyz", report=quiet)[0]
+    assert s.pbc.all()
+    np.testing.assert_allclose(s.positions[1], [2.5 * scale, 0, 0])
+    expected = np.array([10, 9, 8]) * Bohr if cell is None else np.array(cell) * scale
+    np.testing.assert_allclose(np.diag(s.cell), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("comment", "message"),
+    [
+        ("# CELL(H): 5 0 0 0 5 0 0 0 5 positions{angstrom} cell{angstrom}", r"CELL\(H\) of i-PI is not read"),
+        ("# CELL(abcABC): 5 5 5 90 90 90 Traj: forces{atomic_unit} cell{angstrom}", "holds forces, not positions"),
+        ("# CELL(abcABC): 5 5 5 90 90 90", "does not say the units"),
+        ('cell="5 0 0 0 5 0 0 0 5"', "which is not read; rewrite the comment"),
+        ("box=5,5,5", "which is not read"),
+        ("5.0 5.0 5.0 90 90 90", "which is not read"),
+    ],
+)
+def test_cells_in_words_that_are_not_read_are_refused_with_the_reason(tmp_path, comment, message):
+    (tmp_path / "a.xyz").write_text(f"1\n\nCu 0 0 0\n2\n{comment}\nCu 0 0 0\nCu 2.5 0 0\n")
+    with pytest.raises(DataError, match=message) as error:
+        read_sources(tmp_path / "a.xyz", report=quiet)
+    assert "a.xyz, frame 1 (line 4)" in str(error.value)
