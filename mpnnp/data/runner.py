@@ -44,7 +44,7 @@ def is_runner_data(path: Path) -> bool:
     return False
 
 
-def stated_units(path):
+def stated_units(path: str | Path) -> Units | None:
     """Units of the first line "# units: eV Angstrom", or "comment units: ...", up to the end of the first
     structure; None if there is none. Raises DataError.
     """

@@ -134,7 +134,7 @@ class SymmetryFunctions:
     copies     (n,) how often each was given: with merge=True equal functions become one
     """
 
-    def __init__(self, elements, functions, merge=False):
+    def __init__(self, elements: Iterable[int], functions: Iterable[SymmetryFunction], merge=False):
         self.elements = tuple(sorted({int(z) for z in elements}))
         for f in functions:
             check_function(f)

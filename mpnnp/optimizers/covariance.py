@@ -67,7 +67,7 @@ class Covariance:
         pack_columns(read_only(U), self.extent, columns)
         make_fold(self.layout.B)(self.tiles, self.place, columns)
 
-    def add_to_diagonal(self, d):
+    def add_to_diagonal(self, d: float) -> None:
         d = d[self.diagonal_position] if np.ndim(d) else d
         self.tiles.reshape(-1)[self.diagonal_at] += 0.5 * d
 

@@ -104,7 +104,7 @@ def make_ekf(
 class Ekf:
     advice = "a larger epsilon or a smaller eta"
 
-    def __init__(self, config, n_weight, segments, comm, fold_columns=None):
+    def __init__(self, config: Rates | SimpleNamespace, n_weight: int, segments: Sequence[Segment] | None, comm: Comm, fold_columns: int | None=None):
         self.config, self.segments = config, segments
         self.comm = comm
         self.layout = make_layout(config.coupling, n_weight, segments, comm.rank, comm.size)
@@ -121,7 +121,7 @@ class Ekf:
             f"q {config.q:g} to {config.q_min:g})"
         )
 
-    def init(self):
+    def init(self) -> EkfState:
         """The state before the first update: P = I / epsilon, or diagonal by ekf.prior."""
         return self._state(self._prior(), 0, 0.0, 1.0, self.config.eta, self.config.q, self.config.lam, 0)
 

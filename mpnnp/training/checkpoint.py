@@ -81,7 +81,7 @@ def read_potential(path: str | Path) -> Potential:
     return _opened(path, lambda file, version: _potential(file))
 
 
-def load_potential(path, units=None):
+def load_potential(path: str | Path, units=None) -> Potential:
     """Potential from a checkpoint or a folder of n2p2 files.
 
     Raises DataError or CheckpointError naming the file.

@@ -71,7 +71,7 @@ def file_units(config):
     return _units(config.data.units) or ATOMIC
 
 
-def build(config, dataset, train, cache, comm, log):
+def build(config: Config, dataset: Dataset, train: np.ndarray, cache: Path | None, comm: Comm, log: AnyLog) -> tuple[Potential, Structures, np.ndarray]:
     """(Potential with initial weights, Structures, G). Collective.
 
     train  indices of the training structures: statistics, references and scales come from them alone

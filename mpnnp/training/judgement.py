@@ -114,7 +114,7 @@ class Judge:
         units = MILLI * np.array(self.task.observer.labels.units)
         noise.evaluated(np.array([point.validation.rmse[name] for name in KINDS]) / units)
 
-    def in_training_units(self, accuracy):
+    def in_training_units(self, accuracy: Accuracy) -> np.ndarray:
         """RMSE (n_kind,) of an Accuracy in training units; 1 where there is none."""
         scale = MILLI * np.array(self.task.observer.labels.units)
         found = np.array([accuracy.rmse[name] for name in KINDS])
