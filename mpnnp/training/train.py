@@ -21,7 +21,7 @@ from mpnnp.training.checkpoint import Checkpoint
 from mpnnp.training.judgement import Judge
 from mpnnp.training.keeper import Keeper, read_saved
 from mpnnp.training.report import progress_line, symbols
-from mpnnp.training.resume import judged_alike
+from mpnnp.training.resume import same_measure
 from mpnnp.training.run_state import RunState, from_checkpoint, new_state
 from mpnnp.training.schedules import Batch
 from mpnnp.training.start import Task, assemble, load_data
@@ -132,7 +132,7 @@ def take_up(run: Parts, saved: Checkpoint, name: str) -> None:
     if state.best_weights is None:
         run.log.warn("the best potential so far is not known: the next evaluation is taken as the best")
         state.best = np.inf
-    elif state.curve.rows and not judged_alike(saved, run.config, name):
+    elif state.curve.rows and not same_measure(saved, run.config, name):
         state.best = run.judge.evaluate(state.best_weights).measure
     run.keeper.keep_epoch(state, better=state.best_weights is not None)
     on_root(comm, run_folder.set_aside, run.keeper.directory, name)
