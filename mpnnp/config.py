@@ -247,9 +247,13 @@ class Schedule(Section):
 class Ekf(Section):
     """Extended Kalman filter. P(0) = I / epsilon; rates `tau` are per epoch, as in n2p2."""
 
-    noise: Literal["fixed", "learned"] = "fixed"  # learned: R of each kind of label is the square of its error of
+    noise: Literal["fixed", "learned"] = (
+        "fixed"  # learned: R of each kind of label is the square of its error of
+    )
     # the moment (docs/theory.md), instead of 1/eta and the weights of [schedule]
-    prior: Positive | None = None  # P(0) is this many times the variance 2/(n_in + n_out) of each layer's weights
+    prior: Positive | None = (
+        None  # P(0) is this many times the variance 2/(n_in + n_out) of each layer's weights
+    )
     # (Glorot's), instead of 1/epsilon
     epsilon: Positive = 0.01
     eta: Positive = 0.01  # R = I / eta

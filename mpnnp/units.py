@@ -11,7 +11,18 @@ from ase.units import kcal, kJ, mol
 
 DENSITY = 1.66053906660  # g/cm^3 of one unified mass unit per Angstrom^3
 
-__all__ = ["ATOMIC", "BAR", "BOHR", "DENSITY", "GPA", "HARTREE", "METAL", "Units", "parse_units", "units_of_line"]
+__all__ = [
+    "ATOMIC",
+    "BAR",
+    "BOHR",
+    "DENSITY",
+    "GPA",
+    "HARTREE",
+    "METAL",
+    "Units",
+    "parse_units",
+    "units_of_line",
+]
 
 ENERGIES = {  # eV
     "eV": 1.0,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,7 +77,7 @@ class Dataset:
     source: np.ndarray
     frame: np.ndarray
     source_names: tuple
-    weight: np.ndarray | None = None
+    weight: np.ndarray = None  # type: ignore[assignment]  # ones if not given
     isolated: dict | None = None
 
     def __post_init__(self):
@@ -165,9 +166,10 @@ class Dataset:
         Raises DataError if nothing is left to train on.
         """
         data = self.without_isolated_atoms()
-        return tuple(data.take(chosen) for chosen in split_indices(data, fraction, seed, marks))
+        train, validation = split_indices(data, fraction, seed, marks)
+        return data.take(train), data.take(validation)
 
-    def without_isolated_atoms(self):
+    def without_isolated_atoms(self) -> "Dataset":
         """The data set whose `isolated` holds the energies of its isolated atoms, which are no structures any more.
 
         The same if there are none, or nothing else. Raises DataError where their energies contradict each other.
@@ -265,7 +267,11 @@ def concatenate(datasets: Iterable[Dataset]) -> Dataset:
     start = _offsets(_join([d.n_atom for d in datasets], np.int64, ()))
     isolated = agreed(d.isolated for d in datasets) or None
     return Dataset(
-        start=start, source=_join(source, np.int32, ()), source_names=tuple(names), isolated=isolated, **arrays
+        start=start,
+        source=_join(source, np.int32, ()),
+        source_names=tuple(names),
+        isolated=isolated,
+        **arrays,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from ase.data import atomic_masses, chemical_symbols
 from vesin import NeighborList
 
+from mpnnp.data.dataset import Dataset
 from mpnnp.data.plausibility import Finding, doubts, energy_residuals
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.units import DENSITY, GPA
@@ -143,7 +144,7 @@ def warnings(
     return [message for message in found if message]
 
 
-def findings(dataset, at_most=300):
+def findings(dataset: Dataset, at_most: int = 300) -> list[Finding]:
     """Findings about a whole data set, the fatal ones first: those of `warnings` for a sample of at most so many
     structures, evenly chosen, and those of `plausibility.doubts`.
     """
@@ -288,7 +289,7 @@ def format_description(description: Description, messages: Iterable[str] = ()) -
             "stress",
             f"rms {n.stress_rms:.4g}, diagonal {_range(n.stress_diagonal, '.4g')} eV/Angstrom^3 "
             f"({_range([x / GPA for x in n.stress_diagonal], '.3g')} GPa)"
-            if n.stress_rms is not None
+            if n.stress_diagonal is not None
             else "-",
         ),
         (

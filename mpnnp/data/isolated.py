@@ -1,9 +1,17 @@
 """Single atoms in a data set: references of the energies (E0 of MACE and GAP), not configurations to learn from."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.errors import DataError
+
+if TYPE_CHECKING:
+    from mpnnp.data.dataset import Dataset
 
 __all__ = ["agreed", "isolated_atoms"]
 
@@ -11,7 +19,7 @@ APART = 8.0  # Angstrom; an atom alone in a cell that repeats it no nearer than 
 SAME = 1e-3  # eV; energies of one element must agree to this
 
 
-def isolated_atoms(dataset):
+def isolated_atoms(dataset: Dataset) -> tuple[dict[int, float], np.ndarray]:
     """(energies {atomic number: eV}, mask (n_structure,) of the structures that are isolated atoms with an energy).
 
     Raises DataError where two energies of one element contradict each other.
@@ -31,7 +39,7 @@ def isolated_atoms(dataset):
     return energies, mask
 
 
-def agreed(several):
+def agreed(several: Iterable[dict[int, float] | None]) -> dict[int, float]:
     """The union of dictionaries of energies. Raises DataError where they contradict each other."""
     found = {}
     for energies in several:

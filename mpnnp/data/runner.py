@@ -4,6 +4,7 @@ the units that are said, else Bohr and Hartree there, Angstrom and eV here.
 
 import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import DataError
 from mpnnp.files import read_number, write_atomically
-from mpnnp.units import ATOMIC, units_of_line
+from mpnnp.units import ATOMIC, Units, units_of_line
 
 __all__ = ["is_runner_data", "read_runner_data", "stated_units", "write_runner_data"]
 

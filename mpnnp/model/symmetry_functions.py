@@ -91,7 +91,7 @@ def check_function(f: SymmetryFunction) -> None:
         raise ConfigError(f"symmetry function ({f}): {reason}")
 
 
-def fault(f):
+def fault(f: SymmetryFunction) -> str | None:
     """What is wrong with the parameters of `f`, in words; None if nothing is. In any unit of length."""
     if f.kind not in TYPES:
         known = ", ".join(map(str, TYPES))
@@ -134,7 +134,7 @@ class SymmetryFunctions:
     copies     (n,) how often each was given: with merge=True equal functions become one
     """
 
-    def __init__(self, elements: Iterable[int], functions: Iterable[SymmetryFunction], merge=False):
+    def __init__(self, elements: Iterable[int], functions: Iterable[SymmetryFunction], merge: bool = False):
         self.elements = tuple(sorted({int(z) for z in elements}))
         for f in functions:
             check_function(f)

@@ -304,7 +304,9 @@ def _check_statistics(path, f, rows, line):
             f"such lines for an element without atoms in the data, {chemical_symbols[f.center]}; function: {f}"
         )
     if any(not np.allclose(row[2:], rows[0][2:], rtol=1e-6, atol=1e-12) for row in rows):
-        raise DataError(f"{path}, line {line}: equal symmetry functions have different statistics; function: {f}")
+        raise DataError(
+            f"{path}, line {line}: equal symmetry functions have different statistics; function: {f}"
+        )
 
 
 def check_ranges(path, functions, scaling):
@@ -416,7 +418,9 @@ def check_generation(source):
     """Raise DataError for files of RuNNer 2, whose format is another."""
     marks = [f"line {k.line}: '{k.written}'" for k in source.keywords if k.written in OF_RUNNER_2]
     folder = source.path.parent
-    marks += [str(p.relative_to(folder)) for s in ("", "1/") for p in sorted(folder.glob(f"{s}weights_short.*"))]
+    marks += [
+        str(p.relative_to(folder)) for s in ("", "1/") for p in sorted(folder.glob(f"{s}weights_short.*"))
+    ]
     if marks:
         raise DataError(
             f"{source.path}: is of RuNNer 2 ({marks[0]}), whose files are not read; those of RuNNer 1 and n2p2 are"

@@ -33,7 +33,7 @@ class Covariance:
     extent (n_block, 2)    positions of those blocks
     """
 
-    def __init__(self, layout: Layout, diagonal: float):
+    def __init__(self, layout: Layout, diagonal: float | np.ndarray):
         """T = diagonal * identity."""
         self.layout = layout
         self.tiles = aligned_zeros((len(layout.mine), layout.B, layout.B))
@@ -67,8 +67,8 @@ class Covariance:
         pack_columns(read_only(U), self.extent, columns)
         make_fold(self.layout.B)(self.tiles, self.place, columns)
 
-    def add_to_diagonal(self, d: float) -> None:
-        d = d[self.diagonal_position] if np.ndim(d) else d
+    def add_to_diagonal(self, d: float | np.ndarray) -> None:
+        d = d[self.diagonal_position] if isinstance(d, np.ndarray) and d.ndim else d
         self.tiles.reshape(-1)[self.diagonal_at] += 0.5 * d
 
     def diagonal(self) -> np.ndarray:

@@ -104,7 +104,14 @@ def make_ekf(
 class Ekf:
     advice = "a larger epsilon or a smaller eta"
 
-    def __init__(self, config: Rates | SimpleNamespace, n_weight: int, segments: Sequence[Segment] | None, comm: Comm, fold_columns: int | None=None):
+    def __init__(
+        self,
+        config: Rates,
+        n_weight: int,
+        segments: Sequence[Segment],
+        comm: Comm,
+        fold_columns: int | None = None,
+    ):
         self.config, self.segments = config, segments
         self.comm = comm
         self.layout = make_layout(config.coupling, n_weight, segments, comm.rank, comm.size)

@@ -12,6 +12,7 @@ from mpnnp.files import check_seal, lock_reason, number_array, write_sealed
 from mpnnp.model.potential import Potential
 from mpnnp.n2p2 import potential_files
 from mpnnp.optimizers.posterior import Posterior
+from mpnnp.units import Units
 
 KIND = "mpnnp checkpoint"
 FORMAT_VERSION = 2  # 2: the file is sealed, data hash and best weights are stored
@@ -81,7 +82,7 @@ def read_potential(path: str | Path) -> Potential:
     return _opened(path, lambda file, version: _potential(file))
 
 
-def load_potential(path: str | Path, units=None) -> Potential:
+def load_potential(path: str | Path, units: Units | None = None) -> Potential:
     """Potential from a checkpoint or a folder of n2p2 files.
 
     Raises DataError or CheckpointError naming the file.

@@ -28,7 +28,7 @@ from mpnnp.n2p2.input_file import InputFile
 from mpnnp.parallel import Comm, on_root, share
 from mpnnp.progress import AnyLog
 from mpnnp.training.checkpoint import load_potential
-from mpnnp.units import ATOMIC, BOHR, parse_units
+from mpnnp.units import ATOMIC, BOHR, Units, parse_units
 
 
 def choose_functions(config: Functions, elements: Sequence[int]) -> SymmetryFunctions:
@@ -63,7 +63,7 @@ def _units(text):
     return parse_units(text) if text else None
 
 
-def file_units(config):
+def file_units(config: Config) -> Units:
     """Units of the n2p2 files that the potential will be exported to: those of input.nn, else those of the data."""
     section = config.symmetry_functions
     if section.input_nn:
@@ -71,7 +71,9 @@ def file_units(config):
     return _units(config.data.units) or ATOMIC
 
 
-def build(config: Config, dataset: Dataset, train: np.ndarray, cache: Path | None, comm: Comm, log: AnyLog) -> tuple[Potential, Structures, np.ndarray]:
+def build(
+    config: Config, dataset: Dataset, train: np.ndarray, cache: Path | None, comm: Comm, log: AnyLog
+) -> tuple[Potential, Structures, np.ndarray]:
     """(Potential with initial weights, Structures, G). Collective.
 
     train  indices of the training structures: statistics, references and scales come from them alone

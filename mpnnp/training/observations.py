@@ -15,6 +15,7 @@ from mpnnp.model.potential import Potential
 from mpnnp.model.prediction import Prediction, Predictor
 from mpnnp.parallel import Comm, share
 from mpnnp.training.labels import Labels, label_scale
+from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.schedules import Batch
 
 
@@ -49,7 +50,7 @@ class Observer:
         self.factors = [
             potential.energy_scale / unit for unit in self.labels.units
         ]  # from net units to training units
-        self.noise = None
+        self.noise: NoiseLevels | None = None
         self.rmse = np.ones(len(self.labels.kinds))
         self.seen: tuple = ()
 

@@ -71,7 +71,7 @@ def check_same_run(saved: Checkpoint, config: Config, data_hash: str, path: str 
         )
 
 
-def same_measure(saved, config, path):
+def same_measure(saved: Checkpoint, config: Config, path: str | Path) -> bool:
     """True if the best potential so far was found by the measure of `config`."""
     before = config_of(saved, path)
     same = before.run.evaluation_structures == config.run.evaluation_structures

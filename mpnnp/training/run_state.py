@@ -10,6 +10,7 @@ from mpnnp.optimizers.registry import Optimizer
 from mpnnp.training.checkpoint import Checkpoint
 from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.noise import NoiseLevels
+from mpnnp.training.start import Task
 
 ESTIMATES = ("validation", "innovation")  # of NoiseLevels
 MAXIMUM_WEIGHT = 1e4  # weights beyond this, or this many times the largest at the start, have run away

@@ -33,7 +33,9 @@ def read(tmp_path, text, name="a.xyz", **options):
     return data, "\n".join(lines)
 
 
-@pytest.mark.parametrize("energy", ["REF_energy", "TotEnergy", "total_energy", "ENERGY", "Etot", "energy_ref"])
+@pytest.mark.parametrize(
+    "energy", ["REF_energy", "TotEnergy", "total_energy", "ENERGY", "Etot", "energy_ref"]
+)
 @pytest.mark.parametrize("forces", ["REF_force", "forces_REF", "Forces", "FORCE", "DFT_forces", "force"])
 def test_labels_are_found_under_many_names_in_any_case(tmp_path, energy, forces):
     data, said = read(tmp_path, frame(f"{CELL} {COLUMNS.format(forces)} {energy}=-10"))
@@ -57,7 +59,9 @@ def test_header_keys_may_be_in_lower_case(tmp_path):
     text = frame(f"{CELL} {COLUMNS.format('force')} energy=1")
     expected, _ = read(tmp_path, text)
     for change in (str.lower, lambda t: t.replace("Lattice", "LATTICE").replace("Properties", "PROPERTIES")):
-        header = change(text.split("\n")[1]).replace(":s:", ":S:").replace(":r:", ":R:").replace("t t t", "T T T")
+        header = (
+            change(text.split("\n")[1]).replace(":s:", ":S:").replace(":r:", ":R:").replace("t t t", "T T T")
+        )
         found, _ = read(tmp_path, text.replace(text.split("\n")[1], header))
         assert found.hash() == expected.hash()
 
@@ -66,7 +70,10 @@ def test_header_keys_may_be_in_lower_case(tmp_path):
     ("text", "named"),
     [
         (frame(f"{CELL} Properties=species:S:1:pos:R:3:my_f:R:3 energy=1"), "'my_f' (2x3)"),
-        (frame(f"{CELL} Properties=species:S:1:pos:R:3:grad:R:3 energy=1 free_Energy_x=3"), "'free_Energy_x'"),
+        (
+            frame(f"{CELL} Properties=species:S:1:pos:R:3:grad:R:3 energy=1 free_Energy_x=3"),
+            "'free_Energy_x'",
+        ),
         (frame(f"{CELL} {COLUMNS.format('forces')} E_energy=1"), "'E_energy'"),
         (frame(f'{CELL} {COLUMNS.format("forces")} energy=1 cell_stress="1 2 3 4 5 6"'), "'cell_stress'"),
         (frame(f"{CELL} {COLUMNS.format('forces')} energy=1 frame_weight=3"), "'frame_weight'"),
@@ -138,7 +145,9 @@ def test_six_numbers_and_tensors_are_each_others_inverse():
 # ---- input.data
 
 
-BLOCK = "begin\nlattice 8 0 0\nlattice 0 8.4 0\nlattice 0 0 8.8\natom 0 0 0 Si 0 0 .1 .2 .3\n{}energy -10\nend\n"
+BLOCK = (
+    "begin\nlattice 8 0 0\nlattice 0 8.4 0\nlattice 0 0 8.8\natom 0 0 0 Si 0 0 .1 .2 .3\n{}energy -10\nend\n"
+)
 
 
 def test_weight_and_stress_lines_capitals_and_comments_are_read(tmp_path):
@@ -147,7 +156,9 @@ def test_weight_and_stress_lines_capitals_and_comments_are_read(tmp_path):
     assert data.weight[0].tolist() == [2.5] * 3
     np.testing.assert_allclose(data.stress[0], [1, 4, 6, 5, 3, 2])
     capitals = BLOCK.format("").replace("begin", "BEGIN").replace("end", "END").replace("atom", "ATOM")
-    assert read(tmp_path, capitals, "b.data")[0].hash() == read(tmp_path, BLOCK.format(""), "c.data")[0].hash()
+    assert (
+        read(tmp_path, capitals, "b.data")[0].hash() == read(tmp_path, BLOCK.format(""), "c.data")[0].hash()
+    )
 
 
 @pytest.mark.parametrize(
@@ -210,7 +221,9 @@ def test_data_and_structures_show_what_they_are():
         "Dataset(2 structures, 4 atoms, H O, energies -2.000 to -1.500 eV/atom, forces up to 1.00 eV/Angstrom, "
         "stresses, periodic)"
     )
-    assert repr(data[0]).startswith("Structure(HO, 210.0 Angstrom^3, periodic T T T, energy -3 eV, forces up to 1")
+    assert repr(data[0]).startswith(
+        "Structure(HO, 210.0 Angstrom^3, periodic T T T, energy -3 eV, forces up to 1"
+    )
     assert "array" not in repr(data[0]) and repr(data.take([])) == "Dataset(0 structures)"
 
 

@@ -108,7 +108,10 @@ def test_a_part_of_another_level_of_theory_is_doubted(water, copper):
 def test_total_energies_of_all_electrons_tell_their_unit(z, hartree):
     rng = np.random.default_rng(0)
     make = lambda energy: Dataset.from_structures(  # noqa: E731
-        [Structure(numbers=z, positions=rng.normal(size=(len(z), 3)), energy=energy + 1e-3 * k) for k in range(3)]
+        [
+            Structure(numbers=z, positions=rng.normal(size=(len(z), 3)), energy=energy + 1e-3 * k)
+            for k in range(3)
+        ]
     )
     assert "are they in" not in texts(make(hartree * Hartree))
     assert "are they in Hartree" in texts(make(hartree))

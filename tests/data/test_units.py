@@ -62,7 +62,9 @@ def test_words_are_units(text, energy, length, force, stress):
     assert parse_units(str(units)) == units
 
 
-@pytest.mark.parametrize("text", ["", "eV", "Angstrom", "eV Hartree Bohr", "eV parsec", "eV Angstrom GPa kbar"])
+@pytest.mark.parametrize(
+    "text", ["", "eV", "Angstrom", "eV Hartree Bohr", "eV parsec", "eV Angstrom GPa kbar"]
+)
 def test_words_that_are_no_units_are_errors(text):
     with pytest.raises(ValueError):
         parse_units(text)
@@ -148,7 +150,8 @@ def test_elements_tell_angstrom_from_bohr_in_both_directions(symbol, scale):
     atoms.set_cell(atoms.cell * scale, scale_atoms=True)
     atoms = atoms * (2, 2, 2)
     make = lambda c: Dataset.from_structures(  # noqa: E731
-        [Structure(numbers=atoms.numbers, positions=atoms.positions * c, cell=atoms.cell.array * c, pbc=True)] * 2
+        [Structure(numbers=atoms.numbers, positions=atoms.positions * c, cell=atoms.cell.array * c, pbc=True)]
+        * 2
     )
     assert wrong_units(make(1.0), METAL) is None
     assert wrong_units(make(Bohr), ATOMIC)
@@ -177,14 +180,20 @@ def test_units_in_the_comment_of_a_frame_are_read(tmp_path):
     with pytest.raises(DataError, match="nothing says in what the forces are"):
         read_sources(path, report=quiet)
     path.write_text(forces.format(" force_units=Ha/Bohr"))
-    np.testing.assert_allclose(read_sources(path, report=quiet).forces[0], np.array([1, 2, 3]) * Hartree / Bohr)
+    np.testing.assert_allclose(
+        read_sources(path, report=quiet).forces[0], np.array([1, 2, 3]) * Hartree / Bohr
+    )
 
 
 @pytest.mark.parametrize(
     ("comment", "cell", "scale"),
     [
         ("# CELL(abcABC): 5 5 6 90 90 90 Step: 0 Bead: 0 positions{angstrom} cell{angstrom}", [5, 5, 6], 1),
-        ("# CELL(abcABC): 5 5 6 90.0 90.0 90.0 cell{atomic_unit} Traj: positions{atomic_unit}", [5, 5, 6], Bohr),
+        (
+            "# CELL(abcABC): 5 5 6 90.0 90.0 90.0 cell{atomic_unit} Traj: positions{atomic_unit}",
+            [5, 5, 6],
+            Bohr,
+        ),
         ("# CELL{abcABC}: 1.0E1 9. 8 90 90 90 Traj: positions{angstrom} cell{atomic_unit}", None, 1),
     ],
 )
@@ -201,7 +210,10 @@ def test_cells_of_i_pi_are_read(tmp_path, comment, cell, scale):
     ("comment", "message"),
     [
         ("# CELL(H): 5 0 0 0 5 0 0 0 5 positions{angstrom} cell{angstrom}", r"CELL\(H\) of i-PI is not read"),
-        ("# CELL(abcABC): 5 5 5 90 90 90 Traj: forces{atomic_unit} cell{angstrom}", "holds forces, not positions"),
+        (
+            "# CELL(abcABC): 5 5 5 90 90 90 Traj: forces{atomic_unit} cell{angstrom}",
+            "holds forces, not positions",
+        ),
         ("# CELL(abcABC): 5 5 5 90 90 90", "does not say the units"),
         ('cell="5 0 0 0 5 0 0 0 5"', "which is not read; rewrite the comment"),
         ("box=5,5,5", "which is not read"),
