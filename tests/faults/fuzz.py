@@ -124,16 +124,8 @@ def readers(folder):
     with_checkpoint = folder / "checkpoint.h5"
     old = checkpoint.read_checkpoint(DATA / "version_1" / "checkpoint.h5")
     numbers = old.progress
-    checkpoint.write_checkpoint(
-        with_checkpoint,
-        old.potential,
-        old.config_text,
-        numbers,
-        old.optimizer,
-        old.curve,
-        {},
-        old.potential.weights,
-    )
+    content = old._replace(progress=numbers, arrays={}, best_weights=old.potential.weights)
+    checkpoint.write_checkpoint(with_checkpoint, content)
     toml = [
         old.config_text.encode(),
         *(path.read_bytes() for path in sorted((HERE.parents[1] / "jobs").glob("**/*.toml"))),

@@ -207,11 +207,11 @@ def test_normalized_training_labels_have_mean_zero_and_unit_spread(tmp_path):
     from mpnnp.training.labels import Labels
 
     labels = Labels.of(data, structures, potential)
-    per_atom = labels.energy[train] / np.diff(structures.start)[train]
+    per_atom = labels.targets[0][train] / np.diff(structures.start)[train]
     assert per_atom.mean() == pytest.approx(0.0, abs=1e-9)
     assert per_atom.std() == pytest.approx(1.0)
     forces = np.concatenate(
-        [labels.force[3 * structures.start[s] : 3 * structures.start[s + 1]] for s in train]
+        [labels.targets[1][3 * structures.start[s] : 3 * structures.start[s + 1]] for s in train]
     )
     assert forces.std() == pytest.approx(1.0)
 
