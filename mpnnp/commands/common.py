@@ -22,7 +22,7 @@ Units = Annotated[
     Optional[str],
     typer.Option(
         "--units",
-        help='Units of files that do not state theirs: "eV Angstrom", "kcal/mol Angstrom", "Hartree Bohr", ...',
+        help='Units of files that do not state theirs: "eV Angstrom", "kcal/mol Angstrom", "Hartree Bohr"',
     ),
 ]
 PotentialUnits = Annotated[

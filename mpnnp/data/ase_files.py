@@ -61,7 +61,7 @@ NO_FORCES = re.compile(
 )
 
 
-def read_ase(path, labels):
+def read_ase(path: Path, labels: Labels) -> Iterator[Structure]:
     """Yield the Structures of a file that ASE reads; `labels` finds their labels. Raises DataError naming
     file and frame.
     """
@@ -71,7 +71,7 @@ def read_ase(path, labels):
             yield structure_of(atoms, labels, frame, units)
 
 
-def structures_of(frames):
+def structures_of(frames: Iterable) -> list[Structure]:
     """Structures of ase.Atoms (and Structures, as they are) in a list; their labels are found as in files.
     Raises DataError.
     """
@@ -81,7 +81,7 @@ def structures_of(frames):
     ]
 
 
-def structure_of(atoms, labels, frame, units=None):
+def structure_of(atoms: Atoms, labels: Labels, frame: int, units: Units | None = None) -> Structure:
     """Structure of ase.Atoms with the labels that `labels` finds; `units`: those that the frame itself
     states.
     """
@@ -167,7 +167,7 @@ class Labels:
         self.n_frame = self.n_without_volume = 0
         self.stated: Units | None = None  # units that frames state
 
-    def units_of(self, stated, where):
+    def units_of(self, stated: Units | None, where: str) -> Units:
         """Units of a frame: of the user, of the frame itself, or eV and Angstrom. Raises DataError where
         these contradict.
         """
@@ -278,7 +278,7 @@ class Labels:
             )
         return value
 
-    def report(self, report):
+    def report(self, report: Callable) -> None:
         """One line: where each label was found, and how often; and warnings of what looks like a label but
         is not read.
         """
@@ -311,7 +311,7 @@ class Labels:
                 f"forces_key, stress_key"
             )
 
-    def check_for_training(self):
+    def check_for_training(self) -> None:
         """Raise DataError if there are no forces while a column stands there that may hold them, and
         nobody said to do without.
         """

@@ -4,7 +4,7 @@ and outputs of single points.
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ def is_cp2k_trajectory(path: Path) -> bool:
         return any(COMMENT.search(line) for line in itertools.islice(file, 1, 2))
 
 
-def read_cp2k_trajectory(path, warn=lambda text: None):
+def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iterator[Structure]:
     """Yield the Structures of PROJECT-pos-1.xyz; forces from PROJECT-frc-1.xyz,
     cells from PROJECT-1.cell or the cell of PROJECT-1.restart.
 

@@ -1,5 +1,7 @@
 """Many structures in flat arrays, and the HDF5 file that holds them."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -123,7 +125,7 @@ class Dataset:
         """Source and frame of structure k, for messages."""
         return f"{self.source_names[self.source[k]] or 'structure'}, frame {self.frame[k]}"
 
-    def take(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
+    def take(self, indices: Sequence[int] | np.ndarray) -> Dataset:
         """New Dataset of the structures `indices` (integers, or a mask (n_structure,)), in that order;
         all source names stay.
         """
@@ -140,7 +142,7 @@ class Dataset:
         return Dataset(start=start, source_names=self.source_names, isolated=self.isolated, **arrays)
 
     @classmethod
-    def from_structures(cls, structures):
+    def from_structures(cls, structures: Iterable) -> Dataset:
         """Dataset of an iterable of Structure or ase.Atoms, in order; labels of the latter as in files of
         ASE. Raises DataError.
         """
@@ -161,7 +163,7 @@ class Dataset:
         }
         return cls(start=_offsets([len(s) for s in structures]), source_names=tuple(sources), **flat)
 
-    def split(self, fraction=0.1, seed=1, marks="auto"):
+    def split(self, fraction: float = 0.1, seed: int = 1, marks: str = "auto") -> tuple[Dataset, ...]:
         """(training, validation) Datasets: those of a run with data.validation_fraction = fraction and
         run.seed = seed.
 
@@ -173,7 +175,7 @@ class Dataset:
         train, validation = split_indices(data, fraction, seed, marks)
         return data.take(train), data.take(validation)
 
-    def without_isolated_atoms(self):
+    def without_isolated_atoms(self) -> Dataset:
         """The data set whose `isolated` holds the energies of its isolated atoms, which are no structures
         any more.
 

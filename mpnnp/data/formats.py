@@ -324,7 +324,7 @@ def check_target(path: str | Path, command: str = "convert") -> None:
         )
 
 
-def write_target(path, dataset, command="convert"):
+def write_target(path: str | Path, dataset: Dataset, command: str = "convert") -> None:
     """Write a Dataset in the format that the name says. Raises ConfigError, and DataError for what a
     format cannot hold.
     """

@@ -144,7 +144,7 @@ def warnings(
     return [message for message in found if message]
 
 
-def findings(dataset, at_most=300):
+def findings(dataset: Dataset, at_most: int = 300) -> list[Finding]:
     """Findings about a whole data set, the fatal ones first: those of `warnings` for a sample of at most
     so many
     structures, evenly chosen, and those of `plausibility.doubts`.

@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from mpnnp.errors import DataError
 
 if TYPE_CHECKING:
-    from mpnnp.data.dataset import Dataset
+    pass
 
 __all__ = ["agreed", "isolated_atoms"]
 
@@ -21,7 +21,7 @@ APART = 8.0  # Angstrom; an atom alone in a cell that repeats it no nearer than 
 SAME = 1e-3  # eV; energies of one element must agree to this
 
 
-def isolated_atoms(dataset):
+def isolated_atoms(dataset: Dataset) -> tuple[dict[int, float], np.ndarray]:
     """(energies {atomic number: eV}, mask (n_structure,) of the structures that are isolated atoms with an
     energy).
 

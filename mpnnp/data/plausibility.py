@@ -7,15 +7,19 @@ change of the energy from frame to frame and against the repulsion of close atom
 change of the volume.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import covalent_radii
 from vesin import NeighborList
 
-from mpnnp.data.dataset import Dataset
 from mpnnp.units import ENERGIES, HARTREE, LENGTHS, METAL, Units
+
+if TYPE_CHECKING:
+    from mpnnp.data.dataset import Dataset
 
 __all__ = ["Finding", "doubts", "wrong_units"]
 
@@ -41,7 +45,7 @@ class Finding:
         return self.text
 
 
-def wrong_units(dataset, units):
+def wrong_units(dataset: Dataset, units: Units) -> str | None:
     """A message if the lengths of a Dataset, read in `units`, cannot be in their unit but can be in
     another one; None otherwise.
     """
@@ -100,7 +104,7 @@ def _nearest(d):
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def doubts(dataset):
+def doubts(dataset: Dataset) -> list[Finding]:
     """Findings about labels and units of a whole Dataset, the fatal ones first. Seconds for 10^4
     structures.
     """
@@ -324,7 +328,7 @@ def _two_groups(x, least):
     return (low, high, gap) if inner.max() > max(least, 1.0 * spread) else None
 
 
-def energy_residuals(d):
+def energy_residuals(d: Dataset) -> tuple[Any, Any]:
     """(residual eV/atom, structures) of the energies from sum_i e(Z_i), e fitted to the least sum of
     absolute deviations; (None, None) if few.
     """

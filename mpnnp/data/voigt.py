@@ -22,7 +22,7 @@ def to_tensor(six: np.typing.ArrayLike) -> np.ndarray:
     return np.asarray(six)[..., PLACES]
 
 
-def stress_of_virial(virial, cell):
+def stress_of_virial(virial: np.ndarray, cell: np.ndarray) -> np.ndarray | None:
     """(6,) -virial / volume, of a virial of the whole cell (6,) or (3, 3), as GAP, MACE and DeePMD-kit
     keep it; None where there is no volume.
     """

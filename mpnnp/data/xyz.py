@@ -19,7 +19,7 @@ from mpnnp.errors import DataError
 from mpnnp.units import Units, parse_units
 
 if TYPE_CHECKING:
-    from ase import Atoms
+    pass
 
 __all__ = ["xyz_frames"]
 
@@ -37,7 +37,7 @@ NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
 BARE_CELL = re.compile(rf"\s*{NUMBER}(?:\s+{NUMBER}){{2}}(?:(?:\s+{NUMBER}){{3}}|(?:\s+{NUMBER}){{6}})?\s*")
 
 
-def xyz_frames(plain, path, warn):
+def xyz_frames(plain: Path, path: Path, warn: Callable) -> Iterator:
     """Yield (ase.Atoms, Units stated in the comment or None) of each frame of the text file `plain`,
     called `path` in messages.
 

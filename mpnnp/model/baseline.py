@@ -6,12 +6,13 @@ It keeps atoms apart where no data are. In the form of LAMMPS's pair_style zbl, 
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase.data import atomic_numbers
 from vesin import NeighborList
 
+from mpnnp.data.dataset import Dataset
 from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import ConfigError
 
@@ -53,7 +54,7 @@ class Zbl:
         if not 0 < self.inner < self.outer < np.inf:
             raise ConfigError(f"zbl: inner = {self.inner}, outer = {self.outer}: must be 0 < inner < outer")
 
-    def pair(self, zi, zj, r):
+    def pair(self, zi: np.ndarray, zj: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(energy, dE/dr) of pairs at distances r (n,) Angstrom."""
         zi, zj, r = (np.asarray(x, np.float64) for x in (zi, zj, r))
         e, de, _ = _screened(zi, zj, r)
@@ -69,7 +70,7 @@ class Zbl:
             np.where(inside, de + a * t**2 + b * t**3, 0.0),
         )
 
-    def of(self, structure):
+    def of(self, structure: Any) -> Baseline:
         """Baseline of a Structure or ase.Atoms."""
         pbc, cell = np.asarray(structure.pbc), np.asarray(getattr(structure.cell, "array", structure.cell))
         i, j, r, vector = NeighborList(cutoff=self.outer, full_list=False, n_threads=1).compute(
@@ -85,7 +86,7 @@ class Zbl:
         np.subtract.at(forces, i, force)
         return Baseline(float(energy.sum()), forces, vector.T @ force)
 
-    def subtract(self, dataset):
+    def subtract(self, dataset: Dataset) -> Dataset:
         """The data set whose labels are what the baseline leaves of them: what a net is to learn."""
         energy, forces, stress = (np.array(getattr(dataset, n)) for n in ("energy", "forces", "stress"))
         for k in range(len(dataset)):
@@ -97,7 +98,7 @@ class Zbl:
                 stress[k] += to_voigt(found.virial) / abs(np.linalg.det(s.cell))
         return replace(dataset, energy=energy, forces=forces, stress=stress)
 
-    def lammps_lines(self, symbols, other):
+    def lammps_lines(self, symbols: list[str], other: str) -> list[str]:
         """Lines of an input of LAMMPS that add the baseline to `other`, the pair_style of a potential.
 
         symbols  of the atom types, in order

@@ -122,7 +122,7 @@ def from_tables(
     return functions
 
 
-def keys_of(of_type):
+def keys_of(of_type: FunctionType) -> dict[str, str]:
     """Keys of a table for a FunctionType that may be lists, by the names in SymmetryFunction: {"lam":
     "lambda", ...}.
     """

@@ -288,7 +288,7 @@ def parse_line(line: str, cutoff: int = 1, alpha: float = 0.0, length: float = B
     )
 
 
-def format_line(f, length=BOHR):
+def format_line(f: SymmetryFunction, length: float = BOHR) -> str:
     """The words behind `symfunction_short` for function `f`; inverse of parse_line to the last digit of
     float64.
     """

@@ -133,7 +133,10 @@ class Ekf:
         return self._state(self._prior(), 0, 0.0, 1.0, self.config.eta, self.config.q, self.config.lam, 0)
 
     def _prior(self):
-        """1/epsilon; or the variances (n,) of the weights before any label: prior 2/(n_in + n_out), in the filter's own order."""
+        """1/epsilon; or the variances (n,) of the weights before any label, prior 2/(n_in + n_out).
+
+        In the filter's own order.
+        """
         factor = getattr(self.config, "prior", None)
         if factor is None:
             return 1.0 / self.config.epsilon

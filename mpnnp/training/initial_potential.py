@@ -64,7 +64,7 @@ def _units(text):
 
 
 def file_units(config: Config) -> Units:
-    """Units of the n2p2 files that the potential will be exported to: those of input.nn, else those of the data."""
+    """Units of the n2p2 files that the potential will be exported to: of input.nn, else of the data."""
     section = config.symmetry_functions
     if section.input_nn:
         return potential_files.units_of(InputFile(section.input_nn), _units(section.input_nn_units))
@@ -99,8 +99,8 @@ def build(
     absent = [chemical_symbols[z] for z in functions.elements if z not in dataset.elements]
     if absent and known is None:
         raise DataError(
-            f"the data contain no {', '.join(absent)}, of which there are symmetry functions: nothing tells their "
-            "ranges; remove the element, or give a scaling.data of data that contain it"
+            f"the data contain no {', '.join(absent)}, of which there are symmetry functions: nothing tells "
+            "their ranges; remove the element, or give a scaling.data of data that contain it"
         )
     while True:
         structures = make_atoms(dataset, functions.elements)

@@ -1,14 +1,15 @@
-"""Noise levels: how large the errors are that the net cannot avoid, for each kind of label. This is what R of the Kalman filter means.
+"""Noise levels of each kind of label: how large the errors are that the net cannot avoid: what R means.
 
-The filter is Bayes' rule for y = h(w) + v with v of variance R, so R is the square of what is left of an error when training is done. The level
-of a kind is today's error by the better of two estimates:
-    in the first epoch a running RMS of the innovations, y - h(w) of labels before they are learned for the first time, which follows the
-    fast fall at the start;
-    then the RMSE over the validation structures at the last evaluation, smoothed: innovations of labels seen before tell what was learned
-    by heart. Without validation labels of the kind innovations go on to be taken.
-Errors and rows of a label are divided by its level, energies by N times the level per atom, so that R = 1 for all of them. Both estimates
-count labels and are sums over ranks: levels are the same on every rank, and with any number of ranks to rounding.
-Mohamed and Schwarz, J. Geodesy 73, 193 (1999), for filters that find their noise in their innovations.
+The filter is Bayes' rule for y = h(w) + v with v of variance R, so R is the square of what is left of an
+error when training is done. The level of a kind is today's error by the better of two estimates:
+    in the first epoch a running RMS of the innovations, y - h(w) of labels before they are learned for the
+    first time, which follows the fast fall at the start;
+    then the RMSE over the validation structures at the last evaluation, smoothed: innovations of labels
+    seen before tell what was learned by heart. Without validation labels of the kind, innovations go on.
+Errors and rows of a label are divided by its level, energies by N times the level per atom, so that R = 1
+for all of them. Both estimates count labels and are sums over ranks: levels are the same on every rank, and
+with any number of ranks to rounding. Filters that find their noise in their innovations: Mohamed and
+Schwarz, J. Geodesy 73, 193 (1999).
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ MAXIMUM_SHARE = 0.5  # ... of which one update replaces at most this share
 class NoiseLevels:
     """Estimates of each kind in training units, per atom where errors are told so; part of a checkpoint.
 
-    validation  (n_kind,) smoothed RMSE of the last evaluations; NaN before the first and where there are no labels
+    validation  (n_kind,) smoothed RMSE of the last evaluations; NaN before the first, and without labels
     innovation  (n_kind,) running RMS; NaN before the first update of a kind
     passes      evaluations after updates
     """
@@ -56,7 +57,10 @@ class NoiseLevels:
         )
 
     def evaluated(self, rmse: np.ndarray) -> None:
-        """Take notice of the RMSE (n_kind,) of the validation structures, NaN where there are no labels: a larger one counts half."""
+        """Take notice of the RMSE (n_kind,) of the validation structures, NaN without labels.
+
+        A larger one than before counts half.
+        """
         self.passes += bool(np.isfinite(self.innovation).any())
         for kind, found in enumerate(rmse):
             before = self.validation[kind]

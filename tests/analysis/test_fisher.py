@@ -271,7 +271,7 @@ def test_groups_of_runs(tmp_path):
 
 
 def test_expected_information_counts_every_kind_as_the_schedule_does(tmp_path):
-    """force_streams and further kinds of labels: eta sum H^T H over an epoch whose labels are all there are, each once."""
+    """force_streams and further kinds of labels: eta sum H^T H over an epoch that takes every label once."""
     comm, log = quiet()
     schedule = {"streams": 2, "force_streams": 3, "force_fraction": 1.0, "selection": "random"}
     config = small_config(tmp_path, schedule=schedule, ekf=CONSTANT, data={"validation_fraction": 0.0})

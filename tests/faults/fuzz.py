@@ -112,7 +112,7 @@ XYZ_DIALECTS = (
     b"Cu 0 0 0\nCu 2.5 0 0\n",
     b'2\nlattice="4 0 0 0 4.2 0 0 0 4.4" properties=species:S:1:pos:R:3:force:R:3 Energy=-10 '
     b'Virial="1 0 0 0 2 0 0 0 3" Weight=5.0 energy_units=eV pbc="T T T"\n'
-    b'Si 0 0 0 .1 .2 .3\nO 1.6 0 0 -.1 -.2 -.3\n',
+    b"Si 0 0 0 .1 .2 .3\nO 1.6 0 0 -.1 -.2 -.3\n",
 )
 CP2K_TRAJECTORY = (
     b"2\n i = 0, time = 0.0, E = -1.5\nO 0 0 0\nH 0 0 1\n"
@@ -192,14 +192,8 @@ def readers(folder):
     dataset.write(folder / "data.h5", read_sources([str(folder / "small.extxyz")], report=lambda _: None))
     with_checkpoint = folder / "checkpoint.h5"
     old = checkpoint.read_checkpoint(DATA / "version_1" / "checkpoint.h5")
-<<<<<<< HEAD
     best = old._replace(arrays={}, best_weights=old.potential.weights)
     checkpoint.write_checkpoint(with_checkpoint, best)
-=======
-    numbers = old.progress
-    content = old._replace(progress=numbers, arrays={}, best_weights=old.potential.weights)
-    checkpoint.write_checkpoint(with_checkpoint, content)
->>>>>>> main
     toml = [
         old.config_text.encode(),
         *(path.read_bytes() for path in sorted((HERE.parents[1] / "jobs").glob("**/*.toml"))),

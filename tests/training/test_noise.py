@@ -1,4 +1,4 @@
-"""Noise levels: a known noise is found, ranks do not matter, a run with learned levels resumes bit for bit, R is what theory says."""
+"""Noise levels: a known noise is found, ranks do not matter, runs resume, R is what theory says."""
 
 import os
 import tempfile
@@ -22,7 +22,7 @@ LEARNED = {"noise": "learned", "prior": 30.0, "q": 0.0, "q_min": 0.0}
 
 
 def test_a_linear_model_finds_the_noise_of_its_labels():
-    """Each label once, so that innovations are honest: the level comes to be the noise, and the filter is ridge regression with it."""
+    """Each label once, so that innovations are honest: the level comes to be the noise, P what it implies."""
     rng = np.random.default_rng(1)
     n, n_label, noise = 6, 3000, 0.07
     truth, H = rng.normal(size=n), rng.normal(size=(n_label, n))
