@@ -192,14 +192,8 @@ def readers(folder):
     dataset.write(folder / "data.h5", read_sources([str(folder / "small.extxyz")], report=lambda _: None))
     with_checkpoint = folder / "checkpoint.h5"
     old = checkpoint.read_checkpoint(DATA / "version_1" / "checkpoint.h5")
-<<<<<<< HEAD
     best = old._replace(arrays={}, best_weights=old.potential.weights)
     checkpoint.write_checkpoint(with_checkpoint, best)
-=======
-    numbers = old.progress
-    content = old._replace(progress=numbers, arrays={}, best_weights=old.potential.weights)
-    checkpoint.write_checkpoint(with_checkpoint, content)
->>>>>>> main
     toml = [
         old.config_text.encode(),
         *(path.read_bytes() for path in sorted((HERE.parents[1] / "jobs").glob("**/*.toml"))),
