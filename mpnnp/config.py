@@ -214,7 +214,8 @@ class Schedule(Section):
     labels: dict[str, LabelSettings] = {}  # of kinds of labels that a program adds, by their names
 
     def of_kind(self, kind, what):
-        """A setting of a kind of label (its name): fraction, threshold, weight, per_update, probability, streams, element_weights.
+        """A setting of a kind of label (its name): fraction, threshold, weight, per_update, probability,
+        streams, element_weights.
 
         Of energy, force and stress they are keys of their own (energy_fraction, energies_per_update, ...).
         """
@@ -246,9 +247,13 @@ class Schedule(Section):
 class Ekf(Section):
     """Extended Kalman filter. P(0) = I / epsilon; rates `tau` are per epoch, as in n2p2."""
 
-    noise: Literal["fixed", "learned"] = "fixed"  # learned: R of each kind of label is the square of its error of
+    noise: Literal["fixed", "learned"] = (
+        "fixed"  # learned: R of each kind of label is the square of its error of
+    )
     # the moment (docs/theory.md), instead of 1/eta and the weights of [schedule]
-    prior: Positive | None = None  # P(0) is this many times the variance 2/(n_in + n_out) of each layer's weights
+    prior: Positive | None = (
+        None  # P(0) is this many times the variance 2/(n_in + n_out) of each layer's weights
+    )
     # (Glorot's), instead of 1/epsilon
     epsilon: Positive = 0.01
     eta: Positive = 0.01  # R = I / eta
@@ -315,7 +320,9 @@ class Run(Section):
     stress_metric_weight: NotNegative = 1.0  # adds this many times S_rmse[meV/A^3] if stresses are learned
 
     def metric_weight(self, kind):
-        """Weight of a kind of label (its name) in the choice of the best potential; None if it has no key here."""
+        """Weight of a kind of label (its name) in the choice of the best potential;
+        None if it has no key here.
+        """
         return getattr(self, f"{kind}_metric_weight", None)
 
     def seed_of(self, part):
@@ -450,7 +457,9 @@ def _integers_to_floats(model, tree):
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             result[key] = _integers_to_floats(field.annotation, value)
         elif field.annotation == dict[str, LabelSettings] and isinstance(value, dict):
-            result[key] = {name: _integers_to_floats(LabelSettings, settings) for name, settings in value.items()}
+            result[key] = {
+                name: _integers_to_floats(LabelSettings, settings) for name, settings in value.items()
+            }
         elif type(value) is int and "float" in str(field.annotation):
             result[key] = float(value)
         elif key == "atomic_energies" and isinstance(value, dict):

@@ -7,6 +7,7 @@ class MpnnpError(Exception):
     """
 
     exit_status = 1
+    told_by: int | None = None  # the only rank that tells it, where every rank has it
 
 
 class ConfigError(MpnnpError, ValueError):

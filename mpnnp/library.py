@@ -1,7 +1,8 @@
-"""The public library: what `import mpnnp` offers to scripts and notebooks, beside potentials and data sets themselves.
+"""The public library: what `import mpnnp` offers to scripts and notebooks,
+beside potentials and data sets themselves.
 
-These functions, and nothing else in the package, take one rank for granted: without `comm` they work on COMM_SELF, no launcher needed. Under
-mpiexec give them a communicator; they are collective then.
+These functions, and nothing else in the package, take one rank for granted: without `comm` they work on
+COMM_SELF, no launcher needed. Under mpiexec give them a communicator; they are collective then.
 """
 
 from collections.abc import Callable, Iterable
@@ -36,7 +37,8 @@ IN_MEMORY = {"data": {"files": ["data in memory"]}}  # where a configuration mus
 def read(files, report: Callable = lambda line: None, **keys) -> Dataset:
     """Dataset of files of any format, of ase.Atoms, or of a list of these; eV, Angstrom.
 
-    keys    energy_key, forces_key, stress_key: names of labels in files read by ASE; units: of files that do not state theirs
+    keys    energy_key, forces_key, stress_key: names of labels in files read by ASE; units: of files that do
+            not state theirs
     report  called with lines of text: where labels were found
     Raises DataError naming file and line or frame.
     """
@@ -52,9 +54,12 @@ def new_potential(
     comm=None,
     **network,
 ) -> Potential:
-    """Potential with initial weights; scaling, references and units of training are those of `data`. Collective.
+    """Potential with initial weights; scaling, references and units of training are those of `data`.
 
-    functions  "default" or "water", the path of an input.nn, or a list of tables as in [symmetry_functions] functions
+    Collective.
+
+    functions  "default" or "water", the path of an input.nn, or a list of tables as in [symmetry_functions]
+               functions
     hidden     nodes of the hidden layers of each element's net
     network    further keys of [network]
     Raises ConfigError, DataError.
@@ -98,7 +103,8 @@ def new_task(
 def new_optimizer(task: Task, name: str = "ekf", **settings) -> Optimizer:
     """Optimizer for the weights of a task: "ekf", "adam" or another of OPTIMIZERS.
 
-    settings  keys of its section, [ekf] or [adam], with the meaning that they have there (rates are per epoch)
+    settings  keys of its section, [ekf] or [adam], with the meaning that they have there (rates are per
+              epoch)
     Raises ConfigError.
     """
     section = name if name in Config.model_fields else "optimizer"
@@ -107,7 +113,10 @@ def new_optimizer(task: Task, name: str = "ekf", **settings) -> Optimizer:
 
 
 def evaluate(potential: Potential, data: Dataset, comm=None) -> Evaluation:
-    """Predictions for all structures of `data`, and their accuracies where there are labels. Collective. Raises DataError."""
+    """Predictions for all structures of `data`, and their accuracies where there are labels.
+
+    Collective. Raises DataError.
+    """
     return evaluate_on(potential, data, serial() if comm is None else comm, Silent())
 
 
@@ -119,9 +128,12 @@ def fisher(
     matrix: bool = False,
     comm=None,
 ) -> Spectrum | tuple[Spectrum, np.ndarray] | None:
-    """Spectrum of the Fisher information I1 = <h^T h> of single labels, h = dy/dw: see analysis.fisher. On rank 0. Collective.
+    """Spectrum of the Fisher information I1 = <h^T h> of single labels, h = dy/dw: see analysis.fisher.
 
-    kind     "energy" (eV per unit of weight)^2, "force" (eV/Angstrom per unit of weight)^2, or another of KINDS
+    On rank 0. Collective.
+
+    kind     "energy" (eV per unit of weight)^2, "force" (eV/Angstrom per unit of weight)^2, or another of
+             KINDS
     n_batch  labels that the mean is over, drawn at random: all if there are fewer
     matrix   also the matrix (n_weight, n_weight)
     None where the data have no such labels. Raises ConfigError for an unknown kind.
@@ -149,9 +161,11 @@ def train(
     comm=None,
     log: Log | None = None,
 ) -> RunState:
-    """Train as a TOML file, a dict of sections or a Config says; results in `directory` (default run.directory). Collective.
+    """Train as a TOML file, a dict of sections or a Config says;
+    results in `directory` (default run.directory). Collective.
 
-    on_update  functions (task, state) called after each update;  on_epoch  functions (task, state, point) after each evaluation
+    on_update  functions (task, state) called after each update;  on_epoch  functions (task, state, point)
+               after each evaluation
     log        progress.Log; default: what the command shows
     Returns the final RunState, whose best_weights are those of best.h5. Raises as training.train.train.
     """

@@ -3,10 +3,16 @@
 import os
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mpnnp.errors import Interrupted, LaunchError, MpnnpError, OutputError, TrainingError
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm as Comm
+else:
+    Comm = object  # a communicator, for annotations alone: importing this must not start MPI
 
 LAUNCH_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
 

@@ -78,6 +78,9 @@ class Log:
             self.file = None
 
 
+AnyLog = Log | Silent  # for annotations
+
+
 class Progress:
     """Progress of `total` steps with an estimate of the time left; use as a context manager.
 

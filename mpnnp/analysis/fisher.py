@@ -2,16 +2,18 @@
 
     I1 = < g g^T >,    g = grad_w L1 = - sum_m sign(xi_m) H_m
 
-over batches of the training schedule (one energy, or m components of forces), with errors xi = y - y_hat and rows H = d y_hat / dw in
-physical units (eV, eV/Angstrom; without the weights of the loss): J. Chem. Phys. 155, 204108 (2021), eq. 1. For batches of one label the sign
-drops out and I1 is the mean of H^T H, the matrix that the Kalman filter accumulates: for R = I/eta, q = 0 and no forgetting
+over batches of the training schedule (one energy, or m components of forces), with errors xi = y - y_hat and
+rows H = d y_hat / dw in physical units (eV, eV/Angstrom; without the weights of the loss): J. Chem. Phys.
+155, 204108 (2021), eq. 1. For batches of one label the sign drops out and I1 is the mean of H^T H, the matrix
+that the Kalman filter accumulates: for R = I/eta, q = 0 and no forgetting
 
     P^-1 = epsilon I + eta sum_t H_t^T H_t,
 
 with the rows as the filter saw them, each at the weights of its own time and with the weights of the loss.
 
-Batches are shared out over the ranks, their gradients made block by block and accumulated by syrk: for n weights 8 n^2 bytes per rank (64 MB for
-n = 2827, 800 MB for n = 10,000), n^2 operations per batch, and (4/3) n^3 for the spectrum on rank 0.
+Batches are shared out over the ranks, their gradients made block by block and accumulated by syrk: for n
+weights 8 n^2 bytes per rank (64 MB for n = 2827, 800 MB for n = 10,000), n^2 operations per batch, and (4/3)
+n^3 for the spectrum on rank 0.
 """
 
 from dataclasses import dataclass
@@ -107,7 +109,10 @@ class Gradients:
         return self.observer.labels.units[kind] / label_scale(self.observer.config, name, 1)
 
     def batches(self, kind, size, n_batch, seed=1):
-        """n_batch batches of `size` random labels; of single labels each at most once. All structures of the data set take part."""
+        """n_batch batches of `size` random labels; of single labels each at most once.
+
+        All structures of the data set take part.
+        """
         labels = self.all_labels[kind]
         rng = np.random.default_rng([seed, kind])
         if size == 1:
@@ -147,9 +152,9 @@ def accumulate(blocks, n, n_row, comm):
 def spectrum(blocks, n, n_row, comm):
     """Spectrum of sum g g^T / n_row on rank 0; None elsewhere. Collective.
 
-    With at least as many rows as weights: a symmetric solver on the accumulated matrix; the absolute error is about n eps times the largest
-    eigenvalue. With fewer: squares of the singular values of the rows, which then take less memory than the matrix; the error is about
-    (n eps)^2 times the largest.
+    With at least as many rows as weights: a symmetric solver on the accumulated matrix; the absolute error is
+    about n eps times the largest eigenvalue. With fewer: squares of the singular values of the rows, which
+    then take less memory than the matrix; the error is about (n eps)^2 times the largest.
     """
     if n_row >= n:
         matrix = accumulate(blocks, n, n_row, comm)
@@ -170,7 +175,9 @@ def spectrum(blocks, n, n_row, comm):
 
 
 def fisher_spectrum(gradients, kind, size, n_batch, comm, seed=1):
-    """Spectrum of I1 over n_batch batches of `size` labels of one kind on rank 0; None elsewhere, and where there are no labels. Collective."""
+    """Spectrum of I1 over n_batch batches of `size` labels of one kind on rank 0; None elsewhere,
+    and where there are no labels. Collective.
+    """
     batches = gradients.batches(kind, size, n_batch, seed)
     if not len(batches):
         return None
@@ -178,10 +185,12 @@ def fisher_spectrum(gradients, kind, size, n_batch, comm, seed=1):
 
 
 def expected_information(gradients, config, n_update, n_batch, comm, seed=1):
-    """(n,) eigenvalues of epsilon I + eta sum_t H_t^T H_t as it would be had all rows been taken at the final weights, on rank 0. Collective.
+    """(n,) eigenvalues of epsilon I + eta sum_t H_t^T H_t as it would be had all rows been taken at the
+    final weights, on rank 0. Collective.
 
-    The sum is estimated from n_batch single labels of each kind. For a filter with constant eta, without q and forgetting these are the
-    eigenvalues of P^-1, but for what the weights moved during the run. n_update: updates in all.
+    The sum is estimated from n_batch single labels of each kind. For a filter with constant eta, without q
+    and forgetting these are the eigenvalues of P^-1, but for what the weights moved during the run. n_update:
+    updates in all.
     """
     schedule = make_schedule(config.schedule, gradients.all_labels, config.run.seed)
     units = gradients.observer.labels.units
@@ -209,10 +218,12 @@ def labels_per_update(schedule, kind):
 
 
 def distance(first, second):
-    """Distance of two groups of Spectra in decades: (mean of log10 of the first minus that of the second, Wasserstein distance of log10).
+    """Distance of two groups of Spectra in decades: (mean of log10 of the first minus that of the second,
+    Wasserstein distance of log10).
 
-    The k largest eigenvalues of every model take part, k being what the model with the fewest eigenvalues above its floor has: what rounding hides in
-    one model is left out of all. The first number has a sign, the second also counts differences of shape.
+    The k largest eigenvalues of every model take part, k being what the model with the fewest eigenvalues
+    above its floor has: what rounding hides in one model is left out of all. The first number has a sign, the
+    second also counts differences of shape.
     """
     k = min(s.rank for s in (*first, *second))
     if k == 0:

@@ -8,7 +8,8 @@ import typer
 from mpnnp.errors import DataError
 
 DEBUG = "--debug"
-TARGETS = ".h5, .hdf5, .data, .xyz, .extxyz or input.data"  # what can be written: as formats.targets_in_words, which is slow to import
+# what can be written: as formats.targets_in_words, which is slow to import
+TARGETS = ".h5, .hdf5, .data, .xyz, .extxyz or input.data"
 
 Debug = Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error.")]
 PotentialPath = Annotated[

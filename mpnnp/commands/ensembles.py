@@ -109,7 +109,7 @@ def fisher(
     seed: Annotated[int, typer.Option(help="Of the batches.")] = 1,
     debug: Debug = False,
 ):
-    """Fisher information of trained models: spectra of groups, their distances, and the filter's covariance."""
+    """Fisher information of trained models: spectra of groups, distances, the filter's covariance."""
     from mpnnp.analysis import fisher_report
     from mpnnp.parallel import on_root
     from mpnnp.training.run_groups import find_groups

@@ -1,6 +1,11 @@
 """Structures from files that ASE reads, and the names under which such files keep their labels."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.io import iread
@@ -11,7 +16,10 @@ from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import stress_of_virial, to_voigt
 from mpnnp.data.xyz import xyz_frames
 from mpnnp.errors import DataError
-from mpnnp.units import METAL
+from mpnnp.units import METAL, Units
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 __all__ = ["Labels", "read_ase", "structures_of"]
 
@@ -136,7 +144,13 @@ class Labels:
     warn    called with a line of text
     """
 
-    def __init__(self, path, keys, units=None, warn=lambda text: None):
+    def __init__(
+        self,
+        path: str | Path,
+        keys: Mapping[str, str | None],
+        units: Units | None = None,
+        warn: Callable[[str], object] = lambda text: None,
+    ):
         self.path, self.units, self.warn = path, units, warn
         self.guess = {kind: key is None for kind, key in keys.items()}
         self.names = {
@@ -144,14 +158,14 @@ class Labels:
             for kind, key in keys.items()
         }
         self.choice = dict.fromkeys(keys)
-        self.others = {kind: () for kind in keys}
+        self.others: dict[str, Sequence] = {kind: () for kind in keys}
         self.found = dict.fromkeys(keys, 0)
         self.seen = set()  # all names that could be labels
         self.suspects = {}  # name: its shape, of what looks like a label and is not read
         self.columns = set()  # those of them that could be forces
         self.weights, self.masked = set(), False
         self.n_frame = self.n_without_volume = 0
-        self.stated = None  # units that frames state
+        self.stated: Units | None = None  # units that frames state
 
     def units_of(self, stated, where):
         """Units of a frame: of the user, of the frame itself, or eV and Angstrom. Raises DataError where
@@ -164,7 +178,7 @@ class Labels:
         self.stated = stated
         return stated
 
-    def of(self, atoms, frame, units=METAL):
+    def of(self, atoms: Atoms, frame: int, units: Units = METAL) -> dict:
         """energy, forces, stress and weight of `atoms` as keywords of Structure."""
         self.n_frame += 1
         there = {

@@ -7,18 +7,20 @@ import lzma
 import shutil
 import tempfile
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from mpnnp.errors import DataError
 
 __all__ = ["SUFFIXES", "decompressed", "open_text", "reading"]
 
-OPEN = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 SUFFIXES = tuple(OPEN)
 
 
 @contextlib.contextmanager
-def reading(path):
+def reading(path: str | Path) -> Iterator[None]:
     """Context manager in which errors of reading `path` become DataError naming it."""
     try:
         yield
@@ -27,13 +29,13 @@ def reading(path):
         raise DataError(f"{path}: cannot be read: {reason}") from None
 
 
-def open_text(path):
+def open_text(path: str | Path) -> IO[str]:
     """Open a text file for reading, decompressed if its name ends so."""
     return OPEN.get(Path(path).suffix, open)(path, "rt", encoding="utf-8", errors="replace")
 
 
 @contextlib.contextmanager
-def decompressed(path):
+def decompressed(path: str | Path) -> Iterator[str | Path]:
     """Context manager that yields the path of a plain file: `path` itself, or a temporary copy named
     without the last suffix.
     """

@@ -4,6 +4,7 @@ and outputs of single points.
 
 import itertools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ ATOM = re.compile(r"^ +\d+ +\d+ +([A-Z][a-z]?) +\d+((?: +-?\d+\.\d+){3})")
 FORCE_LINE = re.compile(r"^ +\d+ +\d+ +([A-Z][a-z]?)((?: +-?\d+\.\d+){3})")
 
 
-def is_cp2k_trajectory(path):
+def is_cp2k_trajectory(path: Path) -> bool:
     """Whether the file is PROJECT-pos-1.xyz: by its name and the comment of its first frame."""
     if "-pos-" not in Path(path).name or Path(path).suffix != ".xyz":
         return False
@@ -75,8 +76,8 @@ def _frames(path):
                 found = COMMENT.search(next(file))
                 rows = [next(file).split() for _ in range(n)]
                 yield (
-                    int(found[1]),
-                    float(found[2]),
+                    int(found[1]),  # type: ignore[index]  # None is a TypeError, caught below
+                    float(found[2]),  # type: ignore[index]
                     [row[0] for row in rows],
                     np.array([row[1:4] for row in rows], float),
                 )
@@ -105,7 +106,7 @@ def _cells(cell_file, restart):
     return {}
 
 
-def is_cp2k_output(path):
+def is_cp2k_output(path: Path) -> bool:
     """Whether the file is the output of CP2K: by its first 200 lines."""
     with open(path, encoding="utf-8", errors="replace") as file:
         return any(
@@ -114,7 +115,7 @@ def is_cp2k_output(path):
         )
 
 
-def read_cp2k_output(path):
+def read_cp2k_output(path: Path) -> Structure:
     """The Structure of a single point (RUN_TYPE ENERGY_FORCE, with the coordinates
     and FORCE_EVAL/PRINT/FORCES in the output).
 

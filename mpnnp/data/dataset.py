@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,7 +77,7 @@ class Dataset:
     source: np.ndarray
     frame: np.ndarray
     source_names: tuple
-    weight: np.ndarray | None = None
+    weight: np.ndarray = None  # type: ignore[assignment]  # ones if not given
     isolated: dict | None = None
 
     def __post_init__(self):
@@ -109,20 +110,20 @@ class Dataset:
         )
 
     @property
-    def n_atom(self):
+    def n_atom(self) -> np.ndarray:
         """Number of atoms of each structure (n_structure,) int64."""
         return np.diff(self.start)
 
     @property
-    def elements(self):
+    def elements(self) -> tuple[int, ...]:
         """Atomic numbers present, ascending: tuple of int."""
         return tuple(int(z) for z in np.unique(self.numbers))
 
-    def name(self, k):
+    def name(self, k: int) -> str:
         """Source and frame of structure k, for messages."""
         return f"{self.source_names[self.source[k]] or 'structure'}, frame {self.frame[k]}"
 
-    def take(self, indices):
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
         """New Dataset of the structures `indices` (integers, or a mask (n_structure,)), in that order;
         all source names stay.
         """
@@ -169,7 +170,8 @@ class Dataset:
         Raises DataError if nothing is left to train on.
         """
         data = self.without_isolated_atoms()
-        return tuple(data.take(chosen) for chosen in split_indices(data, fraction, seed, marks))
+        train, validation = split_indices(data, fraction, seed, marks)
+        return data.take(train), data.take(validation)
 
     def without_isolated_atoms(self):
         """The data set whose `isolated` holds the energies of its isolated atoms, which are no structures
@@ -186,7 +188,7 @@ class Dataset:
     def __repr__(self):
         return f"Dataset({', '.join(_in_words(self))})"
 
-    def hash(self):
+    def hash(self) -> str:
         """sha256 (hex) of geometry, labels and split; independent of where the structures came from
         and of the machine.
         """
@@ -206,7 +208,9 @@ class Dataset:
         return digest.hexdigest()
 
 
-def split_indices(dataset, fraction, seed, marks="auto"):
+def split_indices(
+    dataset: Dataset, fraction: float, seed: int, marks: str = "auto"
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the training and of the validation structures, ascending; see `Dataset.split`."""
     marked = dataset.marks != 0
     if marks == "file" and not marked.any():
@@ -253,7 +257,7 @@ def _in_words(d):
         yield f"{int((d.marks == VALIDATION).sum())} marked for validation"
 
 
-def concatenate(datasets):
+def concatenate(datasets: Iterable[Dataset]) -> Dataset:
     """One Dataset of several, in order; equal source names become one."""
     datasets = list(datasets)
     names = {}
@@ -277,7 +281,7 @@ def concatenate(datasets):
     )
 
 
-def write(path, dataset):
+def write(path: str | Path, dataset: Dataset) -> None:
     """Write `dataset` as HDF5 (contiguous, uncompressed), replacing `path` in one step.
 
     Raises DataError naming the file.
@@ -309,7 +313,7 @@ def write(path, dataset):
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def read(path, map=False, verify=None):
+def read(path: str | Path, map: bool = False, verify: bool | None = None) -> Dataset:
     """Read a Dataset from HDF5.
 
     map     the arrays are read-only views of the mapped file, shared by all processes of a node
@@ -409,7 +413,7 @@ def _check_values(d):
         atom = int(np.argmin(finite))
         k = int(np.searchsorted(d.start, atom, side="right")) - 1
         raise DataError(f"structure {k} ({d.name(k)}): position of atom {atom - d.start[k]} is not finite")
-    for k in np.flatnonzero(~_in_order(d)):
+    for k in np.flatnonzero(~_in_order(d)).tolist():
         try:
             d[k]
         except DataError as error:
@@ -432,7 +436,7 @@ def _in_order(d):
     return np.logical_and.reduceat(atoms, d.start[:-1]) & cell & ~np.isinf(d.energy) & stress & marks
 
 
-def atoms_of(start, chosen):
+def atoms_of(start: np.ndarray, chosen: Sequence[int] | np.ndarray) -> np.ndarray:
     """Indices of the atoms of the structures `chosen`, one structure after the other."""
     chosen = np.asarray(chosen, np.int64)
     n_atom = start[chosen + 1] - start[chosen]

@@ -1,5 +1,6 @@
 """Structures in the npy folders of DeePMD-kit: eV, Angstrom; virials in eV."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ from mpnnp.errors import DataError
 __all__ = ["deepmd_systems", "read_deepmd"]
 
 
-def deepmd_systems(folder):
+def deepmd_systems(folder: str | Path) -> list[Path]:
     """The systems (folders with a type.raw) in and below a folder, sorted."""
     return sorted(path.parent for path in Path(folder).rglob("type.raw"))
 
 
-def read_deepmd(folder):
+def read_deepmd(folder: Path) -> Iterator[Structure]:
     """Yield the Structures of one system: type.raw, type_map.raw, set.*/coord.npy, box.npy, energy.npy,
     force.npy, virial.npy.
 

@@ -1,11 +1,13 @@
 """Writing a data set as extended XYZ, with all digits: what ASE, MACE, NequIP and others read."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.data.ase_files import WEIGHTS
+from mpnnp.data.dataset import Dataset
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.data.voigt import to_tensor
 from mpnnp.errors import DataError
@@ -14,7 +16,7 @@ from mpnnp.files import write_atomically
 SPLITS = {TRAIN: "train", VALIDATION: "validation"}
 
 
-def write_extxyz(path, dataset):
+def write_extxyz(path: str | Path, dataset: Dataset) -> None:
     """Write a Dataset as extended XYZ: eV, Angstrom, stress in eV/Angstrom^3;
     `split` tells train and validation, `config_*_weight` the weights.
 

@@ -4,6 +4,7 @@ import glob
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import h5py
 from ase import Atoms
@@ -183,17 +184,17 @@ FORMATS = {
 
 
 def read_sources(
-    files,
+    files: Any,
     *,
-    energy_key=None,
-    forces_key=None,
-    stress_key=None,
-    units=None,
-    assumed_units=ATOMIC,
-    strict=False,
-    lenient=False,
-    report=print,
-):
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    stress_key: str | None = None,
+    units: str | Units | None = None,
+    assumed_units: Units | None = ATOMIC,
+    strict: bool = False,
+    lenient: bool = False,
+    report: Callable[[str], object] = print,
+) -> Dataset:
     """Read all structures of `files` into one Dataset; files in the order given, frames in order.
 
     files   path, glob pattern, folder, ase.Atoms or Structure, or a list of these; patterns and folders
@@ -282,7 +283,7 @@ def _expand(files):
     files = [files] if isinstance(files, (str, Path, Atoms, Structure)) else list(files)
     if not files:
         raise DataError("no files given to read structures from")
-    paths = []
+    paths: list[Any] = []
     for file in files:
         if isinstance(file, (Atoms, Structure)):
             if not (paths and isinstance(paths[-1], list)):
@@ -308,13 +309,13 @@ def _expand(files):
     return paths
 
 
-def targets_in_words():
+def targets_in_words() -> str:
     """The names of files that can be written: ".h5, .hdf5, ... or input.data"."""
     suffixes = [s for f in FORMATS.values() for s in f.suffixes]
     return f"{', '.join(suffixes)} or {', '.join(p for f in FORMATS.values() for p in f.prefixes)}"
 
 
-def check_target(path, command="convert"):
+def check_target(path: str | Path, command: str = "convert") -> None:
     """Raise ConfigError if the name of a file to write says no known format."""
     if _writer(path) is None:
         raise ConfigError(

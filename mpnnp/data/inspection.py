@@ -1,11 +1,13 @@
 """What a data set holds, and what in it looks wrong."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from ase.data import atomic_masses, chemical_symbols
 from vesin import NeighborList
 
+from mpnnp.data.dataset import Dataset
 from mpnnp.data.plausibility import Finding, doubts, energy_residuals
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.units import DENSITY, GPA
@@ -40,7 +42,7 @@ class Description:
     hash: str
 
 
-def describe(dataset):
+def describe(dataset: Dataset) -> Description:
     """Description of a Dataset."""
     d = dataset
     forces = d.forces[np.isfinite(d.forces).all(axis=1)] if len(d) else d.forces
@@ -116,8 +118,13 @@ def _shortest_distances(d):
 
 
 def warnings(
-    dataset, force_limit=50.0, distance_limit=0.4, isolation=6.0, energy_sigma=10.0, energy_limit=0.05
-):
+    dataset: Dataset,
+    force_limit: float = 50.0,
+    distance_limit: float = 0.4,
+    isolation: float = 6.0,
+    energy_sigma: float = 10.0,
+    energy_limit: float = 0.05,
+) -> list[str]:
     """Messages on what looks wrong, each naming structures by index, source and frame.
 
     force_limit     eV/Angstrom; force components above it
@@ -182,7 +189,7 @@ def _duplicates(d, tolerance=1e-5):
         direction = np.random.default_rng(0).uniform(0.5, 1.0, x.shape[1])
         projection = x @ direction
         order = np.argsort(projection, kind="stable")
-        reach = tolerance * direction.sum()
+        reach = tolerance * np.sum(direction)
         grouped = set()
         for a, first in enumerate(order):
             if first in grouped:
@@ -239,8 +246,8 @@ def _large_forces(d, force_limit):
     for atom, k in zip(atoms, np.searchsorted(d.start, atoms, side="right") - 1, strict=True):
         if k not in details or largest[atom] > details[k][0]:
             details[k] = largest[atom], atom - d.start[k]
-    details = {int(k): f"{force:.4g} eV/Angstrom on atom {atom}" for k, (force, atom) in details.items()}
-    return _message(d, f"with forces above {force_limit:g} eV/Angstrom", details)
+    words = {int(k): f"{force:.4g} eV/Angstrom on atom {atom}" for k, (force, atom) in details.items()}
+    return _message(d, f"with forces above {force_limit:g} eV/Angstrom", words)
 
 
 def _odd_energies(d, energy_sigma, energy_limit):
@@ -258,7 +265,7 @@ def _odd_energies(d, energy_sigma, energy_limit):
     )
 
 
-def format_description(description, messages=()):
+def format_description(description: Description, messages: Iterable[str] = ()) -> str:
     """Description, and the messages of `warnings`, as a plain text table."""
     n = description
     rows = [
@@ -283,7 +290,7 @@ def format_description(description, messages=()):
             "stress",
             f"rms {n.stress_rms:.4g}, diagonal {_range(n.stress_diagonal, '.4g')} eV/Angstrom^3 "
             f"({_range([x / GPA for x in n.stress_diagonal], '.3g')} GPa)"
-            if n.stress_rms is not None
+            if n.stress_diagonal is not None
             else "-",
         ),
         (

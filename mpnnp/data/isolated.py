@@ -2,10 +2,18 @@
 from.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.errors import DataError
+
+if TYPE_CHECKING:
+    from mpnnp.data.dataset import Dataset
 
 __all__ = ["agreed", "isolated_atoms"]
 
@@ -34,7 +42,7 @@ def isolated_atoms(dataset):
     return energies, mask
 
 
-def agreed(several):
+def agreed(several: Iterable[dict[int, float] | None]) -> dict[int, float]:
     """The union of dictionaries of energies. Raises DataError where they contradict each other."""
     found = {}
     for energies in several:

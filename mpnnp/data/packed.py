@@ -1,13 +1,21 @@
 """A data set as the kernels take it."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.errors import DataError
-from mpnnp.kernels.packs import make_structures
+from mpnnp.kernels.packs import Structures, make_structures
+
+if TYPE_CHECKING:
+    from mpnnp.data.dataset import Dataset
 
 
-def make_atoms(dataset, elements):
+def make_atoms(dataset: Dataset, elements: Sequence[int]) -> Structures:
     """Structures of a data set as the kernels take them.
 
     Raises DataError naming the first structure with another element.
@@ -26,7 +34,7 @@ def make_atoms(dataset, elements):
     return make_structures(dataset.start, element, dataset.positions, dataset.cell, dataset.pbc)
 
 
-def element_counts(structures, n_element):
+def element_counts(structures: Structures, n_element: int) -> np.ndarray:
     """Atoms of each element in each structure (n_structure, n_element)."""
     counts = [
         np.add.reduceat(structures.element == e, structures.start[:-1], dtype=np.float64)

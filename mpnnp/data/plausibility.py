@@ -8,11 +8,13 @@ change of the volume.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase.data import covalent_radii
 from vesin import NeighborList
 
+from mpnnp.data.dataset import Dataset
 from mpnnp.units import ENERGIES, HARTREE, LENGTHS, METAL, Units
 
 __all__ = ["Finding", "doubts", "wrong_units"]

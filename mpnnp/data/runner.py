@@ -4,17 +4,19 @@ the units that are said, else Bohr and Hartree there, Angstrom and eV here.
 
 import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
 from mpnnp.data.compressed import open_text
+from mpnnp.data.dataset import Dataset
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import DataError
 from mpnnp.files import read_number, write_atomically
-from mpnnp.units import ATOMIC, units_of_line
+from mpnnp.units import ATOMIC, Units, units_of_line
 
 __all__ = ["is_runner_data", "read_runner_data", "stated_units", "write_runner_data"]
 
@@ -23,7 +25,7 @@ COUNTS = {"lattice": 3, "stress": 9}  # numbers behind a keyword, if not one
 SPLITS = {"train": TRAIN, "test": VALIDATION}
 
 
-def is_runner_data(path):
+def is_runner_data(path: Path) -> bool:
     """Whether the file reads like `input.data`: by its name, its first word, or a line among the first 1000
     that starts with begin.
     """
@@ -43,7 +45,7 @@ def is_runner_data(path):
     return False
 
 
-def stated_units(path):
+def stated_units(path: str | Path) -> Units | None:
     """Units of the first line "# units: eV Angstrom", or "comment units: ...", up to the end of the first
     structure; None if there is none. Raises DataError.
     """
@@ -63,7 +65,7 @@ def _units_of(line, path, number):
         raise DataError(f"{path}, line {number}: {error}") from None
 
 
-def read_runner_data(path, units=None):
+def read_runner_data(path: str | Path, units: Units | None = None) -> Iterator[Structure]:
     """Yield the Structures of an `input.data` file one by one;
     a structure with a lattice is periodic along all three vectors.
 
@@ -237,7 +239,7 @@ def _shown(word):
     return repr(word if len(word) <= 40 else word[:37] + "...")
 
 
-def write_runner_data(path, dataset):
+def write_runner_data(path: str | Path, dataset: Dataset) -> None:
     """Write a Dataset as `input.data` (17 digits; charges are 0; set=train and set=test as in `split`;
     stress is dropped).
 

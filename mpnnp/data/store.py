@@ -6,28 +6,36 @@ into memory stays on disk. The files live in a cache folder and are named by a h
 from.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.data import dataset as hdf5
+from mpnnp.data.dataset import Dataset
 from mpnnp.data.formats import read_sources
 from mpnnp.data.inspection import findings
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.errors import DataError
-from mpnnp.parallel import on_root
+from mpnnp.parallel import Comm, on_root
+from mpnnp.progress import AnyLog
+
+if TYPE_CHECKING:
+    from mpnnp.config import Data
 
 FORMAT_VERSION = 2  # 2: frames behind a blank line, labels under more names, units
 BLOCK = 64  # structures per rank between two writes of symmetry functions
 
 
-def load_structures(config, comm, log, fallback):
+def load_structures(config: Data, comm: Comm, log: AnyLog, fallback: str | Path) -> tuple[Dataset, Path]:
     """Dataset of the section [data], mapped, and the cache folder. Collective.
 
     Text files are read once, by rank 0, and kept as HDF5; a single HDF5 data set is used as it is.
@@ -50,7 +58,7 @@ def _check(data, log):
         log.warn(str(finding))
 
 
-def split(dataset, config, seed):
+def split(dataset: Dataset, config: Data, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the training and of the validation structures, ascending.
     Raises DataError if there is nothing to train on.
 
@@ -68,7 +76,7 @@ def _as_hdf5(config, log, fallback):
         if whole.without_isolated_atoms() is whole:
             return files[0], cache
     named = (FORMAT_VERSION, config.energy_key, config.forces_key, config.stress_key)
-    digest = hashlib.sha256(repr(named + ((config.units,) if config.units else ())).encode())
+    digest: Any = hashlib.sha256(repr(named + ((config.units,) if config.units else ())).encode())
     for file in files:
         digest.update(f"{file in config.validation_files}{Path(file).name}".encode())
         if Path(file).is_file():
@@ -101,7 +109,7 @@ def _as_hdf5(config, log, fallback):
     return path, cache
 
 
-def read_weights(path, n_structure):
+def read_weights(path: str | Path, n_structure: int) -> np.ndarray:
     """Label weights (n_structure, 3) for energies, forces and stresses from a text file:
     one or three numbers per line, # begins a comment.
 

@@ -1,6 +1,7 @@
 """One labelled configuration of atoms."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -11,6 +12,9 @@ from mpnnp.errors import DataError
 __all__ = ["NO_SPLIT", "TRAIN", "VALIDATION", "Structure"]
 
 NO_SPLIT, TRAIN, VALIDATION = 0, 1, 2  # values of `split`
+
+
+Given = Any  # an array, or what becomes one when the Structure is built
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,14 +36,14 @@ class Structure:
     Raises DataError naming source and frame.
     """
 
-    numbers: np.ndarray
-    positions: np.ndarray
-    cell: np.ndarray | None = None
-    pbc: np.ndarray | bool = False
+    numbers: Given
+    positions: Given
+    cell: Given = None
+    pbc: Given = False
     energy: float = np.nan
-    forces: np.ndarray | None = None
-    stress: np.ndarray | None = None
-    weight: np.ndarray | float = 1.0
+    forces: Given = None
+    stress: Given = None
+    weight: Given = 1.0
     split: int = NO_SPLIT
     source: str = ""
     frame: int = 0
@@ -92,12 +96,12 @@ class Structure:
         return f"Structure({', '.join(words)}; {self.name})"
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Source and frame, for messages."""
         return f"{self.source or 'structure'}, frame {self.frame}"
 
 
-def check_structure(structure):
+def check_structure(structure: "Structure") -> None:
     """Raises DataError naming source and frame where a value of `structure` is impossible."""
     s = structure
     if s.numbers.min() < 1 or s.numbers.max() > 118:

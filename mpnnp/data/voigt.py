@@ -11,13 +11,13 @@ ROWS, COLUMNS = ([("xyz").index(name[k]) for name in VOIGT] for k in (0, 1))
 PLACES = [[VOIGT.index("".join(sorted(a + b))) for b in "xyz"] for a in "xyz"]
 
 
-def to_voigt(tensor):
+def to_voigt(tensor: np.typing.ArrayLike) -> np.ndarray:
     """(..., 6) of (..., 3, 3); the mean of both triangles."""
     tensor = np.asarray(tensor, np.float64)
     return (tensor[..., ROWS, COLUMNS] + tensor[..., COLUMNS, ROWS]) / 2
 
 
-def to_tensor(six):
+def to_tensor(six: np.typing.ArrayLike) -> np.ndarray:
     """(..., 3, 3) of (..., 6)."""
     return np.asarray(six)[..., PLACES]
 

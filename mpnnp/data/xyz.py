@@ -2,9 +2,14 @@
 i-PI.
 """
 
+from __future__ import annotations
+
 import io
 import itertools
 import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.geometry import cellpar_to_cell
@@ -12,6 +17,9 @@ from ase.io import iread
 
 from mpnnp.errors import DataError
 from mpnnp.units import Units, parse_units
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 __all__ = ["xyz_frames"]
 

@@ -1,4 +1,5 @@
-"""Symmetry functions of one centre, and their gradient: the fast kernels behind energy_forces.py and pairs.py.
+"""Symmetry functions of one centre, and their gradient:
+the fast kernels behind energy_forces.py and pairs.py.
 
 Triplets (centre; j, k) of a group are laid out in blocks of at most COLUMNS columns, segment by segment
 (one j, consecutive k), and worked on row by row.

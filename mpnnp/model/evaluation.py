@@ -1,16 +1,23 @@
 """Evaluating a potential on data: predictions of every structure, and accuracies where there are labels."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
 from mpnnp.files import write_atomically, write_text
+from mpnnp.kernels.packs import Structures
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.metrics import Accuracy, Errors
-from mpnnp.model.prediction import Predictor
-from mpnnp.progress import Progress
+from mpnnp.model.potential import Potential
+from mpnnp.model.prediction import Prediction, Predictor
+from mpnnp.parallel import Comm
+from mpnnp.progress import AnyLog, Progress
 
 ROUND = 32  # structures per rank between two looks for signals
 
@@ -19,8 +26,9 @@ ROUND = 32  # structures per rank between two looks for signals
 class Evaluation:
     """Accuracy, and on rank 0 the predictions.
 
-    predictions  column of a data set -> array as there: energy (n_structure,) eV, forces (n_atom, 3) eV/Angstrom, ...;
-                 NaN where a structure has none (no stress unless periodic in all directions)
+    predictions  column of a data set -> array as there: energy (n_structure,) eV, forces (n_atom, 3)
+                 eV/Angstrom, ...; NaN where a structure has none (no stress unless periodic in all
+                 directions)
     start        (n_structure+1,) offsets of the atoms
     """
 
@@ -34,34 +42,43 @@ class Evaluation:
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     @property
-    def n_structures(self):
+    def n_structures(self) -> int:
         return len(self.start) - 1
 
     @property
-    def n_atoms(self):
+    def n_atoms(self) -> int:
         return int(self.start[-1])
 
     def __repr__(self):
         return f"Evaluation({self.n_structures} structures, {self.n_atoms} atoms; RMSE {self.accuracy})"
 
-    def numbers(self):
+    def numbers(self) -> dict:
         """What `mpnnp evaluate --json` writes; null where there are no labels."""
-        found = {"n_structures": self.n_structures, "n_atoms": self.n_atoms}
+        found: dict[str, Any] = {"n_structures": self.n_structures, "n_atoms": self.n_atoms}
         for name, kind in KINDS.items():
             unit = kind.error_unit.lower().replace("/", "_per_").replace("^", "")
             for what, values in (("rmse", self.accuracy.rmse), ("mae", self.accuracy.mae)):
                 found[f"{name}_{what}_{unit}"] = values[name] if np.isfinite(values[name]) else None
         return found
 
-    def write_json(self, path):
+    def write_json(self, path: str | Path) -> None:
         write_text(path, json.dumps(self.numbers(), indent=2) + "\n", encoding="ascii")
 
-    def write_predictions(self, path):
+    def write_predictions(self, path: str | Path) -> None:
         with write_atomically(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **self.predictions, start=self.start)
 
 
-def accuracy_over(predict, dataset, structures, chosen, comm, errors=None, keep=None, pause=None):
+def accuracy_over(
+    predict: Callable[[int], Prediction],
+    dataset: Dataset,
+    structures: Structures,
+    chosen: np.ndarray,
+    comm: Comm,
+    errors: Errors | None = None,
+    keep: Callable[[int, Prediction], None] | None = None,
+    pause: Callable[[], object] | None = None,
+) -> Accuracy:
     """Accuracy of predictions of the chosen structures, shared out over the ranks. Collective.
 
     predict  function(s) -> Prediction
@@ -82,8 +99,11 @@ def accuracy_over(predict, dataset, structures, chosen, comm, errors=None, keep=
     return errors.accuracy(comm)
 
 
-def evaluate(potential, dataset, comm, log):
-    """Evaluation of `potential` on all structures of `dataset`, shared out over the ranks. Collective. Raises DataError."""
+def evaluate(potential: Potential, dataset: Dataset, comm: Comm, log: AnyLog) -> Evaluation:
+    """Evaluation of `potential` on all structures of `dataset`, shared out over the ranks.
+
+    Collective. Raises DataError.
+    """
     structures, predictor = make_atoms(dataset, potential.elements), Predictor(potential)
     start, kinds = np.asarray(structures.start), [kind for kind in KINDS.values() if kind.column]
     mine = []

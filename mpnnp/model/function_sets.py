@@ -1,12 +1,14 @@
 """Ready sets of symmetry functions: the published one for water, and a generator for any elements."""
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.errors import ConfigError
-from mpnnp.kernels.table import SUBTYPES, TYPES
+from mpnnp.kernels.table import SUBTYPES, TYPES, FunctionType
 from mpnnp.model.symmetry_functions import (
     SymmetryFunction,
     check_function,
@@ -40,7 +42,7 @@ _WATER_ANGULAR = {  # eta 1/Bohr^2, lambda, zeta
 }
 
 
-def water(cutoff=2, alpha=0.0, r_c=12.0 * BOHR):
+def water(cutoff: int = 2, alpha: float = 0.0, r_c: float = 12.0 * BOHR) -> list[SymmetryFunction]:
     """The 30 O and 27 H functions of Morawietz et al., PNAS 113, 8368 (2016); r_c in Angstrom."""
     lines = []
     for (center, neighbour), shift in _WATER_SHIFT.items():
@@ -51,7 +53,15 @@ def water(cutoff=2, alpha=0.0, r_c=12.0 * BOHR):
     return [parse_line(line, cutoff, alpha) for line in lines]
 
 
-def default(elements, r_c=6.0, cutoff=2, alpha=0.0, n_radial=8, zetas=(1.0, 4.0, 16.0), r_min=0.8):
+def default(
+    elements: Sequence[int],
+    r_c: float = 6.0,
+    cutoff: int = 2,
+    alpha: float = 0.0,
+    n_radial: int = 8,
+    zetas: Sequence[float] = (1.0, 4.0, 16.0),
+    r_min: float = 0.8,
+) -> list[SymmetryFunction]:
     """A balanced set for any elements (atomic numbers), cutoff r_c in Angstrom.
 
     Radial, per neighbour element, n_radial functions in two families on a grid of shells from r_min to r_c
@@ -65,7 +75,7 @@ def default(elements, r_c=6.0, cutoff=2, alpha=0.0, n_radial=8, zetas=(1.0, 4.0,
     centred = np.linspace(r_min, r_c, n_radial // 2 + 1)[1:]
     shifted, step = np.linspace(r_min, r_c - 1.0, n_shifted, retstep=True)
     shells = [(0.0, 0.5 / r**2) for r in centred] + [(r, 0.5 / step**2) for r in shifted]
-    common = {"r_c": r_c, "cutoff": cutoff, "alpha": alpha}
+    common: dict[str, Any] = {"r_c": r_c, "cutoff": cutoff, "alpha": alpha}
     functions = []
     for center in elements:
         for neighbour, (r_s, eta) in itertools.product(elements, shells):
@@ -91,7 +101,9 @@ def default(elements, r_c=6.0, cutoff=2, alpha=0.0, n_radial=8, zetas=(1.0, 4.0,
     return functions
 
 
-def from_tables(tables, cutoff=1, alpha=0.0, length=1.0):
+def from_tables(
+    tables: Sequence[dict], cutoff: int = 1, alpha: float = 0.0, length: float = 1.0
+) -> list[SymmetryFunction]:
     """Functions from the `symmetry_functions.functions` tables of the configuration.
 
     tables  dicts with center, kind, neighbours, eta, r_s, zeta, lambda, r_c; compact kinds: r_l, r_c,
@@ -183,7 +195,7 @@ def _combinations(table, cutoff, alpha, length):
     return functions
 
 
-def table_of(f):
+def table_of(f: SymmetryFunction) -> dict:
     """The table of one function, lengths in Angstrom; inverse of `from_tables`."""
     of_type = TYPES[f.kind]
     table = {"center": chemical_symbols[f.center], "kind": f.kind}

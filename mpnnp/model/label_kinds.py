@@ -1,16 +1,18 @@
-"""The kinds of labels that potentials learn from and are judged by: one table, KINDS, and whatever concerns labels loops over it.
+"""The kinds of labels that potentials learn from and are judged by: one table, KINDS,
+and whatever concerns labels loops over it.
 
-A label is a number: n_component times its site plus its component. Sites are structures, or atoms counted over the data set. A kind of one's own
-is one more entry of KINDS, made before the run; its settings stand in `[schedule.labels.NAME]`.
+A label is a number: n_component times its site plus its component. Sites are structures, or atoms counted
+over the data set. A kind of one's own is one more entry of KINDS, made before the run; its settings stand in
+`[schedule.labels.NAME]`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from mpnnp.data.dataset import atoms_of
+from mpnnp.data.dataset import Dataset, atoms_of
 from mpnnp.data.packed import element_counts
 from mpnnp.kernels.jacobian import (
     energy_rows,
@@ -20,6 +22,8 @@ from mpnnp.kernels.jacobian import (
     stress_rows,
     stress_values,
 )
+from mpnnp.kernels.packs import Structures
+from mpnnp.model.potential import Potential
 
 MILLI = 1000.0  # eV to meV
 
@@ -28,12 +32,16 @@ MILLI = 1000.0  # eV to meV
 class LabelKind:
     """One kind of label.
 
-    name         in the singular: settings (energy_weight), columns of the learning curve (energy_rmse_train) begin with it
+    name         in the singular: settings (energy_weight), columns of the learning curve (energy_rmse_train)
+                 begin with it
     words        what a message calls a number of them
-    per          "structure", "atom", or "cell": a structure that is periodic in all directions, others have no such label
+    per          "structure", "atom", or "cell": a structure that is periodic in all directions, others have
+                 no such label
     components   names of the components, () for a scalar
-    unit         of a label; its accuracies are in the thousandth, and with per_atom for one atom: error_unit, short_unit
-    per_atom     errors are divided by the number of atoms where they are told, compared with thresholds and sorted
+    unit         of a label; its accuracies are in the thousandth, and with per_atom for one atom: error_unit,
+                 short_unit
+    per_atom     errors are divided by the number of atoms where they are told, compared with thresholds and
+                 sorted
     column       its array in a data set (n_site, ...) and in files of predictions; "" if `label` computes it
     label        (dataset) -> (n_site, ...) in `unit`, NaN where there is none
     predicted    (Prediction, Structures, s) -> the same of structure s
@@ -67,38 +75,40 @@ class LabelKind:
     number: str = "9.3f"
 
     @property
-    def n_component(self):
+    def n_component(self) -> int:
         return max(1, len(self.components))
 
-    def labels_of(self, dataset):
+    def labels_of(self, dataset: Dataset) -> np.ndarray:
         """Labels of a data set (n_site, n_component) in `unit`, NaN where there is none."""
         found = getattr(dataset, self.column) if self.label is None else self.label(dataset)
         return np.asarray(found).reshape(-1, self.n_component)
 
-    def sites(self, start, chosen):
+    def sites(self, start: np.ndarray, chosen: Sequence[int] | np.ndarray) -> np.ndarray:
         """Sites of the chosen structures (offsets `start` of their atoms), one structure after the other."""
         return atoms_of(start, chosen) if self.per == "atom" else np.asarray(chosen, np.int64)
 
-    def numbers(self, start, chosen):
+    def numbers(self, start: np.ndarray, chosen: Sequence[int] | np.ndarray) -> np.ndarray:
         """Numbers of all labels that the chosen structures may have, ascending within each."""
         sites = self.sites(start, chosen)
         return (self.n_component * sites[:, None] + np.arange(self.n_component)).ravel()
 
-    def exists(self, structures, s):
+    def exists(self, structures: Structures, s: int) -> bool:
         """Whether structure s can have such labels."""
         return self.per != "cell" or bool(structures.pbc[s].all())
 
-    def of_structure(self, structures, s):
+    def of_structure(self, structures: Structures, s: int) -> slice:
         """Slice of the sites of structure s."""
         return slice(structures.start[s], structures.start[s + 1]) if self.per == "atom" else slice(s, s + 1)
 
-    def structure_of(self, start, labels):
+    def structure_of(self, start: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Structure (n_label,) of each label."""
         site = labels // self.n_component
         return np.searchsorted(start, site, side="right") - 1 if self.per == "atom" else site
 
-    def places(self, structures, labels):
-        """Labels as the kernels take them: structure, for atoms the atom in it, and the component unless there is only one."""
+    def places(self, structures: Structures, labels: np.ndarray) -> np.ndarray:
+        """Labels as the kernels take them: structure, for atoms the atom in it,
+        and the component unless there is only one.
+        """
         site, component = np.divmod(labels, self.n_component)
         columns = [site]
         if self.per == "atom":
@@ -108,7 +118,7 @@ class LabelKind:
             columns.append(component)
         return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
-    def describe(self, dataset, start, label):
+    def describe(self, dataset: Dataset, start: np.ndarray, label: int) -> str:
         """A label in words, for messages."""
         site, component = divmod(int(label), self.n_component)
         what = f"{self.name} {self.components[component]}" if self.components else self.name
@@ -116,15 +126,17 @@ class LabelKind:
         where = f"on atom {site - start[structure]} of" if self.per == "atom" else "of"
         return f"{what} {where} {dataset.name(structure)}"
 
-    def unit_of_training(self, potential, labels):
-        """Unit of this kind in training: by `scale`, else the standard deviation of the labels (n,); 1 if there are none or they do not vary."""
+    def unit_of_training(self, potential: Potential, labels: np.ndarray) -> float:
+        """Unit of this kind in training: by `scale`, else the standard deviation of the labels (n,);
+        1 if there are none or they do not vary.
+        """
         if self.scale is not None:
             return self.scale(potential, labels)
         labels = labels[~np.isnan(labels)]
         spread = float(labels.std()) if len(labels) else 0.0
         return spread if spread > 0.0 else 1.0
 
-    def weights(self, dataset):
+    def weights(self, dataset: Dataset) -> np.ndarray:
         """Weights (n_structure,) of the labels of each structure."""
         return np.ones(len(dataset)) if self.weight is None else self.weight(dataset)
 
@@ -191,6 +203,6 @@ KINDS = {
 ENERGY, FORCE = 0, 1  # positions in KINDS, by which batches name their kind
 
 
-def position(name):
+def position(name: str) -> int:
     """Position of a kind in KINDS."""
     return list(KINDS).index(name)

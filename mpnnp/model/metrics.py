@@ -4,7 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpnnp.model.label_kinds import KINDS, MILLI
+from mpnnp.data.dataset import Dataset
+from mpnnp.kernels.packs import Structures
+from mpnnp.model.label_kinds import KINDS, MILLI, LabelKind
+from mpnnp.model.prediction import Prediction
+from mpnnp.parallel import Comm
 
 
 @dataclass(frozen=True)
@@ -24,15 +28,15 @@ class Accuracy:
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     @property
-    def has_labels(self):
+    def has_labels(self) -> bool:
         """True if there are labels of a kind that every potential is judged by."""
         return not all(np.isnan(self.rmse[name]) for name, kind in KINDS.items() if kind.always)
 
-    def kinds(self):
+    def kinds(self) -> list[LabelKind]:
         """The kinds that are to be told: those that always are, and those with labels."""
         return [kind for name, kind in KINDS.items() if kind.always or np.isfinite(self.rmse[name])]
 
-    def numbers(self):
+    def numbers(self) -> dict[str, float]:
         """energy_rmse, energy_mae, ... -> number."""
         return {
             f"{name}_{what}": values[name]
@@ -56,8 +60,10 @@ class Errors:
     def __init__(self):
         self.sums = np.zeros((len(KINDS), 3))  # of each kind: count, square, absolute
 
-    def add(self, dataset, structures, s, prediction):
-        """Labels of structure s of a data set, and the Prediction for it; a NaN label is none, a NaN prediction wrong."""
+    def add(self, dataset: Dataset, structures: Structures, s: int, prediction: Prediction) -> None:
+        """Labels of structure s of a data set, and the Prediction for it; a NaN label is none,
+        a NaN prediction wrong.
+        """
         n_atom = structures.start[s + 1] - structures.start[s]
         for k, kind in enumerate(KINDS.values()):
             if kind.exists(structures, s):
@@ -66,15 +72,19 @@ class Errors:
                     k, labels.ravel(), np.ravel(kind.predicted(prediction, structures, s)), n_atom
                 )
 
-    def add_labels(self, k, labels, predictions, n_atom):
-        """Labels and predictions (n,) of kind number k, in its unit; n_atom: atoms of their structures, a number or (n,)."""
+    def add_labels(
+        self, k: int, labels: np.ndarray, predictions: np.ndarray, n_atom: int | np.ndarray
+    ) -> None:
+        """Labels and predictions (n,) of kind number k, in its unit; n_atom: atoms of their structures,
+        a number or (n,).
+        """
         kind = list(KINDS.values())[k]
         factor = MILLI / n_atom if kind.per_atom else MILLI
         errors = ((labels - predictions) * factor)[~np.isnan(labels)]
         errors = np.nan_to_num(errors, nan=np.inf, posinf=np.inf, neginf=-np.inf)
         self.sums[k] += len(errors), errors @ errors, np.abs(errors).sum()
 
-    def accuracy(self, comm):
+    def accuracy(self, comm: Comm) -> Accuracy:
         """Accuracy over all ranks. Collective."""
         total = np.empty_like(self.sums)
         comm.Allreduce(self.sums, total)

@@ -1,11 +1,17 @@
 """Atomic neural networks: one feed-forward net per element, all weights in one flat vector."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mpnnp.config import Net
 
 ACTIVATIONS = (
     "identity",
@@ -50,7 +56,7 @@ class Network:
     target node; then the biases.
     """
 
-    def __init__(self, sizes, activations):
+    def __init__(self, sizes: Sequence[Sequence[int]], activations: Sequence[Sequence[str]]):
         self.sizes = tuple(tuple(int(n) for n in size) for size in sizes)
         self.activations = tuple(tuple(names) for names in activations)
         self.segments, offset = [], 0
@@ -74,7 +80,9 @@ class Network:
         )
 
     @classmethod
-    def from_config(cls, config, elements, n_inputs):
+    def from_config(
+        cls, config: Net, elements: Sequence[int], n_inputs: Sequence[int] | np.ndarray
+    ) -> Network:
         """Network of the section [network] for elements (atomic numbers) with n_inputs functions each.
 
         Raises ConfigError.
@@ -111,7 +119,7 @@ class Network:
             activations.append((*names, "identity"))
         return cls(sizes, activations)
 
-    def units(self):
+    def units(self) -> np.ndarray:
         """(n_weight,) 1/n_in of the layer that a weight or bias belongs to:
         n2p2's `normalize_nodes` means weights in these units.
         """
@@ -120,7 +128,9 @@ class Network:
             units[s.offset : s.offset + (s.n_in + 1) * s.n_out] = 1.0 / s.n_in
         return units
 
-    def initial_weights(self, kind, rng, low=-1.0, high=1.0):
+    def initial_weights(
+        self, kind: str, rng: np.random.Generator, low: float = -1.0, high: float = 1.0
+    ) -> np.ndarray:
         """Weights (n_weight,) drawn by `rng`.
 
         glorot         W uniform in +-sqrt(6 / (n_in + n_out)), b = 0 (Glorot and Bengio, 2010)

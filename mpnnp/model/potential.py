@@ -2,17 +2,25 @@
 and the reference energies and scales.
 """
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import chemical_symbols
 
+from mpnnp.data.structure import Structure
 from mpnnp.model.network import Network
-from mpnnp.model.prediction import predict_atoms
+from mpnnp.model.prediction import Prediction, predict_atoms
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.model.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.units import ATOMIC, Units, parse_units
+
+if TYPE_CHECKING:
+    import h5py
+    from ase import Atoms
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -48,21 +56,21 @@ class Potential:
         )
 
     @property
-    def elements(self):
+    def elements(self) -> tuple[int, ...]:
         """Atomic numbers, ascending."""
         return self.functions.elements
 
-    def with_weights(self, weights):
+    def with_weights(self, weights: np.ndarray) -> Potential:
         return replace(self, weights=np.array(weights))
 
-    def offset(self, counts):
+    def offset(self, counts: np.typing.ArrayLike) -> np.ndarray:
         """Energy (…,) eV that does not depend on the geometry, for numbers of atoms
         of each element (…, n_element).
         """
         counts = np.asarray(counts)
         return counts @ self.atomic_energies + counts.sum(axis=-1) * self.mean_energy
 
-    def energy_forces(self, atoms):
+    def energy_forces(self, atoms: Atoms | Structure) -> tuple[float, np.ndarray]:
         """(energy eV, forces (n, 3) eV/Angstrom) of ase.Atoms or a Structure.
 
         Raises DataError if an element is unknown.
@@ -70,13 +78,13 @@ class Potential:
         prediction = self.predict(atoms)
         return prediction.energy, prediction.forces
 
-    def predict(self, atoms):
+    def predict(self, atoms: Atoms | Structure) -> Prediction:
         """prediction.Prediction of ase.Atoms or a Structure: energy, energies of the atoms,
         forces, virial.
         """
         return predict_atoms(self, atoms)
 
-    def write(self, group):
+    def write(self, group: h5py.Group) -> None:
         """Store the potential in an HDF5 group; its weights are not part of it (see checkpoint.py)."""
         for field in fields(SymmetryFunction):
             group[f"functions/{field.name}"] = [getattr(f, field.name) for f in self.functions.functions]
@@ -100,7 +108,7 @@ class Potential:
         group.attrs["units"] = "mean_energy, energy_scale: eV; force_scale: eV/Angstrom; functions: Angstrom"
 
     @classmethod
-    def read(cls, group, weights):
+    def read(cls, group: h5py.Group, weights: np.ndarray) -> Potential:
         """Potential from an HDF5 group written by `write`.
 
         KeyError, ValueError or TypeError if it is damaged.

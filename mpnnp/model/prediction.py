@@ -1,6 +1,9 @@
 """Energies and forces of structures from a potential, in eV and Angstrom."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,7 +12,12 @@ from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
 from mpnnp.kernels.energy_forces import energy_forces, energy_forces_stored
 from mpnnp.kernels.jit import read_only
-from mpnnp.kernels.packs import make_model
+from mpnnp.kernels.packs import Structures, make_model
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from mpnnp.model.potential import Potential
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class Prediction:
     forces: np.ndarray
     virial: np.ndarray
 
-    def stress(self, cell):
+    def stress(self, cell: np.ndarray) -> np.ndarray:
         """(6,) eV/Angstrom^3, xx yy zz yz xz xy, in a cell (3, 3) that is periodic in all directions."""
         virial = 0.5 * (self.virial + self.virial.T)
         return virial[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] / abs(np.linalg.det(cell))
@@ -32,7 +40,7 @@ class Prediction:
 class Predictor:
     """A potential made ready for the kernels; keeps the compiled form of everything but the weights."""
 
-    def __init__(self, potential):
+    def __init__(self, potential: Potential):
         self.potential = potential
         self.model = make_model(
             potential.functions.table, *potential.scaling.shift_and_factor(), potential.network.topology
@@ -40,7 +48,9 @@ class Predictor:
         self.n_max = potential.functions.n_max
         self.reference = potential.atomic_energies + potential.mean_energy
 
-    def predict(self, structures, s, weights=None, G=None):
+    def predict(
+        self, structures: Structures, s: int, weights: np.ndarray | None = None, G: np.ndarray | None = None
+    ) -> Prediction:
         """Prediction for structure s of `structures` (kernels.arrays.Structures).
 
         weights  (n_weight,) instead of the potential's
@@ -62,7 +72,7 @@ class Predictor:
         return Prediction(float(energies.sum()), energies, forces * scale, virial * scale)
 
 
-def predict_atoms(potential, atoms):
+def predict_atoms(potential: Potential, atoms: Atoms | Structure) -> Prediction:
     """Prediction for ase.Atoms or a Structure.
 
     Raises DataError if an element is unknown or the geometry is not finite.

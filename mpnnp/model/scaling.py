@@ -2,11 +2,13 @@
 that a net's input gets.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mpnnp.errors import DataError
+from mpnnp.parallel import Comm
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,9 @@ class Statistics:
     sigma: np.ndarray  # standard deviation of the sample (divisor count - 1)
 
     @classmethod
-    def collect(cls, blocks, start, comm):
+    def collect(
+        cls, blocks: Iterable[tuple[np.ndarray, np.ndarray]], start: np.ndarray, comm: Comm
+    ) -> "Statistics":
         """Statistics over all ranks. Collective.
 
         blocks  pairs (element (n_atom,), G (n_atom, n_max)) of this rank, unscaled
@@ -60,14 +64,14 @@ class Statistics:
             minimum, maximum = np.minimum(minimum, low), np.maximum(maximum, high)
         return cls(count, minimum, maximum, mean, np.sqrt(square / np.maximum(count - 1, 1)))
 
-    def varies(self):
+    def varies(self) -> np.ndarray:
         """(n_function,) bool: the function takes different values;
         False also where its element never occurred.
         """
         spread = self.maximum - self.minimum
         return (self.count > 0) & (spread > 1e-12 * np.maximum(np.abs(self.maximum), 1e-3))
 
-    def keep(self, mask):
+    def keep(self, mask: np.ndarray) -> "Statistics":
         return Statistics(
             *(getattr(self, name)[mask] for name in ("count", "minimum", "maximum", "mean", "sigma"))
         )
@@ -86,7 +90,7 @@ class Scaling:
     s_max: float
     statistics: Statistics
 
-    def shift_and_factor(self):
+    def shift_and_factor(self) -> tuple[np.ndarray, np.ndarray]:
         """shift (n_function,) and factor (n_function,).
 
         Raises DataError if a function that must be divided by its spread never varies.

@@ -4,21 +4,26 @@ a hash of what they were made from.
 
 import contextlib
 import hashlib
+from pathlib import Path
 
 import h5py
 import numpy as np
 
 from mpnnp.files import check_seal, write_sealed
 from mpnnp.kernels.energy_forces import functions_of_structure
+from mpnnp.kernels.packs import Structures
 from mpnnp.kernels.plan import plan_of
-from mpnnp.parallel import agree, on_root, share
-from mpnnp.progress import Progress
+from mpnnp.model.symmetry_functions import SymmetryFunctions
+from mpnnp.parallel import Comm, agree, on_root, share
+from mpnnp.progress import AnyLog, Progress
 
 FORMAT_VERSION = 1
 BLOCK = 64  # structures per rank between two writes
 
 
-def load_symmetry_functions(atoms, functions, key, cache, comm, log):
+def load_symmetry_functions(
+    atoms: Structures, functions: SymmetryFunctions, key: str, cache: Path | None, comm: Comm, log: AnyLog
+) -> np.ndarray:
     """Unscaled symmetry functions G (n_atom, n_max) of a data set, mapped from a file that is made if it
     is not there. Collective.
 

@@ -1,5 +1,6 @@
 """Symmetry functions: what one is, the order they come in, and the arrays that kernels take."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,13 +85,13 @@ def _is_window(left, right):
     return (left >= 0.0 or middle == 0.0) and (right <= 180.0 or middle == 180.0)
 
 
-def check_function(f):
+def check_function(f: SymmetryFunction) -> None:
     """Raise ConfigError unless the parameters of symmetry function `f` make sense."""
     if reason := fault(f):
         raise ConfigError(f"symmetry function ({f}): {reason}")
 
 
-def fault(f):
+def fault(f: SymmetryFunction) -> str | None:
     """What is wrong with the parameters of `f`, in words; None if nothing is. In any unit of length."""
     if f.kind not in TYPES:
         known = ", ".join(map(str, TYPES))
@@ -133,7 +134,7 @@ class SymmetryFunctions:
     copies     (n,) how often each was given: with merge=True equal functions become one
     """
 
-    def __init__(self, elements, functions, merge=False):
+    def __init__(self, elements: Iterable[int], functions: Iterable[SymmetryFunction], merge: bool = False):
         self.elements = tuple(sorted({int(z) for z in elements}))
         for f in functions:
             check_function(f)
@@ -156,7 +157,7 @@ class SymmetryFunctions:
         self.table = self._make_table()
 
     @staticmethod
-    def ordered(f):
+    def ordered(f: SymmetryFunction) -> SymmetryFunction:
         """The same function with its neighbour elements in ascending order."""
         return (
             replace(f, neighbour1=f.neighbour2, neighbour2=f.neighbour1)
@@ -172,20 +173,20 @@ class SymmetryFunctions:
         return len(self.functions)
 
     @property
-    def n_max(self):
+    def n_max(self) -> int:
         """Largest number of functions of one element: the row length of G."""
         return int(np.diff(self.table.start).max())
 
     @property
-    def r_c(self):
+    def r_c(self) -> float:
         """Largest cutoff radius, Angstrom."""
         return max(f.r_c for f in self.functions)
 
-    def of(self, z):
+    def of(self, z: int) -> tuple[SymmetryFunction, ...]:
         """Functions of the element with atomic number z, in order."""
         return tuple(f for f in self.functions if f.center == z)
 
-    def keep(self, mask):
+    def keep(self, mask: np.ndarray) -> "SymmetryFunctions":
         """A set without the functions where mask (n,) is False."""
         return SymmetryFunctions(self.elements, [f for f, kept in zip(self.functions, mask) if kept])
 
@@ -241,7 +242,7 @@ def _order(f):
     )
 
 
-def parse_line(line, cutoff=1, alpha=0.0, length=BOHR):
+def parse_line(line: str, cutoff: int = 1, alpha: float = 0.0, length: float = BOHR) -> SymmetryFunction:
     """One symmetry function from the words behind `symfunction_short` of RuNNer and n2p2.
 
     line    e.g. "H 3 O H 0.2 1.0 1.0 12.0": centre, type, neighbours, parameters, r_c [, r_s]; compact:
@@ -303,17 +304,17 @@ def format_line(f, length=BOHR):
     ).rstrip()
 
 
-def in_angstrom(name, value, length):
+def in_angstrom(name: str, value: float, length: float) -> float:
     """A parameter given in a unit of `length` Angstrom, in the units of SymmetryFunction."""
     return value * length if name in LENGTHS else value / length**2 if name == "eta" else value
 
 
-def in_length(name, value, length):
+def in_length(name: str, value: float, length: float) -> float:
     """The inverse of `in_angstrom`."""
     return value / length if name in LENGTHS else value * length**2 if name == "eta" else value
 
 
-def element_number(symbol):
+def element_number(symbol: str) -> int:
     """Atomic number of an element symbol; ConfigError if there is no such element."""
     z = atomic_numbers.get(symbol, 0) if isinstance(symbol, str) else 0
     if z == 0:

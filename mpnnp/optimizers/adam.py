@@ -14,8 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpnnp.config import Adam as Rates
+from mpnnp.config import Config
 from mpnnp.errors import CheckpointError, TrainingError
+from mpnnp.model.network import Network
 from mpnnp.optimizers.traffic import Traffic, sum_over_ranks
+from mpnnp.parallel import Comm
 
 
 @dataclass(repr=False)
@@ -30,12 +34,12 @@ class AdamState:
         return f"AdamState({self.n_update} updates, {len(self.m)} weights)"
 
 
-def from_config(config, network, updates_per_epoch, comm):
+def from_config(config: Config, network: Network, updates_per_epoch: int, comm: Comm) -> "Adam":
     """Adam of the section [adam] for the weights of a Network; its decay counts updates, not epochs."""
     return make_adam(config.adam, network.n_weight, comm)
 
 
-def make_adam(config, n_weight, comm):
+def make_adam(config: Rates, n_weight: int, comm: Comm) -> "Adam":
     """Adam as an optimiser with `init` and `update`.
 
     config   learning_rate, beta1, beta2, epsilon, clip_norm (None or 0: off), decay_rate, decay_steps,
@@ -47,7 +51,7 @@ def make_adam(config, n_weight, comm):
 class Adam:
     advice = "a smaller learning_rate"
 
-    def __init__(self, config, n_weight, comm):
+    def __init__(self, config: Rates, n_weight: int, comm: Comm):
         self.config = config
         self.n = n_weight
         self.comm = comm
@@ -56,11 +60,11 @@ class Adam:
     def __repr__(self):
         return f"Adam({self.n} weights, learning rate {self.config.learning_rate:g})"
 
-    def init(self):
+    def init(self) -> AdamState:
         """The state before the first update."""
         return AdamState(np.zeros(self.n), np.zeros(self.n), 0)
 
-    def rate(self, n_update):
+    def rate(self, n_update: int) -> float:
         """Learning rate after n_update updates: falls continuously, or in steps with decay_staircase."""
         config = self.config
         period = n_update / config.decay_steps
@@ -68,7 +72,7 @@ class Adam:
             period = math.floor(period)
         return config.learning_rate * config.decay_rate**period
 
-    def update(self, state, rows, errors):
+    def update(self, state: AdamState, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
         """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank.
 
         Collective; changes state. Raises TrainingError on every rank, with the state unchanged, if the
@@ -76,7 +80,7 @@ class Adam:
         """
         return self.update_gradient(state, -2.0 * (np.asarray(errors) @ np.asarray(rows)))
 
-    def update_gradient(self, state, gradient):
+    def update_gradient(self, state: AdamState, gradient: np.ndarray) -> np.ndarray:
         """The same from this rank's part of the gradient (n,) of the loss. Collective."""
         config = self.config
         self.traffic.start_update()
@@ -99,10 +103,10 @@ class Adam:
         rate *= math.sqrt(1.0 - config.beta2**state.n_update) / (1.0 - config.beta1**state.n_update)
         return -rate * state.m / (np.sqrt(state.v) + config.epsilon)
 
-    def check(self, state):
+    def check(self, state: AdamState) -> None:
         """Nothing can break here that `update` does not see."""
 
-    def save_arrays(self, state):
+    def save_arrays(self, state: AdamState) -> dict[str, np.ndarray] | None:
         """The state as arrays, on rank 0 (None elsewhere). Collective."""
         return (
             {"m": state.m, "v": state.v, "n_update": np.array(state.n_update)}
@@ -110,7 +114,7 @@ class Adam:
             else None
         )
 
-    def load_arrays(self, arrays):
+    def load_arrays(self, arrays: dict[str, np.ndarray] | None) -> AdamState:
         """The state from `save_arrays`, given on rank 0 (ignored elsewhere). Collective.
 
         Raises CheckpointError if it is of another net.

@@ -1,19 +1,24 @@
 """What every optimizer promises, as a test that anyone can call on an optimizer of their own."""
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 
 from mpnnp.errors import CheckpointError, TrainingError
+from mpnnp.optimizers.registry import Optimizer
+from mpnnp.parallel import Comm
 
 
-def check_optimizer(make, n_weight: int, comm, n_update: int = 40) -> None:
-    """Check the promises of `registry.Optimizer`. Collective; raises AssertionError that says which one is broken.
+def check_optimizer(make: Callable[[], Optimizer], n_weight: int, comm: Comm, n_update: int = 40) -> None:
+    """Check the promises of `registry.Optimizer`.
+
+    Collective; raises AssertionError that says which one is broken.
 
     make  function() -> optimizer of n_weight weights; the same each time
 
-    The errors of a linear model fall; ranks agree bit for bit; a state saved and loaded goes on bit for bit; NaN is refused with the
-    state as it was; arrays of something else are refused.
+    The errors of a linear model fall; ranks agree bit for bit; a state saved and loaded goes on bit for bit;
+    NaN is refused with the state as it was; arrays of something else are refused.
     """
     rng = np.random.default_rng(1)
     truth, H = (

@@ -20,7 +20,8 @@ from mpnnp.kernels.covariance import (
     unpack_rows,
 )
 from mpnnp.kernels.jit import read_only
-from mpnnp.optimizers.layout import diagonal_entries, packed_rows, packed_start
+from mpnnp.optimizers.layout import Layout, diagonal_entries, packed_rows, packed_start
+from mpnnp.parallel import Comm
 
 
 class Covariance:
@@ -32,7 +33,7 @@ class Covariance:
     extent (n_block, 2)    positions of those blocks
     """
 
-    def __init__(self, layout, diagonal):
+    def __init__(self, layout: Layout, diagonal: float | np.ndarray):
         """T = diagonal * identity."""
         self.layout = layout
         self.tiles = aligned_zeros((len(layout.mine), layout.B, layout.B))
@@ -43,7 +44,7 @@ class Covariance:
         self.part, self.scratch = np.empty((0, layout.n)), aligned_zeros(0)
         self.add_to_diagonal(diagonal)
 
-    def multiply(self, H):
+    def multiply(self, H: np.ndarray) -> np.ndarray:
         """This rank's part of H T for rows H (M, n): the sum over the ranks is the product.
 
         Valid until the next call.
@@ -60,27 +61,27 @@ class Covariance:
         unpack_rows(scratch, self.extent, X)
         return X
 
-    def fold(self, U):
+    def fold(self, U: np.ndarray) -> None:
         """T -= U^T U with U (r, n), inside the groups."""
         columns = aligned_zeros((len(self.extent), -(-len(U) // 4) * 4, self.layout.B))
         pack_columns(read_only(U), self.extent, columns)
         make_fold(self.layout.B)(self.tiles, self.place, columns)
 
-    def add_to_diagonal(self, d):
-        d = d[self.diagonal_position] if np.ndim(d) else d
+    def add_to_diagonal(self, d: float | np.ndarray) -> None:
+        d = d[self.diagonal_position] if isinstance(d, np.ndarray) and d.ndim else d
         self.tiles.reshape(-1)[self.diagonal_at] += 0.5 * d
 
-    def diagonal(self):
+    def diagonal(self) -> np.ndarray:
         """(n,) diagonal of T where this rank holds it, 0 elsewhere."""
         diagonal = np.zeros(self.layout.n)
         diagonal[self.diagonal_position] = 2.0 * self.tiles.reshape(-1)[self.diagonal_at]
         return diagonal
 
 
-def pack(covariance, comm):
+def pack(covariance: Covariance, comm: Comm) -> np.ndarray | None:
     """The lower triangle of T on rank 0, None elsewhere; tile by tile. Collective."""
     layout = covariance.layout
-    packed = np.empty(packed_start(layout.group)[-1]) if comm.rank == 0 else None
+    packed = np.empty(packed_start(layout.group)[-1] if comm.rank == 0 else 0)
     buffer = np.empty((layout.B, layout.B))
     for k, (i, j) in enumerate(layout.tiles):
         owner = layout.owner(k)
@@ -94,10 +95,10 @@ def pack(covariance, comm):
                 comm.Recv(tile, source=owner, tag=7)
             for row, at in packed_rows(layout, k):
                 packed[at] = tile[row, : at.stop - at.start] * (2.0 if i == j else 1.0)
-    return packed
+    return packed if comm.rank == 0 else None
 
 
-def unpack(covariance, packed, comm):
+def unpack(covariance: Covariance, packed: np.ndarray | None, comm: Comm) -> None:
     """T from the lower triangle on rank 0 (None elsewhere); tile by tile. Collective."""
     layout = covariance.layout
     buffer = np.zeros((layout.B, layout.B))
@@ -107,6 +108,7 @@ def unpack(covariance, packed, comm):
             continue
         tile = covariance.tiles[k - layout.owner_start[owner]] if comm.rank == owner else buffer
         if comm.rank == 0:
+            assert packed is not None
             tile[:] = 0.0
             for row, at in packed_rows(layout, k):
                 tile[row, : at.stop - at.start] = packed[at]

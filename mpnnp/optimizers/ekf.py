@@ -19,17 +19,22 @@ has eta^2/2 instead, which is the same at eta = 1 only.)
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg.blas import dtrsm
 from scipy.linalg.lapack import dpotrf
 
+from mpnnp.config import Config
+from mpnnp.config import Ekf as Rates
 from mpnnp.errors import CheckpointError, TrainingError
+from mpnnp.model.network import Network, Segment
 from mpnnp.optimizers.covariance import Covariance, pack, unpack
 from mpnnp.optimizers.layout import make_layout, packed_start
 from mpnnp.optimizers.posterior import dense_covariance
 from mpnnp.optimizers.traffic import Traffic, gather_labels, sum_over_ranks
+from mpnnp.parallel import Comm
 
 
 @dataclass(repr=False)
@@ -51,12 +56,14 @@ class EkfState:
 
     def __repr__(self):
         return (
-            f"EkfState({self.n_update} updates, {self.U.shape[1]} weights, eta {self.eta:.3g}, q {self.q:.3g}, "
-            f"lambda {self.lam:.3g})"
+            f"EkfState({self.n_update} updates, {self.U.shape[1]} weights, eta {self.eta:.3g}, "
+            f"q {self.q:.3g}, lambda {self.lam:.3g})"
         )
 
 
-def dense_update(P, H, errors, R, lam=1.0, q=0.0):
+def dense_update(
+    P: np.ndarray, H: np.ndarray, errors: np.ndarray, R: np.ndarray, lam: float = 1.0, q: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Textbook filter: (increment, new P) for P (n, n), rows H (M, n), noise R (M, M).
 
     For tests and benchmarks.
@@ -68,7 +75,7 @@ def dense_update(P, H, errors, R, lam=1.0, q=0.0):
     return K @ errors, 0.5 * (P + P.T)
 
 
-def from_config(config, network, updates_per_epoch, comm):
+def from_config(config: Config, network: Network, updates_per_epoch: int, comm: Comm) -> "Ekf":
     """The filter of the section [ekf], whose rates are per epoch, for the weights of a Network."""
     section = config.ekf
     per_update = {"eta_tau": section.eta_tau / updates_per_epoch, "q_tau": section.q_tau / updates_per_epoch}
@@ -77,7 +84,13 @@ def from_config(config, network, updates_per_epoch, comm):
     return make_ekf(section.model_copy(update=per_update), network.n_weight, network.segments, comm)
 
 
-def make_ekf(config, n_weight, segments, comm, fold_columns=None):
+def make_ekf(
+    config: Rates,
+    n_weight: int,
+    segments: Sequence[Segment],
+    comm: Comm,
+    fold_columns: int | None = None,
+) -> "Ekf":
     """The filter as an optimiser with `init` and `update`.
 
     config        epsilon, eta, eta_tau, eta_max, q, q_tau, q_min (rates per update), fading_memory, lam, nu,
@@ -91,7 +104,14 @@ def make_ekf(config, n_weight, segments, comm, fold_columns=None):
 class Ekf:
     advice = "a larger epsilon or a smaller eta"
 
-    def __init__(self, config, n_weight, segments, comm, fold_columns=None):
+    def __init__(
+        self,
+        config: Rates,
+        n_weight: int,
+        segments: Sequence[Segment],
+        comm: Comm,
+        fold_columns: int | None = None,
+    ):
         self.config, self.segments = config, segments
         self.comm = comm
         self.layout = make_layout(config.coupling, n_weight, segments, comm.rank, comm.size)
@@ -103,11 +123,12 @@ class Ekf:
     def __repr__(self):
         config, groups = self.config, len(self.layout.group) - 1
         return (
-            f"Ekf({self.layout.n} weights, coupling {config.coupling} ({groups} blocks), epsilon {config.epsilon:g}, "
-            f"eta {config.eta:g} to {config.eta_max:g}, q {config.q:g} to {config.q_min:g})"
+            f"Ekf({self.layout.n} weights, coupling {config.coupling} ({groups} blocks), "
+            f"epsilon {config.epsilon:g}, eta {config.eta:g} to {config.eta_max:g}, "
+            f"q {config.q:g} to {config.q_min:g})"
         )
 
-    def init(self):
+    def init(self) -> EkfState:
         """The state before the first update: P = I / epsilon, or diagonal by ekf.prior."""
         return self._state(self._prior(), 0, 0.0, 1.0, self.config.eta, self.config.q, self.config.lam, 0)
 
@@ -125,7 +146,7 @@ class Ekf:
         U = np.empty((max(r, self.fold_columns), self.layout.n))
         return EkfState(Covariance(self.layout, diagonal), U, r, *scalars)
 
-    def update(self, state, rows, errors):
+    def update(self, state: EkfState, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
         """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank.
 
         Collective; changes state. Labels count in rank order; a rank may have none, and their number may
@@ -240,7 +261,7 @@ class Ekf:
             "or with fading memory lam or nu closer to 1"
         )
 
-    def check(self, state):
+    def check(self, state: EkfState) -> None:
         """Raise TrainingError, on every rank, if P is not finite or not positive on its diagonal.
 
         Collective.
@@ -253,13 +274,13 @@ class Ekf:
                 "try a larger epsilon, a smaller eta_max or q, or with fading memory lam or nu closer to 1"
             )
 
-    def save_arrays(self, state):
+    def save_arrays(self, state: EkfState) -> dict[str, np.ndarray] | None:
         """The state as arrays that do not depend on the number of ranks, on rank 0 (None elsewhere).
 
         Collective.
         """
         packed = pack(state.T, self.comm)
-        if self.comm.rank:
+        if packed is None:
             return None
         return {
             "T": packed,
@@ -269,12 +290,12 @@ class Ekf:
             "n_update": np.array(state.n_update),
         }
 
-    def load_arrays(self, arrays):
+    def load_arrays(self, arrays: dict[str, np.ndarray] | None) -> EkfState:
         """The state from `save_arrays`, given on rank 0 (ignored elsewhere), bit for bit. Collective.
 
         Raises CheckpointError if it is of another net, coupling or optimiser.
         """
-        comm = self.comm
+        comm, arrays = self.comm, arrays if self.comm.rank == 0 and arrays else {}
         fits = comm.bcast(comm.rank != 0 or self._fits(arrays), root=0)
         if not fits:
             raise CheckpointError(
@@ -295,12 +316,12 @@ class Ekf:
         group, packed = arrays.get("group"), arrays.get("T", ())
         return np.array_equal(group, self.layout.group) and len(packed) == packed_start(group)[-1]
 
-    def covariance(self, state):
+    def covariance(self, state: EkfState) -> np.ndarray | None:
         """P (n, n) in the order of the weights on rank 0 (None elsewhere): n^2 numbers. Collective."""
         arrays = self.save_arrays(state)
         return None if arrays is None else dense_covariance(arrays, self.layout.order)
 
-    def diagnostics(self, state):
+    def diagnostics(self, state: EkfState) -> dict:
         """mean |P_ii|, trace, smallest P_ii and whether all of P is finite, as a dict. Collective."""
         T = self.comm.allreduce(state.T.diagonal())
         U = state.U[: state.r]
@@ -314,7 +335,7 @@ class Ekf:
         }
 
 
-def next_eta(config, eta):
+def next_eta(config: Rates, eta: float) -> float:
     """eta of the coming update: larger by exp(eta_tau) until it has passed eta_max
     (as n2p2, which lets it pass once).
     """

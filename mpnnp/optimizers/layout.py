@@ -5,18 +5,22 @@ The weights are ordered so that each group of coupled weights is contiguous; a g
 most B weights, and every pair of blocks I >= J of one group is a tile.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mpnnp.errors import ConfigError
+from mpnnp.model.network import Segment
 
 TILE_SIZES = (192, 96, 48, 24)
 PADDING = 1.2  # a larger tile is taken if it stores at most so many times more than the smallest
 TILES_PER_RANK = 4
 
 
-def coupling_groups(coupling, n_weight, segments):
+def coupling_groups(
+    coupling: str, n_weight: int, segments: Sequence[Segment]
+) -> tuple[np.ndarray, np.ndarray]:
     """Groups of weights with covariances between them, as (order, start):
     group g holds the weights order[start[g]:start[g+1]].
 
@@ -35,7 +39,7 @@ def coupling_groups(coupling, n_weight, segments):
     elif coupling == "layer":
         sizes = [(n_in + 1) * n_out for _, n_in, n_out, _, _ in segments]
     elif coupling == "element":
-        size_of = {}
+        size_of: dict[int, int] = {}
         for _, n_in, n_out, element, _ in segments:
             size_of[element] = size_of.get(element, 0) + (n_in + 1) * n_out
         sizes = list(size_of.values())
@@ -75,29 +79,29 @@ class Layout:
     rank: int
 
     @property
-    def n(self):
+    def n(self) -> int:
         return int(self.group[-1])
 
     @property
-    def groups(self):
+    def groups(self) -> Iterator[tuple[int, int]]:
         """(first, last + 1) position of each group."""
         return zip(self.group[:-1], self.group[1:], strict=True)
 
     @property
-    def mine(self):
+    def mine(self) -> np.ndarray:
         """The tiles of this rank."""
         return self.tiles[self.owner_start[self.rank] : self.owner_start[self.rank + 1]]
 
-    def owner(self, tile):
+    def owner(self, tile: int) -> int:
         """Rank that holds a tile."""
         return int(np.searchsorted(self.owner_start, tile, side="right")) - 1
 
-    def extent(self, block):
+    def extent(self, block: int) -> slice:
         """Slice of the positions of a block."""
         return slice(self.block[block], self.block[block + 1])
 
 
-def make_layout(coupling, n_weight, segments, rank, size):
+def make_layout(coupling: str, n_weight: int, segments: Sequence[Segment], rank: int, size: int) -> Layout:
     """Layout of P over `size` ranks: the largest tiles that pad little and give every rank a few."""
     order, group = coupling_groups(coupling, n_weight, segments)
     blocks = {B: -(-np.diff(group) // B) for B in TILE_SIZES}
@@ -123,7 +127,7 @@ def make_layout(coupling, n_weight, segments, rank, size):
     )
 
 
-def diagonal_entries(layout):
+def diagonal_entries(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """Positions whose diagonal element this rank holds, and where it lies in the flat tiles."""
     tile = np.flatnonzero(layout.mine[:, 0] == layout.mine[:, 1])
     block = layout.mine[tile, 0]
@@ -134,7 +138,7 @@ def diagonal_entries(layout):
     return position[held], at[held]
 
 
-def packed_start(group):
+def packed_start(group: np.ndarray) -> np.ndarray:
     """Where the lower triangle of each group starts in the packed matrix, row by row,
     group after group (one more: its length).
     """
@@ -142,7 +146,7 @@ def packed_start(group):
     return np.concatenate([[0], np.cumsum(size * (size + 1) // 2)])
 
 
-def packed_rows(layout, tile):
+def packed_rows(layout: Layout, tile: int) -> Iterator[tuple[int, slice]]:
     """(row of the tile, slice of the packed matrix) for each row of a tile's lower triangle."""
     i, j = layout.tiles[tile]
     rows, columns = layout.extent(i), layout.extent(j)

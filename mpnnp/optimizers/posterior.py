@@ -5,21 +5,24 @@ P = f (T - U^T U + d I), see ekf.py. The variance of a prediction with row h = d
 units.
 """
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 from scipy.linalg.blas import dspmv
 
 from mpnnp.errors import CheckpointError
+from mpnnp.model.network import Network
 from mpnnp.optimizers.layout import coupling_groups, packed_start
 
 ARRAYS = {"T", "U", "group", "scalars"}
 
 
-def has_covariance(arrays):
+def has_covariance(arrays: Iterable[str]) -> bool:
     """True if arrays (or their names) are those of a Kalman filter."""
     return ARRAYS <= set(arrays)
 
 
-def numbers_stored(shapes):
+def numbers_stored(shapes: Mapping[str, tuple[int, ...]]) -> int:
     """How many numbers hold P, from the shapes of the arrays."""
     return int(np.prod(shapes["T"]) + np.prod(shapes["U"]))
 
@@ -36,7 +39,14 @@ class Posterior:
     Raises CheckpointError if the arrays are not those of such a filter.
     """
 
-    def __init__(self, arrays, network, coupling="full", fading_memory=False, normalize_nodes=False):
+    def __init__(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        network: Network,
+        coupling: str = "full",
+        fading_memory: bool = False,
+        normalize_nodes: bool = False,
+    ):
         if not has_covariance(arrays):
             raise CheckpointError(
                 "holds no covariance: only the checkpoint.h5 of a run with the Kalman filter does"
@@ -51,7 +61,7 @@ class Posterior:
         self.d, self.factor, eta, _, lam = arrays["scalars"]
         self.noise = float(lam if fading_memory else 1.0 / eta)
 
-    def times(self, h):
+    def times(self, h: np.ndarray) -> np.ndarray:
         """h P of rows h (m, n), as (m, n)."""
         h = (np.asarray(h) * self.units)[:, self.order]
         start, product = packed_start(self.group), self.d * h
@@ -64,7 +74,7 @@ class Posterior:
         result[:, self.order] = self.factor * product
         return result * self.units
 
-    def variance(self, h):
+    def variance(self, h: np.ndarray) -> np.ndarray:
         """h P h^T for rows h (m, n), as (m,)."""
         h = (np.asarray(h) * self.units)[:, self.order]
         start = packed_start(self.group)
@@ -75,15 +85,17 @@ class Posterior:
             form -= np.sum((part @ self.U[:, a:b].T) ** 2, axis=1)
         return self.factor * form
 
-    def dense(self):
+    def dense(self) -> np.ndarray:
         """P (n, n), in the order of the weights: n^2 numbers."""
-        arrays = {"group": self.group, "T": self.T, "U": self.U, "scalars": (self.d, self.factor)}
+        arrays = {"group": self.group, "T": self.T, "U": self.U, "scalars": np.array([self.d, self.factor])}
         P = dense_covariance(arrays, self.order)
         return P * np.multiply.outer(self.units, self.units) if np.ndim(self.units) else P
 
 
-def dense_covariance(arrays, order=None):
-    """P (n, n) from the arrays of a filter; order (n,): the weight of each position inside, None: the same."""
+def dense_covariance(arrays: Mapping[str, np.ndarray], order: np.ndarray | None = None) -> np.ndarray:
+    """P (n, n) from the arrays of a filter; order (n,): the weight of each position inside,
+    None: the same.
+    """
     group, T, U = arrays["group"], arrays["T"], arrays["U"]
     d, factor = arrays["scalars"][:2]
     order, start = np.arange(group[-1]) if order is None else order, packed_start(group)

@@ -1,4 +1,6 @@
-"""The optimizers by name, and what each of them is: a new one is a file with these methods and a line in OPTIMIZERS."""
+"""The optimizers by name, and what each of them is:
+a new one is a file with these methods and a line in OPTIMIZERS.
+"""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -7,11 +9,15 @@ import numpy as np
 
 from mpnnp.config import Config
 from mpnnp.errors import ConfigError
+from mpnnp.model.network import Network
 from mpnnp.optimizers import adam, ekf
+from mpnnp.parallel import Comm
 
 
 class Optimizer(Protocol):
-    """How weights move: the loop observes, `update` gives the increment, the loop adds it. `contract.check_optimizer` tests these promises.
+    """How weights move: the loop observes, `update` gives the increment, the loop adds it.
+
+    `contract.check_optimizer` tests these promises.
 
     advice   what to try when the weights run away
     state    whatever survives an update; `init` makes it, the other methods take it
@@ -23,7 +29,9 @@ class Optimizer(Protocol):
         """The state before the first update."""
 
     def update(self, state: Any, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
-        """Increment (n_weight,) from this rank's rows (m, n_weight) and errors (m,), the same on every rank. Collective; changes state.
+        """Increment (n_weight,) from this rank's rows (m, n_weight) and errors (m,), the same on every rank.
+
+        Collective; changes state.
 
         Raises TrainingError on every rank, with the state unchanged, where a number is not finite.
         """
@@ -32,13 +40,20 @@ class Optimizer(Protocol):
         """Raise TrainingError on every rank if the state is broken. Collective."""
 
     def save_arrays(self, state: Any) -> dict[str, np.ndarray] | None:
-        """The state as arrays that do not depend on the number of ranks, on rank 0 (None elsewhere). Collective."""
+        """The state as arrays that do not depend on the number of ranks, on rank 0 (None elsewhere).
+
+        Collective.
+        """
 
     def load_arrays(self, arrays: dict[str, np.ndarray] | None) -> Any:
-        """The state from `save_arrays`, given on rank 0, bit for bit. Collective. Raises CheckpointError if it is another optimizer's."""
+        """The state from `save_arrays`, given on rank 0, bit for bit.
+
+        Collective. Raises CheckpointError if it is another optimizer's.
+        """
 
 
-# (config, network, updates per epoch, communicator) -> Optimizer; its settings are config.NAME, or for others than these config.optimizer
+# (config, network, updates per epoch, communicator) -> Optimizer; its settings are config.NAME, or for others
+# than these config.optimizer
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adam": adam.from_config,
     "ekf": ekf.from_config,
@@ -54,7 +69,7 @@ def check_name(name: str, source: str = "configuration") -> None:
         )
 
 
-def make_optimizer(config: Config, network, updates_per_epoch: int, comm) -> Optimizer:
+def make_optimizer(config: Config, network: Network, updates_per_epoch: int, comm: Comm) -> Optimizer:
     """The optimizer that config.run.optimizer names, for the weights of `network`. Raises ConfigError."""
     check_name(config.run.optimizer)
     return OPTIMIZERS[config.run.optimizer](config, network, updates_per_epoch, comm)

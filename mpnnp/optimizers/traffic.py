@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpnnp.parallel import Comm
+
 
 @dataclass
 class Traffic:
@@ -19,18 +21,20 @@ class Traffic:
     last_calls: int = 0
     last_bytes: int = 0
 
-    def start_update(self):
+    def start_update(self) -> None:
         self.updates += 1
         self.last_calls = self.last_bytes = 0
 
-    def count(self, array):
+    def count(self, array: np.ndarray) -> None:
         self.calls += 1
         self.bytes += array.nbytes
         self.last_calls += 1
         self.last_bytes += array.nbytes
 
 
-def gather_labels(comm, rows, errors, traffic):
+def gather_labels(
+    comm: Comm, rows: np.ndarray, errors: np.ndarray, traffic: Traffic
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows (M, n) and errors (M,) of the labels of all ranks, rank 0's first. Collective.
 
     On one rank: the arrays themselves.
@@ -49,7 +53,7 @@ def gather_labels(comm, rows, errors, traffic):
     return all_rows, all_errors
 
 
-def sum_over_ranks(comm, part, total, traffic):
+def sum_over_ranks(comm: Comm, part: np.ndarray, total: np.ndarray, traffic: Traffic) -> np.ndarray:
     """total = sum over ranks of part, the same on every rank. Collective."""
     comm.Allreduce(part, total)
     traffic.count(total)

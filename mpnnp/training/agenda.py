@@ -5,10 +5,12 @@ All ranks ask each other about twice a second, and all hear the same answer.
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mpnnp.parallel import maximum
-from mpnnp.signals import name
+from mpnnp.config import Run
+from mpnnp.parallel import Comm, maximum
+from mpnnp.signals import Signals, name
 
 QUESTION = 0.5  # seconds between questions
 MARGIN = 60.0  # seconds before the end of a batch job at which a run ends by itself
@@ -33,16 +35,16 @@ class Agenda:
     update   number of updates done before
     """
 
-    def __init__(self, comm, config, signals, update):
+    def __init__(self, comm: Comm, config: Run, signals: Signals, update: int):
         self.comm, self.config, self.signals = comm, config, signals
         self.begin = self.last_save = self.last_time = time.monotonic()
         self.last_update, self.interval = update, 1
         self.end = end_of_job()
 
-    def after_update(self, update):
+    def after_update(self, update: int) -> Verdict:
         """Verdict after an update. Collective."""
         every = self.config.checkpoint_updates
-        save = bool(every) and update % every == 0
+        save = bool(every and update % every == 0)
         if update - self.last_update >= self.interval:
             verdict = self.ask(update)
             if verdict.reason:
@@ -50,7 +52,7 @@ class Agenda:
             save = save or verdict.save
         return Verdict(save, self.reached(update))
 
-    def after_epoch(self, epoch, update):
+    def after_epoch(self, epoch: int, update: int) -> Verdict:
         """Verdict after the evaluation of epoch `epoch`; epochs may be shorter than the time between
         questions. Collective.
         """
@@ -60,15 +62,15 @@ class Agenda:
         every = self.config.checkpoint_epochs
         self.last_time, self.last_update = time.monotonic(), update
         return Verdict(
-            verdict.save or bool(every) and epoch % every == 0, self.reached(update) or verdict.reason
+            verdict.save or bool(every and epoch % every == 0), self.reached(update) or verdict.reason
         )
 
-    def reached(self, update):
+    def reached(self, update: int) -> str:
         """Why a run ends that has done so many updates; "" if it goes on."""
         most = self.config.updates
         return f"run.updates = {most} reached" if most and update >= most else ""
 
-    def ask(self, update=None):
+    def ask(self, update: int | None = None) -> Verdict:
         """Verdict on time and signals. Collective."""
         limit, interval = 0, 0
         now = time.monotonic()
@@ -79,7 +81,7 @@ class Agenda:
                 per_update = max((now - self.last_time) / max(update - self.last_update, 1), 1e-6)
                 interval = int(min(max(QUESTION / per_update, 1), MOST_UPDATES))
         save = now - self.last_save > 60 * self.config.checkpoint_minutes and self.comm.rank == 0
-        signal, limit, save, interval = (
+        signal, limit, due, interval = (
             int(x) for x in maximum(self.comm, [self.signals.received, limit, save, interval])
         )
         if update is not None:
@@ -88,15 +90,13 @@ class Agenda:
             return Verdict(True, name(signal), True)
         if limit == 2:
             return Verdict(True, f"the batch job ends within {MARGIN:.0f} s (SLURM_JOB_END_TIME)", True)
-        return Verdict(
-            bool(save), f"run.time_limit = {self.config.time_limit:g} min reached" if limit else ""
-        )
+        return Verdict(bool(due), f"run.time_limit = {self.config.time_limit:g} min reached" if limit else "")
 
-    def saved(self):
+    def saved(self) -> None:
         self.last_save = time.monotonic()
 
 
-def end_of_job(environment=os.environ):
+def end_of_job(environment: Mapping[str, str] = os.environ) -> float | None:
     """Unix time at which the batch job ends, from SLURM; None if not known."""
     try:
         return float(environment["SLURM_JOB_END_TIME"])

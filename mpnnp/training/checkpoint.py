@@ -6,12 +6,13 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from mpnnp.config import parse_config
+from mpnnp.config import Config, parse_config
 from mpnnp.errors import CheckpointError, ConfigError, DamagedError, DataError
 from mpnnp.files import check_seal, lock_reason, number_array, write_sealed
 from mpnnp.model.potential import Potential
 from mpnnp.n2p2 import potential_files
 from mpnnp.optimizers.posterior import Posterior
+from mpnnp.units import Units
 
 KIND = "mpnnp checkpoint"
 FORMAT_VERSION = 2  # 2: the file is sealed, data hash and best weights are stored
@@ -38,7 +39,7 @@ class Checkpoint(NamedTuple):
     best_weights: np.ndarray | None = None
 
 
-def write_checkpoint(path, content, previous=None):
+def write_checkpoint(path: str | Path, content: Checkpoint, previous: str | None = None) -> None:
     """Write a Checkpoint, replacing `path` in one step. Raises OSError.
 
     previous  name that the replaced file is kept under
@@ -62,7 +63,7 @@ def write_checkpoint(path, content, previous=None):
                 group[key] = values
 
 
-def read_checkpoint(path):
+def read_checkpoint(path: str | Path) -> Checkpoint:
     """The Checkpoint in a file, brought to the present format version.
 
     Raises DamagedError if the file is not there or not as it was written, CheckpointError if it is of another
@@ -71,17 +72,17 @@ def read_checkpoint(path):
     return _read(path, _numbers)
 
 
-def read_summary(path):
+def read_summary(path: str | Path) -> Checkpoint:
     """The same with the shapes of the optimiser's arrays, which may be large, in place of the arrays."""
     return _read(path, lambda group: {key: values.shape for key, values in group.items()})
 
 
-def read_potential(path):
+def read_potential(path: str | Path) -> Potential:
     """The Potential of a checkpoint. Raises as read_checkpoint."""
     return _opened(path, lambda file, version: _potential(file))
 
 
-def load_potential(path, units=None):
+def load_potential(path: str | Path, units: Units | None = None) -> Potential:
     """Potential from a checkpoint or a folder of n2p2 files.
 
     Raises DataError or CheckpointError naming the file.
@@ -92,7 +93,7 @@ def load_potential(path, units=None):
     return potential_files.read_potential(path, units=units) if path.is_dir() else read_potential(path)
 
 
-def config_of(saved, path):
+def config_of(saved: Checkpoint, path: str | Path) -> Config:
     """The Config of a Checkpoint. Raises CheckpointError."""
     try:
         return parse_config(saved.config_text, str(path))
@@ -102,14 +103,14 @@ def config_of(saved, path):
         ) from None
 
 
-def read_posterior(path):
+def read_posterior(path: str | Path) -> Posterior:
     """Posterior of the weights in a checkpoint with the state of a Kalman filter:
     half of n^2 numbers are read. Raises CheckpointError.
     """
     return posterior_of(read_checkpoint(path), path)
 
 
-def posterior_of(saved, path):
+def posterior_of(saved: Checkpoint, path: str | Path) -> Posterior:
     """The same of a Checkpoint; `path` is for messages."""
     config = config_of(saved, path)
     try:
@@ -124,7 +125,7 @@ def posterior_of(saved, path):
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def is_checkpoint(path):
+def is_checkpoint(path: str | Path) -> bool:
     """True if the file is an HDF5 file that says it is a checkpoint."""
     try:
         with h5py.File(path, "r") as file:

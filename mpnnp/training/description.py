@@ -1,5 +1,7 @@
 """What a checkpoint holds, in words."""
 
+from pathlib import Path
+
 import numpy as np
 
 from mpnnp.model.label_kinds import KINDS
@@ -9,7 +11,7 @@ from mpnnp.training.report import symbols
 from mpnnp.units import ATOMIC
 
 
-def describe_checkpoint(path):
+def describe_checkpoint(path: str | Path) -> str:
     """What a checkpoint holds, as lines for people. Raises CheckpointError."""
     found = read_summary(path)
     p, progress, optimizer, curve = found.potential, found.progress, found.optimizer, found.curve
@@ -38,7 +40,8 @@ def describe_checkpoint(path):
     lines.append(f"state: {where}, {progress.get('update', 0)} updates in all")
     if "best" in progress:
         lines.append(
-            f"best measure so far: {progress['best']:.6g}, after epoch {progress.get('best_epoch', progress.get('epoch', 0))}"
+            f"best measure so far: {progress['best']:.6g}, after epoch "
+            f"{progress.get('best_epoch', progress.get('epoch', 0))}"
         )
     for name, k in (("last", -1), ("best", _row_of(curve, progress.get("best_epoch")))):
         if len(curve.get("epoch", ())) and k is not None:

@@ -4,11 +4,13 @@ on sub-communicators of one MPI job.
 
 import os
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
-from mpnnp.config import to_toml
+from mpnnp.config import Config, to_toml
 from mpnnp.errors import ConfigError, TrainingError
-from mpnnp.parallel import agree, on_root
-from mpnnp.progress import Log
+from mpnnp.parallel import Comm, agree, on_root
+from mpnnp.progress import AnyLog, Log
 from mpnnp.training import run_folder
 from mpnnp.training.run_groups import MEMBER
 from mpnnp.training.start import assemble
@@ -18,9 +20,9 @@ from mpnnp.training.warm_up import compile_kernels
 OVER = ("both", "split", "weights")
 
 
-def seeds_of(text):
+def seeds_of(text: str) -> list[int]:
     """Seeds of "1-3,7": 1, 2, 3, 7. Raises ConfigError."""
-    seeds = []
+    seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         if not match:
@@ -34,7 +36,7 @@ def seeds_of(text):
     return seeds
 
 
-def member_config(config, seed, over):
+def member_config(config: Config, seed: int, over: str) -> Config:
     """Config of a member.
 
     over   both: run.seed, so split, weights and batches differ; split, weights: only that differs, the rest
@@ -51,7 +53,15 @@ def _check_teams(side_by_side, size):
         raise ConfigError(f"--side-by-side {side_by_side}: must be 1 to the number of ranks, which is {size}")
 
 
-def run_ensemble(config, seeds, over, folder, comm, log, side_by_side=1):
+def run_ensemble(
+    config: Config,
+    seeds: Sequence[int],
+    over: str,
+    folder: Path,
+    comm: Comm,
+    log: AnyLog,
+    side_by_side: int = 1,
+) -> dict[int, str]:
     """Train a member for each seed in folder/seed-N; returns seed -> "trained", "was finished" or the error
     that ended it. Collective.
 
@@ -77,7 +87,7 @@ def run_ensemble(config, seeds, over, folder, comm, log, side_by_side=1):
     return {seed: outcome[seed] for seed in seeds}
 
 
-def is_finished(config, directory):
+def is_finished(config: Config, directory: Path) -> bool:
     """True if the run in `directory` came to its end with this configuration."""
     stored = directory / "config.toml"
     return (

@@ -1,14 +1,21 @@
-"""The potential that a run starts from: functions, scaling, references, scales and initial weights, from configuration and data."""
+"""The potential that a run starts from: functions, scaling, references, scales and initial weights,
+from configuration and data.
+"""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
 
-from mpnnp.data.dataset import atoms_of
+from mpnnp.config import Config, Functions, Net
+from mpnnp.data.dataset import Dataset, atoms_of
 from mpnnp.data.packed import element_counts, make_atoms
 from mpnnp.data.store import BLOCK
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.kernels.packs import Structures
 from mpnnp.model.function_sets import default, from_tables, water
 from mpnnp.model.network import Network
 from mpnnp.model.potential import Potential
@@ -18,21 +25,26 @@ from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions, element_number
 from mpnnp.n2p2 import potential_files
 from mpnnp.n2p2.input_file import InputFile
-from mpnnp.parallel import on_root, share
+from mpnnp.parallel import Comm, on_root, share
+from mpnnp.progress import AnyLog
 from mpnnp.training.checkpoint import load_potential
-from mpnnp.units import ATOMIC, BOHR, parse_units
+from mpnnp.units import ATOMIC, BOHR, Units, parse_units
 
 
-def choose_functions(config, elements):
-    """SymmetryFunctions of the section [symmetry_functions] for the elements (atomic numbers) of the data. Raises ConfigError, DataError."""
+def choose_functions(config: Functions, elements: Sequence[int]) -> SymmetryFunctions:
+    """SymmetryFunctions of the section [symmetry_functions] for the elements (atomic numbers) of the data.
+
+    Raises ConfigError, DataError.
+    """
     length = BOHR if config.units == "bohr" else 1.0
-    common = {"cutoff": CUTOFFS[config.cutoff], "alpha": config.alpha}
-    radius = {} if config.r_c is None else {"r_c": config.r_c * length}
+    common: dict[str, Any] = {"cutoff": CUTOFFS[config.cutoff], "alpha": config.alpha}
+    radius: dict[str, Any] = {} if config.r_c is None else {"r_c": config.r_c * length}
     if config.input_nn:
         functions = potential_files.read_functions(config.input_nn, _units(config.input_nn_units))
         if missing := sorted(set(elements) - set(functions.elements)):
             raise DataError(
-                f"{config.input_nn}: has no functions for {', '.join(chemical_symbols[z] for z in missing)}, which the data contain"
+                f"{config.input_nn}: has no functions for "
+                f"{', '.join(chemical_symbols[z] for z in missing)}, which the data contain"
             )
         return functions
     if config.functions:
@@ -40,7 +52,8 @@ def choose_functions(config, elements):
     if config.set == "water":
         if tuple(elements) != (1, 8):
             raise ConfigError(
-                f"symmetry_functions.set = 'water' is for H and O; the data contain {' '.join(chemical_symbols[z] for z in elements)}"
+                f"symmetry_functions.set = 'water' is for H and O; "
+                f"the data contain {' '.join(chemical_symbols[z] for z in elements)}"
             )
         return SymmetryFunctions(elements, water(**common, **radius))
     return SymmetryFunctions(elements, default(elements, **common, **radius))
@@ -50,7 +63,7 @@ def _units(text):
     return parse_units(text) if text else None
 
 
-def file_units(config):
+def file_units(config: Config) -> Units:
     """Units of the n2p2 files that the potential will be exported to: those of input.nn, else those of the data."""
     section = config.symmetry_functions
     if section.input_nn:
@@ -58,7 +71,9 @@ def file_units(config):
     return _units(config.data.units) or ATOMIC
 
 
-def build(config, dataset, train, cache, comm, log):
+def build(
+    config: Config, dataset: Dataset, train: np.ndarray, cache: Path | None, comm: Comm, log: AnyLog
+) -> tuple[Potential, Structures, np.ndarray]:
     """(Potential with initial weights, Structures, G). Collective.
 
     train  indices of the training structures: statistics, references and scales come from them alone
@@ -126,7 +141,7 @@ def build(config, dataset, train, cache, comm, log):
     return potential, structures, G
 
 
-def initial_weights(config, network):
+def initial_weights(config: Config, network: Network) -> np.ndarray:
     """(n_weight,) of a run with this configuration: they follow from the initializer and the seed alone."""
     net, rng = config.network, np.random.default_rng([config.run.seed_of("weight"), 1])
     weights = network.initial_weights(net.initializer, rng, net.weights_min, net.weights_max)
@@ -142,7 +157,9 @@ def _blocks(structures, G, train, comm):
 
 
 def _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm):
-    """The unit of energy for which the initial weights predict forces of the same standard deviation as the labels'. Collective."""
+    """The unit of energy for which the initial weights predict forces of the same standard deviation as the
+    labels'. Collective.
+    """
     if np.isnan(dataset.forces).all():
         raise DataError("network.normalize = 'force' needs force labels: there are none")
     predictor, sums = Predictor(replace(potential, energy_scale=1.0)), np.zeros(3)
@@ -157,11 +174,15 @@ def _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm):
     return replace(potential, energy_scale=float(potential.force_scale / spread))
 
 
-def references(config, dataset, structures, elements, train):
-    """atomic_energies (n_element,), and the units of training: mean_energy, energy_scale, force_scale; eV and Angstrom.
+def references(
+    config: Net, dataset: Dataset, structures: Structures, elements: Sequence[int], train: np.ndarray
+) -> dict:
+    """atomic_energies (n_element,), and the units of training: mean_energy, energy_scale, force_scale;
+    eV and Angstrom.
 
-    config.normalize: the mean and the standard deviation of what the atomic energies leave of the energies per atom, and the standard deviation
-    of the forces, over the training structures; "ref" and "force": over all structures, with n2p2's divisor n - 1; false: as configured.
+    config.normalize: the mean and the standard deviation of what the atomic energies leave of the energies
+    per atom, and the standard deviation of the forces, over the training structures; "ref" and "force": over
+    all structures, with n2p2's divisor n - 1; false: as configured.
     """
     everything, everyone = np.arange(len(dataset)), config.normalize in ("ref", "force")
     counts, energy = element_counts(structures, len(elements)), np.asarray(dataset.energy)

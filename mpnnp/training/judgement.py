@@ -1,19 +1,29 @@
-"""How good a potential is: points of the learning curve, the measure by which the best one is kept, and the last word of a run."""
+"""How good a potential is: points of the learning curve, the measure by which the best one is kept,
+and the last word of a run.
+"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from mpnnp.config import Config
 from mpnnp.errors import ConfigError, TrainingError
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import KINDS, MILLI
 from mpnnp.model.metrics import Accuracy
+from mpnnp.progress import AnyLog
 from mpnnp.training import report
+from mpnnp.training.run_state import RunState
+from mpnnp.training.start import Task
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the learning curve: Accuracy of training and validation structures, and the measure that best.h5 minimises."""
+    """A point of the learning curve: Accuracy of training and validation structures,
+    and the measure that best.h5 minimises.
+    """
 
     train: Accuracy
     validation: Accuracy
@@ -23,11 +33,12 @@ class Point:
 class Judge:
     """Evaluates potentials of a task on its training and its validation structures.
 
-    train_subset, validation_subset  structures that are predicted in full for the learning curve; of the others only energies
+    train_subset, validation_subset  structures that are predicted in full for the learning curve; of the
+                                     others only energies
     Raises ConfigError if the structures that judge have no label of a kind that counts.
     """
 
-    def __init__(self, task, config):
+    def __init__(self, task: Task, config: Config):
         self.task, self.config = task, config
         self.train_subset = self._subset(task.train, 3)
         self.validation_subset = self._subset(task.validation, 4)
@@ -76,7 +87,7 @@ class Judge:
                 f"{keys}: with {labels} labels to judge by, no potential is better than another"
             )
 
-    def evaluate(self, w, pause=None):
+    def evaluate(self, w: np.ndarray, pause: Callable[[], object] | None = None) -> Point:
         """Point of the potential with weights w. Collective.
 
         pause  collective function called between structures, which may raise
@@ -87,7 +98,9 @@ class Judge:
         return Point(train, validation, self._measure(train, validation))
 
     def _measure(self, train, validation):
-        """Weighted sum of the errors of the validation structures if they have labels, in units of one meV/atom."""
+        """Weighted sum of the errors of the validation structures if they have labels,
+        in units of one meV/atom.
+        """
         rmse = (validation if validation.has_labels else train).rmse
         terms = [
             w * (rmse[name] / KINDS[name].good)
@@ -101,14 +114,21 @@ class Judge:
         units = MILLI * np.array(self.task.observer.labels.units)
         noise.evaluated(np.array([point.validation.rmse[name] for name in KINDS]) / units)
 
-    def in_training_units(self, accuracy):
+    def in_training_units(self, accuracy: Accuracy) -> np.ndarray:
         """RMSE (n_kind,) of an Accuracy in training units; 1 where there is none."""
         scale = MILLI * np.array(self.task.observer.labels.units)
         found = np.array([accuracy.rmse[name] for name in KINDS])
         return np.nan_to_num(found / scale, nan=1.0, posinf=1.0)
 
-    def record(self, state, epoch, seconds, pause=None):
-        """Add a point to the learning curve of `state`, and remember the weights if they are the best so far: (Point, better). Collective.
+    def record(
+        self,
+        state: RunState,
+        epoch: int,
+        seconds: Callable[[], float],
+        pause: Callable[[], object] | None = None,
+    ) -> tuple[Point, bool]:
+        """Add a point to the learning curve of `state`, and remember the weights if they are the best so far:
+        (Point, better). Collective.
 
         Raises TrainingError if a prediction is not a finite number.
         """
@@ -119,7 +139,8 @@ class Judge:
                 np.concatenate([task.train, task.validation]), read_only(state.weights)
             )
             raise TrainingError(
-                f"after update {state.update}: a prediction is not a finite number: {where}; the weights have run away"
+                f"after update {state.update}: a prediction is not a finite number: {where}; "
+                "the weights have run away"
             )
         task.optimizer.check(state.optimizer)
         state.seconds = seconds()
@@ -132,7 +153,7 @@ class Judge:
             state.best, state.best_epoch, state.best_weights = point.measure, epoch, state.weights.copy()
         return point, better
 
-    def describe(self, log):
+    def describe(self, log: AnyLog) -> None:
         """What the learning curve is made of."""
         parts = (
             ("training", self.train_subset, self.task.train),
@@ -141,12 +162,15 @@ class Judge:
         for name, some, structures in parts:
             if len(some) < len(structures):
                 log(
-                    f"learning curve, {name}: all energies, forces of {len(some)} of {len(structures)} structures "
-                    "(run.evaluation_structures)"
+                    f"learning curve, {name}: all energies, forces of {len(some)} of {len(structures)} "
+                    "structures (run.evaluation_structures)"
                 )
 
-    def conclude(self, state, directory, log):
-        """Evaluate the best potential on all structures: log, accuracy.json, pictures. Collective; OSError on rank 0 is raised everywhere."""
+    def conclude(self, state: RunState, directory: Path, log: AnyLog) -> Callable[[], None]:
+        """Evaluate the best potential on all structures: log, accuracy.json, pictures.
+
+        Collective; OSError on rank 0 is raised everywhere.
+        """
         task, comm = self.task, self.task.comm
         parts, accuracies = {"training": task.train, "validation": task.validation}, {}
         shown = "validation" if len(task.validation) else "training"
@@ -159,7 +183,8 @@ class Judge:
             if name == shown:
                 points = keep.gather(comm)
 
-        def write():
+        def write() -> None:
+            assert points is not None  # it is called on rank 0
             report.draw(directory, state.curve, points, shown)
             report.write_accuracies(directory / "accuracy.json", state, parts, accuracies)
 

@@ -1,13 +1,19 @@
-"""What a run writes while it goes on: checkpoint, best potential, learning curve; and where it goes on from."""
+"""What a run writes while it goes on: checkpoint, best potential, learning curve;
+and where it goes on from.
+"""
 
 import time
+from pathlib import Path
 
-from mpnnp.config import to_toml
+from mpnnp.config import Config, to_toml
 from mpnnp.errors import CheckpointError
-from mpnnp.parallel import on_root
+from mpnnp.parallel import Comm, on_root
+from mpnnp.progress import AnyLog
 from mpnnp.training import run_folder
+from mpnnp.training.checkpoint import Checkpoint
 from mpnnp.training.resume import check_same_run
-from mpnnp.training.run_state import to_checkpoint
+from mpnnp.training.run_state import RunState, to_checkpoint
+from mpnnp.training.start import Task
 
 
 class Keeper:
@@ -17,17 +23,18 @@ class Keeper:
     saving  seconds spent on checkpoints
     """
 
-    def __init__(self, directory, task, config, state):
+    def __init__(self, directory: Path, task: Task, config: Config, state: RunState):
         self.directory, self.task, self.config, self.comm = directory, task, config, task.comm
         self.begin = time.monotonic() - state.seconds
-        self.saved, self.saving = None, 0.0  # what checkpoint.h5 holds
+        self.saved: tuple | None = None  # what checkpoint.h5 holds
+        self.saving = 0.0
         on_root(self.comm, run_folder.write_config, directory, to_toml(config))
 
-    def seconds(self):
+    def seconds(self) -> float:
         """Of training so far, by the clock of rank 0."""
         return self.comm.bcast(time.monotonic() - self.begin, root=0)
 
-    def keep_start(self):
+    def keep_start(self) -> None:
         """initial.h5: the potential before the first update, which the analysis of a run compares with."""
         numbers = {"epoch": 0, "update": 0}
         on_root(
@@ -40,7 +47,7 @@ class Keeper:
             numbers,
         )
 
-    def keep_epoch(self, state, better):
+    def keep_epoch(self, state: RunState, better: bool) -> None:
         """The learning curve, and best.h5 if the potential is better."""
         on_root(self.comm, self._write_epoch, state, better)
 
@@ -55,7 +62,7 @@ class Keeper:
                 self.directory, run_folder.BEST, potential, to_toml(self.config), numbers
             )
 
-    def save(self, state):
+    def save(self, state: RunState) -> bool:
         """checkpoint.h5, unless it holds this state; True if it was written."""
         begin, now = time.monotonic(), (state.update, state.epoch, len(state.curve.rows))
         if now == self.saved:
@@ -74,8 +81,11 @@ class Keeper:
         return True
 
 
-def read_saved(directory, config, data_hash, comm, log):
-    """(name, Checkpoint) to continue from, if it is of this run; the optimiser's arrays, which may be large, on rank 0 alone. Collective.
+def read_saved(
+    directory: Path, config: Config, data_hash: str, comm: Comm, log: AnyLog
+) -> tuple[str, Checkpoint]:
+    """(name, Checkpoint) to continue from, if it is of this run; the optimiser's arrays, which may be large,
+    on rank 0 alone. Collective.
 
     Raises CheckpointError on every rank.
     """
@@ -85,7 +95,8 @@ def read_saved(directory, config, data_hash, comm, log):
         name, saved = run_folder.read_saved(directory, log)
         if not saved.optimizer:
             raise CheckpointError(
-                f"{directory / name}: is a potential alone, without the state of an optimiser: it cannot be resumed"
+                f"{directory / name}: is a potential alone, "
+                "without the state of an optimiser: it cannot be resumed"
             )
         check_same_run(saved, config, data_hash, directory / name)
         if saved.best_weights is None:

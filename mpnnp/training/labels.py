@@ -1,13 +1,19 @@
 """Labels as a run sees them: targets in training units, their weights, and the scale of errors and rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.config import Schedule
+from mpnnp.data.dataset import Dataset
 from mpnnp.errors import ConfigError
+from mpnnp.kernels.packs import Structures
 from mpnnp.model.label_kinds import KINDS
+from mpnnp.model.potential import Potential
+
+DEFAULTS = Schedule()
 
 
 @dataclass(frozen=True)
@@ -16,8 +22,9 @@ class Labels:
 
     targets  (n_site n_component,) of each kind: y* = (y - what the net does not predict) / unit
     units    unit of training of each kind: eV, eV/Angstrom, ...
-    roots    square roots (n_site,) of the labels' weights of each kind, or None if all are 1. A label of weight n counts as n labels: its
-             error and row are multiplied by sqrt(n). One of weight 0 is none.
+    roots    square roots (n_site,) of the labels' weights of each kind, or None if all are 1. A label of
+             weight n counts as n labels: its error and row are multiplied by sqrt(n). One of weight 0 is
+             none.
     """
 
     kinds: tuple
@@ -26,7 +33,14 @@ class Labels:
     roots: tuple
 
     @classmethod
-    def of(cls, dataset, structures, potential, config=Schedule(), train=()):
+    def of(
+        cls,
+        dataset: Dataset,
+        structures: Structures,
+        potential: Potential,
+        config: Schedule = DEFAULTS,
+        train: Sequence[int] | np.ndarray = (),
+    ) -> "Labels":
         """Labels of a data set.
 
         config  section [schedule]: weights of the labels on atoms of each element
@@ -49,14 +63,18 @@ class Labels:
             roots.append(None if (weight == 1.0).all() else np.sqrt(weight))
         return cls(kinds, tuple(targets), tuple(units), tuple(roots))
 
-    def of_structures(self, start, chosen):
-        """For each kind the numbers of the labels that exist in the chosen structures, one structure after the other; int64."""
+    def of_structures(self, start: np.ndarray, chosen: Sequence[int] | np.ndarray) -> tuple[np.ndarray, ...]:
+        """For each kind the numbers of the labels that exist in the chosen structures,
+        one structure after the other; int64.
+        """
         numbers = [kind.numbers(start, chosen) for kind in self.kinds]
         return tuple(n[~np.isnan(y[n])].astype(np.int64) for n, y in zip(numbers, self.targets))
 
 
-def label_scale(config, kind, n_label):
-    """Factor s of errors and rows of a kind (its name): its weight (runner), or sqrt(weight / n) for n labels in the batch (sdnz)."""
+def label_scale(config: Schedule, kind: str, n_label: int) -> float:
+    """Factor s of errors and rows of a kind (its name): its weight (runner), or sqrt(weight / n)
+    for n labels in the batch (sdnz).
+    """
     weight = config.of_kind(kind, "weight")
     return weight if config.name == "runner" else float(np.sqrt(weight / n_label))
 
@@ -72,11 +90,15 @@ def _weights(kind, dataset, structures, elements, config):
 
 
 def _element_weights(config, kind, elements):
-    """Weights of the labels on each element's atoms; () if all are 1. Raises ConfigError for an element that is not in the data."""
+    """Weights of the labels on each element's atoms; () if all are 1.
+
+    Raises ConfigError for an element that is not in the data.
+    """
     given = config.of_kind(kind, "element_weights")
     symbols = [chemical_symbols[z] for z in elements]
     if stranger := next((name for name in given if name not in symbols), None):
         raise ConfigError(
-            f"schedule.element_{kind}_weights.{stranger}: this element is not in the data ({' '.join(symbols)})"
+            f"schedule.element_{kind}_weights.{stranger}: "
+            f"this element is not in the data ({' '.join(symbols)})"
         )
     return tuple(given.get(symbol, 1.0) for symbol in symbols) if given else ()

@@ -1,28 +1,32 @@
 """The learning curve: accuracies over the run, as a table that survives kills and as a picture's data."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from mpnnp.files import write_text
 from mpnnp.model.label_kinds import KINDS
+from mpnnp.model.metrics import Accuracy
 
 PARTS = ("train", "validation")
 
 
-def columns_of(kind):
+def columns_of(kind: str) -> list[str]:
     """Columns of a kind of label (its name)."""
     return [f"{kind}_{measure}_{part}" for measure in ("rmse", "mae") for part in PARTS]
 
 
-def all_columns():
+def all_columns() -> list[str]:
     return ["epoch", "update", "seconds", *(column for kind in KINDS for column in columns_of(kind))]
 
 
 class LearningCurve:
-    """Rows of epoch, update, seconds and the errors of each kind of label in its error_unit, NaN where there are no labels."""
+    """Rows of epoch, update, seconds and the errors of each kind of label in its error_unit,
+    NaN where there are no labels.
+    """
 
-    def __init__(self, columns=None):
+    def __init__(self, columns: Mapping[str, np.ndarray] | None = None):
         nothing = (
             np.full(len(columns["epoch"]), np.nan) if columns else None
         )  # kinds that were not known then
@@ -32,7 +36,7 @@ class LearningCurve:
             else [list(row) for row in zip(*(columns.get(c, nothing) for c in all_columns()))]
         )
 
-    def add(self, epoch, update, seconds, train, validation):
+    def add(self, epoch: int, update: int, seconds: float, train: Accuracy, validation: Accuracy) -> None:
         """Append the accuracies (metrics.Accuracy) of training and validation structures."""
         errors = [
             measure[kind]
@@ -41,14 +45,17 @@ class LearningCurve:
         ]
         self.rows.append([epoch, update, seconds, *errors])
 
-    def columns(self):
+    def columns(self) -> dict[str, np.ndarray]:
         """name -> array, for a checkpoint."""
         names = all_columns()
         values = np.array(self.rows, float).reshape(-1, len(names))
         return {name: values[:, k] for k, name in enumerate(names)}
 
-    def write(self, path):
-        """CSV with one header line; the last columns name the units. Kinds that are not always told have columns if there are labels of them."""
+    def write(self, path: str | Path) -> None:
+        """CSV with one header line; the last columns name the units.
+
+        Kinds that are not always told have columns if there are labels of them.
+        """
         columns = self.columns()
         kinds = [
             kind
@@ -72,7 +79,7 @@ class LearningCurve:
         return f"LearningCurve({len(self.rows)} points)"
 
     @staticmethod
-    def read(path):
+    def read(path: str | Path) -> dict[str, np.ndarray]:
         """name -> array of the columns of a file written by `write`."""
         lines = [line.split(",") for line in Path(path).read_text(encoding="ascii").splitlines()]
         return {

@@ -11,11 +11,13 @@ count labels and are sums over ranks: levels are the same on every rank, and wit
 Mohamed and Schwarz, J. Geodesy 73, 193 (1999), for filters that find their noise in their innovations.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mpnnp.model.label_kinds import KINDS, MILLI
+from mpnnp.parallel import Comm
 
 MEMORY = 100.0  # labels that the running RMS of the innovations remembers ...
 MAXIMUM_SHARE = 0.5  # ... of which one update replaces at most this share
@@ -35,14 +37,14 @@ class NoiseLevels:
 
     passes: int = 0
 
-    def level(self, kind):
+    def level(self, kind: int) -> float:
         """Level of kind number `kind`; 1, the spread of the labels, where there is no estimate."""
         first, later = self.innovation[kind], self.validation[kind]
         if self.passes > 0 and np.isfinite(later) and later > 0.0:
             return later
         return first if np.isfinite(first) and first > 0.0 else 1.0
 
-    def observe(self, kind, errors, comm):
+    def observe(self, kind: int, errors: np.ndarray, comm: Comm) -> None:
         """Take notice of this rank's errors (m,) of labels that are about to be learned. Collective."""
         count, square = comm.allreduce(np.array([len(errors), float(errors @ errors)]))
         if not (count and np.isfinite(square)):
@@ -53,7 +55,7 @@ class NoiseLevels:
             mean if np.isnan(before) else (1.0 - share) * before**2 + share * mean
         )
 
-    def evaluated(self, rmse):
+    def evaluated(self, rmse: np.ndarray) -> None:
         """Take notice of the RMSE (n_kind,) of the validation structures, NaN where there are no labels: a larger one counts half."""
         self.passes += bool(np.isfinite(self.innovation).any())
         for kind, found in enumerate(rmse):
@@ -62,7 +64,7 @@ class NoiseLevels:
                 grown = np.isfinite(before) and found > before
                 self.validation[kind] = np.sqrt(before * found) if grown else found
 
-    def in_words(self, units):
+    def in_words(self, units: Sequence[float] | np.ndarray) -> str:
         """Levels of the kinds that are known, for the log. units (n_kind,): of training."""
         told = [
             f"{kind.name} {self.level(k) * units[k] * MILLI:.3g} {kind.short_unit}"

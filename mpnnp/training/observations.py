@@ -1,20 +1,30 @@
 """Observations: errors and rows of the Jacobian of this rank's labels of an update, in training units."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
+from mpnnp.config import Schedule
+from mpnnp.data.dataset import Dataset
 from mpnnp.kernels.jit import read_only
+from mpnnp.kernels.packs import Structures
 from mpnnp.model.evaluation import ROUND, accuracy_over
 from mpnnp.model.label_kinds import ENERGY
-from mpnnp.model.metrics import Errors
-from mpnnp.model.prediction import Predictor
-from mpnnp.parallel import share
+from mpnnp.model.metrics import Accuracy, Errors
+from mpnnp.model.potential import Potential
+from mpnnp.model.prediction import Prediction, Predictor
+from mpnnp.parallel import Comm, share
 from mpnnp.training.labels import Labels, label_scale
+from mpnnp.training.noise import NoiseLevels
+from mpnnp.training.schedules import Batch
 
 
 class Observer:
-    """Turns batches into errors and rows; knows the data, the model without its weights, and which labels are this rank's.
+    """Turns batches into errors and rows; knows the data, the model without its weights,
+    and which labels are this rank's.
 
-    Label m of M belongs to rank r with r M // p <= m < (r+1) M // p: consecutive, and the same labels on any number of ranks.
+    Label m of M belongs to rank r with r M // p <= m < (r+1) M // p: consecutive, and the same labels on any
+    number of ranks.
 
     train  structures that are learned from, see Labels.of
     noise  NoiseLevels that errors and rows are divided by, instead of the scales of [schedule]; None: these
@@ -22,7 +32,16 @@ class Observer:
     seen   labels, rows and errors of this rank's share of the last batch, for messages
     """
 
-    def __init__(self, dataset, structures, G, potential, schedule_config, comm, train=()):
+    def __init__(
+        self,
+        dataset: Dataset,
+        structures: Structures,
+        G: np.ndarray,
+        potential: Potential,
+        schedule_config: Schedule,
+        comm: Comm,
+        train: Sequence[int] | np.ndarray = (),
+    ):
         self.dataset, self.structures, self.G = dataset, structures, read_only(G)
         self.predictor = Predictor(potential)
         self.labels = Labels.of(dataset, structures, potential, schedule_config, train)
@@ -31,12 +50,13 @@ class Observer:
         self.factors = [
             potential.energy_scale / unit for unit in self.labels.units
         ]  # from net units to training units
-        self.noise = None
+        self.noise: NoiseLevels | None = None
         self.rmse = np.ones(len(self.labels.kinds))
-        self.seen = None
+        self.seen: tuple = ()
 
-    def observe(self, batch, w):
-        """(rows (m, n), errors (m,), labels (m,)) of this rank's share of the batch: s d y*_hat / dw, s (y* - y*_hat), and of what.
+    def observe(self, batch: Batch, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(rows (m, n), errors (m,), labels (m,)) of this rank's share of the batch: s d y*_hat / dw,
+        s (y* - y*_hat), and of what.
 
         The arrays are new ones.
         """
@@ -81,9 +101,11 @@ class Observer:
         return 1.0 / (self.noise.level(k) * n_atom)
 
     def _sum_groups(self, rows, errors, mine, n_label):
-        """One observation per group of k streams, sum of rows / sqrt(k) and sum of errors / sqrt(k), on rank 0 (none elsewhere). Collective.
+        """One observation per group of k streams, sum of rows / sqrt(k) and sum of errors / sqrt(k),
+        on rank 0 (none elsewhere). Collective.
 
-        The noise of a sum of k independent labels has k times the variance: with 1/sqrt(k) the R of one label stays right.
+        The noise of a sum of k independent labels has k times the variance: with 1/sqrt(k) the R of one label
+        stays right.
         """
         n_group = min(self.config.groups, n_label)
         group = np.arange(mine.start, mine.stop) * n_group // n_label
@@ -109,7 +131,7 @@ class Observer:
         pick = np.where(above.any(axis=1), above.argmax(axis=1), relative.argmax(axis=1))
         return np.take_along_axis(candidates, pick[:, None], axis=1)[:, 0]
 
-    def errors(self, k, labels, w):
+    def errors(self, k: int, labels: np.ndarray, w: np.ndarray) -> np.ndarray:
         """y* - y*_hat (n_label,) of labels of kind number k, without their rows."""
         kind, values = self.labels.kinds[k], np.empty(len(labels))
         kind.values(
@@ -121,12 +143,14 @@ class Observer:
         """Atoms of the structures of labels."""
         return np.diff(self.structures.start)[kind.structure_of(self.structures.start, labels)]
 
-    def describe(self, k, label):
+    def describe(self, k: int, label: int) -> str:
         """A label of kind number k in words, for messages."""
         return self.labels.kinds[k].describe(self.dataset, self.structures.start, label)
 
-    def suspect_label(self, k):
-        """In words, the first label of the last batch that is not a finite number, else the one with the largest error. Collective."""
+    def suspect_label(self, k: int) -> str:
+        """In words, the first label of the last batch that is not a finite number,
+        else the one with the largest error. Collective.
+        """
         found = None
         for label, row, error in zip(*self.seen):
             if not (np.isfinite(error) and np.isfinite(row).all()):
@@ -138,14 +162,17 @@ class Observer:
                 found = (abs(error), words)
         return max((x for x in self.comm.allgather(found) if x is not None), key=lambda x: x[0])[1]
 
-    def predict(self, s, w):
+    def predict(self, s: int, w: np.ndarray) -> Prediction:
         """Prediction for structure s with weights w."""
         return self.predictor.predict(
             self.structures, s, w, self.G[self.structures.start[s] : self.structures.start[s + 1]]
         )
 
-    def first_not_finite(self, chosen, w):
-        """The first of the chosen structures whose prediction is not a finite number, in words. Collective."""
+    def first_not_finite(self, chosen: np.ndarray, w: np.ndarray) -> str:
+        """The first of the chosen structures whose prediction is not a finite number, in words.
+
+        Collective.
+        """
         found = len(chosen)
         for k in range(self.comm.rank, len(chosen), self.comm.size):
             prediction = self.predict(chosen[k], w)
@@ -155,11 +182,18 @@ class Observer:
         first = min(self.comm.allgather(found))
         return self.dataset.name(chosen[first]) if first < len(chosen) else "an error too large for a number"
 
-    def evaluate(self, chosen, w, forces_of=None, keep=None, pause=None):
+    def evaluate(
+        self,
+        chosen: np.ndarray,
+        w: np.ndarray,
+        forces_of: np.ndarray | None = None,
+        keep: Callable[[int, Prediction], None] | None = None,
+        pause: Callable[[], object] | None = None,
+    ) -> Accuracy:
         """Accuracy over the chosen structures, shared out over the ranks. Collective.
 
-        forces_of  those of the chosen structures that are predicted in full, default all: energies alone need no geometry and cost next to
-                   nothing
+        forces_of  those of the chosen structures that are predicted in full, default all: energies alone need
+                   no geometry and cost next to nothing
         keep, pause  as in model.evaluation.accuracy_over
         """
         forces_of = chosen if forces_of is None else forces_of
@@ -180,8 +214,11 @@ class Observer:
             pause,
         )
 
-    def all_errors(self, labels, w, pause=None):
-        """|error| of all labels of each kind, per atom for energies, on every rank: the order of sorted selection. Collective.
+    def all_errors(
+        self, labels: Sequence[np.ndarray], w: np.ndarray, pause: Callable[[], object] | None = None
+    ) -> list[np.ndarray]:
+        """|error| of all labels of each kind, per atom for energies, on every rank:
+        the order of sorted selection. Collective.
 
         pause  as in evaluate
         """

@@ -1,43 +1,53 @@
 """What people look at: lines of the learning curve, and pictures of it and of predictions against labels."""
 
 import json
+from collections.abc import Mapping, Sequence, Sized
+from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.figures import figure, save
 from mpnnp.files import write_text
-from mpnnp.model.label_kinds import KINDS, MILLI
-from mpnnp.training.learning_curve import PARTS
+from mpnnp.model.label_kinds import KINDS, MILLI, LabelKind
+from mpnnp.model.metrics import Accuracy
+from mpnnp.model.prediction import Prediction
+from mpnnp.parallel import Comm
+from mpnnp.training.learning_curve import PARTS, LearningCurve
+from mpnnp.training.observations import Observer
+from mpnnp.training.run_state import RunState
 
 MAXIMUM_POINTS = 20_000  # drawn of each kind
 
 
-def symbols(elements):
+def symbols(elements: Sequence[int]) -> list[str]:
     return [chemical_symbols[z] for z in elements]
 
 
-def shown(*accuracies):
+def shown(*accuracies: Accuracy) -> list[LabelKind]:
     """The kinds that are told: always, or because there are labels in one of the accuracies."""
     return [k for k in KINDS.values() if k.always or any(np.isfinite(a.rmse[k.name]) for a in accuracies)]
 
 
-def progress_line(epoch, state, train, validation, better):
+def progress_line(epoch: int, state: RunState, train: Accuracy, validation: Accuracy, better: bool) -> str:
     """One line of the log per evaluation; train | validation."""
     errors = "  ".join(
-        f"{kind.name} {train.rmse[kind.name]:{kind.number}} |{validation.rmse[kind.name]:{kind.number}} {kind.short_unit}"
+        f"{kind.name} {train.rmse[kind.name]:{kind.number}} |"
+        f"{validation.rmse[kind.name]:{kind.number}} {kind.short_unit}"
         for kind in shown(train, validation)
     )
     where = f"epoch {epoch:4d} update {state.update:8d} {state.seconds:8.1f} s"
     return f"{where}  RMSE {errors}{'  best' if better else ''}"
 
 
-def accuracy_line(name, n_structure, accuracy):
+def accuracy_line(name: str, n_structure: int, accuracy: Accuracy) -> str:
     """One line about all structures of a part of the data."""
     return f"  {name} ({n_structure} structures): RMSE {accuracy}"
 
 
-def write_accuracies(path, state, structures, accuracies):
+def write_accuracies(
+    path: str | Path, state: RunState, structures: Mapping[str, Sized], accuracies: Mapping[str, Accuracy]
+) -> None:
     """accuracy.json: errors of best.h5 on all structures, and where in the run it was found."""
     numbers = {
         name: {"structures": len(structures[name])}
@@ -52,11 +62,11 @@ def write_accuracies(path, state, structures, accuracies):
 class Parity:
     """Labels and predictions, collected while structures are evaluated."""
 
-    def __init__(self, observer):
+    def __init__(self, observer: Observer):
         self.observer = observer
         self.points = {name: [np.zeros((0, 2))] for name in KINDS}
 
-    def __call__(self, s, prediction):
+    def __call__(self, s: int, prediction: Prediction) -> None:
         structures = self.observer.structures
         n_atom = structures.start[s + 1] - structures.start[s]
         for name, kind in KINDS.items():
@@ -67,23 +77,23 @@ class Parity:
                 )
                 self.points[name].append(pair / n_atom if kind.per_atom else pair)
 
-    def gather(self, comm):
-        """Kind -> label and prediction (n, 2) in its unit, per atom where it is told so, on rank 0; None elsewhere. Collective."""
+    def gather(self, comm: Comm) -> dict[str, np.ndarray] | None:
+        """Kind -> label and prediction (n, 2) in its unit, per atom where it is told so, on rank 0;
+        None elsewhere. Collective.
+        """
         parts = comm.gather({name: np.concatenate(points) for name, points in self.points.items()}, root=0)
-        return (
-            {name: np.concatenate([part[name] for part in parts]) for name in KINDS}
-            if comm.rank == 0
-            else None
-        )
+        if parts is None:
+            return None
+        return {name: np.concatenate([part[name] for part in parts]) for name in KINDS}
 
 
-def draw(directory, curve, points, what):
+def draw(directory: Path, curve: LearningCurve, points: Mapping[str, np.ndarray], what: str) -> None:
     """learning-curve.png and parity.png in the run's folder."""
     draw_learning_curve(directory / "learning-curve.png", curve.columns())
     draw_parity(directory / "parity.png", points, what)
 
 
-def draw_learning_curve(path, columns):
+def draw_learning_curve(path: str | Path, columns: Mapping[str, np.ndarray]) -> None:
     """RMSE of each kind of label that there is, training and validation, against epochs."""
     nothing = np.array([np.nan])
     kinds = [
@@ -107,7 +117,7 @@ def draw_learning_curve(path, columns):
     save(picture, path)
 
 
-def draw_parity(path, points, what):
+def draw_parity(path: str | Path, points: Mapping[str, np.ndarray], what: str) -> None:
     """Predicted against labelled values of each kind of label (n, 2) that there is."""
     kinds = [
         kind for name, kind in KINDS.items() if kind.always or np.isfinite(points[name]).all(axis=1).any()
@@ -132,6 +142,6 @@ def draw_parity(path, points, what):
     save(picture, path)
 
 
-def with_signs(unit):
+def with_signs(unit: str) -> str:
     """A unit as pictures show it."""
     return unit.replace("Angstrom", "Å").replace("^2", "²").replace("^3", "³")

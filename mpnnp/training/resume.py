@@ -4,10 +4,11 @@ what may change between two starts of a run, and what may not.
 
 from pathlib import Path
 
+from mpnnp.config import Config
 from mpnnp.errors import CheckpointError
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.optimizers.registry import OPTIMIZERS
-from mpnnp.training.checkpoint import config_of
+from mpnnp.training.checkpoint import Checkpoint, config_of
 
 MAY_CHANGE = {  # section -> keys; everything else decides about batches, model or filter
     "data": {"files", "validation_files", "weights", "cache"},  # the hash of what they hold is compared
@@ -31,7 +32,7 @@ MAY_CHANGE_ENDINGS = (
 PATHS = {("symmetry_functions", "input_nn"), ("network", "weights_from")}  # the folder may have moved
 
 
-def check_same_run(saved, config, data_hash, path):
+def check_same_run(saved: Checkpoint, config: Config, data_hash: str, path: str | Path) -> None:
     """Raise CheckpointError naming every key that differs and must not, old and new value.
 
     saved      Checkpoint
@@ -70,7 +71,7 @@ def check_same_run(saved, config, data_hash, path):
         )
 
 
-def same_measure(saved, config, path):
+def same_measure(saved: Checkpoint, config: Config, path: str | Path) -> bool:
     """True if the best potential so far was found by the measure of `config`."""
     before = config_of(saved, path)
     same = before.run.evaluation_structures == config.run.evaluation_structures

@@ -6,17 +6,24 @@ Rank 0 calls this; errors name the file.
 import contextlib
 import os
 import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
 
 from mpnnp.errors import CheckpointError, DamagedError, OutputError
 from mpnnp.files import write_text
+from mpnnp.model.potential import Potential
+from mpnnp.progress import AnyLog, Log
 from mpnnp.training import checkpoint
+from mpnnp.training.checkpoint import Checkpoint
 
 CHECKPOINT, PREVIOUS, BEST, INITIAL = "checkpoint.h5", "checkpoint-previous.h5", "best.h5", "initial.h5"
 DAMAGED, REPLACED = "checkpoint-damaged.h5", "checkpoint-replaced.h5"
 
 
 @contextlib.contextmanager
-def writing(path):
+def writing(path: str | Path) -> Iterator[None]:
     """Context manager in which errors of the file system become OutputError naming `path`."""
     try:
         yield
@@ -28,7 +35,7 @@ def writing(path):
         raise OutputError(f"{error.filename or path}: the results cannot be written: {reason}") from None
 
 
-def open_folder(directory, log, resume):
+def open_folder(directory: Path, log: Log, resume: bool) -> None:
     """Make the folder and open its log. Raises CheckpointError if there is nothing to resume, OutputError."""
     there = [name for name in (CHECKPOINT, PREVIOUS) if (directory / name).is_file()]
     if resume and not there:
@@ -48,24 +55,26 @@ def open_folder(directory, log, resume):
         )
 
 
-def write_config(directory, text):
+def write_config(directory: Path, text: str) -> None:
     with writing(directory / "config.toml"):
         write_text(directory / "config.toml", text)
 
 
-def write_checkpoint(directory, content):
+def write_checkpoint(directory: Path, content: Checkpoint) -> None:
     """checkpoint.h5 of a Checkpoint; the file before becomes checkpoint-previous.h5."""
     with writing(directory / CHECKPOINT):
         checkpoint.write_checkpoint(directory / CHECKPOINT, content, previous=PREVIOUS)
 
 
-def write_potential(directory, name, potential, config_text, progress):
+def write_potential(
+    directory: Path, name: str, potential: Potential, config_text: str, progress: dict
+) -> None:
     """A potential alone as checkpoint `name` (BEST, INITIAL)."""
     with writing(directory / name):
         checkpoint.write_checkpoint(directory / name, checkpoint.Checkpoint(potential, config_text, progress))
 
 
-def read_saved(directory, log):
+def read_saved(directory: Path, log: AnyLog) -> tuple[str, Checkpoint]:
     """(name, Checkpoint) of the newest checkpoint that is whole. Raises CheckpointError."""
     reasons = []
     for name in (CHECKPOINT, PREVIOUS):
@@ -80,7 +89,7 @@ def read_saved(directory, log):
     raise CheckpointError("\n".join(reasons))
 
 
-def set_aside(directory, name):
+def set_aside(directory: Path, name: str) -> None:
     """After resuming from the previous checkpoint: the damaged newest one
     must not become the previous one.
     """
@@ -90,7 +99,7 @@ def set_aside(directory, name):
             os.replace(newest, directory / DAMAGED)
 
 
-def weights_of_best(directory, epoch):
+def weights_of_best(directory: Path, epoch: int) -> np.ndarray | None:
     """Weights of best.h5 if it is of epoch `epoch`, else None: for checkpoints that do not hold them."""
     try:
         found = checkpoint.read_summary(directory / BEST)

@@ -1,6 +1,7 @@
 """Groups of runs: named on the command line, or found by how the folders lie."""
 
 import glob
+from collections.abc import Sequence
 from pathlib import Path
 
 from mpnnp.errors import ConfigError
@@ -8,7 +9,7 @@ from mpnnp.errors import ConfigError
 MEMBER = "seed-"  # an ensemble's members lie in its folder as seed-1, seed-2, ...
 
 
-def find_groups(paths, named=()):
+def find_groups(paths: Sequence[str | Path], named: Sequence[str] = ()) -> dict[str, list[Path]]:
     """name -> list of Paths, in the order given.
 
     paths   files or folders of runs, also glob patterns; the members of an ensemble make one group, named by
@@ -33,7 +34,7 @@ def find_groups(paths, named=()):
     return groups
 
 
-def members(folder):
+def members(folder: str | Path) -> list[Path]:
     """Folders of an ensemble's members, by seed."""
     found = [
         path

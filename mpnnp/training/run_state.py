@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpnnp.config import to_toml
+from mpnnp.config import Config, to_toml
 from mpnnp.model.label_kinds import KINDS
+from mpnnp.optimizers.registry import Optimizer
 from mpnnp.training.checkpoint import Checkpoint
 from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.noise import NoiseLevels
+from mpnnp.training.start import Task
 
 ESTIMATES = ("validation", "innovation")  # of NoiseLevels
 MAXIMUM_WEIGHT = 1e4  # weights beyond this, or this many times the largest at the start, have run away
@@ -55,7 +57,7 @@ class RunState:
         )
 
 
-def new_state(task):
+def new_state(task: Task) -> RunState:
     """RunState before the first update. Collective."""
     w = task.potential.weights
     return RunState(
@@ -68,7 +70,9 @@ def new_state(task):
     )
 
 
-def to_checkpoint(state, task, config, optimizer):
+def to_checkpoint(
+    state: RunState, task: Task, config: Config, optimizer: dict[str, np.ndarray] | None
+) -> Checkpoint:
     """Checkpoint of a RunState.
 
     optimizer  arrays of `save_arrays`
@@ -94,8 +98,11 @@ def to_checkpoint(state, task, config, optimizer):
     )
 
 
-def from_checkpoint(saved, optimizer):
-    """RunState of a Checkpoint, whose optimizer's arrays are on rank 0. Collective. Raises CheckpointError."""
+def from_checkpoint(saved: Checkpoint, optimizer: Optimizer) -> RunState:
+    """RunState of a Checkpoint, whose optimizer's arrays are on rank 0.
+
+    Collective. Raises CheckpointError.
+    """
     progress, arrays = saved.progress, saved.arrays
     noise = None
     if "noise_passes" in progress:

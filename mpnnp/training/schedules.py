@@ -1,14 +1,19 @@
-"""Batch schedules: which labels are observed in each update. All of it follows from the seed, the same on every rank.
+"""Batch schedules: which labels are observed in each update.
 
-Labels are numbers, see model.label_kinds; kinds are their positions in KINDS. An epoch's batches depend on nothing but seed, epoch number and, for
-sorted selection, the errors at its start: the position in the run is (epoch, update), and resuming is exact.
+All of it follows from the seed, the same on every rank.
+
+Labels are numbers, see model.label_kinds; kinds are their positions in KINDS. An epoch's batches depend on
+nothing but seed, epoch number and, for sorted selection, the errors at its start: the position in the run is
+(epoch, update), and resuming is exact.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from mpnnp.config import Schedule
 from mpnnp.errors import ConfigError
 from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS
 
@@ -26,18 +31,21 @@ class Batch:
 
     def __repr__(self):
         streams, trials = self.candidates.shape
-        return f"Batch({list(KINDS)[self.kind]}, {streams} streams{f' of {trials} candidates' if trials > 1 else ''})"
+        choice = f" of {trials} candidates" if trials > 1 else ""
+        return f"Batch({list(KINDS)[self.kind]}, {streams} streams{choice})"
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """All updates of an epoch: kinds (n_update,) and, kind by kind, candidates (n_update_of_kind, M, n_trial)."""
+    """All updates of an epoch: kinds (n_update,) and, kind by kind, candidates
+    (n_update_of_kind, M, n_trial).
+    """
 
     kinds: np.ndarray
     candidates: tuple
 
     @cached_property
-    def place(self):
+    def place(self) -> np.ndarray:
         """(n_update,) position of each update among those of its kind."""
         place = np.empty(len(self.kinds), np.int64)
         for kind in range(len(self.candidates)):
@@ -54,16 +62,18 @@ class Epoch:
 
 
 class RunnerSchedule:
-    """RuNNer's and n2p2's schedule: per epoch a fraction of the labels of each kind, updates shuffled together.
+    """RuNNer's and n2p2's schedule: per epoch a fraction of the labels of each kind,
+    updates shuffled together.
 
-    Each update takes M = streams labels of one kind: at random, in descending order of the error at the epoch's start (sort), or
-    each stream the first of up to `trials` random candidates whose error exceeds a threshold (the worst of them if none does).
+    Each update takes M = streams labels of one kind: at random, in descending order of the error at the
+    epoch's start (sort), or each stream the first of up to `trials` random candidates whose error exceeds a
+    threshold (the worst of them if none does).
 
     sizes   (n_kind,) labels per update of each kind
     shares  (n_kind,) expected share of the updates
     """
 
-    def __init__(self, config, labels, seed):
+    def __init__(self, config: Schedule, labels: Sequence[np.ndarray], seed: int):
         self.config, self.labels, self.seed = config, labels, seed
         fractions = [config.of_kind(kind, "fraction") for kind in KINDS]
         self.sizes = tuple(config.of_kind(kind, "streams") for kind in KINDS)
@@ -74,25 +84,27 @@ class RunnerSchedule:
         _check_labels(self.n_update, labels, config.forces)
 
     @property
-    def updates_per_epoch(self):
+    def updates_per_epoch(self) -> int:
         return sum(self.n_update)
 
     @property
-    def shares(self):
+    def shares(self) -> tuple[float, ...]:
         return tuple(n / self.updates_per_epoch for n in self.n_update)
 
-    def learns(self, kind):
+    def learns(self, kind: int) -> bool:
         """True if there are updates of this kind."""
         return self.n_update[kind] > 0
 
-    def order(self, number, rng):
+    def order(self, number: int, rng: np.random.Generator) -> np.ndarray:
         """Kind of each update of the epoch."""
         kinds = np.repeat(np.arange(len(self.n_update)), self.n_update)
         rng.shuffle(kinds)
         return kinds
 
-    def epoch(self, number, errors=None):
-        """The updates of epoch `number` (from 1). errors: per kind, |error| of each label at its start, for sorted selection."""
+    def epoch(self, number: int, errors: Sequence[np.ndarray] | None = None) -> Epoch:
+        """The updates of epoch `number` (from 1). errors: per kind, |error| of each label at its start,
+        for sorted selection.
+        """
         rng = np.random.default_rng([self.seed, 2, number])
         kinds = self.order(number, rng)
         candidates = []
@@ -100,6 +112,7 @@ class RunnerSchedule:
             n_trial = self.config.trials if self.config.selection == "threshold" else 1
             size = n * m * n_trial
             if self.config.selection == "sort":
+                assert errors is not None, "sorted selection needs the errors of all labels"
                 order = np.argsort(-errors[kind], kind="stable") if n else np.zeros(0, np.int64)
                 picks = np.resize(order, size)
             else:
@@ -109,12 +122,14 @@ class RunnerSchedule:
 
 
 class SdnzSchedule:
-    """The schedule of J. Chem. Phys. 155, 204108 (2021): every update takes either energies or force components of random structures.
+    """The schedule of J. Chem. Phys. 155, 204108 (2021):
+    every update takes either energies or force components of random structures.
 
-    Further kinds take the place of such an update with a probability of their own. sizes, shares as in RunnerSchedule.
+    Further kinds take the place of such an update with a probability of their own. sizes, shares as in
+    RunnerSchedule.
     """
 
-    def __init__(self, config, labels, seed):
+    def __init__(self, config: Schedule, labels: Sequence[np.ndarray], seed: int):
         self.config, self.labels, self.seed = config, labels, seed
         self.sizes = tuple(config.of_kind(kind, "per_update") for kind in KINDS)
         if not config.forces or not len(labels[FORCE]):
@@ -132,11 +147,11 @@ class SdnzSchedule:
         _check_labels(counts, labels, config.forces)
 
     @property
-    def updates_per_epoch(self):
+    def updates_per_epoch(self) -> int:
         return self.config.updates_per_epoch
 
     @property
-    def shares(self):
+    def shares(self) -> tuple[float, ...]:
         shares = np.zeros(len(self.labels))
         shares[ENERGY], shares[FORCE] = self.probability, 1.0 - self.probability
         for kind, probability in self.others.items():
@@ -144,11 +159,11 @@ class SdnzSchedule:
             shares[kind] = probability
         return tuple(float(x) for x in shares)
 
-    def learns(self, kind):
+    def learns(self, kind: int) -> bool:
         """True if there are updates of this kind."""
         return self.shares[kind] > 0
 
-    def epoch(self, number, errors=None):
+    def epoch(self, number: int, errors: Sequence[np.ndarray] | None = None) -> Epoch:
         """The updates of epoch `number` (from 1)."""
         rng = np.random.default_rng([self.seed, 2, number])
         kinds = np.where(rng.random(self.updates_per_epoch) < self.probability, ENERGY, FORCE)
@@ -163,11 +178,17 @@ class SdnzSchedule:
         return Epoch(kinds, tuple(candidates))
 
 
-SCHEDULES = {"runner": RunnerSchedule, "sdnz": SdnzSchedule}
+SCHEDULES: dict[str, type[RunnerSchedule] | type[SdnzSchedule]] = {
+    "runner": RunnerSchedule,
+    "sdnz": SdnzSchedule,
+}
 
 
-def make_schedule(config, labels, seed):
-    """Schedule of the section [schedule]; labels: those of each kind of the training structures, int64. Raises ConfigError."""
+def make_schedule(config: Schedule, labels: Sequence[np.ndarray], seed: int) -> RunnerSchedule | SdnzSchedule:
+    """Schedule of the section [schedule]; labels: those of each kind of the training structures, int64.
+
+    Raises ConfigError.
+    """
     return SCHEDULES[config.name](config, labels, seed)
 
 

@@ -1,7 +1,9 @@
 """All that exists before the first update, made from configuration and data: the Task of a run."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +15,12 @@ from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer
-from mpnnp.parallel import agree, on_root
+from mpnnp.parallel import Comm, agree, on_root
+from mpnnp.progress import AnyLog
 from mpnnp.training.initial_potential import build
 from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.observations import Observer
-from mpnnp.training.schedules import RunnerSchedule, SdnzSchedule, make_schedule
+from mpnnp.training.schedules import Batch, Epoch, RunnerSchedule, SdnzSchedule, make_schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,8 @@ class Data:
 
 @dataclass(eq=False)
 class Task:
-    """What is learned, from what, in which order, and by which optimizer; nothing in it knows of files or of time.
+    """What is learned, from what, in which order, and by which optimizer;
+    nothing in it knows of files or of time.
 
     potential  with the initial weights
     labels     for each kind of label the numbers of those that are learned from
@@ -48,35 +52,39 @@ class Task:
     data: Data
     observer: Observer
     schedule: RunnerSchedule | SdnzSchedule
-    comm: object
-    optimizer: Optimizer | None = None
+    comm: Comm
+    optimizer: Optimizer = None  # type: ignore[assignment]  # None: the task is observed, not trained
     labels: tuple = field(init=False)
 
     def __post_init__(self):
         self.labels = self.observer.labels.of_structures(self.observer.structures.start, self.data.train)
 
     @property
-    def dataset(self):
+    def dataset(self) -> Dataset:
         return self.data.dataset
 
     @property
-    def train(self):
+    def train(self) -> np.ndarray:
         return self.data.train
 
     @property
-    def validation(self):
+    def validation(self) -> np.ndarray:
         return self.data.validation
 
-    def epoch(self, number, errors=None):
-        """The batches of epoch `number` (from 1); errors: per kind |error| of each label, for sorted selection (`errors`)."""
+    def epoch(self, number: int, errors: Sequence[np.ndarray] | None = None) -> Epoch:
+        """The batches of epoch `number` (from 1); errors: per kind |error| of each label,
+        for sorted selection (`errors`).
+        """
         return self.schedule.epoch(number, errors)
 
-    def observe(self, batch, w):
-        """(rows (m, n_weight), errors (m,)) of this rank's share of a batch at weights w, in training units; new arrays. Collective."""
+    def observe(self, batch: Batch, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(rows (m, n_weight), errors (m,)) of this rank's share of a batch at weights w, in training units;
+        new arrays. Collective.
+        """
         rows, errors, _ = self.observer.observe(batch, w)
         return rows, errors
 
-    def errors(self, w, pause=None):
+    def errors(self, w: np.ndarray, pause: Callable[[], object] | None = None) -> list[np.ndarray]:
         """Per kind |error| of every label that is learned from, at weights w. Collective."""
         return self.observer.all_errors(self.labels, w, pause)
 
@@ -87,26 +95,28 @@ class Task:
             if self.schedule.learns(k)
         )
         return (
-            f"Task({len(self.train)} structures with {counts}; {self.schedule.updates_per_epoch} updates per epoch, "
-            f"schedule {self.schedule.config.name}; {self.potential.network.n_weight} weights)"
+            f"Task({len(self.train)} structures with {counts}; {self.schedule.updates_per_epoch} updates "
+            f"per epoch, schedule {self.schedule.config.name}; {self.potential.network.n_weight} weights)"
         )
 
 
 class InUnits:
-    """An optimizer that sees the weights in units (n_weight,): rows are multiplied by them, and so is the increment."""
+    """An optimizer that sees the weights in units (n_weight,): rows are multiplied by them,
+    and so is the increment.
+    """
 
-    def __init__(self, optimizer, units):
+    def __init__(self, optimizer: Optimizer, units: np.ndarray):
         self.optimizer, self.units = optimizer, units
 
     def __getattr__(self, name):
         return getattr(self.optimizer, name)
 
-    def update(self, state, rows, errors):
+    def update(self, state: Any, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
         """As of the optimizer."""
         return self.optimizer.update(state, rows * self.units, errors) * self.units
 
 
-def load_data(config, comm, log, fallback):
+def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> Data:
     """Data of a run. Collective; errors on every rank alike.
 
     fallback  folder for what is computed once, where the one beside the data cannot be written
@@ -116,8 +126,17 @@ def load_data(config, comm, log, fallback):
     return Data(dataset, train, validation, on_root(comm, dataset.hash), cache)
 
 
-def assemble(config: Config, comm, log, fallback=".", data=None, potential=None) -> Task:
-    """Task of a configuration. Collective; no file of a run is touched. Raises ConfigError, DataError on every rank alike.
+def assemble(
+    config: Config,
+    comm: Comm,
+    log: AnyLog,
+    fallback: str | Path = ".",
+    data: Data | None = None,
+    potential: Potential | None = None,
+) -> Task:
+    """Task of a configuration.
+
+    Collective; no file of a run is touched. Raises ConfigError, DataError on every rank alike.
 
     data       from `load_data`, if it is there
     potential  to go on with instead of a new one

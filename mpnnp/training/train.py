@@ -12,16 +12,18 @@ from mpnnp.environment import describe as describe_environment
 from mpnnp.errors import Interrupted, MpnnpError, TrainingError
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import KINDS
-from mpnnp.parallel import agree, on_root
+from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import Log, Progress, duration
 from mpnnp.signals import Signals
 from mpnnp.training import run_folder
-from mpnnp.training.agenda import Agenda
+from mpnnp.training.agenda import Agenda, Verdict
+from mpnnp.training.checkpoint import Checkpoint
 from mpnnp.training.judgement import Judge
 from mpnnp.training.keeper import Keeper, read_saved
 from mpnnp.training.report import progress_line, symbols
 from mpnnp.training.resume import same_measure
 from mpnnp.training.run_state import RunState, from_checkpoint, new_state
+from mpnnp.training.schedules import Batch
 from mpnnp.training.start import Task, assemble, load_data
 from mpnnp.training.warm_up import compile_kernels
 
@@ -49,8 +51,8 @@ class Parts:
 
 def train(
     config: Config,
-    directory,
-    comm,
+    directory: str | Path,
+    comm: Comm,
     log: Log,
     resume: bool = False,
     on_update: Iterable[Callable] = (),
@@ -60,9 +62,10 @@ def train(
 
     resume     continue from the checkpoint in the directory
     on_update  functions (task, state) called on every rank after each update
-    on_epoch   functions (task, state, point) called on every rank after each evaluation; point: judgement.Point
-    Raises ConfigError, DataError, CheckpointError, OutputError, TrainingError when numbers go wrong, and Interrupted after a signal or near the
-    end of a batch job, with a checkpoint written; on every rank alike.
+    on_epoch   functions (task, state, point) called on every rank after each evaluation; point:
+               judgement.Point
+    Raises ConfigError, DataError, CheckpointError, OutputError, TrainingError when numbers go wrong, and
+    Interrupted after a signal or near the end of a batch job, with a checkpoint written; on every rank alike.
     """
     directory = Path(directory)
     with Signals(comm) as signals:
@@ -86,10 +89,19 @@ def train(
     return run.state
 
 
-def begin(config, directory, comm, log, resume, signals, on_update=(), on_epoch=()):
+def begin(
+    config: Config,
+    directory: Path,
+    comm: Comm,
+    log: Log,
+    resume: bool,
+    signals: Signals,
+    on_update: tuple = (),
+    on_epoch: tuple = (),
+) -> Parts:
     """Parts of a run that has not begun, or goes on from its checkpoint. Collective."""
     data = load_data(config, comm, log, directory)
-    name, saved = read_saved(directory, config, data.hash, comm, log) if resume else (None, None)
+    name, saved = read_saved(directory, config, data.hash, comm, log) if resume else ("", None)
     task = assemble(config, comm, log, data=data, potential=saved and saved.potential)
     judge = agree(comm, Judge, task, config)
     state = from_checkpoint(saved, task.optimizer) if saved else new_state(task)
@@ -105,13 +117,17 @@ def begin(config, directory, comm, log, resume, signals, on_update=(), on_epoch=
     return run
 
 
-def take_up(run, saved, name):
-    """The files of the run as they were at the resumed point: best.h5 and learning curve may be of later. Collective."""
+def take_up(run: Parts, saved: Checkpoint, name: str) -> None:
+    """The files of the run as they were at the resumed point: best.h5 and learning curve may be of later.
+
+    Collective.
+    """
     state, comm, before = run.state, run.task.comm, saved.progress["n_rank"]
     run.log(f"resuming from {name}, after update {state.update} (epoch {state.epoch})")
     if before not in (0, comm.size):
         run.log(
-            f"the checkpoint is of {before} ranks, this run has {comm.size}: it continues to rounding, not bit for bit"
+            f"the checkpoint is of {before} ranks, this run has {comm.size}: "
+            "it continues to rounding, not bit for bit"
         )
     if state.best_weights is None:
         run.log.warn("the best potential so far is not known: the next evaluation is taken as the best")
@@ -122,7 +138,7 @@ def take_up(run, saved, name):
     on_root(comm, run_folder.set_aside, run.keeper.directory, name)
 
 
-def one_epoch(run):
+def one_epoch(run: Parts) -> None:
     """The updates of the epoch under way, its evaluation, its checkpoint. Collective."""
     state, task = run.state, run.task
     if run.config.schedule.selection == "sort" and state.sort_errors is None:
@@ -148,21 +164,25 @@ def one_epoch(run):
         obey(run, run.agenda.after_epoch(state.epoch - 1, state.update))
 
 
-def one_update(task, state, batch):
-    """Observe the labels of a batch, update the optimizer, move the weights. Collective; raises TrainingError with the weights as they were."""
+def one_update(task: Task, state: RunState, batch: Batch) -> None:
+    """Observe the labels of a batch, update the optimizer, move the weights.
+
+    Collective; raises TrainingError with the weights as they were.
+    """
     rows, errors = task.observe(batch, read_only(state.weights))
     increment = task.optimizer.update(state.optimizer, rows, errors)
     maximum = np.abs(state.weights + increment).max()
     if maximum > state.weight_limit:
         raise TrainingError(
-            f"update {state.update + 1}: the weights run away: the largest is {maximum:.3g}, the limit {state.weight_limit:.3g}; "
+            f"update {state.update + 1}: the weights run away: "
+            f"the largest is {maximum:.3g}, the limit {state.weight_limit:.3g}; "
             f"try {task.optimizer.advice}"
         )
     state.weights += increment
     state.skipped_in_row = 0
 
 
-def leave_out(run, error, batch):
+def leave_out(run: Parts, error: TrainingError, batch: Batch) -> None:
     """Stop, or count an update that is left out: the weights stay as they are. Collective."""
     state = run.state
     message = f"{error}\n{run.task.observer.suspect_label(batch.kind)}"
@@ -178,7 +198,7 @@ def leave_out(run, error, batch):
         run.log.warn(f"update {state.update + 1} is left out (number {state.skipped}): {message}")
 
 
-def evaluate(run, epoch):
+def evaluate(run: Parts, epoch: int) -> None:
     """One point of the learning curve; the best potential so far is kept in best.h5. Collective."""
     state = run.state
     point, better = run.judge.record(state, epoch, run.keeper.seconds, lambda: pause(run))
@@ -195,7 +215,7 @@ def evaluate(run, epoch):
         call(run.task, state, point)
 
 
-def obey(run, verdict):
+def obey(run: Parts, verdict: Verdict) -> None:
     """Do what the agenda says. Collective; raises Interrupted."""
     run.reason = run.reason or verdict.reason
     if verdict.save:
@@ -203,31 +223,33 @@ def obey(run, verdict):
     if verdict.interrupted:
         state = run.state
         error = Interrupted(
-            f"{verdict.reason}: stopped after update {state.update} (epoch {state.epoch}), continue with --resume"
+            f"{verdict.reason}: stopped after update {state.update} (epoch {state.epoch}), "
+            "continue with --resume"
         )
         error.told_by = 0  # every rank raises it: rank 0 tells
         raise error
 
 
-def pause(run):
+def pause(run: Parts) -> None:
     """Between the structures of a long evaluation: look for signals. Collective."""
     verdict = run.agenda.ask()
     if verdict.interrupted:
         obey(run, verdict)
 
 
-def save(run):
+def save(run: Parts) -> None:
     """Write checkpoint.h5. Collective."""
     if run.keeper.save(run.state):
         run.agenda.saved()
 
 
-def finish(run, directory):
+def finish(run: Parts, directory: Path) -> None:
     """Last messages and pictures. Collective."""
     state, log, comm = run.state, run.log, run.task.comm
     log(f"{run.reason or 'all epochs are done'}: {state.update} updates in {duration(state.seconds)}")
     log(
-        f"checkpoints took {run.keeper.saving:.2f} s of this start's {time.monotonic() - run.agenda.begin:.1f} s"
+        f"checkpoints took {run.keeper.saving:.2f} s "
+        f"of this start's {time.monotonic() - run.agenda.begin:.1f} s"
     )
     write = run.judge.conclude(state, directory, log)
 
@@ -239,7 +261,7 @@ def finish(run, directory):
     log(f"results in {directory}")
 
 
-def describe(run):
+def describe(run: Parts) -> None:
     """What is learned from what, in the log."""
     task, log, config = run.task, run.log, run.config
     network = task.potential.network
@@ -248,7 +270,8 @@ def describe(run):
         for k, (kind, labels) in enumerate(zip(KINDS.values(), task.labels))
     )
     log(
-        f"{len(task.dataset)} structures: {len(task.train)} for training ({counts}), {len(task.validation)} for validation"
+        f"{len(task.dataset)} structures: {len(task.train)} for training ({counts}), "
+        f"{len(task.validation)} for validation"
     )
     run.judge.describe(log)
     sizes = "; ".join(

@@ -3,11 +3,12 @@ then all load the machine code.
 """
 
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
-from mpnnp.config import Ekf
+from mpnnp.config import Ekf, Schedule
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
@@ -20,18 +21,23 @@ from mpnnp.model.prediction import Predictor
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.model.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.optimizers.ekf import make_ekf
-from mpnnp.parallel import serial, spread_over_each_node
-from mpnnp.progress import duration
+from mpnnp.parallel import Comm, serial, spread_over_each_node
+from mpnnp.progress import AnyLog, duration
 
 NO_FUNCTIONS = read_only(np.zeros((2, 2)))
 
 
-def compile_kernels(comm, log, schedule=None):
+def compile_kernels(comm: Comm, log: AnyLog, schedule: Schedule | None = None) -> None:
     """Run every kernel of a training run once on two atoms. Collective.
 
     schedule  section [schedule], for the kinds of labels that are learned beside energies and forces
     """
-    functions = [partial(_observe, FORCE), _run_functions, _run_filter, _run_evaluation]  # the longest first
+    functions: list[Callable[[], object]] = [
+        partial(_observe, FORCE),
+        _run_functions,
+        _run_filter,
+        _run_evaluation,
+    ]  # the longest first
     others = [k for k, kind in enumerate(KINDS.values()) if _to_be_compiled(k, kind, schedule)]
     compile_by_running([*functions, *(partial(_observe, k) for k in others)], "*.nbi", comm, log)
 
@@ -42,7 +48,7 @@ def _to_be_compiled(k, kind, schedule):
     return k not in (ENERGY, FORCE) and learned and kind.rows.__module__.startswith("mpnnp.kernels")
 
 
-def compile_by_running(functions, part, comm, log):
+def compile_by_running(functions: Sequence[Callable[[], object]], part: str, comm: Comm, log: AnyLog) -> None:
     """Call functions that run kernels, shared out over the ranks of each node. Collective.
 
     part  pattern of the files of their machine code: what was compiled before, by any run on this machine, is
@@ -70,7 +76,7 @@ def _run_evaluation():
 def _run_filter():
     """Rows of energies, and updates with one and two of them."""
     rows, errors = _observe(ENERGY)
-    ekf = make_ekf(Ekf(epsilon=1.0, r_max=2), rows.shape[1], None, serial())
+    ekf = make_ekf(Ekf(epsilon=1.0, r_max=2), rows.shape[1], (), serial())
     state = ekf.init()
     ekf.update(state, rows, errors)
     ekf.update(state, np.concatenate([rows, rows]), np.concatenate([errors, errors]))
@@ -87,11 +93,11 @@ def _observe(k):
     return rows, -values
 
 
-def two_atoms():
+def two_atoms() -> tuple[Structure, Potential]:
     """(Structure, Potential) with a radial and an angular function."""
-    positions = [[0, 0, 0], [0, 0, 1.0]]
+    positions = np.array([[0, 0, 0], [0, 0, 1.0]])
     atoms = Structure(
-        numbers=[1, 1],
+        numbers=np.array([1, 1]),
         positions=positions,
         cell=np.eye(3) * 4,
         pbc=True,

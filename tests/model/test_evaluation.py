@@ -14,7 +14,8 @@ def run(tmp_path_factory):
 def errors(run, structures):
     """Errors of the energies in meV/atom, and of the force components in meV/Angstrom."""
     start, data, w = run.task.observer.structures.start, run.task.observer.dataset, run.state.weights
-    predictions = [run.task.observer.predictor.predict(run.task.observer.structures, s, w) for s in structures]
+    atoms, predict = run.task.observer.structures, run.task.observer.predictor.predict
+    predictions = [predict(atoms, s, w) for s in structures]
     energies = [
         1000 * (data.energy[s] - p.energy) / (start[s + 1] - start[s])
         for s, p in zip(structures, predictions)

@@ -1,9 +1,12 @@
-"""The filter on real rows and errors: 2000 updates of a training run on the example data beside the dense textbook filter.
+"""The filter on real rows and errors: 2000 updates of a training on water beside the textbook filter.
 
-Both filters see the same rows and errors, and the textbook filter runs in extended precision: what differs is the rounding error of the
-filter of mpnnp alone. How large that is depends on the weights passed through, and these on the last digit of every row: the training is
-chaotic, so that rows that another compilation rounds differently end in other weights, and the same filter is 4e-13 or 3e-10 off. Therefore the
-yardstick is measured on the same rows: textbook filters in double precision, which know no tiles and no lazy rows.
+Both filters see the same rows and errors, and the textbook filter runs in extended precision: what differs
+is the rounding error of the filter of mpnnp alone. Its size depends on the weights passed through, and
+these on the last digit of every row: this training is chaotic. Kernels compiled in this process round rows
+of forces otherwise (by 1e-16) than those loaded from the cache; the weights end elsewhere, and with
+coupling by layers the filter was 2e-10 off with the former and 4e-12 with the latter. Therefore the
+yardstick is measured on the same rows: textbook filters in double precision, which know no tiles and no
+lazy rows.
 """
 
 from pathlib import Path
@@ -20,10 +23,16 @@ from mpnnp.optimizers.ekf import Ekf, make_ekf
 WATER = Path(__file__).parents[2] / "jobs" / "water" / "water.extxyz.xz"
 N_UPDATE = 2000
 PLAIN = dict(epsilon=0.01, eta=0.01, eta_tau=0.01, eta_max=1.0, q=0.01, q_tau=0.01, q_min=1e-6)
-COPIES = 3  # textbook filters in double precision: one as it is, the others with P one unit in its last place off at every update
-# The deviation of the filter was 0.02 to 2.0 times the largest of the copies (120 numbers: 20 courses of weights, six couplings)
+# Textbook filters in double precision: one as it is, the others with P moved by one unit in its last place
+# at every update
+COPIES = 3
+# In 20 trainings (rows disturbed by 1e-16, all couplings) the deviations of the filter in w and in P were
+# at most 2.0 times the largest of the copies; mistakes of 1e-6 or in single precision give more than 2000
+# times as much.
 FACTOR = 10.0
-MEANINGFUL = 1e-7  # of the largest weight or element of P: beyond, double precision could not tell a wrong filter from a right one
+# Of the largest weight or element of P: beyond, double precision could not tell a wrong filter from a right
+# one
+MEANINGFUL = 1e-7
 # what is forgotten in all, exp(0.01 / 0.01), is how rounding errors grow
 FADING = dict(epsilon=1.0, q=1e-6, q_tau=0.0, fading_memory=True, lam=0.99, nu=0.99)
 
@@ -48,13 +57,17 @@ def make_run(folder, **ekf):
 
 
 def follow(folder, variant, n_update):
-    """The filter of a run beside the textbook filters, as (w, P) each: of the filter, in extended precision, and a list of the copies'."""
+    """(w, P) after n_update updates: of the filter, of the exact textbook, and of the copies (a list)."""
     run = make_run(folder, **variant)
     network = run.task.potential.network
-    rates = run.judge.config.ekf.model_copy(update={name: variant.get(name, 0.0) for name in ("eta_tau", "q_tau")})
+    rates = run.judge.config.ekf.model_copy(
+        update={name: variant.get(name, 0.0) for name in ("eta_tau", "q_tau")}
+    )
     optimiser, start = make_ekf(rates, network.n_weight, network.segments, run.task.comm), run.state.weights
     state, w = optimiser.init(), start.copy()
-    textbooks = [Textbook(rates, network.n_weight, network.segments, t) for t in (np.longdouble, *[float] * COPIES)]
+    textbooks = [
+        Textbook(rates, network.n_weight, network.segments, t) for t in (np.longdouble, *[float] * COPIES)
+    ]
     weights = [start.astype(textbook.P.dtype) for textbook in textbooks]
     epoch, rng = run.task.epoch(1, None), np.random.default_rng(1)
     for u in range(n_update):
@@ -80,7 +93,9 @@ def assert_as_exact_as_double_precision_allows(found, exact, copies):
     for name, a, b, others in zip(("weights", "P"), found, exact, zip(*copies, strict=True), strict=True):
         size = abs(b).max()
         yardstick = max(float(abs(other - b).max() / size) for other in others)
-        assert yardstick < MEANINGFUL, f"{name}: the textbook filter itself is {yardstick:.1e} off in double precision"
+        assert yardstick < MEANINGFUL, (
+            f"{name}: the textbook filter itself is {yardstick:.1e} off in double precision"
+        )
         np.testing.assert_allclose(a, b, rtol=0, atol=FACTOR * yardstick * size, err_msg=name)
 
 
@@ -141,15 +156,18 @@ def keep_the_tiles_in_single_precision(monkeypatch):
     monkeypatch.setattr(Covariance, "fold", rounded)
 
 
-@pytest.mark.parametrize("coupling", ["full", "layer"])
 @pytest.mark.parametrize(
-    "mistake",
-    [forget_q, change_q_by_1e_6, leave_a_row_out_of_every_fold, leave_d_out_of_the_product, keep_the_tiles_in_single_precision],
+    "coupling, mistake",
+    [
+        *(("full", mistake) for mistake in (forget_q, change_q_by_1e_6, leave_a_row_out_of_every_fold)),
+        ("full", leave_d_out_of_the_product),  # by layer, groups are small and folded at once: there d is 0
+        ("full", keep_the_tiles_in_single_precision),
+        *(("layer", mistake) for mistake in (forget_q, change_q_by_1e_6, leave_a_row_out_of_every_fold)),
+        ("layer", keep_the_tiles_in_single_precision),
+    ],
 )
-def test_a_filter_with_a_mistake_is_told_from_the_textbook_filter(folder, monkeypatch, mistake, coupling):
+def test_a_filter_with_a_mistake_is_told_from_the_textbook_filter(folder, monkeypatch, coupling, mistake):
     mistake(monkeypatch)
-    if coupling == "layer" and mistake is leave_d_out_of_the_product:
-        pytest.skip("small groups are folded at once: d is always zero")
     found = follow(folder, {**PLAIN, "coupling": coupling}, 200)
-    with pytest.raises(AssertionError, match="weights"):
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
         assert_as_exact_as_double_precision_allows(*found)

@@ -1,11 +1,10 @@
-"""Optimizers by name: every one keeps the promises of registry.Optimizer, and names that do not exist are errors."""
+"""Optimizers by name: every one keeps the promises of registry.Optimizer,
+and names that do not exist are errors.
+"""
 
 import pytest
 from launch import on_ranks
-from small import (
-    quiet,  # noqa: I001
-    small_config,
-)
+from small import quiet, small_config
 
 from mpnnp.errors import ConfigError
 from mpnnp.model.network import Network

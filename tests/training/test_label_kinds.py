@@ -1,4 +1,6 @@
-"""Kinds of labels: one made here trains, is selected, told, drawn, saved and resumed without an edit of the package."""
+"""Kinds of labels: one made here trains, is selected, told, drawn,
+saved and resumed without an edit of the package.
+"""
 
 import numpy as np
 import pytest
@@ -26,7 +28,9 @@ def make_kind():
         values[:] = of_oxygen(places, structures, G, model, w)
 
     def of_oxygen(places, structures, G, model, w):
-        """Energies with all weights of H's net at zero: its output is then 0 (tanh layer, softplus, linear output)."""
+        """Energies with all weights of H's net at zero: its output is then 0 (tanh layer, softplus,
+        linear output).
+        """
         mute = np.array(w)
         mute[model.topology.start[0] : model.topology.start[1]] = 0.0
         found = np.empty(len(places))

@@ -1,4 +1,6 @@
-"""Observations of a run: errors, rows and the gradient that the optimisers take, against predictions of the potential itself."""
+"""Observations of a run: errors, rows and the gradient that the optimisers take,
+against predictions of the potential itself.
+"""
 
 import os
 import tempfile
@@ -50,7 +52,9 @@ def batch_of(run, kind):
 
 
 def errors_of(run, kind, labels, w, scale):
-    """s (y - y_hat) in training units from the predictions of the whole potential: energies / energy_scale, forces / force_scale."""
+    """s (y - y_hat) in training units from the predictions of the whole potential: energies / energy_scale,
+    forces / force_scale.
+    """
     potential, start, errors = run.task.potential.with_weights(w), run.task.observer.structures.start, []
     for label in labels:
         s = label if kind == ENERGY else np.searchsorted(start, label // 3, side="right") - 1
@@ -84,7 +88,9 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("kind", [ENERGY, FORCE], ids=["energy", "force"])
 @pytest.mark.parametrize("schedule", [RUNNER, SDNZ], ids=lambda s: s["name"])
 def test_errors_and_rows_are_those_of_the_potential(folder, schedule, kind):
-    """Errors from predicted energies and forces, rows from their finite differences in w, both times the weight of the label."""
+    """Errors from predicted energies and forces, rows from their finite differences in w,
+    both times the weight of the label.
+    """
     run = make_run(folder, serial(), schedule)
     batch, w, scale = batch_of(run, kind), run.state.weights, SCALES[schedule["name"]][kind]
     rows, errors, labels = run.task.observer.observe(batch, read_only(w))
@@ -116,7 +122,9 @@ def test_summed_rows_are_the_sums_of_the_rows(folder, kind, groups):
 
 
 def test_threshold_selection_takes_labels_by_their_errors(folder):
-    """In a run: the first candidate whose error per atom, or of the force component, is above the threshold times the RMSE; else the worst."""
+    """In a run: the first candidate whose error per atom, or of the force component,
+    is above the threshold times the RMSE; else the worst.
+    """
     run = make_run(
         folder,
         serial(),
@@ -151,9 +159,11 @@ def loss(xi, groups, w):
 
 
 def check_gradient(comm):
-    """g of the first update, (1 - beta1) g = m, against finite differences of L2 = sum xi^2 over the labels of all ranks.
+    """g of the first update, (1 - beta1) g = m,
+    against finite differences of L2 = sum xi^2 over the labels of all ranks.
 
-    Batches of five labels and of one, so that some ranks have none; and rows summed over groups, whose loss is that of the summed errors.
+    Batches of five labels and of one, so that some ranks have none; and rows summed over groups, whose loss
+    is that of the summed errors.
     """
     keep = tempfile.TemporaryDirectory() if comm.rank == 0 else None
     folder = Path(comm.bcast(keep and keep.name, root=0))

@@ -285,8 +285,10 @@ def test_a_broken_filter_never_replaces_a_checkpoint(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("optimizer", ["ekf", "adam"])
 def test_runs_data_sets_and_caches_of_the_flat_package_go_on(tmp_path, monkeypatch, optimizer):
-    """Written by version 0.1, all of whose modules lay in one folder; stopped in the second of three epochs; the
-    weights are those that it reached by itself. The data have stresses, weights and marks, the filter sorted labels.
+    """Written by version 0.1, all of whose modules lay in one folder; stopped in the second of three epochs.
+
+    The weights are those that it reached by itself. The data have stresses, weights and marks, the filter
+    sorted labels.
     """
     source = DATA / "flat_version"
     shutil.copytree(source / "cache", tmp_path / "cache")
