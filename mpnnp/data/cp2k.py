@@ -4,7 +4,6 @@ and outputs of single points.
 
 import itertools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np

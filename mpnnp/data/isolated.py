@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from mpnnp.errors import DataError
 
 if TYPE_CHECKING:
-    from mpnnp.data.dataset import Dataset
+    pass
 
 __all__ = ["agreed", "isolated_atoms"]
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +17,7 @@ from mpnnp.errors import DataError
 from mpnnp.units import Units, parse_units
 
 if TYPE_CHECKING:
-    from ase import Atoms
+    pass
 
 __all__ = ["xyz_frames"]
 
