@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase.data import atomic_masses, chemical_symbols
-from vesin import NeighborList
 
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.plausibility import Finding, doubts, energy_residuals
+from mpnnp.data.plausibility import Finding, doubts, energy_residuals, neighbours
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.units import DENSITY, GPA
 
@@ -94,10 +93,7 @@ def _density_range(d):
 
 def _pairs(structure, cutoff):
     """Pairs nearer than `cutoff`, images included: i, j, distance."""
-    neighbours = NeighborList(cutoff=cutoff, full_list=False, n_threads=1)
-    return neighbours.compute(
-        points=structure.positions, box=structure.cell, periodic=structure.pbc, quantities="ijd"
-    )
+    return neighbours(structure, cutoff, "ijd", full_list=False)
 
 
 def _shortest_distances(d):

@@ -78,6 +78,25 @@ def wrong_units(dataset: Dataset, units: Units) -> str | None:
     )
 
 
+def neighbours(structure, cutoff, quantities, full_list=True):
+    """Pairs nearer than `cutoff` (Angstrom), images included, as vesin gives them; none where it could not
+    cope with
+    the numbers: atoms or cells beyond 2000 Angstrom, flat cells, too many images.
+    """
+    s = structure
+    box = s.cell if s.pbc.any() else np.zeros((3, 3))
+    largest = max(np.abs(s.positions).max(), np.abs(box).max())
+    lengths = np.linalg.norm(box, axis=1)[s.pbc]
+    flat = s.pbc.all() and abs(np.linalg.det(box)) < 1e-3 * np.prod(lengths)
+    n_pair = len(s) ** 2 * np.prod(2.0 * cutoff / np.maximum(lengths, 1e-3) + 1.0)
+    if not (largest < 2000.0 and not flat and n_pair < 1e9):
+        shapes = {"i": (0, np.int64), "j": (0, np.int64), "d": (0, float), "D": ((0, 3), float)}
+        return tuple(np.zeros(*shapes[name]) for name in quantities)
+    return NeighborList(cutoff=cutoff, full_list=full_list, n_threads=1).compute(
+        points=s.positions, box=box, periodic=s.pbc, quantities=quantities
+    )
+
+
 def _sample(n, most):
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64)) if n else np.zeros(0, np.int64)
 
@@ -91,11 +110,8 @@ def _nearest(d):
         s = d[int(k)]
         if len(s) == 1 and not s.pbc.any():
             continue
-        box = s.cell if s.pbc.any() else np.zeros((3, 3))
         for reach in REACH:
-            i, j, r = NeighborList(cutoff=reach, full_list=True, n_threads=1).compute(
-                points=s.positions, box=box, periodic=s.pbc, quantities="ijd"
-            )
+            i, j, r = neighbours(s, reach, "ijd")
             nearest = np.full(len(s), np.inf)
             np.minimum.at(nearest, i, r / (covalent_radii[s.numbers[i]] + covalent_radii[s.numbers[j]]))
             if np.isfinite(nearest).all():
@@ -225,10 +241,7 @@ def _repulsion(d):
         s = d[int(k)]
         if len(s) < 2 or not np.isfinite(s.forces).all():
             continue
-        box = s.cell if s.pbc.any() else np.zeros((3, 3))
-        i, j, r, vector = NeighborList(cutoff=3.5, full_list=True, n_threads=1).compute(
-            points=s.positions, box=box, periodic=s.pbc, quantities="ijdD"
-        )
+        i, j, r, vector = neighbours(s, 3.5, "ijdD")
         if not len(i):
             continue
         order = np.lexsort((r, i))
