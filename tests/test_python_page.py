@@ -13,6 +13,7 @@ PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```(?:\n```text\n(.*?)^```)?", PAGE, re.MULTILINE | re.DOTALL)
 NUMBER = r"[-+]?(?:\d[\d,]*\d|\d)(?:\.\d*)?(?:e[-+]?\d+)?"
 MARK = "=== block"
+pytestmark = pytest.mark.timeout(2400)  # where it is the first to compile the kernels
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def printed(tmp_path_factory):
     script = "".join(f"print('{MARK}', flush=True)\n{code}\n" for code, _ in BLOCKS)
     (folder / "page.py").write_text(script, encoding="utf-8")
     result = subprocess.run(
-        [sys.executable, "page.py"], cwd=folder, capture_output=True, text=True, timeout=500
+        [sys.executable, "page.py"], cwd=folder, capture_output=True, text=True, timeout=2300
     )
     parts = result.stdout.split(f"{MARK}\n")[1:]
     assert result.returncode == 0, f"block {len(parts)} of the page:\n{result.stderr[-3000:]}"
