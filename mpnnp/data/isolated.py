@@ -13,6 +13,8 @@ from ase.data import chemical_symbols
 from mpnnp.errors import DataError
 
 if TYPE_CHECKING:
+    from mpnnp.data.dataset import Dataset
+
     pass
 
 __all__ = ["agreed", "isolated_atoms"]

@@ -7,6 +7,8 @@ from __future__ import annotations
 import io
 import itertools
 import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
