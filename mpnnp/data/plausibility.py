@@ -78,7 +78,7 @@ def wrong_units(dataset: Dataset, units: Units) -> str | None:
     )
 
 
-def neighbours(structure, cutoff, quantities, full_list=True):
+def neighbours(structure: Any, cutoff: float, quantities: str, full_list: bool = True) -> Any:
     """Pairs nearer than `cutoff` (Angstrom), images included, as vesin gives them; none where it could not
     cope with
     the numbers: atoms or cells beyond 2000 Angstrom, flat cells, too many images.
