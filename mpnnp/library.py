@@ -34,15 +34,15 @@ from mpnnp.training.train import train as train_as_configured
 IN_MEMORY = {"data": {"files": ["data in memory"]}}  # where a configuration must name files
 
 
-def read(files, report: Callable = lambda line: None, **keys) -> Dataset:
+def read(files, report: Callable | None = None, **keys) -> Dataset:
     """Dataset of files of any format, of ase.Atoms, or of a list of these; eV, Angstrom.
 
     keys    energy_key, forces_key, stress_key: names of labels in files read by ASE; units: of files that do
             not state theirs
-    report  called with lines of text: where labels were found
+    report  called with lines of text: where labels were found; by default only warnings are shown
     Raises DataError naming file and line or frame.
     """
-    return read_sources(files, report=report, **keys)
+    return read_sources(files, report=Silent() if report is None else report, **keys)
 
 
 def new_potential(

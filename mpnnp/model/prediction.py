@@ -10,6 +10,7 @@ import numpy as np
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
+from mpnnp.data.voigt import to_voigt
 from mpnnp.kernels.energy_forces import energy_forces, energy_forces_stored
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import Structures, make_model
@@ -33,8 +34,7 @@ class Prediction:
 
     def stress(self, cell: np.ndarray) -> np.ndarray:
         """(6,) eV/Angstrom^3, xx yy zz yz xz xy, in a cell (3, 3) that is periodic in all directions."""
-        virial = 0.5 * (self.virial + self.virial.T)
-        return virial[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] / abs(np.linalg.det(cell))
+        return to_voigt(self.virial) / abs(np.linalg.det(cell))
 
 
 class Predictor:
