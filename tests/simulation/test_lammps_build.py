@@ -133,7 +133,8 @@ def test_a_plugin_of_another_release_registers_nothing(monkeypatch, tmp_path):
     release, headers = lammps_build.find_lammps()
     monkeypatch.setattr(lammps_build, "find_lammps", lambda: (release + 1, headers))
     folder = lammps_build.build().parent
-    (tmp_path / "lammps.in").write_text("pair_style mpnnp x\n")
+    # an installed mpnnp would serve its own plugin where the input names it
+    (tmp_path / "lammps.in").write_text("variable name string mpn\npair_style ${name}np x\n")
     status, output = start(
         1, "lmp", "-in", "lammps.in", cwd=tmp_path, check=False, LAMMPS_PLUGIN_PATH=str(folder)
     )
