@@ -30,10 +30,12 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Inflation = Literal["auto"] | Annotated[float, Field(ge=1, allow_inf_nan=False)]
 PATHS = {  # keys that name files
     "data": ("files", "validation_files", "weights", "cache"),
     "symmetry_functions": ("input_nn", "scaling_data"),
     "network": ("weights_from",),
+    "run": ("from",),
 }
 StringList = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 
@@ -45,8 +47,15 @@ def known_units(text):
     return text
 
 
+def key_of(field):
+    """The key of a field: without the underscore that a word of Python (from) needs behind it."""
+    return field.rstrip("_")
+
+
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, alias_generator=key_of, populate_by_name=True
+    )
 
 
 class Data(Section):
@@ -70,6 +79,9 @@ class Data(Section):
     # of weight 0 not at all. Also read from extxyz (config_weight, ...)
     cache: str | None = None  # folder for computed symmetry functions;
     # mpnnp-cache beside the first file if not given
+    rehearsal: Fraction = 0.0  # with run.from: share of the structures learned before that are learned again
+    shift_energies: bool = False  # with run.from: subtract from the energies of each source what atoms of an
+    # element cost more than the old potential says, by least squares (another level of theory)
 
     _known_units = field_validator("units")(known_units)
 
@@ -267,6 +279,8 @@ class Ekf(Section):
     nu: Annotated[float, Field(gt=0, le=1)] = 0.9995  # lambda <- nu lambda + 1 - nu
     coupling: str = "full"  # full, element, layer, node or block:N: blocks of P that are kept
     r_max: Count = 64  # columns of the lazy low-rank part of P
+    inflation: Inflation = "auto"  # with run.from: P is multiplied by this before the first update; auto: what
+    # makes the errors of the first new batches most likely (docs/learning.md)
 
     @model_validator(mode="after")
     def _coupling_is_known(self):
@@ -296,6 +310,7 @@ class Run(Section):
     """One training run."""
 
     optimizer: str = "ekf"  # ekf, adam, or another of mpnnp.optimizers.registry.OPTIMIZERS
+    from_: str | None = None  # go on from this checkpoint.h5 with new data (docs/learning.md)
     directory: str = "runs/train"  # of the results, relative to the working directory; -o overrides it
     epochs: Count = 25
     updates: Count | None = None  # stop after so many updates
@@ -400,6 +415,10 @@ def make_config(tree, source="configuration", base=None, lenient=False):
     if not lenient and (idle := config.schedule.idle_keys()):
         keys = ", ".join(f"schedule.{key} = {toml_value(getattr(config.schedule, key))}" for key in idle)
         raise ConfigError(f"{keys}: without effect with schedule.name = '{config.schedule.name}' ({source})")
+    if not lenient and config.run.from_ is None:
+        for key in ("rehearsal", "shift_energies"):
+            if value := getattr(config.data, key):
+                raise ConfigError(f"data.{key} = {toml_value(value)}: without effect without run.from ({source})")
     return config if base is None else _absolute(config, Path(base))
 
 
@@ -408,7 +427,7 @@ def to_toml(config):
     lines = []
     for name, section in config:
         lines.append(f"[{name}]")
-        lines += [f"{key} = {toml_value(value)}" for key, value in section if value is not None]
+        lines += [f"{key_of(field)} = {toml_value(value)}" for field, value in section if value is not None]
         lines.append("")
     return "\n".join(lines)
 
@@ -473,14 +492,15 @@ def _explain(error, source):
     place = ".".join(
         str(part)
         for part in error["loc"]
-        if not str(part).startswith(("function-", "literal", "list[", "dict["))
+        if not str(part).startswith(("function-", "literal", "list[", "dict[", "constrained-"))
     )
     if error["type"] == "extra_forbidden":
         model = Config
         for part in error["loc"][:-1]:
             model = model.model_fields[part].annotation
-        near = difflib.get_close_matches(str(error["loc"][-1]), list(model.model_fields), n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(model.model_fields)}"
+        known = [key_of(field) for field in model.model_fields]
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
         return f"{place}: unknown key; {hint} ({source})"
     if error["type"] == "missing":
         return f"{place}: is missing ({source})"
@@ -496,9 +516,11 @@ def _absolute(config, base):
     changed = {}
     for name, keys in PATHS.items():
         section = getattr(config, name)
-        changed[name] = section.model_copy(
-            update={key: _resolve(getattr(section, key), base) for key in keys}
-        )
+        given = {field: value for field, value in section if key_of(field) in keys and value}
+        if given:
+            changed[name] = section.model_copy(
+                update={field: _resolve(value, base) for field, value in given.items()}
+            )
     return config.model_copy(update=changed)
 
 

@@ -33,6 +33,7 @@ TYPES = {
     "NotNegative": "number, not negative",
     "Finite": "number",
     "Fraction": "number, 0 to 1",
+    "Inflation": "`auto`, number of 1 or more",
     "Count": "positive integer",
     "StringList": "list of strings",
     "bool": "true, false",
@@ -88,7 +89,7 @@ def _section(title, section, lines, aliases):
         value = "" if key.value is None else ast.unparse(key.value)
         default = "required" if not value or "Field(" in value else _default(value)
         values = _values(ast.unparse(key.annotation), aliases)
-        part.append(f"| `{key.target.id}` | {values} | {default} | {_comment(lines, key)} |")
+        part.append(f"| `{key.target.id.rstrip('_')}` | {values} | {default} | {_comment(lines, key)} |")
     return part
 
 

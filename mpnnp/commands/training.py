@@ -31,6 +31,14 @@ def train(
     settings: Settings = None,
     units: Units = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from RUN_DIR/checkpoint.h5.")] = False,
+    from_: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--from",
+            help="Go on from another run's checkpoint.h5, weights and covariance, with the data of CONFIG.",
+            metavar="CHECKPOINT",
+        ),
+    ] = None,
     ranks: Ranks = None,
     debug: Debug = False,
 ):
@@ -45,6 +53,7 @@ def train(
 
     comm, log = start()
     settings = (settings or []) + ([f"data.units={units}"] if units else [])
+    settings += [f'run.from="{from_}"'] if from_ else []
     if is_input_nn(config):
         record = on_root(comm, _from_input_nn, config, output, settings or [], ranks, comm.size, resume, log)
     else:

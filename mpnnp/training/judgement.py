@@ -21,12 +21,13 @@ from mpnnp.training.start import Task
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the learning curve: Accuracy of training and validation structures,
-    and the measure that best.h5 minimises.
+    """A point of the learning curve: Accuracy of training and validation structures, and of the validation
+    structures of what was learned before; and the measure that best.h5 minimises.
     """
 
     train: Accuracy
     validation: Accuracy
+    old: Accuracy
     measure: float
 
 
@@ -42,6 +43,7 @@ class Judge:
         self.task, self.config = task, config
         self.train_subset = self._subset(task.train, 3)
         self.validation_subset = self._subset(task.validation, 4)
+        self.old_subset = self._subset(task.data.old, 5)
         self._check_measure()
 
     def _subset(self, structures, stream):
@@ -95,13 +97,12 @@ class Judge:
         observer, w = self.task.observer, read_only(w)
         train = observer.evaluate(self.task.train, w, forces_of=self.train_subset, pause=pause)
         validation = observer.evaluate(self.task.validation, w, forces_of=self.validation_subset, pause=pause)
-        return Point(train, validation, self._measure(train, validation))
+        old = observer.evaluate(self.task.data.old, w, forces_of=self.old_subset, pause=pause)
+        judged = [validation if validation.has_labels else train, *([old] if old.has_labels else [])]
+        return Point(train, validation, old, float(np.mean([self._measure(a.rmse) for a in judged])))
 
-    def _measure(self, train, validation):
-        """Weighted sum of the errors of the validation structures if they have labels,
-        in units of one meV/atom.
-        """
-        rmse = (validation if validation.has_labels else train).rmse
+    def _measure(self, rmse):
+        """Weighted sum of errors in units of one meV/atom."""
         terms = [
             w * (rmse[name] / KINDS[name].good)
             for name, w in self._weights().items()
@@ -136,7 +137,7 @@ class Judge:
         point = self.evaluate(state.weights, pause)
         if epoch and not np.isfinite(point.measure):
             where = task.observer.first_not_finite(
-                np.concatenate([task.train, task.validation]), read_only(state.weights)
+                np.concatenate([task.train, task.validation, task.data.old]), read_only(state.weights)
             )
             raise TrainingError(
                 f"after update {state.update}: a prediction is not a finite number: {where}; "
@@ -144,7 +145,7 @@ class Judge:
             )
         task.optimizer.check(state.optimizer)
         state.seconds = seconds()
-        state.curve.add(epoch, state.update, state.seconds, point.train, point.validation)
+        state.curve.add(epoch, state.update, state.seconds, point.train, point.validation, point.old)
         state.rmse[:] = self.in_training_units(point.train)
         if state.noise is not None:
             self._teach(state.noise, point)
@@ -158,6 +159,7 @@ class Judge:
         parts = (
             ("training", self.train_subset, self.task.train),
             ("validation", self.validation_subset, self.task.validation),
+            ("old validation", self.old_subset, self.task.data.old),
         )
         for name, some, structures in parts:
             if len(some) < len(structures):
@@ -173,6 +175,8 @@ class Judge:
         """
         task, comm = self.task, self.task.comm
         parts, accuracies = {"training": task.train, "validation": task.validation}, {}
+        if len(task.data.old):
+            parts["old validation"] = task.data.old
         shown = "validation" if len(task.validation) else "training"
         log(f"best.h5, the potential after epoch {state.best_epoch}, on all structures:")
         for name, structures in parts.items():

@@ -9,7 +9,7 @@ from mpnnp.files import write_text
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.metrics import Accuracy
 
-PARTS = ("train", "validation")
+PARTS = ("train", "validation", "old")  # old: validation structures of what was learned before
 
 
 def columns_of(kind: str) -> list[str]:
@@ -36,12 +36,12 @@ class LearningCurve:
             else [list(row) for row in zip(*(columns.get(c, nothing) for c in all_columns()))]
         )
 
-    def add(self, epoch: int, update: int, seconds: float, train: Accuracy, validation: Accuracy) -> None:
-        """Append the accuracies (metrics.Accuracy) of training and validation structures."""
+    def add(self, epoch: int, update: int, seconds: float, *accuracies: Accuracy) -> None:
+        """Append the accuracies (metrics.Accuracy) of the PARTS."""
         errors = [
-            measure[kind]
+            values[kind]
             for kind in KINDS
-            for measure in (train.rmse, validation.rmse, train.mae, validation.mae)
+            for values in (*(a.rmse for a in accuracies), *(a.mae for a in accuracies))
         ]
         self.rows.append([epoch, update, seconds, *errors])
 
@@ -62,7 +62,12 @@ class LearningCurve:
             for kind in KINDS.values()
             if kind.always or any(np.isfinite(columns[c]).any() for c in columns_of(kind.name))
         ]
-        shown = [c for kind in kinds for c in columns_of(kind.name)]
+        shown = [
+            c
+            for kind in kinds
+            for c in columns_of(kind.name)
+            if not c.endswith("_old") or np.isfinite(columns[c]).any()
+        ]
         units = {f"{kind.name}_unit": kind.error_unit for kind in kinds}
         lines = [",".join(("epoch", "update", "seconds", *shown, *units))]
         for k, row in enumerate(self.rows):

@@ -29,12 +29,12 @@ def shown(*accuracies: Accuracy) -> list[LabelKind]:
     return [k for k in KINDS.values() if k.always or any(np.isfinite(a.rmse[k.name]) for a in accuracies)]
 
 
-def progress_line(epoch: int, state: RunState, train: Accuracy, validation: Accuracy, better: bool) -> str:
-    """One line of the log per evaluation; train | validation."""
+def progress_line(epoch: int, state: RunState, *accuracies: Accuracy, better: bool) -> str:
+    """One line of the log per evaluation; train | validation, and | old where there was something before."""
+    told = [a for k, a in enumerate(accuracies) if k < 2 or a.has_labels]
     errors = "  ".join(
-        f"{kind.name} {train.rmse[kind.name]:{kind.number}} |"
-        f"{validation.rmse[kind.name]:{kind.number}} {kind.short_unit}"
-        for kind in shown(train, validation)
+        f"{kind.name} {' |'.join(f'{a.rmse[kind.name]:{kind.number}}' for a in told)} {kind.short_unit}"
+        for kind in shown(*told)
     )
     where = f"epoch {epoch:4d} update {state.update:8d} {state.seconds:8.1f} s"
     return f"{where}  RMSE {errors}{'  best' if better else ''}"
@@ -104,8 +104,8 @@ def draw_learning_curve(path: str | Path, columns: Mapping[str, np.ndarray]) -> 
     ]
     picture, axes = figure(len(kinds))
     for axis, kind in zip(axes, kinds):
-        for part, style in zip(PARTS, ("o-", "s--")):
-            values = columns[f"{kind.name}_rmse_{part}"]
+        for part, style in zip(PARTS, ("o-", "s--", "^:")):
+            values = columns.get(f"{kind.name}_rmse_{part}", nothing)
             if np.isfinite(values).any():
                 axis.plot(columns["epoch"], values, style, markersize=3, label=part)
         axis.set(xlabel="epoch", ylabel=f"RMSE of {kind.name} ({with_signs(kind.error_unit)})")

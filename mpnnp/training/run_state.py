@@ -7,6 +7,7 @@ import numpy as np
 from mpnnp.config import Config, to_toml
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.optimizers.registry import Optimizer
+from mpnnp.training import history
 from mpnnp.training.checkpoint import Checkpoint
 from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.noise import NoiseLevels
@@ -95,6 +96,7 @@ def to_checkpoint(
         curve=state.curve.columns(),
         arrays=errors or {},
         best_weights=state.best_weights,
+        learned=history.to_text([*task.data.before, history.of_run(task.data, config, state.update)]),
     )
 
 

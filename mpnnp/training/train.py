@@ -15,9 +15,10 @@ from mpnnp.model.label_kinds import KINDS
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import Log, Progress, duration
 from mpnnp.signals import Signals
-from mpnnp.training import run_folder
+from mpnnp.training import continuation, run_folder
 from mpnnp.training.agenda import Agenda, Verdict
 from mpnnp.training.checkpoint import Checkpoint
+from mpnnp.training.inflation import inflate
 from mpnnp.training.judgement import Judge
 from mpnnp.training.keeper import Keeper, read_saved
 from mpnnp.training.report import progress_line, symbols
@@ -69,6 +70,7 @@ def train(
     """
     directory = Path(directory)
     with Signals(comm) as signals:
+        config = on_root(comm, continuation.completed, config, directory)
         on_root(comm, run_folder.open_folder, directory, log, resume)
         try:
             describe_environment(comm, log)
@@ -100,11 +102,18 @@ def begin(
     on_epoch: tuple = (),
 ) -> Parts:
     """Parts of a run that has not begun, or goes on from its checkpoint. Collective."""
-    data = load_data(config, comm, log, directory)
+    data, origin = load_data(config, comm, log, directory), None
+    if config.run.from_:
+        origin = continuation.read_origin(config, comm)
+        data = continuation.with_old_data(data, origin, config, comm, log, directory)
     name, saved = read_saved(directory, config, data.hash, comm, log) if resume else ("", None)
-    task = assemble(config, comm, log, data=data, potential=saved and saved.potential)
+    prior = saved or (origin and origin.saved)
+    task = assemble(config, comm, log, data=data, potential=prior and prior.potential)
     judge = agree(comm, Judge, task, config)
-    state = from_checkpoint(saved, task.optimizer) if saved else new_state(task)
+    if saved:
+        state = from_checkpoint(saved, task.optimizer)
+    else:
+        state = new_state(task) if origin is None else continuation.take_over(origin, task)
     task.observer.rmse, task.observer.noise = state.rmse, state.noise
     keeper = Keeper(directory, task, config, state)
     agenda = Agenda(comm, config.run, signals, state.update)
@@ -114,7 +123,18 @@ def begin(
     describe(run)
     if saved:
         take_up(run, saved, name)
+    elif origin is not None:
+        go_on(run, origin)
     return run
+
+
+def go_on(run: Parts, origin: continuation.Origin) -> None:
+    """What new data say of the old potential, before anything is learned from them. Collective."""
+    before = origin.learned
+    run.log(f"going on from {origin.path}, which has learned {len(before)} data sets, the last one with")
+    run.log(f"  {before[-1].in_words()}")
+    continuation.warn_of_other_level(origin, run.task, run.log)
+    inflate(run.task, run.state, run.config, run.log)
 
 
 def take_up(run: Parts, saved: Checkpoint, name: str) -> None:
@@ -202,7 +222,7 @@ def evaluate(run: Parts, epoch: int) -> None:
     """One point of the learning curve; the best potential so far is kept in best.h5. Collective."""
     state = run.state
     point, better = run.judge.record(state, epoch, run.keeper.seconds, lambda: pause(run))
-    run.log(progress_line(epoch, state, point.train, point.validation, better))
+    run.log(progress_line(epoch, state, point.train, point.validation, point.old, better=better))
     if state.noise is not None and (told := state.noise.in_words(run.task.observer.labels.units)):
         run.log(f"{'':10s} {told}")
     if state.skipped:
@@ -272,6 +292,8 @@ def describe(run: Parts) -> None:
     log(
         f"{len(task.dataset)} structures: {len(task.train)} for training ({counts}), "
         f"{len(task.validation)} for validation"
+        + (f"; {task.data.n_rehearsed} for training and {len(task.data.old)} for validation "
+           "are of before" if task.data.before else "")
     )
     run.judge.describe(log)
     sizes = "; ".join(
