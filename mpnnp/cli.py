@@ -16,6 +16,7 @@ from mpnnp.commands import (  # noqa: E402
     dynamics,
     ensembles,
     lammps,
+    learning,
     potentials,
     symmetry_functions,
     training,
@@ -30,7 +31,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-GROUPS = (training, data, potentials, symmetry_functions, dynamics, lammps, analysis, doctor, ensembles)
+GROUPS = (
+    training,
+    data,
+    potentials,
+    symmetry_functions,
+    dynamics,
+    learning,
+    lammps,
+    analysis,
+    doctor,
+    ensembles,
+)
 for group in GROUPS:  # each has a Typer with its commands
     app.add_typer(group.app)
 

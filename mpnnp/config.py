@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -279,7 +279,9 @@ class Ekf(Section):
     nu: Annotated[float, Field(gt=0, le=1)] = 0.9995  # lambda <- nu lambda + 1 - nu
     coupling: str = "full"  # full, element, layer, node or block:N: blocks of P that are kept
     r_max: Count = 64  # columns of the lazy low-rank part of P
-    inflation: Inflation = "auto"  # with run.from: P is multiplied by this before the first update; auto: what
+    inflation: Inflation = (
+        "auto"  # with run.from: P is multiplied by this before the first update; auto: what
+    )
     # makes the errors of the first new batches most likely (docs/learning.md)
 
     @model_validator(mode="after")
@@ -376,6 +378,11 @@ def read_config(path, settings=()):
     Paths are taken relative to the file, those of `settings` relative to the working directory. Raises
     ConfigError naming key, value, what is allowed, and the file.
     """
+    return make_config(read_toml(path, settings), source=str(path), base=Path(path).parent)
+
+
+def read_toml(path, settings=()):
+    """Nested dicts of a TOML file, changed by `settings`. Raises ConfigError."""
     path = Path(path)
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -389,7 +396,7 @@ def read_config(path, settings=()):
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for setting in settings:
         apply_setting(tree, setting)
-    return make_config(tree, source=str(path), base=path.parent)
+    return tree
 
 
 def parse_config(text, source):
@@ -407,18 +414,20 @@ def make_config(tree, source="configuration", base=None, lenient=False):
     lenient  settings without effect are allowed: files that hold every key, written by earlier versions
     Raises ConfigError.
     """
-    tree = _integers_to_floats(Config, tree)
+    tree = integers_to_floats(Config, tree)
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(e, source) for e in error.errors())) from None
+        raise ConfigError("\n".join(explain(e, source) for e in error.errors())) from None
     if not lenient and (idle := config.schedule.idle_keys()):
         keys = ", ".join(f"schedule.{key} = {toml_value(getattr(config.schedule, key))}" for key in idle)
         raise ConfigError(f"{keys}: without effect with schedule.name = '{config.schedule.name}' ({source})")
     if not lenient and config.run.from_ is None:
         for key in ("rehearsal", "shift_energies"):
             if value := getattr(config.data, key):
-                raise ConfigError(f"data.{key} = {toml_value(value)}: without effect without run.from ({source})")
+                raise ConfigError(
+                    f"data.{key} = {toml_value(value)}: without effect without run.from ({source})"
+                )
     return config if base is None else _absolute(config, Path(base))
 
 
@@ -453,7 +462,7 @@ def apply_setting(tree, setting):
         raise ConfigError(f"--set {setting}: '{section}' is not a section")
     target = tree[section]
     if name in PATHS.get(section, ()):
-        value = _resolve(value, Path.cwd())
+        value = resolve(value, Path.cwd())
     *folders, name = name.split(".")
     for folder in folders:
         target = target.setdefault(folder, {})
@@ -462,7 +471,7 @@ def apply_setting(tree, setting):
     target[name] = value
 
 
-def _integers_to_floats(model, tree):
+def integers_to_floats(model, tree):
     """TOML writes 1 where 1.0 is meant: allowed for numbers, while a string or a truth value is not
     (strict validation).
     """
@@ -474,10 +483,10 @@ def _integers_to_floats(model, tree):
         if field is None:
             result[key] = value
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            result[key] = _integers_to_floats(field.annotation, value)
+            result[key] = integers_to_floats(field.annotation, value)
         elif field.annotation == dict[str, LabelSettings] and isinstance(value, dict):
             result[key] = {
-                name: _integers_to_floats(LabelSettings, settings) for name, settings in value.items()
+                name: integers_to_floats(LabelSettings, settings) for name, settings in value.items()
             }
         elif type(value) is int and "float" in str(field.annotation):
             result[key] = float(value)
@@ -488,16 +497,17 @@ def _integers_to_floats(model, tree):
     return result
 
 
-def _explain(error, source):
+def explain(error, source, model=Config):
+    """One error of a validation in words: key, value, what is allowed, the file."""
     place = ".".join(
         str(part)
         for part in error["loc"]
         if not str(part).startswith(("function-", "literal", "list[", "dict[", "constrained-"))
     )
     if error["type"] == "extra_forbidden":
-        model = Config
-        for part in error["loc"][:-1]:
-            model = model.model_fields[part].annotation
+        for part in (part for part in error["loc"][:-1] if isinstance(part, str)):
+            annotation = model.model_fields[part].annotation
+            model = (get_args(annotation) or (annotation,))[0]
         known = [key_of(field) for field in model.model_fields]
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
@@ -519,15 +529,15 @@ def _absolute(config, base):
         given = {field: value for field, value in section if key_of(field) in keys and value}
         if given:
             changed[name] = section.model_copy(
-                update={field: _resolve(value, base) for field, value in given.items()}
+                update={field: resolve(value, base) for field, value in given.items()}
             )
     return config.model_copy(update=changed)
 
 
-def _resolve(value, base):
+def resolve(value, base):
     """A path, or each of a list, as absolute path; others than texts are left for the validation."""
     if isinstance(value, list):
-        return [_resolve(v, base) for v in value]
+        return [resolve(v, base) for v in value]
     return (
         str((base / value).resolve())
         if isinstance(value, str) and value and not Path(value).is_absolute()

@@ -58,16 +58,18 @@ class Outcome:
     extrapolations: int
 
 
-def run(protocol, atoms, calculator, directory, comm, log, resume=False):
+def run(protocol, atoms, calculator, directory, comm, log, resume=False, watch=None):
     """Outcome of a simulation of `atoms` with the Protocol, in the folder `directory`. Collective.
 
+    watch  collective function(atoms) called with every frame that was written; it ends the simulation by
+           raising DynamicsError
     Raises DataError if the folder holds another simulation (resume: if it holds none, or one with another
     protocol). A system that explodes, or leaves the range of training too often, ends the simulation with
     status "failed"; files up to the last good frame are kept.
     """
     directory = Path(directory)
     restart = on_root(comm, _open_folder, directory, protocol, resume)
-    return Simulation(protocol, atoms, calculator, directory, comm, log, restart).run()
+    return Simulation(protocol, atoms, calculator, directory, comm, log, restart, watch).run()
 
 
 def _open_folder(directory, protocol, resume):
@@ -99,9 +101,9 @@ def _open_folder(directory, protocol, resume):
 class Simulation:
     """One run of a simulation, from its start or from a restart file to its end."""
 
-    def __init__(self, protocol, atoms, calculator, directory, comm, log, restart):
+    def __init__(self, protocol, atoms, calculator, directory, comm, log, restart, watch=None):
         self.protocol, self.atoms, self.calculator = protocol, atoms, calculator
-        self.directory, self.comm, self.log = directory, comm, log
+        self.directory, self.comm, self.log, self.watch = directory, comm, log, watch
         self.rng = np.random.default_rng([protocol.seed, 2])
         self.step = self.first_step = 0
         self.extrapolations = 0  # when the last row was written
@@ -255,6 +257,8 @@ class Simulation:
                 self.atoms.get_potential_energy(),
             )
             self.files["trajectory.xyz"].flush()
+        if self.watch is not None:
+            self.watch(self.atoms)
 
     def _time(self, step):
         return step * self.protocol.timestep / 1000.0

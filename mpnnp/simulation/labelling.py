@@ -68,13 +68,12 @@ def label(dataset, calculator, comm, log):
         return None
     structures = [None] * len(dataset)
     for rank, part in enumerate(parts):
-        for k, labels in zip(range(rank, len(dataset), comm.size), part):
-            structures[k] = replace(dataset[k], **labels)
+        structures[rank :: comm.size] = part
     return Dataset.from_structures(structures)
 
 
-def _label_one(dataset, k, calculator, progress, n_rank):
-    s = dataset[k]
+def label_structure(s, calculator):
+    """The Structure with the labels of `calculator`. Raises DataError naming it, whatever goes wrong."""
     atoms = Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc)
     atoms.calc = calculator
     try:
@@ -90,5 +89,10 @@ def _label_one(dataset, k, calculator, progress, n_rank):
         raise DataError(f"{s.name}: the calculator failed: {type(error).__name__}: {error}") from None
     if not (np.isfinite(labels["energy"]) and np.isfinite(labels["forces"]).all()):
         raise DataError(f"{s.name}: the calculator gave numbers that are not finite")
+    return replace(s, **labels)
+
+
+def _label_one(dataset, k, calculator, progress, n_rank):
+    labelled = label_structure(dataset[k], calculator)
     progress.update(min(k + n_rank, len(dataset)))
-    return labels
+    return labelled

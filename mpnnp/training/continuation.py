@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 
 from mpnnp.config import Config, Section, key_of, toml_value
 from mpnnp.data import dataset as datasets
-from mpnnp.data.dataset import Dataset, atoms_of
+from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import element_counts, make_atoms
 from mpnnp.data.store import load_structures, split
 from mpnnp.errors import CheckpointError, ConfigError, DataError
@@ -84,7 +84,9 @@ def completed(config: Config, directory: Path | None = None) -> Config:
     changed: dict[str, Section] = {name: getattr(before, name) for name in ("symmetry_functions", "network")}
     for name in INHERITED:
         given, section = getattr(config, name), getattr(before, name)
-        changed[name] = section.model_copy(update={key: getattr(given, key) for key in given.model_fields_set})
+        changed[name] = section.model_copy(
+            update={key: getattr(given, key) for key in given.model_fields_set}
+        )
     changed["run"] = config.run.model_copy(update={"optimizer": before.run.optimizer})
     return config.model_copy(update=changed)
 
@@ -196,9 +198,7 @@ def _rehearsed(pools: Sequence[np.ndarray], share: float, seed: int) -> list[np.
     start = np.cumsum([0, *map(len, pools)])
     n = min(int(np.ceil(share * start[-1])), start[-1])
     drawn = np.sort(np.random.default_rng([seed, 6]).choice(start[-1], n, replace=False))
-    return [
-        pool[drawn[(drawn >= a) & (drawn < b)] - a] for pool, a, b in zip(pools, start[:-1], start[1:])
-    ]
+    return [pool[drawn[(drawn >= a) & (drawn < b)] - a] for pool, a, b in zip(pools, start[:-1], start[1:])]
 
 
 def fit_shifts(part: Part, train: np.ndarray, potential: Potential, comm: Comm, log: AnyLog) -> dict:
@@ -229,7 +229,9 @@ def fit_shifts(part: Part, train: np.ndarray, potential: Potential, comm: Comm, 
                 chemical_symbols[z]: round(float(x), ROUND) for z, x in zip(potential.elements, found)
             }
             told = ", ".join(f"{symbol} {x:+.6g} eV" for symbol, x in shifts[source].items())
-            log(f"energies of {source or 'the data'} are shifted to the old level: {told} subtracted per atom")
+            log(
+                f"energies of {source or 'the data'} are shifted to the old level: {told} subtracted per atom"
+            )
     return comm.bcast(shifts, root=0)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mpnnp.config import Config, to_toml
 from mpnnp.errors import ConfigError, TrainingError
-from mpnnp.parallel import Comm, agree, on_root
+from mpnnp.parallel import Comm, agree, of_team, on_root, raise_if, share_teams
 from mpnnp.progress import AnyLog, Log
 from mpnnp.training import run_folder
 from mpnnp.training.run_groups import MEMBER
@@ -75,12 +75,11 @@ def run_ensemble(
     outcome = {seed: "was finished" for seed in seeds if seed not in todo}
     if todo and side_by_side > 1:
         _prepare(members[todo[0]][0], folder, comm, log)
-    team = comm.rank * side_by_side // comm.size
-    own = comm.Split(team, comm.rank)
-    results, error = _of_team(
+    team, own = share_teams(comm, side_by_side)
+    results, error = of_team(
         own, _train_team, {seed: members[seed] for seed in todo[team::side_by_side]}, own, side_by_side
     )
-    agree(comm, _raise, error)
+    agree(comm, raise_if, error)
     own.Free()
     for part in comm.allgather(results):
         outcome |= part
@@ -95,24 +94,6 @@ def is_finished(config: Config, directory: Path) -> bool:
         and stored.is_file()
         and stored.read_text(encoding="utf-8") == to_toml(config)
     )
-
-
-def _of_team(comm, function, *arguments):
-    """(result, None), or (None, error) if every rank of the team has the error.
-
-    That of one rank alone is raised at once: the others wait for it.
-    """
-    try:
-        return function(*arguments), None
-    except Exception as error:
-        if comm.size > 1 and getattr(error, "told_by", None) != 0:
-            raise
-        return None, error
-
-
-def _raise(error):
-    if error is not None:
-        raise error
 
 
 def _train_team(members, comm, side_by_side):

@@ -111,9 +111,12 @@ class Judge:
         return sum(terms)
 
     def _teach(self, noise, point):
-        """Validation errors as they are, NaN where there are no labels: then innovations alone tell."""
+        """Validation errors as they are, of old data where new ones have none; NaN where there are no labels:
+        then innovations alone tell.
+        """
         units = MILLI * np.array(self.task.observer.labels.units)
-        noise.evaluated(np.array([point.validation.rmse[name] for name in KINDS]) / units)
+        told = point.validation if point.validation.has_labels else point.old
+        noise.evaluated(np.array([told.rmse[name] for name in KINDS]) / units)
 
     def in_training_units(self, accuracy: Accuracy) -> np.ndarray:
         """RMSE (n_kind,) of an Accuracy in training units; 1 where there is none."""

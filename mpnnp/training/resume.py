@@ -29,7 +29,11 @@ MAY_CHANGE_ENDINGS = (
     "_metric_weight",
     "_key",
 )  # measures of the best potential; names of labels in data, whose hash is compared
-PATHS = {("symmetry_functions", "input_nn"), ("network", "weights_from"), ("run", "from_")}  # the folder may have moved
+PATHS = {
+    ("symmetry_functions", "input_nn"),
+    ("network", "weights_from"),
+    ("run", "from_"),
+}  # the folder may have moved
 
 
 def check_same_run(saved: Checkpoint, config: Config, data_hash: str, path: str | Path) -> None:

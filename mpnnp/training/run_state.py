@@ -1,5 +1,6 @@
 """Where a run stands, and how it goes into a checkpoint and comes back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -100,25 +101,27 @@ def to_checkpoint(
     )
 
 
+def noise_levels(progress: Mapping) -> NoiseLevels | None:
+    """NoiseLevels in a checkpoint's progress; None if it has none."""
+    if "noise_passes" not in progress:
+        return None
+    values = {w: np.array([progress.get(f"{name}_noise_{w}", np.nan) for name in KINDS]) for w in ESTIMATES}
+    return NoiseLevels(**values, passes=progress["noise_passes"])
+
+
 def from_checkpoint(saved: Checkpoint, optimizer: Optimizer) -> RunState:
     """RunState of a Checkpoint, whose optimizer's arrays are on rank 0.
 
     Collective. Raises CheckpointError.
     """
     progress, arrays = saved.progress, saved.arrays
-    noise = None
-    if "noise_passes" in progress:
-        values = {
-            w: np.array([progress.get(f"{name}_noise_{w}", np.nan) for name in KINDS]) for w in ESTIMATES
-        }
-        noise = NoiseLevels(**values, passes=progress["noise_passes"])
     return RunState(
         weights=saved.potential.weights.copy(),
         optimizer=optimizer.load_arrays(saved.optimizer),
         curve=LearningCurve(saved.curve),
         best_weights=saved.best_weights,
         rmse=np.array([progress.get(f"{name}_rmse", 1.0) for name in KINDS]),
-        noise=noise,
+        noise=noise_levels(progress),
         sort_errors=[arrays.get(f"{name}_errors", np.zeros(0)) for name in KINDS] if arrays else None,
         **{name: progress[name] for name in NUMBERS if name in progress},
     )

@@ -12,7 +12,7 @@ from mpnnp.environment import describe as describe_environment
 from mpnnp.errors import Interrupted, MpnnpError, TrainingError
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import KINDS
-from mpnnp.parallel import Comm, agree, on_root
+from mpnnp.parallel import Comm, agree, of_all_ranks, on_root
 from mpnnp.progress import Log, Progress, duration
 from mpnnp.signals import Signals
 from mpnnp.training import continuation, run_folder
@@ -242,12 +242,11 @@ def obey(run: Parts, verdict: Verdict) -> None:
         save(run)
     if verdict.interrupted:
         state = run.state
-        error = Interrupted(
+        interrupted = Interrupted(
             f"{verdict.reason}: stopped after update {state.update} (epoch {state.epoch}), "
             "continue with --resume"
         )
-        error.told_by = 0  # every rank raises it: rank 0 tells
-        raise error
+        raise of_all_ranks(interrupted)
 
 
 def pause(run: Parts) -> None:
@@ -292,8 +291,11 @@ def describe(run: Parts) -> None:
     log(
         f"{len(task.dataset)} structures: {len(task.train)} for training ({counts}), "
         f"{len(task.validation)} for validation"
-        + (f"; {task.data.n_rehearsed} for training and {len(task.data.old)} for validation "
-           "are of before" if task.data.before else "")
+        + (
+            f"; {task.data.n_rehearsed} for training and {len(task.data.old)} for validation are of before"
+            if task.data.before
+            else ""
+        )
     )
     run.judge.describe(log)
     sizes = "; ".join(

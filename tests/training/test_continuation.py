@@ -13,13 +13,13 @@ from small import quiet, small_config, write_clusters
 import mpnnp
 from mpnnp.config import make_config, to_toml
 from mpnnp.errors import CheckpointError, ConfigError, DataError
+from mpnnp.signals import Signals
 from mpnnp.training import continuation, history
 from mpnnp.training.checkpoint import read_checkpoint, read_posterior, read_summary
 from mpnnp.training.description import describe_checkpoint
 from mpnnp.training.inflation import most_likely_factor
 from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.train import begin, train
-from mpnnp.signals import Signals
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_ranks_do_not_matter(old, tmp_path):
     "sections, message",
     [
         ({"network": {"hidden": [5, 5]}}, "network.hidden = [5, 5], there [4, 3]"),
-        ({"symmetry_functions": {"set": "water"}}, "symmetry_functions.set = \"water\", there not given"),
+        ({"symmetry_functions": {"set": "water"}}, 'symmetry_functions.set = "water", there not given'),
         ({"ekf": {"coupling": "layer"}}, 'ekf.coupling = "layer", there "full"'),
         ({"run": {"optimizer": "adam"}}, 'run.optimizer = "adam", there "ekf"'),
     ],
