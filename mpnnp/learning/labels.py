@@ -82,8 +82,9 @@ def by_files(chosen: Dataset, how: LabelBy, folder: Path, log: AnyLog) -> Datase
             f"{n} of {len(chosen)} are there, missing are frames {few} (from 0)" if n else "none is there yet"
         )
         raise Interrupted(
-            f"labels are wanted: energies and forces of the {len(chosen)} frames in {wanted}, as {folder / GIVEN} "
-            f"or as outputs in {folder / GIVEN_FOLDER}/; {so_far}; then start the same command again"
+            f"labels are wanted: energies and forces of the {len(chosen)} frames in {wanted}, "
+            f"as {folder / GIVEN} or as outputs in {folder / GIVEN_FOLDER}/; {so_far}; "
+            "then start the same command again"
         )
     return Dataset.from_structures([s for s in labels if s is not None])
 
@@ -100,8 +101,8 @@ def match(chosen: Dataset, given: Dataset) -> Sequence[Structure | None]:
         k = next((k for k in range(len(chosen)) if _same(chosen[k], s)), None)
         if k is None:
             raise DataError(
-                f"{given.name(g)}: is none of the frames that were asked for (other atoms, cell or positions by "
-                f"more than {SAME:g} Angstrom); nothing is lost: take it away, or replace it"
+                f"{given.name(g)}: is none of the frames that were asked for (other atoms, cell or positions "
+                f"by more than {SAME:g} Angstrom); nothing is lost: take it away, or replace it"
             )
         if not (np.isfinite(s.energy) and np.isfinite(s.forces).all()):
             raise DataError(f"{given.name(g)}: has no energy, or not all forces: both are needed")

@@ -287,7 +287,10 @@ def draw_members(loop: Loop, saved: Checkpoint, n: int) -> list[Potential]:
 
 
 def ranges(loop: Loop, potential: Potential) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest value (n_function,) of each symmetry function over what was learned. Collective."""
+    """Smallest and largest value (n_function,) of each symmetry function over all that was learned.
+
+    Collective.
+    """
     start, comm = potential.functions.table.start, loop.comm
     low, high = np.full(start[-1], np.inf), np.full(start[-1], -np.inf)
     for data, cache in learned(loop):

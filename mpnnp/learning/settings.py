@@ -164,7 +164,7 @@ def cases(learning: Learning) -> list[Case]:
     found: list[Case] = []
     for s in learning.simulations:
         pressures = s.pressure if s.ensemble == "npt" else s.pressure[:1]
-        for start, temperature, pressure, density, copy in itertools.product(
+        for start, temperature, pressure, density, _ in itertools.product(
             s.start, s.temperature, pressures, s.density or [None], range(s.copies)
         ):
             words = [f"{s.ensemble}", f"{temperature:g}K"]

@@ -2,7 +2,6 @@
 outside the range of what was learned, atoms too near each other.
 """
 
-
 import numpy as np
 from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
@@ -30,7 +29,7 @@ def draw(potential: Potential, posterior: Posterior, n: int, seed: int) -> list[
 
 
 def with_ranges(potential: Potential, low: np.ndarray, high: np.ndarray) -> Calculator:
-    """Calculator that counts extrapolations outside low, high (n_function,) instead of the first data's range.
+    """Calculator that counts extrapolations outside low, high (n_function,), not the first data's range.
 
     The scaling stays: the weights belong to it.
     """
@@ -80,8 +79,8 @@ class Watch:
             share = calculator.extrapolations / self.n_function[atoms.numbers].sum()
             if share > stop.extrapolations:
                 raise DynamicsError(
-                    f"{100 * share:.2g} % of the symmetry functions are outside the range of what was learned, "
-                    f"more than stop.extrapolations = {stop.extrapolations:g}"
+                    f"{100 * share:.2g} % of the symmetry functions are outside the range of what was "
+                    f"learned, more than stop.extrapolations = {stop.extrapolations:g}"
                 )
         if self.committee is not None:
             std = self.calibration * np.linalg.norm(self._forces_std(atoms), axis=1)

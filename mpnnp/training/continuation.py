@@ -1,9 +1,9 @@
 """Going on with new data: a run whose prior is the weights and the covariance that another run ended with.
 
-Bayes' rule is sequential: p(w | old, new) is proportional to p(new | w) p(w | old), and a checkpoint holds
-N(w, P), the filter's p(w | old). So nothing is drawn or fitted anew: functions, scaling, nets, references and
-units of training stay what P was made for. What may be wrong is P: q, labels that were seen in several epochs,
-and noise that is not what R says make it too large or too small; see `inflation`.
+Bayes' rule is sequential: p(w | old, new) is proportional to p(new | w) p(w | old), and a checkpoint
+holds N(w, P), the filter's p(w | old). So nothing is drawn or fitted anew: functions, scaling, nets,
+references and units of training stay what P was made for. What may be wrong is P: q, labels that were seen in
+several epochs, and noise that is not what R says make it too large or too small; see `inflation`.
 """
 
 from collections.abc import Sequence
@@ -77,7 +77,8 @@ def completed(config: Config, directory: Path | None = None) -> Config:
     before = config_of(saved, path)
     if refused := _contradictions(config, before):
         raise ConfigError(
-            f"run.from = {toml_value(path)}: the weights and their covariance there are of other settings:\n  "
+            f"run.from = {toml_value(path)}: the weights and their covariance there are of other "
+            "settings:\n  "
             + "\n  ".join(refused)
             + "\nleave these keys out, or start anew (network.weights_from takes weights without covariance)"
         )
@@ -125,7 +126,10 @@ def read_origin(config: Config, comm: Comm) -> Origin:
 def with_old_data(
     new: Data, origin: Origin, config: Config, comm: Comm, log: AnyLog, fallback: str | Path
 ) -> Data:
-    """`new` with the old validation structures, and those that are rehearsed. Collective. Raises DataError."""
+    """`new` with the old validation structures, and those that are rehearsed.
+
+    Collective. Raises DataError.
+    """
     potential = origin.saved.potential
     _check_elements(new.dataset, potential, origin.path)
     if new.hash in [entry.hash for entry in origin.learned]:

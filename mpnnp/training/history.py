@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpnnp.config import Config, Data, make_config
@@ -67,7 +68,7 @@ def to_text(entries: Iterable[Learned]) -> str:
     return json.dumps([asdict(entry) for entry in entries])
 
 
-def of_checkpoint(saved: Checkpoint, path) -> tuple[Learned, ...]:
+def of_checkpoint(saved: Checkpoint, path: str | Path) -> tuple[Learned, ...]:
     """Entries of a checkpoint, the oldest first; of one that has no list what its configuration says.
 
     Raises CheckpointError.

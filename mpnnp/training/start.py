@@ -161,7 +161,8 @@ class InUnits:
         self, state: Any, rows: np.ndarray, errors: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, float]:
         """As of the Kalman filter."""
-        return self.optimizer.innovation(state, rows * self.units, errors)
+        filter_: Any = self.optimizer
+        return filter_.innovation(state, rows * self.units, errors)
 
 
 def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> Data:

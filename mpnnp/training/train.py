@@ -107,7 +107,7 @@ def begin(
         origin = continuation.read_origin(config, comm)
         data = continuation.with_old_data(data, origin, config, comm, log, directory)
     name, saved = read_saved(directory, config, data.hash, comm, log) if resume else ("", None)
-    prior = saved or (origin and origin.saved)
+    prior = saved or (origin.saved if origin else None)
     task = assemble(config, comm, log, data=data, potential=prior and prior.potential)
     judge = agree(comm, Judge, task, config)
     if saved:

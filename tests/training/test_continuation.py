@@ -1,4 +1,4 @@
-"""Going on with new data: the checkpoint is the prior, old errors are told, and what does not fit is refused."""
+"""Going on with new data: the checkpoint is the prior, old errors are told, what does not fit is refused."""
 
 from dataclasses import replace
 
