@@ -4,7 +4,7 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mpnnp.config import (
     Config,
@@ -51,6 +51,13 @@ class Simulation(Section):
     compressibility: Positive = 4.57e-5  # 1/bar
 
     _lists = field_validator("temperature", "pressure", "density", mode="before")(_listed)
+
+    @model_validator(mode="after")
+    def _no_idle_keys(self):
+        idle = {"npt": ("thermostat",)}.get(self.ensemble, ("barostat", "pressure"))
+        if given := [key for key in idle if key in self.model_fields_set]:
+            raise ValueError(f"{', '.join(given)}: without effect with ensemble = '{self.ensemble}'")
+        return self
 
 
 class Stop(Section):

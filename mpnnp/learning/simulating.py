@@ -15,7 +15,7 @@ from mpnnp.errors import DataError, Interrupted
 from mpnnp.learning.settings import Case, Stop
 from mpnnp.learning.uncertainty import Watch, closest, with_ranges
 from mpnnp.model.potential import Potential
-from mpnnp.parallel import Comm, agree, of_all_ranks, of_team, raise_if, share_teams
+from mpnnp.parallel import Comm, agree, of_all_ranks, of_team, on_root, raise_if, share_teams
 from mpnnp.progress import AnyLog, Log
 from mpnnp.simulation.boxes import at_density
 from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, run
@@ -43,7 +43,9 @@ def simulate(
     seed    of the round
     Raises Interrupted after a signal, with every simulation saved.
     """
-    todo = [k for k, case in enumerate(cases) if not (folder / case.name / STATUS).exists()]
+    todo = on_root(  # asked once: a fast team may be done before another has looked
+        comm, lambda: [k for k, case in enumerate(cases) if not (folder / case.name / STATUS).exists()]
+    )
     n_team = max(1, min(comm.size, len(todo)))
     team, own = share_teams(comm, n_team)
 
@@ -71,10 +73,14 @@ def read_status(folder: Path) -> dict:
 
 def _one(case, calculator, watch, folder, seed, every, comm, log):
     """Simulate one case to its end or to a signal: True then."""
-    resume = (folder / "restart.h5").exists()
-    if not resume and comm.rank == 0:
-        shutil.rmtree(folder, ignore_errors=True)
-    comm.Barrier()
+
+    def begin():
+        resume = (folder / "restart.h5").exists()
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+        return resume
+
+    resume = on_root(comm, begin)
     atoms = read_start(case.start)
     if case.density is not None:
         atoms = at_density(atoms, case.density)
@@ -82,7 +88,7 @@ def _one(case, calculator, watch, folder, seed, every, comm, log):
     outcome = run(case.make_protocol(seed, every), atoms, calculator, folder, comm, silent, resume, watch)
     say = Log(comm)
     if outcome.status == STOPPED:
-        (folder / STATUS).unlink(missing_ok=True) if comm.rank == 0 else None
+        on_root(comm, (folder / STATUS).unlink)
         return True
     what = "lasted" if outcome.status == FINISHED else f"stopped: {outcome.reason}"
     say(f"  {case.name}: {outcome.time_ps:.4g} ps, {what}")
