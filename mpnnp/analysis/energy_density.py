@@ -6,7 +6,7 @@ import numpy as np
 
 from mpnnp.data.ranges import densities
 from mpnnp.errors import DataError
-from mpnnp.figures import style
+from mpnnp.figures import density_colours, style
 
 
 def energy_density(dataset, bins=40):
@@ -36,6 +36,6 @@ def columns(counts, density, energy):
 
 @style()
 def draw(picture, axis, counts, density, energy):
-    image = axis.pcolormesh(density, 1000.0 * energy, np.where(counts > 0, counts, np.nan).T)
+    image = axis.pcolormesh(density, 1000.0 * energy, np.where(counts > 0, counts, np.nan).T, cmap=density_colours())
     picture.colorbar(image, ax=axis, label="structures")
     axis.set(xlabel="density (g/cm³)", ylabel="energy per atom, relative to the mean (meV)")
