@@ -55,11 +55,11 @@ STYLE = {
     "image.cmap": "viridis",
     "savefig.facecolor": PAPER,
     "svg.fonttype": "path",
-    "pdf.fonttype": 42,
 }
 MAXIMUM_COLUMNS = 2  # panels beside each other that can be read at the width of a page
 WIDTH = 3.6  # of a panel, inches
-MANY_DECADES = 1.3  # of a logarithmic axis from which on powers of ten are enough
+MANY_POINTS = 20  # near each other: the last colour of a density, unless there are more
+MANY_DECADES = 2.2  # of a logarithmic axis from which on powers of ten are enough
 
 
 @contextlib.contextmanager
@@ -72,19 +72,20 @@ def style():
         yield
 
 
-def figure(n_panel, height=2.9, columns=MAXIMUM_COLUMNS, height_ratios=None):
+def figure(n_panel, height=2.9, columns=MAXIMUM_COLUMNS, height_ratios=None, width=WIDTH):
     """Figure and its first n_panel axes, in rows of at most `columns`, drawn without a display.
 
-    height  of a row, inches, without height_ratios (of the rows), with them the mean over the rows
+    height         of a row, inches; with height_ratios (of the rows) the mean over the rows
+    width          of a panel, inches
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     n_column = min(n_panel, columns)
     n_row = -(-n_panel // n_column)
-    width = WIDTH * n_column if n_column > 1 else 1.4 * WIDTH
+    total = width * n_column if n_column > 1 else 1.4 * width
     with style():
-        picture = Figure(figsize=(width, height * n_row), layout="constrained")
+        picture = Figure(figsize=(total, height * n_row), layout="constrained")
         FigureCanvasAgg(picture)
         ratios = {"height_ratios": height_ratios} if height_ratios else {}
         axes = picture.subplots(n_row, n_column, squeeze=False, gridspec_kw=ratios).ravel()
@@ -104,9 +105,18 @@ def colours(names):
 def save(picture, path):
     """Write a picture to `path` and, if that is no PDF, as NAME.pdf beside it for print."""
     path = Path(path)
+    settle(picture)
     for target in dict.fromkeys((path, path.with_suffix(".pdf"))):
         with style(), write_atomically(target) as temporary:
             picture.savefig(temporary, dpi=150)
+
+
+def settle(picture):
+    """Find the places of all that is in a picture once, not anew for each file."""
+    if picture.get_constrained_layout():
+        with style():
+            picture.draw_without_rendering()
+            picture.set_layout_engine("none")
 
 
 def svg(picture):
@@ -115,6 +125,7 @@ def svg(picture):
     """
     import io
 
+    settle(picture)
     with style(), io.StringIO() as file:
         picture.savefig(file, format="svg", dpi=150, transparent=True, metadata={"Date": None})
         text = file.getvalue()
@@ -166,9 +177,9 @@ def by_density(x, y):
         np.clip(np.searchsorted(edges, values, side="right") - 1, 0, 99)
         for edges, values in ((x_edges, x), (y_edges, y))
     ]
-    density = np.log1p(counts[cells[0], cells[1]])
+    density = np.log(counts[cells[0], cells[1]])  # each cell holds at least the point itself
     order = np.argsort(density, kind="stable")
-    return order, density_colours()(density[order] / max(density.max(), 1e-12))
+    return order, density_colours()(density[order] / max(density.max(), np.log(MANY_POINTS)))
 
 
 def line_style(x):

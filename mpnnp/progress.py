@@ -6,7 +6,6 @@ import time
 import warnings
 from datetime import datetime
 
-
 FIRST = 10.0  # seconds after which a log says for the first time how long it takes
 
 

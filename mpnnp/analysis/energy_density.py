@@ -36,6 +36,7 @@ def columns(counts, density, energy):
 
 @style()
 def draw(picture, axis, counts, density, energy):
-    image = axis.pcolormesh(density, 1000.0 * energy, np.where(counts > 0, counts, np.nan).T, cmap=density_colours())
+    shown = np.where(counts > 0, counts, np.nan).T
+    image = axis.pcolormesh(density, 1000.0 * energy, shown, cmap=density_colours())
     picture.colorbar(image, ax=axis, label="structures")
     axis.set(xlabel="density (g/cm³)", ylabel="energy per atom, relative to the mean (meV)")

@@ -54,8 +54,8 @@ def density(
     output: Output = None,
     debug: Debug = False,
 ):
-    """Density against time, its mean and error bar (blocks), and whether it is stable: inside its limits, without
-    a drift, with few extrapolations, within the densities and energies of training.
+    """Density against time, its mean and error bar (blocks), and whether it is stable: inside its limits,
+    without a drift, with few extrapolations, within the densities and energies of training.
     """
     from dataclasses import replace
 
@@ -170,7 +170,8 @@ def msd(
         if viscosity is not None:
             kelvin = temperature or mean_temperature(path, skip)
             added = analysis.finite_size(trajectory, kelvin, viscosity)
-            log(f"  in an infinite box {added:.3g} more (Yeh and Hummer 2004; {kelvin:.4g} K, {viscosity:g} mPa s):")
+            where = f"Yeh and Hummer 2004; {kelvin:.4g} K, {viscosity:g} mPa s"
+            log(f"  in an infinite box {added:.3g} more ({where}):")
             for element, result in results.items():
                 log(f"  D({element}) = {analysis.with_error(result.value + added, result.error)}")
     check_same(runs, found)

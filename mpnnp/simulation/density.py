@@ -68,7 +68,10 @@ def analyse(series, skip=0.5, limits=None):
     if series.ending:
         reasons.append(f"failed {series.ending}")
     lasted = not reasons
-    reasons += [*_drift(series.values[last]), *([] if converged else [TOO_SHORT]), *_range(series, last, mean)]
+    reasons += _drift(series.values[last])
+    if not converged:
+        reasons.append(TOO_SHORT)
+    reasons += _range(series, last, mean)
     return Density(series.name, mean, error, converged, lasted, tuple(reasons))
 
 
@@ -89,7 +92,8 @@ def _range(series, last, mean):
     trained, reasons = series.trained, []
     if mean < trained.density_low or mean > trained.density_high:
         reasons.append(
-            f"outside of the densities of training, {trained.density_low:.4g} to {trained.density_high:.4g} g/cm^3"
+            "outside of the densities of training, "
+            f"{trained.density_low:.4g} to {trained.density_high:.4g} g/cm^3"
         )
     if series.energies is not None:
         energy = series.energies[last].mean()
@@ -132,8 +136,9 @@ def draw(axis, all_series, results):
     several = len(all_series) > 1
     times, values = on_grid(all_series)
     for series, result in zip(all_series, results):
-        label = f"{series.name}: {with_error(result.mean, result.error)}{'' if result.stable else ', not stable'}"
-        axis.plot(series.times, series.values, linewidth=0.7 if several else 1.0, label=label)
+        told = with_error(result.mean, result.error) + ("" if result.stable else ", not stable")
+        width = 0.7 if several else 1.0
+        axis.plot(series.times, series.values, linewidth=width, label=f"{series.name}: {told}")
     if several:
         mean, std = band(values)
         axis.plot(times, mean, color=PALETTE[-1], linewidth=2.0, label="mean, standard deviation")

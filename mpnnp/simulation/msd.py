@@ -72,7 +72,7 @@ class Diffusion:
 
 
 def mean_squared_displacements(trajectory):
-    """{element: Displacements} for lags up to half the time covered, over all origins and atoms of an element.
+    """{element: Displacements} for lags up to half the time covered, over all origins and atoms of it.
 
     Groups are neighbours in the order of the atoms, mostly whole molecules, so that they are nearly
     independent. Raises DataError for fewer than four frames, or frames at unequal distances in time.

@@ -105,9 +105,9 @@ def read_densities(path, frame_time):
     energies = extrapolations = None
     if n_atom:
         energies = columns["energy_potential_ev"] / n_atom
-        if "timestep" in protocol:
-            steps = np.diff(times, prepend=times[0] - 1e-3 * protocol["timestep"]) * 1e3 / protocol["timestep"]
-            extrapolations = columns["extrapolations"] / (np.maximum(steps, 1.0) * n_atom)
+        if step := 1e-3 * protocol.get("timestep", 0.0):
+            steps = np.maximum(np.diff(times, prepend=times[0] - step) / step, 1.0)
+            extrapolations = columns["extrapolations"] / (steps * n_atom)
     trained = TrainingRange.from_numbers(protocol.get("trained_on", {}))
     return Series(
         str(path), times, columns["density_g_cm3"], _ending(path), energies, extrapolations, trained

@@ -125,9 +125,9 @@ def best_long_ago(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | No
         return None
     rise = 100 * (values[-1] / values[best] - 1)
     return Finding(
-        f"the best epoch, {epochs[best]:.0f} of {last:.0f}, was long ago: errors have risen by {rise:.0f} % since",
-        "more structures, or run.patience to stop earlier; jumps: a larger ekf.epsilon or Adam's smaller "
-        "learning_rate",
+        f"the best epoch, {epochs[best]:.0f} of {last:.0f}, was long ago: "
+        f"errors have risen by {rise:.0f} % since",
+        "more structures or a smaller net; run.patience stops earlier",
     )
 
 

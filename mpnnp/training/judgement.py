@@ -1,27 +1,19 @@
-"""How good a potential is: points of the learning curve, the measure by which the best one is kept,
-and the last word of a run.
-"""
+"""How good a potential is: points of the learning curve, and the measure by which the best one is kept."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from mpnnp.config import Config
-from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import ConfigError, TrainingError
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import KINDS, MILLI
 from mpnnp.model.metrics import Accuracy
-from mpnnp.parallel import on_root
 from mpnnp.progress import AnyLog
-from mpnnp.training import diagnosis, page, report, results
-from mpnnp.training.results import Collector, Results, worst_structures, write_results
+from mpnnp.training.diagnosis import measure
 from mpnnp.training.run_state import RunState
 from mpnnp.training.start import Task
-
-FEWEST_LABELS = 10  # that have a spread worth comparing with
 
 
 @dataclass(frozen=True)
@@ -57,7 +49,7 @@ class Judge:
             return structures
         return np.sort(np.random.default_rng([run.seed, stream]).choice(structures, n, replace=False))
 
-    def _weights(self):
+    def weights(self) -> dict[str, float]:
         """Kind -> weight of its error in the measure."""
         learns = self.task.schedule.learns
         weights = {name: self.config.metric_weight(name) for name in KINDS}
@@ -68,7 +60,7 @@ class Judge:
         }
 
     def _check_measure(self):
-        task, weights = self.task, self._weights()
+        task, weights = self.task, self.weights()
         parts = ((task.validation, self.validation_subset), (task.train, self.train_subset))
         for some, subset in parts:
             counts = {
@@ -104,7 +96,7 @@ class Judge:
 
     def _measure(self, train, validation):
         """Of the validation structures if they have labels."""
-        return diagnosis.measure((validation if validation.has_labels else train).rmse, self._weights())
+        return measure((validation if validation.has_labels else train).rmse, self.weights())
 
     def _teach(self, noise, point):
         """Validation errors as they are, NaN where there are no labels: then innovations alone tell."""
@@ -173,114 +165,4 @@ class Judge:
             name: state.noise.level(k) * units[k] * MILLI
             for k, name in enumerate(KINDS)
             if np.isfinite(innovation[k])
-        }
-
-    def conclude(
-        self, state: RunState, directory: Path, log: AnyLog, reason: str = ""
-    ) -> Callable[[], None]:
-        """Evaluate the best potential on all structures, say how good it is and what would make it better;
-        returns what writes accuracy.json, results.h5, pictures and page.
-
-        reason  why the run ended before its last epoch, "" if it did not
-        Collective; OSError on rank 0 is raised everywhere.
-        """
-        task, comm = self.task, self.task.comm
-        parts = {"training": task.train, "validation": task.validation}
-        counts = {name: len(structures) for name, structures in parts.items()}
-        accuracies, collected = {}, {}
-        for name, structures in parts.items():
-            keep = Collector(task.observer)
-            accuracies[name] = task.observer.evaluate(structures, read_only(state.best_weights), keep=keep)
-            collected[name] = keep.gather(comm)
-        noise = self.noise_levels(state)
-        for line in report.closing_table(state.best_epoch, counts, accuracies, noise):
-            log(line)
-        shown = "validation" if counts["validation"] else "training"
-        facts = on_root(comm, self._facts, collected, shown, reason)
-        lines = diagnosis.in_words(diagnosis.diagnose(state.curve.columns(), facts))
-        for k, line in enumerate(lines):
-            log(f"{'' if k else 'judgement:':11s}{line}")
-
-        def write() -> None:
-            found = collected[shown]
-            assert found is not None  # it is called on rank 0
-            report.write_accuracies(directory / "accuracy.json", state, parts, accuracies)
-            told = {
-                "part": shown,
-                "epoch": state.best_epoch,
-                "updates": state.update,
-                "seconds": state.seconds,
-                "reason": reason or "all epochs are done",
-                "ranks": comm.size,
-                "counts": counts,
-                "accuracies": {name: a.numbers() for name, a in accuracies.items()},
-                "noise": noise,
-                "net": self._net(),
-                "data": self._data(),
-                "worst": worst_structures(
-                    task.dataset.name, {name: c.errors for name, c in collected.items() if c is not None}
-                ),
-                "diagnosis": facts,
-            }
-            write_results(directory / results.NAME, Results(found.points, told))
-            page.write(directory)
-
-        return write
-
-    def _facts(self, collected, shown, reason):
-        """Facts for the diagnosis, from what was collected. On rank 0."""
-        task, found = self.task, collected[shown]
-        return diagnosis.Facts(
-            weights=self._weights(),
-            epochs=self.config.run.epochs,
-            complete=not reason,
-            spreads={name: self._spread(k, task.data.validation if shown == "validation" else task.train) for k, name in enumerate(KINDS)},
-            n_label={
-                name: len(task.labels[k])
-                for k, (name, kind) in enumerate(KINDS.items())
-                if kind.always or task.schedule.learns(k)
-            },
-            n_weight=task.potential.network.n_weight,
-            outside=found.outside[:5] if shown == "validation" else (),
-            n_outside=found.n_outside,
-            n_atom=found.n_atom,
-        )
-
-    def _spread(self, k, structures):
-        """Standard deviation of labels of kind number k about what the net need not learn, in error_unit;
-        infinite if there are too few.
-        """
-        labels, kind = self.task.observer.labels, list(KINDS.values())[k]
-        start = self.task.observer.structures.start
-        numbers = labels.of_structures(start, structures)[k]
-        if len(numbers) < FEWEST_LABELS:
-            return np.inf
-        values = labels.targets[k][numbers] * labels.units[k] * MILLI
-        if kind.per_atom:
-            values = values / np.diff(start)[kind.structure_of(start, numbers)]
-        return float(values.std())
-
-    def _data(self):
-        """What the data set holds, for the page."""
-        d, trained = self.task.dataset, TrainingRange.of(self.task.dataset)
-        return {
-            "elements": report.symbols(d.elements),
-            "atoms": [int(d.n_atom.min()), int(d.n_atom.max())],
-            "density": [trained.density_low, trained.density_high],
-            "labels": {name: int(np.isfinite(kind.labels_of(d)).sum()) for name, kind in KINDS.items()},
-            "hash": self.task.data.hash,
-        }
-
-    def _net(self):
-        """What the nets look like, for the page."""
-        potential = self.task.potential
-        return {
-            "weights": potential.network.n_weight,
-            "r_c": potential.functions.r_c,
-            "elements": [
-                {"symbol": symbol, "sizes": list(size), "functions": len(potential.functions.of(z))}
-                for symbol, z, size in zip(
-                    report.symbols(potential.elements), potential.elements, potential.network.sizes
-                )
-            ],
         }

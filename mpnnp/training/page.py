@@ -22,6 +22,7 @@ from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.results import Results, read_results
 
 NAME, TEMPLATE = "report.html", "page.html.j2"
+PIXELS = 128  # of the page for an inch of a picture
 CAPTIONS = {  # the first word of a picture's name -> title, caption
     "learning-curve": ("Learning curve", "RMSE after each epoch; forces of a part of the structures."),
     "parity": (
@@ -79,6 +80,7 @@ def _html(name, text, config, curve, found, drawn):
                 "caption": caption,
                 "file": f"{picture}.png",
                 "svg": svg(figure),
+                "width": round(PIXELS * figure.get_figwidth()),
             }
         )
     levels = facts.get("noise") or {}
@@ -95,7 +97,12 @@ def _html(name, text, config, curve, found, drawn):
         noise=[_number(levels.get(kind.name)) for kind in kinds] if levels else [],
         pictures=shown,
         worst=[
-            row | {"errors": [_number(row["errors"].get(kind.name)) for kind in kinds]}
+            {
+                "name": row["name"],
+                "short": row["name"].rpartition("/")[2],
+                "part": row["part"],
+                "errors": [_number(row["errors"].get(kind.name)) for kind in kinds],
+            }
             for row in facts.get("worst", ())
         ],
         outside=facts.get("diagnosis", {}).get("outside", ()),
@@ -107,9 +114,7 @@ def _html(name, text, config, curve, found, drawn):
 def _kinds(curve):
     """The kinds that are told: always, or because there are labels."""
     return [
-        kind
-        for name, kind in KINDS.items()
-        if kind.always or np.isfinite(curve[f"{name}_rmse_train"]).any()
+        kind for name, kind in KINDS.items() if kind.always or np.isfinite(curve[f"{name}_rmse_train"]).any()
     ]
 
 
@@ -169,8 +174,8 @@ def _description(config, facts):
             for e in net["elements"]
         )
         told += [("nets", nets), ("weights", str(net["weights"])), ("cutoff", f"{net['r_c']:.4g} Å")]
-    told.append(("optimizer", f"{config.run.optimizer}, schedule {config.schedule.name}, seed {config.run.seed}"))
-    return told
+    run = config.run
+    return [*told, ("optimizer", f"{run.optimizer}, schedule {config.schedule.name}, seed {run.seed}")]
 
 
 def _number(value):

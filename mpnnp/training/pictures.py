@@ -1,6 +1,6 @@
 """Pictures of a run: its learning curve, predictions against labels, errors by element."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,14 @@ from mpnnp.figures import (
     whole_numbers,
     with_signs,
 )
-from mpnnp.model.label_kinds import KINDS, LabelKind
+from mpnnp.model.label_kinds import KINDS
 from mpnnp.training.learning_curve import PARTS
 from mpnnp.training.results import Points
 
 MAXIMUM_POINTS = 20_000  # drawn of each kind
 SIDE_BY_SIDE = 2  # kinds in one picture of predictions
 BINS = 81
+LABELS = {"train": "training", "validation": "validation"}
 
 
 @style()
@@ -44,7 +45,7 @@ def learning_curve(columns: Mapping[str, np.ndarray]) -> Any:
         for part in PARTS:
             values = columns[f"{kind.name}_rmse_{part}"]
             if np.isfinite(values).any():
-                axis.plot(epochs, values, color=tones[part], label=part, **line_style(epochs))
+                axis.plot(epochs, values, color=tones[part], label=LABELS[part], **line_style(epochs))
         noise = columns.get(f"{kind.name}_noise", nothing)
         if np.isfinite(noise).any():
             axis.plot(epochs, noise, ":", color=PALETTE[-1], label="noise level")
@@ -76,7 +77,7 @@ def parity(points: Mapping[str, Points], what: str) -> dict[str, Any]:
 
 
 @style()
-def _parity(kinds: Sequence[LabelKind], points, what):
+def _parity(kinds, points, what):
     picture, axes = figure(2 * len(kinds), columns=len(kinds), height=2.6, height_ratios=[2.1, 1.0])
     rng = np.random.default_rng(0)
     for upper, lower, kind in zip(axes, axes[len(kinds) :], kinds):
@@ -121,11 +122,13 @@ def errors(points: Mapping[str, Points], what: str) -> Any:
         elements = sorted(set(there.elements.tolist()))
         names = [chemical_symbols[z] if z else what for z in elements]
         tones, limit = colours(names), float(np.abs(there.errors).max()) or 1.0
+        highest = 1
         edges = np.linspace(-limit, limit, min(BINS, 11 + len(there.labels) // 10))
         for z, name in zip(elements, names):
             of_element = there.errors[there.elements == z]
             rmse = float(np.sqrt(np.mean(of_element**2)))
             counts = np.histogram(of_element, edges)[0]
+            highest = max(highest, counts.max())
             axis.stairs(
                 counts,
                 edges,
@@ -137,7 +140,8 @@ def errors(points: Mapping[str, Points], what: str) -> Any:
         axis.set(xlabel=f"error of {kind.name} ({with_signs(kind.error_unit)})", ylabel="labels per bin")
         if len(there.labels) > 1000:
             axis.set_yscale("log")
-            axis.set_ylim(bottom=0.5)
+            axis.set_ylim(0.5, 30.0 * highest)
+        else:
+            axis.set_ylim(0.0, 1.35 * highest)
         axis.legend(loc="upper right")
-        axis.margins(y=0.25)
     return picture

@@ -115,9 +115,8 @@ def closing_table(
     yield " " * len(head) + "".join(f"{m:>{_closing(k)}s}" for k in kinds for m in ("RMSE", "MAE"))
     for part, accuracy in accuracies.items():
         if counts[part]:
-            values = "".join(
-                f"{x[kind.name]:>{_closing(kind)}.4g}" for kind in kinds for x in (accuracy.rmse, accuracy.mae)
-            )
+            measures = accuracy.rmse, accuracy.mae
+            values = "".join(f"{m[k.name]:>{_closing(k)}.4g}" for k in kinds for m in measures)
             yield f"  {part:12s}{counts[part]:12d}{values}"
     if noise:
         values = "".join(f"{noise.get(k.name, np.nan):>{_closing(k)}.4g}{'':{_closing(k)}s}" for k in kinds)

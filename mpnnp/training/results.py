@@ -13,7 +13,6 @@ import numpy as np
 
 from mpnnp.errors import CheckpointError
 from mpnnp.files import check_seal, number_array, write_sealed
-from mpnnp.kernels.packs import Structures
 from mpnnp.model.label_kinds import KINDS, MILLI
 from mpnnp.model.prediction import Prediction
 from mpnnp.parallel import Comm
@@ -51,10 +50,13 @@ class Results:
 
 
 class Collector:
-    """Collects what is predicted while structures are evaluated (`keep` of Observer.evaluate)."""
+    """Collects what is predicted while structures are evaluated (`keep` of Observer.evaluate).
 
-    def __init__(self, observer: Observer):
-        self.observer = observer
+    judged  whether these structures judge: points and extrapolations are collected too, not errors alone
+    """
+
+    def __init__(self, observer: Observer, judged: bool):
+        self.observer, self.judged = observer, judged
         self.points: dict[str, list] = {name: [] for name in KINDS}
         self.errors: list[tuple] = []  # structure, RMS error of each kind
         self.outside = _Outside(observer)
@@ -66,24 +68,24 @@ class Collector:
             error = np.nan
             if kind.exists(structures, s):
                 found = _pairs(self.observer, kind, structures, s, prediction, n_atom)
-                self.points[name].append(found)
+                if self.judged:
+                    self.points[name].append(found)
                 if len(found.labels):
                     error = float(np.sqrt(np.mean(found.errors**2)))
             row.append(error)
         self.errors.append((s, *row))
-        self.outside.add(s)
+        if self.judged:
+            self.outside.add(s)
 
-    def gather(self, comm: Comm) -> "Collected | None":
-        """Of all ranks, on rank 0; None elsewhere. Collective."""
+    def gather(self, comm: Comm) -> "Collected":
+        """Of all ranks, on rank 0; nothing elsewhere. Collective."""
         mine = {
             name: Points(*(np.concatenate(column) for column in zip(*parts)))
             for name, parts in self.points.items()
             if parts
         }
         outside = self.outside.gather(comm)
-        parts = comm.gather((mine, self.errors), root=0)
-        if parts is None:
-            return None
+        parts = comm.gather((mine, self.errors), root=0) or []
         points = {}
         for name in KINDS:
             there = [part[name] for part, _ in parts if name in part]
@@ -115,8 +117,8 @@ class _Outside:
         self.low, self.high = t.minimum, t.maximum
         self.spread = np.maximum(t.maximum - t.minimum, 1e-12)
         self.elements = potential.elements
-        n = len(self.low)
-        self.counts, self.excess, self.atoms = np.zeros(n, int), np.zeros(n), np.zeros(len(self.elements), int)
+        self.counts, self.excess = np.zeros(len(self.low), int), np.zeros(len(self.low))
+        self.atoms = np.zeros(len(self.elements), int)
         self.n_outside = 0
 
     def add(self, s):
@@ -148,14 +150,14 @@ class _Outside:
         return found, sum(p[3] for p in parts), int(atoms.sum())
 
 
-def _pairs(observer, kind, structures: Structures, s, prediction, n_atom):
+def _pairs(observer, kind, structures, s, prediction, n_atom):
     """Points of a kind in structure s, without labels that are not there."""
     labels = np.asarray(kind.labels_of(observer.dataset)[kind.of_structure(structures, s)], float)
     predictions = np.reshape(kind.predicted(prediction, structures, s), labels.shape)
-    elements = np.zeros(len(labels), np.int64)
+    elements = np.zeros(len(labels), np.int16)
     if kind.per == "atom":
         atoms = slice(structures.start[s], structures.start[s + 1])
-        elements = np.asarray(observer.predictor.potential.elements)[structures.element[atoms]]
+        elements = np.array(observer.predictor.potential.elements, np.int16)[structures.element[atoms]]
     factor = 1.0 / n_atom if kind.per_atom else 1.0
     there = ~np.isnan(labels)
     return Points(
@@ -197,9 +199,8 @@ def write_results(path: str | Path, results: Results) -> None:
         text = json.dumps(results.facts, default=_plain)
         file["facts"] = np.frombuffer(text.encode(), np.uint8)
         for name, points in results.points.items():
-            chosen = slice(None)
-            if len(points.labels) > MOST_POINTS:
-                chosen = np.sort(rng.choice(len(points.labels), MOST_POINTS, replace=False))
+            n = len(points.labels)
+            chosen = np.sort(rng.choice(n, min(n, MOST_POINTS), replace=False))
             group = file.create_group(f"points/{name}")
             for column, values in points._asdict().items():
                 group[column] = values[chosen]

@@ -18,6 +18,7 @@ from mpnnp.signals import Signals
 from mpnnp.training import run_folder
 from mpnnp.training.agenda import Agenda, Verdict
 from mpnnp.training.checkpoint import Checkpoint
+from mpnnp.training.conclusion import conclude
 from mpnnp.training.judgement import Judge
 from mpnnp.training.keeper import Keeper, read_saved
 from mpnnp.training.report import CurveTable, symbols
@@ -257,7 +258,7 @@ def finish(run: Parts, directory: Path) -> None:
         f"checkpoints took {run.keeper.saving:.2f} s "
         f"of this start's {time.monotonic() - run.agenda.begin:.1f} s"
     )
-    write = run.judge.conclude(state, directory, log, run.reason)
+    write = conclude(run.judge, state, directory, log, run.reason)
 
     def write_or_tell():
         with run_folder.writing(directory):
