@@ -358,7 +358,11 @@ def test_commands_write_table_and_picture(tmp_path, command):
     assert (tmp_path / "result.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "result.pdf").read_bytes().startswith(b"%PDF")
     if command == "density":
-        assert "2 of 3 runs stable" in result.output and "exploded" in result.output
+        assert (
+            "2 of 3 runs lasted: " in result.output
+            and "2 are stable" in result.output
+            and "exploded" in result.output
+        )
 
 
 @pytest.mark.parametrize("command", ["density", "rdf", "msd"])
