@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, start, write_result
+from mpnnp.commands.common import Debug, examples, start, write_result
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -26,7 +26,12 @@ Output = Annotated[
 ]
 
 
-@analyze.command()
+@analyze.command(
+    epilog=examples(
+        "mpnnp analyze density npt",
+        "mpnnp analyze density npt-1 npt-2 npt-3 -o all --low 0.9 --high 1.1",
+    )
+)
 def density(
     runs: Runs,
     low: Annotated[
@@ -41,7 +46,7 @@ def density(
     output: Output = None,
     debug: Debug = False,
 ):
-    """Density against time, its mean and error bar (blocks), and whether it stayed in its range."""
+    """Density against time: mean, error bar (blocks), and whether it stayed in its range."""
     import numpy as np
 
     from mpnnp.figures import figure
@@ -74,7 +79,12 @@ def density(
     write_results(output or Path("density"), analysis.columns(all_series), picture, log)
 
 
-@analyze.command()
+@analyze.command(
+    epilog=examples(
+        "mpnnp analyze rdf nvt",
+        "mpnnp analyze rdf nvt-1 nvt-2 --r-max 8 --bins 160 -o both",
+    )
+)
 def rdf(
     runs: Runs,
     r_max: Annotated[float, typer.Option(help="Angstrom; may exceed half the cell.")] = 6.0,
@@ -110,7 +120,12 @@ def rdf(
     write_results(output or Path("rdf"), analysis.columns(r, all_g, runs), picture, log)
 
 
-@analyze.command()
+@analyze.command(
+    epilog=examples(
+        "mpnnp analyze msd nvt",
+        "mpnnp analyze msd trajectory.xyz --frame-time 10",
+    )
+)
 def msd(
     runs: Runs,
     skip: Skip = 0.2,
@@ -149,7 +164,13 @@ def msd(
     write_results(output or Path("msd"), analysis.columns(all_lags[0][:n], all_msd, runs), picture, log)
 
 
-@analyze.command("energy-density")
+@analyze.command(
+    "energy-density",
+    epilog=examples(
+        "mpnnp analyze energy-density data.h5",
+        "mpnnp analyze energy-density liquid.extxyz ice.extxyz --bins 60 -o both",
+    ),
+)
 def energy_density(
     data: Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")],
     bins: Annotated[int, typer.Option(help="Number of bins in each direction.")] = 40,
