@@ -87,11 +87,13 @@ def md(
     )
     atoms = on_root(comm, read_start, structure)
     members = on_root(comm, load_members, potential)
+    trained = on_root(comm, training_range, potential)
     compile_kernels(comm, log)
     calculator = Calculator(
         members if len(members) > 1 else members[0], max_extrapolations=max_extrapolations, comm=comm
     )
-    outcome = run(protocol, atoms, calculator, output, comm, log, resume)
+    warn_outside(atoms, trained, log)
+    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained)
     if outcome.status != FINISHED:
         raise typer.Exit({FAILED: 1, STOPPED: Interrupted.exit_status}[outcome.status])
 
@@ -115,6 +117,30 @@ def load_members(names):
     from mpnnp.training.checkpoint import load_potential
 
     return [load_potential(name) for name in names.split(",")]
+
+
+def training_range(names):
+    """TrainingRange of the first of the potentials with commas between them, None where it is not known."""
+    from mpnnp.data.ranges import TrainingRange
+    from mpnnp.training.checkpoint import is_checkpoint, read_summary
+
+    first = names.split(",")[0]
+    found = TrainingRange.from_numbers(read_summary(first).progress) if is_checkpoint(first) else None
+    return found if found and found.numbers() else None
+
+
+def warn_outside(atoms, trained, log):
+    """Say that a simulation starts at a density that the potential was not trained on."""
+    if trained is None or not atoms.pbc.all():
+        return
+    from mpnnp.units import DENSITY
+
+    density = atoms.get_masses().sum() / atoms.cell.volume * DENSITY
+    if density < trained.density_low or density > trained.density_high:
+        log.warn(
+            f"the start has {density:.4g} g/cm^3, the potential was trained on "
+            f"{trained.density_low:.4g} to {trained.density_high:.4g} g/cm^3"
+        )
 
 
 @app.command(

@@ -1,4 +1,4 @@
-"""Commands that train: train, translate."""
+"""Commands that train: train, report, translate."""
 
 from pathlib import Path
 from typing import Annotated, Optional
@@ -70,6 +70,24 @@ def _from_toml(path, settings):
     config = read_config(path, settings)
     check_name(config.run.optimizer, str(path))
     return config
+
+
+@app.command(epilog=examples("mpnnp report runs/train"))
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a training, ended or under way.", metavar="RUN_DIR")],
+    debug: Debug = False,
+):
+    """Write the page of a run, report.html, and its pictures anew.
+
+    Judgement, errors, learning curve, predictions, worst structures, data, configuration. Every run writes
+    them at its end.
+    """
+    from mpnnp.parallel import on_root
+    from mpnnp.training.page import write
+
+    comm, log = start()
+    files = on_root(comm, write, run)
+    log(f"written: {', '.join(map(str, files))}")
 
 
 @app.command(
