@@ -5,12 +5,17 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, start
+from mpnnp.commands.common import Debug, examples, start
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpiexec -n 2 mpnnp learn jobs/learn/learn.toml -o runs/learn",
+        "mpiexec -n 2 mpnnp learn learn.toml -o runs/learn --set label.by=files",
+    )
+)
 def learn(
     config: Annotated[Path, typer.Argument(help="Simulations, labels and training.", metavar="LEARN.toml")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", metavar="DIR")],

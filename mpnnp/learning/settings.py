@@ -4,26 +4,25 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
-from mpnnp.config import (
-    Config,
+from mpnnp.config import Config, make_config
+from mpnnp.config.reading import explain, integers_to_floats, read_toml, resolve
+from mpnnp.config.sections import (
+    BelowOne,
     Count,
+    Finite,
     Fraction,
     NotNegative,
     Positive,
     Section,
-    StringList,
-    explain,
-    integers_to_floats,
-    make_config,
-    read_toml,
-    resolve,
+    key,
+    string_list,
 )
 from mpnnp.errors import ConfigError
 from mpnnp.simulation.integrators import Protocol
 
-Numbers = list[Positive]
+ANY_OF = WithJsonSchema({"type": "array", "items": {"type": "number"}})
 
 
 def _listed(value):
@@ -33,29 +32,30 @@ def _listed(value):
 class Simulation(Section):
     """Simulations that the potential must survive: one for every combination of what is a list."""
 
-    start: StringList = Field(
-        min_length=1
-    )  # structures to start from, the last frame of each file; relative to
-    # this file
-    ensemble: Literal["nve", "nvt", "npt"] = "nvt"
-    temperature: list[Positive] = [300.0]  # K
-    pressure: list[Annotated[float, Field(allow_inf_nan=False)]] = [1.0]  # bar, npt
-    density: list[Positive] = []  # g/cm^3: the cell of the start is scaled, its molecules stay rigid
-    copies: Count = 1  # of each, with other velocities
-    time: Positive = 10.0  # ps
-    timestep: Positive = 0.5  # fs
-    thermostat: Literal["berendsen", "langevin", "bussi"] = "berendsen"
-    barostat: Literal["berendsen", "mtk"] = "berendsen"
-    tau_t: Positive = 50.0  # fs
-    tau_p: Positive = 500.0  # fs
-    compressibility: Positive = 4.57e-5  # 1/bar
+    start: string_list(at_least=1) = key(
+        ..., "Structures to start from, the last frame of each file. Relative to this file."
+    )
+    ensemble: Literal["nve", "nvt", "npt"] = key("nvt", "What is kept constant.")
+    temperature: Annotated[list[Positive], ANY_OF] = key([300.0], "Temperatures.", "K")
+    pressure: Annotated[list[Finite], ANY_OF] = key([1.0], "Pressures of npt.", "bar")
+    density: Annotated[list[Positive], ANY_OF] = key(
+        [], "The cell of the start is scaled to these, molecules stay rigid.", "g/cm^3"
+    )
+    copies: Count = key(1, "Simulations of each kind, with other velocities.")
+    time: Positive = key(10.0, "Length of each.", "ps")
+    timestep: Positive = key(0.5, "Time step.", "fs")
+    thermostat: Literal["berendsen", "langevin", "bussi"] = key("berendsen", "Of nvt.")
+    barostat: Literal["berendsen", "mtk"] = key("berendsen", "Of npt, with its thermostat.")
+    tau_t: Positive = key(50.0, "Time constant of the thermostat.", "fs")
+    tau_p: Positive = key(500.0, "Time constant of the barostat.", "fs")
+    compressibility: Positive = key(4.57e-5, "For Berendsen's barostat.", "1/bar")
 
     _lists = field_validator("temperature", "pressure", "density", mode="before")(_listed)
 
     @model_validator(mode="after")
     def _no_idle_keys(self):
         idle = {"npt": ("thermostat",)}.get(self.ensemble, ("barostat", "pressure"))
-        if given := [key for key in idle if key in self.model_fields_set]:
+        if given := [name for name in idle if name in self.model_fields_set]:
             raise ValueError(f"{', '.join(given)}: without effect with ensemble = '{self.ensemble}'")
         return self
 
@@ -63,52 +63,63 @@ class Simulation(Section):
 class Stop(Section):
     """When a simulation is stopped: at a frame that one of these says is not known."""
 
-    force_std: Positive | None = 0.3  # eV/Angstrom: the largest standard deviation of the force on an atom,
-    # calibrated by the errors of the last labels
-    extrapolations: Fraction | None = (
-        0.02  # share of all symmetry functions outside the range of what was learned
+    force_std: Positive | None = key(
+        0.3,
+        "Largest standard deviation of the force on an atom, by the posterior, calibrated by the errors of "
+        "the last labels.",
+        "eV/Angstrom",
     )
-    distance: NotNegative = 0.55  # two atoms nearer than this many times the sum of their covalent radii
-    every: Positive = 20.0  # fs between frames that are kept and looked at
-    frames: Count = 4  # that are candidates: the last ones before a stop, or spread over a simulation without
-    members: Annotated[int, Field(ge=2)] = 8  # drawn from the posterior N(w, P) for the standard deviation
+    extrapolations: Fraction | None = key(
+        0.02, "Share of all symmetry functions that are outside the range of what was learned."
+    )
+    distance: NotNegative = key(
+        0.55, "Two atoms nearer than this many times the sum of their covalent radii; 0: not looked at."
+    )
+    every: Positive = key(20.0, "Time between frames that are kept and looked at.", "fs")
+    frames: Count = key(
+        4, "Candidates: the last frames before a stop, or as many spread over a simulation that lasts."
+    )
+    members: Annotated[int, Field(ge=2)] = key(
+        8, "Potentials drawn from the posterior N(w, P) for the standard deviation."
+    )
 
 
 class Choose(Section):
     """Which candidates are labelled."""
 
-    by: Literal["kalman", "random", "farthest"] = (
-        "kalman"  # kalman: those that P says tell most, each given those
+    by: Literal["kalman", "random", "farthest"] = key(
+        "kalman", "kalman: those that tell most by P, each given those chosen before it."
     )
-    # chosen before it
-    frames: Count = 10  # per round at most
-    forces: Count = 30  # kalman: force components of each candidate that are looked at, at random
+    frames: Count = key(10, "Per round at most.")
+    forces: Count = key(30, "kalman: force components of each candidate that are looked at, drawn at random.")
 
 
 class LabelBy(Section):
     """Where labels come from."""
 
-    by: str = "files"  # a potential or ase:NAME[:key=value,...] as in mpnnp label; files: wait for them
-    units: str | None = None  # of files that do not state theirs
-    max_force: Positive = 50.0  # eV/Angstrom: frames with larger forces are left out
+    by: str = key(
+        "files",
+        "A potential or ase:NAME[:key=value,...] as in mpnnp label; files: the program ends with status 75 "
+        "until they are there.",
+    )
+    units: str | None = key(None, "Units of files that do not state theirs.")
+    max_force: Positive = key(50.0, "Frames with larger forces are left out.", "eV/Angstrom")
 
 
 class Update(Section):
-    """How the filter goes on with new labels: see docs/learning.md."""
+    """How the filter goes on with new labels."""
 
-    epochs: Count = 10
-    rehearsal: Fraction = 1.0  # of the structures learned before, in each update of the filter
-    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = (
-        0.0  # of the new frames, which are not learned then
-    )
+    epochs: Count = key(10, "Epochs over the new and the rehearsed structures.")
+    rehearsal: Fraction = key(1.0, "Share of the structures learned before that are learned again.")
+    validation_fraction: BelowOne = key(0.0, "Part of the new frames for validation instead of training.")
 
 
 class End(Section):
     """When it is enough."""
 
-    labels: Count = 150  # labelled frames in all, those of [data] included
-    rounds: Count = 30
-    stops_per_ps: NotNegative = 0.0  # all simulations together; not more than this is enough
+    labels: Count = key(150, "Labelled frames in all, those of [data] included.")
+    rounds: Count = key(30, "Rounds of new labels.")
+    stops_per_ps: NotNegative = key(0.0, "All simulations together: not more stops than this are enough.")
 
 
 class Learning(Section):
