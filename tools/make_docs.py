@@ -24,8 +24,8 @@ from mpnnp.config.schema import schema  # noqa: E402
 from mpnnp.data.ase_files import GUESSES  # noqa: E402
 from mpnnp.data.formats import FORMATS  # noqa: E402
 from mpnnp.kernels.table import TYPES as FUNCTION_TYPES  # noqa: E402
-from mpnnp.model.function_sets import keys_of  # noqa: E402
 from mpnnp.learning.settings import Learning  # noqa: E402
+from mpnnp.model.function_sets import keys_of  # noqa: E402
 from mpnnp.n2p2 import keywords as table  # noqa: E402
 from mpnnp.units import ENERGIES, LENGTHS, PRESSURES  # noqa: E402
 

@@ -60,8 +60,8 @@ class Protocol:
 class Integrator:
     """An integrator of ASE, and whether its step takes and returns forces.
 
-    ASE sends the random numbers of its thermostats from rank 0 of all processes to the others. Here every rank
-    draws them itself from the same seed, and simulations may run side by side.
+    ASE sends the random numbers of its thermostats from rank 0 of all processes to the others. Here every
+    rank draws them itself from the same seed, and simulations may run side by side.
     """
 
     def __init__(self, dynamics, takes_forces=True):
