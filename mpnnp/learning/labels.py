@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mpnnp.data import dataset as datasets
+from mpnnp.data.cp2k import is_cp2k_output
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.extxyz import write_extxyz
 from mpnnp.data.formats import read_sources
@@ -20,6 +21,7 @@ from mpnnp.progress import AnyLog, Progress
 from mpnnp.simulation.labelling import label_structure, make_labeller
 
 WANTED, GIVEN, GIVEN_FOLDER = "to-label.extxyz", "labelled.extxyz", "labels"
+NAMES, VASP = (".xyz", ".extxyz", ".h5", ".data", ".traj"), ("OUTCAR", "vasprun")
 COMPLETE = "labels-complete"  # a file of this name says that no more labels will come
 SAME = 1e-3  # Angstrom: positions of a frame and of its label may differ by this, from rounding in files
 
@@ -70,7 +72,7 @@ def by_files(chosen: Dataset, how: LabelBy, folder: Path, log: AnyLog) -> Datase
     wanted, sources = folder / WANTED, [folder / GIVEN, folder / GIVEN_FOLDER]
     if not wanted.exists():
         write_extxyz(wanted, chosen)
-    there = [path for path in sources if path.is_file() or (path.is_dir() and any(path.iterdir()))]
+    there = [path for source in sources for path in files_with_labels(source)]
     given = read_sources(there, units=how.units, report=log) if there else None
     labels = match(chosen, given) if given is not None else [None] * len(chosen)
     missing = [k for k, found in enumerate(labels) if found is None]
@@ -87,6 +89,18 @@ def by_files(chosen: Dataset, how: LabelBy, folder: Path, log: AnyLog) -> Datase
             "then start the same command again"
         )
     return Dataset.from_structures([s for s in labels if s is not None])
+
+
+def files_with_labels(source: Path) -> list[Path]:
+    """A file, or those in a folder and below it that may hold labels: by name, or written by CP2K."""
+    if not source.is_dir():
+        return [source] if source.is_file() else []
+    files = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return [
+        path
+        for path in files
+        if path.name.endswith(NAMES) or path.name.startswith(VASP) or is_cp2k_output(path)
+    ]
 
 
 def match(chosen: Dataset, given: Dataset) -> Sequence[Structure | None]:
