@@ -12,7 +12,7 @@ from mpnnp.learning.settings import Choose
 from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.optimizers.posterior import Posterior
-from mpnnp.parallel import Comm, on_root, share
+from mpnnp.parallel import Comm, on_root, serial, share
 from mpnnp.progress import Silent
 from mpnnp.training.checkpoint import Checkpoint, posterior_of
 from mpnnp.training.observations import Observer
@@ -47,8 +47,6 @@ def label_rows(
     structures = make_atoms(candidates, potential.elements)
     G = load_symmetry_functions(structures, potential.functions, "", None, comm, Silent())
     mine = share(len(candidates), comm)
-    from mpnnp.parallel import serial
-
     observer = Observer(candidates, structures, G, potential, config.schedule, serial())
     if config.ekf.noise == "learned":
         observer.noise = noise_levels(saved.progress)

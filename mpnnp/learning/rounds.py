@@ -101,14 +101,14 @@ def learn(learning: Learning, config: Config, folder: str | Path, comm: Comm, lo
         "choose": choose_phase,
         "label": label_phase,
     }
-    before = loop.state.seconds
-    begin = time.monotonic()
+    before, begin = loop.state.seconds, time.monotonic()
     while not loop.state.ending:
         on_root(comm, lambda: loop.round_folder.mkdir(exist_ok=True))
         state = phases[loop.state.phase](loop)
         seconds = comm.bcast(before + time.monotonic() - begin, root=0)
         loop.keep(replace(state, seconds=seconds).with_current(seconds=seconds))
         on_root(comm, table.write, folder, loop.state)
+    on_root(comm, table.write, folder, loop.state)  # after a kill just before the last one
     log(f"{loop.state.ending}: {loop.state.current.labels} labelled frames in {duration(loop.state.seconds)}")
     log(f"the last potential is {folder / run_folder.CHECKPOINT}")
     return loop.state

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def simulate(
     Raises Interrupted after a signal, with every simulation saved.
     """
     todo = on_root(  # asked once: a fast team may be done before another has looked
-        comm, lambda: [k for k, case in enumerate(cases) if not (folder / case.name / STATUS).exists()]
+        comm, lambda: [k for k, case in enumerate(cases) if not is_done(folder / case.name)]
     )
     n_team = max(1, min(comm.size, len(todo)))
     team, own = share_teams(comm, n_team)
@@ -54,7 +55,7 @@ def simulate(
             calculator = with_ranges(potential, *ranges)
             calculator.comm = own
             watch = Watch(stop, calculator, members, calibration, own)
-            if _one(cases[k], calculator, watch, folder / cases[k].name, seed + k, stop.every, own, log):
+            if _one(cases[k], calculator, watch, folder / cases[k].name, seed + k, stop.every, own):
                 return True
         return False
 
@@ -63,7 +64,15 @@ def simulate(
     agree(comm, raise_if, error)
     if any(comm.allgather(bool(interrupted))):
         raise of_all_ranks(Interrupted("stopped by a signal; start the same command again"))
-    return agree(comm, lambda: [read_status(folder / case.name) for case in cases])
+    outcomes = agree(comm, lambda: [read_status(folder / case.name) for case in cases])
+    for case, outcome in zip(cases, outcomes):
+        log.record(_in_words(case, outcome))
+    return outcomes
+
+
+def is_done(folder: Path) -> bool:
+    """Whether the simulation in a folder came to its end, or to a frame that is not known."""
+    return (folder / STATUS).exists() and read_status(folder)["status"] != STOPPED
 
 
 def read_status(folder: Path) -> dict:
@@ -71,7 +80,7 @@ def read_status(folder: Path) -> dict:
     return json.loads((folder / STATUS).read_text(encoding="utf-8"))
 
 
-def _one(case, calculator, watch, folder, seed, every, comm, log):
+def _one(case, calculator, watch, folder, seed, every, comm):
     """Simulate one case to its end or to a signal: True then."""
 
     def begin():
@@ -86,13 +95,15 @@ def _one(case, calculator, watch, folder, seed, every, comm, log):
         atoms = at_density(atoms, case.density)
     silent = Log(comm, stream=open(os.devnull, "w"))
     outcome = run(case.make_protocol(seed, every), atoms, calculator, folder, comm, silent, resume, watch)
-    say = Log(comm)
     if outcome.status == STOPPED:
-        on_root(comm, (folder / STATUS).unlink)
         return True
-    what = "lasted" if outcome.status == FINISHED else f"stopped: {outcome.reason}"
-    say(f"  {case.name}: {outcome.time_ps:.4g} ps, {what}")
+    Log(comm)(_in_words(case, asdict(outcome)))
     return False
+
+
+def _in_words(case, outcome):
+    what = "lasted" if outcome["status"] == FINISHED else f"stopped: {outcome['reason']}"
+    return f"  {case.name}: {outcome['time_ps']:.4g} ps, {what}"
 
 
 def candidates(cases: Sequence[Case], outcomes: Sequence[dict], stop: Stop, folder: Path) -> Dataset:
