@@ -106,7 +106,7 @@ def learn(learning: Learning, config: Config, folder: str | Path, comm: Comm, lo
         on_root(comm, lambda: loop.round_folder.mkdir(exist_ok=True))
         state = phases[loop.state.phase](loop)
         seconds = comm.bcast(before + time.monotonic() - begin, root=0)
-        loop.keep(replace(state, seconds=seconds).with_current(seconds=seconds))
+        loop.keep(state.timed(seconds))
         on_root(comm, table.write, folder, loop.state)
     on_root(comm, table.write, folder, loop.state)  # after a kill just before the last one
     log(f"{loop.state.ending}: {loop.state.current.labels} labelled frames in {duration(loop.state.seconds)}")

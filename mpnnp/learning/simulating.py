@@ -94,7 +94,9 @@ def _one(case, calculator, watch, folder, seed, every, comm):
     if case.density is not None:
         atoms = at_density(atoms, case.density)
     silent = Log(comm, stream=open(os.devnull, "w"))
-    outcome = run(case.make_protocol(seed, every), atoms, calculator, folder, comm, silent, resume, watch)
+    outcome = run(
+        case.make_protocol(seed, every), atoms, calculator, folder, comm, silent, resume, watch=watch
+    )
     if outcome.status == STOPPED:
         return True
     Log(comm)(_in_words(case, asdict(outcome)))

@@ -60,6 +60,12 @@ class State:
         rounds = (*self.rounds[:-1], replace(self.current, **changes))
         return replace(self, rounds=rounds, phase=phase or self.phase)
 
+    def timed(self, seconds: float) -> "State":
+        """The state after so many seconds of wall time; a round that has just ended has them too."""
+        k = len(self.rounds) - (2 if self.phase == "train" and len(self.rounds) > 1 else 1)
+        rounds = (*self.rounds[:k], replace(self.rounds[k], seconds=seconds), *self.rounds[k + 1 :])
+        return replace(self, seconds=seconds, rounds=rounds)
+
     def next_round(self, **changes) -> "State":
         current = self.current
         new = Round(current.round + 1, current.labels + current.new_labels)
