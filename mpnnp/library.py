@@ -87,7 +87,8 @@ def new_task(
     comm = serial() if comm is None else comm
     if schedule == "runner":
         settings = {"selection": "random"} | settings
-    config = make_config(IN_MEMORY | {"schedule": {"name": schedule} | settings})
+    section = {"name": schedule} | settings
+    config = make_config(IN_MEMORY | {"schedule": section, "ekf": {"noise": "fixed"}})
     everything = np.arange(len(data))
     config = settle(config, n_label(data, everything), Silent())
     structures = make_atoms(data, potential.elements)
