@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from mpnnp import signals
-from mpnnp.errors import CheckpointError, FolderError, OutputError
+from mpnnp.errors import CheckpointError, FolderError, MpnnpError, OutputError
 
 NAME = "mpnnp.lock"
 BEAT, PATIENCE = 5.0, 20.0  # seconds
@@ -171,7 +171,7 @@ def claim(directory: str | Path, kind: str, resume: bool, overwrite: bool, log) 
             lock.release()
             raise
     except OSError as error:
-        if isinstance(error, OutputError):
+        if isinstance(error, MpnnpError):
             raise
         raise OutputError(
             f"{error.filename or directory}: the results cannot be written: {error.strerror or error}"
@@ -181,9 +181,7 @@ def claim(directory: str | Path, kind: str, resume: bool, overwrite: bool, log) 
 
 def held_by(directory: str | Path) -> list[str]:
     """Kinds of run (keys of USED) that a folder holds."""
-    return [
-        kind for kind, names in USED.items() if any((Path(directory) / name).exists() for name in names)
-    ]
+    return [kind for kind, names in USED.items() if any((Path(directory) / name).exists() for name in names)]
 
 
 def _keep_aside(directory, lock, log):

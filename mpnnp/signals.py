@@ -29,14 +29,15 @@ class Signals:
     """Context manager that notes the signals of this process.
 
     received  number of the last signal, 0 if there was none
-    holding   True while a signal must only be noted: the loop asks for it (`agenda`); else it ends all ranks
-              with status 75. Inside another that holds, this one always holds
-    advice    what to do after such an end
+    holding   True while a signal must only be noted: the loop asks for it (`agenda`); else it ends all ranks.
+              Inside another that holds, this one always holds
+    advice    how to go on after such an end, which then has status 75; None: nothing can be gone on with, the
+              status is 128 + number, as of a program that does not listen
     """
 
     opened: list["Signals"] = []  # the innermost last
 
-    def __init__(self, comm, advice="start again"):
+    def __init__(self, comm, advice=None):
         self.comm, self.advice = comm, advice
         self.received = 0
         self.holding = self.breakable = False
@@ -96,16 +97,21 @@ class Signals:
         if self.breakable:
             STOP[0] = number
         if not any(signals.holding for signals in self.opened):
-            end_at_once(
-                self.comm,
-                Interrupted.exit_status,
-                f"{name(number)}, and nothing is there to be saved: {self.advice}",
-            )
-        if self.comm.rank == 0:
+            self._end(number)
+        if self.comm is None or self.comm.rank == 0:
             # not print: the main thread may be inside one
             text = f"{name(number)}: the step under way ends, then all is saved; again: the end at once\n"
             with contextlib.suppress(OSError):
                 os.write(2, text.encode())
+
+    def _end(self, number):
+        if self.advice is None:
+            end_at_once(self.comm, 128 + number, f"ended by {name(number)}")
+        end_at_once(
+            self.comm,
+            Interrupted.exit_status,
+            f"{name(number)} before there was anything new to save: {self.advice}",
+        )
 
 
 def end_at_once(comm, status, message):
