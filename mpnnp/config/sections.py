@@ -398,8 +398,8 @@ class Run(Section):
     optimizer: str = key("ekf", "ekf, adam, or another of mpnnp.optimizers.registry.OPTIMIZERS.")
     directory: str = key(
         "runs/train",
-        "Folder of the results, relative to the working directory; -o overrides it. Without both runs/ and the "
-        "name of the configuration file.",
+        "Folder of the results, relative to the working directory; -o overrides it. Without both: runs/ and "
+        "the name of the configuration file.",
     )
     epochs: Count = key(25, "Epochs of the run.")
     updates: Count | None = key(None, "Stop after so many updates.")
