@@ -166,6 +166,7 @@ def train(
     on_epoch: Iterable[Callable] = (),
     comm=None,
     log: Log | None = None,
+    overwrite: bool = False,
 ) -> RunState:
     """Train as a TOML file, a dict of sections or a Config says;
     results in `directory` (default run.directory). Collective.
@@ -173,6 +174,7 @@ def train(
     on_update  functions (task, state) called after each update;  on_epoch  functions (task, state, point)
                after each evaluation
     log        progress.Log; default: what the command shows
+    overwrite  a run that is in the folder keeps its files under another name
     Returns the final RunState, whose best_weights are those of best.h5. Raises as training.train.train.
     """
     comm = serial() if comm is None else comm
@@ -180,5 +182,5 @@ def train(
         config = make_config(config) if isinstance(config, dict) else read_config(config)
     log = Log(comm) if log is None else log
     return train_as_configured(
-        config, directory or config.run.directory, comm, log, resume, on_update, on_epoch
+        config, directory or config.run.directory, comm, log, resume, on_update, on_epoch, overwrite
     )

@@ -20,7 +20,8 @@ except ModuleNotFoundError:  # Python 3.10
 def read_config(path, settings=()):
     """Configuration from the TOML file `path`, changed by `settings` ("section.key=value").
 
-    Paths are taken relative to the file, those of `settings` relative to the working directory. Raises
+    Paths are taken relative to the file, those of `settings` relative to the working directory. Results go
+    to runs/ and the name of the file if no run.directory is given. Raises
     ConfigError naming key, value, what is allowed, and the file.
     """
     path = Path(path)
@@ -36,6 +37,8 @@ def read_config(path, settings=()):
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for setting in settings:
         apply_setting(tree, setting)
+    if isinstance(run := tree.setdefault("run", {}), dict):
+        run.setdefault("directory", f"runs/{path.stem}")
     return make_config(tree, source=str(path), base=path.parent)
 
 

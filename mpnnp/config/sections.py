@@ -429,7 +429,9 @@ class Run(Section):
 
     optimizer: str = key("ekf", "ekf, adam, or another of mpnnp.optimizers.registry.OPTIMIZERS.")
     directory: str = key(
-        "runs/train", "Folder of the results, relative to the working directory; -o overrides it."
+        "runs/train",
+        "Folder of the results, relative to the working directory; -o overrides it. Without both: runs/ and "
+        "the name of the configuration file.",
     )
     epochs: Count | None = key(
         None,

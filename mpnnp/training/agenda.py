@@ -41,6 +41,13 @@ class Agenda:
         self.last_update, self.interval = update, 1
         self.end = end_of_job()
 
+    @property
+    def slow(self) -> bool:
+        """True if the ranks ask each other after every update, as updates take long or nothing is known yet:
+        the same on all ranks.
+        """
+        return self.interval == 1
+
     def after_update(self, update: int) -> Verdict:
         """Verdict after an update. Collective."""
         every = self.config.checkpoint_updates

@@ -54,11 +54,13 @@ class Observer:
         self.rmse = np.ones(len(self.labels.kinds))
         self.seen: tuple = ()
 
-    def observe(self, batch: Batch, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def observe(
+        self, batch: Batch, w: np.ndarray, pause: Callable[[], object] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(rows (m, n), errors (m,), labels (m,)) of this rank's share of the batch: s d y*_hat / dw,
         s (y* - y*_hat), and of what.
 
-        The arrays are new ones.
+        The arrays are new ones. pause: as in Task.observe
         """
         kind, n_label = self.labels.kinds[batch.kind], len(batch.candidates)
         mine = share(n_label, self.comm)
@@ -74,6 +76,8 @@ class Observer:
             rows,
             values,
         )
+        if pause is not None:
+            pause()
         factor = self.factors[batch.kind]
         errors = self.labels.targets[batch.kind][labels] - values * factor
         scale = self._scale(batch.kind, labels, errors, n_label)

@@ -78,11 +78,15 @@ class Task:
         """
         return self.schedule.epoch(number, errors)
 
-    def observe(self, batch: Batch, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def observe(
+        self, batch: Batch, w: np.ndarray, pause: Callable[[], object] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(rows (m, n_weight), errors (m,)) of this rank's share of a batch at weights w, in training units;
         new arrays. Collective.
+
+        pause  collective function called before anything is made of the predictions, which may raise
         """
-        rows, errors, _ = self.observer.observe(batch, w)
+        rows, errors, _ = self.observer.observe(batch, w, pause)
         return rows, errors
 
     def errors(self, w: np.ndarray, pause: Callable[[], object] | None = None) -> list[np.ndarray]:

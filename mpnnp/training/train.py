@@ -1,5 +1,6 @@
 """The training run: the order of events from configuration to trained potential."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -61,23 +62,34 @@ def train(
     resume: bool = False,
     on_update: Iterable[Callable] = (),
     on_epoch: Iterable[Callable] = (),
+    overwrite: bool = False,
 ) -> RunState:
     """Train as `config` says and leave the results in `directory`; returns the final RunState. Collective.
 
     resume     continue from the checkpoint in the directory
+    overwrite  a run that the directory holds keeps its files under another name
     on_update  functions (task, state) called on every rank after each update
     on_epoch   functions (task, state, point) called on every rank after each evaluation; point:
                judgement.Point
-    Raises ConfigError, DataError, CheckpointError, OutputError, TrainingError when numbers go wrong, and
-    Interrupted after a signal or near the end of a batch job, with a checkpoint written; on every rank alike.
+    Raises ConfigError, DataError, FolderError, CheckpointError, OutputError, TrainingError when numbers go
+    wrong, and Interrupted after a signal or near the end of a batch job, with a checkpoint written; on every
+    rank alike.
     """
     directory = Path(directory)
-    with Signals(comm) as signals:
-        on_root(comm, run_folder.open_folder, directory, log, resume)
+    with Signals(comm, "start again with --resume") as signals:
+        lock, resume = agree(
+            comm,
+            lambda: (
+                run_folder.open_folder(directory, log, resume, overwrite) if comm.rank == 0 else (None, None)
+            ),
+        )
+        resume = comm.bcast(resume)
         try:
             describe_environment(comm, log)
             compile_kernels(comm, log, config.schedule)
             run = begin(config, directory, comm, log, resume, signals, tuple(on_update), tuple(on_epoch))
+            if lock is not None:
+                run.keeper.check = lock.check
             signals.holding = True
             with run.progress:
                 if run.state.update == 0 and not run.state.curve.rows:
@@ -91,6 +103,9 @@ def train(
         except MpnnpError as error:
             log.record(str(error) if isinstance(error, Interrupted) else f"error: {error}")
             raise
+        finally:
+            if lock is not None:
+                lock.release()
     return run.state
 
 
@@ -150,13 +165,15 @@ def one_epoch(run: Parts) -> None:
     """The updates of the epoch under way, its evaluation, its checkpoint. Collective."""
     state, task = run.state, run.task
     if run.config.schedule.selection == "sort" and state.sort_errors is None:
-        state.sort_errors = task.errors(read_only(state.weights), lambda: pause(run))
+        with run.agenda.signals.breaking():
+            state.sort_errors = task.errors(read_only(state.weights), lambda: pause(run))
     epoch = task.epoch(state.epoch, state.sort_errors)
     title = f"epoch {state.epoch}/{run.config.run.last_epoch}: update"
     while state.done < len(epoch) and not run.reason:
         batch = epoch[state.done]
         try:
-            one_update(task, state, batch)
+            with run.agenda.signals.breaking() if run.agenda.slow else contextlib.nullcontext():
+                one_update(task, state, batch, (lambda: pause(run)) if run.agenda.slow else None)
         except TrainingError as error:  # on every rank alike
             leave_out(run, error, batch)
         state.done += 1
@@ -171,12 +188,13 @@ def one_epoch(run: Parts) -> None:
         obey(run, run.agenda.after_epoch(state.epoch - 1, state.update))
 
 
-def one_update(task: Task, state: RunState, batch: Batch) -> None:
+def one_update(task: Task, state: RunState, batch: Batch, pause: Callable[[], object] | None = None) -> None:
     """Observe the labels of a batch, update the optimizer, move the weights.
 
+    pause  collective function called when the labels are observed, which may raise
     Collective; raises TrainingError with the weights as they were.
     """
-    rows, errors = task.observe(batch, read_only(state.weights))
+    rows, errors = task.observe(batch, read_only(state.weights), pause)
     increment = task.optimizer.update(state.optimizer, rows, errors)
     maximum = np.abs(state.weights + increment).max()
     if maximum > state.weight_limit:
@@ -208,7 +226,8 @@ def leave_out(run: Parts, error: TrainingError, batch: Batch) -> None:
 def evaluate(run: Parts, epoch: int) -> None:
     """One point of the learning curve; the best potential so far is kept in best.h5. Collective."""
     state = run.state
-    point, better = run.judge.record(state, epoch, run.keeper.seconds, lambda: pause(run))
+    with run.agenda.signals.breaking():
+        point, better = run.judge.record(state, epoch, run.keeper.seconds, lambda: pause(run))
     noise = "" if state.noise is None else state.noise.in_words(run.task.observer.labels.units)
     left = run.progress.left()
     for line in run.table.lines(epoch, state, point.train, point.validation, better, left, noise):
