@@ -54,9 +54,10 @@ def configuration():
         """),
         "",
         *_paragraph("""
-        Editors complete, explain and check the keys by the JSON schema that the package brings,
-        `mpnnp/config/schema.json`: VS Code with the extension Even Better TOML, others with the language
-        server of Taplo, if the first line of the file is `#:schema` and the path of the schema.
+        `mpnnp init DATA` writes such a file that fits the data. Editors complete, explain and check the keys
+        by the JSON schema in the package (`mpnnp/config/schema.json`; `mpnnp schema` shows it): VS Code with
+        the extension Even Better TOML, others with the language server of Taplo. They find it by the first
+        line of the files that mpnnp writes, `#:schema` and where it is.
         """),
     ]
     for name, section in schema()["properties"].items():
