@@ -8,7 +8,7 @@ from mpnnp.errors import ConfigError
 from mpnnp.figures import PALETTE, by_density, figure, log_axis, save, style, whole_numbers
 from mpnnp.files import write_text
 from mpnnp.model.evaluation import evaluate
-from mpnnp.training.report import MAXIMUM_POINTS
+from mpnnp.training.pictures import MAXIMUM_POINTS
 
 MILLI = 1000.0
 

@@ -90,13 +90,14 @@ def density(
         if not series.trained.numbers():
             log("  what its potential was trained on is not known: --data DATA compares with a data set")
     if len(results) > 1:
-        means = np.array([r.mean for r in results if r.stable])
+        means = np.array([r.mean for r in results if r.lasted])
         spread = (
             f": {means.mean():.5f}, standard deviation {means.std(ddof=1):.5f} g/cm^3"
             if len(means) > 1
             else ""
         )
-        log(f"{len(means)} of {len(results)} runs stable{spread}")
+        stable = sum(r.stable for r in results)
+        log(f"{len(means)} of {len(results)} runs lasted{spread}; {stable} are stable")
     picture, axes = figure(1)
     analysis.draw(axes[0], all_series, results)
     write_results(output or beside(runs, "density"), analysis.columns(all_series), picture, log)

@@ -3,6 +3,7 @@
 import numpy as np
 
 FEWEST = 8  # blocks that still give an error bar
+ROUNDING = 1e-9  # relative; smaller fluctuations are none
 
 
 def block_error(values):
@@ -16,6 +17,8 @@ def block_error(values):
     """
     x = np.asarray(values, float)
     mean, errors, spreads = float(x.mean()), [], []
+    if len(x) >= FEWEST and np.ptp(x) <= ROUNDING * abs(mean):
+        return mean, 0.0, True  # it does not fluctuate
     while len(x) >= FEWEST:
         errors.append(x.std(ddof=1) / np.sqrt(len(x)))
         spreads.append(errors[-1] / np.sqrt(2.0 * (len(x) - 1)))

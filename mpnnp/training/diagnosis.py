@@ -151,15 +151,14 @@ def learned_by_heart(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding |
     if _part(curve) != "validation":
         return None
     best = int(np.argmin(measures(curve, facts.weights)))
-    ratios = {}
+    found = []
     for kind in _kinds(curve, "validation"):
         train, validation = (curve[f"{kind.name}_rmse_{part}"][best] for part in ("train", "validation"))
         if best and kind.name in facts.weights and validation > BY_HEART * train > 0.0:
-            ratios[validation / train] = kind, train, validation
-    if not ratios:
+            found.append((kind, train, validation))
+    if not found:
         return None
-    ratio = max(ratios)
-    kind, train, validation = ratios[ratio]
+    kind, train, validation = max(found, key=lambda one: one[2] / one[1])
     n_label = facts.n_label.get(kind.name)
     known = f"; {n_label} labels, {facts.n_weight} weights" if n_label and facts.n_weight else ""
     return Finding(
