@@ -64,7 +64,7 @@ def configuration():
         `mpnnp init DATA` writes such a file that fits the data. Editors complete, explain and check the keys
         by the JSON schema in the package (`mpnnp/config/schema.json`; `mpnnp schema` shows it): VS Code with
         the extension Even Better TOML, others with the language server of Taplo. They find it by the first
-        line of the files that mpnnp writes, `#:schema` and where it is.
+        line of files written by mpnnp, `#:schema` and where it is.
         """),
     ]
     for name, section in schema()["properties"].items():
