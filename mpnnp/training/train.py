@@ -12,7 +12,8 @@ from mpnnp.config import Config, to_toml
 from mpnnp.environment import describe as describe_environment
 from mpnnp.errors import Interrupted, MpnnpError, TrainingError
 from mpnnp.kernels.jit import read_only
-from mpnnp.model.label_kinds import KINDS
+from mpnnp.model.cost import cost_of
+from mpnnp.model.label_kinds import FORCE, KINDS
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import Log, Progress, duration
 from mpnnp.signals import Signals
@@ -30,6 +31,7 @@ from mpnnp.training.schedules import Batch
 from mpnnp.training.start import Task, assemble, load_data
 from mpnnp.training.warm_up import compile_kernels
 
+SLOW_UPDATE = 3.0  # seconds from which on a warning says so
 MAXIMUM_SKIPPED = 100  # updates in a row that run.on_divergence = "skip" leaves out before it gives up
 
 
@@ -289,6 +291,14 @@ def finish(run: Parts, directory: Path) -> None:
     log(f"results in {directory}")
 
 
+def expected_update(run: Parts) -> float:
+    """Seconds that an update of force labels is estimated to take, 0 where none are learned."""
+    if not run.task.schedule.learns(FORCE):
+        return 0.0
+    labels = -(-run.config.schedule.of_kind("force", "streams") // run.task.comm.size)
+    return labels * cost_of(run.task.observer.structures, run.task.potential.functions).of_force_row()
+
+
 def describe(run: Parts) -> None:
     """What is learned from what, in the log."""
     task, log, config = run.task, run.log, run.config
@@ -307,5 +317,14 @@ def describe(run: Parts) -> None:
     )
     log(f"nets {sizes}: {network.n_weight} weights; {config.run.optimizer}, {task.comm.size} ranks")
     log(f"{task.schedule.updates_per_epoch} updates per epoch, schedule {config.schedule.name}")
+    seconds = expected_update(run)
+    if seconds > SLOW_UPDATE:
+        cost = cost_of(task.observer.structures, task.potential.functions)
+        log.warn(
+            f"{cost}: an update of forces may take {duration(seconds)}; smaller cutoffs or fewer "
+            "angular functions cost less (mpnnp prune), more ranks share it"
+        )
+    for message in run.agenda.complaints(seconds):
+        log.warn(message)
     log(f"seed {config.run.seed}; data {task.data.hash}")
     log.record(f"configuration:\n{to_toml(config)}")
