@@ -18,7 +18,7 @@ from mpnnp.files import write_text
 from mpnnp.learning.settings import LabelBy
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog, Progress
-from mpnnp.simulation.labelling import label_structure, make_labeller
+from mpnnp.simulation.labelling import labels_of, make_labeller
 
 WANTED, GIVEN, GIVEN_FOLDER = "to-label.extxyz", "labelled.extxyz", "labels"
 NAMES, VASP = (".xyz", ".extxyz", ".h5", ".data", ".traj"), ("OUTCAR", "vasprun")
@@ -41,9 +41,8 @@ def by_calculator(chosen: Dataset, how: LabelBy, folder: Path, comm: Comm, log: 
                 done, failed = folder / f"frame-{k:03d}.h5", folder / f"frame-{k:03d}.failed"
                 if not done.exists() and not failed.exists():
                     try:
-                        datasets.write(
-                            done, Dataset.from_structures([label_structure(chosen[k], calculator)])
-                        )
+                        labelled = replace(chosen[k], **labels_of(chosen[k], calculator))
+                        datasets.write(done, Dataset.from_structures([labelled]))
                     except DataError as error:
                         write_text(failed, f"{error}\n")
                 progress.update(min(k + comm.size, len(chosen)))

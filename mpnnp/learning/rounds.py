@@ -33,24 +33,26 @@ from mpnnp.learning.choosing import choose
 from mpnnp.learning.settings import Learning, cases
 from mpnnp.learning.simulating import candidates, read_status, simulate
 from mpnnp.learning.state import State, read_state, write_state
-from mpnnp.learning.uncertainty import draw, force_ratio
 from mpnnp.model.evaluation import evaluate
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import load_symmetry_functions
-from mpnnp.parallel import Comm, of_all_ranks, on_root
+from mpnnp.parallel import Comm, agree, of_all_ranks, on_root
 from mpnnp.progress import Log, Silent, duration
+from mpnnp.run_lock import RunLock
+from mpnnp.signals import Signals
 from mpnnp.simulation.dynamics import FAILED
 from mpnnp.simulation.warm_up import compile_kernels as compile_simulation
 from mpnnp.training import run_folder
+from mpnnp.training.calibration import Sigma, calibrate, errors_and_spread
 from mpnnp.training.checkpoint import Checkpoint, posterior_of, read_checkpoint
 from mpnnp.training.learning_curve import PARTS, LearningCurve
 from mpnnp.training.train import train
 from mpnnp.training.warm_up import compile_kernels
 
 CACHE, SIMULATIONS, CHOSEN, LABELLED = "mpnnp-cache", "simulations", "chosen.h5", "labelled.h5"
-CALIBRATION = (0.2, 20.0)  # what standard deviations are multiplied by lies between these
-DRAWN = 32  # potentials that the calibration is measured with
+ADVICE = "start the same command again"
+DRAWN = 32  # deviations of the weights that the calibration is measured with
 
 
 @dataclass
@@ -90,8 +92,27 @@ def learn(learning: Learning, config: Config, folder: str | Path, comm: Comm, lo
     after a signal.
     """
     folder = Path(folder).resolve()
-    on_root(comm, lambda: (folder / "rounds").mkdir(parents=True, exist_ok=True))
-    on_root(comm, log.open, folder / "learn.log", True)
+    with Signals(comm, ADVICE):
+        lock = agree(comm, claim_folder, folder, comm, log)
+        try:
+            return go_on(learning, config, folder, comm, log)
+        finally:
+            if lock is not None:
+                lock.release()
+
+
+def claim_folder(folder: Path, comm: Comm, log: Log) -> RunLock | None:
+    """The lock of the folder, which is made, on rank 0. Raises FolderError if another process uses it."""
+    if comm.rank:
+        return None
+    (folder / "rounds").mkdir(parents=True, exist_ok=True)
+    lock = RunLock(folder, log.warn)
+    log.open(folder / "learn.log", True)
+    return lock
+
+
+def go_on(learning: Learning, config: Config, folder: Path, comm: Comm, log: Log) -> State:
+    """The phases from where the folder says to the end. Collective."""
     loop = Loop(learning, config, folder, comm, log, on_root(comm, read_state, folder / "state.json"))
     compile_kernels(comm, log, config.schedule)
     compile_simulation(comm, log)
@@ -140,16 +161,12 @@ def train_phase(loop: Loop) -> State:
         }
         sections = {name: getattr(config, name).model_copy(update=keys) for name, keys in changed.items()}
         config = config.model_copy(update=sections)
-    begun = on_root(
-        comm,
-        lambda: any((directory / name).is_file() for name in (run_folder.CHECKPOINT, run_folder.PREVIOUS)),
-    )
+    begun = on_root(comm, run_folder.was_begun, directory)
     own_log = Log(comm, stream=open(os.devnull, "w"))
     try:
         state = train(config, directory, comm, own_log, resume=begun)
     except Interrupted as error:
-        reason = str(error).split(", continue")[0]
-        raise of_all_ranks(Interrupted(f"{reason}; start the same command again")) from None
+        raise of_all_ranks(Interrupted(f"{str(error).split(', continue')[0]}; {ADVICE}")) from None
     finally:
         own_log.close()
     loop.log(f"  {state.update} updates in {duration(state.seconds)}, RMSE {errors_in_words(state.curve)}")
@@ -185,14 +202,15 @@ def without_marks(data: Dataset) -> Dataset:
 def simulate_phase(loop: Loop) -> State:
     """All simulations, each to its end or to a frame that is not known. Collective."""
     learning, comm, saved = loop.learning, loop.comm, checkpoint_of(loop)
-    members = on_root(comm, draw_members, loop, saved, learning.stop.members)
+    deviations = on_root(comm, draw_deviations, loop, saved, learning.stop.members)
+    sigma = Sigma(loop.state.inflation, loop.state.noise)
     loop.log(f"round {loop.state.current.round}: simulations, {loop.state.current.labels} labels learned")
     outcomes = simulate(
         cases(learning),
         saved.potential,
-        members,
+        deviations,
+        sigma,
         ranges(loop, saved.potential),
-        loop.state.calibration,
         learning.stop,
         loop.round_folder / SIMULATIONS,
         loop.seed,
@@ -203,7 +221,7 @@ def simulate_phase(loop: Loop) -> State:
         "choose",
         simulated_ps=sum(outcome["time_ps"] for outcome in outcomes),
         stops=sum(outcome["status"] == FAILED for outcome in outcomes),
-        calibration=loop.state.calibration,
+        calibration=float(np.sqrt(sigma.inflation)),
         density=on_root(comm, table.mean_density, cases(learning), loop.round_folder / SIMULATIONS),
     )
     current, end = state.current, learning.end
@@ -253,19 +271,20 @@ def label_phase(loop: Loop) -> State:
         on_root(comm, labels.put_away, loop.folder, loop.round_folder)
     labelled, saved = on_root(comm, datasets.read, target), checkpoint_of(loop)
     accuracy = evaluate(saved.potential, labelled, comm, Silent()).accuracy
-    members = on_root(comm, draw_members, loop, saved, DRAWN)
-    squares, variances = force_ratio(saved.potential, members, labelled, comm)
-    calibration = float(np.clip(np.sqrt(squares / variances), *CALIBRATION))
-    loop.log(
-        f"  {len(labelled)} new labels, before they are learned: RMSE {accuracy}; "
-        f"errors are {calibration:.3g} times the standard deviation of the posterior"
-    )
+    deviations = on_root(comm, draw_deviations, loop, saved, DRAWN)
+    structures = make_atoms(labelled, saved.potential.elements)
+    everything = np.arange(len(labelled))
+    found = errors_and_spread(saved.potential, deviations, labelled, structures, everything, comm)
+    calibration = calibrate(found, len(labelled))
+    loop.log(f"  {len(labelled)} new labels, before they are learned: RMSE {accuracy}")
+    for line in calibration.in_words(found):
+        loop.log(f"  {line}")
     state = loop.state.with_current(
         new_labels=len(labelled),
         energy_error=finite(accuracy.rmse["energy"]),
         force_error=finite(accuracy.rmse["force"]),
     )
-    return state.next_round(calibration=calibration)
+    return state.next_round(inflation=calibration.force.inflation, noise=calibration.force.noise)
 
 
 def checkpoint_of(loop: Loop) -> Checkpoint:
@@ -281,9 +300,9 @@ def checkpoint_of(loop: Loop) -> Checkpoint:
     return saved._replace(optimizer=arrays)
 
 
-def draw_members(loop: Loop, saved: Checkpoint, n: int) -> list[Potential]:
-    """Potentials drawn from the posterior: rank 0."""
-    return draw(saved.potential, posterior_of(saved, loop.checkpoint), n, loop.seed)
+def draw_deviations(loop: Loop, saved: Checkpoint, n: int) -> np.ndarray:
+    """(n, n_weight) of the weights, from their posterior: rank 0."""
+    return posterior_of(saved, loop.checkpoint).members(n, loop.seed)
 
 
 def ranges(loop: Loop, potential: Potential) -> tuple[np.ndarray, np.ndarray]:

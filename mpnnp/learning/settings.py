@@ -80,7 +80,7 @@ class Stop(Section):
         4, "Candidates: the last frames before a stop, or as many spread over a simulation that lasts."
     )
     members: Annotated[int, Field(ge=2)] = key(
-        8, "Potentials drawn from the posterior N(w, P) for the standard deviation."
+        6, "Draws of the weights from their posterior for the standard deviation."
     )
 
 

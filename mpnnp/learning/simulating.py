@@ -21,6 +21,7 @@ from mpnnp.progress import AnyLog, Log
 from mpnnp.simulation.boxes import at_density
 from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, run
 from mpnnp.simulation.trajectories import read_start
+from mpnnp.training.calibration import Sigma
 
 Ranges = tuple[np.ndarray, np.ndarray]
 STATUS = "status.json"
@@ -29,9 +30,9 @@ STATUS = "status.json"
 def simulate(
     cases: Sequence[Case],
     potential: Potential,
-    members: list[Potential],
+    deviations: np.ndarray,
+    sigma: Sigma,
     ranges: Ranges,
-    calibration: float,
     stop: Stop,
     folder: Path,
     seed: int,
@@ -40,6 +41,7 @@ def simulate(
 ) -> list[dict]:
     """status.json of every simulation, those that were done before included, on every rank. Collective.
 
+    deviations, sigma  of the posterior, see Watch
     ranges  smallest and largest value of each symmetry function over what was learned
     seed    of the round
     Raises Interrupted after a signal, with every simulation saved.
@@ -54,7 +56,7 @@ def simulate(
         for k in todo[team::n_team]:
             calculator = with_ranges(potential, *ranges)
             calculator.comm = own
-            watch = Watch(stop, calculator, members, calibration, own)
+            watch = Watch(stop, calculator, deviations, sigma)
             if _one(cases[k], calculator, watch, folder / cases[k].name, seed + k, stop.every, own):
                 return True
         return False

@@ -20,7 +20,7 @@ class Round:
     new_labels     frames labelled in this round, which the next round learns
     energy_error   RMSE of the energies of these before they were learned, meV/atom; None without
     force_error    of the forces, meV/Angstrom
-    calibration    what the standard deviations of the committee were multiplied by in this round
+    calibration    what the standard deviations of forces by the posterior were multiplied by in this round
     density        mean of the simulations at constant pressure, their second half, g/cm^3
     seconds        of wall time up to the end of the round
     """
@@ -43,10 +43,12 @@ class Round:
 
 @dataclass(frozen=True)
 class State:
-    """rounds: finished ones and the one under way; ending: why it ended, "" while it goes on."""
+    """inflation, noise: calibration.Sigma of force components, by the labels of the last round
+    rounds: finished ones and the one under way; ending: why it ended, "" while it goes on."""
 
     phase: str = "train"
-    calibration: float = 1.0
+    inflation: float = 1.0
+    noise: float = 0.0
     seconds: float = 0.0
     ending: str = ""
     rounds: tuple[Round, ...] = field(default_factory=lambda: (Round(0, 0),))

@@ -1,31 +1,22 @@
-"""What says that a frame is not known: the spread of a committee drawn from the posterior, symmetry functions
+"""What says that a frame is not known: standard deviations of forces by the posterior, symmetry functions
 outside the range of what was learned, atoms too near each other.
 """
 
 import numpy as np
-from ase.data import covalent_radii
+from ase import Atoms
+from ase.data import chemical_symbols, covalent_radii
 from ase.neighborlist import neighbor_list
 
-from mpnnp.errors import DynamicsError, TrainingError
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.packed import make_atoms
+from mpnnp.data.structure import Structure
+from mpnnp.errors import DynamicsError
 from mpnnp.learning.settings import Stop
 from mpnnp.model.potential import Potential
-from mpnnp.optimizers.posterior import Posterior
+from mpnnp.model.prediction import Predictor
+from mpnnp.model.spread import structure_with_spread
 from mpnnp.simulation.calculator import Calculator
-
-
-def draw(potential: Potential, posterior: Posterior, n: int, seed: int) -> list[Potential]:
-    """n potentials whose weights are drawn from N(w, P): w + L z with P = L L^T.
-
-    Raises TrainingError if P has no Cholesky factor.
-    """
-    try:
-        L = np.linalg.cholesky(posterior.dense())
-    except np.linalg.LinAlgError:
-        raise TrainingError(
-            "the covariance has no Cholesky factor: it is no longer positive; try a larger ekf.epsilon"
-        ) from None
-    z = np.random.default_rng([seed, 7]).normal(size=(n, len(L)))
-    return [potential.with_weights(potential.weights + L @ x) for x in z]
+from mpnnp.training.calibration import Sigma
 
 
 def with_ranges(potential: Potential, low: np.ndarray, high: np.ndarray) -> Calculator:
@@ -53,21 +44,19 @@ def closest(atoms, limit: float) -> tuple[float, int, int]:
 class Watch:
     """Ends a simulation, by DynamicsError, at a frame that is not known.
 
-    calculator   of the simulation, whose extrapolations are counted
-    members      potentials drawn from the posterior; none: no committee
-    calibration  what their spread is multiplied by
-    comm         that shares out the atoms; None: this rank alone
+    calculator  of the simulation, whose extrapolations are counted
+    deviations  (n_member, n_weight) drawn from N(0, P)
+    sigma       calibration.Sigma of force components
     """
 
-    def __init__(
-        self, stop: Stop, calculator: Calculator, members: list[Potential], calibration: float, comm
-    ):
-        self.stop, self.calculator, self.calibration = stop, calculator, calibration
-        self.committee = Calculator(members, comm=comm) if stop.force_std and members else None
-        self.n_function = np.array([len(calculator.potentials[0].functions.of(z)) for z in range(119)])
+    def __init__(self, stop: Stop, calculator: Calculator, deviations: np.ndarray, sigma: Sigma):
+        self.stop, self.calculator, self.deviations, self.sigma = stop, calculator, deviations, sigma
+        self.predictor = Predictor(calculator.potentials[0])
+        functions = calculator.potentials[0].functions
+        self.n_function = np.array([len(functions.of(z)) for z in range(len(chemical_symbols))])
 
-    def __call__(self, atoms) -> None:
-        """Collective."""
+    def __call__(self, atoms: Atoms) -> None:
+        """Collective where the calculator is."""
         stop, calculator = self.stop, self.calculator
         relative, i, j = closest(atoms, stop.distance) if stop.distance else (np.inf, 0, 0)
         if relative < stop.distance:
@@ -82,32 +71,19 @@ class Watch:
                     f"{100 * share:.2g} % of the symmetry functions are outside the range of what was "
                     f"learned, more than stop.extrapolations = {stop.extrapolations:g}"
                 )
-        if self.committee is not None:
-            std = self.calibration * np.linalg.norm(self._forces_std(atoms), axis=1)
-            worst = int(np.argmax(std))
-            if not std[worst] <= stop.force_std:
+        if stop.force_std is not None:
+            sigma = np.linalg.norm(self.sigma.of(self._spread(atoms)), axis=1)
+            worst = int(np.argmax(sigma))
+            if not sigma[worst] <= stop.force_std:
                 raise DynamicsError(
-                    f"the force on atom {worst} is uncertain by {std[worst]:.3g} eV/Angstrom, "
+                    f"the force on atom {worst} is uncertain by {sigma[worst]:.3g} eV/Angstrom, "
                     f"more than stop.force_std = {stop.force_std:g}"
                 )
 
-    def _forces_std(self, atoms):
-        self.committee.calculate(atoms)
-        return self.committee.results["forces_std"]
-
-
-def force_ratio(potential: Potential, members: list[Potential], labelled, comm) -> tuple[float, float]:
-    """(sum of squared errors of the forces of `potential`, sum of the squared standard deviations of the
-    members') over a labelled Dataset. Collective.
-    """
-    committee, mean, sums = Calculator(members), Calculator(potential), np.zeros(2)
-    for k in range(comm.rank, len(labelled), comm.size):
-        s = labelled[k]
-        from ase import Atoms
-
-        atoms = Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc)
-        mean.calculate(atoms)
-        committee.calculate(atoms)
-        sums += ((s.forces - mean.results["forces"]) ** 2).sum(), (committee.results["forces_std"] ** 2).sum()
-    errors, variances = comm.allreduce(sums)
-    return float(errors), float(variances)
+    def _spread(self, atoms):
+        """sqrt(h P h^T) of the force components (n_atom, 3), the same on every rank."""
+        frame = Structure(
+            numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc
+        )
+        structures = make_atoms(Dataset.from_structures([frame]), self.predictor.potential.elements)
+        return structure_with_spread(self.predictor, self.deviations, structures, 0)[1].forces

@@ -42,6 +42,7 @@ FIXED = {  # section -> its keys that P belongs to; None: all of them
     "run": ("optimizer",),
 }
 INHERITED = ("schedule", "ekf", "adam", "optimizer")  # sections whose keys are the checkpoint's if not given
+EPOCHS = 10  # over new data, if run.epochs is not given
 SUSPECT = 20.0  # an offset of the energies of this many old errors, with a spread of a third of it
 ROUND = 6  # digits of shifts, eV: the same on any number of ranks
 
@@ -75,7 +76,7 @@ def completed(config: Config, directory: Path | None = None) -> Config:
             f"{path}: is a potential alone, without the state of an optimizer: "
             "go on from the checkpoint.h5 of its run"
         )
-    before = config_of(saved, path)
+    before = _with_own_nets(config_of(saved, path), saved.potential)
     if refused := _contradictions(config, before):
         raise ConfigError(
             f"run.from = {toml_value(path)}: the weights and their covariance there are of other "
@@ -89,8 +90,20 @@ def completed(config: Config, directory: Path | None = None) -> Config:
         changed[name] = section.model_copy(
             update={key: getattr(given, key) for key in given.model_fields_set}
         )
-    changed["run"] = config.run.model_copy(update={"optimizer": before.run.optimizer})
+    if "force_fraction" not in config.schedule.model_fields_set:  # it belongs to the number of labels
+        fraction = type(before.schedule).model_fields["force_fraction"].default
+        changed["schedule"] = changed["schedule"].model_copy(update={"force_fraction": fraction})
+    run = {"optimizer": before.run.optimizer, "epochs": config.run.epochs or EPOCHS}
+    changed["run"] = config.run.model_copy(update=run)
     return config.model_copy(update=changed)
+
+
+def _with_own_nets(config, potential):
+    """The configuration of a checkpoint, with the hidden layers that the data had decided about."""
+    if config.network.hidden is not None:
+        return config
+    hidden = list(potential.network.sizes[0][1:-1])
+    return config.model_copy(update={"network": config.network.model_copy(update={"hidden": hidden})})
 
 
 def _contradictions(config, before):

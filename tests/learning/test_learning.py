@@ -22,11 +22,12 @@ from mpnnp.learning.choosing import most_telling
 from mpnnp.learning.rounds import learn
 from mpnnp.learning.settings import LabelBy, Stop, cases, read_learning
 from mpnnp.learning.state import Round, State, read_state, write_state
-from mpnnp.learning.uncertainty import Watch, closest, draw, with_ranges
+from mpnnp.learning.uncertainty import Watch, closest, with_ranges
 from mpnnp.model.network import Network
 from mpnnp.optimizers.ekf import dense_update, make_ekf
 from mpnnp.optimizers.posterior import Posterior
 from mpnnp.simulation.boxes import at_density, water_box
+from mpnnp.training.calibration import Sigma
 from mpnnp.training.checkpoint import load_potential, read_posterior
 
 
@@ -143,26 +144,16 @@ def test_the_same_frame_is_not_chosen_twice_in_a_row():
     assert chosen.tolist() == [0, 2]
 
 
-def test_drawn_weights_have_the_covariance_of_the_filter(begun):
-    path = begun / "teacher" / "checkpoint.h5"
-    potential, posterior = load_potential(path), read_posterior(path)
-    drawn = np.array([p.weights for p in draw(potential, posterior, 6000, seed=1)]) - potential.weights
-    P = posterior.dense()
-    scale = np.sqrt(np.outer(P.diagonal(), P.diagonal()))
-    assert np.abs((drawn.T @ drawn / 6000 - P) / scale).max() < 0.1  # 8 standard errors
-    assert np.abs(drawn.mean(axis=0) / np.sqrt(P.diagonal())).max() < 0.07
-
-
 def watch(begun, atoms, **stop):
     """A Watch after an evaluation of `atoms`, whose ranges are those of this frame."""
     path = begun / "teacher" / "checkpoint.h5"
     potential = load_potential(path)
-    members = draw(potential, read_posterior(path), 4, seed=1)
+    deviations = read_posterior(path).members(4, seed=1)
     statistics = potential.scaling.statistics
     calculator = with_ranges(potential, statistics.minimum, statistics.maximum)
     calculator.calculate(atoms)
     off = {"force_std": None, "extrapolations": None, "distance": 0.0}
-    return Watch(Stop(**(off | stop)), calculator, members, 1.0, None)
+    return Watch(Stop(**(off | stop)), calculator, deviations, Sigma())
 
 
 def test_each_reason_stops_a_simulation(begun):
@@ -264,7 +255,7 @@ def test_labels_may_come_one_after_the_other(tmp_path):
 
 def test_the_state_survives_its_file(tmp_path):
     state = State(
-        phase="label", calibration=2.0, rounds=(Round(0, 20, stops=3, simulated_ps=1.5), Round(1, 26))
+        phase="label", inflation=2.0, rounds=(Round(0, 20, stops=3, simulated_ps=1.5), Round(1, 26))
     )
     write_state(tmp_path / "state.json", state)
     assert read_state(tmp_path / "state.json") == state
