@@ -4,7 +4,6 @@ import numpy as np
 
 from mpnnp.analysis.descriptors import fingerprints
 from mpnnp.analysis.selection import at_random, farthest
-from mpnnp.config import Config
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
 from mpnnp.kernels.jit import read_only
@@ -14,41 +13,36 @@ from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.optimizers.posterior import Posterior
 from mpnnp.parallel import Comm, on_root, serial, share
 from mpnnp.progress import Silent
-from mpnnp.training.checkpoint import Checkpoint, posterior_of
+from mpnnp.training.checkpoint import Checkpoint, config_of, posterior_of
 from mpnnp.training.observations import Observer
 from mpnnp.training.run_state import noise_levels
 from mpnnp.training.schedules import Batch
 
 
-def choose(
-    candidates: Dataset, n: int, how: Choose, saved: Checkpoint, config: Config, seed: int, comm: Comm
-) -> np.ndarray:
+def choose(candidates: Dataset, n: int, how: Choose, saved: Checkpoint, seed: int, comm: Comm) -> np.ndarray:
     """Numbers (n,) of the chosen candidates, the most telling first. Collective.
 
-    saved   checkpoint of the potential, its optimizer's arrays on rank 0
-    config  of its training
+    saved  checkpoint of the potential, its optimizer's arrays on rank 0
     """
     n = min(n, len(candidates))
     if how.by == "random":
         return at_random(n, len(candidates), seed)
     if how.by == "farthest":
         return farthest(n, fingerprints(candidates, saved.potential.functions, comm, Silent()))[0]
-    rows = label_rows(candidates, how.forces, saved, config, seed, comm)
+    rows = label_rows(candidates, how.forces, saved, seed, comm)
     return on_root(comm, lambda: most_telling(n, rows, posterior_of(saved, "the checkpoint")))
 
 
-def label_rows(
-    candidates: Dataset, n_force: int, saved: Checkpoint, config: Config, seed: int, comm: Comm
-) -> np.ndarray:
+def label_rows(candidates: Dataset, n_force: int, saved: Checkpoint, seed: int, comm: Comm) -> np.ndarray:
     """Rows (n_candidate, 1 + n_force, n_weight) of the energy and of random force components of each
     candidate, scaled as in training, so that each has the noise R; on rank 0. Collective.
     """
-    potential = saved.potential
+    potential, config = saved.potential, config_of(saved, "the checkpoint")
     structures = make_atoms(candidates, potential.elements)
     G = load_symmetry_functions(structures, potential.functions, "", None, comm, Silent())
     mine = share(len(candidates), comm)
     observer = Observer(candidates, structures, G, potential, config.schedule, serial())
-    if config.ekf.noise == "learned":
+    if config.learns_noise:
         observer.noise = noise_levels(saved.progress)
     w, rng = read_only(potential.weights), np.random.default_rng([seed, 8])
     found = np.empty((len(mine), 1 + n_force, len(w)))

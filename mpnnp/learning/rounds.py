@@ -246,7 +246,7 @@ def choose_phase(loop: Loop) -> State:
 
     there = on_root(comm, read_candidates)
     n = min(learning.choose.frames, learning.end.labels - loop.state.current.labels)
-    chosen = choose(there, n, learning.choose, saved, loop.config, loop.seed, comm)
+    chosen = choose(there, n, learning.choose, saved, loop.seed, comm)
     on_root(comm, datasets.write, loop.round_folder / CHOSEN, there.take(chosen))
     loop.log(f"  {len(chosen)} of {len(there)} frames chosen by {learning.choose.by}")
     return loop.state.with_current("label")

@@ -109,7 +109,7 @@ class LabelBy(Section):
 class Update(Section):
     """How the filter goes on with new labels."""
 
-    epochs: Count = key(10, "Epochs over the new and the rehearsed structures.")
+    epochs: Count = key(5, "Epochs over the new and the rehearsed structures.")
     rehearsal: Fraction = key(1.0, "Share of the structures learned before that are learned again.")
     validation_fraction: BelowOne = key(0.0, "Part of the new frames for validation instead of training.")
 
