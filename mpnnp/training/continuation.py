@@ -156,15 +156,15 @@ def with_old_data(
         if (found := _old_data(entry, config.data.rehearsal > 0, comm, log, fallback)) is not None
     ]
     chosen = _rehearsed([train for _, train, _ in old], config.data.rehearsal, config.run.seed)
-    datasets_, train, validation = [shifted(new.dataset, shifts)], [new.train], []
+    pieces, train, validation = [shifted(new.dataset, shifts)], [new.train], []
     n = len(new.dataset)
     for (part, _, held_out), again in zip(old, chosen):
         for numbers, where in ((again, train), (held_out, validation)):
             parts.append(replace(part, chosen=numbers))
-            datasets_.append(part.dataset.take(numbers))
+            pieces.append(part.dataset.take(numbers))
             where.append(np.arange(n, n + len(numbers)))
             n += len(numbers)
-    whole = replace(datasets.concatenate(replace(d, isolated=None) for d in datasets_), isolated=None)
+    whole = replace(datasets.concatenate(replace(d, isolated=None) for d in pieces), isolated=None)
     return Data(
         dataset=whole,
         train=np.concatenate(train),
