@@ -5,6 +5,8 @@ A term of an angular function is a(theta) w(r_ij) w(r_ik) [w(r_jk)] with windows
 neighbours inside one radial window are copied into a list of their own, with w and w'/r in place of a
 cutoff's rows: what lies outside costs nothing more, and triplets are worked on in blocks of rows as those of
 functions.py. Radial functions go number by number.
+
+A plan without compact functions has an empty tuple in their place: its kernels are compiled without all this.
 """
 
 import numpy as np
@@ -44,15 +46,15 @@ THETA, SINE, VALUE, SLOPE = SUM, RSUM, CHANGE, TURN
 @kernel(forceinline=True)
 def radial_term(f, r, e, plan):
     """Compact radial function f of a neighbour of element e at distance r: value, d/dr."""
-    w, dw = window(plan.compact_function[f, 2], plan.compact_at[f, 0], plan.compact_at[f, 1], r)
-    weight = plan.z[e] if plan.compact_function[f, 3] else 1.0
+    w, dw = window(plan.compact.function[f, 2], plan.compact.at[f, 0], plan.compact.at[f, 1], r)
+    weight = plan.z[e] if plan.compact.function[f, 3] else 1.0
     return weight * w, weight * dw
 
 
 @kernel(forceinline=True)
 def has_windows(e, plan):
     """True if a centre of element e has compact angular functions."""
-    return plan.compact[e, 1] < plan.compact[e + 1, 1]
+    return plan.compact.start[e, 1] < plan.compact.start[e + 1, 1]
 
 
 @kernel
@@ -61,8 +63,8 @@ def enter(number, element, list, plan, inner):
     found_atom: where they come from; rows FC: w and w'/r, times z for the weighted types.
     """
     L, I, n, n_element = list.rows, inner.rows, 0, plan.z.shape[0]
-    left, right = plan.window_at[number, 0], plan.window_at[number, 1]
-    subtype, weighted = plan.window[number, 0], plan.window[number, 1]
+    left, right = plan.compact.window_at[number, 0], plan.compact.window_at[number, 1]
+    subtype, weighted = plan.compact.window[number, 0], plan.compact.window[number, 1]
     for e in range(n_element):
         inner.part[e, 0] = n
         for k in range(list.part[e, 0], list.part[e, 1]):
@@ -86,8 +88,8 @@ def enter(number, element, list, plan, inner):
 def third_window(number, narrow, used, plan, S):
     """Rows FJK, DJK of a block: w(r_jk), w'(r_jk)/r_jk; 1 and 0 for wide functions."""
     if narrow:
-        left, right = plan.window_at[number, 0], plan.window_at[number, 1]
-        row_window(S, FJK, DJK, RJK, RJKI, used, plan.window[number, 0], left, right)
+        left, right = plan.compact.window_at[number, 0], plan.compact.window_at[number, 1]
+        row_window(S, FJK, DJK, RJK, RJKI, used, plan.compact.window[number, 0], left, right)
     else:
         row_fill(S, FJK, used, 1.0)
         row_fill(S, DJK, used, 0.0)
@@ -96,10 +98,10 @@ def third_window(number, narrow, used, plan, S):
 @kernel(forceinline=True)
 def angle_of(f, used, plan, S):
     """Rows VALUE = a(theta) and SLOPE = -da/dcos of function f; the window of an angle is never steep."""
-    subtype = plan.compact_function[f, 2]
+    subtype = plan.compact.function[f, 2]
     if subtype > 1:
         subtype -= subtype % 2
-    row_window(S, VALUE, SLOPE, THETA, SINE, used, subtype, plan.compact_at[f, 2], plan.compact_at[f, 3])
+    row_window(S, VALUE, SLOPE, THETA, SINE, used, subtype, plan.compact.at[f, 2], plan.compact.at[f, 3])
 
 
 @kernel(forceinline=True)
@@ -117,23 +119,25 @@ def prepare_triplets(number, n_segment, used, narrow, inner, plan, block):
 
 
 @kernel
-def compact_functions(e, element, list, plan, block, G):
+def compact_functions(e, element, list, plan, compact, block, G):
     """Add the compact functions of a centre of element e to G (n_max,)."""
+    if len(compact) == 0:
+        return
     S, L, first = block.rows, list.rows, plan.start[e]
-    for f in range(plan.compact[e, 0], plan.compact[e + 1, 0]):
-        e1 = plan.compact_function[f, 1]
+    for f in range(compact.start[e, 0], compact.start[e + 1, 0]):
+        e1 = compact.function[f, 1]
         for k in range(list.part[e1, 0], list.part[e1, 2]):  # -1: the last line, all elements
-            G[plan.compact_function[f, 0] - first] += radial_term(
+            G[compact.function[f, 0] - first] += radial_term(
                 f, L[place(k, plan) + R], element[list.atom[k]], plan
             )[0]
     if has_windows(e, plan):
         inner = make_list(list.atom.shape[0], plan)
-        for number in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
+        for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
             enter(number, element, list, plan, inner)
-            for g in range(plan.window[number, 2], plan.window[number + 1, 2]):
-                narrow = plan.compact_group[g, 2]
+            for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
+                narrow = compact.group[g, 2]
                 j, j_last, k_first, k_last, same = parts_of(
-                    inner, plan.compact_group[g, 0], plan.compact_group[g, 1], plan
+                    inner, compact.group[g, 0], compact.group[g, 1], plan
                 )
                 k = k_first
                 while True:
@@ -142,9 +146,9 @@ def compact_functions(e, element, list, plan, block, G):
                         break
                     used = np.uintp(n)
                     prepare_triplets(number, n_segment, used, narrow, inner, plan, block)
-                    for f in range(plan.compact_group[g, 3], plan.compact_group[g + 1, 3]):
+                    for f in range(compact.group[g, 3], compact.group[g + 1, 3]):
                         angle_of(f, used, plan, S)
-                        G[plan.compact_function[f, 0] - first] += dot(S, VALUE, F, used)
+                        G[compact.function[f, 0] - first] += dot(S, VALUE, F, used)
 
 
 @kernel(fastmath=FASTMATH)
@@ -157,22 +161,24 @@ def dot(S, x, y, n):
 
 
 @kernel
-def compact_gradient(e, element, list, plan, block, dE_dG):
+def compact_gradient(e, element, list, plan, compact, block, dE_dG):
     """Add to OWN and K what the compact functions of a centre of element e contribute; dE_dG (n_max,)."""
+    if len(compact) == 0:
+        return
     S, L, segment, first = block.rows, list.rows, block.segment, plan.start[e]
-    for f in range(plan.compact[e, 0], plan.compact[e + 1, 0]):
-        e1, factor = plan.compact_function[f, 1], dE_dG[plan.compact_function[f, 0] - first]
+    for f in range(compact.start[e, 0], compact.start[e + 1, 0]):
+        e1, factor = compact.function[f, 1], dE_dG[compact.function[f, 0] - first]
         for k in range(list.part[e1, 0], list.part[e1, 2]):
             o = place(k, plan)
             L[o + OWN] += factor * radial_term(f, L[o + R], element[list.atom[k]], plan)[1] * L[o + RI]
     if has_windows(e, plan):
         inner = make_list(list.atom.shape[0], plan)
-        for number in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
+        for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
             enter(number, element, list, plan, inner)
-            for g in range(plan.window[number, 2], plan.window[number + 1, 2]):
-                narrow = plan.compact_group[g, 2]
+            for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
+                narrow = compact.group[g, 2]
                 j, j_last, k_first, k_last, same = parts_of(
-                    inner, plan.compact_group[g, 0], plan.compact_group[g, 1], plan
+                    inner, compact.group[g, 0], compact.group[g, 1], plan
                 )
                 k = k_first
                 while True:
@@ -182,9 +188,9 @@ def compact_gradient(e, element, list, plan, block, dE_dG):
                     used = np.uintp(n)
                     prepare_triplets(number, n_segment, used, narrow, inner, plan, block)
                     clear(S, used)
-                    for f in range(plan.compact_group[g, 3], plan.compact_group[g + 1, 3]):
+                    for f in range(compact.group[g, 3], compact.group[g + 1, 3]):
                         angle_of(f, used, plan, S)
-                        add_angle(S, used, dE_dG[plan.compact_function[f, 0] - first])
+                        add_angle(S, used, dE_dG[compact.function[f, 0] - first])
                     finish(S, used, narrow, False)
                     for s in range(n_segment):
                         scatter(
@@ -217,9 +223,11 @@ def leave(inner, plan, list):
 
 
 @kernel
-def has_compact(plan):
+def has_compact(compact):
     """0: no compact functions; 1: some; 2: wide angular ones among them."""
-    for g in range(plan.compact_group.shape[0] - 1):
-        if plan.compact_group[g, 2] == 0:
+    if len(compact) == 0:
+        return 0
+    for g in range(compact.group.shape[0] - 1):
+        if compact.group[g, 2] == 0:
             return 2
-    return 1 if plan.compact_function.shape[0] > 0 else 0
+    return 1

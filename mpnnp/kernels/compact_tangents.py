@@ -42,7 +42,7 @@ def partner_of(g, e_i, plan):
     """Element of the third partner in compact group g if one neighbour is of element e_i: -1 any;
     -2 if the group has no such neighbour.
     """
-    e1, e2 = plan.compact_group[g, 0], plan.compact_group[g, 1]
+    e1, e2 = plan.compact.group[g, 0], plan.compact.group[g, 1]
     if e1 < 0:
         return -1
     if e1 == e_i:
@@ -56,18 +56,18 @@ def add_compact_changes(own, number, g, e, n_segment, used, plan, block, target,
     of the geometry and their changes in place; segment s belongs to the atom target[s], none if negative.
     """
     S, segment = block.rows, block.segment
-    narrow = plan.compact_group[g, 2]
+    narrow = plan.compact.group[g, 2]
     third_window(number, narrow, used, plan, S)
     if not narrow:
         row_fill(S, DJK2, used, 0.0)
     change_of_cutoffs(S, used, own)
     row_acos(S, THETA, SINE, COS, used)
-    for f in range(plan.compact_group[g, 3], plan.compact_group[g + 1, 3]):
+    for f in range(plan.compact.group[g, 3], plan.compact.group[g + 1, 3]):
         angle_of(f, used, plan, S)
         for s in range(n_segment):
             if target[s] >= 0:
                 n = np.uintp((segment[s, 1] + 7) // 8 * 8)
-                m = plan.compact_function[f, 0] - plan.start[e]
+                m = plan.compact.function[f, 0] - plan.start[e]
                 V[target[s], m] += change_of_angle(S, np.uintp(segment[s, 0]), n)
 
 
@@ -81,33 +81,35 @@ def change_of_angle(S, o, n):
 
 
 @kernel
-def compact_own_tangents(i, e, element, list, plan, block, target, a, V):
+def compact_own_tangents(i, e, element, list, plan, compact, block, target, a, V):
     """Add to V the changes of the compact functions of atom i, of element e, and of the radial ones of its
     neighbours, when i moves along the axis of row a.
     """
+    if len(compact) == 0:
+        return
     S, L, segment = block.rows, list.rows, block.segment
     for k in range(list.part[plan.z.shape[0], 2]):
         o, c = place(k, plan), list.atom[k]
         if c == i:
             continue
         e_c, r, move = element[c], L[o + R], -L[o + a] * L[o + RI]
-        for f in range(plan.compact[e, 0], plan.compact[e + 1, 0]):
-            if plan.compact_function[f, 1] < 0 or plan.compact_function[f, 1] == e_c:
-                m = plan.compact_function[f, 0] - plan.start[e]
+        for f in range(compact.start[e, 0], compact.start[e + 1, 0]):
+            if compact.function[f, 1] < 0 or compact.function[f, 1] == e_c:
+                m = compact.function[f, 0] - plan.start[e]
                 V[i, m] += move * radial_term(f, r, e_c, plan)[1]
-        for f in range(plan.compact[e_c, 0], plan.compact[e_c + 1, 0]):
-            if plan.compact_function[f, 1] < 0 or plan.compact_function[f, 1] == e:
-                m = plan.compact_function[f, 0] - plan.start[e_c]
+        for f in range(compact.start[e_c, 0], compact.start[e_c + 1, 0]):
+            if compact.function[f, 1] < 0 or compact.function[f, 1] == e:
+                m = compact.function[f, 0] - plan.start[e_c]
                 V[c, m] += move * radial_term(f, r, e, plan)[1]
     if has_windows(e, plan):
         inner = make_list(list.atom.shape[0], plan)
         target[:] = i
-        for number in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
+        for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
             enter(number, element, list, plan, inner)
-            for g in range(plan.window[number, 2], plan.window[number + 1, 2]):
-                narrow = plan.compact_group[g, 2]
+            for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
+                narrow = compact.group[g, 2]
                 j, j_last, k_first, k_last, same = parts_of(
-                    inner, plan.compact_group[g, 0], plan.compact_group[g, 1], plan
+                    inner, compact.group[g, 0], compact.group[g, 1], plan
                 )
                 k = k_first
                 while True:
@@ -126,18 +128,20 @@ def compact_own_tangents(i, e, element, list, plan, block, target, a, V):
 
 
 @kernel
-def compact_neighbour_tangents(i, e_i, element, list, plan, block, target, a, V):
+def compact_neighbour_tangents(i, e_i, element, list, plan, compact, block, target, a, V):
     """Add to V the changes of the compact narrow functions of all neighbours of atom i, of element e_i."""
+    if len(compact) == 0:
+        return
     S, segment = block.rows, block.segment
     inner = make_list(list.atom.shape[0], plan)
     for e in range(plan.z.shape[0]):
-        for number in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
+        for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
             enter(number, element, list, plan, inner)
             # rows of weighted windows hold z of the entry, which is the centre here
-            weight = plan.z[e_i] / plan.z[e] if plan.window[number, 1] else 1.0
-            for g in range(plan.window[number, 2], plan.window[number + 1, 2]):
+            weight = plan.z[e_i] / plan.z[e] if compact.window[number, 1] else 1.0
+            for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
                 e_k = partner_of(g, e_i, plan)
-                if e_k == -2 or not plan.compact_group[g, 2]:
+                if e_k == -2 or not compact.group[g, 2]:
                     continue
                 k_first, k_last = inner.part[e_k, 0], inner.part[e_k, 1]
                 j, k = inner.part[e, 0], k_first
@@ -165,24 +169,26 @@ def compact_neighbour_tangents(i, e_i, element, list, plan, block, target, a, V)
 
 
 @kernel
-def compact_wide_tangents(e_i, e, n_entry, element, list, its_list, plan, block, target, a, V):
+def compact_wide_tangents(e_i, e, n_entry, element, list, its_list, plan, compact, block, target, a, V):
     """Add to V the changes of the compact wide functions of the centre at entry n_entry of the list of
     atom i, an atom of element e whose own neighbours are its_list.
     """
+    if len(compact) == 0:
+        return
     S, L, segment = block.rows, list.rows, block.segment
     j, inner = place(n_entry, plan), make_list(its_list.atom.shape[0], plan)
     target[0] = list.atom[n_entry]
-    for number in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
-        left, right = plan.window_at[number, 0], plan.window_at[number, 1]
-        w, dw = window(plan.window[number, 0], left, right, L[j + R])
+    for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
+        left, right = compact.window_at[number, 0], compact.window_at[number, 1]
+        w, dw = window(compact.window[number, 0], left, right, L[j + R])
         if w == 0.0:
             continue
-        weight = plan.z[e_i] if plan.window[number, 1] else 1.0
+        weight = plan.z[e_i] if compact.window[number, 1] else 1.0
         w, dw = weight * w, -weight * dw * L[j + RI] * L[j + a]
         enter(number, element, its_list, plan, inner)
-        for g in range(plan.window[number, 2], plan.window[number + 1, 2]):
+        for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
             e_k = partner_of(g, e_i, plan)
-            if e_k == -2 or plan.compact_group[g, 2]:
+            if e_k == -2 or compact.group[g, 2]:
                 continue
             first, last = inner.part[e_k, 0], inner.part[e_k, 1]
             while first < last:

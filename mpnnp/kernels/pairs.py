@@ -105,7 +105,7 @@ def functions_of_pairs(pairs, first, element, positions, cell, plan, G):
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         radial_functions(element[i], near, plan, G[k])
         angular_functions(element[i], near, plan, block, G[k])
-        compact_functions(element[i], element, near, plan, block, G[k])
+        compact_functions(element[i], element, near, plan, plan.compact, block, G[k])
 
 
 @kernel
@@ -128,7 +128,7 @@ def energy_forces_of_pairs(pairs, first, element, positions, cell, model, w, G, 
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         radial_gradient(element[i], near, plan, dE_dG[k])
         angular_gradient(element[i], near, plan, block, dE_dG[k])
-        compact_gradient(element[i], element, near, plan, block, dE_dG[k])
+        compact_gradient(element[i], element, near, plan, plan.compact, block, dE_dG[k])
         add_forces(i, near, plan, forces, virial)
 
 

@@ -21,6 +21,19 @@ from mpnnp.kernels.table import ANGULAR, COMPACT_ANGULAR, COMPACT_RADIAL, NARROW
 MAX_POWER = 15  # of exponentials; beyond, an exp is as cheap
 
 
+class Compact(NamedTuple):
+    """The order of the compact functions: radial ones of all elements first, then angular ones by centre,
+    window and group.
+    """
+
+    start: np.ndarray  # (n_element+1, 2) int64 first radial function in `function`, first window
+    window: np.ndarray  # (n_window+1, 3) int64: subtype, weighted by z, first group
+    window_at: np.ndarray  # (n_window, 2) Angstrom: r_l, r_c
+    group: np.ndarray  # (n_group+1, 4) int64: e1, e2 (-1: any), narrow, first function
+    function: np.ndarray  # (n, 4) int64: function m, neighbour element or -1, subtype, weighted by z
+    at: np.ndarray  # (n, 4): r_l, r_c, ends of the angular window (radian)
+
+
 class Plan(NamedTuple):
     """Every level lists where its parts begin in the next; each list ends with a sentinel."""
 
@@ -41,15 +54,7 @@ class Plan(NamedTuple):
     function: np.ndarray  # (n_angular, 2) int64: function m, angle within the group
     scale: np.ndarray  # (n_angular,) 2^(1-zeta)
     angle: np.ndarray  # (n_angle, 2): lam, zeta
-    # (n_element+1, 2) int64 first compact radial function in compact_function, first window
-    compact: np.ndarray
-    window: np.ndarray  # (n_window+1, 3) int64: subtype, weighted by z, first compact group
-    window_at: np.ndarray  # (n_window, 2) Angstrom: r_l, r_c
-    # (n_compact_group+1, 4) int64: e1, e2 (-1: any), narrow, first function in compact_function
-    compact_group: np.ndarray
-    # (n_compact, 4) int64: function m, neighbour element or -1, subtype, weighted by z
-    compact_function: np.ndarray
-    compact_at: np.ndarray  # (n_compact, 4): r_l, r_c, ends of the angular window (radian)
+    compact: tuple  # Compact, or () if there are no compact functions
 
 
 def plan_of(table):
@@ -130,14 +135,12 @@ def make_plan(t):
         function=table(function, 2, np.int64),
         scale=flat(scale, np.float64),
         angle=table(angle, 2, np.float64),
-        **compact_part(t, table),
+        compact=compact_part(t, table),
     )
 
 
 def compact_part(t, table):
-    """What a plan says about compact functions: the radial ones of all elements come first,
-    then the angular ones by centre, window and group.
-    """
+    """Compact of Table t; () without compact functions."""
     n_element = len(t.start) - 1
     own = [range(t.start[e], t.start[e + 1]) for e in range(n_element)]
     radial = [[m for m in own[e] if t.kind[m] in COMPACT_RADIAL] for e in range(n_element)]
@@ -160,16 +163,16 @@ def compact_part(t, table):
     start.append((sum(map(len, radial)), len(window)))
     window.append((0, 0, len(group)))
     group.append((-1, -1, 0, len(function)))
-    return {
-        "compact": table(start, 2, np.int64),
-        "window": table(window, 3, np.int64),
-        "window_at": table(window_at, 2, np.float64),
-        "compact_group": table(group, 4, np.int64),
-        "compact_function": table(
-            [(m, t.e1[m], t.subtype[m], t.kind[m] in WEIGHTED) for m in function], 4, np.int64
-        ),
-        "compact_at": table([(t.r_l[m], t.r_c[m], t.left[m], t.right[m]) for m in function], 4, np.float64),
-    }
+    if not function:
+        return ()
+    return Compact(
+        start=table(start, 2, np.int64),
+        window=table(window, 3, np.int64),
+        window_at=table(window_at, 2, np.float64),
+        group=table(group, 4, np.int64),
+        function=table([(m, t.e1[m], t.subtype[m], t.kind[m] in WEIGHTED) for m in function], 4, np.int64),
+        at=table([(t.r_l[m], t.r_c[m], t.left[m], t.right[m]) for m in function], 4, np.float64),
+    )
 
 
 def find_source(member_at, first, last, run, narrow, eta, r_s):

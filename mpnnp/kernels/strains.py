@@ -57,7 +57,7 @@ def strain_tangents(structures, s, a, b, plan, space, V):
     """
     first, last = structures.start[s], structures.start[s + 1]
     element = structures.element[first:last]
-    atoms, near, compact = packed_atoms(structures, s), space.near, has_compact(plan)
+    atoms, near, compact = packed_atoms(structures, s), space.near, has_compact(plan.compact)
     row_a, row_b = np.uintp(a) * STRIDE, np.uintp(b) * STRIDE
     for i in range(last - first):
         near = neighbours_of(i, structures, s, atoms, element, plan, space.image, near)
@@ -73,7 +73,7 @@ def strain_tangents(structures, s, a, b, plan, space, V):
         radial_strains(element[i], near, plan, V[i])
         angular_strains(i, element[i], near, plan, space.block, space.target, V)
         if compact:
-            compact_strains(i, element, near, plan, space.block, space.target, V)
+            compact_strains(i, element, near, plan, plan.compact, space.block, space.target, V)
     return near
 
 
@@ -155,11 +155,13 @@ def angular_strains(i, e, list, plan, block, target, V):
 
 
 @kernel
-def compact_strains(i, element, list, plan, block, target, V):
+def compact_strains(i, element, list, plan, compact, block, target, V):
     """Add to V[i] the changes of the compact functions of atom i."""
+    if len(compact) == 0:
+        return
     S, L, segment, e = block.rows, list.rows, block.segment, element[i]
-    for f in range(plan.compact[e, 0], plan.compact[e + 1, 0]):
-        e1, m = plan.compact_function[f, 1], plan.compact_function[f, 0] - plan.start[e]
+    for f in range(compact.start[e, 0], compact.start[e + 1, 0]):
+        e1, m = compact.function[f, 1], compact.function[f, 0] - plan.start[e]
         for k in range(list.part[e1, 0], list.part[e1, 2]):
             o = place(k, plan)
             slope = radial_term(f, L[o + R], element[list.atom[k]], plan)[1]
@@ -167,12 +169,12 @@ def compact_strains(i, element, list, plan, block, target, V):
     if has_windows(e, plan):
         inner = make_list(list.atom.shape[0], plan)
         target[:] = i
-        for number in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
+        for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
             enter(number, element, list, plan, inner)
-            for g in range(plan.window[number, 2], plan.window[number + 1, 2]):
-                narrow = plan.compact_group[g, 2]
+            for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
+                narrow = compact.group[g, 2]
                 j, j_last, k_first, k_last, same = parts_of(
-                    inner, plan.compact_group[g, 0], plan.compact_group[g, 1], plan
+                    inner, compact.group[g, 0], compact.group[g, 1], plan
                 )
                 k = k_first
                 while True:
