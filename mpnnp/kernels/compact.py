@@ -141,7 +141,7 @@ def compact_functions(e, element, list, plan, compact, block, G):
                 )
                 k = k_first
                 while True:
-                    n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block.segment)
+                    n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
                     if n_segment == 0:
                         break
                     used = np.uintp(n)
@@ -182,7 +182,7 @@ def compact_gradient(e, element, list, plan, compact, block, dE_dG):
                 )
                 k = k_first
                 while True:
-                    n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, segment)
+                    n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
                     if n_segment == 0:
                         break
                     used = np.uintp(n)

@@ -113,7 +113,7 @@ def compact_own_tangents(i, e, element, list, plan, compact, block, target, a, V
                 )
                 k = k_first
                 while True:
-                    n_segment, columns, j, k = fill_block(j_last, k_first, k_last, same, j, k, segment)
+                    n_segment, columns, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
                     if n_segment == 0:
                         break
                     for s in range(n_segment):
@@ -147,7 +147,7 @@ def compact_neighbour_tangents(i, e_i, element, list, plan, compact, block, targ
                 j, k = inner.part[e, 0], k_first
                 while True:
                     n_segment, columns, j, k = fill_block(
-                        inner.part[e, 1], k_first, k_last, False, j, k, segment
+                        inner.part[e, 1], k_first, k_last, False, j, k, block
                     )
                     if n_segment == 0:
                         break

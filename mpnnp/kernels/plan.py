@@ -17,6 +17,7 @@ import numpy as np
 
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.table import ANGULAR, COMPACT_ANGULAR, COMPACT_RADIAL, NARROW, RADIAL, WEIGHTED
+from mpnnp.signals import STOP
 
 MAX_POWER = 15  # of exponentials; beyond, an exp is as cheap
 
@@ -55,6 +56,7 @@ class Plan(NamedTuple):
     scale: np.ndarray  # (n_angular,) 2^(1-zeta)
     angle: np.ndarray  # (n_angle, 2): lam, zeta
     compact: tuple  # Compact, or () if there are no compact functions
+    stop: np.ndarray  # (1,) int64 signals.STOP of this process: not 0 ends the loops over neighbours early
 
 
 def plan_of(table):
@@ -136,6 +138,7 @@ def make_plan(t):
         scale=flat(scale, np.float64),
         angle=table(angle, 2, np.float64),
         compact=compact_part(t, table),
+        stop=read_only(STOP),
     )
 
 

@@ -3,9 +3,11 @@ and where it goes on from.
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mpnnp.config import Config, to_toml
+from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import CheckpointError
 from mpnnp.parallel import Comm, on_root
 from mpnnp.progress import AnyLog
@@ -19,15 +21,25 @@ from mpnnp.training.start import Task
 class Keeper:
     """Writes the files of one run. Collective methods; errors of rank 0 are raised on every rank.
 
+    check   called on rank 0 before a file is replaced: raises if the folder is no longer this run's
     begin   time.monotonic() at which the training would have begun had it never been stopped
     saving  seconds spent on checkpoints
     """
 
-    def __init__(self, directory: Path, task: Task, config: Config, state: RunState):
+    def __init__(
+        self,
+        directory: Path,
+        task: Task,
+        config: Config,
+        state: RunState,
+        check: Callable[[], object] = lambda: None,
+    ):
         self.directory, self.task, self.config, self.comm = directory, task, config, task.comm
+        self.check = check
         self.begin = time.monotonic() - state.seconds
         self.saved: tuple | None = None  # what checkpoint.h5 holds
         self.saving = 0.0
+        self.trained = TrainingRange.of(task.dataset, task.train).numbers()
         on_root(self.comm, run_folder.write_config, directory, to_toml(config))
 
     def seconds(self) -> float:
@@ -52,11 +64,12 @@ class Keeper:
         on_root(self.comm, self._write_epoch, state, better)
 
     def _write_epoch(self, state, better):
+        self.check()
         with run_folder.writing(self.directory / "learning-curve.csv"):
             state.curve.write(self.directory / "learning-curve.csv")
         if better:
             update = next((row[1] for row in reversed(state.curve.rows) if row[0] == state.best_epoch), 0)
-            numbers = {"epoch": state.best_epoch, "update": int(update), "best": state.best}
+            numbers = {"epoch": state.best_epoch, "update": int(update), "best": state.best} | self.trained
             potential = self.task.potential.with_weights(state.best_weights)
             run_folder.write_potential(
                 self.directory, run_folder.BEST, potential, to_toml(self.config), numbers
@@ -70,15 +83,16 @@ class Keeper:
         self.task.optimizer.check(state.optimizer)  # a broken filter must not replace the last good one
         state.seconds = self.seconds()
         arrays = self.task.optimizer.save_arrays(state.optimizer)
-        on_root(
-            self.comm,
-            lambda: run_folder.write_checkpoint(
-                self.directory, to_checkpoint(state, self.task, self.config, arrays)
-            ),
-        )
+        on_root(self.comm, self._write_checkpoint, state, arrays)
         self.saved = now
         self.saving += time.monotonic() - begin
         return True
+
+    def _write_checkpoint(self, state, arrays):
+        self.check()
+        run_folder.write_checkpoint(
+            self.directory, to_checkpoint(state, self.task, self.config, arrays, self.trained)
+        )
 
 
 def read_saved(
