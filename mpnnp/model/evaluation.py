@@ -16,6 +16,7 @@ from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.metrics import Accuracy, Errors
 from mpnnp.model.potential import Potential
 from mpnnp.model.prediction import Prediction, Predictor
+from mpnnp.model.spread import Spread
 from mpnnp.parallel import Comm
 from mpnnp.progress import AnyLog, Progress
 
@@ -99,14 +100,31 @@ def accuracy_over(
     return errors.accuracy(comm)
 
 
-def evaluate(potential: Potential, dataset: Dataset, comm: Comm, log: AnyLog) -> Evaluation:
+def evaluate(
+    potential: Potential,
+    dataset: Dataset,
+    comm: Comm,
+    log: AnyLog,
+    with_sigma: Callable[[Structures, int], tuple[Prediction, Spread]] | None = None,
+) -> Evaluation:
     """Evaluation of `potential` on all structures of `dataset`, shared out over the ranks.
 
+    with_sigma  (structures, s) -> Prediction and standard deviations of structure s: these are then among
+                the predictions, energy_std (n_structure,) and forces_std (n_atom, 3)
     Collective. Raises DataError.
     """
     structures, predictor = make_atoms(dataset, potential.elements), Predictor(potential)
     start, kinds = np.asarray(structures.start), [kind for kind in KINDS.values() if kind.column]
-    mine = []
+    mine: list = []
+    sigmas: list = []
+
+    def predict(s):
+        if with_sigma is None:
+            return predictor.predict(structures, s)
+        prediction, spread = with_sigma(structures, s)
+        sigmas.append((s, spread))
+        return prediction
+
     with Progress(log, "evaluating structure", len(dataset)) as progress:
 
         def keep(s, prediction):
@@ -123,7 +141,7 @@ def evaluate(potential: Potential, dataset: Dataset, comm: Comm, log: AnyLog) ->
             progress.update(min(s + comm.size, len(dataset)))
 
         accuracy = accuracy_over(
-            lambda s: predictor.predict(structures, s),
+            predict,
             dataset,
             structures,
             np.arange(len(dataset)),
@@ -138,4 +156,11 @@ def evaluate(potential: Potential, dataset: Dataset, comm: Comm, log: AnyLog) ->
             for kind, value in zip(kinds, values):
                 predictions[kind.column][kind.of_structure(structures, s)] = value
     predictions = {column: a if a.shape[1] > 1 else a[:, 0] for column, a in predictions.items()}
+    if with_sigma is not None:
+        predictions["energy_std"] = np.full(len(dataset), np.nan)
+        predictions["forces_std"] = np.full((start[-1], 3), np.nan)
+        for part in comm.gather(sigmas, root=0) or []:
+            for s, spread in part:
+                predictions["energy_std"][s] = spread.energy
+                predictions["forces_std"][start[s] : start[s + 1]] = spread.forces
     return Evaluation(accuracy, predictions, start)
