@@ -157,10 +157,14 @@ def evaluate(
                 predictions[kind.column][kind.of_structure(structures, s)] = value
     predictions = {column: a if a.shape[1] > 1 else a[:, 0] for column, a in predictions.items()}
     if with_sigma is not None:
-        predictions["energy_std"] = np.full(len(dataset), np.nan)
-        predictions["forces_std"] = np.full((start[-1], 3), np.nan)
-        for part in comm.gather(sigmas, root=0) or []:
-            for s, spread in part:
-                predictions["energy_std"][s] = spread.energy
-                predictions["forces_std"][start[s] : start[s + 1]] = spread.forces
+        predictions |= _columns(start, comm.gather(sigmas, root=0) or [])
     return Evaluation(accuracy, predictions, start)
+
+
+def _columns(start, parts):
+    """Columns energy_std (n_structure,) and forces_std (n_atom, 3) from (s, Spread) of each rank."""
+    energy, forces = np.full(len(start) - 1, np.nan), np.full((start[-1], 3), np.nan)
+    for part in parts:
+        for s, spread in part:
+            energy[s], forces[start[s] : start[s + 1]] = spread.energy, spread.forces
+    return {"energy_std": energy, "forces_std": forces}

@@ -2,6 +2,7 @@
 and their calibration.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,10 @@ import numpy as np
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
 from mpnnp.errors import CheckpointError
+from mpnnp.kernels.packs import Structures
 from mpnnp.model.potential import Potential
+from mpnnp.model.prediction import Prediction, Predictor
+from mpnnp.model.spread import Spread, structure_with_spread
 from mpnnp.optimizers.posterior import Posterior, has_covariance
 from mpnnp.parallel import Comm, on_root
 from mpnnp.progress import AnyLog
@@ -70,6 +74,19 @@ def read_uncertainty(path: str | Path, n_member: int = N_MEMBER, seed: int = SEE
     return Uncertainty(deviations, Calibration.from_numbers(read_summary(path).progress))
 
 
+def make_sigma(
+    potential: Potential, known: Uncertainty
+) -> Callable[[Structures, int], tuple[Prediction, Spread]]:
+    """Function (structures, s) -> Prediction and calibrated standard deviations of structure s."""
+    predictor = Predictor(potential)
+
+    def predict(structures: Structures, s: int) -> tuple[Prediction, Spread]:
+        prediction, spread = structure_with_spread(predictor, known.deviations, structures, s)
+        return prediction, known.calibration.calibrated(spread)
+
+    return predict
+
+
 def calibrate_run(judge: Judge, state: RunState, log: AnyLog) -> Calibration | None:
     """Calibration of the best potential of a run by its validation structures; None, with the reason in the
     log, where there is none. Collective.
@@ -83,6 +100,7 @@ def calibrate_run(judge: Judge, state: RunState, log: AnyLog) -> Calibration | N
         log("sigma of predictions: not calibrated, as no structures are kept for validation")
         return None
     chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, MOST_STRUCTURES).astype(int))]
+    assert state.best_weights is not None  # since the first evaluation
     potential = task.potential.with_weights(state.best_weights)
 
     def draw() -> np.ndarray:
