@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, examples, start, write_result
+from mpnnp.commands.common import Debug, Overwrite, examples, start, write_result
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -65,6 +65,7 @@ def md(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the simulation in DIR ended.")
     ] = False,
+    overwrite: Overwrite = False,
     debug: Debug = False,
 ):
     """Molecular dynamics. The defaults are those of J. Chem. Phys. 155, 204108 (2021).
@@ -110,7 +111,7 @@ def md(
     if with_std and len(members) == 1 and not calculator.calibration.n_structure:
         log.warn(f"{potential}: its standard deviations are not calibrated (mpnnp calibrate does it)")
     warn_outside(atoms, trained, log)
-    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained, max_force_std)
+    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained, overwrite, max_force_std)
     if outcome.status != FINISHED:
         raise typer.Exit({FAILED: 1, UNCERTAIN: 1, STOPPED: Interrupted.exit_status}[outcome.status])
 

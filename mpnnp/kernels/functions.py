@@ -43,12 +43,13 @@ class Block(NamedTuple):
 
     rows: np.ndarray
     segment: np.ndarray  # (COLUMNS / 8, 4) int64: first column, number of columns, j, first k
+    stop: np.ndarray  # (1,) of the plan
 
 
 @kernel
 def make_block(plan):
     n = N_ROW + np.uintp(plan.most[0] + 2 * plan.most[1] + 1) * LINE
-    return Block(np.zeros(np.int64(n)), np.zeros((np.int64(COLUMNS) // 8, 4), np.int64))
+    return Block(np.zeros(np.int64(n)), np.zeros((np.int64(COLUMNS) // 8, 4), np.int64), plan.stop)
 
 
 @kernel(forceinline=True)
@@ -63,13 +64,16 @@ def angle_row(a, plan):
 
 
 @kernel(forceinline=True)
-def fill_block(j_last, k_first, k_last, same, j, k, segment):
+def fill_block(j_last, k_first, k_last, same, j, k, block):
     """Lay out the next block of triplets: j up to j_last, k in [k_first, k_last), k > j if they are the same;
     begins with (j, k).
 
     Returns number of segments, columns (padding included), and the next (j, k); nothing is left when no
-    segments come back.
+    segments come back, be it that a signal ends the loop.
     """
+    segment = block.segment
+    if block.stop[0]:
+        return 0, 0, j, k
     n, used, width, room = 0, 0, np.int64(WIDTH), np.int64(COLUMNS)
     while j < j_last:
         if same:
@@ -274,7 +278,7 @@ def angular_functions(e, list, plan, block, G):
             first_run, last_run = run_range(g, narrow, plan)
             j, k = (j_first if first_run < last_run else j_last), k_first
             while True:
-                n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block.segment)
+                n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
                 if n_segment == 0:
                     break
                 used = np.uintp(n)
@@ -387,7 +391,7 @@ def angular_gradient(e, list, plan, block, dE_dG):
             first_run, last_run = run_range(g, narrow, plan)
             j, k = (j_first if first_run < last_run else j_last), k_first
             while True:
-                n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, segment)
+                n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
                 if n_segment == 0:
                     break
                 used = np.uintp(n)
