@@ -51,6 +51,8 @@ def energy_forces_of_members(
     forces[:] = 0.0
     virial[:] = 0.0
     for k in range(n_own):
+        if plan.stop[0]:
+            break
         i = first + k
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         if near.atom.shape[0] > kept.shape[2]:
@@ -138,7 +140,7 @@ def angular_gradients(e, near, plan, block, dE_dG, kept):
             first_run, last_run = run_range(g, narrow, plan)
             j, k = (j_first if first_run < last_run else j_last), k_first
             while True:
-                n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, segment)
+                n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
                 if n_segment == 0:
                     break
                 used = np.uintp(n)
