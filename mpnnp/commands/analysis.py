@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, start, write_result
+from mpnnp.commands.common import Debug, examples, start, write_result
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -32,7 +32,12 @@ Output = Annotated[
 ]
 
 
-@analyze.command()
+@analyze.command(
+    epilog=examples(
+        "mpnnp analyze density npt",
+        "mpnnp analyze density npt-1 npt-2 npt-3 -o all --low 0.9 --high 1.1",
+    )
+)
 def density(
     runs: Runs,
     low: Annotated[
@@ -54,8 +59,10 @@ def density(
     output: Output = None,
     debug: Debug = False,
 ):
-    """Density against time, its mean and error bar (blocks), and whether it is stable: inside its limits,
-    without a drift, with few extrapolations, within the densities and energies of training.
+    """Density against time: mean, error bar, and whether it is stable.
+
+    Stable: inside its limits, without a drift, with few extrapolations, within the densities and energies of
+    training. Error bars are from blocks.
     """
     from dataclasses import replace
 
@@ -96,7 +103,12 @@ def density(
     write_results(output or beside(runs, "density"), analysis.columns(all_series), picture, log)
 
 
-@analyze.command()
+@analyze.command(
+    epilog=examples(
+        "mpnnp analyze rdf nvt",
+        "mpnnp analyze rdf nvt-1 nvt-2 --r-max 8 --bins 160 -o both",
+    )
+)
 def rdf(
     runs: Runs,
     r_max: Annotated[float, typer.Option(help="Angstrom; may exceed half the cell.")] = 6.0,
@@ -132,7 +144,12 @@ def rdf(
     write_results(output or beside(runs, "rdf"), analysis.columns(r, all_g, runs), picture, log)
 
 
-@analyze.command()
+@analyze.command(
+    epilog=examples(
+        "mpnnp analyze msd nvt",
+        "mpnnp analyze msd trajectory.xyz --frame-time 10",
+    )
+)
 def msd(
     runs: Runs,
     skip: Skip = 0.2,
@@ -185,7 +202,13 @@ def msd(
     write_results(output or beside(runs, "msd"), analysis.columns(found, runs), picture, log)
 
 
-@analyze.command("energy-density")
+@analyze.command(
+    "energy-density",
+    epilog=examples(
+        "mpnnp analyze energy-density data.h5",
+        "mpnnp analyze energy-density liquid.extxyz ice.extxyz --bins 60 -o both",
+    ),
+)
 def energy_density(
     data: Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")],
     bins: Annotated[int, typer.Option(help="Number of bins in each direction.")] = 40,

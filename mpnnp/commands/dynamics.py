@@ -1,17 +1,22 @@
 """Commands that simulate: md, and box, which makes a start."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, start, write_result
-from mpnnp.errors import ConfigError
+from mpnnp.commands.common import Debug, Overwrite, examples, start, write_result
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp md runs/train/best.h5 start.xyz -o nvt --temperature 300 --time 10",
+        "mpnnp md runs/train/best.h5 nvt/final.xyz -o npt --ensemble npt --pressure 1",
+        "mpnnp md runs/train/best.h5 start.xyz -o nvt --resume",
+    )
+)
 def md(
     potential: Annotated[
         str,
@@ -25,10 +30,13 @@ def md(
         typer.Argument(help="Structure to start from (its last frame), anything ASE reads.", metavar="START"),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", metavar="DIR")],
-    ensemble: Annotated[str, typer.Option(help="nve, nvt or npt.")] = "nvt",
-    thermostat: Annotated[str, typer.Option(help="berendsen, langevin or bussi.")] = "berendsen",
+    ensemble: Annotated[Literal["nve", "nvt", "npt"], typer.Option(help="What is kept constant.")] = "nvt",
+    thermostat: Annotated[
+        Literal["berendsen", "langevin", "bussi"], typer.Option(help="Of nvt and npt.")
+    ] = "berendsen",
     barostat: Annotated[
-        str, typer.Option(help="berendsen, or mtk (Martyna-Tobias-Klein with Nose-Hoover chains).")
+        Literal["berendsen", "mtk"],
+        typer.Option(help="Of npt; mtk: Martyna-Tobias-Klein with Nose-Hoover chains."),
     ] = "berendsen",
     temperature: Annotated[float, typer.Option(help="K.")] = 300.0,
     pressure: Annotated[float, typer.Option(help="bar.")] = 1.0,
@@ -49,6 +57,7 @@ def md(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the simulation in DIR ended.")
     ] = False,
+    overwrite: Overwrite = False,
     debug: Debug = False,
 ):
     """Molecular dynamics. The defaults are those of J. Chem. Phys. 155, 204108 (2021).
@@ -85,7 +94,7 @@ def md(
         members if len(members) > 1 else members[0], max_extrapolations=max_extrapolations, comm=comm
     )
     warn_outside(atoms, trained, log)
-    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained)
+    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained, overwrite)
     if outcome.status != FINISHED:
         raise typer.Exit({FAILED: 1, STOPPED: Interrupted.exit_status}[outcome.status])
 
@@ -135,9 +144,14 @@ def warn_outside(atoms, trained, log):
         )
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp box water -o start.xyz",
+        "mpnnp box water --molecules 216 --density 0.95 --seed 3 -o start.xyz",
+    )
+)
 def box(
-    substance: Annotated[str, typer.Argument(help="water", metavar="water")],
+    substance: Annotated[Literal["water"], typer.Argument(help="What the molecules are.", metavar="water")],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="File to write, any format of ASE.", metavar="FILE")
     ],
@@ -151,8 +165,6 @@ def box(
 
     from mpnnp.simulation.boxes import water_box
 
-    if substance != "water":
-        raise ConfigError(f"box {substance}: only water is known")
     comm, log = start()
     if comm.rank == 0:
         atoms = water_box(molecules, density, seed)

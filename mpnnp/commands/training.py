@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, Units, start, write_result
+from mpnnp.commands.common import Debug, Overwrite, Units, examples, start, write_result
 from mpnnp.errors import CheckpointError, DataError
 
 app = typer.Typer()
@@ -16,7 +16,13 @@ Ranks = Annotated[
 Settings = Annotated[Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")]
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpiexec -n 2 mpnnp train train.toml",
+        "mpiexec -n 2 mpnnp train train.toml -o runs/a --set run.epochs=50 --resume",
+        "mpiexec -n 2 mpnnp train input.nn -o runs/from-n2p2",
+    )
+)
 def train(
     config: Annotated[
         Path,
@@ -26,18 +32,25 @@ def train(
         ),
     ],
     output: Annotated[
-        Optional[Path], typer.Option("-o", "--output", help="Folder of the results.", metavar="RUN_DIR")
+        Optional[Path],
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder of the results; runs/NAME for NAME.toml if neither this nor run.directory is given.",
+            metavar="RUN_DIR",
+        ),
     ] = None,
     settings: Settings = None,
     units: Units = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from RUN_DIR/checkpoint.h5.")] = False,
+    overwrite: Overwrite = False,
     ranks: Ranks = None,
     debug: Debug = False,
 ):
     """Train a potential. Start with mpiexec -n RANKS to use several processes.
 
-    Exit status: 0 done, 75 stopped by SIGUSR1, SIGTERM or the end of the batch job (continue with --resume),
-    2 bad input, 1 anything else.
+    Exit status: 0 done, 75 stopped by Ctrl-C, SIGTERM, SIGUSR1 or the end of the batch job (continue with
+    --resume), 130 ended by a second Ctrl-C within five seconds, 2 bad input, 1 anything else.
     """
     from mpnnp import signals
     from mpnnp.n2p2.translate import is_input_nn
@@ -51,7 +64,7 @@ def train(
         record = on_root(comm, _from_toml, config, settings or [])
     from mpnnp.training.train import train as run
 
-    run(record, output or record.run.directory, comm, log, resume)
+    run(record, output or record.run.directory, comm, log, resume, overwrite=overwrite)
     signals.ignore()
     log.close()
 
@@ -66,13 +79,15 @@ def _from_toml(path, settings):
     return config
 
 
-@app.command()
+@app.command(epilog=examples("mpnnp report runs/train"))
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a training, ended or under way.", metavar="RUN_DIR")],
     debug: Debug = False,
 ):
-    """Write the page of a run, RUN_DIR/report.html, and its pictures anew: judgement, errors, learning curve,
-    predictions, worst structures, data, configuration. Every run writes them at its end.
+    """Write the page of a run, report.html, and its pictures anew.
+
+    Judgement, errors, learning curve, predictions, worst structures, data, configuration. Every run writes
+    them at its end.
     """
     from mpnnp.parallel import on_root
     from mpnnp.training.page import write
@@ -82,7 +97,12 @@ def report(
     log(f"written: {', '.join(map(str, files))}")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp translate input.nn -o train.toml",
+        "mpnnp translate input.nn --ranks 16",
+    )
+)
 def translate(
     source: Annotated[Path, typer.Argument(help="An input.nn of n2p2 or RuNNer.", metavar="INPUT.NN")],
     output: Annotated[
@@ -93,7 +113,10 @@ def translate(
     units: Units = None,
     debug: Debug = False,
 ):
-    """Write the configuration that an input.nn of n2p2 or RuNNer means, with comments."""
+    """Write an input.nn of n2p2 or RuNNer as a configuration.
+
+    With comments on each key, and what is not used.
+    """
     from mpnnp.files import write_text
     from mpnnp.n2p2.translate import translate as read
 
