@@ -11,6 +11,7 @@ import typer  # noqa: E402
 
 from mpnnp.commands import (  # noqa: E402
     analysis,
+    configuration,
     data,
     doctor,
     dynamics,
@@ -65,7 +66,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-GROUPS = (training, data, potentials, symmetry_functions, dynamics, lammps, analysis, doctor, ensembles)
+GROUPS = (
+    configuration,
+    training,
+    data,
+    potentials,
+    symmetry_functions,
+    dynamics,
+    lammps,
+    analysis,
+    doctor,
+    ensembles,
+)
 for group in GROUPS:  # each has a Typer with its commands
     app.add_typer(group.app)
 

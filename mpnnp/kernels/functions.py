@@ -401,20 +401,7 @@ def angular_gradient(e, list, plan, block, dE_dG):
                     clear(S, used)
                     for c in range(plan.run[run, 2], plan.run[run + 1, 2]):
                         E = class_exp(S, used, c, first_class, narrow, plan)
-                        eta, r_s = plan.member_at[c, 0], plan.member_at[c, 1]
-                        f, last = plan.member[c, 2], plan.member[c + 1, 2]
-                        while f < last:  # two functions at a time
-                            A1, factor1, slope1 = coefficients(f, g, e, dE_dG, plan)
-                            A2, factor2, slope2 = coefficients(min(f + 1, last - 1), g, e, dE_dG, plan)
-                            if f + 1 == last:
-                                add_function(S, used, E, A1, factor1, slope1, eta)
-                            else:
-                                add_functions(S, used, E, A1, factor1, slope1, A2, factor2, slope2, eta)
-                            if r_s != 0.0:
-                                add_shift(S, used, E, A1, factor1, 2.0 * eta * r_s)
-                                if f + 1 < last:
-                                    add_shift(S, used, E, A2, factor2, 2.0 * eta * r_s)
-                            f += 2
+                        add_class(S, used, c, E, g, e, dE_dG, plan)
                     finish(S, used, narrow, plan.pair[g, 4] != 0)
                     fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
                     for s in range(n_segment):
@@ -427,6 +414,25 @@ def angular_gradient(e, list, plan, block, dE_dG):
                             place(segment[s, 3], plan),
                             fc,
                         )
+
+
+@kernel(forceinline=True)
+def add_class(S, n, c, E, g, e, dE_dG, plan):
+    """Add the functions of class c of group g, with exponential E, to TC, P, VF and TR."""
+    eta, r_s = plan.member_at[c, 0], plan.member_at[c, 1]
+    f, last = plan.member[c, 2], plan.member[c + 1, 2]
+    while f < last:  # two functions at a time
+        A1, factor1, slope1 = coefficients(f, g, e, dE_dG, plan)
+        A2, factor2, slope2 = coefficients(min(f + 1, last - 1), g, e, dE_dG, plan)
+        if f + 1 == last:
+            add_function(S, n, E, A1, factor1, slope1, eta)
+        else:
+            add_functions(S, n, E, A1, factor1, slope1, A2, factor2, slope2, eta)
+        if r_s != 0.0:
+            add_shift(S, n, E, A1, factor1, 2.0 * eta * r_s)
+            if f + 1 < last:
+                add_shift(S, n, E, A2, factor2, 2.0 * eta * r_s)
+        f += 2
 
 
 @kernel(forceinline=True)

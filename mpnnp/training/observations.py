@@ -100,9 +100,12 @@ class Observer:
         kind = self.labels.kinds[k]
         if self.noise is None:
             return label_scale(self.config, kind.name, n_label)
-        n_atom = self._n_atom(kind, labels) if kind.per_atom else np.ones(len(labels))
+        if not kind.per_atom:
+            self.noise.observe(k, errors, self.comm)
+            return np.full(len(labels), 1.0 / self.noise.level(k))
+        n_atom = self._n_atom(kind, labels)
         self.noise.observe(k, errors / n_atom, self.comm)
-        return 1.0 / (self.noise.level(k) * n_atom)
+        return 1.0 / self.noise.of_energies(k, n_atom, self.labels.units)
 
     def _sum_groups(self, rows, errors, mine, n_label):
         """One observation per group of k streams, sum of rows / sqrt(k) and sum of errors / sqrt(k),

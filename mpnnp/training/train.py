@@ -20,6 +20,7 @@ from mpnnp.signals import Signals
 from mpnnp.training import run_folder
 from mpnnp.training.agenda import Agenda, Verdict
 from mpnnp.training.checkpoint import Checkpoint
+from mpnnp.training.choices import n_label, settle
 from mpnnp.training.conclusion import conclude
 from mpnnp.training.judgement import Judge
 from mpnnp.training.keeper import Keeper, read_saved
@@ -96,7 +97,7 @@ def train(
                 if run.state.update == 0 and not run.state.curve.rows:
                     run.keeper.keep_start()
                     evaluate(run, epoch=0)
-                while run.state.epoch <= config.run.epochs and not run.reason:
+                while run.state.epoch <= run.config.run.last_epoch and not run.reason:
                     one_epoch(run)
             save(run)
             signals.holding = False
@@ -122,6 +123,7 @@ def begin(
 ) -> Parts:
     """Parts of a run that has not begun, or goes on from its checkpoint. Collective."""
     data = load_data(config, comm, log, directory)
+    config = settle(config, agree(comm, n_label, data.dataset, data.train), log)
     name, saved = read_saved(directory, config, data.hash, comm, log) if resume else ("", None)
     task = assemble(config, comm, log, data=data, potential=saved and saved.potential)
     judge = agree(comm, Judge, task, config)
@@ -129,7 +131,7 @@ def begin(
     task.observer.rmse, task.observer.noise = state.rmse, state.noise
     keeper = Keeper(directory, task, config, state)
     agenda = Agenda(comm, config.run, signals, state.update)
-    n_update = config.run.epochs * task.schedule.updates_per_epoch
+    n_update = config.run.last_epoch * task.schedule.updates_per_epoch
     most = min(n_update, config.run.updates or n_update)
     progress = Progress(log, "update", most, done=state.update, deadline=agenda.deadline())
     reason = agenda.reached(state.update)
@@ -168,7 +170,7 @@ def one_epoch(run: Parts) -> None:
         with run.agenda.signals.breaking():
             state.sort_errors = task.errors(read_only(state.weights), lambda: pause(run))
     epoch = task.epoch(state.epoch, state.sort_errors)
-    title = f"epoch {state.epoch}/{run.config.run.epochs}: update"
+    title = f"epoch {state.epoch}/{run.config.run.last_epoch}: update"
     while state.done < len(epoch) and not run.reason:
         batch = epoch[state.done]
         try:
