@@ -100,15 +100,17 @@ def common(
 def main():
     """Entry point of the command `mpnnp`; EXIT_STATUS says what it ends with."""
     from mpnnp.parallel import stop_all
+    from mpnnp.signals import Signals
 
     debug = DEBUG in sys.argv
-    try:
-        app(standalone_mode=True)
-    except (Exception, KeyboardInterrupt) as error:
-        if isinstance(error, MpnnpError) and start.comm is None and _rank_hint():
-            # an error before MPI was asked for is the same on every rank: the first tells
-            sys.exit(error.exit_status)
-        sys.exit(stop_all(start.comm, error, debug))
+    with Signals(None):
+        try:
+            app(standalone_mode=True)
+        except Exception as error:
+            if isinstance(error, MpnnpError) and start.comm is None and _rank_hint():
+                # an error before MPI was asked for is the same on every rank: the first tells
+                sys.exit(error.exit_status)
+            sys.exit(stop_all(start.comm, error, debug))
 
 
 def _rank_hint():

@@ -7,7 +7,7 @@ import pytest
 from launch import ROOT
 from test_config import ROUND_TRIPS, UNKNOWN, WRONG, with_data
 
-from mpnnp.config import make_config, to_toml
+from mpnnp.config import Config, make_config, to_toml
 from mpnnp.config.reading import tomllib
 from mpnnp.config.schema import DRAFT, FILE, schema, schema_line
 
@@ -92,7 +92,7 @@ def test_units_are_in_the_description():
 
 
 def test_every_default_is_valid():
-    config = make_config({"data": {"files": "a"}})
+    config = Config(data={"files": ["a"]})
     for name, key in keys(schema()):
         section, _, field = name.partition(".")
         value = getattr(getattr(config, section), field)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, examples, start, write_result
+from mpnnp.commands.common import Debug, Overwrite, examples, start, write_result
 
 app = typer.Typer()
 
@@ -57,6 +57,7 @@ def md(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the simulation in DIR ended.")
     ] = False,
+    overwrite: Overwrite = False,
     debug: Debug = False,
 ):
     """Molecular dynamics. The defaults are those of J. Chem. Phys. 155, 204108 (2021).
@@ -93,7 +94,7 @@ def md(
         members if len(members) > 1 else members[0], max_extrapolations=max_extrapolations, comm=comm
     )
     warn_outside(atoms, trained, log)
-    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained)
+    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained, overwrite)
     if outcome.status != FINISHED:
         raise typer.Exit({FAILED: 1, STOPPED: Interrupted.exit_status}[outcome.status])
 

@@ -345,6 +345,7 @@ def _optimizer(source, t):
             "or 1 (Kalman filter)"
         )
     t.set("run.optimizer", "ekf", _origin(source, "updater_type"))
+    t.set("ekf.noise", "fixed", "R = 1/eta as there; without this line the filter finds its noise by itself")
     t.unused += [
         (_line(k), "of gradient descent (updater_type 0)")
         for k in source.keywords
