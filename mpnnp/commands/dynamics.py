@@ -76,6 +76,7 @@ def md(
     from mpnnp.simulation.calculator import Calculator
     from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, UNCERTAIN, run
     from mpnnp.simulation.integrators import Protocol
+    from mpnnp.simulation.trajectories import read_start
     from mpnnp.simulation.warm_up import compile_kernels
 
     comm, log = start()
@@ -114,20 +115,6 @@ def md(
     outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained, overwrite, max_force_std)
     if outcome.status != FINISHED:
         raise typer.Exit({FAILED: 1, UNCERTAIN: 1, STOPPED: Interrupted.exit_status}[outcome.status])
-
-
-def read_start(path):
-    """ase.Atoms to start from. Raises DataError."""
-    from ase.io import read
-
-    from mpnnp.errors import DataError
-
-    try:
-        atoms = read(path, index=-1, parallel=False)
-    except Exception as error:
-        raise DataError(f"{path}: cannot be read by ASE: {error}") from None
-    atoms.calc = None
-    return atoms
 
 
 def load_members(names):

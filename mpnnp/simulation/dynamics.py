@@ -80,6 +80,7 @@ def run(
     trained=None,
     overwrite=False,
     max_force_std=None,
+    watch=None,
 ):
     """Outcome of a simulation of `atoms` with the Protocol, in the folder `directory`. Collective.
 
@@ -87,6 +88,8 @@ def run(
     overwrite  a run that the folder holds keeps its files under another name
     max_force_std  eV/Angstrom: largest standard deviation of the force on an atom (root of the sum of squares
                over its components), from a calculator that gives forces_std with every evaluation; None: any
+    watch      collective function(atoms) called with every frame that was written; it ends the simulation by
+               raising DynamicsError
     Raises FolderError if the folder is in use or holds a run, DataError if there is none to resume, or one
     with another protocol. A system that explodes, or leaves the range of training too often, ends the
     simulation with status "failed"; files up to the last good frame are kept.
@@ -100,7 +103,7 @@ def run(
         try:
             restart = on_root(comm, _open_folder, directory, protocol, resume, trained, log)
             simulation = Simulation(
-                protocol, atoms, calculator, directory, comm, log, restart, signals, lock, max_force_std
+                protocol, atoms, calculator, directory, comm, log, restart, signals, lock, max_force_std, watch
             )
             return simulation.run()
         finally:
@@ -154,8 +157,9 @@ class Simulation:
         signals,
         lock=None,
         max_force_std=None,
+        watch=None,
     ):
-        self.signals, self.lock = signals, lock
+        self.signals, self.lock, self.watch = signals, lock, watch
         self.slow, self.broken = True, False  # steps may take long; the last one was broken off
         self.last_question, self.next_question, self.interval = time.monotonic(), 0, 1
         self.protocol, self.atoms, self.calculator = protocol, atoms, calculator
@@ -352,6 +356,8 @@ class Simulation:
                 self.atoms.get_potential_energy(),
             )
             self.files["trajectory.xyz"].flush()
+        if self.watch is not None:
+            self.watch(self.atoms)
 
     def _time(self, step):
         return step * self.protocol.timestep / 1000.0
