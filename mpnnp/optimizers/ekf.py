@@ -188,7 +188,7 @@ class Ekf:
         errors before they are learned. Collective; the state stays as it is.
         """
         rows, errors = np.ascontiguousarray(rows, dtype=float), np.ascontiguousarray(errors, dtype=float)
-        H, errors = gather_labels(self.comm, rows, errors, self.traffic)
+        H, errors = self.gather(rows, errors)
         if self.layout.order is not None:
             H = H[:, self.layout.order]
         X = self._multiply(state, H, np.empty_like(H))

@@ -102,9 +102,8 @@ def run(
         )
         try:
             restart = on_root(comm, _open_folder, directory, protocol, resume, trained, log)
-            simulation = Simulation(
-                protocol, atoms, calculator, directory, comm, log, restart, signals, lock, max_force_std, watch
-            )
+            parts = protocol, atoms, calculator, directory, comm, log, restart, signals, lock
+            simulation = Simulation(*parts, max_force_std, watch)
             return simulation.run()
         finally:
             if lock is not None:
