@@ -29,7 +29,7 @@ FAMILIES = {  # in the order of the help
     "Train": ("init", "train", "ensemble", "learn", "report", "compare", "fisher"),
     "Data": ("info", "select", "label", "prepare", "prune"),
     "Simulate": ("box", "md", "lammps"),
-    "Analyse": ("evaluate", "check", "disagree", "sensitivity", "analyze"),
+    "Analyse": ("evaluate", "calibrate", "check", "disagree", "sensitivity", "analyze"),
     "Convert": ("convert", "translate", "export"),
     "This installation": ("doctor", "schema"),
 }

@@ -30,6 +30,7 @@ from mpnnp.training.resume import same_measure
 from mpnnp.training.run_state import RunState, from_checkpoint, new_state
 from mpnnp.training.schedules import Batch
 from mpnnp.training.start import Task, assemble, load_data
+from mpnnp.training.uncertainty import calibrate_run
 from mpnnp.training.warm_up import compile_kernels
 
 SLOW_UPDATE = 3.0  # seconds from which on a warning says so
@@ -101,6 +102,7 @@ def train(
                     evaluate(run, epoch=0)
                 while run.state.epoch <= run.config.run.last_epoch and not run.reason:
                     one_epoch(run)
+            calibrate(run)
             save(run)
             signals.holding = False
             finish(run, directory)
@@ -293,6 +295,13 @@ def save(run: Parts) -> None:
     """Write checkpoint.h5. Collective."""
     if run.keeper.save(run.state):
         run.agenda.saved()
+
+
+def calibrate(run: Parts) -> None:
+    """Standard deviations of the best potential's predictions, for its checkpoints. Collective."""
+    calibration = calibrate_run(run.judge, run.state, run.log)
+    if calibration is not None:
+        run.keeper.keep_calibration(run.state, calibration.numbers())
 
 
 def finish(run: Parts, directory: Path) -> None:
