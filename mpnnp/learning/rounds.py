@@ -170,7 +170,7 @@ def train_phase(loop: Loop) -> State:
     finally:
         own_log.close()
     loop.log(f"  {state.update} updates in {duration(state.seconds)}, RMSE {errors_in_words(state.curve)}")
-    data = datasets.concatenate(without_marks(part) for part, _ in learned(loop))
+    data = everything(loop)
     on_root(comm, _after_training, loop, data)
     return loop.state.with_current("simulate", labels=len(data))
 
@@ -195,6 +195,11 @@ def learned(loop: Loop) -> list[tuple[Dataset, Path]]:
     return [load_structures(section, loop.comm, Silent(), loop.folder) for section in sections]
 
 
+def everything(loop: Loop) -> Dataset:
+    """All that was learned so far. Collective."""
+    return datasets.concatenate(without_marks(part) for part, _ in learned(loop))
+
+
 def without_marks(data: Dataset) -> Dataset:
     return replace(data, marks=np.zeros(len(data)), isolated=None)
 
@@ -211,6 +216,7 @@ def simulate_phase(loop: Loop) -> State:
         deviations,
         sigma,
         ranges(loop, saved.potential),
+        everything(loop),
         learning.stop,
         loop.round_folder / SIMULATIONS,
         loop.seed,
@@ -238,11 +244,11 @@ def simulate_phase(loop: Loop) -> State:
 def choose_phase(loop: Loop) -> State:
     """chosen.h5: the frames that will be labelled. Collective."""
     learning, comm, saved = loop.learning, loop.comm, checkpoint_of(loop)
-    folder = loop.round_folder / SIMULATIONS
+    folder, known = loop.round_folder / SIMULATIONS, everything(loop)
 
     def read_candidates():
         outcomes = [read_status(folder / case.name) for case in cases(learning)]
-        return candidates(cases(learning), outcomes, learning.stop, folder)
+        return candidates(cases(learning), outcomes, learning.stop, folder, known)
 
     there = on_root(comm, read_candidates)
     n = min(learning.choose.frames, learning.end.labels - loop.state.current.labels)
@@ -273,8 +279,8 @@ def label_phase(loop: Loop) -> State:
     accuracy = evaluate(saved.potential, labelled, comm, Silent()).accuracy
     deviations = on_root(comm, draw_deviations, loop, saved, DRAWN)
     structures = make_atoms(labelled, saved.potential.elements)
-    everything = np.arange(len(labelled))
-    found = errors_and_spread(saved.potential, deviations, labelled, structures, everything, comm)
+    numbers = np.arange(len(labelled))
+    found = errors_and_spread(saved.potential, deviations, labelled, structures, numbers, comm)
     calibration = calibrate(found, len(labelled))
     loop.log(f"  {len(labelled)} new labels, before they are learned: RMSE {accuracy}")
     for line in calibration.in_words(found):

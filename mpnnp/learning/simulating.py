@@ -14,7 +14,7 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DataError, Interrupted
 from mpnnp.learning.settings import Case, Stop
-from mpnnp.learning.uncertainty import Watch, closest, with_ranges
+from mpnnp.learning.uncertainty import Watch, closest, is_learned, with_ranges
 from mpnnp.model.potential import Potential
 from mpnnp.parallel import Comm, agree, of_all_ranks, of_team, on_root, raise_if, share_teams
 from mpnnp.progress import AnyLog, Log
@@ -33,6 +33,7 @@ def simulate(
     deviations: np.ndarray,
     sigma: Sigma,
     ranges: Ranges,
+    learned: Dataset,
     stop: Stop,
     folder: Path,
     seed: int,
@@ -43,6 +44,7 @@ def simulate(
 
     deviations, sigma  of the posterior, see Watch
     ranges  smallest and largest value of each symmetry function over what was learned
+    learned  all that was learned
     seed    of the round
     Raises Interrupted after a signal, with every simulation saved.
     """
@@ -56,7 +58,7 @@ def simulate(
         for k in todo[team::n_team]:
             calculator = with_ranges(potential, *ranges)
             calculator.comm = own
-            watch = Watch(stop, calculator, deviations, sigma)
+            watch = Watch(stop, calculator, deviations, sigma, learned)
             if _one(cases[k], calculator, watch, folder / cases[k].name, seed + k, stop.every, own):
                 return True
         return False
@@ -110,9 +112,12 @@ def _in_words(case, outcome):
     return f"  {case.name}: {outcome['time_ps']:.4g} ps, {what}"
 
 
-def candidates(cases: Sequence[Case], outcomes: Sequence[dict], stop: Stop, folder: Path) -> Dataset:
+def candidates(
+    cases: Sequence[Case], outcomes: Sequence[dict], stop: Stop, folder: Path, learned: Dataset
+) -> Dataset:
     """Frames of a round that may be labelled: the last ones before a stop; of a simulation that lasted some
-    that are spread evenly over it. Frames with atoms too near each other are no candidates.
+    that are spread evenly over it. Frames with atoms too near each other are no candidates, nor are those
+    that were learned.
 
     Raises DataError if there is none.
     """
@@ -127,6 +132,8 @@ def candidates(cases: Sequence[Case], outcomes: Sequence[dict], stop: Stop, fold
             atoms = frames[k]
             if stop.distance and closest(atoms, stop.distance)[0] < stop.distance:
                 continue
+            if is_learned(atoms, learned):
+                continue
             found.append(
                 Structure(
                     numbers=atoms.numbers,
@@ -139,7 +146,7 @@ def candidates(cases: Sequence[Case], outcomes: Sequence[dict], stop: Stop, fold
             )
     if not found:
         raise DataError(
-            f"{folder}: no frame can be labelled: in all of them atoms are nearer than stop.distance; "
-            "start from structures that are nearer to what the potential knows"
+            f"{folder}: no frame can be labelled: all were learned, or have atoms nearer than stop.distance; "
+            "start from structures that are nearer to what the potential knows, or raise stop.force_std"
         )
     return Dataset.from_structures(found)

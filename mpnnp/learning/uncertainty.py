@@ -18,6 +18,8 @@ from mpnnp.model.spread import structure_with_spread
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.training.calibration import Sigma
 
+SAME = 1e-5  # Angstrom, from rounding in files
+
 
 def with_ranges(potential: Potential, low: np.ndarray, high: np.ndarray) -> Calculator:
     """Calculator that counts extrapolations outside low, high (n_function,), not the first data's range.
@@ -41,16 +43,31 @@ def closest(atoms, limit: float) -> tuple[float, int, int]:
     return (float(relative[k]), int(i[k]), int(j[k])) if k >= 0 and relative[k] < limit else (np.inf, 0, 0)
 
 
+def is_learned(atoms: Atoms, learned: Dataset) -> bool:
+    """Whether a frame is one of those that were learned: a start that was labelled in an earlier round."""
+    positions = atoms.get_positions()
+    for s in np.flatnonzero(learned.n_atom == len(atoms)):
+        mine = slice(learned.start[s], learned.start[s + 1])
+        same = np.array_equal(learned.numbers[mine], atoms.numbers)
+        if same and np.abs(learned.positions[mine] - positions).max() < SAME:
+            return True
+    return False
+
+
 class Watch:
     """Ends a simulation, by DynamicsError, at a frame that is not known.
 
+    learned     Dataset: its frames are known whatever the posterior says of them
     calculator  of the simulation, whose extrapolations are counted
     deviations  (n_member, n_weight) drawn from N(0, P)
     sigma       calibration.Sigma of force components
     """
 
-    def __init__(self, stop: Stop, calculator: Calculator, deviations: np.ndarray, sigma: Sigma):
+    def __init__(
+        self, stop: Stop, calculator: Calculator, deviations: np.ndarray, sigma: Sigma, learned: Dataset
+    ):
         self.stop, self.calculator, self.deviations, self.sigma = stop, calculator, deviations, sigma
+        self.learned = learned
         self.predictor = Predictor(calculator.potentials[0])
         functions = calculator.potentials[0].functions
         self.n_function = np.array([len(functions.of(z)) for z in range(len(chemical_symbols))])
@@ -64,6 +81,8 @@ class Watch:
                 f"atoms {i} and {j} are {relative:.2f} times the sum of their covalent radii apart, "
                 f"less than stop.distance = {stop.distance:g}"
             )
+        if is_learned(atoms, self.learned):
+            return
         if stop.extrapolations is not None:
             share = calculator.extrapolations / self.n_function[atoms.numbers].sum()
             if share > stop.extrapolations:

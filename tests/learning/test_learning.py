@@ -144,8 +144,8 @@ def test_the_same_frame_is_not_chosen_twice_in_a_row():
     assert chosen.tolist() == [0, 2]
 
 
-def watch(begun, atoms, **stop):
-    """A Watch after an evaluation of `atoms`, whose ranges are those of this frame."""
+def watch(begun, atoms, learned=None, **stop):
+    """A Watch after an evaluation of `atoms`, by the teacher."""
     path = begun / "teacher" / "checkpoint.h5"
     potential = load_potential(path)
     deviations = read_posterior(path).members(4, seed=1)
@@ -153,7 +153,7 @@ def watch(begun, atoms, **stop):
     calculator = with_ranges(potential, statistics.minimum, statistics.maximum)
     calculator.calculate(atoms)
     off = {"force_std": None, "extrapolations": None, "distance": 0.0}
-    return Watch(Stop(**(off | stop)), calculator, deviations, Sigma())
+    return Watch(Stop(**(off | stop)), calculator, deviations, Sigma(), learned or frames(1))
 
 
 def test_each_reason_stops_a_simulation(begun):
@@ -166,6 +166,7 @@ def test_each_reason_stops_a_simulation(begun):
     with pytest.raises(DynamicsError, match="uncertain by .* more than stop.force_std = 1e-06"):
         watch(begun, atoms, force_std=1e-6)(atoms)
     watch(begun, atoms, force_std=1e6)(atoms)
+    watch(begun, atoms, Dataset.from_structures([atoms]), force_std=1e-6)(atoms)  # it was learned
     near = atoms.copy()
     near.positions[1] = near.positions[0] + [0.4, 0.0, 0.0]
     with pytest.raises(DynamicsError, match="atoms [01] and [01] are 0.41 times the sum"):
