@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from mpnnp.commands.common import Debug, Overwrite, examples, start, write_result
+from mpnnp.errors import ConfigError
 
 app = typer.Typer()
 
@@ -54,6 +55,13 @@ def md(
             help="Stop when so many symmetry functions were outside their range of training, over all steps."
         ),
     ] = None,
+    max_force_std: Annotated[
+        Optional[float],
+        typer.Option(
+            help="Stop when the force on an atom has a larger standard deviation, eV/Angstrom: for an "
+            "ensemble, or a checkpoint of the Kalman filter."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the simulation in DIR ended.")
     ] = False,
@@ -66,11 +74,14 @@ def md(
     from mpnnp.errors import Interrupted
     from mpnnp.parallel import on_root
     from mpnnp.simulation.calculator import Calculator
-    from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, run
+    from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, UNCERTAIN, run
     from mpnnp.simulation.integrators import Protocol
+    from mpnnp.simulation.trajectories import read_start
     from mpnnp.simulation.warm_up import compile_kernels
 
     comm, log = start()
+    if max_force_std is not None and not max_force_std > 0.0:
+        raise ConfigError(f"--max-force-std {max_force_std}: must be positive (eV/Angstrom)")
     protocol = Protocol(
         ensemble=ensemble,
         thermostat=thermostat,
@@ -90,27 +101,20 @@ def md(
     members = on_root(comm, load_members, potential)
     trained = on_root(comm, training_range, potential)
     compile_kernels(comm, log)
+    with_std = max_force_std is not None
     calculator = Calculator(
-        members if len(members) > 1 else members[0], max_extrapolations=max_extrapolations, comm=comm
+        # the path itself where the posterior beside the weights is asked for
+        members if len(members) > 1 else Path(potential) if with_std else members[0],
+        max_extrapolations=max_extrapolations,
+        uncertainty=with_std,
+        comm=comm,
     )
+    if with_std and len(members) == 1 and not calculator.calibration.n_structure:
+        log.warn(f"{potential}: its standard deviations are not calibrated (mpnnp calibrate does it)")
     warn_outside(atoms, trained, log)
-    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained, overwrite)
+    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained, overwrite, max_force_std)
     if outcome.status != FINISHED:
-        raise typer.Exit({FAILED: 1, STOPPED: Interrupted.exit_status}[outcome.status])
-
-
-def read_start(path):
-    """ase.Atoms to start from. Raises DataError."""
-    from ase.io import read
-
-    from mpnnp.errors import DataError
-
-    try:
-        atoms = read(path, index=-1, parallel=False)
-    except Exception as error:
-        raise DataError(f"{path}: cannot be read by ASE: {error}") from None
-    atoms.calc = None
-    return atoms
+        raise typer.Exit({FAILED: 1, UNCERTAIN: 1, STOPPED: Interrupted.exit_status}[outcome.status])
 
 
 def load_members(names):

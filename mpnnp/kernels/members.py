@@ -51,6 +51,8 @@ def energy_forces_of_members(
     forces[:] = 0.0
     virial[:] = 0.0
     for k in range(n_own):
+        if plan.stop[0]:
+            break
         i = first + k
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         if near.atom.shape[0] > kept.shape[2]:

@@ -181,6 +181,25 @@ class Ekf:
             self._fold(state)
         return self._by_weight(increment)
 
+    def innovation(
+        self, state: EkfState, rows: np.ndarray, errors: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """(H P H^T (M, M), errors (M,), r) of the labels of all ranks, R = r I: what P and R expect of these
+        errors before they are learned. Collective; the state stays as it is.
+        """
+        rows, errors = np.ascontiguousarray(rows, dtype=float), np.ascontiguousarray(errors, dtype=float)
+        H, errors = self.gather(rows, errors)
+        if self.layout.order is not None:
+            H = H[:, self.layout.order]
+        X = self._multiply(state, H, np.empty_like(H))
+        prior = state.factor * (X @ H.T)
+        noise = state.lam if self.config.fading_memory else 1.0 / state.eta
+        return 0.5 * (prior + prior.T), errors, noise
+
+    def inflate(self, state: EkfState, factor: float) -> None:
+        """P *= factor."""
+        state.factor *= factor
+
     def _correct(self, state, H, errors, R):
         """Increment, and U behind the rows of state.U; None if A has no Cholesky factor or
         a number is not finite.

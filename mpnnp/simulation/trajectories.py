@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_masses
-from ase.io import iread
+from ase.io import iread, read
 
 from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import DataError
@@ -86,6 +86,16 @@ def read_trajectory(path, frame_time):
     return Trajectory(
         str(path), np.array(times, float), numbers, np.array(positions), np.array(cells), np.array(pbc)
     )
+
+
+def read_start(path):
+    """ase.Atoms to start from: the last frame of a file. Raises DataError."""
+    try:
+        atoms = read(path, index=-1, parallel=False)
+    except Exception as error:
+        raise DataError(f"{path}: cannot be read by ASE: {error}") from None
+    atoms.calc = None
+    return atoms
 
 
 def read_densities(path, frame_time):
