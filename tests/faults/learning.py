@@ -103,7 +103,7 @@ def one_repeat(rng, toml, folder, n_rank, duration):
         if kind == "time":
             time.sleep(rng.uniform(0.2, 1.0) * duration)
             kill_group(process)
-        status, output = finish(process, 300)
+        status, output = finish(process, 300 + 10 * duration)
         if status == 0:
             return begun, killed
         killed += 1
@@ -116,7 +116,7 @@ def repeat(folder, repeats, n_rank, seed):
     rng, bad, kills = random.Random(seed), 0, 0
     make_learning(folder)
     begin = time.monotonic()
-    status, output = finish(start(n_rank, "learn", folder / "learn.toml", "-o", folder / "whole"), 600)
+    status, output = finish(start(n_rank, "learn", folder / "learn.toml", "-o", folder / "whole"), 1500)
     assert status == 0, output
     duration, expected = time.monotonic() - begin, contents(folder / "whole")
     for k in range(1, repeats + 1):
