@@ -115,6 +115,16 @@ class Functions(Section):
         return self
 
 
+class BaselineSection(Section):
+    """What is subtracted from the labels before training, and added to every prediction; nothing by default."""
+
+    zbl: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None  # [inner, outer],
+    # Angstrom: the universal repulsion of nuclei below `outer`, switched off from `inner` on; both below the
+    # distances in the data. It keeps atoms apart where there are no data
+    d3: str | None = None  # a functional, e.g. "pbe": its pairwise dispersion D3; needs the package dftd3
+    d3_damping: Literal["bj", "zero", "bjm", "zerom"] = "bj"
+
+
 class Net(Section):
     """One feed-forward net per element; the output is linear."""
 
@@ -342,6 +352,7 @@ class Config(Section):
 
     data: Data
     symmetry_functions: Functions = Functions(set="default")
+    baseline: BaselineSection = BaselineSection()
     network: Net = Net()
     schedule: Schedule = Schedule()
     ekf: Ekf = Ekf()

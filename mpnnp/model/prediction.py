@@ -14,6 +14,7 @@ from mpnnp.data.voigt import to_voigt
 from mpnnp.kernels.energy_forces import energy_forces, energy_forces_stored
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import Structures, make_model
+from mpnnp.model.baseline import Contribution
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -37,11 +38,17 @@ class Prediction:
         return to_voigt(self.virial) / abs(np.linalg.det(cell))
 
 
+    def plus(self, added: Contribution) -> Prediction:
+        """The prediction with what a baseline adds."""
+        return Prediction(*(getattr(self, name) + getattr(added, name) for name in Contribution._fields))
+
+
 class Predictor:
     """A potential made ready for the kernels; keeps the compiled form of everything but the weights."""
 
     def __init__(self, potential: Potential):
         self.potential = potential
+        self.numbers = np.array(potential.elements)
         self.model = make_model(
             potential.functions.table, *potential.scaling.shift_and_factor(), potential.network.topology
         )
@@ -69,7 +76,19 @@ class Predictor:
             energy_forces_stored(structures, s, self.model, w, G, energies, forces, virial)
         scale = self.potential.energy_scale
         energies = energies * scale + self.reference[element]
-        return Prediction(float(energies.sum()), energies, forces * scale, virial * scale)
+        prediction = Prediction(float(energies.sum()), energies, forces * scale, virial * scale)
+        baseline = self.potential.baseline
+        return prediction.plus(baseline.of(self._structure(structures, s))) if baseline else prediction
+
+    def _structure(self, structures, s):
+        atoms = slice(structures.start[s], structures.start[s + 1])
+        return Structure(
+            numbers=self.numbers[structures.element[atoms]],
+            positions=structures.positions[atoms],
+            cell=structures.cell[s],
+            pbc=structures.pbc[s],
+            frame=s,
+        )
 
 
 def predict_atoms(potential: Potential, atoms: Atoms | Structure) -> Prediction:

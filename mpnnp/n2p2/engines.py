@@ -43,8 +43,8 @@ PAIRS = {
     "mpnnp": """# . is this folder; a checkpoint does too; several with commas between them are an ensemble.
 # Extrapolations are reported every 1000 steps; with "stop K" more than K of them end the run.
 # An element may have several types, and a type may be NULL: pair_coeff * * H O H NULL
-pair_style      mpnnp . every 1000
-pair_coeff      * * {elements}""",
+pair_style      {hybrid}mpnnp . every 1000{overlay}
+pair_coeff      * * {own}{elements}{added}""",
     "external": """# mpnnp calls LAMMPS, and LAMMPS calls back for energy, forces and virial at this fix
 pair_style      zero 2.0 nocoeff
 pair_coeff      * *
@@ -52,9 +52,9 @@ fix             mpnnp all external pf/callback 1 1
 fix_modify      mpnnp energy yes virial yes""",
     "hdnnp": """# lengths and energies of the potential are {length} and {energy}
 # cflength = 1 Angstrom in {length}, cfenergy = 1 eV in {energy}
-pair_style      hdnnp {cutoff:.6f} dir "./" showew no showewsum 1000 resetew yes maxew 1000 &
-                cflength {cflength:.16g} cfenergy {cfenergy:.16g}
-pair_coeff      * * {elements}""",
+pair_style      {hybrid}hdnnp {cutoff:.6f} dir "./" showew no showewsum 1000 resetew yes maxew 1000 &
+                cflength {cflength:.16g} cfenergy {cfenergy:.16g}{overlay}
+pair_coeff      * * {own}{elements}{added}""",
 }
 
 CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this folder
@@ -127,6 +127,7 @@ def write_lammps(folder, potential, structure=None, kind="mpnnp"):
         "cutoff": np.ceil(potential.functions.r_c * 1e6) / 1e6,  # LAMMPS refuses one below the potential's
         "cflength": 1 / potential.units.length,
         "cfenergy": 1 / potential.units.energy,
+        **_overlay(potential.baseline, symbols, kind),
     }
     text = LAMMPS.format(
         start=STARTS[kind][0],
@@ -146,6 +147,19 @@ def write_lammps(folder, potential, structure=None, kind="mpnnp"):
         _write(Path(folder) / "structure.lammps", data)
         notes += changes
     return notes
+
+
+def _overlay(baseline, symbols, kind):
+    """What the lines of a pair style need around them, so that LAMMPS adds a baseline by styles of its own."""
+    if not baseline:
+        return dict.fromkeys(("hybrid", "overlay", "own", "added"), "")
+    styles, coefficients = zip(*(term.lammps_pairs(symbols) for term in baseline.terms))
+    return {
+        "hybrid": "hybrid/overlay ",
+        "overlay": f"{' baseline overlay' if kind == 'mpnnp' else ''} {' '.join(styles)}",
+        "own": f"{kind} ",
+        "added": "".join(f"\npair_coeff      {words}" for lines in coefficients for words in lines),
+    }
 
 
 def check_kind(potential, kind):

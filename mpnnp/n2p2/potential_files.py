@@ -399,6 +399,7 @@ def read_potential(folder, weights="weights.{:03d}.data", units=None):
         network=network,
         weights=_merged(values, whole, network, functions),
         units=units,
+        baseline=source.baseline,
         **read_units(source, functions.elements, units),
     )
 
@@ -533,6 +534,7 @@ def check_cp2k(p):
     """Raise DataError unless CP2K's NNP module can compute the potential."""
     nets = {(size[1:], names) for size, names in zip(p.network.sizes, p.network.activations)}
     rules = [
+        (not p.baseline, f"no baseline ({p.baseline}): it would give the nets alone"),
         (
             all(TYPES[f.kind] in OF_CP2K for f in p.functions.functions),
             f"symmetry functions of types {' and '.join(str(t.number) for t in OF_CP2K)} only",
@@ -573,6 +575,7 @@ def _input_text(p, comment):
         f"# {comment}",
         f"# lengths in {p.units.length_name}, energies in {p.units.energy_name}",
         *([] if p.units == ATOMIC else [f"# units: {p.units}"]),
+        *([f"# baseline: {p.baseline}"] if p.baseline else []),
         f"mean_energy {p.mean_energy / energy:.16E}",
         f"conv_energy {conv_energy:.16E}",
         f"conv_length {conv_length:.16E}",

@@ -7,6 +7,7 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 from ase.data import chemical_symbols
 
+from mpnnp.data.structure import Structure
 from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import ConfigError, DataError, DynamicsError
 from mpnnp.kernels.jacobian import energy_rows
@@ -16,7 +17,7 @@ from mpnnp.kernels.pairs import count_extrapolations, energy_forces_of_pairs, fu
 from mpnnp.model.potential import Potential
 from mpnnp.model.prediction import Prediction, Predictor
 from mpnnp.optimizers.posterior import has_covariance
-from mpnnp.parallel import share
+from mpnnp.parallel import on_root, share
 from mpnnp.simulation.pair_list import PairList
 from mpnnp.training.checkpoint import is_checkpoint, load_potential, read_posterior, read_summary
 
@@ -124,10 +125,31 @@ class Calculator(AseCalculator):
         for member in self.members:
             member.compute_functions(place, self.members)
         predictions = [member.predict(place, self.comm) for member in self.members]
+        predictions = self._with_baselines(predictions, atoms.numbers, positions, cell, pbc)
         self._count(element[mine.start : mine.stop])
         self.virial = np.mean([p.virial for p in predictions], axis=0)
         self.results = _results(predictions, np.linalg.det(cell) if pbc.all() else None)
         self._check_limit()
+
+    def _with_baselines(self, predictions, numbers, positions, cell, pbc):
+        """The predictions with the baselines of their potentials, each computed once, by rank 0."""
+        baselines = {p.baseline: None for p in self.potentials if p.baseline}
+
+        def add():
+            place = {"numbers": numbers, "positions": positions, "cell": cell, "pbc": pbc}
+            try:
+                structure = Structure(**place, source="the simulated structure")
+                return {baseline: baseline.of(structure) for baseline in baselines}
+            except DataError as error:
+                raise DynamicsError(str(error)) from None
+
+        if not baselines:
+            return predictions
+        added = add() if self.comm is None else on_root(self.comm, add)
+        return [
+            prediction.plus(added[p.baseline]) if p.baseline else prediction
+            for prediction, p in zip(predictions, self.potentials)
+        ]
 
     def _elements(self, atoms):
         """(n_atom,) element indices. Raises DataError."""

@@ -32,6 +32,8 @@ def describe_checkpoint(path: str | Path) -> str:
     )
     lines.append(f"atomic energies: {references} eV; mean energy {p.mean_energy:.6g} eV/atom")
     lines.append(f"units of training: energy {p.energy_scale:.6g} eV, force {p.force_scale:.6g} eV/A")
+    if p.baseline:
+        lines.append(f"baseline, added to what the nets predict: {p.baseline}")
     if p.units != ATOMIC:
         lines.append(f"units of its n2p2 files: {p.units}")
     where = f"epoch {progress.get('epoch', 0)}" + (
