@@ -1,6 +1,5 @@
 """Commands that analyse simulations and data sets: each writes NAME.csv and NAME.png."""
 
-import csv
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -190,15 +189,9 @@ def check_same(runs, results):
 def write_results(name, table, picture, log):
     """NAME.csv from columns, and NAME.png."""
     from mpnnp.figures import save
-    from mpnnp.files import write_atomically
-
-    def write_table(path):
-        with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(table)
-            writer.writerows([f"{value:.8g}" for value in row] for row in zip(*table.values()))
+    from mpnnp.files import write_table
 
     files = Path(f"{name}.csv"), Path(f"{name}.png")
-    write_result(files[0], write_table)
+    write_result(files[0], lambda path: write_table(path, table))
     write_result(files[1], lambda path: save(picture, path))
     log(f"written: {files[0]}, {files[1]}")

@@ -1,11 +1,12 @@
 """Commands that simulate: md, and box, which makes a start."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, start, write_result
+from mpnnp.commands.common import Debug, PotentialUnits, Units, start, write_result
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -22,7 +23,7 @@ def md(
     ],
     structure: Annotated[
         Path,
-        typer.Argument(help="Structure to start from (its last frame), anything ASE reads.", metavar="START"),
+        typer.Argument(help="Structure to start from (its last frame), any format.", metavar="START"),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", metavar="DIR")],
     ensemble: Annotated[str, typer.Option(help="nve, nvt or npt.")] = "nvt",
@@ -49,6 +50,8 @@ def md(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the simulation in DIR ended.")
     ] = False,
+    units: Units = None,
+    potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
     """Molecular dynamics. The defaults are those of J. Chem. Phys. 155, 204108 (2021).
@@ -77,8 +80,8 @@ def md(
         log_every=log_every,
         save_every=save_every,
     )
-    atoms = on_root(comm, read_start, structure)
-    members = on_root(comm, load_members, potential)
+    atoms = on_root(comm, read_start, structure, units, log)
+    members = on_root(comm, load_members, potential, potential_units)
     compile_kernels(comm, log)
     calculator = Calculator(
         members if len(members) > 1 else members[0], max_extrapolations=max_extrapolations, comm=comm
@@ -88,25 +91,33 @@ def md(
         raise typer.Exit({FAILED: 1, STOPPED: Interrupted.exit_status}[outcome.status])
 
 
-def read_start(path):
-    """ase.Atoms to start from. Raises DataError."""
+def read_start(path, units, log):
+    """ase.Atoms of the last frame of a file of any format, with its momenta and masses where ASE knows them.
+
+    Raises DataError.
+    """
+    from ase import Atoms
     from ase.io import read
 
-    from mpnnp.errors import DataError
+    from mpnnp.data.formats import read_sources
 
-    try:
-        atoms = read(path, index=-1, parallel=False)
-    except Exception as error:
-        raise DataError(f"{path}: cannot be read by ASE: {error}") from None
-    atoms.calc = None
+    start = read_sources([str(path)], units=units, lenient=True, report=log)[-1]
+    atoms = Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc)
+    with contextlib.suppress(Exception):  # ASE raises nearly anything where it does not know a format
+        same = read(path, index=-1, parallel=False)
+        if (same.numbers == atoms.numbers).all():
+            atoms.set_masses(same.get_masses())
+            atoms.set_constraint(same.constraints)
+            if same.has("momenta"):
+                atoms.set_momenta(same.get_momenta())
     return atoms
 
 
-def load_members(names):
+def load_members(names, units=None):
     """Potentials of paths with commas between them."""
     from mpnnp.training.checkpoint import load_potential
 
-    return [load_potential(name) for name in names.split(",")]
+    return [load_potential(name, units) for name in names.split(",")]
 
 
 @app.command()

@@ -156,6 +156,7 @@ def label(
         typer.Option("-o", "--output", help=f"Data set to write: {TARGETS}.", metavar="DATA"),
     ],
     units: Units = None,
+    potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
     """Label structures with a potential or a calculator of ASE
@@ -168,7 +169,7 @@ def label(
 
     check_target(output, "label")
     comm, log = start()
-    calculator = agree(comm, make_labeller, potential)
+    calculator = agree(comm, make_labeller, potential, potential_units)
     data = on_root(comm, lambda: read_sources(structures, units=units, report=log))
     labelled = run(data, calculator, comm, log)
     on_root(comm, write_target, output, labelled)

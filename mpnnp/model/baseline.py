@@ -131,9 +131,7 @@ class Dispersion:
 
     def __post_init__(self):
         if self.damping not in DAMPINGS:
-            raise ConfigError(
-                f"baseline.d3_damping = {self.damping!r}: must be one of {', '.join(DAMPINGS)}"
-            )
+            raise ConfigError(f"baseline.d3_damping = {self.damping!r}: must be one of {', '.join(DAMPINGS)}")
         if not self.method or set(self.method) & set("; \t\n#"):
             raise ConfigError(f"baseline.d3 = {self.method!r}: must be the name of a functional, e.g. pbe")
 
@@ -143,7 +141,9 @@ class Dispersion:
     def of(self, structure: Structure) -> Contribution:
         """Contribution to a Structure, on one thread, so that it is the same each time."""
         interface, parameters = _dispersion(self.method, self.damping)
-        periodic = {"lattice": structure.cell / BOHR, "periodic": structure.pbc} if structure.pbc.any() else {}
+        periodic = (
+            {"lattice": structure.cell / BOHR, "periodic": structure.pbc} if structure.pbc.any() else {}
+        )
         try:
             with threadpool_limits(1):
                 model = interface.DispersionModel(structure.numbers, structure.positions / BOHR, **periodic)

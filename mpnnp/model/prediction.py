@@ -37,7 +37,6 @@ class Prediction:
         """(6,) eV/Angstrom^3, xx yy zz yz xz xy, in a cell (3, 3) that is periodic in all directions."""
         return to_voigt(self.virial) / abs(np.linalg.det(cell))
 
-
     def plus(self, added: Contribution) -> Prediction:
         """The prediction with what a baseline adds."""
         return Prediction(*(getattr(self, name) + getattr(added, name) for name in Contribution._fields))

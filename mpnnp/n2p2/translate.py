@@ -119,8 +119,9 @@ def translate(path, ranks=None, size=1, settings=()):
     _potential(source, functions, units, t)
     _data_and_run(source, functions, t)
     _optimizer(source, t)
-    _labels(source, t)
-    _streams(source, t, ranks, size, {s.partition("=")[0].strip() for s in settings})
+    set_keys = {s.partition("=")[0].strip() for s in settings}
+    _labels(source, t, set_keys)
+    _streams(source, t, ranks, size, set_keys)
     order = ("data", "symmetry_functions", "network", "schedule", "ekf", "adam", "run")
     t.tree = {section: t.tree[section] for section in order if section in t.tree}
     for keyword in source.keywords:
@@ -399,7 +400,7 @@ def _adam(source, t):
     ]
 
 
-def _labels(source, t):
+def _labels(source, t, set_keys):
     """Which labels are taken, and with which weight."""
     t.set("schedule.name", "runner")
     t.set(
@@ -415,7 +416,7 @@ def _labels(source, t):
                 float(source.value(name, default=default)),
                 _origin(source, name) or "RuNNer's default",
             )
-    if source.has("force_energy_ratio"):
+    if source.has("force_energy_ratio") and "schedule.force_fraction" not in set_keys:
         _force_energy_ratio(source, t)
     weight = source.value("force_weight", default=source.value("force_update_scaling", default=1.0))
     t.set(
@@ -459,7 +460,7 @@ def _force_energy_ratio(source, t):
         raise ConfigError(
             f"{source.path}: '{_origin(source, 'force_energy_ratio')}' needs the input.data beside it, "
             f"whose labels are "
-            "counted; or say schedule.force_fraction in place of it"
+            "counted; or say --set schedule.force_fraction=... in place of it"
         )
     n_energy = n_component = 0
     with reading(data), open_text(data) as file:

@@ -56,6 +56,7 @@ class Calculator(AseCalculator):
                  their range of training
     comm         MPI communicator that shares out the atoms. Then every call is collective, and the geometry
                  of rank 0 is taken
+    units        of folders of n2p2 files that do not state theirs, as in "eV Angstrom"; else Hartree and Bohr
 
     Results: energy, free_energy, energies (n,), forces (n, 3), stress (6,) for periodic cells; eV,
     eV/Angstrom, eV/Angstrom^3. On request, from one checkpoint of a Kalman filter:
@@ -70,13 +71,13 @@ class Calculator(AseCalculator):
 
     ignored_changes = {"initial_charges", "initial_magmoms"}
 
-    def __init__(self, potentials, *, skin=SKIN, max_extrapolations=None, comm=None):
+    def __init__(self, potentials, *, skin=SKIN, max_extrapolations=None, comm=None, units=None):
         super().__init__()
         several = isinstance(potentials, (list, tuple))
         given = list(potentials) if several else [potentials]
         if not given:
             raise ConfigError("Calculator: give at least one potential")
-        self.potentials = [p if isinstance(p, Potential) else load_potential(p) for p in given]
+        self.potentials = [p if isinstance(p, Potential) else load_potential(p, units) for p in given]
         first = self.potentials[0]
         for path, p in zip(given, self.potentials):
             if p.elements != first.elements:

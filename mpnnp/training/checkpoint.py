@@ -82,9 +82,10 @@ def read_potential(path: str | Path) -> Potential:
     return _opened(path, lambda file, version: _potential(file))
 
 
-def load_potential(path: str | Path, units: Units | None = None) -> Potential:
+def load_potential(path: str | Path, units: Units | str | None = None) -> Potential:
     """Potential from a checkpoint or a folder of n2p2 files.
 
+    units  of a folder that does not state them, as in "eV Angstrom"
     Raises DataError or CheckpointError naming the file.
     """
     path = Path(path)

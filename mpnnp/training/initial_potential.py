@@ -82,13 +82,19 @@ def baseline_of(config: Config) -> Baseline:
     asked = Baseline(tuple(terms))
     if config.network.initializer != "files":
         return asked
-    found = load_potential(str(config.network.weights_from)).baseline
+    found = load_weights_from(config).baseline
     if asked and asked != found:
         raise ConfigError(
             f"[baseline] is '{asked}', that of {config.network.weights_from} is '{found}': its weights fit no "
             "other; leave [baseline] out"
         )
     return found
+
+
+def load_weights_from(config: Config) -> Potential:
+    """Potential of network.weights_from. Raises DataError, CheckpointError."""
+    units = _units(config.symmetry_functions.input_nn_units)
+    return load_potential(str(config.network.weights_from), units)
 
 
 def build(
@@ -110,7 +116,7 @@ def build(
     section = config.symmetry_functions
     key = on_root(comm, dataset.hash) if key is None else key
     if config.network.initializer == "files":
-        potential = on_root(comm, load_potential, config.network.weights_from)
+        potential = on_root(comm, load_weights_from, config)
         log(f"functions, scaling, references and weights from {config.network.weights_from}")
         structures = make_atoms(dataset, potential.elements)
         return (
