@@ -116,7 +116,7 @@ class Functions(Section):
 
 
 class BaselineSection(Section):
-    """What is subtracted from the labels before training and added to every prediction; by default nothing."""
+    """What is subtracted from the labels before training, added to every prediction; by default nothing."""
 
     zbl: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None  # [inner, outer],
     # Angstrom: the universal repulsion of nuclei below `outer`, switched off from `inner` on; both below the

@@ -150,7 +150,7 @@ def write_lammps(folder, potential, structure=None, kind="mpnnp"):
 
 
 def _overlay(baseline, symbols, kind):
-    """What the lines of a pair style need around them, so that LAMMPS adds a baseline by styles of its own."""
+    """What the lines of a pair style need around them, so that LAMMPS itself adds a baseline."""
     if not baseline:
         return dict.fromkeys(("hybrid", "overlay", "own", "added"), "")
     styles, coefficients = zip(*(term.lammps_pairs(symbols) for term in baseline.terms))

@@ -30,7 +30,8 @@ class Keyword:
 class InputFile:
     """Keywords of an input.nn in order; later lines overrule earlier ones except where a keyword may repeat.
 
-    Aliases count as their keyword. Comments of mpnnp's own: units, and the baseline that is no part of the files.
+    Aliases count as their keyword. Two comments are mpnnp's own: units, and the baseline, which is no part of
+    the nets.
     """
 
     def __init__(self, path):

@@ -232,8 +232,8 @@ def check_baselines(potentials, overlay):
         symbols = [chemical_symbols[z] for z in potentials[0].elements]
         styles = " ".join(term.lammps_pairs(symbols)[0] for term in baseline.terms)
         raise ConfigError(
-            f"the potential has a baseline ({baseline}), which LAMMPS must add: pair_style hybrid/overlay mpnnp "
-            f"POTENTIAL baseline overlay {styles}; mpnnp export --lammps writes all lines"
+            f"the potential has a baseline ({baseline}), which LAMMPS must add: pair_style hybrid/overlay "
+            f"mpnnp POTENTIAL baseline overlay {styles}; mpnnp export --lammps writes all lines"
         )
     if overlay and not baseline:
         raise ConfigError("'baseline overlay' is for potentials with a baseline; this one has none")

@@ -85,8 +85,8 @@ def baseline_of(config: Config) -> Baseline:
     found = load_weights_from(config).baseline
     if asked and asked != found:
         raise ConfigError(
-            f"[baseline] is '{asked}', that of {config.network.weights_from} is '{found}': its weights fit no "
-            "other; leave [baseline] out"
+            f"[baseline] is '{asked}', that of {config.network.weights_from} is '{found}': its weights fit "
+            "no other; leave [baseline] out"
         )
     return found
 

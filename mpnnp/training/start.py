@@ -136,8 +136,8 @@ def subtract(baseline: Baseline, dataset: Dataset, comm: Comm, log: AnyLog) -> D
     force = np.abs(dataset.forces - rest.forces)
     largest = [f"{np.nanmax(x, initial=0.0):.4g}" for x in (1000.0 * energy, force)]
     log(
-        f"baseline {baseline}: up to {largest[0]} meV/atom and {largest[1]} eV/A are subtracted from the labels; "
-        "accuracies do not depend on it, pictures show what is left"
+        f"baseline {baseline}: up to {largest[0]} meV/atom and {largest[1]} eV/A are subtracted from the "
+        "labels; accuracies do not depend on it, pictures show what is left"
     )
     return rest
 
