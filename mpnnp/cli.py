@@ -23,9 +23,44 @@ from mpnnp.commands import (  # noqa: E402
 from mpnnp.commands.common import DEBUG, start  # noqa: E402
 from mpnnp.errors import MpnnpError  # noqa: E402
 
+FAMILIES = {  # in the order of the help
+    "Train": ("init", "train", "ensemble", "learn", "report", "compare", "fisher"),
+    "Data": ("info", "select", "label", "prepare", "prune"),
+    "Simulate": ("box", "md", "lammps"),
+    "Analyse": ("evaluate", "check", "disagree", "sensitivity", "analyze"),
+    "Convert": ("convert", "translate", "export"),
+    "This installation": ("doctor", "schema"),
+}
+EXIT_STATUS = """\b
+Exit status:
+  0    done
+  1    something went wrong: numbers, a simulation that left its range, a check
+  2    bad input: arguments, configuration, data, checkpoint
+  75   stopped by a signal, or the end of the batch job; --resume goes on
+  130  ended by Ctrl-C where there was nothing to keep
+
+\b
+mpnnp COMMAND -h shows examples. Any command may be started by mpiexec -n RANKS.
+"""
+
+
+class Families(typer.core.TyperGroup):
+    """The program: its help shows the commands in families."""
+
+    def format_commands(self, ctx, formatter):
+        """Write the sections of the help, each with the first sentence of its commands."""
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for title, names in FAMILIES.items():
+            rows = [(n, self.commands[n].get_short_help_str(width)) for n in names if n in self.commands]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
 app = typer.Typer(
+    cls=Families,
     help="Neural network potentials trained with the multi-stream extended Kalman filter, on MPI.",
-    add_completion=False,
+    epilog=EXIT_STATUS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -51,9 +86,7 @@ def common(
 
 
 def main():
-    """Entry point of the command `mpnnp`: exit status 0, 2 for bad input, 75 for a run to be resumed,
-    1 for anything else.
-    """
+    """Entry point of the command `mpnnp`; EXIT_STATUS says what it ends with."""
     from mpnnp.parallel import stop_all
 
     debug = DEBUG in sys.argv

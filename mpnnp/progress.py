@@ -6,6 +6,8 @@ import time
 import warnings
 from datetime import datetime
 
+FIRST = 10.0  # seconds after which a log says for the first time how long it takes
+
 
 class Silent:
     """A log for those who want none; warnings are still shown."""
@@ -84,19 +86,23 @@ AnyLog = Log | Silent  # for annotations
 class Progress:
     """Progress of `total` steps with an estimate of the time left; use as a context manager.
 
-    On a terminal a bar is drawn; in a log a line is written at most every `interval` seconds.
+    On a terminal a bar is drawn; in a log, and where a launcher hands on no terminal, a line is written after
+    FIRST seconds and then every `interval` seconds.
+
+    deadline  time.monotonic() at which the work ends at the latest, None if it may take as long as it takes
     """
 
-    def __init__(self, log, title, total, interval=30.0, done=0):
+    def __init__(self, log, title, total, interval=60.0, done=0, deadline=None):
         self.log, self.title, self.total = log, title, max(int(total), 1)
-        self.interval, self.bar = interval, None
-        self.first = done
-        self.begin = self.last = time.monotonic()
+        self.interval, self.deadline, self.bar = interval, deadline, None
+        self.first = self.done = done
+        self.begin = time.monotonic()
+        self.last = self.begin + min(FIRST, interval) - interval
 
     def __enter__(self):
         if self.log.active and self.log.stream.isatty():
             self.interval, self.bar = 0.2, _make_bar(self.log.stream)
-            self.task = self.bar.add_task(self.title, total=self.total, completed=self.first)
+            self.task = self.bar.add_task(self.title, total=self.total, completed=self.first, left="?")
             self.bar.start()
             self.log.bar = self.bar
         return self
@@ -106,35 +112,51 @@ class Progress:
             self.bar.stop()
             self.log.bar = None
 
-    def update(self, done):
-        """Show that `done` steps are done. Costs a clock reading unless it is time to show."""
+    def update(self, done, title=None):
+        """Show that `done` steps are done. Costs a clock reading unless it is time to show.
+
+        title  what is done now, instead of the last title
+        """
         if not self.log.active:
             return
+        self.done, self.title = done, title or self.title
         now = time.monotonic()
         if now - self.last < self.interval:
             return
-        self.last = now
+        self.last, left = now, self.left()
+        told = "?" if left is None else duration(left)
         if self.bar is not None:
-            self.bar.update(self.task, completed=done)
+            self.bar.update(self.task, completed=done, description=self.title, left=told)
             return
-        rate = (done - self.first) / max(now - self.begin, 1e-9)
-        left = duration((self.total - done) / rate) if rate > 0 else "?"
         self.log(
             f"{datetime.now():%H:%M:%S} {self.title} {done}/{self.total} "
-            f"{100 * done // self.total}% {left} left"
+            f"{100 * done // self.total}% {told} left"
         )
+
+    def told(self):
+        """The log has just said how far it is: no line of its own for a while."""
+        if self.bar is None:
+            self.last = time.monotonic()
+
+    def left(self):
+        """Seconds that the rest takes at the speed so far, None if not known."""
+        now, new = time.monotonic(), self.done - self.first
+        limit = None if self.deadline is None else max(self.deadline - now, 0.0)
+        if new <= 0:
+            return limit
+        left = (self.total - self.done) * (now - self.begin) / new
+        return left if limit is None else min(left, limit)
 
 
 def _make_bar(stream):
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("left"),
+        TextColumn("{task.fields[left]} left"),
     )
     return Progress(*columns, console=Console(file=stream), transient=True)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import mpnnp
 from mpnnp.config import (
     Adam,
-    Config,
     Data,
     Ekf,
     Functions,
@@ -364,8 +364,8 @@ try:
 except ModuleNotFoundError:
     pass
 sys.modules["tomllib"] = None
-from mpnnp import config
-assert config.tomllib is sys.modules["tomli"]
+from mpnnp.config import reading
+assert reading.tomllib is sys.modules["tomli"]
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
@@ -373,7 +373,7 @@ assert config.tomllib is sys.modules["tomli"]
 def test_the_sources_are_python_3_10():
     import ast
 
-    for path in Path(sys.modules[Config.__module__].__file__).parent.rglob("*.py"):
+    for path in Path(mpnnp.__file__).parent.rglob("*.py"):
         ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 10))
 
 

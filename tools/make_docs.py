@@ -1,7 +1,8 @@
 """Write the pages of the documentation that come from the code: python tools/make_docs.py [--check]
 
 docs/architecture.md    its tables of layers and modules, from the contract in setup.cfg and the modules
-docs/configuration.md   every key of mpnnp/config.py with its type, default and comment
+docs/configuration.md   every key of the configuration with its values, default and meaning, and
+mpnnp/config/schema.json    the same for editors; both from mpnnp/config/sections.py
 docs/formats.md         its tables of formats, of symmetry functions and of names of labels
 docs/n2p2-keywords.md   every keyword of n2p2 and RuNNer and every tool of n2p2, from mpnnp/n2p2/keywords.py
 """
@@ -9,6 +10,7 @@ docs/n2p2-keywords.md   every keyword of n2p2 and RuNNer and every tool of n2p2,
 import argparse
 import ast
 import configparser
+import json
 import re
 import sys
 import textwrap
@@ -17,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from mpnnp.config import toml_value  # noqa: E402
+from mpnnp.config.schema import schema  # noqa: E402
 from mpnnp.data.ase_files import GUESSES  # noqa: E402
 from mpnnp.data.formats import FORMATS  # noqa: E402
 from mpnnp.kernels.table import TYPES as FUNCTION_TYPES  # noqa: E402
@@ -25,39 +29,21 @@ from mpnnp.n2p2 import keywords as table  # noqa: E402
 from mpnnp.units import ENERGIES, LENGTHS, PRESSURES  # noqa: E402
 
 HEAD = "<!-- written by tools/make_docs.py: edit {} instead -->\n"
-TYPES = {
-    "Annotated[float, Field(ge=0, lt=1)]": "number, 0 to below 1",
-    "Annotated[float, Field(gt=0, le=1)]": "number, above 0 to 1",
-    "Annotated[int, Field(ge=0)]": "integer, not negative",
-    "Positive": "positive number",
-    "NotNegative": "number, not negative",
-    "Finite": "number",
-    "Fraction": "number, 0 to 1",
-    "Count": "positive integer",
-    "StringList": "list of strings",
-    "bool": "true, false",
-    "str": "string",
-    "list[Count]": "list of positive integers",
-    "list[dict[str, Any]]": "list of tables",
-    "dict[str, dict[str, Any]]": "table of tables",
-    "dict[str, LabelSettings]": "table of tables, see below",
-    "dict[str, Finite]": "table of numbers",
-    "dict[str, NotNegative]": "table of numbers, not negative",
+WORDS = {  # type and limits of numbers in the schema
+    ("number", "exclusiveMinimum"): "positive number",
+    ("number", "exclusiveMinimum", "maximum"): "number, above 0 to 1",
+    ("number", "minimum"): "number, not negative",
+    ("number", "minimum", "maximum"): "number, 0 to 1",
+    ("number", "minimum", "exclusiveMaximum"): "number, 0 to below 1",
+    ("integer", "minimum"): "integer, {minimum} or more",
 }
+LIMITS = ("exclusiveMinimum", "minimum", "exclusiveMaximum", "maximum")
 
 
 def configuration():
-    """The page of the configuration."""
-    path = ROOT / "mpnnp" / "config.py"
-    source = path.read_text(encoding="utf-8")
-    lines, tree = source.splitlines(), ast.parse(source)
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    assigned = [
-        node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    ]
-    aliases = {node.targets[0].id: ast.unparse(node.value) for node in assigned}
+    """The page of the configuration, from its JSON schema."""
     page = [
-        HEAD.format("mpnnp/config.py"),
+        HEAD.format("mpnnp/config/sections.py"),
         "# Configuration",
         "",
         *_paragraph("""
@@ -66,35 +52,34 @@ def configuration():
         `--set section.key=value` of `mpnnp train` changes a key for one run. Lengths are in Angstrom,
         energies in eV, times of limits in minutes.
         """),
+        "",
+        *_paragraph("""
+        Editors complete, explain and check the keys by the JSON schema that the package brings,
+        `mpnnp/config/schema.json`: VS Code with the extension Even Better TOML, others with the language
+        server of Taplo, if the first line of the file is `#:schema` and the path of the schema.
+        """),
     ]
-    for field in (node for node in classes["Config"].body if isinstance(node, ast.AnnAssign)):
-        name = field.target.id
-        if isinstance(field.annotation, ast.Name):
-            page += _section(f"## [{name}]", classes[field.annotation.id], lines, aliases)
-        else:  # whatever keys it has
-            page += ["", f"## [{name}]", "", *_paragraph(_sentence(_comment(lines, field)))]
+    for name, section in schema()["properties"].items():
+        page += _section(f"## [{name}]", section)
         if name == "schedule":
-            page += _section("### [schedule.labels.NAME]", classes["LabelSettings"], lines, aliases)
+            page += _section(
+                "### [schedule.labels.NAME]", section["properties"]["labels"]["additionalProperties"]
+            )
     return "\n".join(page) + "\n"
 
 
-def _section(title, section, lines, aliases):
-    """The part of the page for one class of config.py."""
-    part = ["", title, "", *_paragraph(ast.get_docstring(section))]
-    keys = [node for node in section.body if isinstance(node, ast.AnnAssign)]
-    if keys:
+def _section(title, section):
+    """The part of the page for one table of the schema."""
+    part = ["", title, "", *_paragraph(section["description"])]
+    if section["properties"]:
         part += ["", "| key | values | default | meaning |", "| --- | --- | --- | --- |"]
-    for key in keys:
-        value = "" if key.value is None else ast.unparse(key.value)
-        default = "required" if not value or "Field(" in value else _default(value)
-        values = _values(ast.unparse(key.annotation), aliases)
-        part.append(f"| `{key.target.id}` | {values} | {default} | {_comment(lines, key)} |")
+    for name, key in section["properties"].items():
+        default = "required" if name in section.get("required", ()) else ""
+        if "default" in key:
+            default = f"`{toml_value(key['default'])}`"
+        meaning = key["description"].replace("|", "\\|")
+        part.append(f"| `{name}` | {_values(key)} | {default} | {meaning} |")
     return part
-
-
-def _sentence(text):
-    """Text that begins with a capital letter and ends with a full stop."""
-    return f"{text[0].upper()}{text[1:].rstrip('.')}."
 
 
 def _paragraph(text):
@@ -102,33 +87,24 @@ def _paragraph(text):
     return textwrap.wrap(" ".join(text.split()), 110, break_long_words=False, break_on_hyphens=False)
 
 
-def _default(text):
-    return {"None": "", "True": "`true`", "False": "`false`"}.get(text, f"`{text}`".replace("'", '"'))
-
-
-def _values(text, aliases):
-    """The allowed values of an annotation, for people."""
-    text = text.replace(" | None", "").replace("Activation", aliases["Activation"])
-    for name, words in TYPES.items():
-        if text == name:
-            return words
-    words = [
-        f"`{word}`"
-        for literal in re.findall(r"Literal\[(.*?)\]", text)
-        for word in re.findall(r"'([^']*)'", literal)
-    ]
-    rest = [w for w in re.sub(r"Literal\[.*?\]", "", text).split(" | ") if w.strip("[] ,")]
-    return ", ".join(dict.fromkeys([*words, *(TYPES.get(w, "a list of these") for w in rest)]))
-
-
-def _comment(lines, node):
-    """The comment behind a field, and its continuation on lines of their own."""
-    text = [lines[node.end_lineno - 1][node.end_col_offset :].strip()]
-    for line in lines[node.end_lineno :]:
-        if not line.strip().startswith("#"):
-            break
-        text.append(line.strip())
-    return " ".join(part.lstrip("# ") for part in text).strip().replace("|", "\\|")
+def _values(node):
+    """The values that a part of the schema allows, for people."""
+    if "anyOf" in node:
+        one, several = node["anyOf"]
+        same = several.get("items") == one
+        return f"{_values(one)}, {'or a list of these' if same else f'or {_values(several)}'}"
+    if "enum" in node:
+        return ", ".join(f"`{word}`" for word in node["enum"])
+    kind = node["type"]
+    if kind == "array":
+        return f"list of {_values(node['items'])}"
+    if kind == "object":
+        rest = node["additionalProperties"]
+        return "table" if rest is True or "properties" in rest else f"table of {_values(rest)}"
+    if kind == "boolean":
+        return "true, false"
+    limits = [limit for limit in LIMITS if limit in node]
+    return WORDS[(kind, *limits)].format(**node) if limits else kind
 
 
 def keywords():
@@ -268,11 +244,17 @@ def _first_sentence(path):
     return text[: next(ends, len(text))].rstrip(".:").replace("|", "\\|")
 
 
+def schema_file():
+    """The JSON schema of the configuration as the package brings it."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+
+
 PAGES = {
-    "architecture.md": architecture,
-    "configuration.md": configuration,
-    "formats.md": formats,
-    "n2p2-keywords.md": keywords,
+    "docs/architecture.md": architecture,
+    "docs/configuration.md": configuration,
+    "docs/formats.md": formats,
+    "docs/n2p2-keywords.md": keywords,
+    "mpnnp/config/schema.json": schema_file,
 }
 
 
@@ -285,7 +267,7 @@ def main():
     )
     check, stale = parser.parse_args().check, []
     for name, make in PAGES.items():
-        path, text = ROOT / "docs" / name, make()
+        path, text = ROOT / name, make()
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
             if not check:

@@ -48,7 +48,7 @@ def results_of(folder, dilute, simulated):
         found += [outside["energy_rmse_mev_per_atom"], outside["force_rmse_mev_per_angstrom"]]
     if simulated:
         result = density.analyse(read_densities(folder / "npt", 0.05), limits=STABLE)
-        found.append(result.mean if result.stable else np.nan)
+        found.append(result.mean if result.lasted else np.nan)
     return found
 
 
@@ -117,7 +117,6 @@ def main():
             xlabel="η or learning rate",
             ylabel=name,
         )
-        axis.grid(True, which="both", alpha=0.3)
         axis.legend()
     save(picture, arguments.out / "fig7.png")
 

@@ -44,8 +44,6 @@ def main(source, out):
         )
         axes[2].plot([name] * len(moved), moved, "o")
     axes[2].set(ylabel="|w - w₀|")
-    for axis in axes:
-        axis.grid(True, alpha=0.3)
     axes[0].legend()
     save(picture, Path(out) / "fig8.png")
 

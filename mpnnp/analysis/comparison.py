@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mpnnp.errors import DataError
-from mpnnp.figures import figure, save
+from mpnnp.figures import colours, figure, line_style, log_axis, save, style
 from mpnnp.files import write_text
 from mpnnp.training.learning_curve import LearningCurve
 
@@ -132,29 +132,32 @@ def write_json(path, groups):
     write_text(path, text + "\n")
 
 
+@style()
 def draw(path, groups):
     """Mean and band of each group: energies and forces, against updates and against wall time."""
     picture, axes = figure(4)
+    tones = colours([group.name for group in groups])
     panels = [(quantity, clock) for quantity in UNITS for clock in CLOCKS]
     for axis, (quantity, clock) in zip(axes, panels):
         for group in groups:
             x, mean, spread = group.mean(quantity, clock)
             if x is None:
                 continue
-            (line,) = axis.plot(x, mean, label=f"{group.name} ({len(group.curves)})")
+            tone, label = tones[group.name], f"{group.name} ({len(group.curves)})"
+            axis.plot(x, mean, color=tone, label=label, **line_style(x))
             axis.fill_between(
                 x,
                 np.maximum(mean - spread, 0.1 * mean),
                 mean + spread,
-                color=line.get_color(),
+                color=tone,
                 alpha=0.25,
                 linewidth=0,
             )
         axis.set(xlabel=CLOCKS[clock], ylabel=f"RMSE of {quantity} ({UNITS[quantity]})")
         if axis.lines:
-            axis.set(xscale="log", yscale="log")
+            log_axis(axis, "x")
+            log_axis(axis, "y")
             axis.legend()
-        axis.grid(True, which="both", alpha=0.3)
     save(picture, path)
 
 

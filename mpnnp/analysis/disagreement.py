@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpnnp.errors import ConfigError
-from mpnnp.figures import figure, save
+from mpnnp.figures import PALETTE, by_density, figure, log_axis, save, style, whole_numbers
 from mpnnp.files import write_table
 from mpnnp.model.evaluation import evaluate
-from mpnnp.training.report import MAXIMUM_POINTS
+from mpnnp.training.pictures import MAXIMUM_POINTS
 
 MILLI = 1000.0
 
@@ -96,10 +96,11 @@ def write_csv(path, found, dataset):
     write_table(path, columns)
 
 
+@style()
 def draw(path, found, dataset):
     """Energies of B against A, forces of B against A, and the largest disagreement of each structure."""
     a, b = found.predictions[:2]
-    picture, axes = figure(3, height=4.6)
+    picture, axes = figure(3, height=3.4)
     rng, n_atom = np.random.default_rng(0), dataset.n_atom
     pairs = (
         (a.energy / n_atom, b.energy / n_atom, "energy per atom (eV)"),
@@ -111,14 +112,18 @@ def draw(path, found, dataset):
             if len(x) <= MAXIMUM_POINTS
             else rng.choice(len(x), MAXIMUM_POINTS, replace=False)
         )
-        axis.plot(x[chosen], y[chosen], ".", markersize=2, alpha=0.5)
-        axis.axline((x[0], x[0]), slope=1, color="black", linewidth=0.7)
+        order, tones = by_density(x[chosen], (y - x)[chosen])
+        axis.scatter(x[chosen][order], y[chosen][order], c=tones, s=4.0, linewidths=0, rasterized=True)
+        axis.axline((x[0], x[0]), slope=1, color=PALETTE[-1], linewidth=0.8)
         axis.set(xlabel=f"{name}, potential A", ylabel=f"{name}, potential B")
         axis.ticklabel_format(useOffset=True, style="plain")
+        axis.locator_params(nbins=5)
     axes[2].plot(found.largest * MILLI, ".", markersize=3)
     axes[2].set(
         xlabel="structure",
         ylabel="largest disagreement about a force (meV/Å)",
-        yscale="log" if (found.largest > 0).all() else "linear",
     )
+    whole_numbers(axes[2])
+    if (found.largest > 0).all():
+        log_axis(axes[2])
     save(picture, path)

@@ -3,10 +3,10 @@
 """
 
 import numpy as np
-from ase.data import atomic_masses
 
+from mpnnp.data.ranges import densities
 from mpnnp.errors import DataError
-from mpnnp.units import DENSITY
+from mpnnp.figures import density_colours, style
 
 
 def energy_density(dataset, bins=40):
@@ -18,8 +18,7 @@ def energy_density(dataset, bins=40):
     used = np.isfinite(dataset.energy) & dataset.pbc.all(axis=1)
     if not used.any():
         raise DataError("no structure has a periodic cell and an energy")
-    mass = np.add.reduceat(atomic_masses[dataset.numbers], dataset.start[:-1])
-    density = mass[used] * DENSITY / np.abs(np.linalg.det(dataset.cell[used]))
+    density = densities(dataset)[used]
     energy = dataset.energy[used] / dataset.n_atom[used]
     return np.histogram2d(density, energy - energy.mean(), bins=bins)
 
@@ -35,7 +34,9 @@ def columns(counts, density, energy):
     }
 
 
+@style()
 def draw(picture, axis, counts, density, energy):
-    image = axis.pcolormesh(density, 1000.0 * energy, np.where(counts > 0, counts, np.nan).T, cmap="viridis")
+    shown = np.where(counts > 0, counts, np.nan).T
+    image = axis.pcolormesh(density, 1000.0 * energy, shown, cmap=density_colours())
     picture.colorbar(image, ax=axis, label="structures")
     axis.set(xlabel="density (g/cm³)", ylabel="energy per atom, relative to the mean (meV)")

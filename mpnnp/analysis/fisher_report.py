@@ -22,7 +22,7 @@ from mpnnp.config import PLURALS, make_config
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.store import load_structures
 from mpnnp.errors import CheckpointError
-from mpnnp.figures import figure, save
+from mpnnp.figures import PALETTE, figure, save, style, with_signs
 from mpnnp.files import write_atomically
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.stored_functions import load_symmetry_functions
@@ -31,7 +31,6 @@ from mpnnp.parallel import on_root
 from mpnnp.training import checkpoint
 from mpnnp.training.checkpoint import config_of, posterior_of
 from mpnnp.training.initial_potential import initial_weights
-from mpnnp.training.report import with_signs
 from mpnnp.training.run_folder import INITIAL
 
 
@@ -209,6 +208,7 @@ def table(analysis):
     return "\n".join(lines)
 
 
+@style()
 def draw(path, analysis):
     """Spectra with bands over the models of a group, weights, and P^-1 of the filters."""
     with_filter = [m for m in analysis.models if m.expected is not None]
@@ -235,18 +235,18 @@ def draw(path, analysis):
     axes[len(shown)].set(xlabel="weight", ylabel="weights per bin", title="weights after training")
     for m in with_filter:
         axes[-1].loglog(m.filter_information, m.expected, ".", markersize=2, label=Path(m.path).parent.name)
-        axes[-1].axline((1, 1), (10, 10), color="black", linewidth=0.7)
+        axes[-1].axline((1, 1), (10, 10), color=PALETTE[-1], linewidth=0.8)
         axes[-1].set(
             xlabel="eigenvalue of P⁻¹",
             ylabel="of ε I + η Σ HᵀH at the final weights",
             title="memory of the filter",
         )
     for axis in axes:
-        axis.grid(True, alpha=0.3)
-        axis.legend(fontsize="small")
+        axis.legend()
     save(picture, path)
 
 
+@style()
 def band(axis, x, lines, label):
     """Mean of several lines (n, len(x)), with their standard deviation as a band,
     which does not fall below the lowest line.

@@ -11,12 +11,12 @@ from mpnnp.analysis.descriptors import BINS
 from mpnnp.config import read_config
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import DataError
-from mpnnp.figures import save
+from mpnnp.figures import figure, save, style
 from mpnnp.files import write_table, write_text
 from mpnnp.n2p2.potential_files import read_functions, scaling_text
 from mpnnp.training.initial_potential import choose_functions
 
-COLUMNS = 6  # of histograms in a picture
+COLUMNS = 4  # of histograms in a picture
 
 
 def read_settings(path, data_files, report_line, **keys):
@@ -85,16 +85,9 @@ def write_histograms(folder, functions, statistics, counts):
         )
 
 
+@style()
 def _draw(path, functions, edges, counts, chosen):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    n_row = -(-len(chosen) // COLUMNS)
-    picture = Figure(figsize=(3.0 * COLUMNS, 2.2 * n_row), layout="constrained")
-    FigureCanvasAgg(picture)
-    axes = picture.subplots(n_row, COLUMNS, squeeze=False).ravel()
-    for axis in axes[len(chosen) :]:
-        axis.axis("off")
+    picture, axes = figure(len(chosen), height=1.6, columns=COLUMNS, width=2.0)
     for axis, k in zip(axes, chosen):
         axis.stairs(counts[k], edges[k], fill=True)
         axis.set_yticks([])

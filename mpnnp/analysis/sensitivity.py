@@ -6,7 +6,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.analysis.descriptors import each_structure
-from mpnnp.figures import figure, save
+from mpnnp.figures import PALETTE, figure, save, style
 from mpnnp.files import write_table
 from mpnnp.kernels.energy_forces import energies_and_gradient
 from mpnnp.kernels.jit import read_only
@@ -86,12 +86,13 @@ def write_csv(path, functions, sensitivity):
     write_table(path, columns)
 
 
+@style()
 def draw(path, functions, sensitivity):
     """Bars of root mean square and largest sensitivity, one panel per element."""
-    picture, axes = figure(len(functions.elements), height=4.5)
+    picture, axes = figure(len(functions.elements), height=3.4)
     for e, (axis, z) in enumerate(zip(axes, functions.elements)):
         part = np.arange(*functions.table.start[e : e + 2])
-        axis.bar(part + 1, sensitivity.max[part], color="lightgray", label="largest")
+        axis.bar(part + 1, sensitivity.max[part], color=PALETTE[-1], alpha=0.5, label="largest")
         axis.bar(part + 1, sensitivity.msa[part], label="root mean square")
         axis.set(xlabel=f"symmetry function of {chemical_symbols[z]}", ylabel="|dE/dg| (eV)", yscale="log")
         axis.legend()

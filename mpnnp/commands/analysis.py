@@ -1,11 +1,12 @@
-"""Commands that analyse simulations and data sets: each writes NAME.csv and NAME.png."""
+"""Commands that analyse simulations and data sets: each writes NAME.csv, NAME.png and NAME.pdf."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, start, write_result
+from mpnnp.commands.common import Debug, examples, start, write_result
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -21,11 +22,21 @@ FrameTime = Annotated[
     float, typer.Option(help="fs between frames of trajectories that do not tell their time.")
 ]
 Output = Annotated[
-    Optional[Path], typer.Option("-o", "--output", help="Name of the results, without .csv and .png.")
+    Optional[Path],
+    typer.Option(
+        "-o",
+        "--output",
+        help="Name of the results, without .csv, .png and .pdf. [default: in the folder of the trajectory]",
+    ),
 ]
 
 
-@analyze.command()
+@analyze.command(
+    epilog=examples(
+        "mpnnp analyze density npt",
+        "mpnnp analyze density npt-1 npt-2 npt-3 -o all --low 0.9 --high 1.1",
+    )
+)
 def density(
     runs: Runs,
     low: Annotated[
@@ -36,13 +47,28 @@ def density(
         Optional[float], typer.Option(help="Largest one. [default: one and a half of the first]")
     ] = None,
     skip: Skip = 0.5,
+    data: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help="Data set that the potential was trained on, for its range of densities and energies, "
+            "where the run does not know it. May be given several times."
+        ),
+    ] = None,
     frame_time: FrameTime = 50.0,
     output: Output = None,
     debug: Debug = False,
 ):
-    """Density against time, its mean and error bar (blocks), and whether it stayed in its range."""
+    """Density against time: mean, error bar, and whether it is stable.
+
+    Stable: inside its limits, without a drift, with few extrapolations, within the densities and energies of
+    training. Error bars are from blocks.
+    """
+    from dataclasses import replace
+
     import numpy as np
 
+    from mpnnp.data.formats import read_sources
+    from mpnnp.data.ranges import TrainingRange
     from mpnnp.figures import figure
     from mpnnp.simulation import density as analysis
     from mpnnp.simulation.trajectories import read_densities
@@ -54,26 +80,34 @@ def density(
     if (low is None) != (high is None):
         raise ConfigError("--low and --high: give both or none")
     all_series = [read_densities(path, frame_time / 1000.0) for path in runs]
+    if data:
+        trained = TrainingRange.of(read_sources(data, report=log))
+        all_series = [replace(s, trained=trained) for s in all_series]
     results = [analysis.analyse(s, skip, None if low is None else (low, high)) for s in all_series]
-    for r in results:
-        log(
-            f"{r.name}: {r.mean:.5f} ± {r.error:.5f} g/cm^3"
-            f"{'' if r.converged else ' (too short for a safe error bar)'}; {r.verdict}"
-        )
+    for series, result in zip(all_series, results):
+        log(str(result))
+        if not series.trained.numbers():
+            log("  what its potential was trained on is not known: --data DATA compares with a data set")
     if len(results) > 1:
-        means = np.array([r.mean for r in results if r.stable])
+        means = np.array([r.mean for r in results if r.lasted])
         spread = (
             f": {means.mean():.5f}, standard deviation {means.std(ddof=1):.5f} g/cm^3"
             if len(means) > 1
             else ""
         )
-        log(f"{len(means)} of {len(results)} runs stable{spread}")
+        stable = sum(r.stable for r in results)
+        log(f"{len(means)} of {len(results)} runs lasted{spread}; {stable} are stable")
     picture, axes = figure(1)
     analysis.draw(axes[0], all_series, results)
-    write_results(output or Path("density"), analysis.columns(all_series), picture, log)
+    write_results(output or beside(runs, "density"), analysis.columns(all_series), picture, log)
 
 
-@analyze.command()
+@analyze.command(
+    epilog=examples(
+        "mpnnp analyze rdf nvt",
+        "mpnnp analyze rdf nvt-1 nvt-2 --r-max 8 --bins 160 -o both",
+    )
+)
 def rdf(
     runs: Runs,
     r_max: Annotated[float, typer.Option(help="Angstrom; may exceed half the cell.")] = 6.0,
@@ -106,49 +140,74 @@ def rdf(
     check_same(runs, all_g)
     picture, axes = figure(len(all_g[0]))
     analysis.draw(axes, r, all_g)
-    write_results(output or Path("rdf"), analysis.columns(r, all_g, runs), picture, log)
+    write_results(output or beside(runs, "rdf"), analysis.columns(r, all_g, runs), picture, log)
 
 
-@analyze.command()
+@analyze.command(
+    epilog=examples(
+        "mpnnp analyze msd nvt",
+        "mpnnp analyze msd trajectory.xyz --frame-time 10",
+    )
+)
 def msd(
     runs: Runs,
     skip: Skip = 0.2,
+    viscosity: Annotated[
+        Optional[float],
+        typer.Option(
+            min=0.0,
+            help="mPa s, of the same model: adds the correction of Yeh and Hummer for the finite cubic box.",
+        ),
+    ] = None,
+    temperature: Annotated[
+        Optional[float], typer.Option(min=0.0, help="K, for the correction. [default: mean of md.csv]")
+    ] = None,
     frame_time: FrameTime = 50.0,
     output: Output = None,
     debug: Debug = False,
 ):
-    """Mean squared displacement of each element, and the diffusion coefficient."""
+    """Mean squared displacement of each element, and the diffusion coefficient with its error bar."""
     from mpnnp.figures import figure
     from mpnnp.simulation import msd as analysis
-    from mpnnp.simulation.trajectories import read_trajectory
+    from mpnnp.simulation.trajectories import mean_temperature, read_trajectory
 
     check_skip(skip)
     comm, log = start()
     if comm.rank:
         return
-    all_lags, all_msd = [], []
+    found = []
     for path in runs:
-        lags, curves = analysis.mean_squared_displacements(
-            read_trajectory(path, frame_time / 1000.0).after(skip)
-        )
-        all_lags.append(lags)
-        all_msd.append(curves)
-        log(
-            f"{path}: D = "
-            + ", ".join(f"{analysis.diffusion(lags, c):.3f} ({e})" for e, c in curves.items())
-            + " 1e-9 m^2/s"
-        )
-    check_same(runs, all_msd)
-    n = min(len(lags) for lags in all_lags)
-    if any(abs(lags[1] - all_lags[0][1]) > 1e-9 for lags in all_lags):
-        raise ConfigError("the runs have different times between frames: analyse them one by one")
-    all_msd = [{e: c[:n] for e, c in curves.items()} for curves in all_msd]
+        trajectory = read_trajectory(path, frame_time / 1000.0).after(skip)
+        found.append(analysis.mean_squared_displacements(trajectory))
+        results = {element: analysis.diffusion(curve) for element, curve in found[-1].items()}
+        window = " to ".join(f"{t:.3g}" for t in next(iter(results.values())).window)
+        log(f"{path}: diffusion coefficients in 1e-9 m^2/s, fitted from {window} ps:")
+        for element, result in results.items():
+            log(f"  D({element}) = {result}")
+        if viscosity is not None:
+            kelvin = temperature or mean_temperature(path, skip)
+            added = analysis.finite_size(trajectory, kelvin, viscosity)
+            where = f"Yeh and Hummer 2004; {kelvin:.4g} K, {viscosity:g} mPa s"
+            log(f"  in an infinite box {added:.3g} more ({where}):")
+            for element, result in results.items():
+                log(f"  D({element}) = {analysis.with_error(result.value + added, result.error)}")
+    check_same(runs, found)
+    found = analysis.alike(runs, found)
+    if len(runs) > 1:
+        for element in found[0]:
+            log(f"all runs: D({element}) = {analysis.in_words([run[element] for run in found])}")
     picture, axes = figure(1)
-    analysis.draw(axes[0], all_lags[0][:n], all_msd)
-    write_results(output or Path("msd"), analysis.columns(all_lags[0][:n], all_msd, runs), picture, log)
+    analysis.draw(axes[0], found)
+    write_results(output or beside(runs, "msd"), analysis.columns(found, runs), picture, log)
 
 
-@analyze.command("energy-density")
+@analyze.command(
+    "energy-density",
+    epilog=examples(
+        "mpnnp analyze energy-density data.h5",
+        "mpnnp analyze energy-density liquid.extxyz ice.extxyz --bins 60 -o both",
+    ),
+)
 def energy_density(
     data: Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")],
     bins: Annotated[int, typer.Option(help="Number of bins in each direction.")] = 40,
@@ -171,6 +230,17 @@ def energy_density(
     write_results(output or Path("energy-density"), analysis.columns(*histogram), picture, log)
 
 
+def beside(runs, name):
+    """Where results belong without --output: in the folder of the run, or beside the trajectory, named after
+    it; of several runs in the folder that they share.
+    """
+    folders = [Path(run) if Path(run).is_dir() else Path(run).parent for run in runs]
+    if len(runs) == 1:
+        is_file = folders[0] != Path(runs[0])
+        return folders[0] / (f"{Path(runs[0]).stem}-{name}" if is_file else name)
+    return Path(os.path.commonpath([folder.resolve() for folder in folders])) / name
+
+
 def check_skip(skip):
     if not 0 <= skip < 1:
         raise ConfigError(f"--skip {skip}: must be in [0, 1)")
@@ -187,11 +257,11 @@ def check_same(runs, results):
 
 
 def write_results(name, table, picture, log):
-    """NAME.csv from columns, and NAME.png."""
+    """NAME.csv from columns, NAME.png and NAME.pdf."""
     from mpnnp.figures import save
     from mpnnp.files import write_table
 
-    files = Path(f"{name}.csv"), Path(f"{name}.png")
+    files = [Path(f"{name}.{suffix}") for suffix in ("csv", "png", "pdf")]
     write_result(files[0], lambda path: write_table(path, table))
     write_result(files[1], lambda path: save(picture, path))
-    log(f"written: {files[0]}, {files[1]}")
+    log(f"written: {', '.join(map(str, files))}")

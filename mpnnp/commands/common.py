@@ -38,6 +38,11 @@ CsvPath = Annotated[
 ]
 
 
+def examples(*lines):
+    """Text below the options of `--help`."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
 def start():
     """(communicator, log) of a command."""
     from mpnnp.parallel import world

@@ -1,7 +1,7 @@
 """Commands about data sets: convert, info, select."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -13,6 +13,7 @@ from mpnnp.commands.common import (
     ForcesKey,
     StressKey,
     Units,
+    examples,
     read_inputs,
     start,
 )
@@ -21,7 +22,12 @@ from mpnnp.errors import ConfigError
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp convert input.data more.extxyz OUTCAR data.h5",
+        'mpnnp convert other.xyz --units "kcal/mol Angstrom" input.data',
+    )
+)
 def convert(
     sources: Annotated[
         list[Path],
@@ -38,8 +44,10 @@ def convert(
     units: Units = None,
     debug: Debug = False,
 ):
-    """Read SOURCE... and write them to the last argument, whose name says the format:
-    HDF5, input.data of n2p2 and RuNNer, extended XYZ.
+    """Read data sets of any format and write them as one.
+
+    The last argument is the file to write; its name says the format: HDF5, input.data of n2p2 and RuNNer,
+    extended XYZ.
     """
     from mpnnp.data.formats import check_target, read_sources, write_target
     from mpnnp.data.inspection import describe, format_description
@@ -65,7 +73,12 @@ def convert(
         log(f"written to {target}")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp info data.extxyz",
+        "mpnnp info runs/train/checkpoint.h5",
+    )
+)
 def info(
     file: Annotated[
         Path, typer.Argument(help="Data set of any format, a checkpoint, or a folder of n2p2 files.")
@@ -74,7 +87,7 @@ def info(
     units: Units = None,
     debug: Debug = False,
 ):
-    """Describe a data set or a potential, and warn about what looks wrong."""
+    """Describe data or a potential; warn of what looks wrong."""
     from mpnnp.data import inspection
     from mpnnp.training.checkpoint import is_checkpoint
 
@@ -100,14 +113,22 @@ def info(
         log.warn(message)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp select data.h5 -n 50 --by farthest -o some.extxyz",
+        "mpnnp select pool.h5 -n 50 --by kalman --potential runs/a/checkpoint.h5 -o next.h5",
+    )
+)
 def select(
     data: DataPaths,
     number: Annotated[int, typer.Option("-n", help="Structures to select.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", help=f"File to write: {TARGETS}.", metavar="FILE")
     ],
-    by: Annotated[str, typer.Option(help="random, interval, farthest, disagreement or kalman.")] = "random",
+    by: Annotated[
+        Literal["random", "interval", "farthest", "disagreement", "kalman"],
+        typer.Option(help="How they are chosen."),
+    ] = "random",
     potential: Annotated[
         Optional[list[Path]],
         typer.Option(
@@ -121,16 +142,16 @@ def select(
     units: Units = None,
     debug: Debug = False,
 ):
-    """Select structures: at random, evenly, far apart in the space of the symmetry functions, or those that
-    potentials know least about.
+    """Select structures that are worth their labels.
+
+    At random, evenly, far apart in the space of the symmetry functions, or those that potentials know least
+    about.
     """
-    from mpnnp.analysis.selection import METHODS, check_number, select_structures
+    from mpnnp.analysis.selection import check_number, select_structures
     from mpnnp.data.formats import check_target, write_target
     from mpnnp.parallel import on_root
 
     check_target(output, "select")
-    if by not in METHODS:
-        raise ConfigError(f"select: --by {by}: must be one of {', '.join(METHODS)}")
     comm, log = start()
     potentials, dataset = read_inputs(comm, log, potential or [], data, units)
     check_number(number, len(dataset))

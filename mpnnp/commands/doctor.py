@@ -9,7 +9,7 @@ from collections import Counter
 import typer
 
 from mpnnp import __version__, environment
-from mpnnp.commands.common import Debug, start
+from mpnnp.commands.common import Debug, examples, start
 
 LAUNCHERS = {
     "SLURM_STEP_ID": "srun",
@@ -21,10 +21,16 @@ LAUNCHERS = {
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp doctor",
+        "mpiexec -n 8 mpnnp doctor",
+    )
+)
 def doctor(debug: Debug = False):
-    """Say what this installation stands on (MPI, BLAS, HDF5, caches) and what is wrong with it.
-    Start it as you start a run.
+    """Say what is wrong with this installation.
+
+    And what it stands on: MPI, BLAS, HDF5, caches. Start it as you start a run.
     """
     comm, log = start()
     facts, complaints = examine(comm)

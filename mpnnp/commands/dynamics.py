@@ -2,17 +2,22 @@
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, PotentialUnits, Units, start, write_result
-from mpnnp.errors import ConfigError
+from mpnnp.commands.common import Debug, PotentialUnits, Units, examples, start, write_result
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp md runs/train/best.h5 start.xyz -o nvt --temperature 300 --time 10",
+        "mpnnp md runs/train/best.h5 nvt/final.xyz -o npt --ensemble npt --pressure 1",
+        "mpnnp md runs/train/best.h5 start.xyz -o nvt --resume",
+    )
+)
 def md(
     potential: Annotated[
         str,
@@ -26,10 +31,13 @@ def md(
         typer.Argument(help="Structure to start from (its last frame), any format.", metavar="START"),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", metavar="DIR")],
-    ensemble: Annotated[str, typer.Option(help="nve, nvt or npt.")] = "nvt",
-    thermostat: Annotated[str, typer.Option(help="berendsen, langevin or bussi.")] = "berendsen",
+    ensemble: Annotated[Literal["nve", "nvt", "npt"], typer.Option(help="What is kept constant.")] = "nvt",
+    thermostat: Annotated[
+        Literal["berendsen", "langevin", "bussi"], typer.Option(help="Of nvt and npt.")
+    ] = "berendsen",
     barostat: Annotated[
-        str, typer.Option(help="berendsen, or mtk (Martyna-Tobias-Klein with Nose-Hoover chains).")
+        Literal["berendsen", "mtk"],
+        typer.Option(help="Of npt; mtk: Martyna-Tobias-Klein with Nose-Hoover chains."),
     ] = "berendsen",
     temperature: Annotated[float, typer.Option(help="K.")] = 300.0,
     pressure: Annotated[float, typer.Option(help="bar.")] = 1.0,
@@ -82,11 +90,13 @@ def md(
     )
     atoms = on_root(comm, read_start, structure, units, log)
     members = on_root(comm, load_members, potential, potential_units)
+    trained = on_root(comm, training_range, potential)
     compile_kernels(comm, log)
     calculator = Calculator(
         members if len(members) > 1 else members[0], max_extrapolations=max_extrapolations, comm=comm
     )
-    outcome = run(protocol, atoms, calculator, output, comm, log, resume)
+    warn_outside(atoms, trained, log)
+    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained)
     if outcome.status != FINISHED:
         raise typer.Exit({FAILED: 1, STOPPED: Interrupted.exit_status}[outcome.status])
 
@@ -120,9 +130,38 @@ def load_members(names, units=None):
     return [load_potential(name, units) for name in names.split(",")]
 
 
-@app.command()
+def training_range(names):
+    """TrainingRange of the first of the potentials with commas between them, None where it is not known."""
+    from mpnnp.data.ranges import TrainingRange
+    from mpnnp.training.checkpoint import is_checkpoint, read_summary
+
+    first = names.split(",")[0]
+    found = TrainingRange.from_numbers(read_summary(first).progress) if is_checkpoint(first) else None
+    return found if found and found.numbers() else None
+
+
+def warn_outside(atoms, trained, log):
+    """Say that a simulation starts at a density that the potential was not trained on."""
+    if trained is None or not atoms.pbc.all():
+        return
+    from mpnnp.units import DENSITY
+
+    density = atoms.get_masses().sum() / atoms.cell.volume * DENSITY
+    if density < trained.density_low or density > trained.density_high:
+        log.warn(
+            f"the start has {density:.4g} g/cm^3, the potential was trained on "
+            f"{trained.density_low:.4g} to {trained.density_high:.4g} g/cm^3"
+        )
+
+
+@app.command(
+    epilog=examples(
+        "mpnnp box water -o start.xyz",
+        "mpnnp box water --molecules 216 --density 0.95 --seed 3 -o start.xyz",
+    )
+)
 def box(
-    substance: Annotated[str, typer.Argument(help="water", metavar="water")],
+    substance: Annotated[Literal["water"], typer.Argument(help="What the molecules are.", metavar="water")],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="File to write, any format of ASE.", metavar="FILE")
     ],
@@ -136,8 +175,6 @@ def box(
 
     from mpnnp.simulation.boxes import water_box
 
-    if substance != "water":
-        raise ConfigError(f"box {substance}: only water is known")
     comm, log = start()
     if comm.rank == 0:
         atoms = water_box(molecules, density, seed)

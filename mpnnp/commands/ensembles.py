@@ -1,24 +1,30 @@
 """Commands about several runs of one kind: ensemble, compare."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, start, write_result
+from mpnnp.commands.common import Debug, examples, start, write_result
 from mpnnp.errors import ConfigError, TrainingError
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp ensemble train.toml --seeds 1-10 -o runs/e",
+        "mpiexec -n 8 mpnnp ensemble train.toml --seeds 1-8 --side-by-side 4 -o runs/e",
+    )
+)
 def ensemble(
     config: Annotated[
         Path, typer.Argument(help="Configuration of a run, see the README.", metavar="CONFIG.toml")
     ],
     seeds: Annotated[str, typer.Option(help="Seeds of the members: 1-10, or 1,4,7-9.")],
     over: Annotated[
-        str, typer.Option(help="What a seed decides: split, weights, or both (and the batches).")
+        Literal["split", "weights", "both"],
+        typer.Option(help="What a seed decides; both: and the batches."),
     ] = "both",
     output: Annotated[
         Optional[Path], typer.Option("-o", "--output", help="Folder of the members seed-N.", metavar="DIR")
@@ -32,6 +38,7 @@ def ensemble(
     debug: Debug = False,
 ):
     """Train the same potential with several seeds.
+
     Started again it skips finished members and resumes begun ones.
     """
     from mpnnp.config import read_config
@@ -52,7 +59,12 @@ def ensemble(
         )
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp compare runs/ekf runs/adam -o compare.png",
+        "mpnnp compare --group EKF=runs/a,runs/b --group Adam=runs/c --json compare.json",
+    )
+)
 def compare(
     runs: Annotated[
         Optional[list[str]],
@@ -65,7 +77,8 @@ def compare(
     json: Annotated[Optional[Path], typer.Option("--json", help="Write the numbers to this file.")] = None,
     debug: Debug = False,
 ):
-    """Learning curves of groups of runs against updates and wall time.
+    """Learning curves of groups of runs against updates and time.
+
     The members of an ensemble make a group.
     """
     from mpnnp.analysis import comparison
@@ -84,7 +97,12 @@ def compare(
     log(f"picture in {output}")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp fisher runs/a/checkpoint.h5 --data data.h5 --plot fisher.png",
+        'mpiexec -n 8 mpnnp fisher "runs/e/seed-*/checkpoint.h5" --data data.h5',
+    )
+)
 def fisher(
     checkpoints: Annotated[
         Optional[list[str]],
@@ -109,7 +127,10 @@ def fisher(
     seed: Annotated[int, typer.Option(help="Of the batches.")] = 1,
     debug: Debug = False,
 ):
-    """Fisher information of trained models: spectra of groups, distances, the filter's covariance."""
+    """Fisher information of trained models.
+
+    Spectra of groups, distances, the filter's covariance.
+    """
     from mpnnp.analysis import fisher_report
     from mpnnp.parallel import on_root
     from mpnnp.training.run_groups import find_groups

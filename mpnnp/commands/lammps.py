@@ -5,13 +5,19 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, PotentialUnits, start
+from mpnnp.commands.common import Debug, PotentialUnits, examples, start
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp lammps runs/train/best.h5 -in lammps.in",
+        "mpiexec -n 8 mpnnp lammps potential -in lammps.in -- -var T 300",
+        "mpnnp lammps --build",
+    )
+)
 def lammps(
     potential: Annotated[
         Optional[str],
@@ -45,10 +51,10 @@ def lammps(
     ] = False,
     debug: Debug = False,
 ):
-    """Run LAMMPS with a potential as its `fix external`: without a compiler, also with mpiexec.
+    """Run LAMMPS with a potential, without a compiler.
 
-    The input must have the lines that `mpnnp export --lammps external` writes. With a C++ compiler, lmp and
-    pair_style mpnnp do the same.
+    The potential acts by LAMMPS's `fix external`, also with mpiexec. The input must have the lines that
+    `mpnnp export --lammps external` writes. With a C++ compiler, lmp and pair_style mpnnp do the same.
     """
     comm, log = start()
     if build:

@@ -1,7 +1,7 @@
 """Commands about trained potentials: evaluate, export, label, disagree, check."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -15,6 +15,7 @@ from mpnnp.commands.common import (
     PotentialPath,
     PotentialUnits,
     Units,
+    examples,
     read_inputs,
     start,
     write_result,
@@ -24,7 +25,12 @@ from mpnnp.errors import CheckFailed, ConfigError
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpiexec -n 2 mpnnp evaluate runs/train/best.h5 test.extxyz",
+        "mpnnp evaluate potential test.extxyz --json accuracy.json --predictions all.npz",
+    )
+)
 def evaluate(
     potential: PotentialPath,
     data: Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")],
@@ -38,7 +44,10 @@ def evaluate(
     potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
-    """Predict energies and forces of structures, and compare with their labels where there are any."""
+    """Predict energies and forces, and compare with labels.
+
+    Structures may be without labels.
+    """
     from mpnnp.model.evaluation import evaluate as run
 
     comm, log = start()
@@ -64,7 +73,12 @@ def evaluate(
         )
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp export runs/train/best.h5 -o potential --structure start.extxyz",
+        "mpnnp export runs/train/best.h5 -o cp2k --cp2k --structure input.data",
+    )
+)
 def export(
     checkpoint: PotentialPath,
     output: Annotated[
@@ -81,7 +95,7 @@ def export(
         ),
     ] = False,
     lammps: Annotated[
-        Optional[str],
+        Optional[Literal["mpnnp", "external", "hdnnp"]],
         typer.Option(
             "--lammps",
             help="What lammps.in uses: mpnnp (the default; pair_style mpnnp), external (for mpnnp lammps, "
@@ -96,7 +110,10 @@ def export(
     potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
-    """Write a potential as n2p2 files with a lammps.in, or with --cp2k a cp2k.inp, that runs them."""
+    """Write a potential for LAMMPS, CP2K and n2p2.
+
+    Beside the n2p2 files lies a lammps.in, or with --cp2k a cp2k.inp, that runs them.
+    """
     from mpnnp.data.formats import read_sources
     from mpnnp.n2p2 import engines
     from mpnnp.n2p2.potential_files import is_normalized, write_potential
@@ -136,7 +153,12 @@ def export(
             log("they contain a normalisation, which CP2K does not know: for CP2K export with --cp2k")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp label runs/train/best.h5 trajectory.xyz -o labelled.h5",
+        "mpnnp label ase:emt structures.xyz -o labelled.h5",
+    )
+)
 def label(
     potential: Annotated[
         str,
@@ -159,8 +181,9 @@ def label(
     potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
-    """Label structures with a potential or a calculator of ASE
-    (ase:emt, ase:tblite.ase.TBLite:method=GFN1-xTB).
+    """Label structures with a potential or a calculator of ASE.
+
+    The latter as ase:emt or ase:tblite.ase.TBLite:method=GFN1-xTB.
     """
     from mpnnp.data.formats import check_target, read_sources, write_target
     from mpnnp.parallel import agree, on_root
@@ -176,7 +199,11 @@ def label(
     log(f"{len(data)} structures labelled by {potential}: {output}")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp disagree runs/a/best.h5 runs/b/best.h5 data.h5 -o where.csv",
+    )
+)
 def disagree(
     a: Annotated[Path, typer.Argument(help="Potential.", metavar="A")],
     b: Annotated[Path, typer.Argument(help="Another potential.", metavar="B")],
@@ -184,7 +211,10 @@ def disagree(
     output: CsvPath = None,
     debug: Debug = False,
 ):
-    """Compare two potentials: where do their energies and forces differ?"""
+    """Compare two potentials: where do they differ?
+
+    Energies and forces over structures, with or without labels.
+    """
     from mpnnp.analysis.disagreement import disagreement_of, draw, lines_of, write_csv
     from mpnnp.parallel import on_root
 
@@ -200,7 +230,12 @@ def disagree(
         log(f"written to {output} and {output.with_suffix('.png')}")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp check runs/train/best.h5 data.h5",
+        "mpnnp check runs/train/best.h5 data.h5 --rows --structures 3",
+    )
+)
 def check(
     potential: PotentialPath,
     data: DataPaths,
@@ -212,8 +247,9 @@ def check(
     ] = 1e-5,
     debug: Debug = False,
 ):
-    """Compare forces, stress and, with --rows, derivatives by the weights with finite differences;
-    exit status 1 if they deviate.
+    """Check forces and stress against finite differences.
+
+    With --rows the derivatives by the weights too. Exit status 1 if they deviate.
     """
     from mpnnp.analysis.derivative_check import check_derivatives
     from mpnnp.analysis.selection import at_interval

@@ -3,7 +3,7 @@ leaving some out.
 """
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -14,6 +14,7 @@ from mpnnp.commands.common import (
     EnergyKey,
     ForcesKey,
     PotentialPath,
+    examples,
     read_inputs,
     read_potentials,
     start,
@@ -24,7 +25,12 @@ from mpnnp.errors import ConfigError
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp prepare data.h5 input.nn --histograms",
+        "mpnnp prepare train.toml -o prepared",
+    )
+)
 def prepare(
     sources: Annotated[
         list[str],
@@ -45,8 +51,9 @@ def prepare(
     forces_key: ForcesKey = None,
     debug: Debug = False,
 ):
-    """Range, mean and spread of the symmetry functions over all structures:
-    scaling.data, a table, and with --histograms pictures.
+    """Range, mean and spread of the symmetry functions over data.
+
+    Written are scaling.data, a table, and with --histograms pictures.
     """
     from mpnnp.analysis.descriptors import histograms_of, statistics_of
     from mpnnp.analysis.preparation import read_settings, table_lines, write_histograms, write_scaling
@@ -72,10 +79,15 @@ def prepare(
     )
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp sensitivity runs/train/best.h5 data.h5 -o sensitivity.csv",
+    )
+)
 def sensitivity(potential: PotentialPath, data: DataPaths, output: CsvPath = None, debug: Debug = False):
-    """How much the atomic energies depend on each symmetry function:
-    root mean square, mean and largest |dE/dg|.
+    """How much atomic energies depend on each symmetry function.
+
+    Root mean square, mean and largest |dE/dg|.
     """
     from mpnnp.analysis.sensitivity import draw, lines_of, sensitivity_of, write_csv
     from mpnnp.parallel import on_root
@@ -93,7 +105,12 @@ def sensitivity(potential: PotentialPath, data: DataPaths, output: CsvPath = Non
         log(f"written to {output} and {output.with_suffix('.png')}")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpnnp prune data.h5 input.nn --range 1e-3 -o fewer.nn",
+        "mpnnp prune train.toml --sensitivity 1 --potential runs/train/best.h5 -o fewer.toml",
+    )
+)
 def prune(
     sources: Annotated[
         list[str],
@@ -126,26 +143,26 @@ def prune(
         typer.Option(help="Potential whose sensitivity counts; it must have the functions of the settings."),
     ] = None,
     measure: Annotated[
-        str, typer.Option(help="Of the sensitivity: msa (root mean square), mean or max.")
+        Literal["msa", "mean", "max"],
+        typer.Option(help="Of the sensitivity; msa: root mean square."),
     ] = "msa",
     debug: Debug = False,
 ):
-    """Leave out symmetry functions that hardly vary (--range) or hardly matter (--sensitivity),
-    and write what is left.
+    """Leave out symmetry functions that hardly vary or matter.
+
+    By their range (--range) or by how much a potential depends on them (--sensitivity); the settings with
+    what is left are written.
     """
     from mpnnp.analysis.descriptors import statistics_of
     from mpnnp.analysis.preparation import read_settings
     from mpnnp.analysis.pruning import keep_by_range, keep_by_sensitivity, write_pruned
-    from mpnnp.analysis.sensitivity import MEASURES, sensitivity_of
+    from mpnnp.analysis.sensitivity import sensitivity_of
     from mpnnp.parallel import on_root
 
     if (by_range is None) == (by_sensitivity is None):
         raise ConfigError("prune: give one of --range and --sensitivity")
-    if by_sensitivity is not None and (potential is None or measure not in MEASURES):
-        raise ConfigError(
-            f"prune: --sensitivity needs --potential, and --measure one of {', '.join(MEASURES)}; "
-            f"found {measure}"
-        )
+    if by_sensitivity is not None and potential is None:
+        raise ConfigError("prune: --sensitivity needs --potential")
     *data, settings = sources
     comm, log = start()
     functions, dataset = on_root(comm, read_settings, settings, data, log)

@@ -1,11 +1,11 @@
-"""Commands that train: train, translate."""
+"""Commands that train: train, report, translate."""
 
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, Units, start, write_result
+from mpnnp.commands.common import Debug, Units, examples, start, write_result
 from mpnnp.errors import CheckpointError, DataError
 
 app = typer.Typer()
@@ -16,7 +16,13 @@ Ranks = Annotated[
 Settings = Annotated[Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")]
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mpiexec -n 2 mpnnp train train.toml",
+        "mpiexec -n 2 mpnnp train train.toml -o runs/a --set run.epochs=50 --resume",
+        "mpiexec -n 2 mpnnp train input.nn -o runs/from-n2p2",
+    )
+)
 def train(
     config: Annotated[
         Path,
@@ -66,7 +72,30 @@ def _from_toml(path, settings):
     return config
 
 
-@app.command()
+@app.command(epilog=examples("mpnnp report runs/train"))
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a training, ended or under way.", metavar="RUN_DIR")],
+    debug: Debug = False,
+):
+    """Write the page of a run, report.html, and its pictures anew.
+
+    Judgement, errors, learning curve, predictions, worst structures, data, configuration. Every run writes
+    them at its end.
+    """
+    from mpnnp.parallel import on_root
+    from mpnnp.training.page import write
+
+    comm, log = start()
+    files = on_root(comm, write, run)
+    log(f"written: {', '.join(map(str, files))}")
+
+
+@app.command(
+    epilog=examples(
+        "mpnnp translate input.nn -o train.toml",
+        "mpnnp translate input.nn --ranks 16",
+    )
+)
 def translate(
     source: Annotated[Path, typer.Argument(help="An input.nn of n2p2 or RuNNer.", metavar="INPUT.NN")],
     output: Annotated[
@@ -77,7 +106,10 @@ def translate(
     units: Units = None,
     debug: Debug = False,
 ):
-    """Write the configuration that an input.nn of n2p2 or RuNNer means, with comments."""
+    """Write an input.nn of n2p2 or RuNNer as a configuration.
+
+    With comments on each key, and what is not used.
+    """
     from mpnnp.files import write_text
     from mpnnp.n2p2.translate import translate as read
 

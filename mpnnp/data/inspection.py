@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from ase.data import atomic_masses, chemical_symbols
+from ase.data import chemical_symbols
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.plausibility import Finding, doubts, energy_residuals, neighbours
+from mpnnp.data.ranges import densities
 from mpnnp.data.structure import TRAIN, VALIDATION
-from mpnnp.units import DENSITY, GPA
+from mpnnp.units import GPA
 
 __all__ = ["Description", "describe", "findings", "format_description", "warnings"]
 
@@ -83,12 +84,8 @@ def describe(dataset: Dataset) -> Description:
 
 
 def _density_range(d):
-    periodic = d.pbc.all(axis=1)
-    if not periodic.any():
-        return None
-    mass = np.add.reduceat(atomic_masses[d.numbers], d.start[:-1])[periodic]
-    density = DENSITY * mass / np.abs(np.linalg.det(d.cell[periodic]))
-    return float(density.min()), float(density.max())
+    found = densities(d)
+    return (float(np.nanmin(found)), float(np.nanmax(found))) if np.isfinite(found).any() else None
 
 
 def _pairs(structure, cutoff):

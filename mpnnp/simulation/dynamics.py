@@ -58,19 +58,20 @@ class Outcome:
     extrapolations: int
 
 
-def run(protocol, atoms, calculator, directory, comm, log, resume=False):
+def run(protocol, atoms, calculator, directory, comm, log, resume=False, trained=None):
     """Outcome of a simulation of `atoms` with the Protocol, in the folder `directory`. Collective.
 
+    trained  TrainingRange of the potential, kept for what judges the simulation; None if not known
     Raises DataError if the folder holds another simulation (resume: if it holds none, or one with another
     protocol). A system that explodes, or leaves the range of training too often, ends the simulation with
     status "failed"; files up to the last good frame are kept.
     """
     directory = Path(directory)
-    restart = on_root(comm, _open_folder, directory, protocol, resume)
+    restart = on_root(comm, _open_folder, directory, protocol, resume, trained)
     return Simulation(protocol, atoms, calculator, directory, comm, log, restart).run()
 
 
-def _open_folder(directory, protocol, resume):
+def _open_folder(directory, protocol, resume, trained):
     """What restart.h5 holds (resume), or None. Raises DataError."""
     directory.mkdir(parents=True, exist_ok=True)
     record = directory / "protocol.json"
@@ -80,7 +81,8 @@ def _open_folder(directory, protocol, resume):
                 f"{directory}: holds a simulation already; "
                 "go on with it by --resume, or choose another folder"
             )
-        write_text(record, json.dumps(asdict(protocol), indent=2) + "\n", encoding="ascii")
+        known = {"trained_on": trained.numbers()} if trained else {}
+        write_text(record, json.dumps(asdict(protocol) | known, indent=2) + "\n", encoding="ascii")
         return None
     try:
         old = json.loads(record.read_text(encoding="ascii"))

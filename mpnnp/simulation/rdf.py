@@ -5,7 +5,10 @@ from ase.data import chemical_symbols
 from vesin import NeighborList
 
 from mpnnp.errors import DataError
+from mpnnp.figures import PALETTE, style
 from mpnnp.simulation.statistics import band, table_with_bands
+
+TOP = 6.0  # of g in the picture: bonds reach higher, and are not what one looks at
 
 
 def radial_distributions(trajectory, r_max=6.0, bins=120):
@@ -55,17 +58,15 @@ def columns(r, all_g, names):
     return table_with_bands({"r_angstrom": r}, all_g, names)
 
 
+@style()
 def draw(axes, r, all_g):
-    """One panel for each pair: mean, and band over several runs."""
+    """One panel for each pair of elements, named in its title: mean, and band over several runs."""
     for axis, pair in zip(axes, all_g[0]):
         mean, std = band([g[pair] for g in all_g])
-        axis.plot(r, mean)
+        axis.plot(r, mean, color=PALETTE[0])
         if len(all_g) > 1:
-            axis.fill_between(r, mean - std, mean + std, alpha=0.3, linewidth=0)
-        axis.axhline(1.0, color="black", linewidth=0.6)
-        axis.set(
-            xlabel="r (Å)",
-            ylabel=f"g({pair})",
-            xlim=(0, r[-1]),
-            ylim=(0, min(float(np.nanmax(mean + std)) * 1.05 + 0.1, 6.0)),
-        )
+            axis.fill_between(r, mean - std, mean + std, color=PALETTE[0], alpha=0.3, linewidth=0)
+        axis.axhline(1.0, color=PALETTE[-1], linewidth=0.8, linestyle="--")
+        axis.set_title(pair.replace("-", "–"), fontsize=11, fontweight="bold")
+        top = min(float(np.nanmax(mean + std)) * 1.05 + 0.1, TOP)
+        axis.set(xlabel="r (Å)", ylabel="g(r)", xlim=(0, r[-1]), ylim=(0, top))

@@ -3,6 +3,7 @@
 import numpy as np
 
 FEWEST = 8  # blocks that still give an error bar
+ROUNDING = 1e-9  # relative; smaller fluctuations are none
 
 
 def block_error(values):
@@ -16,6 +17,8 @@ def block_error(values):
     """
     x = np.asarray(values, float)
     mean, errors, spreads = float(x.mean()), [], []
+    if len(x) >= FEWEST and np.ptp(x) <= ROUNDING * abs(mean):
+        return mean, 0.0, True  # it does not fluctuate
     while len(x) >= FEWEST:
         errors.append(x.std(ddof=1) / np.sqrt(len(x)))
         spreads.append(errors[-1] / np.sqrt(2.0 * (len(x) - 1)))
@@ -29,14 +32,19 @@ def block_error(values):
 
 
 def band(curves):
-    """Mean and sample standard deviation (0 of a single one) of curves (n_run, n),
-    NaN ignored where a run has ended.
+    """Mean and sample standard deviation (0 of a single one) of curves (n_run, n), NaN from where one of
+    them has none: a mean over fewer runs would jump there.
     """
     curves = np.asarray(curves, float)
-    n = np.sum(~np.isnan(curves), axis=0)
-    mean = np.divide(np.nansum(curves, axis=0), n, out=np.full(len(n), np.nan), where=n > 0)
-    square = np.nansum((curves - mean) ** 2, axis=0)
-    return mean, np.sqrt(square / np.maximum(n - 1, 1))
+    return curves.mean(axis=0), curves.std(axis=0, ddof=1) if len(curves) > 1 else 0.0 * curves[0]
+
+
+def with_error(value, error):
+    """A number and its error bar, with as many digits as two of the error bar: "2.31 ± 0.12"."""
+    if not np.isfinite(error) or error <= 0.0:
+        return f"{value:.2g}"
+    digits = max(0, 1 - int(np.floor(np.log10(error))))
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
 def table_with_bands(table, runs, names):

@@ -2,12 +2,14 @@
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from ase.data import atomic_masses
 from ase.io import iread
 
+from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import DataError
 from mpnnp.units import DENSITY
 
@@ -37,12 +39,24 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Series:
-    """Densities (n,) g/cm^3 at times (n,) ps of one simulation; `ending`: why it ended early, or ""."""
+    """Densities of one simulation, and what tells whether they can be trusted.
+
+    times           (n,) ps
+    values          (n,) g/cm^3
+    ending          why it ended early, or ""
+    energies        (n,) potential energy, eV/atom; None if not known
+    extrapolations  (n,) symmetry functions outside of their range of training, per atom and step since the
+                    row before; None if not known
+    trained         of the potential
+    """
 
     name: str
     times: np.ndarray
     values: np.ndarray
     ending: str
+    energies: np.ndarray | None = None
+    extrapolations: np.ndarray | None = None
+    trained: TrainingRange = field(default_factory=TrainingRange)
 
 
 def read_trajectory(path, frame_time):
@@ -81,20 +95,70 @@ def read_densities(path, frame_time):
         t = read_trajectory(path, frame_time)
         if not t.pbc.all():
             raise DataError(f"{path}: is not periodic in all directions: it has no density")
-        return Series(
-            str(path), t.times, _mass(t.numbers) * DENSITY / np.abs(np.linalg.det(t.cells)), _ending(path)
-        )
-    with open(table, encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("density_g_cm3")]
-    try:
-        times, values = (
-            np.array([float(row[name]) for row in rows]) for name in ("time_ps", "density_g_cm3")
-        )
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{table}: is not a table of mpnnp md: {error}") from None
+        densities = atomic_masses[t.numbers].sum() * DENSITY / np.abs(np.linalg.det(t.cells))
+        return Series(str(path), t.times, densities, _ending(path))
+    columns = _read_table(path, "density_g_cm3")
+    times = columns["time_ps"]
     if not len(times):
         raise DataError(f"{table}: has no densities: the system had no cell, or nothing was simulated")
-    return Series(str(path), times, values, _ending(path))
+    protocol, n_atom = _protocol(path), _count_atoms(path)
+    energies = extrapolations = None
+    if n_atom:
+        energies = columns["energy_potential_ev"] / n_atom
+        if step := 1e-3 * protocol.get("timestep", 0.0):
+            steps = np.maximum(np.diff(times, prepend=times[0] - step) / step, 1.0)
+            extrapolations = columns["extrapolations"] / (steps * n_atom)
+    trained = TrainingRange.from_numbers(protocol.get("trained_on", {}))
+    return Series(
+        str(path), times, columns["density_g_cm3"], _ending(path), energies, extrapolations, trained
+    )
+
+
+def mean_temperature(path, fraction):
+    """Mean temperature (K) in a folder's md.csv from `fraction` of the time on. Raises DataError."""
+    if not (Path(path) / "md.csv").exists():
+        raise DataError(f"{path}: has no md.csv, which would tell its temperature")
+    columns = _read_table(path, "temperature_k")
+    times = columns["time_ps"]
+    return float(columns["temperature_k"][times >= times[0] + fraction * (times[-1] - times[0])].mean())
+
+
+def _read_table(path, needed):
+    """Name -> column of md.csv, without the rows that have no value of `needed`. Raises DataError."""
+    table = Path(path) / "md.csv"
+    with open(table, encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get(needed)]
+    try:
+        return {
+            name: np.array([float(row[name] or "nan") for row in rows])
+            for name in (
+                "time_ps",
+                "energy_potential_ev",
+                "temperature_k",
+                "density_g_cm3",
+                "extrapolations",
+            )
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{table}: is not a table of mpnnp md: {error}") from None
+
+
+def _protocol(path):
+    """What protocol.json of a folder says, {} if there is none."""
+    try:
+        found = json.loads((Path(path) / "protocol.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _count_atoms(path):
+    """Atoms of the simulation in a folder, None if it has no trajectory."""
+    try:
+        with open(Path(path) / "trajectory.xyz", encoding="utf-8") as file:
+            return int(file.readline())
+    except (OSError, ValueError):
+        return None
 
 
 def _file(path):
@@ -104,12 +168,6 @@ def _file(path):
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a folder of `mpnnp md` or a trajectory")
     return path
-
-
-def _mass(numbers):
-    from ase.data import atomic_masses
-
-    return atomic_masses[numbers].sum()
 
 
 def _ending(path):

@@ -70,6 +70,15 @@ class Agenda:
         most = self.config.updates
         return f"run.updates = {most} reached" if most and update >= most else ""
 
+    def deadline(self) -> float | None:
+        """time.monotonic() at which the run ends at the latest, by run.time_limit and the batch job."""
+        ends = []
+        if self.config.time_limit:
+            ends.append(self.begin + 60 * self.config.time_limit)
+        if self.end:
+            ends.append(time.monotonic() + self.end - time.time() - MARGIN)
+        return min(ends, default=None)
+
     def ask(self, update: int | None = None) -> Verdict:
         """Verdict on time and signals. Collective."""
         limit, interval = 0, 0

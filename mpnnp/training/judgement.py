@@ -1,10 +1,7 @@
-"""How good a potential is: points of the learning curve, the measure by which the best one is kept,
-and the last word of a run.
-"""
+"""How good a potential is: points of the learning curve, and the measure by which the best one is kept."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +11,7 @@ from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import KINDS, MILLI
 from mpnnp.model.metrics import Accuracy
 from mpnnp.progress import AnyLog
-from mpnnp.training import report
+from mpnnp.training.diagnosis import measure
 from mpnnp.training.run_state import RunState
 from mpnnp.training.start import Task
 
@@ -52,7 +49,7 @@ class Judge:
             return structures
         return np.sort(np.random.default_rng([run.seed, stream]).choice(structures, n, replace=False))
 
-    def _weights(self):
+    def weights(self) -> dict[str, float]:
         """Kind -> weight of its error in the measure."""
         learns = self.task.schedule.learns
         weights = {name: self.config.metric_weight(name) for name in KINDS}
@@ -63,7 +60,7 @@ class Judge:
         }
 
     def _check_measure(self):
-        task, weights = self.task, self._weights()
+        task, weights = self.task, self.weights()
         parts = ((task.validation, self.validation_subset), (task.train, self.train_subset))
         for some, subset in parts:
             counts = {
@@ -98,16 +95,8 @@ class Judge:
         return Point(train, validation, self._measure(train, validation))
 
     def _measure(self, train, validation):
-        """Weighted sum of the errors of the validation structures if they have labels,
-        in units of one meV/atom.
-        """
-        rmse = (validation if validation.has_labels else train).rmse
-        terms = [
-            w * (rmse[name] / KINDS[name].good)
-            for name, w in self._weights().items()
-            if not np.isnan(rmse[name])
-        ]
-        return sum(terms)
+        """Of the validation structures if they have labels."""
+        return measure((validation if validation.has_labels else train).rmse, self.weights())
 
     def _teach(self, noise, point):
         """Validation errors as they are, NaN where there are no labels: then innovations alone tell."""
@@ -144,10 +133,11 @@ class Judge:
             )
         task.optimizer.check(state.optimizer)
         state.seconds = seconds()
-        state.curve.add(epoch, state.update, state.seconds, point.train, point.validation)
         state.rmse[:] = self.in_training_units(point.train)
         if state.noise is not None:
             self._teach(state.noise, point)
+        noise = self.noise_levels(state)
+        state.curve.add(epoch, state.update, state.seconds, point.train, point.validation, noise)
         better = point.measure < state.best or len(state.curve.rows) == 1
         if better:
             state.best, state.best_epoch, state.best_weights = point.measure, epoch, state.weights.copy()
@@ -166,26 +156,13 @@ class Judge:
                     "structures (run.evaluation_structures)"
                 )
 
-    def conclude(self, state: RunState, directory: Path, log: AnyLog) -> Callable[[], None]:
-        """Evaluate the best potential on all structures: log, accuracy.json, pictures.
-
-        Collective; OSError on rank 0 is raised everywhere.
-        """
-        task, comm = self.task, self.task.comm
-        parts, accuracies = {"training": task.train, "validation": task.validation}, {}
-        shown = "validation" if len(task.validation) else "training"
-        log(f"best.h5, the potential after epoch {state.best_epoch}, on all structures:")
-        for name, structures in parts.items():
-            keep = report.Parity(task.observer)
-            accuracies[name] = task.observer.evaluate(structures, read_only(state.best_weights), keep=keep)
-            if len(structures):
-                log(report.accuracy_line(name, len(structures), accuracies[name]))
-            if name == shown:
-                points = keep.gather(comm)
-
-        def write() -> None:
-            assert points is not None  # it is called on rank 0
-            report.draw(directory, state.curve, points, shown)
-            report.write_accuracies(directory / "accuracy.json", state, parts, accuracies)
-
-        return write
+    def noise_levels(self, state: RunState) -> dict[str, float]:
+        """Kind of label -> learned noise level in its error_unit; {} where none is learned."""
+        if state.noise is None:
+            return {}
+        units, innovation = self.task.observer.labels.units, state.noise.innovation
+        return {
+            name: state.noise.level(k) * units[k] * MILLI
+            for k, name in enumerate(KINDS)
+            if np.isfinite(innovation[k])
+        }

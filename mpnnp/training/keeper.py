@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from mpnnp.config import Config, to_toml
+from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import CheckpointError
 from mpnnp.parallel import Comm, on_root
 from mpnnp.progress import AnyLog
@@ -28,6 +29,7 @@ class Keeper:
         self.begin = time.monotonic() - state.seconds
         self.saved: tuple | None = None  # what checkpoint.h5 holds
         self.saving = 0.0
+        self.trained = TrainingRange.of(task.dataset, task.train).numbers()
         on_root(self.comm, run_folder.write_config, directory, to_toml(config))
 
     def seconds(self) -> float:
@@ -56,7 +58,7 @@ class Keeper:
             state.curve.write(self.directory / "learning-curve.csv")
         if better:
             update = next((row[1] for row in reversed(state.curve.rows) if row[0] == state.best_epoch), 0)
-            numbers = {"epoch": state.best_epoch, "update": int(update), "best": state.best}
+            numbers = {"epoch": state.best_epoch, "update": int(update), "best": state.best} | self.trained
             potential = self.task.potential.with_weights(state.best_weights)
             run_folder.write_potential(
                 self.directory, run_folder.BEST, potential, to_toml(self.config), numbers
@@ -73,7 +75,7 @@ class Keeper:
         on_root(
             self.comm,
             lambda: run_folder.write_checkpoint(
-                self.directory, to_checkpoint(state, self.task, self.config, arrays)
+                self.directory, to_checkpoint(state, self.task, self.config, arrays, self.trained)
             ),
         )
         self.saved = now

@@ -17,13 +17,19 @@ def columns_of(kind: str) -> list[str]:
     return [f"{kind}_{measure}_{part}" for measure in ("rmse", "mae") for part in PARTS]
 
 
+def noise_of(kind: str) -> str:
+    """Column of the learned noise level of a kind (its name)."""
+    return f"{kind}_noise"
+
+
 def all_columns() -> list[str]:
-    return ["epoch", "update", "seconds", *(column for kind in KINDS for column in columns_of(kind))]
+    errors = (column for kind in KINDS for column in columns_of(kind))
+    return ["epoch", "update", "seconds", *errors, *map(noise_of, KINDS)]
 
 
 class LearningCurve:
-    """Rows of epoch, update, seconds and the errors of each kind of label in its error_unit,
-    NaN where there are no labels.
+    """Rows of epoch, update, seconds, and of each kind of label in its error_unit the errors and the learned
+    noise level, NaN where there are no labels or levels.
     """
 
     def __init__(self, columns: Mapping[str, np.ndarray] | None = None):
@@ -36,14 +42,25 @@ class LearningCurve:
             else [list(row) for row in zip(*(columns.get(c, nothing) for c in all_columns()))]
         )
 
-    def add(self, epoch: int, update: int, seconds: float, train: Accuracy, validation: Accuracy) -> None:
-        """Append the accuracies (metrics.Accuracy) of training and validation structures."""
+    def add(
+        self,
+        epoch: int,
+        update: int,
+        seconds: float,
+        train: Accuracy,
+        validation: Accuracy,
+        noise: Mapping[str, float] | None = None,
+    ) -> None:
+        """Append the accuracies (metrics.Accuracy) of training and validation structures, and the noise level
+        of each kind of label that has one.
+        """
         errors = [
             measure[kind]
             for kind in KINDS
             for measure in (train.rmse, validation.rmse, train.mae, validation.mae)
         ]
-        self.rows.append([epoch, update, seconds, *errors])
+        levels = [(noise or {}).get(kind, np.nan) for kind in KINDS]
+        self.rows.append([epoch, update, seconds, *errors, *levels])
 
     def columns(self) -> dict[str, np.ndarray]:
         """name -> array, for a checkpoint."""
@@ -63,6 +80,7 @@ class LearningCurve:
             if kind.always or any(np.isfinite(columns[c]).any() for c in columns_of(kind.name))
         ]
         shown = [c for kind in kinds for c in columns_of(kind.name)]
+        shown += [c for c in map(noise_of, KINDS) if np.isfinite(columns[c]).any()]
         units = {f"{kind.name}_unit": kind.error_unit for kind in kinds}
         table = {
             "epoch": [f"{row[0]:.0f}" for row in self.rows],

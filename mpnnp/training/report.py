@@ -1,23 +1,23 @@
-"""What people look at: lines of the learning curve, and pictures of it and of predictions against labels."""
+"""What a run says while it goes on and at its end: lines of at most WIDTH columns, and accuracy.json."""
 
 import json
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
 
-from mpnnp.figures import figure, save
 from mpnnp.files import write_text
-from mpnnp.model.label_kinds import KINDS, MILLI, LabelKind
+from mpnnp.model.label_kinds import KINDS, LabelKind
 from mpnnp.model.metrics import Accuracy
-from mpnnp.model.prediction import Prediction
-from mpnnp.parallel import Comm
-from mpnnp.training.learning_curve import PARTS, LearningCurve
-from mpnnp.training.observations import Observer
+from mpnnp.progress import duration
 from mpnnp.training.run_state import RunState
 
-MAXIMUM_POINTS = 20_000  # drawn of each kind
+WIDTH = 100  # columns
+HEADER_EVERY = 20  # lines
+PLACES = ("epoch", "update", "time", "left")  # before the errors ...
+WIDTHS = (10, 9, 10, 11)  # ... and their columns
+MARK = "  best"
 
 
 def symbols(elements: Sequence[int]) -> list[str]:
@@ -29,20 +29,102 @@ def shown(*accuracies: Accuracy) -> list[LabelKind]:
     return [k for k in KINDS.values() if k.always or any(np.isfinite(a.rmse[k.name]) for a in accuracies)]
 
 
-def progress_line(epoch: int, state: RunState, train: Accuracy, validation: Accuracy, better: bool) -> str:
-    """One line of the log per evaluation; train | validation."""
-    errors = "  ".join(
-        f"{kind.name} {train.rmse[kind.name]:{kind.number}} |"
-        f"{validation.rmse[kind.name]:{kind.number}} {kind.short_unit}"
-        for kind in shown(train, validation)
-    )
-    where = f"epoch {epoch:4d} update {state.update:8d} {state.seconds:8.1f} s"
-    return f"{where}  RMSE {errors}{'  best' if better else ''}"
+class CurveTable:
+    """The learning curve as lines of the log, with a header every HEADER_EVERY lines; errors of kinds beyond
+    WIDTH columns stand in learning-curve.csv alone.
+    """
+
+    def __init__(self) -> None:
+        self.n_line = 0
+
+    def lines(
+        self,
+        epoch: int,
+        state: RunState,
+        train: Accuracy,
+        validation: Accuracy,
+        better: bool,
+        left: float | None,
+        noise: str = "",
+    ) -> Iterator[str]:
+        """The line of an evaluation, after a header where it is time for one.
+
+        left   seconds that the run still takes, None if not known
+        noise  the learned noise levels in words, told with the header
+        """
+        kinds = _that_fit(shown(train, validation))
+        if self.n_line % HEADER_EVERY == 0:
+            if noise and self.n_line:
+                yield f"{'':{WIDTHS[0]}s}{noise}"
+            yield from _header(kinds)
+        self.n_line += 1
+        words = (
+            f"epoch {epoch:4d}",
+            f"{state.update}",
+            duration(state.seconds),
+            "" if left is None else duration(left),
+        )
+        numbers = (_number(a.rmse[kind.name], kind) for kind in kinds for a in (train, validation))
+        place = "".join(f"{word:>{width}s}" for word, width in zip(words, WIDTHS))
+        yield f"{place}{''.join(numbers)}{MARK if better else ''}"
 
 
-def accuracy_line(name: str, n_structure: int, accuracy: Accuracy) -> str:
-    """One line about all structures of a part of the data."""
-    return f"  {name} ({n_structure} structures): RMSE {accuracy}"
+def _that_fit(kinds):
+    """The first kinds whose columns fit into a line."""
+    room, fit = WIDTH - sum(WIDTHS) - len(MARK), []
+    for kind in kinds:
+        room -= 2 * _width(kind)
+        if room >= 0:
+            fit.append(kind)
+    return fit
+
+
+def _header(kinds):
+    head = "RMSE   ".rjust(sum(WIDTHS))
+    yield head + "".join(f"{f'{k.name} ({k.short_unit})':>{2 * _width(k)}s}" for k in kinds)
+    head = "".join(f"{name:>{width}s}" for name, width in zip(PLACES, WIDTHS))
+    yield head + "".join(f"{part:>{_width(kind)}s}" for kind in kinds for part in ("train", "valid"))
+
+
+def _width(kind):
+    return max(int(kind.number.split(".")[0]), len(f"{kind.name} ({kind.short_unit})") // 2 + 1)
+
+
+def _number(value, kind):
+    """An error as its column shows it, shortened where it is too large for that."""
+    width, text = _width(kind), f"{value:{kind.number}}".strip()
+    return (text if len(text) < width else f"{value:.2g}").rjust(width)
+
+
+def closing_table(
+    epoch: int,
+    counts: Mapping[str, int],
+    accuracies: Mapping[str, Accuracy],
+    noise: Mapping[str, float] | None = None,
+) -> Iterator[str]:
+    """Errors of the best potential on all structures of each part: lines of a table.
+
+    counts      part -> structures; parts without any are left out
+    accuracies  part -> Accuracy
+    noise       kind -> learned level in error_unit
+    """
+    kinds = _that_fit(shown(*accuracies.values()))
+    yield f"best.h5, the potential after epoch {epoch}, on all structures:"
+    head = f"{'':2s}{'':12s}{'structures':>12s}"
+    yield head + "".join(f"{f'{k.name} ({k.short_unit})':>{2 * _closing(k)}s}" for k in kinds)
+    yield " " * len(head) + "".join(f"{m:>{_closing(k)}s}" for k in kinds for m in ("RMSE", "MAE"))
+    for part, accuracy in accuracies.items():
+        if counts[part]:
+            measures = accuracy.rmse, accuracy.mae
+            values = "".join(f"{m[k.name]:>{_closing(k)}.4g}" for k in kinds for m in measures)
+            yield f"  {part:12s}{counts[part]:12d}{values}"
+    if noise:
+        values = "".join(f"{noise.get(k.name, np.nan):>{_closing(k)}.4g}{'':{_closing(k)}s}" for k in kinds)
+        yield f"  {'noise level':24s}{values}".rstrip()
+
+
+def _closing(kind):
+    return max(10, _width(kind))
 
 
 def write_accuracies(
@@ -57,91 +139,3 @@ def write_accuracies(
     units = {kind.name: kind.error_unit for kind in KINDS.values()}
     found = {"epoch": state.best_epoch, "updates_of_the_run": state.update, "units": units}
     write_text(path, json.dumps(found | numbers, indent=2) + "\n", encoding="ascii")
-
-
-class Parity:
-    """Labels and predictions, collected while structures are evaluated."""
-
-    def __init__(self, observer: Observer):
-        self.observer = observer
-        self.points = {name: [np.zeros((0, 2))] for name in KINDS}
-
-    def __call__(self, s: int, prediction: Prediction) -> None:
-        structures = self.observer.structures
-        n_atom = structures.start[s + 1] - structures.start[s]
-        for name, kind in KINDS.items():
-            if kind.exists(structures, s):
-                labels = kind.labels_of(self.observer.dataset)[kind.of_structure(structures, s)]
-                pair = np.stack(
-                    [np.ravel(labels), np.ravel(kind.predicted(prediction, structures, s))], axis=1
-                )
-                self.points[name].append(pair / n_atom if kind.per_atom else pair)
-
-    def gather(self, comm: Comm) -> dict[str, np.ndarray] | None:
-        """Kind -> label and prediction (n, 2) in its unit, per atom where it is told so, on rank 0;
-        None elsewhere. Collective.
-        """
-        parts = comm.gather({name: np.concatenate(points) for name, points in self.points.items()}, root=0)
-        if parts is None:
-            return None
-        return {name: np.concatenate([part[name] for part in parts]) for name in KINDS}
-
-
-def draw(directory: Path, curve: LearningCurve, points: Mapping[str, np.ndarray], what: str) -> None:
-    """learning-curve.png and parity.png in the run's folder."""
-    draw_learning_curve(directory / "learning-curve.png", curve.columns())
-    draw_parity(directory / "parity.png", points, what)
-
-
-def draw_learning_curve(path: str | Path, columns: Mapping[str, np.ndarray]) -> None:
-    """RMSE of each kind of label that there is, training and validation, against epochs."""
-    nothing = np.array([np.nan])
-    kinds = [
-        kind
-        for kind in KINDS.values()
-        if kind.always
-        or any(np.isfinite(columns.get(f"{kind.name}_rmse_{part}", nothing)).any() for part in PARTS)
-    ]
-    picture, axes = figure(len(kinds))
-    for axis, kind in zip(axes, kinds):
-        for part, style in zip(PARTS, ("o-", "s--")):
-            values = columns[f"{kind.name}_rmse_{part}"]
-            if np.isfinite(values).any():
-                axis.plot(columns["epoch"], values, style, markersize=3, label=part)
-        axis.set(xlabel="epoch", ylabel=f"RMSE of {kind.name} ({with_signs(kind.error_unit)})")
-        if axis.lines:
-            axis.set_yscale("log")
-            axis.legend()
-        axis.grid(True, which="both", alpha=0.3)
-    picture.suptitle(f"{columns['update'][-1]:.0f} updates, {columns['seconds'][-1]:.0f} s")
-    save(picture, path)
-
-
-def draw_parity(path: str | Path, points: Mapping[str, np.ndarray], what: str) -> None:
-    """Predicted against labelled values of each kind of label (n, 2) that there is."""
-    kinds = [
-        kind for name, kind in KINDS.items() if kind.always or np.isfinite(points[name]).all(axis=1).any()
-    ]
-    picture, axes = figure(len(kinds), height=4.6)
-    rng = np.random.default_rng(0)
-    for axis, kind in zip(axes, kinds):
-        quantity = f"{kind.name}{' per atom' if kind.per_atom else ''} ({with_signs(kind.unit)})"
-        axis.set(xlabel=f"labelled {quantity}", ylabel=f"predicted {quantity}")
-        there = points[kind.name][~np.isnan(points[kind.name]).any(axis=1)]
-        if not len(there):
-            axis.set_title("no labels")
-            continue
-        rmse = MILLI * np.sqrt(np.mean((there[:, 0] - there[:, 1]) ** 2))
-        few = len(there) <= MAXIMUM_POINTS
-        drawn = there if few else there[rng.choice(len(there), MAXIMUM_POINTS, replace=False)]
-        axis.plot(drawn[:, 0], drawn[:, 1], ".", markersize=2, alpha=0.5)
-        axis.axline((there[0, 0], there[0, 0]), slope=1, color="black", linewidth=0.7)
-        axis.set_title(f"{what}: RMSE {rmse:.4g} {with_signs(kind.error_unit)}, {len(there)} labels")
-        axis.ticklabel_format(useOffset=True, style="plain")
-        axis.grid(True, alpha=0.3)
-    save(picture, path)
-
-
-def with_signs(unit: str) -> str:
-    """A unit as pictures show it."""
-    return unit.replace("Angstrom", "Å").replace("^2", "²").replace("^3", "³")

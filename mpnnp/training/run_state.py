@@ -1,5 +1,6 @@
 """Where a run stands, and how it goes into a checkpoint and comes back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,13 +72,18 @@ def new_state(task: Task) -> RunState:
 
 
 def to_checkpoint(
-    state: RunState, task: Task, config: Config, optimizer: dict[str, np.ndarray] | None
+    state: RunState,
+    task: Task,
+    config: Config,
+    optimizer: dict[str, np.ndarray] | None,
+    trained: Mapping[str, float] | None = None,
 ) -> Checkpoint:
     """Checkpoint of a RunState.
 
     optimizer  arrays of `save_arrays`
+    trained    numbers of the TrainingRange
     """
-    progress = {name: getattr(state, name) for name in NUMBERS}
+    progress = dict(trained or {}) | {name: getattr(state, name) for name in NUMBERS}
     progress |= {f"{name}_rmse": state.rmse[kind] for kind, name in enumerate(KINDS)}
     if state.noise is not None:
         progress["noise_passes"] = state.noise.passes

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,10 @@ from mpnnp.signals import Signals
 from mpnnp.training import run_folder
 from mpnnp.training.agenda import Agenda, Verdict
 from mpnnp.training.checkpoint import Checkpoint
+from mpnnp.training.conclusion import conclude
 from mpnnp.training.judgement import Judge
 from mpnnp.training.keeper import Keeper, read_saved
-from mpnnp.training.report import progress_line, symbols
+from mpnnp.training.report import CurveTable, symbols
 from mpnnp.training.resume import same_measure
 from mpnnp.training.run_state import RunState, from_checkpoint, new_state
 from mpnnp.training.schedules import Batch
@@ -46,7 +47,9 @@ class Parts:
     log: Log
     on_update: tuple
     on_epoch: tuple
+    progress: Progress
     reason: str = ""
+    table: CurveTable = field(default_factory=CurveTable)
 
 
 def train(
@@ -75,11 +78,12 @@ def train(
             compile_kernels(comm, log, config.schedule)
             run = begin(config, directory, comm, log, resume, signals, tuple(on_update), tuple(on_epoch))
             signals.holding = True
-            if run.state.update == 0 and not run.state.curve.rows:
-                run.keeper.keep_start()
-                evaluate(run, epoch=0)
-            while run.state.epoch <= config.run.epochs and not run.reason:
-                one_epoch(run)
+            with run.progress:
+                if run.state.update == 0 and not run.state.curve.rows:
+                    run.keeper.keep_start()
+                    evaluate(run, epoch=0)
+                while run.state.epoch <= config.run.epochs and not run.reason:
+                    one_epoch(run)
             save(run)
             signals.holding = False
             finish(run, directory)
@@ -108,9 +112,11 @@ def begin(
     task.observer.rmse, task.observer.noise = state.rmse, state.noise
     keeper = Keeper(directory, task, config, state)
     agenda = Agenda(comm, config.run, signals, state.update)
-    run = Parts(
-        config, task, state, judge, keeper, agenda, log, on_update, on_epoch, agenda.reached(state.update)
-    )
+    n_update = config.run.epochs * task.schedule.updates_per_epoch
+    most = min(n_update, config.run.updates or n_update)
+    progress = Progress(log, "update", most, done=state.update, deadline=agenda.deadline())
+    reason = agenda.reached(state.update)
+    run = Parts(config, task, state, judge, keeper, agenda, log, on_update, on_epoch, progress, reason)
     describe(run)
     if saved:
         take_up(run, saved, name)
@@ -145,19 +151,18 @@ def one_epoch(run: Parts) -> None:
         state.sort_errors = task.errors(read_only(state.weights), lambda: pause(run))
     epoch = task.epoch(state.epoch, state.sort_errors)
     title = f"epoch {state.epoch}/{run.config.run.epochs}: update"
-    with Progress(run.log, title, len(epoch), done=state.done) as progress:
-        while state.done < len(epoch) and not run.reason:
-            batch = epoch[state.done]
-            try:
-                one_update(task, state, batch)
-            except TrainingError as error:  # on every rank alike
-                leave_out(run, error, batch)
-            state.done += 1
-            state.update += 1
-            for call in run.on_update:
-                call(task, state)
-            progress.update(state.done)
-            obey(run, run.agenda.after_update(state.update))
+    while state.done < len(epoch) and not run.reason:
+        batch = epoch[state.done]
+        try:
+            one_update(task, state, batch)
+        except TrainingError as error:  # on every rank alike
+            leave_out(run, error, batch)
+        state.done += 1
+        state.update += 1
+        for call in run.on_update:
+            call(task, state)
+        run.progress.update(state.update, title)
+        obey(run, run.agenda.after_update(state.update))
     if state.done >= len(epoch):
         evaluate(run, state.epoch)
         state.epoch, state.done, state.sort_errors = state.epoch + 1, 0, None
@@ -202,9 +207,11 @@ def evaluate(run: Parts, epoch: int) -> None:
     """One point of the learning curve; the best potential so far is kept in best.h5. Collective."""
     state = run.state
     point, better = run.judge.record(state, epoch, run.keeper.seconds, lambda: pause(run))
-    run.log(progress_line(epoch, state, point.train, point.validation, better))
-    if state.noise is not None and (told := state.noise.in_words(run.task.observer.labels.units)):
-        run.log(f"{'':10s} {told}")
+    noise = "" if state.noise is None else state.noise.in_words(run.task.observer.labels.units)
+    left = run.progress.left()
+    for line in run.table.lines(epoch, state, point.train, point.validation, better, left, noise):
+        run.log(line)
+    run.progress.told()
     if state.skipped:
         run.log(f"updates left out so far: {state.skipped} of {state.update}")
     patience = run.config.run.patience
@@ -251,7 +258,7 @@ def finish(run: Parts, directory: Path) -> None:
         f"checkpoints took {run.keeper.saving:.2f} s "
         f"of this start's {time.monotonic() - run.agenda.begin:.1f} s"
     )
-    write = run.judge.conclude(state, directory, log)
+    write = conclude(run.judge, state, directory, log, run.reason)
 
     def write_or_tell():
         with run_folder.writing(directory):

@@ -2,6 +2,8 @@
 
 import csv
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +14,13 @@ from typer.testing import CliRunner
 from mpnnp.analysis.energy_density import energy_density
 from mpnnp.cli import app
 from mpnnp.data.dataset import Dataset
+from mpnnp.data.ranges import TrainingRange
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DataError
 from mpnnp.simulation.density import analyse
-from mpnnp.simulation.msd import diffusion, mean_squared_displacements
+from mpnnp.simulation.msd import diffusion, finite_size, mean_squared_displacements
 from mpnnp.simulation.rdf import radial_distributions
-from mpnnp.simulation.statistics import band, block_error
+from mpnnp.simulation.statistics import band, block_error, with_error
 from mpnnp.simulation.trajectories import Series, Trajectory, read_densities, read_trajectory
 
 CELLS = {
@@ -90,16 +93,64 @@ def wrapped(t):
 
 def test_displacements_of_a_random_walk_give_its_diffusion_coefficient():
     t = walk(np.random.default_rng(0), 400, 500, 0.1, CELLS["skew"])
-    lags, curves = mean_squared_displacements(t)
-    assert len(lags) == 201 and curves["O"][0] == pytest.approx(0.0, abs=1e-9)
-    assert curves["O"][10] == pytest.approx(3 * 10 * 0.1**2, rel=0.02)
-    assert diffusion(lags, curves["O"]) == pytest.approx(10.0 * 0.1**2 / (2 * 0.1), rel=0.1)
+    found = mean_squared_displacements(t)["O"]
+    assert len(found.lags) == 201 and found.msd[0] == pytest.approx(0.0, abs=1e-9)
+    assert found.msd[10] == pytest.approx(3 * 10 * 0.1**2, rel=0.02)
+    d = diffusion(found)
+    assert d.value == pytest.approx(10.0 * 0.1**2 / (2 * 0.1), rel=0.1) and not d.reasons
+    assert d.window == (pytest.approx(4.0), pytest.approx(15.9)) and d.exponent == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_error_bar_of_a_diffusion_coefficient_is_the_spread_of_repetitions():
+    exact = 10.0 * 0.2**2 / (2 * 0.1)
+    found = [
+        diffusion(
+            mean_squared_displacements(walk(np.random.default_rng(seed), 120, 40, 0.2, CELLS["cube"]))["O"]
+        )
+        for seed in range(40)
+    ]
+    deviations = [(d.value - exact) / d.error for d in found]
+    assert np.std(deviations) == pytest.approx(1.0, abs=0.35)
+    assert np.mean([d.error for d in found]) == pytest.approx(np.std([d.value for d in found]), rel=0.35)
+
+
+def test_a_diffusion_coefficient_that_means_nothing_is_doubted():
+    rng = np.random.default_rng(7)
+    liquid = walk(rng, 400, 50, 0.1, CELLS["cube"])
+    few = replace(liquid, numbers=liquid.numbers[:3], positions=liquid.positions[:, :3])
+    short = replace(liquid, times=liquid.times[:13], positions=liquid.positions[:13], cells=liquid.cells[:13])
+    solid = replace(liquid, positions=rng.normal(scale=0.1, size=liquid.positions.shape))
+    velocities = rng.normal(scale=2.0, size=(50, 3))
+    flying = replace(
+        liquid,
+        positions=liquid.times[:, None, None] * (velocities - velocities.mean(axis=0)),
+        pbc=np.zeros(3, bool),
+    )
+    doubts = {
+        name: "; ".join(diffusion(mean_squared_displacements(t)["O"]).reasons)
+        for name, t in (("few", few), ("short", short), ("solid", solid), ("flying", flying))
+    }
+    assert "3 atoms are too few for an error bar" in doubts["few"]
+    assert doubts["short"].startswith("a window of 0.3 ps")
+    assert "the msd grows as t^-" in doubts["solid"] or "the msd grows as t^0" in doubts["solid"]
+    assert "atoms moved by 0.2" in doubts["solid"]
+    assert "the msd grows as t^2.00" in doubts["flying"]
+
+
+def test_the_correction_for_finite_size_is_that_of_yeh_and_hummer():
+    """SPC/E water at 298 K, eta = 0.729 mPa s, L = 18.6 Angstrom: k_B T xi / (6 pi eta L) by hand."""
+    t = walk(np.random.default_rng(0), 8, 4, 0.1, np.eye(3) * 18.6)
+    by_hand = 1.380649e-23 * 298.0 * 2.837297 / (6 * np.pi * 0.729e-3 * 18.6e-10) / 1e-9
+    assert by_hand == pytest.approx(0.457, abs=0.001)
+    assert finite_size(t, 298.0, 0.729) == pytest.approx(by_hand, rel=1e-12)
+    with pytest.raises(DataError, match="that of a cubic cell"):
+        finite_size(walk(np.random.default_rng(0), 8, 4, 0.1, CELLS["skew"]), 298.0, 0.729)
 
 
 def test_displacements_do_not_depend_on_wrapping():
     t = walk(np.random.default_rng(1), 60, 20, 0.3, CELLS["skew"])
-    assert mean_squared_displacements(wrapped(t))[1]["O"] == pytest.approx(
-        mean_squared_displacements(t)[1]["O"], abs=1e-9
+    assert mean_squared_displacements(wrapped(t))["O"].msd == pytest.approx(
+        mean_squared_displacements(t)["O"].msd, abs=1e-9
     )
 
 
@@ -107,7 +158,7 @@ def test_displacements_equal_the_sum_over_origins():
     t = walk(np.random.default_rng(2), 21, 5, 0.3, CELLS["cube"])
     x = t.positions - t.positions.mean(axis=1, keepdims=True)
     direct = [np.mean(np.sum((x[k:] - x[: len(x) - k]) ** 2, axis=2)) for k in range(11)]
-    assert mean_squared_displacements(t)[1]["O"] == pytest.approx(np.array(direct), abs=1e-9)
+    assert mean_squared_displacements(t)["O"].msd == pytest.approx(np.array(direct), abs=1e-9)
 
 
 def test_a_breathing_cell_is_no_displacement():
@@ -122,7 +173,7 @@ def test_a_breathing_cell_is_no_displacement():
         cells,
         np.ones(3, bool),
     )
-    assert mean_squared_displacements(t)[1]["O"] == pytest.approx(0.0, abs=1e-9)
+    assert mean_squared_displacements(t)["O"].msd == pytest.approx(0.0, abs=1e-9)
 
 
 def test_block_error_of_a_correlated_series():
@@ -143,6 +194,7 @@ def test_block_error_of_a_correlated_series():
     white = [block_error(rng.normal(size=n))[1] for _ in range(20)]
     assert np.mean(white) == pytest.approx(1.0 / np.sqrt(n), rel=0.15)
     assert not block_error(np.linspace(0, 1, 64))[2]  # a drift has no error bar
+    assert block_error(np.full(100, 1.3)) == (pytest.approx(1.3), 0.0, True)  # of a fixed volume, say
 
 
 def test_the_verdict_says_when_the_range_was_left():
@@ -151,15 +203,81 @@ def test_the_verdict_says_when_the_range_was_left():
     leaving = Series("b", times, np.where(times < 6.05, 1.0, 0.3), "")
     failed = Series("c", times, np.full(101, 1.0), "at 10 ps: exploded")
     assert analyse(steady).verdict == "stable" and analyse(steady).mean == pytest.approx(0.76)
-    assert analyse(leaving).verdict == "left the range at 6.1 ps"
+    assert analyse(steady).lasted and not analyse(leaving).lasted and not analyse(failed).lasted
+    assert analyse(leaving).verdict.startswith("not stable: left the range at 6.1 ps")
     assert not analyse(failed).stable and "exploded" in analyse(failed).verdict
-    assert analyse(steady, limits=(0.9, 1.1)).verdict == "left the range at 0 ps"
+    assert analyse(steady, limits=(0.9, 1.1)).verdict == "not stable: left the range at 0 ps"
 
 
-def test_bands_ignore_runs_that_have_ended():
+def correlated(rng, n, memory=0.9):
+    """A stationary series of unit variance."""
+    noise, x = rng.normal(size=n), np.empty(n)
+    x[0] = noise[0]
+    for k in range(1, n):
+        x[k] = memory * x[k - 1] + np.sqrt(1 - memory**2) * noise[k]
+    return x
+
+
+def test_a_density_that_falls_is_not_stable_and_one_that_fluctuates_is():
+    times, rng = np.arange(2000) * 0.01, np.random.default_rng(11)
+    falling = Series("a", times, np.linspace(0.80, 0.46, 2000) + 0.01 * correlated(rng, 2000), "")
+    found = analyse(falling)
+    assert found.lasted and not found.stable and "drifts by -0.0" in found.verdict
+    steady = [
+        analyse(Series("b", times, 1.0 + 0.02 * correlated(np.random.default_rng(seed), 2000), ""))
+        for seed in range(30)
+    ]
+    assert sum("drifts" not in r.verdict for r in steady) >= 29  # an error of 3 sigma may happen
+    assert sum(r.stable for r in steady) >= 24  # the others are too short for an error bar
+    assert np.std([r.mean for r in steady]) == pytest.approx(np.mean([r.error for r in steady]), rel=0.4)
+
+
+def test_a_density_without_a_safe_error_bar_is_not_called_stable():
+    found = analyse(Series("a", np.arange(10.0), 1.0 + 0.01 * np.cos(np.arange(10.0)), ""))
+    assert found.lasted and found.verdict == "not known to be stable: too short for a safe error bar"
+
+
+def test_a_density_outside_of_what_was_trained_on_is_not_stable():
+    times, ones = np.arange(200) * 0.1, np.ones(200)
+    trained = TrainingRange(density_low=0.9, density_high=1.2, energy_low=-5.2, energy_high=-5.0)
+
+    def verdict(**other):
+        series = Series("a", times, ones, "", energies=-5.1 * ones, extrapolations=0 * ones, trained=trained)
+        return analyse(replace(series, **other)).verdict
+
+    assert verdict() == "stable"
+    assert verdict(values=0.8 * ones) == "not stable: outside of the densities of training, 0.9 to 1.2 g/cm^3"
+    assert verdict(values=1.3 * ones).startswith("not stable: outside of the densities of training")
+    assert "hotter than the data" in verdict(energies=-4.9 * ones)
+    assert "colder than the data" in verdict(energies=-5.3 * ones)
+    assert verdict(extrapolations=0.07 * ones) == "not stable: 70 extrapolations per 1000 atoms and steps"
+    assert verdict(extrapolations=0.0005 * ones) == "stable"
+    assert verdict(values=0.8 * ones, trained=TrainingRange()) == "stable"  # not known
+
+
+def test_a_band_stops_where_one_of_the_runs_ends(tmp_path):
     mean, std = band([[1.0, 2.0, 3.0], [3.0, 4.0, np.nan]])
-    assert mean == pytest.approx([2.0, 3.0, 3.0])
-    assert std == pytest.approx([np.sqrt(2), np.sqrt(2), 0.0])
+    assert mean == pytest.approx([2.0, 3.0, np.nan], nan_ok=True)
+    assert std == pytest.approx([np.sqrt(2), np.sqrt(2), np.nan], nan_ok=True)
+    runs = [str(make_run(tmp_path / "long", 0, n=40)), str(make_run(tmp_path / "short", 1, n=25))]
+    result = CliRunner().invoke(app, ["analyze", "density", *runs])
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(open(tmp_path / "density.csv", encoding="utf-8")))
+    assert [row["mean_g_cm3"] == "nan" for row in rows] == [False] * 25 + [True] * 15
+
+
+@pytest.mark.parametrize(
+    "value, error, text",
+    [
+        (2.3456, 0.123, "2.35 ± 0.12"),
+        (1.00012, 0.00034, "1.00012 ± 0.00034"),
+        (57.3, 12.9, "57 ± 13"),
+        (2.3456, np.nan, "2.3"),
+        (1.0, 0.0, "1"),
+    ],
+)
+def test_a_number_has_the_digits_of_its_error_bar(value, error, text):
+    assert with_error(value, error) == text
 
 
 def test_energy_density_counts_labelled_periodic_structures():
@@ -195,7 +313,7 @@ def make_run(folder, seed, n=40, failed=False):
             "pressure_bar,density_g_cm3,extrapolations\n"
         )
         for k in range(n):
-            atoms = Atoms("OHH" * 4, rng.random((12, 3)) * 6.0, cell=[6.0 + 0.001 * k] * 3, pbc=True)
+            atoms = Atoms("OHH" * 4, rng.random((12, 3)) * 6.0, cell=[6.0 + 0.001 * (k % 2)] * 3, pbc=True)
             atoms.info["time_ps"] = 0.05 * k
             frames.append(atoms)
             density = atoms.get_masses().sum() * 1.66053906660 / atoms.get_volume()
@@ -238,8 +356,68 @@ def test_commands_write_table_and_picture(tmp_path, command):
     assert len(single) == 3
     assert values[:, mean] == pytest.approx(values[:, single].mean(axis=1), rel=1e-6, abs=1e-9)
     assert (tmp_path / "result.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "result.pdf").read_bytes().startswith(b"%PDF")
     if command == "density":
-        assert "2 of 3 runs stable" in result.output and "exploded" in result.output
+        assert (
+            "2 of 3 runs lasted: " in result.output
+            and "2 are stable" in result.output
+            and "exploded" in result.output
+        )
+
+
+@pytest.mark.parametrize("command", ["density", "rdf", "msd"])
+def test_results_lie_beside_the_trajectory(tmp_path, monkeypatch, command):
+    folder, other = make_run(tmp_path / "a", 0), make_run(tmp_path / "b", 1)
+    monkeypatch.chdir(tmp_path / "b")
+    before = set(other.iterdir())
+    for runs, expected in (
+        ([folder], folder / command),
+        ([folder / "trajectory.xyz"], folder / f"trajectory-{command}"),
+        ([folder, tmp_path / "b"], tmp_path / command),
+    ):
+        result = CliRunner().invoke(app, ["analyze", command, *map(str, runs)])
+        assert result.exit_code == 0, result.output
+        assert all(Path(f"{expected}.{suffix}").is_file() for suffix in ("csv", "png", "pdf"))
+    assert set(other.iterdir()) == before
+
+
+def test_what_a_run_knows_of_its_training_is_compared(tmp_path):
+    folder = make_run(tmp_path / "a", 0)
+    command = ["analyze", "density", str(folder)]
+    assert "is not known: --data DATA" in CliRunner().invoke(app, command).output
+    known = {"timestep": 0.5, "trained_on": {"density_low": 1.0, "density_high": 1.2}}
+    (folder / "protocol.json").write_text(json.dumps(known))
+    told = CliRunner().invoke(app, command).output
+    assert "outside of the densities of training, 1 to 1.2 g/cm^3" in told and "--data" not in told
+    assert read_densities(folder, 1.0).energies == pytest.approx(1.0 / 12)
+    # a row every 0.05 ps, 100 steps, of 12 atoms
+    text = (folder / "md.csv").read_text().splitlines()
+    (folder / "md.csv").write_text(
+        "\n".join([text[0], *(line[: line.rindex(",")] + ",6" for line in text[1:])])
+    )
+    assert read_densities(folder, 1.0).extrapolations[1:] == pytest.approx(6 / 1200)
+    assert "5 extrapolations per 1000 atoms and steps" in CliRunner().invoke(app, command).output
+
+
+def test_a_data_set_says_what_was_trained_on(tmp_path):
+    folder = make_run(tmp_path / "a", 0)
+    dense = Atoms("OHH" * 4, np.random.default_rng(0).random((12, 3)) * 4.0, cell=[4.0] * 3, pbc=True)
+    write(tmp_path / "dense.xyz", dense)
+    told = CliRunner().invoke(app, ["analyze", "density", str(folder), "--data", str(tmp_path / "dense.xyz")])
+    assert told.exit_code == 0, told.output
+    assert "outside of the densities of training, 1.87 to 1.87 g/cm^3" in told.output
+
+
+def test_the_correction_for_finite_size_as_an_option(tmp_path):
+    folder = str(make_run(tmp_path / "a", 0))
+    told = CliRunner().invoke(app, ["analyze", "msd", folder, "--viscosity", "0.9"])
+    assert told.exit_code == 0, told.output
+    assert "(Yeh and Hummer 2004; 300 K, 0.9 mPa s)" in told.output and "too short" in told.output
+    frames = str(tmp_path / "a" / "trajectory.xyz")
+    refused = CliRunner().invoke(app, ["analyze", "msd", frames, "--viscosity", "0.9"])
+    assert isinstance(refused.exception, DataError) and "would tell its temperature" in str(refused.exception)
+    given = CliRunner().invoke(app, ["analyze", "msd", frames, "--viscosity", "0.9", "--temperature", "310"])
+    assert "310 K" in given.output
 
 
 def test_energy_density_as_a_command(tmp_path):

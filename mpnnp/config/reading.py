@@ -1,0 +1,163 @@
+"""Configurations from TOML files and from `--set`, and what a wrong key, type or value says."""
+
+import difflib
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from mpnnp.config.sections import PATHS, Config, LabelSettings
+from mpnnp.config.writing import toml_value
+from mpnnp.errors import ConfigError
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+
+def read_config(path, settings=()):
+    """Configuration from the TOML file `path`, changed by `settings` ("section.key=value").
+
+    Paths are taken relative to the file, those of `settings` relative to the working directory. Raises
+    ConfigError naming key, value, what is allowed, and the file.
+    """
+    path = Path(path)
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})"
+        ) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    for setting in settings:
+        apply_setting(tree, setting)
+    return make_config(tree, source=str(path), base=path.parent)
+
+
+def parse_config(text, source):
+    """Config from the text of `to_toml`. Raises ConfigError."""
+    try:
+        return make_config(tomllib.loads(text), source, lenient=True)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"not valid TOML: {error} ({source})") from None
+
+
+def make_config(tree, source="configuration", base=None, lenient=False):
+    """Config from nested dicts.
+
+    base     folder that relative input paths refer to
+    lenient  settings without effect are allowed: files that hold every key, written by earlier versions
+    Raises ConfigError.
+    """
+    tree = _integers_to_floats(Config, tree)
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(e, source) for e in error.errors())) from None
+    if not lenient and (idle := config.schedule.idle_keys()):
+        keys = ", ".join(f"schedule.{key} = {toml_value(getattr(config.schedule, key))}" for key in idle)
+        raise ConfigError(f"{keys}: without effect with schedule.name = '{config.schedule.name}' ({source})")
+    return config if base is None else _absolute(config, Path(base))
+
+
+def apply_setting(tree, setting):
+    """Change `tree` as "section.key=value" says; a path is relative to the working directory.
+
+    Raises ConfigError.
+    """
+    key, equals, text = setting.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not (equals and dot and section and name):
+        raise ConfigError(f"--set {setting}: expected section.key=value")
+    text = text.strip()
+    if text.lower() in ("none", "null"):
+        value = None
+    else:
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text  # a bare word is a string
+    if not isinstance(tree.setdefault(section, {}), dict):
+        raise ConfigError(f"--set {setting}: '{section}' is not a section")
+    target = tree[section]
+    if name in PATHS.get(section, ()):
+        value = _resolve(value, Path.cwd())
+    *folders, name = name.split(".")
+    for folder in folders:
+        target = target.setdefault(folder, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set {setting}: '{folder}' is not a table")
+    target[name] = value
+
+
+def _integers_to_floats(model, tree):
+    """TOML writes 1 where 1.0 is meant: allowed for numbers, while a string or a truth value is not
+    (strict validation).
+    """
+    if not isinstance(tree, dict):
+        return tree
+    result = {}
+    for key, value in tree.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            result[key] = value
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            result[key] = _integers_to_floats(field.annotation, value)
+        elif field.annotation == dict[str, LabelSettings] and isinstance(value, dict):
+            result[key] = {
+                name: _integers_to_floats(LabelSettings, settings) for name, settings in value.items()
+            }
+        elif type(value) is int and "float" in str(field.annotation):
+            result[key] = float(value)
+        elif key == "atomic_energies" and isinstance(value, dict):
+            result[key] = {k: float(v) if type(v) is int else v for k, v in value.items()}
+        else:
+            result[key] = value
+    return result
+
+
+def _explain(error, source):
+    place = ".".join(
+        str(part)
+        for part in error["loc"]
+        if not str(part).startswith(("function-", "literal", "list[", "dict["))
+    )
+    if error["type"] == "extra_forbidden":
+        model = Config
+        for part in error["loc"][:-1]:
+            model = model.model_fields[part].annotation
+        near = difflib.get_close_matches(str(error["loc"][-1]), list(model.model_fields), n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(model.model_fields)}"
+        return f"{place}: unknown key; {hint} ({source})"
+    if error["type"] == "missing":
+        return f"{place}: is missing ({source})"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:].replace("Input should", "must")
+    message = message.replace("input should be", "must be")
+    if error["type"] == "value_error":
+        return f"{place}: {message} ({source})"
+    return f"{place} = {error['input']!r}: {message} ({source})"
+
+
+def _absolute(config, base):
+    changed = {}
+    for name, keys in PATHS.items():
+        section = getattr(config, name)
+        changed[name] = section.model_copy(
+            update={key: _resolve(getattr(section, key), base) for key in keys}
+        )
+    return config.model_copy(update=changed)
+
+
+def _resolve(value, base):
+    """A path, or each of a list, as absolute path; others than texts are left for the validation."""
+    if isinstance(value, list):
+        return [_resolve(v, base) for v in value]
+    return (
+        str((base / value).resolve())
+        if isinstance(value, str) and value and not Path(value).is_absolute()
+        else value
+    )

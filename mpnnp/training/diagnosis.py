@@ -1,0 +1,225 @@
+"""A run judges itself: rules that read a learning curve and a few facts, and say what looks wrong and what
+to change first.
+
+Every rule is a pure function (curve, facts) -> Finding or None. A curve is the table of
+`LearningCurve.columns`: row 0 is the start, before the first update.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mpnnp.model.label_kinds import KINDS, LabelKind
+
+MOST_LINES = 5
+IMPROVING = 0.03  # fall of the measure in the last fifth of the epochs that promises more
+LONG_AGO = 0.6  # of the epochs: a best one before was long ago ...
+WORSE = 1.1  # ... if the last measure is larger than the best by this factor
+BY_HEART = 2.0  # validation error over training error
+NO_BETTER = 0.9  # of the spread of the labels: as good as to predict their mean
+GROWN = 1.05  # factor by which an error is called larger than at the start
+OUTSIDE = 0.01  # share of validation atoms outside of the range of training
+FAR = 0.5  # ... or a function so far outside, in units of its range
+FEW_EPOCHS = 5  # with fewer there is no trend
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A symmetry function outside of its range of training: on how many of the n_atom validation atoms of its
+    element, and how far at most, in units of that range.
+    """
+
+    function: str
+    atoms: int
+    n_atom: int
+    excess: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a curve does not say.
+
+    weights   kind of label -> weight of its error in the measure
+    epochs    run.epochs
+    complete  all of them were done
+    spreads   kind -> standard deviation of its validation labels about what is known without a net,
+              in its error_unit
+    n_label   kind -> training labels that are learned from
+    n_weight  of the nets
+    outside   symmetry functions that extrapolate in validation structures, the worst first
+    n_outside, n_atom  validation atoms with one outside, and all of them
+    """
+
+    weights: Mapping[str, float]
+    epochs: int = 0
+    complete: bool = True
+    spreads: Mapping[str, float] = field(default_factory=dict)
+    n_label: Mapping[str, int] = field(default_factory=dict)
+    n_weight: int = 0
+    outside: Sequence[Outside] = ()
+    n_outside: int = 0
+    n_atom: int = 0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found, and what would change it."""
+
+    text: str
+    remedy: str
+
+
+def measure(rmse: Mapping[str, float], weights: Mapping[str, float]) -> float:
+    """What best.h5 minimises: weighted sum of errors (kind -> its error_unit) in units of what counts as much
+    as one meV/atom; kinds without labels do not count.
+    """
+    return sum(w * rmse[k] / KINDS[k].good for k, w in weights.items() if not np.isnan(rmse[k]))
+
+
+def measures(curve: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
+    """The measure (n,) at each row of a curve: of the validation structures, without them of the training
+    structures.
+    """
+    part = _part(curve)
+    return np.array(
+        [
+            measure({kind: curve[f"{kind}_rmse_{part}"][row] for kind in weights}, weights)
+            for row in range(len(curve["epoch"]))
+        ]
+    )
+
+
+def labels_are_wrong(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
+    """Nothing was learned: labels of the wrong sign or unit, most likely."""
+    values, part = measures(curve, facts.weights), _part(curve)
+    if len(values) < 2:
+        return None
+    if not values[1:].min() < values[0]:
+        return Finding("the start is the best: no epoch came below it", CHECK_LABELS)
+    best = int(np.argmin(values))
+    for kind in _kinds(curve, part):
+        errors = curve[f"{kind.name}_rmse_{part}"]
+        if errors[best] > GROWN * errors[0]:
+            return Finding(
+                f"the {kind.name} error grew from {errors[0]:.3g} to {errors[best]:.3g} {kind.short_unit} "
+                "while others fell: the labels contradict each other",
+                CHECK_LABELS,
+            )
+        if errors[best] > NO_BETTER * facts.spreads.get(kind.name, np.inf):
+            return Finding(
+                f"{kind.name}: {errors[best]:.3g} {kind.short_unit} are as good as predicting the mean "
+                f"(the labels spread by {facts.spreads[kind.name]:.3g})",
+                CHECK_LABELS,
+            )
+    return None
+
+
+def best_long_ago(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
+    """The validation error has risen for long."""
+    values, epochs = measures(curve, facts.weights), curve["epoch"]
+    best, last = int(np.argmin(values)), epochs[-1]
+    if best == 0 or epochs[best] > LONG_AGO * last or last - epochs[best] < FEW_EPOCHS:
+        return None
+    if values[-1] < WORSE * values[best]:
+        return None
+    rise = 100 * (values[-1] / values[best] - 1)
+    return Finding(
+        f"the best epoch, {epochs[best]:.0f} of {last:.0f}, was long ago: "
+        f"errors have risen by {rise:.0f} % since",
+        "more structures or a smaller net; run.patience stops earlier",
+    )
+
+
+def still_improving(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
+    """More epochs would help."""
+    values, epochs = measures(curve, facts.weights), curve["epoch"]
+    if len(values) <= FEW_EPOCHS or not facts.complete:
+        return None
+    late = max(2, len(values) // 5)
+    fall = 1 - values[-late:].min() / values[:-late].min()
+    if fall < IMPROVING:
+        return None
+    return Finding(
+        f"still improving: errors fell by {100 * fall:.0f} % in the last {late} of {epochs[-1]:.0f} epochs",
+        f"more epochs: --resume --set run.epochs={2 * max(int(epochs[-1]), facts.epochs)}",
+    )
+
+
+def learned_by_heart(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
+    """Training errors lie far below validation errors."""
+    if _part(curve) != "validation":
+        return None
+    best = int(np.argmin(measures(curve, facts.weights)))
+    found = []
+    for kind in _kinds(curve, "validation"):
+        train, validation = (curve[f"{kind.name}_rmse_{part}"][best] for part in ("train", "validation"))
+        if best and kind.name in facts.weights and validation > BY_HEART * train > 0.0:
+            found.append((kind, train, validation))
+    if not found:
+        return None
+    kind, train, validation = max(found, key=lambda one: one[2] / one[1])
+    n_label = facts.n_label.get(kind.name)
+    known = f"; {n_label} labels, {facts.n_weight} weights" if n_label and facts.n_weight else ""
+    return Finding(
+        f"{kind.name}: training {train:.3g}, validation {validation:.3g} {kind.short_unit}: "
+        f"learned by heart{known}",
+        f"more structures with {kind.words} (mpnnp select says which)",
+    )
+
+
+def extrapolates(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
+    """Validation structures leave the range of training."""
+    if not facts.outside:
+        return None
+    worst, share = facts.outside[0], facts.n_outside / max(facts.n_atom, 1)
+    if share < OUTSIDE and worst.excess < FAR:
+        return None
+    return Finding(
+        f"{100 * share:.2g} % of the validation atoms are outside of training, furthest (by "
+        f"{100 * worst.excess:.0f} % of its range) in {worst.function}",
+        "structures like these in training: mpnnp select --by farthest",
+    )
+
+
+CHECK_LABELS = "check sign and unit of the labels (forces are -dE/dx): mpnnp info DATA"
+RULES: tuple[Callable[[Mapping[str, np.ndarray], Facts], Finding | None], ...] = (  # the most urgent first
+    labels_are_wrong,
+    best_long_ago,
+    still_improving,
+    extrapolates,
+    learned_by_heart,
+)
+
+
+def diagnose(curve: Mapping[str, np.ndarray], facts: Facts) -> list[Finding]:
+    """Findings of all rules, the most urgent first. The first one alone where the labels are wrong: then
+    nothing else means anything.
+    """
+    if not len(curve["epoch"]):
+        return []
+    found = [finding for rule in RULES if (finding := rule(curve, facts)) is not None]
+    return found[:1] if labels_are_wrong(curve, facts) else found[: MOST_LINES - 1]
+
+
+def in_words(findings: Sequence[Finding]) -> list[str]:
+    """At most MOST_LINES lines: the findings, and what to change first."""
+    if not findings:
+        return ["nothing looks wrong: smaller errors need more structures or a larger net"]
+    return [*(finding.text for finding in findings), f"first: {findings[0].remedy}"]
+
+
+def _part(curve: Mapping[str, np.ndarray]) -> str:
+    """Which structures judge: validation, if they have labels that every potential is judged by."""
+    always = [name for name, kind in KINDS.items() if kind.always]
+    there = any(np.isfinite(curve[f"{name}_rmse_validation"]).any() for name in always)
+    return "validation" if there else "train"
+
+
+def _kinds(curve: Mapping[str, np.ndarray], part: str) -> list[LabelKind]:
+    """Kinds with errors in a part."""
+    return [
+        kind
+        for name, kind in KINDS.items()
+        if np.isfinite(curve.get(f"{name}_rmse_{part}", np.array([np.nan]))).all()
+    ]

@@ -1,0 +1,134 @@
+"""A run judges itself: every rule on learning curves made for it."""
+
+import numpy as np
+import pytest
+
+from mpnnp.training.diagnosis import (
+    MOST_LINES,
+    Facts,
+    Outside,
+    best_long_ago,
+    diagnose,
+    extrapolates,
+    in_words,
+    labels_are_wrong,
+    learned_by_heart,
+    measures,
+    still_improving,
+)
+from mpnnp.training.learning_curve import all_columns
+
+WEIGHTS = {"energy": 1.0, "force": 1.0}
+
+
+def curve(energy, force=None, train=1.0, validation=True):
+    """Columns with these validation errors, and `train` times them as training errors."""
+    n = len(energy)
+    columns = {name: np.full(n, np.nan) for name in all_columns()}
+    columns["epoch"] = np.arange(n, dtype=float)
+    for name, values in (("energy", energy), ("force", energy if force is None else force)):
+        values = np.asarray(values, float)
+        columns[f"{name}_rmse_train"] = train * values
+        if validation:
+            columns[f"{name}_rmse_validation"] = values
+    return columns
+
+
+def facts(**other):
+    return Facts(**{"weights": WEIGHTS, "epochs": 20} | other)
+
+
+FALLING = 10.0 * 0.8 ** np.arange(21)
+CONVERGED = np.concatenate([[10.0, 3.0, 1.5], np.full(18, 1.0)])
+RISEN = np.concatenate([10.0 * 0.5 ** np.arange(5), np.linspace(0.7, 2.0, 16)])
+
+
+def test_the_measure_is_the_one_that_best_h5_minimises():
+    found = measures(curve([2.0, 1.0], [300.0, 100.0]), WEIGHTS)
+    assert found == pytest.approx([5.0, 2.0])
+    assert measures(curve([2.0], [300.0], train=2.0, validation=False), WEIGHTS) == pytest.approx([10.0])
+
+
+def test_nothing_is_wrong_with_a_curve_that_has_converged():
+    assert diagnose(curve(CONVERGED), facts()) == []
+    assert in_words([]) == ["nothing looks wrong: smaller errors need more structures or a larger net"]
+    assert diagnose(curve([]), facts()) == []
+
+
+def test_still_improving():
+    found = still_improving(curve(FALLING), facts())
+    assert found.text == "still improving: errors fell by 59 % in the last 4 of 20 epochs"
+    assert found.remedy == "more epochs: --resume --set run.epochs=40"
+    assert still_improving(curve(CONVERGED), facts()) is None
+    assert still_improving(curve(FALLING), facts(complete=False)) is None  # it was stopped
+    assert still_improving(curve(FALLING[:4]), facts()) is None  # no trend yet
+
+
+def test_the_best_epoch_was_long_ago():
+    found = best_long_ago(curve(RISEN), facts())
+    assert found.text == "the best epoch, 4 of 20, was long ago: errors have risen by 220 % since"
+    assert best_long_ago(curve(CONVERGED), facts()) is None  # the first of many equal ones
+    assert best_long_ago(curve(FALLING), facts()) is None
+    assert best_long_ago(curve(RISEN[:8]), facts()) is None  # three epochs are not long
+
+
+def test_the_start_is_the_best():
+    found = diagnose(curve(np.linspace(5.0, 9.0, 21)), facts())
+    assert [f.text for f in found] == ["the start is the best: no epoch came below it"]
+    assert "sign and unit" in in_words(found)[-1]
+
+
+def test_one_kind_of_labels_gets_worse():
+    found = labels_are_wrong(curve(FALLING, np.linspace(100.0, 160.0, 21)), facts())
+    assert found.text.startswith("the force error grew from 100 to ")
+    # which takes the weight of the measure that the energies gained
+    assert labels_are_wrong(curve(FALLING, 100 * FALLING), facts()) is None
+
+
+def test_as_good_as_predicting_the_mean():
+    force = np.concatenate([[900.0], np.full(20, 640.0)])
+    found = labels_are_wrong(curve(CONVERGED, force), facts(spreads={"force": 650.0}))
+    assert "640 meV/A are as good as predicting the mean (the labels spread by 650)" in found.text
+    assert labels_are_wrong(curve(CONVERGED, force), facts(spreads={"force": 1300.0})) is None
+    assert labels_are_wrong(curve(CONVERGED, force), facts(spreads={"force": np.inf})) is None  # too few
+
+
+def test_training_far_below_validation():
+    told = facts(n_label={"energy": 173}, n_weight=2827)
+    found = learned_by_heart(curve(CONVERGED, train=0.2), told)
+    assert found.text == (
+        "energy: training 0.2, validation 1 meV/atom: learned by heart; 173 labels, 2827 weights"
+    )
+    assert learned_by_heart(curve(CONVERGED, train=0.8), told) is None
+    assert learned_by_heart(curve(CONVERGED, train=0.2, validation=False), told) is None
+    assert learned_by_heart(curve(CONVERGED, train=0.2), facts(weights={"force": 1.0})).text.startswith(
+        "force"
+    )
+
+
+def test_functions_that_extrapolate():
+    worst = Outside("O type 2 O eta 1", 7, 1000, 0.8)
+    found = extrapolates(curve(CONVERGED), facts(outside=[worst], n_outside=30, n_atom=1500))
+    assert found.text == (
+        "2 % of the validation atoms are outside of training, "
+        "furthest (by 80 % of its range) in O type 2 O eta 1"
+    )
+    few = Outside("O type 2 O eta 1", 1, 1000, 0.02)
+    assert extrapolates(curve(CONVERGED), facts(outside=[few], n_outside=1, n_atom=1500)) is None
+    assert extrapolates(curve(CONVERGED), facts()) is None
+
+
+def test_five_lines_at_most_the_most_urgent_first_and_what_to_change():
+    worst = Outside("O type 2 O eta 1", 7, 1000, 0.8)
+    told = facts(outside=[worst], n_outside=30, n_atom=1500)
+    lines = in_words(diagnose(curve(RISEN, train=0.1), told))
+    assert len(lines) == 4 <= MOST_LINES
+    assert lines[0].startswith("the best epoch") and lines[-1].startswith(
+        "first: more structures or a smaller"
+    )
+    assert max(map(len, lines)) < 110
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_short_curves_say_nothing_that_is_not_so(n):
+    assert diagnose(curve(FALLING[:n]), facts()) == []
