@@ -13,7 +13,8 @@ from mpnnp.data.formats import read_sources
 from mpnnp.errors import DataError
 from mpnnp.figures import figure, save, style
 from mpnnp.files import write_table, write_text
-from mpnnp.n2p2.potential_files import read_functions, scaling_text
+from mpnnp.n2p2.export import scaling_text
+from mpnnp.n2p2.potential_files import read_functions
 from mpnnp.training.initial_potential import choose_functions
 
 COLUMNS = 4  # of histograms in a picture

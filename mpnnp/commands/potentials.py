@@ -116,7 +116,7 @@ def export(
     """
     from mpnnp.data.formats import read_sources
     from mpnnp.n2p2 import engines
-    from mpnnp.n2p2.potential_files import is_normalized, write_potential
+    from mpnnp.n2p2.export import is_normalized, write_potential
     from mpnnp.training.checkpoint import load_potential
 
     comm, log = start()

@@ -20,13 +20,8 @@ from mpnnp.data.runner import read_runner_data, stated_units
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.n2p2.keywords import CHARGE, IDLE, KEYWORDS, REPEATED, nearest
-from mpnnp.n2p2.potential_files import (
-    check_generation,
-    check_kind,
-    read_functions,
-    read_network,
-    read_units,
-)
+from mpnnp.n2p2.nets import read_network
+from mpnnp.n2p2.potential_files import check_generation, check_kind, read_functions, read_units
 from mpnnp.units import ATOMIC, parse_units
 
 SELECTION = {0: "random", 1: "sort", 2: "threshold"}

@@ -26,8 +26,10 @@ from mpnnp.model.network import Network
 from mpnnp.model.potential import Potential
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.model.symmetry_functions import SymmetryFunctions, parse_line
+from mpnnp.n2p2.export import write_potential
 from mpnnp.n2p2.input_file import InputFile
-from mpnnp.n2p2.potential_files import read_functions, read_network, read_potential, write_potential
+from mpnnp.n2p2.nets import read_network
+from mpnnp.n2p2.potential_files import read_functions, read_potential
 from mpnnp.n2p2.translate import translate
 from mpnnp.training.checkpoint import load_potential
 from mpnnp.units import ATOMIC, BOHR, METAL

@@ -24,7 +24,7 @@ from mpnnp.data.formats import read_sources
 from mpnnp.data.structure import Structure
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.n2p2.engines import write_cp2k, write_lammps
-from mpnnp.n2p2.potential_files import write_potential
+from mpnnp.n2p2.export import write_potential
 from mpnnp.units import BOHR, HARTREE
 
 FRAMES = DATA / "predict_acsf_cos" / "input.data"  # cubic, triclinic and, the last, a cluster
