@@ -37,7 +37,7 @@ class InputFile:
     def __init__(self, path):
         self.path = Path(path)
         try:
-            text = self.path.read_text(encoding="utf-8", errors="replace")
+            text = self.path.read_text(encoding="utf-8-sig", errors="replace")
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         self.keywords, self.units, self.baseline = [], None, NONE

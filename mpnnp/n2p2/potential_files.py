@@ -380,7 +380,7 @@ def _columns(path, n, n_line=None, whole=False, finite=True, numbered=False):
     """
     rows, lines = [], []
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
             for line_number, line in enumerate(file, 1):
                 words = line.split("#", 1)[0].split()
                 if len(rows) == n_line:

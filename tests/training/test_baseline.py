@@ -78,7 +78,7 @@ def test_the_nets_learn_what_the_baseline_leaves(trained):
 
 
 def test_forces_are_the_slope_of_the_whole_energy(trained):
-    atoms, h = frames(trained)[1], 1e-4
+    atoms, h = frames(trained)[1], 1e-5
     atoms.calc = mpnnp.Calculator(trained / "run" / "best.h5")
     forces = atoms.get_forces()
     for atom, axis in ((0, 0), (4, 2)):
