@@ -95,7 +95,7 @@ CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this fol
 &END FORCE_EVAL
 &MOTION
   &MD
-    ENSEMBLE NVT  ! NPT_I with a section BAROSTAT: pressure needs STRESS_TENSOR above
+    ENSEMBLE NVT  ! or NPT_I, whose pressure needs STRESS_TENSOR above
     STEPS 10000
     TIMESTEP 0.5
     TEMPERATURE 300
@@ -105,6 +105,10 @@ CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this fol
         TIMECON 100
       &END CSVR
     &END THERMOSTAT
+    &BAROSTAT  ! of NPT_I
+      PRESSURE 1.0  ! bar
+      TIMECON 1000
+    &END BAROSTAT
   &END MD
 &END MOTION
 """
