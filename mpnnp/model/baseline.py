@@ -180,8 +180,14 @@ class Baseline:
 
     def of(self, structure: Structure) -> Contribution:
         """Contribution to a Structure. Raises DataError."""
-        parts = [term.of(structure) for term in self.terms]
-        return Contribution(*(sum(values) for values in zip(*parts)))
+        n = len(structure)
+        energy, energies, forces, virial = 0.0, np.zeros(n), np.zeros((n, 3)), np.zeros((3, 3))
+        for part in (term.of(structure) for term in self.terms):
+            energy += part.energy
+            energies += part.energies
+            forces += part.forces
+            virial += part.virial
+        return Contribution(energy, energies, forces, virial)
 
     def subtract(self, dataset: Dataset, comm: Comm | None = None) -> Dataset:
         """The data set whose labels are what the baseline leaves of them: what nets are to learn.

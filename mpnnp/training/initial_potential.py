@@ -74,7 +74,8 @@ def file_units(config: Config) -> Units:
 
 def baseline_of(config: Config) -> Baseline:
     """Baseline of [baseline], or of the potential whose weights are taken. Raises ConfigError."""
-    section, terms = config.baseline, []
+    section = config.baseline
+    terms: list[Zbl | Dispersion] = []
     if section.zbl is not None:
         terms.append(Zbl(*section.zbl))
     if section.d3 is not None:

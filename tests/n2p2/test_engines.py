@@ -14,7 +14,8 @@ from ase.units import GPa
 from conftest import DATA
 from launch import ROOT
 from n2p2.test_potential_files import FOR_CP2K, make_potential
-from oracles.cp2k import COMMITTEE, run_input, start, stress_of_input
+from oracles.cp2k import COMMITTEE, run_input, stress_of_input
+from oracles.cp2k import start as start_cp2k
 from oracles.lammps import plugin, start
 from typer.testing import CliRunner
 
@@ -105,7 +106,7 @@ def test_molecular_dynamics_of_cp2k_at_constant_pressure_is_ours(tmp_path):
         assert text.count(old) == 1
         text = text.replace(old, new)
     (tmp_path / "md.inp").write_text(text)
-    printed = start(tmp_path, "md.inp")
+    printed = start_cp2k(tmp_path, "md.inp")
     assert not (tmp_path / "nnp-forces-1_1.xyz").exists()
     restart = (tmp_path / "nnp-1.restart").read_text()
     numbers = lambda words: np.array([row.split()[1:4] for row in words.strip().split("\n")], float)  # noqa: E731
