@@ -11,6 +11,7 @@ import typer  # noqa: E402
 
 from mpnnp.commands import (  # noqa: E402
     analysis,
+    configuration,
     data,
     doctor,
     dynamics,
@@ -65,7 +66,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-GROUPS = (training, data, potentials, symmetry_functions, dynamics, lammps, analysis, doctor, ensembles)
+GROUPS = (
+    configuration,
+    training,
+    data,
+    potentials,
+    symmetry_functions,
+    dynamics,
+    lammps,
+    analysis,
+    doctor,
+    ensembles,
+)
 for group in GROUPS:  # each has a Typer with its commands
     app.add_typer(group.app)
 
@@ -88,15 +100,17 @@ def common(
 def main():
     """Entry point of the command `mpnnp`; EXIT_STATUS says what it ends with."""
     from mpnnp.parallel import stop_all
+    from mpnnp.signals import Signals
 
     debug = DEBUG in sys.argv
-    try:
-        app(standalone_mode=True)
-    except (Exception, KeyboardInterrupt) as error:
-        if isinstance(error, MpnnpError) and start.comm is None and _rank_hint():
-            # an error before MPI was asked for is the same on every rank: the first tells
-            sys.exit(error.exit_status)
-        sys.exit(stop_all(start.comm, error, debug))
+    with Signals(None):
+        try:
+            app(standalone_mode=True)
+        except Exception as error:
+            if isinstance(error, MpnnpError) and start.comm is None and _rank_hint():
+                # an error before MPI was asked for is the same on every rank: the first tells
+                sys.exit(error.exit_status)
+            sys.exit(stop_all(start.comm, error, debug))
 
 
 def _rank_hint():

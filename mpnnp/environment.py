@@ -67,8 +67,62 @@ def slow_settings():
     return messages
 
 
+def usable_cores():
+    """Numbers of the cores that this process may use (Linux; else as many as there are), as a frozenset."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def core_limit():
+    """Cores that the control group of a container or batch job grants, None without limit (Linux)."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        return float(quota) / float(period)  # "max": no number
+    except (OSError, ValueError):
+        return None
+
+
+def launch_complaints(comm, variables=os.environ):
+    """What is wrong with how this program was started: ranks against cores, threads, launcher; as messages on
+    rank 0, [] elsewhere. Collective.
+    """
+    told = comm.gather((socket.gethostname(), usable_cores(), core_limit(), slow_settings()), root=0)
+    if comm.rank:
+        return []
+    messages = sorted({message for _, _, _, per_rank in told for message in per_rank})
+    for host, n_rank in Counter(host for host, *_ in told).items():
+        here = [(cores, limit) for h, cores, limit, _ in told if h == host]
+        n_core = len(frozenset().union(*(cores for cores, _ in here)))
+        limits = [limit for _, limit in here if limit is not None]
+        granted = min([n_core, *(max(1, round(limit)) for limit in limits)])
+        if n_rank > granted:
+            messages.append(
+                f"{n_rank} ranks share {granted} usable cores of {host}: they wait for each other; start at most "
+                f"{granted} there, or ask the launcher or batch system for more cores (if the launcher binds "
+                "all ranks to the same ones: mpiexec --bind-to none)"
+            )
+    tasks = variables.get("SLURM_NTASKS", "1") or "1"
+    if comm.size == 1 and tasks != "1" and variables.get("SLURM_JOB_ID"):
+        messages.append(
+            f"SLURM gave {tasks} tasks, but there is one rank: start with srun or mpiexec, and see "
+            "`mpnnp doctor` if you did"
+        )
+    per_task = variables.get("SLURM_CPUS_PER_TASK", "1") or "1"
+    if per_task != "1":
+        messages.append(
+            f"SLURM gave {per_task} cores to each task, of which a rank uses one: ask for more tasks, "
+            "and --cpus-per-task=1"
+        )
+    return messages
+
+
 def describe(comm, log):
-    """Versions, hosts and MPI library in the log of a run. Collective."""
+    """Versions, hosts and MPI library in the log of a run, and what is wrong with how it was started.
+
+    Collective.
+    """
     import h5py
 
     hosts = Counter(comm.allgather(socket.gethostname()))
@@ -82,6 +136,8 @@ def describe(comm, log):
         f"HDF5 {h5py.version.hdf5_version}"
     )
     log(f"MPI: {mpi_library()}")
+    for message in launch_complaints(comm):
+        log.warn(message)
 
 
 def versions():

@@ -32,6 +32,12 @@ class CheckpointError(MpnnpError, RuntimeError):
     exit_status = 2
 
 
+class FolderError(MpnnpError, FileExistsError):
+    """The folder of a run is in use, or holds a run that would be overwritten."""
+
+    exit_status = 2
+
+
 class DamagedError(CheckpointError):
     """A checkpoint is not as it was written, or not there: the one before it may be."""
 

@@ -5,8 +5,10 @@ part of the data, an optimiser, an element) has the same colour in every picture
 """
 
 import contextlib
+import io
 from pathlib import Path
 
+from mpnnp.errors import ConfigError
 from mpnnp.files import write_atomically
 
 PAPER, DARK = "#ffffff", "#14171a"  # backgrounds that pictures are read on
@@ -53,10 +55,11 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8.0,
     "image.cmap": "viridis",
-    "savefig.facecolor": PAPER,
+    "figure.facecolor": PAPER,
     "svg.fonttype": "path",
 }
 MAXIMUM_COLUMNS = 2  # panels beside each other that can be read at the width of a page
+DPI = 150
 WIDTH = 3.6  # of a panel, inches
 MANY_POINTS = 20  # near each other: the last colour of a density, unless there are more
 MANY_DECADES = 2.2  # of a logarithmic axis from which on powers of ten are enough
@@ -105,31 +108,43 @@ def colours(names):
 def save(picture, path):
     """Write a picture to `path` and, if that is no PDF, as NAME.pdf beside it for print."""
     path = Path(path)
-    settle(picture)
     for target in dict.fromkeys((path, path.with_suffix(".pdf"))):
-        with style(), write_atomically(target) as temporary:
-            picture.savefig(temporary, dpi=150)
-
-
-def settle(picture):
-    """Find the places of all that is in a picture once, not anew for each file."""
-    if picture.get_constrained_layout():
-        with style():
-            picture.draw_without_rendering()
-            picture.set_layout_engine("none")
+        with write_atomically(target) as temporary:
+            _print(picture, temporary, target.suffix.lstrip("."))
 
 
 def svg(picture):
     """A picture as text to be put into an HTML page: its letters and axes have the colour of the text
     around it, its background is that of the page.
     """
-    import io
-
-    settle(picture)
-    with style(), io.StringIO() as file:
-        picture.savefig(file, format="svg", dpi=150, transparent=True, metadata={"Date": None})
+    backgrounds = [picture.patch, *(axis.patch for axis in picture.axes)]
+    for patch in backgrounds:
+        patch.set_visible(False)
+    with io.StringIO() as file:
+        _print(picture, file, "svg", metadata={"Date": None})
         text = file.getvalue()
+    for patch in backgrounds:
+        patch.set_visible(True)
     return text[text.index("<svg") :].replace(INK, "currentColor")
+
+
+def _print(picture, file, kind, **options):
+    """Write a picture as PNG, PDF or SVG, by the canvas itself: `savefig` would draw it twice. The places of
+    all that is in it are found once, not anew for each file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    canvas = {"png": FigureCanvasAgg, "pdf": FigureCanvasPdf, "svg": FigureCanvasSVG}.get(kind)
+    if canvas is None:
+        raise ConfigError(f"pictures are written as .png, .pdf or .svg, not as .{kind}")
+    with style():
+        if picture.get_constrained_layout():
+            picture.draw_without_rendering()
+            picture.set_layout_engine("none")
+        picture.set_dpi(DPI)
+        getattr(canvas(picture), f"print_{kind}")(file, **options)
 
 
 def log_axis(axis, which="y"):

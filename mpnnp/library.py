@@ -25,6 +25,7 @@ from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.optimizers.registry import Optimizer, make_optimizer
 from mpnnp.parallel import serial
 from mpnnp.progress import Log, Silent
+from mpnnp.training.choices import n_label, settle
 from mpnnp.training.initial_potential import baseline_of, build
 from mpnnp.training.observations import Observer
 from mpnnp.training.run_state import RunState
@@ -90,9 +91,13 @@ def new_task(
     Raises ConfigError, DataError.
     """
     comm = serial() if comm is None else comm
-    config = make_config(IN_MEMORY | {"schedule": {"name": schedule, "selection": "random"} | settings})
+    if schedule == "runner":
+        settings = {"selection": "random"} | settings
+    section = {"name": schedule} | settings
+    config = make_config(IN_MEMORY | {"schedule": section, "ekf": {"noise": "fixed"}})
     everything, key = np.arange(len(data)), data.hash()
     data = potential.baseline.subtract(data, comm)
+    config = settle(config, n_label(data, everything), Silent())
     structures = make_atoms(data, potential.elements)
     G = load_symmetry_functions(structures, potential.functions, key, None, comm, Silent())
     observer = Observer(data, structures, G, potential, config.schedule, comm, everything)
@@ -114,7 +119,8 @@ def new_optimizer(task: Task, name: str = "ekf", **settings) -> Optimizer:
     Raises ConfigError.
     """
     section = name if name in Config.model_fields else "optimizer"
-    config = make_config(IN_MEMORY | {"run": {"optimizer": name}, section: settings})
+    known = {"noise": "fixed"} if section == "ekf" else {}  # a Task by itself has no noise levels
+    config = make_config(IN_MEMORY | {"run": {"optimizer": name}, section: known | settings})
     return make_optimizer(config, task.potential.network, task.schedule.updates_per_epoch, task.comm)
 
 
@@ -166,6 +172,7 @@ def train(
     on_epoch: Iterable[Callable] = (),
     comm=None,
     log: Log | None = None,
+    overwrite: bool = False,
 ) -> RunState:
     """Train as a TOML file, a dict of sections or a Config says;
     results in `directory` (default run.directory). Collective.
@@ -173,6 +180,7 @@ def train(
     on_update  functions (task, state) called after each update;  on_epoch  functions (task, state, point)
                after each evaluation
     log        progress.Log; default: what the command shows
+    overwrite  a run that is in the folder keeps its files under another name
     Returns the final RunState, whose best_weights are those of best.h5. Raises as training.train.train.
     """
     comm = serial() if comm is None else comm
@@ -180,5 +188,5 @@ def train(
         config = make_config(config) if isinstance(config, dict) else read_config(config)
     log = Log(comm) if log is None else log
     return train_as_configured(
-        config, directory or config.run.directory, comm, log, resume, on_update, on_epoch
+        config, directory or config.run.directory, comm, log, resume, on_update, on_epoch, overwrite
     )

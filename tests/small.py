@@ -89,6 +89,7 @@ def small_config(tmp_path, n=12, **sections):
         "symmetry_functions": {"functions": FUNCTIONS},
         "network": {"hidden": [4, 3], "activation": ["tanh", "softplus"]},
         "schedule": {"streams": 2, "force_fraction": 0.2},
+        "ekf": {"noise": "fixed"},
         "run": {"epochs": 2, "evaluation_structures": 0},
     }
     if sections.get("schedule", {}).get("name") == "sdnz":

@@ -61,6 +61,7 @@ elements = {O = {hidden = [5], activation = "gaussian"}, H = {activation = ["tan
 atomic_energies = {O = -430.5, H = -13}
 normalize = false
 [ekf]
+noise = "fixed"
 epsilon = 1
 q_min = 1e-300
 eta = 0.1234567890123456789
@@ -140,7 +141,7 @@ def test_one_file_needs_no_list(tmp_path):
 
 
 def test_integers_are_taken_for_floats_but_nothing_else_is(tmp_path):
-    assert read_text(tmp_path, MINIMAL + "[ekf]\nepsilon = 1\n").ekf.epsilon == 1.0
+    assert read_text(tmp_path, MINIMAL + "[ekf]\nnoise = 'fixed'\nepsilon = 1\n").ekf.epsilon == 1.0
     assert "ekf.epsilon = True" in message(tmp_path, MINIMAL + "[ekf]\nepsilon = true\n")
     assert "ekf.epsilon = '1'" in message(tmp_path, MINIMAL + '[ekf]\nepsilon = "1"\n')
     assert "run.epochs = 2.0" in message(tmp_path, MINIMAL + "[run]\nepochs = 2.0\n")
@@ -271,8 +272,8 @@ def test_errors_are_value_errors_too(tmp_path):
 SETTINGS = {
     "run.epochs=3": ("run", "epochs", 3),
     " run.epochs = 3 ": ("run", "epochs", 3),
-    "ekf.epsilon=1": ("ekf", "epsilon", 1.0),
-    "ekf.q=1e-3": ("ekf", "q", 1e-3),
+    "ekf.prior=1": ("ekf", "prior", 1.0),
+    "adam.epsilon=1e-3": ("adam", "epsilon", 1e-3),
     "run.optimizer=adam": ("run", "optimizer", "adam"),
     'run.optimizer="adam"': ("run", "optimizer", "adam"),
     "schedule.forces=false": ("schedule", "forces", False),

@@ -5,6 +5,7 @@ commands are known.
 import ast
 import importlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -17,8 +18,13 @@ from mpnnp.cli import app
 from mpnnp.n2p2 import keywords
 
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = sorted(DOCS.rglob("*.md"))
 TEXTS = [ROOT / "README.md", *PAGES, *sorted((ROOT / "jobs").rglob("README.md"))]
+
+
+def name_of(page):
+    """A page as the navigation names it."""
+    return page.relative_to(DOCS).as_posix()
 
 
 def test_the_generated_pages_are_up_to_date():
@@ -49,29 +55,34 @@ def test_every_quoted_error_message_is_one_of_the_code():
     assert missing == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_to_pages_and_titles(page):
-    for target, anchor in re.findall(r"\]\(([\w.-]+\.md)?(?:#([\w-]+))?\)", page.read_text(encoding="utf-8")):
-        other = DOCS / (target or page.name)
+    links = re.findall(r"\]\(([\w./-]+\.(?:md|png))?(?:#([\w-]+))?\)", page.read_text(encoding="utf-8"))
+    for target, anchor in links:
+        other = page.parent / (target or page.name)
+        if target.startswith("../jobs/"):  # beside docs/ in the repository, below it in the site
+            other = ROOT / target.removeprefix("../")
         assert other.exists(), target
         titles = [
             re.sub(r"[^\w -]", "", t).strip().lower().replace(" ", "-")
-            for t in re.findall(r"^#+ (.*)$", other.read_text(), re.MULTILINE)
+            for t in re.findall(r"^#+ (.*)$", other.read_text() if anchor else "", re.MULTILINE)
         ]
         assert not anchor or anchor in titles, (target, anchor)
 
 
 def test_every_page_is_in_the_navigation():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    assert [page.name for page in PAGES if page.name not in text] == []
-    assert all((DOCS / name).exists() for name in re.findall(r": ([\w-]+\.md)$", text, re.MULTILINE))
+    assert [name for name in map(name_of, PAGES) if f": {name}\n" not in text] == []
+    named = re.findall(r": ([\w/-]+\.md)$", text, re.MULTILINE)
+    assert len(named) > 25
+    assert [name for name in named if not ((DOCS / name).exists() or (ROOT / name).exists())] == []
 
 
 def commands():
     return set(typer.main.get_command(app).commands)
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", TEXTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_commands_in_the_text_exist(page):
     known = commands()
     found = re.findall(
@@ -80,6 +91,29 @@ def test_commands_in_the_text_exist(page):
         re.MULTILINE,
     )
     assert sorted(set(found) - known) == []
+
+
+def command_lines(page):
+    """Words of the commands of mpnnp in the code blocks of a page."""
+    blocks = re.findall(r"^```(.*?)\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for line in "".join(text for language, text in blocks if not language).splitlines():
+        found = re.search(r"^(?:.*&& )?(?:(?:mpiexec|srun) -n \d+ )?(?:\S+/)?mpnnp (.*)$", line)
+        if found and "..." not in line:
+            yield shlex.split(found[1], comments=True)
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_of_code_blocks_have_arguments_that_are_accepted(page):
+    program = typer.main.get_command(app)
+    for name, *words in command_lines(page):
+        command = program.commands[name]
+        if name == "analyze":
+            command, words = command.commands[words[0]], words[1:]
+        command.make_context(name, words)
+
+
+def test_there_are_commands_in_code_blocks():
+    assert sum(len(list(command_lines(page))) for page in TEXTS) > 60
 
 
 def test_commands_named_for_tools_exist():

@@ -35,8 +35,8 @@ def follow(config, directory, comm, n_update):
     run = begun(config, directory, comm, Log(comm, stream=open(os.devnull, "w")))
     observe, seen = run.task.observer.observe, []
 
-    def record(batch, w):
-        rows, errors, labels = observe(batch, w)
+    def record(batch, w, pause):
+        rows, errors, labels = observe(batch, w, pause)
         seen.append((batch.kind, np.concatenate(comm.allgather(labels)).tolist()))
         return rows, errors, labels
 
@@ -129,13 +129,13 @@ from mpnnp.training.observations import Observer
 
 rank, observe, calls = MPI.COMM_WORLD.rank, Observer.observe, []
 
-def break_down(self, batch, w):
+def break_down(self, batch, w, pause):
     if self.comm.size > 1:  # not while kernels are compiled
         calls.append(batch)
     if rank == {rank} and len(calls) == 5:
         open({stamp!r}, "w").write(str(time.time()))
         {deed}
-    return observe(self, batch, w)
+    return observe(self, batch, w, pause)
 
 Observer.observe = break_down
 sys.argv = ["mpnnp", "train", {config!r}, "-o", {output!r}]

@@ -1,16 +1,23 @@
 """The JSON schema of the configuration: it says of TOML files what mpnnp says of them."""
 
+import re
+
 import jsonschema
 import pytest
 from launch import ROOT
 from test_config import ROUND_TRIPS, UNKNOWN, WRONG, with_data
 
-from mpnnp.config import make_config, to_toml
+from mpnnp.config import Config, make_config, to_toml
 from mpnnp.config.reading import tomllib
 from mpnnp.config.schema import DRAFT, FILE, schema, schema_line
 
 CHECK = jsonschema.Draft7Validator(schema())
 FILES = sorted(path for folder in ("jobs", "docs", "tests") for path in (ROOT / folder).rglob("*.toml"))
+BLOCKS = [
+    block
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for block in re.findall(r"^```toml\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+]
 RULES = (  # of several keys at once, or of numbers that JSON does not have, which no schema says
     "epsilon = nan",
     "epsilon = inf",
@@ -43,8 +50,13 @@ def test_every_file_of_the_project_is_valid(path):
     assert [error.message for error in CHECK.iter_errors(tomllib.loads(path.read_text("utf-8")))] == []
 
 
+@pytest.mark.parametrize("text", BLOCKS)
+def test_what_the_documentation_shows_is_valid(text):
+    CHECK.validate({"data": {"files": "a"}} | tomllib.loads(text))
+
+
 def test_there_are_files_to_check():
-    assert len(FILES) >= 5
+    assert len(FILES) >= 5 and len(BLOCKS) >= 3
 
 
 @pytest.mark.parametrize("name", ROUND_TRIPS)
@@ -80,7 +92,7 @@ def test_units_are_in_the_description():
 
 
 def test_every_default_is_valid():
-    config = make_config({"data": {"files": "a"}})
+    config = Config(data={"files": ["a"]})
     for name, key in keys(schema()):
         section, _, field = name.partition(".")
         value = getattr(getattr(config, section), field)

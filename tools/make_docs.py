@@ -1,5 +1,6 @@
 """Write the pages of the documentation that come from the code: python tools/make_docs.py [--check]
 
+docs/api.md             the public names of mpnnp/__init__.py with their signatures and docstrings
 docs/architecture.md    its tables of layers and modules, from the contract in setup.cfg and the modules
 docs/configuration.md   every key of the configuration with its values, default and meaning, and
 mpnnp/config/schema.json    the same for editors; both from mpnnp/config/sections.py
@@ -10,6 +11,7 @@ docs/n2p2-keywords.md   every keyword of n2p2 and RuNNer and every tool of n2p2,
 import argparse
 import ast
 import configparser
+import inspect
 import json
 import re
 import sys
@@ -19,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from mpnnp import PUBLIC  # noqa: E402
 from mpnnp.config import toml_value  # noqa: E402
 from mpnnp.config.schema import schema  # noqa: E402
 from mpnnp.data.ase_files import GUESSES  # noqa: E402
@@ -37,6 +40,10 @@ WORDS = {  # type and limits of numbers in the schema
     ("number", "minimum", "exclusiveMaximum"): "number, 0 to below 1",
     ("integer", "minimum"): "integer, {minimum} or more",
 }
+TYPES = (  # what the functions give and take: title, module, class
+    ("Potential", "mpnnp.model.potential", "Potential"),
+    ("Dataset", "mpnnp.data.dataset", "Dataset"),
+)
 LIMITS = ("exclusiveMinimum", "minimum", "exclusiveMaximum", "maximum")
 
 
@@ -54,9 +61,10 @@ def configuration():
         """),
         "",
         *_paragraph("""
-        Editors complete, explain and check the keys by the JSON schema that the package brings,
-        `mpnnp/config/schema.json`: VS Code with the extension Even Better TOML, others with the language
-        server of Taplo, if the first line of the file is `#:schema` and the path of the schema.
+        `mpnnp init DATA` writes such a file that fits the data. Editors complete, explain and check the keys
+        by the JSON schema in the package (`mpnnp/config/schema.json`; `mpnnp schema` shows it): VS Code with
+        the extension Even Better TOML, others with the language server of Taplo. They find it by the first
+        line of files written by mpnnp, `#:schema` and where it is.
         """),
     ]
     for name, section in schema()["properties"].items():
@@ -244,12 +252,60 @@ def _first_sentence(path):
     return text[: next(ends, len(text))].rstrip(".:").replace("|", "\\|")
 
 
+def api():
+    """The page of the public names: what a program may rely on."""
+    page = [
+        HEAD.format("the docstrings"),
+        "# Python functions",
+        "",
+        *_paragraph("""
+        The public names of `mpnnp`, and what a program may rely on. Units are eV and Angstrom. [From
+        Python](python.md) shows how they go together; below them `mpnnp.optimizers`, `mpnnp.model` and the
+        other packages are described in [How it is built](architecture.md).
+        """),
+    ]
+    for name, place in PUBLIC.items():
+        module, _, attribute = place.partition(":")
+        tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+        (node,) = (n for n in tree.body if getattr(n, "name", None) == attribute)
+        page += ["", f"## mpnnp.{name}", "", *_described(f"mpnnp.{name}", node)]
+    for name, module, attribute in TYPES:
+        tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+        (node,) = (n for n in tree.body if getattr(n, "name", None) == attribute)
+        page += ["", f"## {name}", "", *_described(None, node)]
+    return "\n".join(page) + "\n"
+
+
+def _described(name, node):
+    """Signature and docstring of a function; of a class, those of its public methods too."""
+    text = inspect.cleandoc(ast.get_docstring(node) or "")
+    if not isinstance(node, ast.ClassDef):
+        return ["```text", _signature(name, node), "", *text.splitlines(), "```"]
+    methods = [n for n in node.body if isinstance(n, ast.FunctionDef)]
+    lines = ["```text", *text.splitlines(), "```"]
+    if name:
+        lines[1:1] = [_signature(name, m) for m in methods if m.name == "__init__"] + [""]
+    for method in methods:
+        if not method.name.startswith("_") and ast.get_docstring(method):
+            lines += ["", f"### .{method.name}", "", *_described(f".{method.name}", method)]
+    return lines
+
+
+def _signature(name, node):
+    """name(arguments) -> result, in lines of the usual length."""
+    arguments = [a for a in ast.unparse(node.args).split(", ") if a not in ("self", "cls")]
+    result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    text = f"{name}({', '.join(arguments)}){result}"
+    return "\n".join(textwrap.wrap(text, 100, subsequent_indent="    ", break_on_hyphens=False))
+
+
 def schema_file():
     """The JSON schema of the configuration as the package brings it."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 PAGES = {
+    "docs/api.md": api,
     "docs/architecture.md": architecture,
     "docs/configuration.md": configuration,
     "docs/formats.md": formats,

@@ -8,6 +8,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.config import make_config, read_config, to_toml
+from mpnnp.config.schema import schema_line
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.files import write_text
 from mpnnp.kernels.table import COMPACT
@@ -87,4 +88,4 @@ def _pruned_toml(settings, functions):
     }
     tree = {key: record.model_dump() for key, record in config}
     tree["symmetry_functions"] |= section | {"set": None, "input_nn": None, "r_c": None}
-    return to_toml(make_config(tree))
+    return f"{schema_line()}\n{to_toml(make_config(tree))}"

@@ -12,6 +12,12 @@ DEBUG = "--debug"
 TARGETS = ".h5, .hdf5, .data, .xyz, .extxyz or input.data"
 
 Debug = Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Start anew in a folder that holds a run, which is kept under another name."
+    ),
+]
 PotentialPath = Annotated[
     Path,
     typer.Argument(help="Checkpoint (checkpoint.h5, best.h5) or folder of n2p2 files.", metavar="POTENTIAL"),
@@ -47,9 +53,12 @@ def start():
     """(communicator, log) of a command."""
     from mpnnp.parallel import world
     from mpnnp.progress import Log
+    from mpnnp.signals import Signals
 
     comm = world()
     start.comm = comm
+    for signals in Signals.opened:  # by the program: its ranks tell once
+        signals.comm = comm
     return comm, Log(comm)
 
 

@@ -4,6 +4,7 @@ import os
 import platform
 import socket
 import tempfile
+import time
 from collections import Counter
 
 import typer
@@ -56,7 +57,7 @@ def examine(comm):
     hosts = Counter(comm.allgather(socket.gethostname()))
     shared = _shared_window(comm)
     libraries = _blas()
-    messages = comm.gather(list(environment.slow_settings()), root=0)
+    complaints = environment.launch_complaints(comm)
     caches = comm.gather(str(CACHE_FOLDER) if CACHE_FOLDER else None, root=0)
     if comm.rank:
         return None, None
@@ -90,7 +91,7 @@ def examine(comm):
         "SIMD": f"{numba.config.CPU_NAME or _cpu()}, AVX-512 {'yes' if environment.has_avx512() else 'no'}",
         "temporary files": tempfile.gettempdir(),
     }
-    complaints = sorted({message for per_rank in messages for message in per_rank})
+    facts |= _job()
     if shared:
         complaints.append(f"shared memory windows do not work ({shared}): is /dev/shm full or not mounted?")
     if (left := _left_behind()) > 20:
@@ -103,17 +104,24 @@ def examine(comm):
             "no folder for compiled kernels can be written: "
             "every start compiles for a minute; set NUMBA_CACHE_DIR"
         )
-    if max(hosts.values()) > os.cpu_count():
-        complaints.append(
-            f"{max(hosts.values())} ranks share {os.cpu_count()} cores of a host: they wait for each other; "
-            "start fewer"
-        )
-    if launcher and comm.size == 1 and os.environ.get("SLURM_NTASKS", "1") not in ("1", ""):
-        complaints.append(
-            f"SLURM gave {os.environ['SLURM_NTASKS']} tasks, but there is one rank: "
-            "start with srun or mpiexec"
-        )
     return facts, complaints
+
+
+def _job():
+    """What is known of the batch job, as a fact; {} outside of one."""
+    from mpnnp.progress import duration
+    from mpnnp.training.agenda import end_of_job
+
+    if not (number := os.environ.get("SLURM_JOB_ID")):
+        return {}
+    end = end_of_job()
+    left = (
+        f"ends in {duration(max(end - time.time(), 0.0))}"
+        if end
+        else "its end is not known (SLURM_JOB_END_TIME): --signal=B:USR1@120 and a script as in jobs/slurm "
+        "let a run save in time"
+    )
+    return {"batch job": f"{number}, {left}"}
 
 
 def _shared_window(comm):

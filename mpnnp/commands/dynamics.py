@@ -6,7 +6,15 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, PotentialUnits, Units, examples, start, write_result
+from mpnnp.commands.common import (
+    Debug,
+    Overwrite,
+    PotentialUnits,
+    Units,
+    examples,
+    start,
+    write_result,
+)
 
 app = typer.Typer()
 
@@ -60,6 +68,7 @@ def md(
     ] = False,
     units: Units = None,
     potential_units: PotentialUnits = None,
+    overwrite: Overwrite = False,
     debug: Debug = False,
 ):
     """Molecular dynamics. The defaults are those of J. Chem. Phys. 155, 204108 (2021).
@@ -96,7 +105,7 @@ def md(
         members if len(members) > 1 else members[0], max_extrapolations=max_extrapolations, comm=comm
     )
     warn_outside(atoms, trained, log)
-    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained)
+    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained, overwrite)
     if outcome.status != FINISHED:
         raise typer.Exit({FAILED: 1, STOPPED: Interrupted.exit_status}[outcome.status])
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, examples, start, write_result
+from mpnnp.commands.common import Debug, Overwrite, examples, start, write_result
 from mpnnp.errors import ConfigError, TrainingError
 
 app = typer.Typer()
@@ -35,6 +35,7 @@ def ensemble(
     side_by_side: Annotated[
         int, typer.Option(help="Members trained at once, each on its share of the ranks.")
     ] = 1,
+    overwrite: Overwrite = False,
     debug: Debug = False,
 ):
     """Train the same potential with several seeds.
@@ -49,7 +50,7 @@ def ensemble(
     record = on_root(comm, read_config, config, settings or [])
     numbers = on_root(comm, seeds_of, seeds)
     outcome = run_ensemble(
-        record, numbers, over, output or Path(record.run.directory), comm, log, side_by_side
+        record, numbers, over, output or Path(record.run.directory), comm, log, side_by_side, overwrite
     )
     log("\n".join(f"seed {seed}: {text}" for seed, text in outcome.items()))
     if failed := [str(seed) for seed, text in outcome.items() if text not in ("trained", "was finished")]:

@@ -183,19 +183,22 @@ def label(
 ):
     """Label structures with a potential or a calculator of ASE.
 
-    The latter as ase:emt or ase:tblite.ase.TBLite:method=GFN1-xTB.
+    The latter as ase:emt or ase:tblite.ase.TBLite:method=GFN1-xTB. What is labelled is kept beside DATA every
+    minute and when a signal comes (status 75): the same command goes on there.
     """
     from mpnnp.data.formats import check_target, read_sources, write_target
     from mpnnp.parallel import agree, on_root
     from mpnnp.simulation.labelling import label as run
-    from mpnnp.simulation.labelling import make_labeller
+    from mpnnp.simulation.labelling import make_labeller, part_of
 
     check_target(output, "label")
     comm, log = start()
     calculator = agree(comm, make_labeller, potential, potential_units)
     data = on_root(comm, lambda: read_sources(structures, units=units, report=log))
-    labelled = run(data, calculator, comm, log)
+    part = part_of(output, potential)
+    labelled = run(data, calculator, comm, log, part)
     on_root(comm, write_target, output, labelled)
+    on_root(comm, part.unlink, True)
     log(f"{len(data)} structures labelled by {potential}: {output}")
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, Units, examples, start, write_result
+from mpnnp.commands.common import Debug, Overwrite, Units, examples, start, write_result
 from mpnnp.errors import CheckpointError, DataError
 
 app = typer.Typer()
@@ -32,18 +32,25 @@ def train(
         ),
     ],
     output: Annotated[
-        Optional[Path], typer.Option("-o", "--output", help="Folder of the results.", metavar="RUN_DIR")
+        Optional[Path],
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder of the results; runs/NAME for NAME.toml if neither this nor run.directory is given.",
+            metavar="RUN_DIR",
+        ),
     ] = None,
     settings: Settings = None,
     units: Units = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from RUN_DIR/checkpoint.h5.")] = False,
+    overwrite: Overwrite = False,
     ranks: Ranks = None,
     debug: Debug = False,
 ):
     """Train a potential. Start with mpiexec -n RANKS to use several processes.
 
-    Exit status: 0 done, 75 stopped by SIGUSR1, SIGTERM or the end of the batch job (continue with --resume),
-    2 bad input, 1 anything else.
+    Exit status: 0 done, 75 stopped by Ctrl-C, SIGTERM, SIGUSR1 or the end of the batch job (continue with
+    --resume), 130 ended by a second Ctrl-C within five seconds, 2 bad input, 1 anything else.
     """
     from mpnnp import signals
     from mpnnp.n2p2.translate import is_input_nn
@@ -57,7 +64,7 @@ def train(
         record = on_root(comm, _from_toml, config, settings or [])
     from mpnnp.training.train import train as run
 
-    run(record, output or record.run.directory, comm, log, resume)
+    run(record, output or record.run.directory, comm, log, resume, overwrite=overwrite)
     signals.ignore()
     log.close()
 

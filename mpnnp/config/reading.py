@@ -9,6 +9,8 @@ from mpnnp.config.sections import PATHS, Config, LabelSettings
 from mpnnp.config.writing import toml_value
 from mpnnp.errors import ConfigError
 
+PRIOR = 30.0  # P(0) with learned noise in units of the initialiser's variances
+
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
@@ -18,7 +20,8 @@ except ModuleNotFoundError:  # Python 3.10
 def read_config(path, settings=()):
     """Configuration from the TOML file `path`, changed by `settings` ("section.key=value").
 
-    Paths are taken relative to the file, those of `settings` relative to the working directory. Raises
+    Paths are taken relative to the file, those of `settings` relative to the working directory. Results go
+    to runs/ and the name of the file if no run.directory is given. Raises
     ConfigError naming key, value, what is allowed, and the file.
     """
     path = Path(path)
@@ -34,13 +37,18 @@ def read_config(path, settings=()):
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for setting in settings:
         apply_setting(tree, setting)
+    if isinstance(run := tree.setdefault("run", {}), dict):
+        run.setdefault("directory", f"runs/{path.stem}")
     return make_config(tree, source=str(path), base=path.parent)
 
 
 def parse_config(text, source):
     """Config from the text of `to_toml`. Raises ConfigError."""
     try:
-        return make_config(tomllib.loads(text), source, lenient=True)
+        tree = tomllib.loads(text)
+        if isinstance(tree.get("ekf"), dict):
+            tree["ekf"].setdefault("noise", "fixed")  # written before there was another
+        return make_config(tree, source, lenient=True)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"not valid TOML: {error} ({source})") from None
 
@@ -57,10 +65,31 @@ def make_config(tree, source="configuration", base=None, lenient=False):
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(e, source) for e in error.errors())) from None
-    if not lenient and (idle := config.schedule.idle_keys()):
-        keys = ", ".join(f"schedule.{key} = {toml_value(getattr(config.schedule, key))}" for key in idle)
-        raise ConfigError(f"{keys}: without effect with schedule.name = '{config.schedule.name}' ({source})")
+    config = with_noise_model(config)
+    idle, because = config.idle_keys()
+    if idle and not lenient:
+        values = (name.split(".") for name in idle)
+        keys = ", ".join(f"{s}.{k} = {toml_value(getattr(getattr(config, s), k))}" for s, k in values)
+        raise ConfigError(f"{keys}: without effect with {because} ({source}){advice(because)}")
     return config if base is None else _absolute(config, Path(base))
+
+
+def with_noise_model(config):
+    """The configuration with those keys filled in that follow from the model of the noise alone."""
+    noise = config.ekf.noise or ("fixed" if config.schedule.name == "sdnz" else "learned")
+    ekf = {"noise": noise}
+    if noise == "learned" and config.ekf.prior is None:
+        ekf["prior"] = PRIOR
+    config = config.model_copy(update={"ekf": config.ekf.model_copy(update=ekf)})
+    if config.schedule.name == "runner" and config.schedule.selection is None:
+        selection = "random" if noise == "learned" else "threshold"
+        schedule = config.schedule.model_copy(update={"selection": selection})
+        config = config.model_copy(update={"schedule": schedule})
+    return config
+
+
+def advice(because):
+    return "; ekf.noise = 'fixed' uses them" if "noise" in because else ""
 
 
 def apply_setting(tree, setting):

@@ -203,7 +203,11 @@ class BaselineTerms(Section):
 class Net(Section):
     """One feed-forward net per element; the output is linear."""
 
-    hidden: list[Count] = key([25, 25], "Nodes of each hidden layer.")
+    hidden: list[Count] | None = key(
+        None,
+        "Nodes of each hidden layer. If not given, [25, 25], or [15, 15] where the training set has fewer "
+        "labels than such nets have weights.",
+    )
     activation: Activation | list[Activation] = key(
         "tanh", "Activation function of the hidden layers, or a list of one for each."
     )
@@ -243,8 +247,9 @@ class Net(Section):
 
     @model_validator(mode="after")
     def _consistent(self):
-        if isinstance(self.activation, list) and len(self.activation) != len(self.hidden):
-            raise ValueError(f"activation names {len(self.activation)} layers, hidden {len(self.hidden)}")
+        n_layer = 2 if self.hidden is None else len(self.hidden)
+        if isinstance(self.activation, list) and len(self.activation) != n_layer:
+            raise ValueError(f"activation names {len(self.activation)} layers, hidden {n_layer}")
         if self.initializer == "files" and not self.weights_from:
             raise ValueError("the initializer files needs weights_from")
         if not self.weights_max > self.weights_min:
@@ -253,6 +258,12 @@ class Net(Section):
         if self.normalize is not False and units != (0.0, 1.0, 1.0):
             raise ValueError("mean_energy, energy_scale and force_scale need normalize = false")
         return self
+
+
+def changed(section, names):
+    """Those of the keys that are not at their defaults."""
+    fields = type(section).model_fields
+    return [name for name in names if getattr(section, name) != fields[name].default]
 
 
 class LabelSettings(Section):
@@ -300,14 +311,20 @@ class Schedule(Section):
     )
     forces: bool = key(True, "Also learn from force labels.")
     energy_fraction: Fraction = key(1.0, "runner: part of the energy labels observed in an epoch.")
-    force_fraction: Fraction = key(0.02, "runner: part of the force components observed in an epoch.")
+    force_fraction: Fraction | None = key(
+        None,
+        "runner: part of the force components observed in an epoch. If not given, 0.02, with learned noise "
+        "more if these are fewer than 2000 components.",
+    )
     stress_fraction: Fraction = key(
         0.0,
         "runner: part of the stress components of periodic structures observed in an epoch. 0: stress labels "
         "are only compared.",
     )
-    selection: Literal["random", "sort", "threshold"] = key(
-        "threshold", "runner: how the labels of an update are chosen among candidates."
+    selection: Literal["random", "sort", "threshold"] | None = key(
+        None,
+        "runner: how the labels of an update are chosen among candidates. If not given, random with learned "
+        "noise, threshold with fixed noise.",
     )
     energy_threshold: NotNegative = key(
         0.0,
@@ -360,8 +377,7 @@ class Schedule(Section):
         of_runner = lambda key: key in RUNNER_KEYS or key.endswith(("_fraction", "_threshold"))  # noqa: E731
         of_sdnz = lambda key: key in SDNZ_KEYS or key.endswith(("_per_update", "_probability"))  # noqa: E731
         other = of_sdnz if self.name == "runner" else of_runner
-        fields = type(self).model_fields
-        return [key for key, value in self if other(key) and value != fields[key].default]
+        return changed(self, [name for name, _ in self if other(name)])
 
     def learns(self, kind):
         """True if updates may take labels of this kind, by these settings."""
@@ -372,30 +388,46 @@ class Schedule(Section):
 
 
 class Ekf(Section):
-    """Extended Kalman filter. P(0) = I / epsilon; rates `tau` are per epoch, as in n2p2."""
+    """Extended Kalman filter. Rates `tau` are per epoch, as in n2p2."""
 
-    noise: Literal["fixed", "learned"] = key(
-        "fixed",
-        "learned: R of each kind of label is the square of its error of the moment (docs/theory.md), instead "
-        "of 1/eta and the weights of [schedule].",
+    noise: Literal["fixed", "learned"] | None = key(
+        None,
+        "learned: R of each kind of label is the square of its error of the moment, P(0) comes from `prior`, "
+        "and nothing is forgotten (docs/theory.md). fixed: R = I / eta with the weights of [schedule], "
+        "P(0) = I / epsilon, process noise q. If not given, learned; fixed with the schedule sdnz.",
     )
     prior: Positive | None = key(
         None,
-        "P(0) is this many times the variance 2/(n_in + n_out) of each layer's weights (Glorot's), instead "
-        "of 1/epsilon.",
+        "P(0) is this many times the variance 2/(n_in + n_out) of each layer's weights (Glorot's). If not "
+        "given, 30 with learned noise; with fixed noise P(0) = I / epsilon.",
     )
-    epsilon: Positive = key(0.01, "P(0) = I / epsilon.")
-    eta: Positive = key(0.01, "R = I / eta.")
+    epsilon: Positive = key(0.01, "Fixed noise: P(0) = I / epsilon.")
+    eta: Positive = key(0.01, "Fixed noise: R = I / eta.")
     eta_tau: NotNegative = key(2.302, "eta grows by exp(eta_tau) per epoch, up to eta_max.", unit="1/epoch")
     eta_max: Positive = key(1.0, "Largest eta.")
-    q: NotNegative = key(0.01, "Process noise, added to the diagonal of P.")
+    q: NotNegative = key(0.01, "Fixed noise: process noise, added to the diagonal of P.")
     q_tau: NotNegative = key(2.302, "q falls by exp(-q_tau) per epoch, down to q_min.", unit="1/epoch")
     q_min: NotNegative = key(1.0e-6, "Smallest q.")
-    fading_memory: bool = key(False, "R = lambda I and P /= lambda instead of eta.")
+    fading_memory: bool = key(False, "Fixed noise: R = lambda I and P /= lambda instead of eta.")
     lam: Factor = key(0.98, "Forgetting factor lambda.")
     nu: Factor = key(0.9995, "lambda <- nu lambda + 1 - nu.")
     coupling: Coupling = key("full", "Blocks of P that are kept: full, element, layer, node or block:N.")
     r_max: Count = key(64, "Columns of the lazy low-rank part of P.")
+
+
+EPOCHS = 25  # with fixed noise, if not given
+FIXED_NOISE_KEYS = (
+    "epsilon",
+    "eta",
+    "eta_tau",
+    "eta_max",
+    "q",
+    "q_tau",
+    "q_min",
+    "fading_memory",
+    "lam",
+    "nu",
+)
 
 
 class Adam(Section):
@@ -416,9 +448,15 @@ class Run(Section):
 
     optimizer: str = key("ekf", "ekf, adam, or another of mpnnp.optimizers.registry.OPTIMIZERS.")
     directory: str = key(
-        "runs/train", "Folder of the results, relative to the working directory; -o overrides it."
+        "runs/train",
+        "Folder of the results, relative to the working directory; -o overrides it. Without both: runs/ and "
+        "the name of the configuration file.",
     )
-    epochs: Count = key(25, "Epochs of the run.")
+    epochs: Count | None = key(
+        None,
+        "Epochs of the run. If not given, 25; with learned noise as many as make 20,000 updates, but at "
+        "least 10.",
+    )
     updates: Count | None = key(None, "Stop after so many updates.")
     time_limit: Positive | None = key(
         None,
@@ -426,7 +464,11 @@ class Run(Section):
         "SLURM.",
         unit="minutes",
     )
-    patience: Count | None = key(None, "Stop after so many epochs without a better validation error.")
+    patience: Count | None = key(
+        None,
+        "Stop after so many epochs without a better validation error. If not given, a third of the epochs, "
+        "at least 10, with learned noise; never with fixed noise.",
+    )
     seed: Number = key(1, "Seed of the split, the weights and the batches.")
     split_seed: Number | None = key(None, "Seed of the split alone; run.seed if not given.")
     weight_seed: Number | None = key(None, "Seed of the initial weights alone; run.seed if not given.")
@@ -453,6 +495,11 @@ class Run(Section):
     stress_metric_weight: NotNegative = key(
         1.0, "Adds this many times S_rmse[meV/Angstrom^3] if stresses are learned."
     )
+
+    @property
+    def last_epoch(self):
+        """Epochs of the run, also where nothing has told their number."""
+        return EPOCHS if self.epochs is None else self.epochs
 
     def metric_weight(self, kind):
         """Weight of a kind of label (its name) in the choice of the best potential;
@@ -484,6 +531,22 @@ class Config(Section):
     adam: Adam = Adam()
     run: Run = Run()
     optimizer: Optimizer = Optimizer()
+
+    @property
+    def learns_noise(self):
+        """True if the filter finds the noise of the labels by itself."""
+        return self.run.optimizer == "ekf" and self.ekf.noise == "learned"
+
+    def idle_keys(self):
+        """(keys that have no effect and are not at their defaults, what would give them one)."""
+        schedule = [f"schedule.{name}" for name in self.schedule.idle_keys()]
+        if schedule or not self.learns_noise:
+            return schedule, f"schedule.name = '{self.schedule.name}'"
+        weights = [f"{kind}_weight" for kind in PLURALS]
+        idle = [f"ekf.{name}" for name in changed(self.ekf, FIXED_NOISE_KEYS)]
+        return idle + [
+            f"schedule.{name}" for name in changed(self.schedule, weights)
+        ], "ekf.noise = 'learned'"
 
     def metric_weight(self, kind):
         """Weight of a kind of label (its name) in the choice of the best potential."""

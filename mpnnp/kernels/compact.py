@@ -88,6 +88,8 @@ def compact_functions(e, element, list, plan, G):
             list, plan, plan.compact_group[g, 0], plan.compact_group[g, 1]
         )
         for n_j in range(j_first, j_last):
+            if plan.stop[0]:
+                break
             j = place(n_j, plan)
             if L[j + R] <= low or L[j + R] >= high:
                 continue
@@ -123,6 +125,8 @@ def compact_gradient(e, element, list, plan, dE_dG):
             list, plan, plan.compact_group[g, 0], plan.compact_group[g, 1]
         )
         for n_j in range(j_first, j_last):
+            if plan.stop[0]:
+                break
             j = place(n_j, plan)
             if L[j + R] <= low or L[j + R] >= high:
                 continue
@@ -186,6 +190,8 @@ def compact_changes(e, element, list, plan, change):
             list, plan, plan.compact_group[g, 0], plan.compact_group[g, 1]
         )
         for n_j in range(j_first, j_last):
+            if plan.stop[0]:
+                break
             j = place(n_j, plan)
             if L[j + R] <= low or L[j + R] >= high:
                 continue

@@ -56,6 +56,8 @@ def functions_of_structure(structures, s, plan, G):
     image, near, block = np.empty(np.int64(N_IMAGE_ROW)), make_list(FIRST_CAPACITY, plan), make_block(plan)
     G[:] = 0.0
     for i in range(b - a):
+        if plan.stop[0]:
+            break
         near = neighbours_of(i, structures, s, atoms, element, plan, image, near)
         radial_functions(element[i], near, plan, G[i])
         angular_functions(element[i], near, plan, block, G[i])
@@ -168,6 +170,8 @@ def compiled_energy_forces(structures, s, model, w, G, energies, forces, virial)
     forces[:] = 0.0
     virial[:] = 0.0
     for i in range(n_atom):
+        if plan.stop[0]:
+            break
         near = neighbours_of(i, structures, s, atoms, element, plan, image, near)
         radial_gradient(element[i], near, plan, dE_dG[i])
         angular_gradient(element[i], near, plan, block, dE_dG[i])

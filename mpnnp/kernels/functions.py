@@ -43,12 +43,13 @@ class Block(NamedTuple):
 
     rows: np.ndarray
     segment: np.ndarray  # (COLUMNS / 8, 4) int64: first column, number of columns, j, first k
+    stop: np.ndarray  # (1,) of the plan
 
 
 @kernel
 def make_block(plan):
     n = N_ROW + np.uintp(plan.most[0] + 2 * plan.most[1] + 1) * LINE
-    return Block(np.zeros(np.int64(n)), np.zeros((np.int64(COLUMNS) // 8, 4), np.int64))
+    return Block(np.zeros(np.int64(n)), np.zeros((np.int64(COLUMNS) // 8, 4), np.int64), plan.stop)
 
 
 @kernel(forceinline=True)
@@ -63,13 +64,16 @@ def angle_row(a, plan):
 
 
 @kernel(forceinline=True)
-def fill_block(j_last, k_first, k_last, same, j, k, segment):
+def fill_block(j_last, k_first, k_last, same, j, k, block):
     """Lay out the next block of triplets: j up to j_last, k in [k_first, k_last), k > j if they are the same;
     begins with (j, k).
 
     Returns number of segments, columns (padding included), and the next (j, k); nothing is left when no
-    segments come back.
+    segments come back, be it that a signal ends the loop.
     """
+    segment = block.segment
+    if block.stop[0]:
+        return 0, 0, j, k
     n, used, width, room = 0, 0, np.int64(WIDTH), np.int64(COLUMNS)
     while j < j_last:
         if same:
@@ -274,7 +278,7 @@ def angular_functions(e, list, plan, block, G):
             first_run, last_run = run_range(g, narrow, plan)
             j, k = (j_first if first_run < last_run else j_last), k_first
             while True:
-                n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block.segment)
+                n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
                 if n_segment == 0:
                     break
                 used = np.uintp(n)
@@ -387,7 +391,7 @@ def angular_gradient(e, list, plan, block, dE_dG):
             first_run, last_run = run_range(g, narrow, plan)
             j, k = (j_first if first_run < last_run else j_last), k_first
             while True:
-                n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, segment)
+                n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
                 if n_segment == 0:
                     break
                 used = np.uintp(n)
@@ -397,20 +401,7 @@ def angular_gradient(e, list, plan, block, dE_dG):
                     clear(S, used)
                     for c in range(plan.run[run, 2], plan.run[run + 1, 2]):
                         E = class_exp(S, used, c, first_class, narrow, plan)
-                        eta, r_s = plan.member_at[c, 0], plan.member_at[c, 1]
-                        f, last = plan.member[c, 2], plan.member[c + 1, 2]
-                        while f < last:  # two functions at a time
-                            A1, factor1, slope1 = coefficients(f, g, e, dE_dG, plan)
-                            A2, factor2, slope2 = coefficients(min(f + 1, last - 1), g, e, dE_dG, plan)
-                            if f + 1 == last:
-                                add_function(S, used, E, A1, factor1, slope1, eta)
-                            else:
-                                add_functions(S, used, E, A1, factor1, slope1, A2, factor2, slope2, eta)
-                            if r_s != 0.0:
-                                add_shift(S, used, E, A1, factor1, 2.0 * eta * r_s)
-                                if f + 1 < last:
-                                    add_shift(S, used, E, A2, factor2, 2.0 * eta * r_s)
-                            f += 2
+                        add_class(S, used, c, E, g, e, dE_dG, plan)
                     finish(S, used, narrow, plan.pair[g, 4] != 0)
                     fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
                     for s in range(n_segment):
@@ -423,6 +414,25 @@ def angular_gradient(e, list, plan, block, dE_dG):
                             place(segment[s, 3], plan),
                             fc,
                         )
+
+
+@kernel(forceinline=True)
+def add_class(S, n, c, E, g, e, dE_dG, plan):
+    """Add the functions of class c of group g, with exponential E, to TC, P, VF and TR."""
+    eta, r_s = plan.member_at[c, 0], plan.member_at[c, 1]
+    f, last = plan.member[c, 2], plan.member[c + 1, 2]
+    while f < last:  # two functions at a time
+        A1, factor1, slope1 = coefficients(f, g, e, dE_dG, plan)
+        A2, factor2, slope2 = coefficients(min(f + 1, last - 1), g, e, dE_dG, plan)
+        if f + 1 == last:
+            add_function(S, n, E, A1, factor1, slope1, eta)
+        else:
+            add_functions(S, n, E, A1, factor1, slope1, A2, factor2, slope2, eta)
+        if r_s != 0.0:
+            add_shift(S, n, E, A1, factor1, 2.0 * eta * r_s)
+            if f + 1 < last:
+                add_shift(S, n, E, A2, factor2, 2.0 * eta * r_s)
+        f += 2
 
 
 @kernel(forceinline=True)

@@ -88,6 +88,8 @@ def forces_of(labels, structures, G, model, w, with_rows, rows, values):
     values[:] = 0.0
     rows[:] = 0.0
     for label in range(labels.shape[0]):
+        if plan.stop[0]:
+            break
         s, i, component = labels[label]
         a, b = structures.start[s], structures.start[s + 1]
         element = structures.element[a:b]
@@ -127,6 +129,8 @@ def stresses_of(labels, structures, G, model, w, with_rows, rows, values):
     values[:] = 0.0
     rows[:] = 0.0
     for label in range(labels.shape[0]):
+        if plan.stop[0]:
+            break
         s, component = labels[label]
         first, last = structures.start[s], structures.start[s + 1]
         a, b = component % 3, component % 3
@@ -208,6 +212,8 @@ def tangents(structures, s, i, component, plan, space, last_seen, label, V):
     if compact or wide:
         for e in range(n_element):
             for k in range(near.part[e, 0], near.part[e, 1]):
+                if plan.stop[0]:
+                    break
                 if near.atom[k] != i:
                     if compact:
                         compact_neighbour_tangents(e_i, k, element, near, near, 1.0, True, plan, axis, V)

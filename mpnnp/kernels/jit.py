@@ -24,12 +24,12 @@ FASTMATH = {"contract", "nsz", "arcp", "reassoc"}
 
 
 def kernel(function=None, **options):
-    """`numba.njit` with a safe cache and without the test for division by zero:
-    `@kernel` or `@kernel(fastmath=FASTMATH)`.
+    """`numba.njit` with a safe cache, without the test for division by zero, and without the lock of the
+    interpreter (a thread listens for signals meanwhile): `@kernel` or `@kernel(fastmath=FASTMATH)`.
     """
 
     def decorate(f):
-        settings = {"cache": CACHE_FOLDER is not None, "error_model": "numpy", **options}
+        settings = {"cache": CACHE_FOLDER is not None, "error_model": "numpy", "nogil": True, **options}
         before = numba.config.CACHE_DIR
         # read while a function is decorated, never later
         numba.config.CACHE_DIR = str(CACHE_FOLDER or before)

@@ -84,6 +84,8 @@ def functions_of_pairs(pairs, first, element, positions, cell, plan, G):
     near, block = make_list(FIRST_CAPACITY, plan), make_block(plan)
     G[:] = 0.0
     for k in range(pairs.start.shape[0] - 1):
+        if plan.stop[0]:
+            break
         i = first + k
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         radial_functions(element[i], near, plan, G[k])
@@ -107,6 +109,8 @@ def energy_forces_of_pairs(pairs, first, element, positions, cell, model, w, G, 
     forces[:] = 0.0
     virial[:] = 0.0
     for k in range(n_own):
+        if plan.stop[0]:
+            break
         i = first + k
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         radial_gradient(element[i], near, plan, dE_dG[k])

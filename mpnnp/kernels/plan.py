@@ -17,6 +17,7 @@ import numpy as np
 
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.table import ANGULAR, COMPACT_ANGULAR, COMPACT_RADIAL, NARROW, RADIAL, WEIGHTED
+from mpnnp.signals import STOP
 
 MAX_POWER = 15  # of exponentials; beyond, an exp is as cheap
 
@@ -49,6 +50,7 @@ class Plan(NamedTuple):
     # (n_compact, 4) int64: function m, neighbour element or -1, subtype, weighted by z
     compact_function: np.ndarray
     compact_at: np.ndarray  # (n_compact, 4): r_l, r_c, ends of the angular window (radian)
+    stop: np.ndarray  # (1,) int64 signals.STOP of this process: not 0 ends the loops over neighbours early
 
 
 def plan_of(table):
@@ -130,6 +132,7 @@ def make_plan(t):
         scale=flat(scale, np.float64),
         angle=table(angle, 2, np.float64),
         **compact_part(t, table),
+        stop=read_only(STOP),
     )
 
 

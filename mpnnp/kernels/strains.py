@@ -41,6 +41,8 @@ def strain_tangents(structures, s, a, b, plan, space, V):
     atoms, near, compact = packed_atoms(structures, s), space.near, has_compact(plan)
     row_a, row_b = np.uintp(a) * STRIDE, np.uintp(b) * STRIDE
     for i in range(last - first):
+        if plan.stop[0]:
+            break
         near = neighbours_of(i, structures, s, atoms, element, plan, space.image, near)
         V[i] = 0.0
         for k in range(0, near.part[plan.z.shape[0], 2], np.int64(WIDTH)):
@@ -110,7 +112,7 @@ def angular_strains(i, e, list, plan, block, target, V):
             first_run, last_run = run_range(g, narrow, plan)
             j, k = (j_first if first_run < last_run else j_last), k_first
             while True:
-                n_segment, columns, j, k = fill_block(j_last, k_first, k_last, same, j, k, segment)
+                n_segment, columns, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
                 if n_segment == 0:
                     break
                 used = np.uintp(columns)

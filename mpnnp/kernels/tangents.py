@@ -272,7 +272,7 @@ def own_tangents(i, e, list, plan, block, target, a, V):
             first_run, last_run = run_range(g, narrow, plan)
             j, k = (j_first if first_run < last_run else j_last), k_first
             while True:
-                n_segment, columns, j, k = fill_block(j_last, k_first, k_last, same, j, k, segment)
+                n_segment, columns, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
                 if n_segment == 0:
                     break
                 used = np.uintp(columns)
@@ -326,7 +326,7 @@ def neighbour_tangents(i, e_i, list, plan, block, target, a, V):
             k_first, k_last = list.part[e_k, 0], list.part[e_k, 1]
             j, k = list.part[e, 0], k_first
             while True:
-                n_segment, columns, j, k = fill_block(list.part[e, 1], k_first, k_last, False, j, k, segment)
+                n_segment, columns, j, k = fill_block(list.part[e, 1], k_first, k_last, False, j, k, block)
                 if n_segment == 0:
                     break
                 used = np.uintp(columns)

@@ -84,7 +84,7 @@ def accuracy_over(
     predict  function(s) -> Prediction
     errors   Errors of this rank to add to
     keep     function(s, Prediction) called for this rank's structures
-    pause    collective function called every ROUND structures of a rank
+    pause    collective function called every ROUND structures of a rank, and at the end
     """
     errors, mine = Errors() if errors is None else errors, chosen[comm.rank :: comm.size]
     for turn in range(-(-len(chosen) // comm.size)):  # as many turns on every rank
@@ -96,6 +96,8 @@ def accuracy_over(
             errors.add(dataset, structures, s, prediction)
             if keep is not None:
                 keep(s, prediction)
+    if pause is not None:
+        pause()
     return errors.accuracy(comm)
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -53,28 +53,49 @@ def water(cutoff: int = 2, alpha: float = 0.0, r_c: float = 12.0 * BOHR) -> list
     return [parse_line(line, cutoff, alpha) for line in lines]
 
 
+class Grid(NamedTuple):
+    """Functions of each neighbour element, and of each pair of them.
+
+    centred, shifted  radial functions with r_s = 0, and on a grid of shells
+    widths            of the Gaussians of the angular functions, in units of the cutoff
+    zetas             exponents of the angular functions, each with lambda = -1 and +1; not the largest of
+                      several with the narrowest width, where few triplets are left
+    """
+
+    centred: int
+    shifted: int
+    widths: tuple[float, ...]
+    zetas: tuple[float, ...]
+
+
+# the more elements, the fewer functions: 36 of one element, 50 of each of two, 45 of three, 68 of four
+GRIDS = {1: Grid(4, 10, (0.3, 0.5, 1.0), (1.0, 2.0, 4.0, 16.0)), 2: Grid(3, 7, (0.5, 1.0), (1.0, 4.0, 16.0))}
+GRID_OF_MANY = Grid(2, 5, (0.6,), (1.0, 4.0))
+
+
 def default(
     elements: Sequence[int],
     r_c: float = 6.0,
     cutoff: int = 2,
     alpha: float = 0.0,
-    n_radial: int = 8,
-    zetas: Sequence[float] = (1.0, 4.0, 16.0),
     r_min: float = 0.8,
 ) -> list[SymmetryFunction]:
     """A balanced set for any elements (atomic numbers), cutoff r_c in Angstrom.
 
-    Radial, per neighbour element, n_radial functions in two families on a grid of shells from r_min to r_c
-    (Gastegger et al.,
+    Radial, per neighbour element, two families on a grid of shells from r_min to r_c (Gastegger et al.,
     J. Chem. Phys. 148, 241709 (2018)): centred, r_s = 0 and eta = 1/(2 r^2), and shifted, r_s = r and eta
-    = 1/(2 dr^2).
-    Angular, per pair of elements: lambda = -1, +1 with each zeta, and two widths eta = 1/(2 r^2) with r =
-    r_c/2 and r_c.
+    = 1/(2 dr^2). Angular, per pair of elements: lambda = -1, +1 with several zeta, and widths eta =
+    1/(2 r^2). How many of each: GRIDS.
     """
-    n_shifted = n_radial - n_radial // 2
-    centred = np.linspace(r_min, r_c, n_radial // 2 + 1)[1:]
-    shifted, step = np.linspace(r_min, r_c - 1.0, n_shifted, retstep=True)
+    grid = GRIDS.get(len(elements), GRID_OF_MANY)
+    centred = np.linspace(r_min, r_c, grid.centred + 1)[1:]
+    shifted, step = np.linspace(r_min, r_c - 1.0, grid.shifted, retstep=True)
     shells = [(0.0, 0.5 / r**2) for r in centred] + [(r, 0.5 / step**2) for r in shifted]
+    terms = [
+        (0.5 / (width * r_c) ** 2, zeta, lam)
+        for width, zeta, lam in itertools.product(grid.widths, grid.zetas, (-1.0, 1.0))
+        if len(grid.widths) == 1 or width > min(grid.widths) or zeta < max(grid.zetas)
+    ]
     common: dict[str, Any] = {"r_c": r_c, "cutoff": cutoff, "alpha": alpha}
     functions = []
     for center in elements:
@@ -82,21 +103,11 @@ def default(
             functions.append(
                 SymmetryFunction(center=center, kind=2, neighbour1=neighbour, eta=eta, r_s=r_s, **common)
             )
-        for pair in itertools.combinations_with_replacement(sorted(elements), 2):
-            for width, zeta, lam in itertools.product((0.5 * r_c, r_c), zetas, (-1.0, 1.0)):
-                if width < r_c and zeta == max(zetas):
-                    continue
+        for a, b in itertools.combinations_with_replacement(sorted(elements), 2):
+            for eta, zeta, lam in terms:
+                angular: dict[str, Any] = {"eta": eta, "zeta": zeta, "lam": lam}
                 functions.append(
-                    SymmetryFunction(
-                        center=center,
-                        kind=3,
-                        neighbour1=pair[0],
-                        neighbour2=pair[1],
-                        eta=0.5 / width**2,
-                        zeta=zeta,
-                        lam=lam,
-                        **common,
-                    )
+                    SymmetryFunction(center=center, kind=3, neighbour1=a, neighbour2=b, **angular, **common)
                 )
     return functions
 

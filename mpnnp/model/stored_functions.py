@@ -13,12 +13,14 @@ from mpnnp.files import check_seal, write_sealed
 from mpnnp.kernels.energy_forces import functions_of_structure
 from mpnnp.kernels.packs import Structures
 from mpnnp.kernels.plan import plan_of
+from mpnnp.model.cost import cost_of
 from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.parallel import Comm, agree, on_root, share
-from mpnnp.progress import AnyLog, Progress
+from mpnnp.progress import AnyLog, Progress, duration
 
 FORMAT_VERSION = 1
 BLOCK = 64  # structures per rank between two writes
+WORTH_TELLING = 10.0  # seconds
 
 
 def load_symmetry_functions(
@@ -37,9 +39,19 @@ def load_symmetry_functions(
     ).hexdigest()
     path = cache / f"symmetry-functions-{digest[:16]}.h5"
     shape = (int(atoms.start[-1]), functions.n_max)
-    if not on_root(comm, _is_complete, path, shape):
+    there = on_root(comm, _is_complete, path, shape)
+    cost = cost_of(atoms, functions)
+    log(
+        f"symmetry functions up to {functions.r_c:.4g} A: {cost}{'' if there else _in_words(cost, shape, comm)}"
+    )
+    if not there:
         _compute(path, atoms, functions, shape, comm, log)
     return agree(comm, _map, path)
+
+
+def _in_words(cost, shape, comm):
+    seconds = shape[0] * cost.of_functions() / comm.size
+    return f"; computing them takes about {duration(seconds)}" if seconds > WORTH_TELLING else ""
 
 
 def _is_complete(path, shape):

@@ -12,6 +12,7 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from mpnnp.config import apply_setting, make_config, toml_value
+from mpnnp.config.schema import schema_line
 from mpnnp.data.compressed import SUFFIXES as COMPRESSED
 from mpnnp.data.compressed import open_text, reading
 from mpnnp.data.dataset import Dataset
@@ -56,7 +57,11 @@ class Translation:
 
     def toml(self, folder):
         """Text of the configuration with a comment on each key; paths relative to `folder`."""
-        lines = [f"# {self.path.name}, translated by mpnnp; lengths in Angstrom, energies in eV", ""]
+        lines = [
+            schema_line(),
+            f"# {self.path.name}, translated by mpnnp; lengths in Angstrom, energies in eV",
+            "",
+        ]
         for section, keys in self.tree.items():
             lines.append(f"[{section}]")
             for name, value in keys.items():
@@ -336,6 +341,7 @@ def _optimizer(source, t):
             "or 1 (Kalman filter)"
         )
     t.set("run.optimizer", "ekf", _origin(source, "updater_type"))
+    t.set("ekf.noise", "fixed", "R = 1/eta as there; without this line the filter finds its noise by itself")
     t.unused += [
         (_line(k), "of gradient descent (updater_type 0)")
         for k in source.keywords

@@ -80,7 +80,7 @@ def from_config(config: Config, network: Network, updates_per_epoch: int, comm: 
     section = config.ekf
     per_update = {"eta_tau": section.eta_tau / updates_per_epoch, "q_tau": section.q_tau / updates_per_epoch}
     if section.noise == "learned":  # errors and rows come divided by their noise levels
-        per_update |= {"eta": 1.0, "eta_tau": 0.0, "eta_max": 1.0}
+        per_update |= {"eta": 1.0, "eta_tau": 0.0, "eta_max": 1.0, "q": 0.0, "q_min": 0.0}
     return make_ekf(section.model_copy(update=per_update), network.n_weight, network.segments, comm)
 
 

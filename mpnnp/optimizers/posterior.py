@@ -5,16 +5,18 @@ P = f (T - U^T U + d I), see ekf.py. The variance of a prediction with row h = d
 units.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from scipy.linalg.blas import dspmv
+from scipy.linalg.lapack import dpotrf
 
 from mpnnp.errors import CheckpointError
 from mpnnp.model.network import Network
 from mpnnp.optimizers.layout import coupling_groups, packed_start
 
 ARRAYS = {"T", "U", "group", "scalars"}
+ROUNDING = 1e-10  # of the largest eigenvalue: smaller negative ones are zeros
 
 
 def has_covariance(arrays: Iterable[str]) -> bool:
@@ -85,6 +87,20 @@ class Posterior:
             form -= np.sum((part @ self.U[:, a:b].T) ** 2, axis=1)
         return self.factor * form
 
+    def members(self, n: int, seed: int = 0) -> np.ndarray:
+        """n draws from N(0, P), as (n, n_weight): deviations of a committee's members from the weights.
+
+        Each is L z with P = L L^T and z from a generator of `seed`: the same draws each time. One block of P
+        is dense at a time. Raises CheckpointError if P is not positive beyond rounding.
+        """
+        z = np.random.default_rng([seed, self.group[-1]]).normal(size=(n, self.group[-1]))
+        arrays = {"group": self.group, "T": self.T, "U": self.U, "scalars": np.array([self.d, self.factor])}
+        for first, last, block in _blocks(arrays):
+            z[:, first:last] = z[:, first:last] @ _root(block).T
+        result = np.empty_like(z)
+        result[:, self.order] = z
+        return result * self.units
+
     def dense(self) -> np.ndarray:
         """P (n, n), in the order of the weights: n^2 numbers."""
         arrays = {"group": self.group, "T": self.T, "U": self.U, "scalars": np.array([self.d, self.factor])}
@@ -96,16 +112,37 @@ def dense_covariance(arrays: Mapping[str, np.ndarray], order: np.ndarray | None 
     """P (n, n) from the arrays of a filter; order (n,): the weight of each position inside,
     None: the same.
     """
+    n = arrays["group"][-1]
+    order, P = np.arange(n) if order is None else order, np.zeros((n, n))
+    for first, last, block in _blocks(arrays):
+        P[np.ix_(order[first:last], order[first:last])] = block
+    return P
+
+
+def _blocks(arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(first, last + 1, block of P) of each group of coupled weights, in the filter's own order."""
     group, T, U = arrays["group"], arrays["T"], arrays["U"]
     d, factor = arrays["scalars"][:2]
-    order, start = np.arange(group[-1]) if order is None else order, packed_start(group)
-    P = np.zeros((group[-1], group[-1]))
+    start = packed_start(group)
     for g, (first, last) in enumerate(zip(group[:-1], group[1:])):
         block = np.zeros((last - first, last - first))
         block[np.tril_indices(last - first)] = T[start[g] : start[g + 1]]
         block += np.tril(block, -1).T
         block -= U[:, first:last].T @ U[:, first:last]
-        P[np.ix_(order[first:last], order[first:last])] = block
-    P[np.diag_indices_from(P)] += d
-    P *= factor
-    return P
+        block[np.diag_indices_from(block)] += d
+        block *= factor
+        yield first, last, block
+
+
+def _root(block: np.ndarray) -> np.ndarray:
+    """L with L L^T = block: Cholesky's, or from the spectrum where rounding left a block without one."""
+    L, failure = dpotrf(block, lower=1, clean=1)
+    if not failure:
+        return L
+    values, vectors = np.linalg.eigh(block)
+    if not values[0] >= -ROUNDING * values[-1]:
+        raise CheckpointError(
+            f"the covariance of the weights is not positive: eigenvalues from {values[0]:.3g} to "
+            f"{values[-1]:.3g}; nothing can be drawn from it"
+        )
+    return vectors * np.sqrt(np.maximum(values, 0.0))

@@ -11,6 +11,7 @@ of a simulation holds
     status.json      how it ended
 """
 
+import contextlib
 import json
 import time
 from dataclasses import asdict, dataclass, fields
@@ -23,6 +24,7 @@ from mpnnp.errors import DataError, DynamicsError
 from mpnnp.files import write_atomically, write_text
 from mpnnp.parallel import agree, maximum, on_root
 from mpnnp.progress import Progress, duration
+from mpnnp.run_lock import claim
 from mpnnp.signals import Signals, name
 from mpnnp.simulation.integrators import Protocol, make_integrator, start_velocities
 from mpnnp.simulation.restart import read_restart, write_restart
@@ -41,6 +43,8 @@ HOT = 20.0  # times the temperature asked for (or the first one): exploded
 SWOLLEN, SHRUNK = 20.0, 0.2  # times the first volume: the same
 NAMED = 5  # extrapolations named in the log
 SAVE_SECONDS = 60.0
+QUESTION, MOST_STEPS = 0.5, 1000  # seconds, and steps, between two looks for signals
+PROTOCOL, RESTART = "protocol.json", "restart.h5"
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 
 
@@ -58,36 +62,47 @@ class Outcome:
     extrapolations: int
 
 
-def run(protocol, atoms, calculator, directory, comm, log, resume=False, trained=None):
+def run(protocol, atoms, calculator, directory, comm, log, resume=False, trained=None, overwrite=False):
     """Outcome of a simulation of `atoms` with the Protocol, in the folder `directory`. Collective.
 
-    trained  TrainingRange of the potential, kept for what judges the simulation; None if not known
-    Raises DataError if the folder holds another simulation (resume: if it holds none, or one with another
-    protocol). A system that explodes, or leaves the range of training too often, ends the simulation with
-    status "failed"; files up to the last good frame are kept.
+    trained    TrainingRange of the potential, kept for what judges the simulation; None if not known
+    overwrite  a run that the folder holds keeps its files under another name
+    Raises FolderError if the folder is in use or holds a run, DataError if there is none to resume, or one
+    with another protocol. A system that explodes, or leaves the range of training too often, ends the
+    simulation with status "failed"; files up to the last good frame are kept.
     """
     directory = Path(directory)
-    restart = on_root(comm, _open_folder, directory, protocol, resume, trained)
-    return Simulation(protocol, atoms, calculator, directory, comm, log, restart).run()
+    with Signals(comm, "start again with --resume") as signals:
+        lock = agree(
+            comm,
+            lambda: _claim(directory, resume, overwrite, log) if comm.rank == 0 else None,
+        )
+        try:
+            restart = on_root(comm, _open_folder, directory, protocol, resume, trained, log)
+            return Simulation(protocol, atoms, calculator, directory, comm, log, restart, signals, lock).run()
+        finally:
+            if lock is not None:
+                lock.release()
 
 
-def _open_folder(directory, protocol, resume, trained):
+def _claim(directory, resume, overwrite, log):
+    """Lock of the folder. Raises DataError if there is nothing to resume."""
+    if resume and not (directory / PROTOCOL).is_file():
+        raise DataError(f"{directory}: holds no simulation that could be resumed ({PROTOCOL})")
+    return claim(directory, "a simulation", resume, overwrite, log)
+
+
+def _open_folder(directory, protocol, resume, trained, log):
     """What restart.h5 holds (resume), or None. Raises DataError."""
-    directory.mkdir(parents=True, exist_ok=True)
-    record = directory / "protocol.json"
+    record = directory / PROTOCOL
     if not resume:
-        if (directory / "restart.h5").exists():
-            raise DataError(
-                f"{directory}: holds a simulation already; "
-                "go on with it by --resume, or choose another folder"
-            )
         known = {"trained_on": trained.numbers()} if trained else {}
         write_text(record, json.dumps(asdict(protocol) | known, indent=2) + "\n", encoding="ascii")
         return None
     try:
         old = json.loads(record.read_text(encoding="ascii"))
     except (OSError, ValueError):
-        raise DataError(f"{directory}: holds no simulation that could be resumed (protocol.json)") from None
+        raise DataError(f"{record}: is no protocol of a simulation: it cannot be resumed") from None
     for field in fields(Protocol):
         now = getattr(protocol, field.name)
         if field.name != "time" and old.get(field.name) != now:
@@ -95,13 +110,19 @@ def _open_folder(directory, protocol, resume, trained):
                 f"{directory}: was started with {field.name} = {old.get(field.name)}, not {now}: "
                 "only the time can change"
             )
-    return read_restart(directory / "restart.h5")
+    if not (directory / RESTART).exists():
+        log.warn(f"{directory}: the simulation was stopped before it was first saved: it begins anew")
+        return None
+    return read_restart(directory / RESTART)
 
 
 class Simulation:
     """One run of a simulation, from its start or from a restart file to its end."""
 
-    def __init__(self, protocol, atoms, calculator, directory, comm, log, restart):
+    def __init__(self, protocol, atoms, calculator, directory, comm, log, restart, signals, lock=None):
+        self.signals, self.lock = signals, lock
+        self.slow, self.broken = True, False  # steps may take long; the last one was broken off
+        self.last_question, self.next_question, self.interval = time.monotonic(), 0, 1
         self.protocol, self.atoms, self.calculator = protocol, atoms, calculator
         self.directory, self.comm, self.log = directory, comm, log
         self.rng = np.random.default_rng([protocol.seed, 2])
@@ -131,31 +152,50 @@ class Simulation:
     def run(self):
         agree(self.comm, self._open_files)
         self.begin, status, reason = time.monotonic(), FINISHED, ""
-        with (
-            Signals(self.comm) as signals,
-            Progress(self.log, "md step", self.steps, done=self.step) as progress,
-        ):
-            signals.holding = True
+        with Progress(self.log, "md step", self.steps, done=self.step) as progress:
+            received = 0
             try:
                 forces = self._first_forces()
-                while self.step < self.steps:
-                    forces = self.integrator.advance(forces)
-                    self.step += 1
-                    self._after_step()
-                    progress.update(self.step)
-                    if self.step % self.row_steps == 0 and (
-                        received := int(maximum(self.comm, [signals.received])[0])
-                    ):
-                        status, reason = STOPPED, f"by {name(received)}; go on with --resume"
-                        break
+                self.signals.holding = True
+                self.last_question, self.next_question = time.monotonic(), self.step + 1
+                while self.step < self.steps and not received:
+                    forces = self._advance(forces)
+                    received = self._heard()
+                    if not self.broken:
+                        self._after_step()
+                        progress.update(self.step)
             except (DynamicsError, FloatingPointError, np.linalg.LinAlgError) as error:
                 status, reason = FAILED, str(error)
+                received = self.slow and self._heard(now=True)  # a step that was broken off may look like it
+        if received:
+            status, reason = STOPPED, f"by {name(received)}; go on with --resume"
         return self._close(status, reason)
+
+    def _advance(self, forces):
+        """Forces after one step. Where steps take long a signal breaks it off."""
+        with self.signals.breaking() if self.slow else contextlib.nullcontext():
+            forces = self.integrator.advance(forces)
+        self.step += 1
+        return forces
+
+    def _heard(self, now=False):
+        """Number of a signal that any rank has received, else 0; asked every QUESTION seconds by the clock of
+        rank 0, or now. Collective.
+        """
+        if self.step < self.next_question and not now:
+            return 0
+        last, self.last_question = self.last_question, time.monotonic()
+        per_step = (self.last_question - last) / self.interval
+        steps = int(min(max(QUESTION / max(per_step, 1e-9), 1), MOST_STEPS)) * (self.comm.rank == 0)
+        received, self.interval = (int(n) for n in maximum(self.comm, [self.signals.received, steps]))
+        self.broken = self.slow and received != 0
+        self.slow, self.next_question = self.interval == 1, self.step + self.interval
+        return received
 
     def _first_forces(self):
         forces = self.atoms.get_forces(md=True)
+        self._remember()
         if self.restart is None:
-            self._remember()
             self._write_row()
             self._write_frame()
         else:  # that evaluation was counted before
@@ -170,7 +210,9 @@ class Simulation:
             self._write_row()
         if self.step % self.frame_steps == 0:
             self._write_frame()
-        if time.monotonic() - self.last_save > SAVE_SECONDS:
+        if self.slow:
+            self._remember()
+        if self.slow or time.monotonic() - self.last_save > SAVE_SECONDS:
             self._save()
 
     def _name_extrapolations(self):
@@ -263,12 +305,14 @@ class Simulation:
 
     def _save(self):
         if self.files:
+            if self.lock is not None:
+                self.lock.check()
             for key, file in self.files.items():
                 file.flush()
                 self.sizes[key] = file.tell()
             counts = getattr(self.calculator, "extrapolations_in_all", 0), self.extrapolations
             write_restart(
-                self.directory / "restart.h5",
+                self.directory / RESTART,
                 self.atoms,
                 self.integrator,
                 self.rng,
@@ -281,12 +325,14 @@ class Simulation:
 
     def _close(self, status, reason):
         seconds = time.monotonic() - self.begin
-        steps, step = self.step - self.first_step, self.step
-        if status != FAILED:
+        if self.broken:  # restart.h5 is of the step before
+            self.atoms, self.step = self.good
+        elif status != FAILED:
             self._save()
         frame, good_step = (
             (self.atoms, self.step) if status != FAILED else self.good or (self.atoms, self.step)
         )
+        steps, step = self.step - self.first_step, self.step
         outcome = Outcome(
             status,
             reason,

@@ -3,19 +3,27 @@ a teacher's data.
 """
 
 import ast
+import contextlib
+import hashlib
 import importlib
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError, get_calculator_class
 
-from mpnnp.data.dataset import Dataset
-from mpnnp.errors import ConfigError, DataError, MpnnpError
-from mpnnp.parallel import agree
+from mpnnp.data.dataset import Dataset, read, write
+from mpnnp.errors import ConfigError, DataError, Interrupted, MpnnpError
+from mpnnp.parallel import agree, maximum, on_root
 from mpnnp.progress import Progress
+from mpnnp.signals import Signals, name
+from mpnnp.simulation.calculator import Calculator
 
 ASE = "ase:"
+SAVE_SECONDS = 60.0
+ADVICE = "the same command goes on"
 
 
 def make_labeller(name, units=None):
@@ -27,8 +35,6 @@ def make_labeller(name, units=None):
     units  of folders of n2p2 files that do not state theirs
     """
     if not name.startswith(ASE):
-        from mpnnp.simulation.calculator import Calculator
-
         return Calculator(name.split(",") if "," in name else name, skin=0.0, units=units)
     kind, _, settings = name[len(ASE) :].partition(":")
     try:
@@ -52,29 +58,105 @@ def _setting(name, text):
         return key, value
 
 
-def label(dataset, calculator, comm, log):
+def part_of(output, labeller):
+    """File beside `output` that keeps what is labelled while the rest is not: another one for each labeller
+    (its name, and its contents if it is a file).
+    """
+    digest = hashlib.sha256(labeller.encode())
+    if Path(labeller).is_file():
+        digest.update(Path(labeller).read_bytes())
+    output = Path(output)
+    return output.with_name(f"{output.stem}.{digest.hexdigest()[:8]}.part.h5")
+
+
+def label(dataset, calculator, comm, log, part=None):
     """`dataset` with the labels of `calculator`, on rank 0 (None elsewhere);
     structures are shared out over the ranks. Collective.
 
+    part  file that keeps what is labelled, written every SAVE_SECONDS and after a signal; what it holds is
+          not labelled again; removed at the end. None: nothing is kept
+
     Stress only where the calculator gives it. Raises DataError naming the structure at which the calculator
-    failed.
+    failed, Interrupted after a signal.
     """
-    mine = range(comm.rank, len(dataset), comm.size)
-    with Progress(log, "labelling structure", len(dataset)) as progress:
-        parts = comm.gather(
-            agree(comm, lambda: [_label_one(dataset, k, calculator, progress, comm.size) for k in mine]),
-            root=0,
+    found = {} if part is None else on_root(comm, _read_part, dataset, part)
+    if found:
+        log(f"{len(found)} of {len(dataset)} structures are labelled in {part}: they are taken from there")
+    mine = [k for k in range(len(dataset)) if k not in found][comm.rank :: comm.size]
+    received = 0
+    with (
+        Signals(comm, None if part is None else ADVICE) as signals,
+        Progress(log, "labelling structure", len(dataset), done=len(found)) as progress,
+    ):
+        signals.holding = part is not None
+        while len(found) < len(dataset) and not received:
+            new, error = agree(comm, _label_some, dataset, mine, calculator, signals)
+            for some in comm.allgather(new):
+                found |= some
+            progress.update(len(found))
+            received = int(maximum(comm, [signals.received])[0])
+            if part is not None and found and len(found) < len(dataset):
+                on_root(comm, _write_part, part, dataset, found)
+            agree(comm, _raise, error)
+    if received and len(found) < len(dataset):
+        error = Interrupted(
+            f"{name(received)}: {len(found)} of {len(dataset)} structures are labelled and kept in {part}; "
+            f"{ADVICE}"
         )
+        error.told_by = 0  # every rank raises it: rank 0 tells
+        raise error
     if comm.rank:
         return None
-    structures = [None] * len(dataset)
-    for rank, part in enumerate(parts):
-        for k, labels in zip(range(rank, len(dataset), comm.size), part):
-            structures[k] = replace(dataset[k], **labels)
-    return Dataset.from_structures(structures)
+    return _labelled(dataset, found)
 
 
-def _label_one(dataset, k, calculator, progress, n_rank):
+def _label_some(dataset, mine, calculator, signals):
+    """(k -> labels of the first of `mine`, which are taken from it, for SAVE_SECONDS or until a signal;
+    the error that ended it or None).
+    """
+    found, end = {}, time.monotonic() + SAVE_SECONDS
+    try:
+        while mine and not signals.received and time.monotonic() < end:
+            with signals.breaking() if isinstance(calculator, Calculator) else contextlib.nullcontext():
+                labels = _label_one(dataset, mine[0], calculator)
+                if signals.received and signals.breakable:
+                    break  # it may have been broken off
+            found[mine.pop(0)] = labels
+    except DataError as error:
+        return found, None if signals.received else error
+    return found, None
+
+
+def _raise(error):
+    if error is not None:
+        raise error
+
+
+def _geometry(s):
+    return b"".join(np.ascontiguousarray(a).tobytes() for a in (s.numbers, s.positions, s.cell, s.pbc))
+
+
+def _read_part(dataset, part):
+    """k -> labels, of the structures of `dataset` that are in the file `part`."""
+    if not part.is_file():
+        return {}
+    known = {_geometry(s): s for s in read(part)}
+    found = {}
+    for k, s in enumerate(dataset):
+        if (same := known.get(_geometry(s))) is not None:
+            found[k] = {"energy": same.energy, "forces": same.forces, "stress": same.stress}
+    return found
+
+
+def _write_part(part, dataset, found):
+    write(part, _labelled(dataset, found))
+
+
+def _labelled(dataset, found):
+    return Dataset.from_structures([replace(dataset[k], **found[k]) for k in sorted(found)])
+
+
+def _label_one(dataset, k, calculator):
     s = dataset[k]
     atoms = Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc)
     atoms.calc = calculator
@@ -91,5 +173,4 @@ def _label_one(dataset, k, calculator, progress, n_rank):
         raise DataError(f"{s.name}: the calculator failed: {type(error).__name__}: {error}") from None
     if not (np.isfinite(labels["energy"]) and np.isfinite(labels["forces"]).all()):
         raise DataError(f"{s.name}: the calculator gave numbers that are not finite")
-    progress.update(min(k + n_rank, len(dataset)))
     return labels

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mpnnp.config import Run
 from mpnnp.parallel import Comm, maximum
+from mpnnp.progress import duration
 from mpnnp.signals import Signals, name
 
 QUESTION = 0.5  # seconds between questions
@@ -41,6 +42,13 @@ class Agenda:
         self.last_update, self.interval = update, 1
         self.end = end_of_job()
 
+    @property
+    def slow(self) -> bool:
+        """True if the ranks ask each other after every update, as updates take long or nothing is known yet:
+        the same on all ranks.
+        """
+        return self.interval == 1
+
     def after_update(self, update: int) -> Verdict:
         """Verdict after an update. Collective."""
         every = self.config.checkpoint_updates
@@ -69,6 +77,26 @@ class Agenda:
         """Why a run ends that has done so many updates; "" if it goes on."""
         most = self.config.updates
         return f"run.updates = {most} reached" if most and update >= most else ""
+
+    def complaints(self, seconds: float = float("nan")) -> list[str]:
+        """What does not fit between the time of the batch job and this run, as messages.
+
+        seconds  that the log expects an update to take, NaN if not known
+        """
+        found, interval = [], 60.0 * self.config.checkpoint_minutes
+        left = None if self.end is None else self.end - time.time() - MARGIN
+        if left is not None and interval > left / 2:
+            found.append(
+                f"the batch job ends in {duration(left + MARGIN)} (SLURM_JOB_END_TIME), a checkpoint is written "
+                f"every {duration(interval)}: a kill before would lose much of it; "
+                "run.checkpoint_minutes sets that"
+            )
+        if seconds > MARGIN / 2 and left is not None:
+            found.append(
+                f"an update may take longer than the {MARGIN:.0f} s before the end of the batch job at which a "
+                "run saves"
+            )
+        return found
 
     def deadline(self) -> float | None:
         """time.monotonic() at which the run ends at the latest, by run.time_limit and the batch job."""

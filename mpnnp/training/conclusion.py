@@ -79,7 +79,7 @@ def _facts(judge: Judge, collected: Mapping[str, Collected], part: str, reason: 
     learned = [k for k, kind in enumerate(KINDS.values()) if kind.always or task.schedule.learns(k)]
     return Facts(
         weights=judge.weights(),
-        epochs=judge.config.run.epochs,
+        epochs=judge.config.run.last_epoch,
         complete=not reason,
         spreads={name: _spread(task, k, structures) for k, name in enumerate(KINDS)},
         n_label={list(KINDS)[k]: len(task.labels[k]) for k in learned},

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpnnp.config import Config, to_toml
-from mpnnp.errors import ConfigError, TrainingError
-from mpnnp.parallel import Comm, agree, on_root
+from mpnnp.errors import ConfigError, Interrupted, TrainingError
+from mpnnp.parallel import Comm, agree, maximum, on_root
 from mpnnp.progress import AnyLog, Log
+from mpnnp.signals import Signals, name
 from mpnnp.training import run_folder
 from mpnnp.training.run_groups import MEMBER
 from mpnnp.training.start import assemble
@@ -18,6 +19,7 @@ from mpnnp.training.train import train
 from mpnnp.training.warm_up import compile_kernels
 
 OVER = ("both", "split", "weights")
+ADVICE = "the same command goes on: finished members are kept, begun ones continue"
 
 
 def seeds_of(text: str) -> list[int]:
@@ -61,25 +63,28 @@ def run_ensemble(
     comm: Comm,
     log: AnyLog,
     side_by_side: int = 1,
+    overwrite: bool = False,
 ) -> dict[int, str]:
     """Train a member for each seed in folder/seed-N; returns seed -> "trained", "was finished" or the error
     that ended it. Collective.
 
     side_by_side   members trained at once, each on comm.size / side_by_side ranks
+    overwrite      begin all members anew; what their folders hold is kept under other names
     Finished members are left as they are, begun ones continue from their checkpoints. A member whose numbers
     go wrong does not end the others. Raises the errors of `train.train` but for TrainingError.
     """
     on_root(comm, _check_teams, side_by_side, comm.size)
     members = {seed: (member_config(config, seed, over), folder / f"{MEMBER}{seed}") for seed in seeds}
-    todo = [seed for seed in seeds if not on_root(comm, is_finished, *members[seed])]
+    todo = [seed for seed in seeds if overwrite or not on_root(comm, is_finished, *members[seed])]
     outcome = {seed: "was finished" for seed in seeds if seed not in todo}
     if todo and side_by_side > 1:
         _prepare(members[todo[0]][0], folder, comm, log)
     team = comm.rank * side_by_side // comm.size
     own = comm.Split(team, comm.rank)
-    results, error = _of_team(
-        own, _train_team, {seed: members[seed] for seed in todo[team::side_by_side]}, own, side_by_side
-    )
+    mine = {seed: members[seed] for seed in todo[team::side_by_side]}
+    with Signals(comm, ADVICE) as signals:
+        signals.holding = side_by_side > 1  # no team may end the others while they save
+        results, error = _of_team(own, _train_team, mine, own, side_by_side, overwrite, signals)
     agree(comm, _raise, error)
     own.Free()
     for part in comm.allgather(results):
@@ -115,23 +120,21 @@ def _raise(error):
         raise error
 
 
-def _train_team(members, comm, side_by_side):
-    """seed -> outcome of the members of one team of ranks, one after another."""
+def _train_team(members, comm, side_by_side, overwrite, signals):
+    """seed -> outcome of the members of one team of ranks, one after another. Raises Interrupted."""
     outcome = {}
     for seed, (config, directory) in members.items():
+        if received := int(maximum(comm, [signals.received])[0]):
+            error = Interrupted(f"{name(received)}: stopped before seed {seed}; {ADVICE}")
+            error.told_by = 0  # every rank of the team raises it
+            raise error
         # side by side: in train.log only
         own_log = Log(comm, stream=None if side_by_side == 1 else open(os.devnull, "w"))
         say = Log(comm)
         say(f"seed {seed}: begins, in {directory}")
-        begun = on_root(
-            comm,
-            lambda folder: any(
-                (folder / name).is_file() for name in (run_folder.CHECKPOINT, run_folder.PREVIOUS)
-            ),
-            directory,
-        )
+        begun = not overwrite and on_root(comm, run_folder.was_begun, directory)
         try:
-            state = train(config, directory, comm, own_log, resume=begun)
+            state = train(config, directory, comm, own_log, resume=begun, overwrite=overwrite)
             outcome[seed] = "trained"
             say(f"seed {seed}: {state.update} updates, {state.seconds:.0f} s")
         except TrainingError as error:  # on every rank of the team alike

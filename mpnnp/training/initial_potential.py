@@ -26,9 +26,10 @@ from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions, element_number
 from mpnnp.n2p2 import potential_files
 from mpnnp.n2p2.input_file import InputFile
-from mpnnp.parallel import Comm, on_root, share
+from mpnnp.parallel import Comm, agree, on_root, share
 from mpnnp.progress import AnyLog
 from mpnnp.training.checkpoint import load_potential
+from mpnnp.training.choices import hidden_nodes, n_label
 from mpnnp.units import ATOMIC, BOHR, Units, parse_units
 
 
@@ -162,7 +163,11 @@ def build(
         kind, s_min, s_max = potential_files.scaling_kind(InputFile(section.input_nn))
     else:
         kind, s_min, s_max = section.scaling, section.scale_min, section.scale_max
-    network = Network.from_config(config.network, functions.elements, np.diff(functions.table.start))
+    n_inputs, nets = np.diff(functions.table.start), config.network
+    if nets.hidden is None:
+        hidden = hidden_nodes(agree(comm, n_label, dataset, train), n_inputs, log)
+        nets = nets.model_copy(update={"hidden": hidden})
+    network = Network.from_config(nets, functions.elements, n_inputs)
     potential = Potential(
         functions=functions,
         scaling=Scaling(kind, s_min, s_max, statistics),

@@ -3,6 +3,7 @@ and where it goes on from.
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mpnnp.config import Config, to_toml
@@ -20,12 +21,21 @@ from mpnnp.training.start import Task
 class Keeper:
     """Writes the files of one run. Collective methods; errors of rank 0 are raised on every rank.
 
+    check   called on rank 0 before a file is replaced: raises if the folder is no longer this run's
     begin   time.monotonic() at which the training would have begun had it never been stopped
     saving  seconds spent on checkpoints
     """
 
-    def __init__(self, directory: Path, task: Task, config: Config, state: RunState):
+    def __init__(
+        self,
+        directory: Path,
+        task: Task,
+        config: Config,
+        state: RunState,
+        check: Callable[[], object] = lambda: None,
+    ):
         self.directory, self.task, self.config, self.comm = directory, task, config, task.comm
+        self.check = check
         self.begin = time.monotonic() - state.seconds
         self.saved: tuple | None = None  # what checkpoint.h5 holds
         self.saving = 0.0
@@ -54,6 +64,7 @@ class Keeper:
         on_root(self.comm, self._write_epoch, state, better)
 
     def _write_epoch(self, state, better):
+        self.check()
         with run_folder.writing(self.directory / "learning-curve.csv"):
             state.curve.write(self.directory / "learning-curve.csv")
         if better:
@@ -72,15 +83,16 @@ class Keeper:
         self.task.optimizer.check(state.optimizer)  # a broken filter must not replace the last good one
         state.seconds = self.seconds()
         arrays = self.task.optimizer.save_arrays(state.optimizer)
-        on_root(
-            self.comm,
-            lambda: run_folder.write_checkpoint(
-                self.directory, to_checkpoint(state, self.task, self.config, arrays, self.trained)
-            ),
-        )
+        on_root(self.comm, self._write_checkpoint, state, arrays)
         self.saved = now
         self.saving += time.monotonic() - begin
         return True
+
+    def _write_checkpoint(self, state, arrays):
+        self.check()
+        run_folder.write_checkpoint(
+            self.directory, to_checkpoint(state, self.task, self.config, arrays, self.trained)
+        )
 
 
 def read_saved(

@@ -6,10 +6,13 @@ error when training is done. The level of a kind is today's error by the better 
     first time, which follows the fast fall at the start;
     then the RMSE over the validation structures at the last evaluation, smoothed: innovations of labels
     seen before tell what was learned by heart. Without validation labels of the kind, innovations go on.
-Errors and rows of a label are divided by its level, energies by N times the level per atom, so that R = 1
-for all of them. Both estimates count labels and are sums over ranks: levels are the same on every rank, and
-with any number of ranks to rounding. Filters that find their noise in their innovations: Mohamed and
-Schwarz, J. Geodesy 73, 193 (1999).
+Errors and rows of a label are divided by its level, so that R = 1 for all of them. The level of the energy
+of N atoms is N times the level per atom, but not more than what the forces already say about it: forces with
+independent errors sigma_F give the energy of displacements d of all atoms to sqrt(N) d sigma_F, with d = 0.3
+Angstrom, a large thermal displacement. Without this bound few validation structures with bad energies make
+bad energies: what is not believed is not learned. Both estimates count labels and are sums over ranks:
+levels are the same on every rank, and with any number of ranks to rounding. Filters that find their noise in
+their innovations: Mohamed and Schwarz, J. Geodesy 73, 193 (1999).
 """
 
 from collections.abc import Sequence
@@ -17,11 +20,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpnnp.model.label_kinds import KINDS, MILLI
+from mpnnp.model.label_kinds import FORCE, KINDS, MILLI
 from mpnnp.parallel import Comm
 
 MEMORY = 100.0  # labels that the running RMS of the innovations remembers ...
 MAXIMUM_SHARE = 0.5  # ... of which one update replaces at most this share
+
+
+DISPLACEMENT = 0.3  # Angstrom, over which forces tell the differences of energies
 
 
 @dataclass
@@ -44,6 +50,17 @@ class NoiseLevels:
         if self.passes > 0 and np.isfinite(later) and later > 0.0:
             return later
         return first if np.isfinite(first) and first > 0.0 else 1.0
+
+    def of_energies(self, kind: int, n_atom: np.ndarray, units: Sequence[float]) -> np.ndarray:
+        """Levels (m,) of labels of a kind that is told per atom, of structures of n_atom (m,) atoms.
+
+        units  (n_kind,) of training: eV, eV/Angstrom, ...
+        """
+        own = n_atom * self.level(kind)
+        if not np.isfinite(self.innovation[FORCE]):  # no force has been learned
+            return own
+        force = self.level(FORCE) * units[FORCE] / units[kind]
+        return np.minimum(own, np.sqrt(n_atom) * DISPLACEMENT * force)
 
     def observe(self, kind: int, errors: np.ndarray, comm: Comm) -> None:
         """Take notice of this rank's errors (m,) of labels that are about to be learned. Collective."""

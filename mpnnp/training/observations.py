@@ -57,11 +57,13 @@ class Observer:
         self.rmse = np.ones(len(self.labels.kinds))
         self.seen: tuple = ()
 
-    def observe(self, batch: Batch, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def observe(
+        self, batch: Batch, w: np.ndarray, pause: Callable[[], object] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(rows (m, n), errors (m,), labels (m,)) of this rank's share of the batch: s d y*_hat / dw,
         s (y* - y*_hat), and of what.
 
-        The arrays are new ones.
+        The arrays are new ones. pause: as in Task.observe
         """
         kind, n_label = self.labels.kinds[batch.kind], len(batch.candidates)
         mine = share(n_label, self.comm)
@@ -77,6 +79,8 @@ class Observer:
             rows,
             values,
         )
+        if pause is not None:
+            pause()
         factor = self.factors[batch.kind]
         errors = self.labels.targets[batch.kind][labels] - values * factor
         scale = self._scale(batch.kind, labels, errors, n_label)
@@ -99,9 +103,12 @@ class Observer:
         kind = self.labels.kinds[k]
         if self.noise is None:
             return label_scale(self.config, kind.name, n_label)
-        n_atom = self._n_atom(kind, labels) if kind.per_atom else np.ones(len(labels))
+        if not kind.per_atom:
+            self.noise.observe(k, errors, self.comm)
+            return np.full(len(labels), 1.0 / self.noise.level(k))
+        n_atom = self._n_atom(kind, labels)
         self.noise.observe(k, errors / n_atom, self.comm)
-        return 1.0 / (self.noise.level(k) * n_atom)
+        return 1.0 / self.noise.of_energies(k, n_atom, self.labels.units)
 
     def _sum_groups(self, rows, errors, mine, n_label):
         """One observation per group of k streams, sum of rows / sqrt(k) and sum of errors / sqrt(k),

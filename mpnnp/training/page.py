@@ -121,7 +121,7 @@ def _kinds(curve):
 def _summary(config: Config, curve: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> str:
     if not facts:
         rows = len(curve["epoch"])
-        where = f"epoch {curve['epoch'][-1]:.0f} of {config.run.epochs}" if rows else "its start"
+        where = f"epoch {curve['epoch'][-1]:.0f} of {config.run.last_epoch}" if rows else "its start"
         return f"The run has not ended: it stands at {where}. Trained with mpnnp {__version__}."
     return (
         f"{facts['reason'].capitalize()}: {facts['updates']} updates in {duration(facts['seconds'])} "
@@ -136,7 +136,7 @@ def _facts_of(config, facts):
         outside = [Outside(**one) for one in kept["outside"]]
         return Facts(**{**kept, "outside": outside})
     weights = {name: config.metric_weight(name) for name, kind in KINDS.items() if kind.always}
-    return Facts(weights={name: w for name, w in weights.items() if w > 0}, epochs=config.run.epochs)
+    return Facts(weights={name: w for name, w in weights.items() if w > 0}, epochs=config.run.last_epoch)
 
 
 def _accuracies(facts, kinds):

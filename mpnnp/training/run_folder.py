@@ -15,11 +15,14 @@ from mpnnp.errors import CheckpointError, DamagedError, OutputError
 from mpnnp.files import write_text
 from mpnnp.model.potential import Potential
 from mpnnp.progress import AnyLog, Log
+from mpnnp.run_lock import RunLock, claim
 from mpnnp.training import checkpoint
 from mpnnp.training.checkpoint import Checkpoint
 
 CHECKPOINT, PREVIOUS, BEST, INITIAL = "checkpoint.h5", "checkpoint-previous.h5", "best.h5", "initial.h5"
-DAMAGED, REPLACED = "checkpoint-damaged.h5", "checkpoint-replaced.h5"
+DAMAGED = "checkpoint-damaged.h5"
+LOG = "train.log"
+KIND = "a training"  # of run_lock.USED
 
 
 @contextlib.contextmanager
@@ -35,24 +38,36 @@ def writing(path: str | Path) -> Iterator[None]:
         raise OutputError(f"{error.filename or path}: the results cannot be written: {reason}") from None
 
 
-def open_folder(directory: Path, log: Log, resume: bool) -> None:
-    """Make the folder and open its log. Raises CheckpointError if there is nothing to resume, OutputError."""
-    there = [name for name in (CHECKPOINT, PREVIOUS) if (directory / name).is_file()]
-    if resume and not there:
+def open_folder(directory: Path, log: Log, resume: bool, overwrite: bool = False) -> tuple[RunLock, bool]:
+    """(lock of the folder, whether there is a checkpoint to go on from); its log is open.
+
+    Raises FolderError if the folder is in use, or holds a run and neither resume nor overwrite (which keeps
+    that under another name) is asked for; CheckpointError if there is nothing to resume; OutputError.
+    """
+    if resume and not was_begun(directory):
         raise CheckpointError(f"{directory}: there is no {CHECKPOINT} to resume from")
-    with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        log.open(directory / "train.log", append=resume)
-        for torn in directory.glob(".*.part.h5"):  # of a program that was killed while it wrote
-            torn.unlink()
-    if there and not resume:
+    lock = claim(directory, KIND, resume, overwrite, log)
+    try:
         with writing(directory):
-            os.replace(directory / there[0], directory / REPLACED)
-            (directory / PREVIOUS).unlink(missing_ok=True)
-        log.warn(
-            f"{directory} holds another run; its checkpoint is now {REPLACED} "
-            "(to continue a run use --resume)"
-        )
+            log.open(directory / LOG, append=True)
+            for torn in directory.glob(".*.part.h5"):  # of a program that was killed while it wrote
+                torn.unlink()
+    except OutputError:
+        lock.release()
+        raise
+    if resume and not has_checkpoint(directory):
+        log.warn(f"{directory}: the run was stopped before its first checkpoint: it begins anew")
+        resume = False
+    return lock, resume
+
+
+def has_checkpoint(directory: Path) -> bool:
+    return any((directory / name).is_file() for name in (CHECKPOINT, PREVIOUS))
+
+
+def was_begun(directory: Path) -> bool:
+    """True if a training was started in this folder, however far it came."""
+    return (directory / LOG).is_file() or has_checkpoint(directory)
 
 
 def write_config(directory: Path, text: str) -> None:

@@ -17,7 +17,8 @@ from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer
 from mpnnp.parallel import Comm, agree, on_root
-from mpnnp.progress import AnyLog
+from mpnnp.progress import AnyLog, Silent
+from mpnnp.training.choices import n_label, settle
 from mpnnp.training.initial_potential import baseline_of, build
 from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.observations import Observer
@@ -78,11 +79,15 @@ class Task:
         """
         return self.schedule.epoch(number, errors)
 
-    def observe(self, batch: Batch, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def observe(
+        self, batch: Batch, w: np.ndarray, pause: Callable[[], object] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(rows (m, n_weight), errors (m,)) of this rank's share of a batch at weights w, in training units;
         new arrays. Collective.
+
+        pause  collective function called before anything is made of the predictions, which may raise
         """
-        rows, errors, _ = self.observer.observe(batch, w)
+        rows, errors, _ = self.observer.observe(batch, w, pause)
         return rows, errors
 
     def errors(self, w: np.ndarray, pause: Callable[[], object] | None = None) -> list[np.ndarray]:
@@ -159,6 +164,7 @@ def assemble(
     """
     check_name(config.run.optimizer)
     data = load_data(config, comm, log, fallback) if data is None else data
+    config = settle(config, agree(comm, n_label, data.dataset, data.train), Silent())
     baseline = on_root(comm, baseline_of, config) if potential is None else potential.baseline
     data = replace(data, dataset=subtract(baseline, data.dataset, comm, log))
     if potential is None:
@@ -168,7 +174,7 @@ def assemble(
         structures = agree(comm, make_atoms, data.dataset, potential.elements)
         G = load_symmetry_functions(structures, potential.functions, data.hash, data.cache, comm, log)
     observer = Observer(data.dataset, structures, G, potential, config.schedule, comm, data.train)
-    if config.run.optimizer == "ekf" and config.ekf.noise == "learned":
+    if config.learns_noise:
         observer.noise = NoiseLevels()
     labels = observer.labels.of_structures(structures.start, data.train)
     schedule = agree(comm, make_schedule, config.schedule, labels, config.run.seed)

@@ -1,5 +1,6 @@
 """The training run: the order of events from configuration to trained potential."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,13 +12,15 @@ from mpnnp.config import Config, to_toml
 from mpnnp.environment import describe as describe_environment
 from mpnnp.errors import Interrupted, MpnnpError, TrainingError
 from mpnnp.kernels.jit import read_only
-from mpnnp.model.label_kinds import KINDS
+from mpnnp.model.cost import cost_of
+from mpnnp.model.label_kinds import FORCE, KINDS
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import Log, Progress, duration
 from mpnnp.signals import Signals
 from mpnnp.training import run_folder
 from mpnnp.training.agenda import Agenda, Verdict
 from mpnnp.training.checkpoint import Checkpoint
+from mpnnp.training.choices import n_label, settle
 from mpnnp.training.conclusion import conclude
 from mpnnp.training.judgement import Judge
 from mpnnp.training.keeper import Keeper, read_saved
@@ -28,6 +31,7 @@ from mpnnp.training.schedules import Batch
 from mpnnp.training.start import Task, assemble, load_data
 from mpnnp.training.warm_up import compile_kernels
 
+SLOW_UPDATE = 3.0  # seconds from which on a warning says so
 MAXIMUM_SKIPPED = 100  # updates in a row that run.on_divergence = "skip" leaves out before it gives up
 
 
@@ -60,29 +64,40 @@ def train(
     resume: bool = False,
     on_update: Iterable[Callable] = (),
     on_epoch: Iterable[Callable] = (),
+    overwrite: bool = False,
 ) -> RunState:
     """Train as `config` says and leave the results in `directory`; returns the final RunState. Collective.
 
     resume     continue from the checkpoint in the directory
+    overwrite  a run that the directory holds keeps its files under another name
     on_update  functions (task, state) called on every rank after each update
     on_epoch   functions (task, state, point) called on every rank after each evaluation; point:
                judgement.Point
-    Raises ConfigError, DataError, CheckpointError, OutputError, TrainingError when numbers go wrong, and
-    Interrupted after a signal or near the end of a batch job, with a checkpoint written; on every rank alike.
+    Raises ConfigError, DataError, FolderError, CheckpointError, OutputError, TrainingError when numbers go
+    wrong, and Interrupted after a signal or near the end of a batch job, with a checkpoint written; on every
+    rank alike.
     """
     directory = Path(directory)
-    with Signals(comm) as signals:
-        on_root(comm, run_folder.open_folder, directory, log, resume)
+    with Signals(comm, "start again with --resume") as signals:
+        lock, resume = agree(
+            comm,
+            lambda: (
+                run_folder.open_folder(directory, log, resume, overwrite) if comm.rank == 0 else (None, None)
+            ),
+        )
+        resume = comm.bcast(resume)
         try:
             describe_environment(comm, log)
             compile_kernels(comm, log, config.schedule)
             run = begin(config, directory, comm, log, resume, signals, tuple(on_update), tuple(on_epoch))
+            if lock is not None:
+                run.keeper.check = lock.check
             signals.holding = True
             with run.progress:
                 if run.state.update == 0 and not run.state.curve.rows:
                     run.keeper.keep_start()
                     evaluate(run, epoch=0)
-                while run.state.epoch <= config.run.epochs and not run.reason:
+                while run.state.epoch <= run.config.run.last_epoch and not run.reason:
                     one_epoch(run)
             save(run)
             signals.holding = False
@@ -90,6 +105,9 @@ def train(
         except MpnnpError as error:
             log.record(str(error) if isinstance(error, Interrupted) else f"error: {error}")
             raise
+        finally:
+            if lock is not None:
+                lock.release()
     return run.state
 
 
@@ -105,6 +123,7 @@ def begin(
 ) -> Parts:
     """Parts of a run that has not begun, or goes on from its checkpoint. Collective."""
     data = load_data(config, comm, log, directory)
+    config = settle(config, agree(comm, n_label, data.dataset, data.train), log)
     name, saved = read_saved(directory, config, data.hash, comm, log) if resume else ("", None)
     task = assemble(config, comm, log, data=data, potential=saved and saved.potential)
     judge = agree(comm, Judge, task, config)
@@ -112,7 +131,7 @@ def begin(
     task.observer.rmse, task.observer.noise = state.rmse, state.noise
     keeper = Keeper(directory, task, config, state)
     agenda = Agenda(comm, config.run, signals, state.update)
-    n_update = config.run.epochs * task.schedule.updates_per_epoch
+    n_update = config.run.last_epoch * task.schedule.updates_per_epoch
     most = min(n_update, config.run.updates or n_update)
     progress = Progress(log, "update", most, done=state.update, deadline=agenda.deadline())
     reason = agenda.reached(state.update)
@@ -148,13 +167,15 @@ def one_epoch(run: Parts) -> None:
     """The updates of the epoch under way, its evaluation, its checkpoint. Collective."""
     state, task = run.state, run.task
     if run.config.schedule.selection == "sort" and state.sort_errors is None:
-        state.sort_errors = task.errors(read_only(state.weights), lambda: pause(run))
+        with run.agenda.signals.breaking():
+            state.sort_errors = task.errors(read_only(state.weights), lambda: pause(run))
     epoch = task.epoch(state.epoch, state.sort_errors)
-    title = f"epoch {state.epoch}/{run.config.run.epochs}: update"
+    title = f"epoch {state.epoch}/{run.config.run.last_epoch}: update"
     while state.done < len(epoch) and not run.reason:
         batch = epoch[state.done]
         try:
-            one_update(task, state, batch)
+            with run.agenda.signals.breaking() if run.agenda.slow else contextlib.nullcontext():
+                one_update(task, state, batch, (lambda: pause(run)) if run.agenda.slow else None)
         except TrainingError as error:  # on every rank alike
             leave_out(run, error, batch)
         state.done += 1
@@ -169,12 +190,13 @@ def one_epoch(run: Parts) -> None:
         obey(run, run.agenda.after_epoch(state.epoch - 1, state.update))
 
 
-def one_update(task: Task, state: RunState, batch: Batch) -> None:
+def one_update(task: Task, state: RunState, batch: Batch, pause: Callable[[], object] | None = None) -> None:
     """Observe the labels of a batch, update the optimizer, move the weights.
 
+    pause  collective function called when the labels are observed, which may raise
     Collective; raises TrainingError with the weights as they were.
     """
-    rows, errors = task.observe(batch, read_only(state.weights))
+    rows, errors = task.observe(batch, read_only(state.weights), pause)
     increment = task.optimizer.update(state.optimizer, rows, errors)
     maximum = np.abs(state.weights + increment).max()
     if maximum > state.weight_limit:
@@ -206,7 +228,8 @@ def leave_out(run: Parts, error: TrainingError, batch: Batch) -> None:
 def evaluate(run: Parts, epoch: int) -> None:
     """One point of the learning curve; the best potential so far is kept in best.h5. Collective."""
     state = run.state
-    point, better = run.judge.record(state, epoch, run.keeper.seconds, lambda: pause(run))
+    with run.agenda.signals.breaking():
+        point, better = run.judge.record(state, epoch, run.keeper.seconds, lambda: pause(run))
     noise = "" if state.noise is None else state.noise.in_words(run.task.observer.labels.units)
     left = run.progress.left()
     for line in run.table.lines(epoch, state, point.train, point.validation, better, left, noise):
@@ -268,6 +291,14 @@ def finish(run: Parts, directory: Path) -> None:
     log(f"results in {directory}")
 
 
+def expected_update(run: Parts) -> float:
+    """Seconds that an update of force labels is estimated to take, 0 where none are learned."""
+    if not run.task.schedule.learns(FORCE):
+        return 0.0
+    labels = -(-run.config.schedule.of_kind("force", "streams") // run.task.comm.size)
+    return labels * cost_of(run.task.observer.structures, run.task.potential.functions).of_force_row()
+
+
 def describe(run: Parts) -> None:
     """What is learned from what, in the log."""
     task, log, config = run.task, run.log, run.config
@@ -286,5 +317,14 @@ def describe(run: Parts) -> None:
     )
     log(f"nets {sizes}: {network.n_weight} weights; {config.run.optimizer}, {task.comm.size} ranks")
     log(f"{task.schedule.updates_per_epoch} updates per epoch, schedule {config.schedule.name}")
+    seconds = expected_update(run)
+    if seconds > SLOW_UPDATE:
+        cost = cost_of(task.observer.structures, task.potential.functions)
+        log.warn(
+            f"{cost}: an update of forces may take {duration(seconds)}; smaller cutoffs or fewer "
+            "angular functions cost less (mpnnp prune), more ranks share it"
+        )
+    for message in run.agenda.complaints(seconds):
+        log.warn(message)
     log(f"seed {config.run.seed}; data {task.data.hash}")
     log.record(f"configuration:\n{to_toml(config)}")

@@ -57,8 +57,8 @@ def build_in(fault, number):
     elif fault == "nan-error":
         observe = observations.Observer.observe
 
-        def broken(self, batch, w):
-            rows, errors, labels = observe(self, batch, w)
+        def broken(self, batch, w, *pause):
+            rows, errors, labels = observe(self, batch, w, *pause)
             if len(errors) and UPDATE[0] and UPDATE[0] % number == 0:
                 errors[0] = np.nan
             return rows, errors, labels
@@ -82,9 +82,9 @@ def build_in(fault, number):
     elif fault == "slow":
         one_update = train.one_update
 
-        def slowly(task, state, batch):
+        def slowly(*arguments):
             time.sleep(0.05)
-            one_update(task, state, batch)
+            one_update(*arguments)
 
         train.one_update = slowly
 
@@ -95,8 +95,8 @@ def record():
     observe = observations.Observer.observe
     path = f"{os.environ['LABELS']}.{MPI.COMM_WORLD.rank}"
 
-    def recorded(self, batch, w):
-        rows, errors, labels = observe(self, batch, w)
+    def recorded(self, batch, w, *pause):
+        rows, errors, labels = observe(self, batch, w, *pause)
         if UPDATE[0]:
             with open(path, "a") as file:
                 file.write(f"{batch.kind} {' '.join(map(str, labels))}\n")
@@ -109,9 +109,9 @@ def record():
 def count_updates():
     one_update = train.one_update
 
-    def counted(task, state, batch):
+    def counted(task, state, *rest):
         UPDATE[0] = state.update + 1
-        one_update(task, state, batch)
+        one_update(task, state, *rest)
 
     train.one_update = counted
 

@@ -49,7 +49,7 @@ def make_run(folder, **ekf):
             "symmetry_functions": {"set": "water"},
             "network": {"hidden": [2, 2]},
             "schedule": {"streams": 4, "force_fraction": 0.2},
-            "ekf": ekf,
+            "ekf": {"noise": "fixed"} | ekf,
             "run": {"epochs": 1},
         }
     )

@@ -21,6 +21,7 @@ from mpnnp.units import BOHR, HARTREE
 SETTINGS = {
     "schedule": {"streams": 1, "selection": "sort", "force_weight": 10.0},
     "ekf": {
+        "noise": "fixed",
         "epsilon": 0.01,
         "eta": 0.01,
         "eta_tau": 2.302,

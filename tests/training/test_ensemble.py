@@ -122,7 +122,7 @@ def curve(updates, seconds, energy, force):
     made = LearningCurve()
     for row in zip(updates, seconds, energy, force):
         made.rows.append(
-            [row[0], row[0], row[1], 9.0, row[2], 9.0, row[2], 90.0, row[3], 90.0, row[3], *4 * [np.nan]]
+            [row[0], row[0], row[1], 9.0, row[2], 9.0, row[2], 90.0, row[3], 90.0, row[3], *7 * [np.nan]]
         )
     assert len(made.rows[0]) == len(all_columns())
     return made

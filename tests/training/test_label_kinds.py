@@ -104,7 +104,7 @@ def test_a_kind_made_in_a_test_trains_without_an_edit_of_the_package(tmp_path, o
     assert curve[-1] < unlearned[-1] / 2
     assert "oxygen_rmse_validation" in LearningCurve.read(tmp_path / "run" / "learning-curve.csv")
     text = (tmp_path / "run" / "train.log").read_text()
-    assert "energies of oxygen" in text and " meV  best" in text
+    assert "energies of oxygen" in text and "oxygen (meV)" in text
     assert (tmp_path / "run" / "parity.png").stat().st_size > 10_000
 
 

@@ -18,7 +18,7 @@ from mpnnp.training.labels import label_scale
 from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.train import train
 
-LEARNED = {"noise": "learned", "prior": 30.0, "q": 0.0, "q_min": 0.0}
+LEARNED = {"noise": "learned", "prior": 30.0}
 
 
 def test_a_linear_model_finds_the_noise_of_its_labels():
@@ -97,7 +97,7 @@ def test_a_run_with_learned_levels_resumes_bit_for_bit_and_tells_them(tmp_path):
     train(part, tmp_path / "parts", *quiet())
     resumed = train(config, tmp_path / "parts", *quiet(), resume=True)
     assert np.array_equal(whole.weights, resumed.weights) and whole.noise.passes == resumed.noise.passes == 3
-    assert "noise: energy" in (tmp_path / "whole" / "train.log").read_text()
+    assert "noise level" in (tmp_path / "whole" / "train.log").read_text()
 
 
 def check_ranks(comm):

@@ -11,7 +11,7 @@ from small import quiet, small_config, write_clusters
 from mpnnp.config import parse_config, read_config
 from mpnnp.errors import CheckpointError, ConfigError, TrainingError
 from mpnnp.model import stored_functions
-from mpnnp.training import checkpoint, report, train
+from mpnnp.training import checkpoint, page, train
 from mpnnp.training.learning_curve import LearningCurve
 
 VARIANTS = {
@@ -32,7 +32,7 @@ VARIANTS = {
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
-    monkeypatch.setattr(report, "draw", lambda *_: None)
+    monkeypatch.setattr(page, "write", lambda *_: None)
 
 
 def run(tmp_path, directory, resume=False, **sections):

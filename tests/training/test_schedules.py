@@ -10,6 +10,8 @@ from mpnnp.errors import ConfigError
 from mpnnp.kernels.packs import make_structures
 from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS
 from mpnnp.parallel import share
+from mpnnp.progress import Silent
+from mpnnp.training.choices import settle
 from mpnnp.training.labels import label_scale
 from mpnnp.training.observations import Observer
 from mpnnp.training.schedules import make_schedule
@@ -19,7 +21,8 @@ FORCES = np.arange(100, 1300, 2)  # 600 labels
 
 
 def section(**keys):
-    return make_config({"data": {"files": "x"}, "schedule": keys}).schedule
+    fixed = {"data": {"files": "x"}, "ekf": {"noise": "fixed"}, "schedule": keys}
+    return settle(make_config(fixed), (len(ENERGIES), len(FORCES)), Silent()).schedule
 
 
 def schedule(seed=1, labels=(ENERGIES, FORCES), **keys):

@@ -84,6 +84,7 @@ def config_of(water, **schedule):
         "symmetry_functions": {"functions": FUNCTIONS},
         "network": {"hidden": [8]},
         "schedule": {"force_fraction": 0.004, "streams": 4} | schedule,
+        "ekf": {"noise": "fixed"},
         "run": {"epochs": 6, "evaluation_structures": 0},
     }
     return make_config(tree)

@@ -1,0 +1,238 @@
+"""A configuration that fits a data set, with the reason for each setting: what `mpnnp init` writes."""
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mpnnp.config import Net, Schedule, make_config, toml_value
+from mpnnp.config.schema import schema_line
+from mpnnp.data.plausibility import Finding, neighbours
+from mpnnp.data.runner import is_runner_data, stated_units
+from mpnnp.data.structure import VALIDATION
+from mpnnp.errors import DataError
+from mpnnp.training.initial_potential import choose_functions
+from mpnnp.units import ATOMIC
+
+FORCES_PER_ENERGY = 5  # force components observed for each energy (docs/choosing.md)
+UPDATES = 3000  # of a first training
+EPOCHS = 25, 300  # fewest and most
+MOST_WEIGHTS = 10_000  # of a full covariance matrix
+R_C = 6.0  # Angstrom, of the set "default"
+FEW_STRUCTURES = 100  # below it a fifth is for validation instead of a tenth
+WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A key ("section.name"), its value, why; chosen = False: only shown, as a comment."""
+
+    key: str
+    value: object
+    why: str
+    chosen: bool = True
+
+
+def propose(dataset, files, directory, **said):
+    """Choices for a first training on a Dataset.
+
+    files      paths of the data as they will stand in the file
+    directory  of the run
+    said       keys of [data] that the user gave: units, energy_key, forces_key, stress_key
+    Raises DataError for data without energies.
+    """
+    choices = [*_data(dataset, files, said)]
+    training, _ = dataset.split(config_of(choices).data.validation_fraction)
+    choices += _functions(training)
+    functions = choose_functions(config_of(choices).symmetry_functions, dataset.elements)
+    choices += _network(training, np.diff(functions.table.start))
+    choices += _schedule(training)
+    choices += _run(training, config_of(choices).schedule, directory)
+    return choices
+
+
+def text_of(choices, dataset, name, findings: list[Finding]):
+    """The TOML file of Choices, with comments.
+
+    name      of the file, for the commands in its head
+    findings  what looks wrong in the data
+    """
+    lines = [
+        schema_line(),
+        *_comment(
+            f"A first training on {_amount(dataset)}, written by mpnnp init. Every setting may be changed; "
+            "those that are not here have their defaults (docs/configuration.md)."
+        ),
+        f"#   mpiexec -n 2 mpnnp train {name}",
+    ]
+    for finding in findings:
+        lines += _comment(f"Looks wrong: {finding}")
+    section = None
+    for choice in choices:
+        if choice.key.partition(".")[0] != section:
+            section = choice.key.partition(".")[0]
+            lines += ["", f"[{section}]"]
+        line = f"{choice.key.partition('.')[2]} = {toml_value(choice.value)}"
+        lines += [*_comment(choice.why), line if choice.chosen else f"# {line}"]
+    return "\n".join(lines) + "\n"
+
+
+def config_of(choices):
+    """Config of Choices. Raises ConfigError."""
+    tree = {}
+    for choice in choices:
+        if choice.chosen:
+            section, _, name = choice.key.partition(".")
+            tree.setdefault(section, {})[name] = choice.value
+    return make_config(tree)
+
+
+def assumed_units(files):
+    """Units of files that say none and are not in eV and Angstrom by custom; None if there are others."""
+    paths = [Path(file).expanduser() for file in files]
+    if all(p.is_file() and is_runner_data(p) and stated_units(p) is None for p in paths):
+        return str(ATOMIC)
+    return None
+
+
+def _comment(text):
+    return [f"# {line}" for line in textwrap.wrap(text, WIDTH - 2, break_on_hyphens=False)]
+
+
+def _amount(dataset):
+    """Structures, atoms and elements in words."""
+    low, high = int(dataset.n_atom.min()), int(dataset.n_atom.max())
+    atoms = f"{low}" if low == high else f"{low} to {high}"
+    symbols = " ".join(chemical_symbols[z] for z in dataset.elements)
+    return f"{len(dataset):,} structures of {atoms} atoms ({symbols})"
+
+
+def _data(dataset, files, said):
+    energies = int(np.isfinite(dataset.energy).sum())
+    if not energies:
+        raise DataError(
+            f"{dataset.source_names[0]}: no structure has an energy, from which a potential could be learned"
+        )
+    stresses = int(np.isfinite(dataset.stress).all(axis=1).sum())
+    yield Choice(
+        "data.files",
+        files,
+        f"Labels: {energies:,} energies, {_n_components(dataset):,} force components, {stresses:,} stresses.",
+    )
+    if units := said.pop("units", None):
+        yield Choice("data.units", units, "Of files that do not state theirs.")
+    elif units := assumed_units(dataset.source_names):
+        yield Choice("data.units", units, "Assumed, as the file does not say them: check.")
+    for key, name in said.items():
+        if name:
+            yield Choice(f"data.{key}", name, "As asked for.")
+    marked = int(np.sum(dataset.marks == VALIDATION))
+    if marked:
+        yield Choice("data.split", "auto", f"The data mark {marked:,} structures for validation.")
+        return
+    fraction = 0.2 if len(dataset) < FEW_STRUCTURES else 0.1
+    why = "Part of the structures that is not trained on but tells the accuracy."
+    yield Choice("data.validation_fraction", fraction, why)
+
+
+def _functions(dataset):
+    """The set of symmetry functions."""
+    h2o = dataset.elements == (1, 8) and all(
+        2 * np.sum(z == 8) == len(z) - np.sum(z == 8) for z in np.split(dataset.numbers, dataset.start[1:-1])
+    )
+    if h2o:
+        yield Choice(
+            "symmetry_functions.set",
+            "water",
+            "Two H for each O: the published set for water, cutoff 12 Bohr.",
+        )
+        return
+    yield Choice(
+        "symmetry_functions.set",
+        "default",
+        "Shells and angles up to r_c for each pair and triple of the elements. Those of a published "
+        'potential are taken over by input_nn = "input.nn".',
+    )
+    largest = dataset[int(np.argmax(dataset.n_atom))]
+    central, _ = neighbours(largest, R_C, "ij")
+    n_neighbour = len(central) / len(largest)
+    yield Choice(
+        "symmetry_functions.r_c",
+        R_C,
+        f"Angstrom; {n_neighbour:.0f} neighbours of an atom in the largest structure. The time "
+        "grows with the square of the neighbours, and what is farther away is not seen.",
+    )
+
+
+def _network(training, n_functions):
+    """Nets, and a cheaper covariance where there are many weights."""
+    n_label = len(_energies(training)) + _n_components(training)
+    hidden = Net().hidden
+    n_weight = _n_weight(n_functions, hidden)
+    yield Choice(
+        "network.hidden",
+        hidden,
+        f"{n_weight:,} weights, for {n_label:,} labels (energies and force components) of the training "
+        "structures.",
+    )
+    if n_weight > MOST_WEIGHTS:
+        yield Choice(
+            "ekf.coupling",
+            f"block:{MOST_WEIGHTS // 2}",
+            f"Blocks of the covariance, all of which would take {8e-9 * n_weight**2 / 2:.1f} GB.",
+        )
+
+
+def _n_weight(n_functions, hidden):
+    """Weights and biases of all nets: one for each element, with so many functions."""
+    sizes = [[int(n), *hidden, 1] for n in n_functions]
+    return sum((n_in + 1) * n_out for layers in sizes for n_in, n_out in zip(layers, layers[1:]))
+
+
+def _energies(dataset):
+    return np.flatnonzero(np.isfinite(dataset.energy))
+
+
+def _n_components(dataset):
+    return int(np.isfinite(dataset.forces).sum())
+
+
+def _schedule(training):
+    """Which labels an update takes."""
+    if not _n_components(training):
+        yield Choice("schedule.forces", False, "The data have no forces.")
+        return
+    per_energy = _n_components(training) / len(_energies(training))
+    default = Schedule.model_fields["force_fraction"].default
+    fraction = float(f"{np.clip(FORCES_PER_ENERGY / per_energy, default, 1.0):.1g}")
+    why = (
+        f"Of the force components, in each epoch. There are {per_energy:.0f} for each energy: "
+        f"{fraction * per_energy:.0f} force labels for each energy are learned."
+    )
+    yield Choice("schedule.force_fraction", fraction, why)
+    if n_stress := int(np.isfinite(training.stress).all(axis=1).sum()):
+        why = (
+            f"{n_stress:,} structures have a stress, which is only compared; to learn it, which pays for "
+            "simulations at constant pressure:"
+        )
+        yield Choice("schedule.stress_fraction", 0.1, why, chosen=False)
+
+
+def _run(training, schedule, directory):
+    """Length of the run."""
+    labels = len(_energies(training))
+    labels += schedule.forces * schedule.force_fraction * _n_components(training)
+    per_epoch = max(1.0, labels / schedule.streams)
+    epochs = 5 * round(float(np.clip(UPDATES / per_epoch, *EPOCHS)) / 5)
+    yield Choice("run.directory", directory, "Folder of the results.")
+    yield Choice(
+        "run.epochs",
+        epochs,
+        f"An epoch has {per_epoch:.0f} updates; {UPDATES:,} make a first potential. More are better as long "
+        "as the learning curve falls.",
+    )
+    yield Choice(
+        "run.patience", max(10, epochs // 4), "Epochs without a better validation error that end it."
+    )

@@ -1,0 +1,95 @@
+"""Commands about the configuration file: init, schema."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from mpnnp.commands.common import (
+    DataPaths,
+    Debug,
+    EnergyKey,
+    ForcesKey,
+    StressKey,
+    Units,
+    examples,
+    start,
+    write_result,
+)
+from mpnnp.errors import ConfigError
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples(
+        "mpnnp init data.extxyz",
+        "mpnnp init run-1/OUTCAR run-2/OUTCAR -o copper.toml",
+        'mpnnp init other.xyz --units "kcal/mol Angstrom" -o molecule.toml',
+    )
+)
+def init(
+    data: DataPaths,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Configuration to write.", metavar="FILE.toml")
+    ] = Path("train.toml"),
+    energy_key: EnergyKey = None,
+    forces_key: ForcesKey = None,
+    stress_key: StressKey = None,
+    units: Units = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    debug: Debug = False,
+):
+    """Write a configuration that fits the data, with comments.
+
+    Elements, sizes and labels decide the symmetry functions, the nets, which labels an update takes and the
+    length of the run; the file says why.
+    """
+    from mpnnp.analysis.proposal import propose, text_of
+    from mpnnp.data.formats import read_sources
+    from mpnnp.data.inspection import findings
+    from mpnnp.files import write_text
+    from mpnnp.n2p2.translate import is_input_nn
+
+    comm, log = start()
+    if comm.rank:
+        return
+    if output.suffix != ".toml":
+        raise ConfigError(f"init: the file to write must be named FILE.toml; found {output}")
+    if output.exists() and not overwrite:
+        raise ConfigError(f"{output}: is there already; give another name by -o, or --overwrite")
+    if settings := [name for name in data if is_input_nn(name)]:
+        raise ConfigError(f"{settings[0]}: has settings, no data: mpnnp translate {settings[0]} -o {output}")
+    keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "units": units}
+    dataset = read_sources(data, report=log, strict=True, **keys)
+    files = [os.path.relpath(Path(name).expanduser(), output.parent) for name in data]
+    choices = propose(dataset, files, f"runs/{output.stem}", **keys)
+    found = findings(dataset)
+    for finding in found:
+        log.warn(str(finding))
+    text = text_of(choices, dataset, str(output), found)
+    write_result(output, lambda path: write_text(path, text))
+    log(f"written to {output}; next: mpiexec -n 2 mpnnp train {output}")
+
+
+@app.command(epilog=examples("mpnnp schema", "mpnnp schema -o mpnnp.schema.json"))
+def schema(
+    output: Annotated[
+        Optional[Path], typer.Option("-o", "--output", help="File to write; shown if not given.")
+    ] = None,
+    debug: Debug = False,
+):
+    """Show the JSON schema of the configuration, for editors."""
+    from mpnnp.config.schema import FILE
+    from mpnnp.files import write_text
+
+    comm, log = start()
+    text = FILE.read_text(encoding="utf-8")
+    if comm.rank:
+        return
+    if output is None:
+        print(text, end="")
+        return
+    write_result(output, lambda path: write_text(path, text))
+    log(f"written to {output}")

@@ -1,0 +1,274 @@
+"""Who may write into the folder of a run: a lock file that survives crashes, and the rules for a folder that
+was used before.
+
+The lock is the file mpnnp.lock: host, process, batch job and a number that is raised every BEAT seconds. It
+is made by a hard link, which is atomic on network file systems too (else by O_EXCL). A lock that is found is
+stale if
+- its process is gone, where it can be looked up: on this host, since the same boot, in the same name space;
+- it is of an earlier start of this same batch job, which the batch system has ended;
+- its number does not change for PATIENCE seconds by the clock of whoever waits: the clocks of two hosts are
+  never compared.
+A process whose lock was taken away, because it had been suspended say, writes nothing more.
+
+Called on rank 0 alone.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from pathlib import Path
+
+from mpnnp import signals
+from mpnnp.errors import CheckpointError, FolderError, MpnnpError, OutputError
+
+NAME = "mpnnp.lock"
+BEAT, PATIENCE = 5.0, 20.0  # seconds
+# files that tell what a folder holds, and what that is called
+USED = {
+    "a training": ("checkpoint.h5", "checkpoint-previous.h5", "best.h5", "initial.h5", "learning-curve.csv"),
+    "a simulation": ("protocol.json", "restart.h5", "md.csv", "trajectory.xyz"),
+}
+
+
+class RunLock:
+    """The lock of `directory`, held from the start until `release`. Raises FolderError, OSError."""
+
+    def __init__(self, directory: str | Path, say=lambda text: None):
+        self.path = Path(directory) / NAME
+        self.record = _own_record()
+        while not self._make():
+            self._remove_stale(say)
+        self.lost = False
+        self.done = threading.Event()
+        self.beat = threading.Thread(target=self._keep_alive, daemon=True)
+        self.beat.start()
+        signals.at_exit.append(self.release)
+
+    def _make(self):
+        """True if the lock is ours now, False if there is another."""
+        temporary = self.path.with_name(f".{NAME}.{self.record['token']}")
+        _write(temporary, self.record, os.O_EXCL)
+        try:
+            os.link(temporary, self.path)
+            return True
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            try:
+                _write(self.path, self.record, os.O_EXCL)
+            except FileExistsError:
+                return False
+            return True
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _remove_stale(self, say):
+        """Remove the lock that is there if nobody holds it. Raises FolderError if somebody does."""
+        found = _read(self.path)
+        if found is None:
+            return
+        gone = _is_gone(found, self.record)
+        if gone is None:
+            say(
+                f"{self.path.parent}: {_who(found)} may be using it: "
+                f"waiting {PATIENCE:.0f} s for a sign of life"
+            )
+            gone = self._is_silent(found)
+        if not gone:
+            raise FolderError(
+                f"{self.path.parent} is in use by {_who(found)}: "
+                f"choose another folder (-o), or wait until it has ended"
+            )
+        aside = self.path.with_name(f".{NAME}.{self.record['token']}.stale")
+        try:
+            os.rename(self.path, aside)
+        except FileNotFoundError:
+            return
+        taken = _read(aside)
+        if taken is not None and taken.get("token") != found.get("token"):  # somebody was faster
+            with contextlib.suppress(OSError):
+                os.link(aside, self.path)
+        aside.unlink(missing_ok=True)
+        say(f"{self.path.parent}: the lock of {_who(found)} was left behind and is removed")
+
+    def _is_silent(self, found):
+        """True if the lock does not change for PATIENCE seconds."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            time.sleep(BEAT / 4)
+            if _read(self.path) != found:
+                return False
+        return True
+
+    def _keep_alive(self):
+        while not self.done.wait(BEAT):
+            try:
+                if not self._is_ours():
+                    self.lost = True
+                    return
+                self.record["beat"] += 1
+                _write(self.path, self.record)
+            except OSError:  # a full disk, a folder that was moved: the run's own files tell
+                continue
+
+    def _is_ours(self):
+        found = _read(self.path)
+        return found is None or found.get("token") == self.record["token"]
+
+    def check(self) -> None:
+        """Raise CheckpointError if another process has taken the folder over: called before files of the run
+        are replaced.
+        """
+        if self.lost or not self._is_ours():
+            found = _read(self.path)
+            raise CheckpointError(
+                f"{self.path.parent}: {'another process' if found is None else _who(found)} has taken it "
+                "over, as this one gave no sign of life for some time (was it suspended?): nothing more is "
+                "written"
+            )
+
+    def release(self) -> None:
+        self.done.set()
+        if threading.current_thread() is not self.beat:
+            self.beat.join(timeout=2.0)
+        with contextlib.suppress(OSError):
+            found = _read(self.path)
+            if found is not None and found.get("token") == self.record["token"]:
+                self.path.unlink()
+        with contextlib.suppress(ValueError):
+            signals.at_exit.remove(self.release)
+
+
+def claim(directory: str | Path, kind: str, resume: bool, overwrite: bool, log) -> RunLock:
+    """The lock of the folder of a run, which is made if it is not there.
+
+    kind       of USED: what will be written
+    resume     go on with a run of this kind
+    overwrite  a run that is there keeps its files under another name, which the log tells
+    Raises FolderError: in use, used before, a file; OutputError: cannot be written.
+    """
+    directory = Path(directory)
+    if directory.exists() and not directory.is_dir():
+        raise FolderError(f"{directory} is a file: -o names the folder of the results")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = RunLock(directory, log.warn)
+        try:
+            found = held_by(directory)
+            if found and overwrite:
+                lock = _keep_aside(directory, lock, log)
+            elif found and not (resume and kind in found):
+                way = "go on with --resume, choose" if kind in found else "choose"
+                raise FolderError(
+                    f"{directory} holds {' and '.join(found)} already: {way} another folder (-o), "
+                    "or start anew with --overwrite, which keeps what is there under another name"
+                )
+        except BaseException:
+            lock.release()
+            raise
+    except OSError as error:
+        if isinstance(error, MpnnpError):
+            raise
+        raise OutputError(
+            f"{error.filename or directory}: the results cannot be written: {error.strerror or error}"
+        ) from None
+    return lock
+
+
+def held_by(directory: str | Path) -> list[str]:
+    """Kinds of run (keys of USED) that a folder holds."""
+    return [kind for kind, names in USED.items() if any((Path(directory) / name).exists() for name in names)]
+
+
+def _keep_aside(directory, lock, log):
+    """Rename the folder, and make a new one: its lock."""
+    number = 1
+    while (kept := directory.with_name(f"{directory.name}.old-{number}")).exists():
+        number += 1
+    lock.release()
+    os.rename(directory, kept)
+    directory.mkdir()
+    log(f"{directory} held {' and '.join(held_by(kept))}, which is now in {kept}")
+    return RunLock(directory, log.warn)
+
+
+def _own_record():
+    job = os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID") or os.environ.get("LSB_JOBID") or ""
+    return {
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "began": _start_of(os.getpid()),
+        "machine": _machine(),
+        "job": job,
+        "restarts": int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "token": secrets.token_hex(8),
+        "beat": 0,
+    }
+
+
+def _machine():
+    """What says where a process number means something: boot and name space (Linux), "" if not known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _start_of(process):
+    """Clock ticks from boot at which a process began (Linux): numbers of processes are used again.
+    0 where not known.
+    """
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        return int(stat.rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _is_gone(found, own):
+    """True if the process of a lock is known to have ended, False if it runs, None if that cannot be told."""
+    if found.get("job") and found["job"] == own["job"] and found.get("restarts", 0) < own["restarts"]:
+        return True
+    if found.get("host") != own["host"] or found.get("machine") != own["machine"]:
+        return None
+    try:
+        os.kill(int(found["process"]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, KeyError, TypeError, ValueError):
+        return None
+    return bool(found.get("began")) and found["began"] != _start_of(found["process"])
+
+
+def _who(found):
+    job = f", job {found['job']}" if found.get("job") else ""
+    since = f", since {found['since']}" if found.get("since") else ""
+    return f"process {found.get('process', '?')} on {found.get('host', 'an unknown host')}{job}{since}"
+
+
+def _read(path):
+    """Contents of a lock; {} if they make no sense, None if there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:  # opening it makes NFS ask the server
+            found = json.load(file)
+        return found if isinstance(found, dict) else {}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+
+
+def _write(path, record, flags=0):
+    """Write in place, one block at once: the name never disappears."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o644)
+    try:
+        os.pwrite(handle, json.dumps(record).ljust(512).encode(), 0)
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,80 @@
+"""Settings that follow from the data where the configuration does not name them.
+
+They are functions of the training structures alone: the same on any number of ranks, and when a run is
+resumed. What was chosen, and why, goes to the log.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mpnnp.config import Config
+from mpnnp.data.dataset import Dataset
+from mpnnp.progress import AnyLog
+
+HIDDEN, HIDDEN_OF_FEW = [25, 25], [15, 15]  # nodes of the layers, and where there are few labels
+FORCE_FRACTION, FORCES_PER_EPOCH = 0.02, 2000  # with learned noise an epoch takes the larger of the two
+LEAST_EPOCHS = 10
+N_UPDATE = 20_000  # of a run with learned noise
+LEAST_PATIENCE = 10
+
+
+def n_label(dataset: Dataset, train: np.ndarray) -> tuple[int, int]:
+    """(energies, force components) that the training structures offer, by their first atoms."""
+    first = np.asarray(dataset.start)[train]
+    with_forces = np.isfinite(np.asarray(dataset.forces[first, 0]))
+    return len(train), 3 * int(dataset.n_atom[train][with_forces].sum())
+
+
+def hidden_nodes(labels: tuple[int, int], n_inputs: Sequence[int], log: AnyLog) -> list[int]:
+    """Nodes of the hidden layers for so many labels and inputs of each element's net."""
+    n_weight, (a, b) = 0, HIDDEN
+    for n in n_inputs:
+        n_weight += (n + 1) * a + (a + 1) * b + b + 1
+    few = sum(labels) < n_weight
+    hidden = list(HIDDEN_OF_FEW if few else HIDDEN)
+    log(
+        f"network.hidden = {hidden}: {sum(labels)} labels for training, "
+        f"{'fewer than' if few else 'not fewer than'} the {n_weight} weights of {HIDDEN}"
+    )
+    return hidden
+
+
+def settle(config: Config, labels: tuple[int, int], log: AnyLog) -> Config:
+    """The configuration with the gaps of [schedule] and [run] filled in.
+
+    labels  energies and force components for training
+    """
+    chosen, runner = [], config.schedule.name == "runner"
+    schedule, run = {}, {}
+    if runner and config.schedule.force_fraction is None:
+        schedule["force_fraction"] = _force_fraction(config, labels[1])
+        chosen.append(f"schedule.force_fraction = {schedule['force_fraction']:.2g}")
+    config = config.model_copy(update={"schedule": config.schedule.model_copy(update=schedule)})
+    epochs = config.run.epochs
+    if epochs is None:
+        run["epochs"] = epochs = _epochs(config, labels)
+        chosen.append(f"run.epochs = {epochs}")
+    if config.run.patience is None and config.learns_noise and runner:
+        run["patience"] = max(LEAST_PATIENCE, epochs // 3)
+        chosen.append(f"run.patience = {run['patience']}")
+    if chosen:
+        log(f"{', '.join(chosen)}: for {labels[0]} energies and {labels[1]} force components")
+    return config.model_copy(update={"run": config.run.model_copy(update=run)})
+
+
+def _force_fraction(config, n_force):
+    if not (config.learns_noise and n_force):
+        return FORCE_FRACTION
+    return float(min(1.0, max(FORCE_FRACTION, FORCES_PER_EPOCH / n_force)))
+
+
+def _epochs(config, labels):
+    if not config.learns_noise or config.schedule.name != "runner":
+        return config.run.last_epoch
+    of = config.schedule.of_kind
+    fractions = (of("energy", "fraction"), of("force", "fraction"))
+    streams = (of("energy", "streams"), of("force", "streams"))
+    per_epoch = sum(f * n / m for f, n, m in zip(fractions, labels, streams))
+    return max(LEAST_EPOCHS, math.ceil(N_UPDATE / max(per_epoch, 1.0)))

@@ -1,0 +1,142 @@
+"""`mpnnp init`, and trainings by what it writes, untouched; `mpnnp schema`."""
+
+import json
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.io import write
+from launch import ROOT
+from typer.testing import CliRunner
+
+from mpnnp.cli import app
+from mpnnp.config import read_config
+from mpnnp.config.schema import schema
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+def outcar(frames):
+    """Text of an OUTCAR of VASP with these frames: ase.Atoms of one element with a calculator."""
+    first = frames[0]
+    cell = "\n".join(
+        "  " + " ".join(f"{x:12.9f}" for x in (*row, *other))
+        for row, other in zip(first.cell.array, np.linalg.inv(first.cell.array).T)
+    )
+    vectors = f"      direct lattice vectors                 reciprocal lattice vectors\n{cell}\n"
+    symbol = first.get_chemical_symbols()[0]
+    text = (
+        f" vasp.6.3.0\n POTCAR:    PAW_PBE {symbol} 08Apr2002\n POTCAR:    PAW_PBE {symbol} 08Apr2002\n"
+        f"   VRHFIN ={symbol}: d10 p1\n   ions per type =           {len(first)}\n{vectors}"
+    )
+    for number, atoms in enumerate(frames, 1):
+        rows = "\n".join(
+            " ".join(f"{x:12.6f}" for x in (*x, *f)) for x, f in zip(atoms.positions, atoms.get_forces())
+        )
+        energy, line = atoms.get_potential_energy(), "-" * 83
+        title = " POSITION                                       TOTAL-FORCE (eV/Angst)"
+        text += (
+            f"\n{'-' * 39} Iteration {number:6d}(   1)  {'-' * 39}\n{vectors}\n"
+            f"{title}\n {line}\n{rows}\n {line}\n"
+            f"    total drift:                                0.000000      0.000000      0.000000\n\n"
+            f"  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)\n  {'-' * 51}\n"
+            f"  free  energy   TOTEN  = {energy:18.8f} eV\n\n"
+            f"  energy  without entropy= {energy:18.8f}  energy(sigma->0) = {energy:18.8f}\n\n"
+        )
+    return text
+
+
+def copper(n, seed=0):
+    """Frames of 32 atoms of hot copper, labelled by EMT."""
+    frames = []
+    for k in range(n):
+        atoms = bulk("Cu", cubic=True) * (2, 2, 2)
+        atoms.rattle(0.1, seed=seed + k)
+        atoms.calc = EMT()
+        atoms.get_forces(), atoms.get_stress()
+        frames.append(atoms)
+    return frames
+
+
+def run(*words):
+    result = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
+    return result.output
+
+
+def test_from_an_output_of_vasp_to_a_potential_without_touching_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "calculation").mkdir()
+    (tmp_path / "calculation" / "OUTCAR").write_text(outcar(copper(10)))
+    told = run("init", "calculation/OUTCAR", "-o", "copper.toml")
+    assert "written to copper.toml; next: mpiexec -n 2 mpnnp train copper.toml" in told
+    text = (tmp_path / "copper.toml").read_text()
+    assert text.startswith("#:schema file://") and "10 structures of 32 atoms (Cu)" in text
+    config = read_config("copper.toml")
+    assert config.data.files == [str(tmp_path / "calculation" / "OUTCAR")]
+    run("train", "copper.toml", "--set", "run.epochs=2")
+    accuracy = json.loads((tmp_path / "runs" / "copper" / "accuracy.json").read_text())
+    assert np.isfinite(accuracy["validation"]["force_rmse"])
+
+
+def test_files_are_named_as_seen_from_the_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("a.extxyz", copper(4))
+    (tmp_path / "jobs").mkdir()
+    run("init", "a.extxyz", "-o", "jobs/train.toml")
+    assert 'files = ["../a.extxyz"]' in (tmp_path / "jobs" / "train.toml").read_text()
+    assert read_config("jobs/train.toml").data.files == [str(tmp_path / "a.extxyz")]
+
+
+def test_units_of_input_data_are_stated_as_assumed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("a.extxyz", copper(4))
+    run("convert", "a.extxyz", "input.data")
+    run("init", "input.data", "-o", "assumed.toml")
+    text = (tmp_path / "input.data").read_text()
+    (tmp_path / "input.data").write_text(f"# units: Hartree Bohr\n{text}")
+    run("init", "input.data", "-o", "said.toml")
+    assert read_config("said.toml").data.units is None
+    assert read_config("assumed.toml").data.units == "Hartree Bohr"
+    assert "does not say them: check" in (tmp_path / "assumed.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["a.extxyz", "-o", "there.toml"], "there.toml: is there already"),
+        (["a.extxyz", "-o", "train.yaml"], "must be named FILE.toml; found train.yaml"),
+        (["input.nn"], "mpnnp translate input.nn -o train.toml"),
+        (["nothing.xyz"], "nothing.xyz: no such file or folder"),
+    ],
+)
+def test_what_cannot_be_is_an_error(tmp_path, monkeypatch, words, told):
+    monkeypatch.chdir(tmp_path)
+    write("a.extxyz", copper(1))
+    (tmp_path / "there.toml").write_text("")
+    result = CliRunner().invoke(app, ["init", *words])
+    assert result.exit_code != 0 and told in str(result.exception)
+    assert (tmp_path / "there.toml").read_text() == "" and not (tmp_path / "train.toml").exists()
+
+
+def test_overwrite_replaces_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("a.extxyz", copper(4))
+    (tmp_path / "train.toml").write_text("x")
+    run("init", "a.extxyz", "--overwrite")
+    assert read_config("train.toml").symmetry_functions.set == "default"
+
+
+def test_the_schema_is_shown_and_written(tmp_path):
+    assert json.loads(run("schema")) == schema()
+    run("schema", "-o", tmp_path / "s.json")
+    assert json.loads((tmp_path / "s.json").read_text()) == schema()
+
+
+def test_the_files_of_the_project_name_the_schema():
+    files = sorted((ROOT / "jobs").rglob("*.toml"))
+    assert len(files) >= 5
+    for path in files:
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        assert first.startswith("#:schema ")
+        assert (path.parent / first.split()[1]).resolve() == ROOT / "mpnnp" / "config" / "schema.json"
