@@ -1,9 +1,9 @@
 """Broken files for every reader: python tests/faults/fuzz.py [--examples 1000] [READER...]
 
 Hypothesis changes the bytes of valid files, or makes them up; a reader must return something or raise an
-MpnnpError. Anything else, more than 4 GiB of memory or more than 20 s for a file is a failure; a library that
-does not come back ends the program after 60 s, and the file stays in the folder that is named. Prints how
-many files each reader was given. Unix only.
+MpnnpError. Anything else, more than 4 GiB of memory or more than 20 s of CPU time for a file is a failure; a
+library that does not come back ends the program after 60 s, and the file stays in the folder that is named.
+Prints how many files each reader was given. Unix only.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import tempfile
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -302,6 +303,15 @@ class TooSlow(BaseException):
     pass
 
 
+def limit_time():
+    """SECONDS of CPU time for a file: an exception; three times that, in a library that does not come back:
+    the end, and a traceback.
+    """
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    end = int(time.process_time()) + 3 * SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (end, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
 def out_of_time(*_):
     raise TooSlow
 
@@ -325,16 +335,14 @@ def fuzz(bases, read, examples, seed=None):
     )
     @given(changed(bases))
     def one(data):
-        signal.alarm(SECONDS)
-        faulthandler.dump_traceback_later(3 * SECONDS, exit=True)
+        limit_time()
         try:
             read(data)
             counts[0] += 1
         except MpnnpError:
             counts[1] += 1
         finally:
-            signal.alarm(0)
-            faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
     one()
     return counts
@@ -375,7 +383,8 @@ def main():
     parser.add_argument("--seed", type=int, help="other files than those that are always the same")
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    signal.signal(signal.SIGALRM, out_of_time)
+    signal.signal(signal.SIGPROF, out_of_time)
+    faulthandler.register(signal.SIGXCPU, chain=True)
     warnings.simplefilter("ignore")
     refuse = lambda *_, **__: os.abort()  # noqa: E731  nobody may unpickle what a file says
     pickle.load = pickle.loads = refuse
