@@ -151,7 +151,7 @@ def test_virials_of_atoms_are_derivatives_of_atomic_energies(potentials):
 def test_what_export_writes_gives_the_nets_and_the_baseline(tmp_path, potentials, text, near):
     if "d3" in text:
         pytest.importorskip("dftd3", reason="needs the package dftd3")
-    potential = replace(potentials[1]["one"], baseline=parse_baseline(text))
+    potential = replace(potentials[1]["mild"], baseline=parse_baseline(text))
     mpnnp.export(potential, tmp_path / "folder")
     s = SYSTEMS["cubic"].atoms
     structure = Structure(numbers=s.numbers, positions=s.positions, cell=s.cell.array, pbc=True)
@@ -166,7 +166,7 @@ def test_what_export_writes_gives_the_nets_and_the_baseline(tmp_path, potentials
     dump = np.loadtxt(tmp_path / "folder" / "forces.dump", skiprows=9, usecols=(5, 6, 7))
     s = s.copy()
     s.calc = Calculator(potential)
-    forces, plain = s.get_forces(), potentials[1]["one"].energy_forces(structure)
+    forces, plain = s.get_forces(), potentials[1]["mild"].energy_forces(structure)
     assert abs(forces - plain[1]).max() > 1e-3 * abs(forces).max()
     assert energy == pytest.approx(s.get_potential_energy(), rel=near)
     np.testing.assert_allclose(dump[: len(s)], forces, rtol=0, atol=10 * near * abs(forces).max())
