@@ -24,6 +24,7 @@ __version__ = "0.2.0"
 
 PUBLIC = {  # name -> where it is
     "Calculator": "mpnnp.simulation.calculator:Calculator",
+    "continue_from": "mpnnp.library:continue_from",
     "evaluate": "mpnnp.library:evaluate",
     "export": "mpnnp.n2p2.export:write_potential",
     "fisher": "mpnnp.library:fisher",

@@ -13,6 +13,7 @@ import numpy as np
 
 from mpnnp.analysis.fisher import Gradients, Spectrum, accumulate, fisher_spectrum
 from mpnnp.config import Config, make_config, read_config
+from mpnnp.data import dataset as datasets
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.formats import read_sources
 from mpnnp.data.packed import make_atoms
@@ -23,7 +24,7 @@ from mpnnp.model.label_kinds import KINDS, position
 from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.optimizers.registry import Optimizer, make_optimizer
-from mpnnp.parallel import serial
+from mpnnp.parallel import on_root, serial
 from mpnnp.progress import Log, Silent
 from mpnnp.training.choices import n_label, settle
 from mpnnp.training.initial_potential import baseline_of, build
@@ -190,3 +191,40 @@ def train(
     return train_as_configured(
         config, directory or config.run.directory, comm, log, resume, on_update, on_epoch, overwrite
     )
+
+
+def continue_from(
+    checkpoint,
+    data,
+    directory,
+    epochs: int = 5,
+    rehearsal: float = 0.0,
+    resume: bool = False,
+    comm=None,
+    log: Log | None = None,
+    **sections,
+) -> RunState:
+    """Go on learning from a checkpoint.h5, weights and covariance, with new data; results in `directory`.
+
+    Collective.
+
+    data       Dataset, which is kept in directory/data.h5, or files of any format
+    rehearsal  share of the structures learned before that are learned again
+    sections   further keys of a configuration: ekf={"inflation": 2.0}, run={"seed": 3}, ...
+    Returns as `train`. Raises ConfigError, DataError, CheckpointError: see training.continuation.
+    """
+    comm = serial() if comm is None else comm
+    if isinstance(data, Dataset):
+        files = str(Path(directory).resolve() / "data.h5")
+        on_root(comm, _keep, data, files)
+    else:
+        files = [str(Path(file).resolve()) for file in ([data] if isinstance(data, str | Path) else data)]
+    given = {"data": {"files": files, "rehearsal": rehearsal}}
+    given["run"] = {"from": str(Path(checkpoint).resolve()), "epochs": epochs}
+    tree = {name: given.get(name, {}) | sections.get(name, {}) for name in given | sections}
+    return train(tree, directory, resume, comm=comm, log=log)
+
+
+def _keep(data, path):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    datasets.write(path, data)

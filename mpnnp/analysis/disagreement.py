@@ -116,7 +116,7 @@ def draw(path, found, dataset):
         axis.scatter(x[chosen][order], y[chosen][order], c=tones, s=4.0, linewidths=0, rasterized=True)
         axis.axline((x[0], x[0]), slope=1, color=PALETTE[-1], linewidth=0.8)
         axis.set(xlabel=f"{name}, potential A", ylabel=f"{name}, potential B")
-        axis.ticklabel_format(useOffset=True, style="plain")
+        axis.ticklabel_format(useOffset=False, style="plain")
         axis.locator_params(nbins=5)
     axes[2].plot(found.largest * MILLI, ".", markersize=3)
     axes[2].set(

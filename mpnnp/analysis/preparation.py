@@ -2,6 +2,7 @@
 scaling.data and histograms, before any training.
 """
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +92,8 @@ def _draw(path, functions, edges, counts, chosen):
     picture, axes = figure(len(chosen), height=1.6, columns=COLUMNS, width=2.0)
     for axis, k in zip(axes, chosen):
         axis.stairs(counts[k], edges[k], fill=True)
-        axis.set_yticks([])
         axis.set_yscale("log" if counts[k].max() > 100 * max(counts[k].mean(), 1) else "linear")
-        axis.tick_params(labelsize=6)
-        words = str(functions.functions[k]).split()
-        axis.set_title(f"{k + 1}: {' '.join(words[:8])}\n{' '.join(words[8:])}", fontsize=6)
+        axis.tick_params(labelsize=6, labelleft=False)
+        axis.locator_params(axis="x", nbins=3)
+        axis.set_title(textwrap.fill(f"{k + 1}: {functions.functions[k]}", 36), fontsize=6)
     save(picture, path)

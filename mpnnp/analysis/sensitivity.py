@@ -8,7 +8,7 @@ from ase.data import chemical_symbols
 from mpnnp.analysis.descriptors import each_structure
 from mpnnp.figures import PALETTE, figure, save, style
 from mpnnp.files import write_table
-from mpnnp.kernels.energy_forces import energies_and_gradient
+from mpnnp.kernels.atomic_energies import energies_and_gradient
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.prediction import Predictor
 

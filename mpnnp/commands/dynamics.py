@@ -1,6 +1,5 @@
 """Commands that simulate: md, and box, which makes a start."""
 
-import contextlib
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
@@ -15,6 +14,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
+from mpnnp.errors import ConfigError
 
 app = typer.Typer()
 
@@ -63,6 +63,13 @@ def md(
             help="Stop when so many symmetry functions were outside their range of training, over all steps."
         ),
     ] = None,
+    max_force_std: Annotated[
+        Optional[float],
+        typer.Option(
+            help="Stop when the force on an atom has a larger standard deviation, eV/Angstrom: for an "
+            "ensemble, or a checkpoint of the Kalman filter."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the simulation in DIR ended.")
     ] = False,
@@ -77,11 +84,14 @@ def md(
     from mpnnp.errors import Interrupted
     from mpnnp.parallel import on_root
     from mpnnp.simulation.calculator import Calculator
-    from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, run
+    from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, UNCERTAIN, run
     from mpnnp.simulation.integrators import Protocol
+    from mpnnp.simulation.trajectories import read_start
     from mpnnp.simulation.warm_up import compile_kernels
 
     comm, log = start()
+    if max_force_std is not None and not max_force_std > 0.0:
+        raise ConfigError(f"--max-force-std {max_force_std}: must be positive (eV/Angstrom)")
     protocol = Protocol(
         ensemble=ensemble,
         thermostat=thermostat,
@@ -101,35 +111,21 @@ def md(
     members = on_root(comm, load_members, potential, potential_units)
     trained = on_root(comm, training_range, potential)
     compile_kernels(comm, log)
+    with_std = max_force_std is not None
     calculator = Calculator(
-        members if len(members) > 1 else members[0], max_extrapolations=max_extrapolations, comm=comm
+        # the path itself where the posterior beside the weights is asked for
+        members if len(members) > 1 else Path(potential) if with_std else members[0],
+        max_extrapolations=max_extrapolations,
+        uncertainty=with_std,
+        comm=comm,
+        units=potential_units,
     )
+    if with_std and len(members) == 1 and not calculator.calibration.n_structure:
+        log.warn(f"{potential}: its standard deviations are not calibrated (mpnnp calibrate does it)")
     warn_outside(atoms, trained, log)
-    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained, overwrite)
+    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained, overwrite, max_force_std)
     if outcome.status != FINISHED:
-        raise typer.Exit({FAILED: 1, STOPPED: Interrupted.exit_status}[outcome.status])
-
-
-def read_start(path, units, log):
-    """ase.Atoms of the last frame of a file of any format, with its momenta and masses where ASE knows them.
-
-    Raises DataError.
-    """
-    from ase import Atoms
-    from ase.io import read
-
-    from mpnnp.data.formats import read_sources
-
-    start = read_sources([str(path)], units=units, lenient=True, report=log)[-1]
-    atoms = Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc)
-    with contextlib.suppress(Exception):  # ASE raises nearly anything where it does not know a format
-        same = read(path, index=-1, parallel=False)
-        if (same.numbers == atoms.numbers).all():
-            atoms.set_masses(same.get_masses())
-            atoms.set_constraint(same.constraints)
-            if same.has("momenta"):
-                atoms.set_momenta(same.get_momenta())
-    return atoms
+        raise typer.Exit({FAILED: 1, UNCERTAIN: 1, STOPPED: Interrupted.exit_status}[outcome.status])
 
 
 def load_members(names, units=None):

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase.io import iread
-from ase.io.formats import UnknownFileTypeError
 
 from mpnnp.data.compressed import decompressed
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
@@ -119,6 +117,8 @@ def _frames(plain, path, warn):
     if plain.suffix.lower() in (".xyz", ".extxyz"):
         yield from xyz_frames(plain, path, warn)
         return
+    from ase.io import iread  # 0.2 s, which other data need not wait for
+
     # parallel=False: with mpi4py loaded ASE would broadcast the frames, and wait for ranks that do not read
     frames = iread(str(plain), index=slice(None), parallel=False, do_not_split_by_at_sign=True)
     frame = 0
@@ -136,6 +136,8 @@ def _frames(plain, path, warn):
 
 
 def _reason(error, plain="", path=""):
+    from ase.io.formats import UnknownFileTypeError
+
     text = " ".join(str(error).split())
     text = text.replace(str(plain), str(path)) if plain else text
     if isinstance(error, UnknownFileTypeError):

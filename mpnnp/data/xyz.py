@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.geometry import cellpar_to_cell
-from ase.io import iread
 
 from mpnnp.errors import DataError
 from mpnnp.units import METAL, Units, parse_units
@@ -53,6 +52,8 @@ def xyz_frames(plain: Path, path: Path, warn: Callable) -> Iterator:
     are not read. `warn` is called
     once with a text where columns have no name.
     """
+    from ase.io import iread  # 0.2 s, which other data need not wait for
+
     warned = six = False
     with open(plain, encoding="utf-8-sig", errors="replace") as file:
         lines = enumerate(file, 1)

@@ -76,18 +76,21 @@ class Predictor:
         scale = self.potential.energy_scale
         energies = energies * scale + self.reference[element]
         prediction = Prediction(float(energies.sum()), energies, forces * scale, virial * scale)
-        baseline = self.potential.baseline
-        return prediction.plus(baseline.of(self._structure(structures, s))) if baseline else prediction
+        return self.with_baseline(prediction, structures, s)
 
-    def _structure(self, structures, s):
+    def with_baseline(self, prediction: Prediction, structures: Structures, s: int) -> Prediction:
+        """A prediction of the nets for structure s, and what the baseline of the potential adds."""
+        if not self.potential.baseline:
+            return prediction
         atoms = slice(structures.start[s], structures.start[s + 1])
-        return Structure(
+        structure = Structure(
             numbers=self.numbers[structures.element[atoms]],
             positions=structures.positions[atoms],
             cell=structures.cell[s],
             pbc=structures.pbc[s],
             frame=s,
         )
+        return prediction.plus(self.potential.baseline.of(structure))
 
 
 def predict_atoms(potential: Potential, atoms: Atoms | Structure) -> Prediction:

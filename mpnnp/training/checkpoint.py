@@ -28,6 +28,7 @@ class Checkpoint(NamedTuple):
     curve         name -> column of the learning curve
     arrays        name -> array: what a schedule must remember
     best_weights  (n_weight,) of the best potential so far; None if not known
+    learned       what was learned from which data (history.to_text); "" in files that do not say
     """
 
     potential: Potential
@@ -37,6 +38,7 @@ class Checkpoint(NamedTuple):
     curve: dict = {}
     arrays: dict = {}
     best_weights: np.ndarray | None = None
+    learned: str = ""
 
 
 def write_checkpoint(path: str | Path, content: Checkpoint, previous: str | None = None) -> None:
@@ -50,6 +52,7 @@ def write_checkpoint(path: str | Path, content: Checkpoint, previous: str | None
         file["weights"] = content.potential.weights
         content.potential.write(file.create_group("model"))
         file.create_group("progress").attrs.update(content.progress)
+        file["learned"] = np.frombuffer(content.learned.encode("utf-8"), np.uint8)
         best = {} if content.best_weights is None else {"weights": content.best_weights}
         groups = {
             "optimizer": content.optimizer,
@@ -149,6 +152,7 @@ def _read(path, read_optimizer):
             curve=_numbers(file["learning_curve"]),
             arrays=_numbers(file["schedule"]),
             best_weights=_numbers(file["best"]).get("weights") if "best" in file else None,
+            learned=bytes(number_array(file, "learned")).decode("utf-8") if "learned" in file else "",
         )
         for old in range(version, FORMAT_VERSION):
             found = UPGRADES[old](found)

@@ -7,6 +7,7 @@ import numpy as np
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.optimizers.posterior import has_covariance, numbers_stored
 from mpnnp.training.checkpoint import load_potential, read_summary
+from mpnnp.training.history import of_checkpoint
 from mpnnp.training.report import symbols
 from mpnnp.units import ATOMIC, Units
 
@@ -30,6 +31,8 @@ def describe_checkpoint(path: str | Path) -> str:
             lines.append(
                 f"accuracy, {name}: {_accuracy_of_row({key: values[k] for key, values in curve.items()})}"
             )
+    lines.append("learned, one data set after another:")
+    lines += [f"  {k}. {entry.in_words()}" for k, entry in enumerate(of_checkpoint(found, path), 1)]
     if has_covariance(optimizer):
         n, stored = p.network.n_weight, numbers_stored(optimizer)
         lines.append(f"optimizer: ekf; P {n} x {n}: {stored} numbers stored, {stored * 8 / 1e6:.1f} MB")

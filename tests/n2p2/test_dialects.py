@@ -16,7 +16,7 @@ from conftest import DATA
 from typer.testing import CliRunner
 
 from mpnnp.cli import app
-from mpnnp.commands.dynamics import load_members, read_start
+from mpnnp.commands.dynamics import load_members
 from mpnnp.config import make_config
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.dataset import Dataset
@@ -36,6 +36,7 @@ from mpnnp.n2p2.potential_files import read_functions, read_potential
 from mpnnp.n2p2.translate import translate
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.simulation.labelling import make_labeller
+from mpnnp.simulation.trajectories import read_start
 from mpnnp.training.checkpoint import load_potential
 from mpnnp.training.initial_potential import load_weights_from
 from mpnnp.units import ATOMIC, BOHR, METAL
