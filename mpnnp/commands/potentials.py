@@ -198,6 +198,11 @@ def export(
             log(f"start it in {output}: {command}  (needs {needs})")
         for note in notes:
             log.warn(note)
+        if model.baseline:
+            adds = "mpnnp lammps" if kind == "external" else "LAMMPS, by hybrid/overlay"
+            log(
+                f"its baseline ({model.baseline}) is added by {adds}; programs of n2p2 compute the nets alone"
+            )
         if first is None:
             log(f"{file} names a structure file that is not there yet: --structure DATA writes one")
         if is_normalized(model) and not cp2k:
