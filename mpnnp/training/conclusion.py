@@ -42,6 +42,8 @@ def conclude(
     """
     task, config = judge.task, judge.config
     parts = {"training": task.train, "validation": task.validation}
+    if len(task.data.old):
+        parts["old"] = task.data.old
     counts = {name: len(structures) for name, structures in parts.items()}
     part = "validation" if counts["validation"] else "training"
     accuracies, collected = {}, {}
