@@ -1,6 +1,6 @@
 #!/bin/bash
-# Training without a batch system: starts, and continues if the folder holds a checkpoint.
-# A run that was stopped by SIGUSR1 or SIGTERM (kill -USR1 of mpiexec) ends with status 75;
+# Training without a batch system: starts, and continues if the folder holds a run.
+# A run that was stopped by Ctrl-C, SIGTERM or SIGUSR1 (kill -USR1 of mpiexec) ends with status 75;
 # start the script again to continue.
 #   bash jobs/mpirun.sh 8 jobs/water/train.toml runs/water
 set -u
@@ -8,8 +8,6 @@ ranks=${1:-2}
 config=${2:-jobs/water/train.toml}
 run=${3:-runs/water}
 
-resume=
-if [ -e "$run/checkpoint.h5" ] || [ -e "$run/checkpoint-previous.h5" ]; then
-    resume=--resume
-fi
-exec mpiexec -n "$ranks" mpnnp train "$config" -o "$run" $resume
+resume=()
+if [ -e "$run/train.log" ]; then resume=(--resume); fi
+exec mpiexec -n "$ranks" mpnnp train "$config" -o "$run" "${resume[@]}"

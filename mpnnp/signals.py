@@ -119,7 +119,7 @@ def end_at_once(comm, status, message):
     return). One rank tells, rank 0 if it has heard the signal too.
     """
     if comm is not None and comm.rank:
-        time.sleep(0.5)
+        time.sleep(2.0)
     with contextlib.suppress(OSError):
         os.write(2, f"mpnnp: {message}\n".encode())
     for call in at_exit:

@@ -10,7 +10,7 @@ simulate() {
     member=$1
     shift
     grep -qsE '"status": "(finished|failed)"' "$member/$name/status.json" && return
-    resume=$([ -e "$member/$name/restart.h5" ] && echo --resume || true)
+    resume=$([ -e "$member/$name/protocol.json" ] && echo --resume || true)
     # 255, stopped or refused: xargs ends
     mpnnp md "$member/best.h5" "$start" "$@" -o "$member/$name" $resume || [ $? -eq 1 ] || exit 255
 }

@@ -41,9 +41,8 @@ def load_symmetry_functions(
     shape = (int(atoms.start[-1]), functions.n_max)
     there = on_root(comm, _is_complete, path, shape)
     cost = cost_of(atoms, functions)
-    log(
-        f"symmetry functions up to {functions.r_c:.4g} A: {cost}{'' if there else _in_words(cost, shape, comm)}"
-    )
+    effort = "" if there else _in_words(cost, shape, comm)
+    log(f"symmetry functions up to {functions.r_c:.4g} A: {cost}{effort}")
     if not there:
         _compute(path, atoms, functions, shape, comm, log)
     return agree(comm, _map, path)

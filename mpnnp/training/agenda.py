@@ -78,23 +78,23 @@ class Agenda:
         most = self.config.updates
         return f"run.updates = {most} reached" if most and update >= most else ""
 
-    def complaints(self, seconds: float = float("nan")) -> list[str]:
+    def complaints(self, seconds: float = 0.0) -> list[str]:
         """What does not fit between the time of the batch job and this run, as messages.
 
-        seconds  that the log expects an update to take, NaN if not known
+        seconds  that an update is expected to take
         """
         found, interval = [], 60.0 * self.config.checkpoint_minutes
         left = None if self.end is None else self.end - time.time() - MARGIN
         if left is not None and interval > left / 2:
             found.append(
-                f"the batch job ends in {duration(left + MARGIN)} (SLURM_JOB_END_TIME), a checkpoint is written "
-                f"every {duration(interval)}: a kill before would lose much of it; "
+                f"the batch job ends in {duration(left + MARGIN)} (SLURM_JOB_END_TIME), a checkpoint is "
+                f"written every {duration(interval)}: a kill before would lose much of it; "
                 "run.checkpoint_minutes sets that"
             )
         if seconds > MARGIN / 2 and left is not None:
             found.append(
-                f"an update may take longer than the {MARGIN:.0f} s before the end of the batch job at which a "
-                "run saves"
+                f"an update may take longer than the {MARGIN:.0f} s before the end of the batch job at which "
+                "a run saves"
             )
         return found
 

@@ -65,25 +65,29 @@ def command(n_rank, *arguments, fault=None):
     return [find_mpiexec(), "-n", str(n_rank), sys.executable, *program, *map(str, arguments)]
 
 
-def start(n_rank, *arguments, fault=None, **variables):
-    environment = {
+def environment(**variables):
+    """Variables of a program on several ranks, with those given."""
+    found = {
         k: v
         for k, v in os.environ.items()
         if not k.startswith(("OMPI_", "PMI_", "PMIX_", "HYDRA_", "SLURM_"))
     }
-    environment |= {
+    found |= {
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         "OMPI_MCA_rmaps_base_oversubscribe": "1",
     }
-    environment |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", **variables}
+    return found | {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", **variables}
+
+
+def start(n_rank, *arguments, fault=None, **variables):
     return subprocess.Popen(
         command(n_rank, *arguments, fault=fault),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment,
+        env=environment(**variables),
         start_new_session=True,
     )
 
@@ -171,7 +175,7 @@ def one_repeat(rng, config, folder, n_rank, duration, counts):
     killed, wanted = 0, rng.randint(1, 3)
     for begun in range(1, 21):
         before = saved_update(folder)
-        resume = ["--resume"] if before else []
+        resume = ["--resume"] if (folder / "train.log").is_file() else []
         kind = rng.choice(["all", "one", *NUMBERS]) if killed < wanted else "none"
         fault = None
         if kind in NUMBERS:

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from mpnnp import Calculator, load
 from mpnnp.cli import app
 from mpnnp.data.formats import read_sources
-from mpnnp.errors import ConfigError, DataError
-from mpnnp.n2p2.potential_files import write_potential
+from mpnnp.errors import ConfigError, DataError, FolderError
+from mpnnp.n2p2.export import write_potential
 from mpnnp.simulation.boxes import water_box
 from mpnnp.simulation.dynamics import COLUMNS, run
 from mpnnp.simulation.integrators import Protocol
@@ -122,7 +122,7 @@ def test_ensembles_do_what_they_are_for(tmp_path, name):
 
 def test_resuming_checks_the_protocol(tmp_path):
     simulate(tmp_path / "a", protocol())
-    with pytest.raises(DataError, match="holds a simulation already"):
+    with pytest.raises(FolderError, match="holds a simulation already"):
         simulate(tmp_path / "a", protocol())
     with pytest.raises(DataError, match="temperature = 300.0, not 310"):
         simulate(tmp_path / "a", protocol(temperature=310.0, time=0.02), resume=True)

