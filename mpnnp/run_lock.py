@@ -152,6 +152,8 @@ def claim(directory: str | Path, kind: str, resume: bool, overwrite: bool, log) 
     Raises FolderError: in use, used before, a file; OutputError: cannot be written.
     """
     directory = Path(directory)
+    if resume and overwrite:
+        raise FolderError("--resume goes on, --overwrite starts anew: give one of them")
     if directory.exists() and not directory.is_dir():
         raise FolderError(f"{directory} is a file: -o names the folder of the results")
     try:

@@ -18,7 +18,7 @@ from mpnnp.kernels.plan import plan_of
 from mpnnp.model.cost import cost_of
 from mpnnp.model.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.parallel import serial
-from mpnnp.signals import STOP, Signals
+from mpnnp.signals import ECHO, STOP, Signals
 
 
 def lattice(r_c):
@@ -110,7 +110,7 @@ import time
 from mpnnp import signals
 from mpnnp.parallel import serial
 
-signals.SECOND = {window}
+signals.SECOND, signals.Signals.of_program = {window}, True
 signals.at_exit.append(lambda: print("unlocked", flush=True))
 with signals.Signals(serial()) as heard:
     heard.holding = True
@@ -157,8 +157,23 @@ def test_after_a_while_a_second_ctrl_c_is_a_first_one():
     assert status == -signal.SIGKILL and err.count("SIGINT: the step under way ends") == 2
 
 
+def test_in_a_notebook_ctrl_c_stays_an_exception_where_nothing_holds():
+    with Signals(serial()), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    with Signals(serial()) as signals:
+        signals.holding = True
+        os.kill(os.getpid(), signal.SIGINT)
+        while not signals.received:
+            pass
+        time.sleep(2 * ECHO)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+
+
 def test_where_nothing_can_be_kept_the_status_is_that_of_the_signal():
-    body = "import time; from mpnnp.signals import Signals\n"
+    body = "import time; from mpnnp.signals import Signals; Signals.of_program = True\n"
     body += "with Signals(None): print(1, flush=True); time.sleep(60)"
     program = subprocess.Popen([sys.executable, "-c", body], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     program.stdout.readline()
