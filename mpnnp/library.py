@@ -6,12 +6,14 @@ COMM_SELF, no launcher needed. Under mpiexec give them a communicator; they are 
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mpnnp.analysis.fisher import Gradients, Spectrum, accumulate, fisher_spectrum
 from mpnnp.config import Config, make_config, read_config
+from mpnnp.data import dataset as datasets
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.formats import read_sources
 from mpnnp.data.packed import make_atoms
@@ -22,10 +24,10 @@ from mpnnp.model.label_kinds import KINDS, position
 from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.optimizers.registry import Optimizer, make_optimizer
-from mpnnp.parallel import serial
+from mpnnp.parallel import on_root, serial
 from mpnnp.progress import Log, Silent
 from mpnnp.training.choices import n_label, settle
-from mpnnp.training.initial_potential import build
+from mpnnp.training.initial_potential import baseline_of, build
 from mpnnp.training.observations import Observer
 from mpnnp.training.run_state import RunState
 from mpnnp.training.schedules import make_schedule
@@ -53,6 +55,7 @@ def new_potential(
     activation="tanh",
     seed: int = 1,
     comm=None,
+    baseline: dict | None = None,
     **network,
 ) -> Potential:
     """Potential with initial weights; scaling, references and units of training are those of `data`.
@@ -62,6 +65,7 @@ def new_potential(
     functions  "default" or "water", the path of an input.nn, or a list of tables as in [symmetry_functions]
                functions
     hidden     nodes of the hidden layers of each element's net
+    baseline   keys of [baseline], as in {"zbl": [0.5, 1.0]}
     network    further keys of [network]
     Raises ConfigError, DataError.
     """
@@ -71,9 +75,12 @@ def new_potential(
     else:
         section = {"functions": list(functions)}
     tree = {"hidden": list(hidden), "activation": activation, **network}
-    config = make_config(IN_MEMORY | {"symmetry_functions": section, "network": tree, "run": {"seed": seed}})
+    sections = {"symmetry_functions": section, "network": tree, "baseline": baseline or {}}
+    config = make_config(IN_MEMORY | sections | {"run": {"seed": seed}})
     comm = serial() if comm is None else comm
-    return build(config, data, np.arange(len(data)), None, comm, Silent())[0]
+    added = baseline_of(config)
+    rest = added.subtract(data, comm)
+    return replace(build(config, rest, np.arange(len(data)), None, comm, Silent())[0], baseline=added)
 
 
 def new_task(
@@ -89,10 +96,10 @@ def new_task(
         settings = {"selection": "random"} | settings
     section = {"name": schedule} | settings
     config = make_config(IN_MEMORY | {"schedule": section, "ekf": {"noise": "fixed"}})
-    everything = np.arange(len(data))
+    everything, key = np.arange(len(data)), data.hash()
+    data = potential.baseline.subtract(data, comm)
     config = settle(config, n_label(data, everything), Silent())
     structures = make_atoms(data, potential.elements)
-    key = data.hash()
     G = load_symmetry_functions(structures, potential.functions, key, None, comm, Silent())
     observer = Observer(data, structures, G, potential, config.schedule, comm, everything)
     labels = observer.labels.of_structures(structures.start, everything)
@@ -184,3 +191,40 @@ def train(
     return train_as_configured(
         config, directory or config.run.directory, comm, log, resume, on_update, on_epoch, overwrite
     )
+
+
+def continue_from(
+    checkpoint,
+    data,
+    directory,
+    epochs: int = 5,
+    rehearsal: float = 0.0,
+    resume: bool = False,
+    comm=None,
+    log: Log | None = None,
+    **sections,
+) -> RunState:
+    """Go on learning from a checkpoint.h5, weights and covariance, with new data; results in `directory`.
+
+    Collective.
+
+    data       Dataset, which is kept in directory/data.h5, or files of any format
+    rehearsal  share of the structures learned before that are learned again
+    sections   further keys of a configuration: ekf={"inflation": 2.0}, run={"seed": 3}, ...
+    Returns as `train`. Raises ConfigError, DataError, CheckpointError: see training.continuation.
+    """
+    comm = serial() if comm is None else comm
+    if isinstance(data, Dataset):
+        files = str(Path(directory).resolve() / "data.h5")
+        on_root(comm, _keep, data, files)
+    else:
+        files = [str(Path(file).resolve()) for file in ([data] if isinstance(data, str | Path) else data)]
+    given = {"data": {"files": files, "rehearsal": rehearsal}}
+    given["run"] = {"from": str(Path(checkpoint).resolve()), "epochs": epochs}
+    tree = {name: given.get(name, {}) | sections.get(name, {}) for name in given | sections}
+    return train(tree, directory, resume, comm=comm, log=log)
+
+
+def _keep(data, path):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    datasets.write(path, data)

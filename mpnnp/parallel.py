@@ -90,6 +90,19 @@ def agree(comm, function, *arguments):
     return _outcome(comm, (result, errors[0] if errors else None))
 
 
+def of_team(comm, function, *arguments):
+    """(result, None) of this team of ranks, or (None, error) if every rank of it has the error.
+
+    That of one rank alone is raised at once: the others of the team wait for it.
+    """
+    try:
+        return function(*arguments), None
+    except Exception as error:
+        if comm.size > 1 and getattr(error, "told_by", None) != 0:
+            raise
+        return None, error
+
+
 def maximum(comm, values):
     """Element by element the largest value of all ranks (n,) int64. Collective."""
     from mpi4py import MPI
@@ -117,7 +130,7 @@ def spread_over_each_node(comm, functions):
         except Exception as exception:
             error = exception
         idle_barrier(comm)
-        agree(comm, _raise, error)
+        agree(comm, raise_if, error)
 
 
 def idle_barrier(comm):
@@ -127,7 +140,20 @@ def idle_barrier(comm):
         time.sleep(0.02)
 
 
-def _raise(error):
+def of_all_ranks(error):
+    """The error, known as one that every rank raises: rank 0 tells it."""
+    error.told_by = 0
+    return error
+
+
+def share_teams(comm, n_team):
+    """(number of this rank's team, its communicator) of n_team teams of consecutive ranks. Collective."""
+    team = comm.rank * n_team // comm.size
+    return team, comm.Split(team, comm.rank)
+
+
+def raise_if(error):
+    """Raise an error, if there is one."""
     if error is not None:
         raise error
 

@@ -57,6 +57,10 @@ def test_the_physics_does_not_start_mpi():
     assert loaded_by(imports, ["mpi4py", "mpi4py.MPI"]) == []
 
 
+def test_a_training_run_does_not_load_the_readers_of_ase():
+    assert loaded_by("import mpnnp.training.train", ["ase.io", "scipy.optimize", "matplotlib"]) == []
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], ["train", "--help"], ["md", "--help"]], ids=" ".join
 )

@@ -1,11 +1,15 @@
 """How fast mpnnp is on this machine:
 
     python tools/benchmark.py [--quick] [--json FILE], or mpiexec -n 2 python tools/benchmark.py ...
+    python tools/benchmark.py --against PATH [--quick]
 
 Everything is measured through the code that `mpnnp train` runs. Liquid water, 192 atoms, 57 symmetry
 functions, 2827 weights (double cells of the example data, or --data). All times are medians. Lines
 marked * use all ranks, the others one of them while the rest sleep. Without --quick also the start-up with
 800 structures, and on one rank the compilation of the kernels.
+
+--against compares this checkout with another one: CPU times of both in alternation, also of compact
+functions, steps of dynamics and the parts of an update (tools/benchmarking/cases.py), and their ratios.
 """
 
 import argparse
@@ -24,6 +28,7 @@ from mpnnp import environment
 environment.prepare()  # before numpy
 
 import numpy as np  # noqa: E402
+from benchmarking.comparison import compare, print_comparison  # noqa: E402
 from benchmarking.machine import Background, alone, describe, limits  # noqa: E402
 from benchmarking.parts import (  # noqa: E402
     covariance_bytes,
@@ -214,6 +219,18 @@ def print_table(result):
     print("evaluation: extrapolated from the time of 8 structures with stored symmetry functions")
 
 
+def compare_checkouts(arguments):
+    if not (arguments.against / "mpnnp" / "__init__.py").exists():
+        raise SystemExit(f"{arguments.against}: is not a checkout of mpnnp (there is no mpnnp/__init__.py)")
+    rounds, seconds = (5, 8) if arguments.quick else (15, 20)
+    old, new = arguments.against.resolve(), Path(__file__).resolve().parents[1]
+    result = compare(old, new, rounds, seconds, with_compilation=not arguments.quick)
+    print_comparison(result)
+    if arguments.json:
+        numbers = {words: {"unit": unit, "old_new": pairs.tolist()} for words, unit, pairs in result}
+        Path(arguments.json).write_text(json.dumps(numbers, indent=2) + "\n", encoding="ascii")
+
+
 def main():
     age = process_age()
     parser = argparse.ArgumentParser(
@@ -230,8 +247,17 @@ def main():
         metavar="FILE",
         help="structures of H and O with energies and forces instead of the example's",
     )
+    parser.add_argument(
+        "--against",
+        metavar="PATH",
+        type=Path,
+        help="compare with the checkout in folder PATH, on one rank; --quick: without the compilation",
+    )
     arguments = parser.parse_args()
     comm = world()
+    if arguments.against:
+        compare_checkouts(arguments)
+        return
     background, load = Background(comm), os.getloadavg()[0]
     folder = Path(comm.bcast(tempfile.mkdtemp() if comm.rank == 0 else None, root=0))
     warnings.simplefilter("ignore")

@@ -27,6 +27,7 @@ from mpnnp.config.schema import schema  # noqa: E402
 from mpnnp.data.ase_files import GUESSES  # noqa: E402
 from mpnnp.data.formats import FORMATS  # noqa: E402
 from mpnnp.kernels.table import TYPES as FUNCTION_TYPES  # noqa: E402
+from mpnnp.learning.settings import Learning  # noqa: E402
 from mpnnp.model.function_sets import keys_of  # noqa: E402
 from mpnnp.n2p2 import keywords as table  # noqa: E402
 from mpnnp.units import ENERGIES, LENGTHS, PRESSURES  # noqa: E402
@@ -73,6 +74,18 @@ def configuration():
             page += _section(
                 "### [schedule.labels.NAME]", section["properties"]["labels"]["additionalProperties"]
             )
+    page += [
+        "",
+        "# Sections of learn.toml",
+        "",
+        *_paragraph("""
+        `mpnnp learn` ([learning](learning.md)) takes a file with the sections above, which are those of its
+        trainings, and these.
+        """),
+    ]
+    for name, section in schema(Learning)["properties"].items():
+        several = section.get("type") == "array"
+        page += _section(f"## [[{name}]]" if several else f"## [{name}]", section.get("items", section))
     return "\n".join(page) + "\n"
 
 

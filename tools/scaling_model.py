@@ -8,14 +8,13 @@ network is given by --latency and --bandwidth.
 
     t(n, M, p) = ceil(M/p) t_row + K t_product(M) + M K t_fold + n t_repeated(M) + t_messages
 
-with K the tiles of the fullest rank, as the product lays them out. Messages per update: three calls that
-gather the rows (8 M n bytes), one that adds the partial products (8 M n bytes), one that agrees on success:
+with K the tiles of the fullest rank, as the product lays them out. Messages per update: one call that gathers
+the rows (8 M n bytes), and one that adds the partial products (8 M n bytes):
 
-    t_messages = 6 a ceil(log2 p) + 3 (8 M n) (p-1) / (p b)        a latency, b bandwidth of a rank
+    t_messages = 3 a ceil(log2 p) + 3 (8 M n) (p-1) / (p b)        a latency, b bandwidth of a rank
 
 (a sum travels twice, as reduce-scatter and gather; each of its halves has latency a log2 p). If the tiles of
-all ranks of a node do not fit in its cache,
-products are not faster than the memory of the node:
+all ranks of a node do not fit in its cache, products are not faster than the memory of the node:
 
     K t_product >= K 8 B^2 ranks_per_node / node_bandwidth.
 """
@@ -76,7 +75,7 @@ class Machine:
             "product": product,
             "fold": M * K * self.fold[B],
             "repeated": n * self.repeated[M],
-            "messages": 6 * self.latency * hops + 3 * 8 * M * n * (p - 1) / p / self.bandwidth,
+            "messages": 3 * self.latency * hops + 3 * 8 * M * n * (p - 1) / p / self.bandwidth,
         }
 
 

@@ -39,4 +39,4 @@ def draw(picture, axis, counts, density, energy):
     shown = np.where(counts > 0, counts, np.nan).T
     image = axis.pcolormesh(density, 1000.0 * energy, shown, cmap=density_colours())
     picture.colorbar(image, ax=axis, label="structures")
-    axis.set(xlabel="density (g/cm³)", ylabel="energy per atom, relative to the mean (meV)")
+    axis.set(xlabel="density (g/cm³)", ylabel="energy per atom (meV),\nrelative to the mean")

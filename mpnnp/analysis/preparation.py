@@ -2,6 +2,7 @@
 scaling.data and histograms, before any training.
 """
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from mpnnp.config import read_config
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import DataError
 from mpnnp.figures import figure, save, style
-from mpnnp.files import write_text
-from mpnnp.n2p2.potential_files import read_functions, scaling_text
+from mpnnp.files import write_table, write_text
+from mpnnp.n2p2.export import scaling_text
+from mpnnp.n2p2.potential_files import read_functions
 from mpnnp.training.initial_potential import choose_functions
 
 COLUMNS = 4  # of histograms in a picture
@@ -65,15 +67,16 @@ def write_histograms(folder, functions, statistics, counts):
     """histograms.csv (function, element, left and right end of the bin, atoms) and a picture
     for each element in the folder.
     """
-    lines = ["function,element,left,right,atoms"]
     edges = np.linspace(statistics.minimum, statistics.maximum, BINS + 1).T
-    for k, f in enumerate(functions.functions):
-        symbol = chemical_symbols[f.center]
-        lines += [
-            f"{k + 1},{symbol},{edges[k, b]:.9g},{edges[k, b + 1]:.9g},{counts[k, b]:.0f}"
-            for b in range(BINS)
-        ]
-    write_text(Path(folder) / "histograms.csv", "\n".join(lines) + "\n", encoding="ascii")
+    function = np.repeat(np.arange(len(functions)), BINS)
+    columns = {
+        "function": function + 1,
+        "element": [chemical_symbols[functions.functions[k].center] for k in function],
+        "left": edges[:, :-1].ravel(),
+        "right": edges[:, 1:].ravel(),
+        "atoms": counts.ravel().astype(np.int64),
+    }
+    write_table(Path(folder) / "histograms.csv", columns)
     for e, z in enumerate(functions.elements):
         _draw(
             Path(folder) / f"histograms-{chemical_symbols[z]}.png",
@@ -89,9 +92,8 @@ def _draw(path, functions, edges, counts, chosen):
     picture, axes = figure(len(chosen), height=1.6, columns=COLUMNS, width=2.0)
     for axis, k in zip(axes, chosen):
         axis.stairs(counts[k], edges[k], fill=True)
-        axis.set_yticks([])
         axis.set_yscale("log" if counts[k].max() > 100 * max(counts[k].mean(), 1) else "linear")
-        axis.tick_params(labelsize=6)
-        words = str(functions.functions[k]).split()
-        axis.set_title(f"{k + 1}: {' '.join(words[:8])}\n{' '.join(words[8:])}", fontsize=6)
+        axis.tick_params(labelsize=6, labelleft=False)
+        axis.locator_params(axis="x", nbins=3)
+        axis.set_title(textwrap.fill(f"{k + 1}: {functions.functions[k]}", 36), fontsize=6)
     save(picture, path)

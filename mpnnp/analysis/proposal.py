@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from ase.data import chemical_symbols
 
-from mpnnp.config import Net, Schedule, make_config, toml_value
+from mpnnp.config import make_config, toml_value
 from mpnnp.config.schema import schema_line
 from mpnnp.data.plausibility import Finding, neighbours
 from mpnnp.data.runner import is_runner_data, stated_units
@@ -16,6 +16,8 @@ from mpnnp.errors import DataError
 from mpnnp.training.initial_potential import choose_functions
 from mpnnp.units import ATOMIC
 
+HIDDEN = [25, 25]
+LEAST_FRACTION = 0.02  # of the force components in an epoch
 FORCES_PER_ENERGY = 5  # force components observed for each energy (docs/choosing.md)
 UPDATES = 3000  # of a first training
 EPOCHS = 25, 300  # fewest and most
@@ -169,11 +171,10 @@ def _functions(dataset):
 def _network(training, n_functions):
     """Nets, and a cheaper covariance where there are many weights."""
     n_label = len(_energies(training)) + _n_components(training)
-    hidden = Net().hidden
-    n_weight = _n_weight(n_functions, hidden)
+    n_weight = _n_weight(n_functions, HIDDEN)
     yield Choice(
         "network.hidden",
-        hidden,
+        HIDDEN,
         f"{n_weight:,} weights, for {n_label:,} labels (energies and force components) of the training "
         "structures.",
     )
@@ -205,8 +206,7 @@ def _schedule(training):
         yield Choice("schedule.forces", False, "The data have no forces.")
         return
     per_energy = _n_components(training) / len(_energies(training))
-    default = Schedule.model_fields["force_fraction"].default
-    fraction = float(f"{np.clip(FORCES_PER_ENERGY / per_energy, default, 1.0):.1g}")
+    fraction = float(f"{np.clip(FORCES_PER_ENERGY / per_energy, LEAST_FRACTION, 1.0):.1g}")
     why = (
         f"Of the force components, in each epoch. There are {per_energy:.0f} for each energy: "
         f"{fraction * per_energy:.0f} force labels for each energy are learned."

@@ -6,6 +6,7 @@ import socket
 import tempfile
 import time
 from collections import Counter
+from typing import Annotated
 
 import typer
 
@@ -26,14 +27,27 @@ app = typer.Typer()
     epilog=examples(
         "mpnnp doctor",
         "mpiexec -n 8 mpnnp doctor",
+        "mpiexec -n 8 mpnnp doctor --compile",
     )
 )
-def doctor(debug: Debug = False):
+def doctor(
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="First compile the kernels of training and of simulations into the cache, shared out over "
+            "the ranks: no later start on this kind of machine waits for them.",
+        ),
+    ] = False,
+    debug: Debug = False,
+):
     """Say what is wrong with this installation.
 
     And what it stands on: MPI, BLAS, HDF5, caches. Start it as you start a run.
     """
     comm, log = start()
+    if compile:
+        compile_ahead(comm, log)
     facts, complaints = examine(comm)
     if comm.rank:
         return
@@ -42,6 +56,15 @@ def doctor(debug: Debug = False):
     for message in complaints:
         log.warn(message)
     log("nothing wrong was found" if not complaints else f"{len(complaints)} things to look at")
+
+
+def compile_ahead(comm, log):
+    """All kernels of training, for every kind of label, and of simulations. Collective."""
+    from mpnnp.simulation import warm_up as simulation
+    from mpnnp.training import warm_up as training
+
+    training.compile_kernels(comm, log, every_kind=True)
+    simulation.compile_kernels(comm, log)
 
 
 def examine(comm):

@@ -5,7 +5,16 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, Overwrite, examples, start, write_result
+from mpnnp.commands.common import (
+    Debug,
+    Overwrite,
+    PotentialUnits,
+    Units,
+    examples,
+    start,
+    write_result,
+)
+from mpnnp.errors import ConfigError
 
 app = typer.Typer()
 
@@ -27,7 +36,7 @@ def md(
     ],
     structure: Annotated[
         Path,
-        typer.Argument(help="Structure to start from (its last frame), anything ASE reads.", metavar="START"),
+        typer.Argument(help="Structure to start from (its last frame), any format.", metavar="START"),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", metavar="DIR")],
     ensemble: Annotated[Literal["nve", "nvt", "npt"], typer.Option(help="What is kept constant.")] = "nvt",
@@ -54,9 +63,18 @@ def md(
             help="Stop when so many symmetry functions were outside their range of training, over all steps."
         ),
     ] = None,
+    max_force_std: Annotated[
+        Optional[float],
+        typer.Option(
+            help="Stop when the force on an atom has a larger standard deviation, eV/Angstrom: for an "
+            "ensemble, or a checkpoint of the Kalman filter."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the simulation in DIR ended.")
     ] = False,
+    units: Units = None,
+    potential_units: PotentialUnits = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ):
@@ -66,11 +84,14 @@ def md(
     from mpnnp.errors import Interrupted
     from mpnnp.parallel import on_root
     from mpnnp.simulation.calculator import Calculator
-    from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, run
+    from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, UNCERTAIN, run
     from mpnnp.simulation.integrators import Protocol
+    from mpnnp.simulation.trajectories import read_start
     from mpnnp.simulation.warm_up import compile_kernels
 
     comm, log = start()
+    if max_force_std is not None and not max_force_std > 0.0:
+        raise ConfigError(f"--max-force-std {max_force_std}: must be positive (eV/Angstrom)")
     protocol = Protocol(
         ensemble=ensemble,
         thermostat=thermostat,
@@ -86,38 +107,32 @@ def md(
         log_every=log_every,
         save_every=save_every,
     )
-    atoms = on_root(comm, read_start, structure)
-    members = on_root(comm, load_members, potential)
+    atoms = on_root(comm, read_start, structure, units, log)
+    members = on_root(comm, load_members, potential, potential_units)
     trained = on_root(comm, training_range, potential)
     compile_kernels(comm, log)
+    with_std = max_force_std is not None
     calculator = Calculator(
-        members if len(members) > 1 else members[0], max_extrapolations=max_extrapolations, comm=comm
+        # the path itself where the posterior beside the weights is asked for
+        members if len(members) > 1 else Path(potential) if with_std else members[0],
+        max_extrapolations=max_extrapolations,
+        uncertainty=with_std,
+        comm=comm,
+        units=potential_units,
     )
+    if with_std and len(members) == 1 and not calculator.calibration.n_structure:
+        log.warn(f"{potential}: its standard deviations are not calibrated (mpnnp calibrate does it)")
     warn_outside(atoms, trained, log)
-    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained, overwrite)
+    outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained, overwrite, max_force_std)
     if outcome.status != FINISHED:
-        raise typer.Exit({FAILED: 1, STOPPED: Interrupted.exit_status}[outcome.status])
+        raise typer.Exit({FAILED: 1, UNCERTAIN: 1, STOPPED: Interrupted.exit_status}[outcome.status])
 
 
-def read_start(path):
-    """ase.Atoms to start from. Raises DataError."""
-    from ase.io import read
-
-    from mpnnp.errors import DataError
-
-    try:
-        atoms = read(path, index=-1, parallel=False)
-    except Exception as error:
-        raise DataError(f"{path}: cannot be read by ASE: {error}") from None
-    atoms.calc = None
-    return atoms
-
-
-def load_members(names):
+def load_members(names, units=None):
     """Potentials of paths with commas between them."""
     from mpnnp.training.checkpoint import load_potential
 
-    return [load_potential(name) for name in names.split(",")]
+    return [load_potential(name, units) for name in names.split(",")]
 
 
 def training_range(names):

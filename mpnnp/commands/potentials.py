@@ -36,7 +36,21 @@ def evaluate(
     data: Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")],
     json: Annotated[Optional[Path], typer.Option("--json", help="Write the accuracies to this file.")] = None,
     predictions: Annotated[
-        Optional[Path], typer.Option(help="Write energy, forces, start to this .npz.")
+        Optional[Path],
+        typer.Option(help="Write energy, forces, start (with --sigma energy_std, forces_std) to this .npz."),
+    ] = None,
+    sigma: Annotated[
+        bool,
+        typer.Option(
+            "--sigma",
+            help="Standard deviations by the posterior of the weights: for checkpoints that have it.",
+        ),
+    ] = False,
+    reliability: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Draw here how errors and standard deviations agree (with --sigma).", metavar="FILE.png"
+        ),
     ] = None,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
@@ -48,9 +62,14 @@ def evaluate(
 
     Structures may be without labels.
     """
+    from mpnnp.analysis.reliability import draw, lines_of, reliability_of
     from mpnnp.model.evaluation import evaluate as run
+    from mpnnp.parallel import on_root
+    from mpnnp.training.uncertainty import make_sigma, read_uncertainty
 
     comm, log = start()
+    if reliability and not sigma:
+        raise ConfigError("--reliability: needs --sigma")
     (model,), dataset = read_inputs(
         comm,
         log,
@@ -61,7 +80,8 @@ def evaluate(
         energy_key=energy_key,
         forces_key=forces_key,
     )
-    result = run(model, dataset, comm, log)
+    known = on_root(comm, read_uncertainty, potential) if sigma else None
+    result = run(model, dataset, comm, log, None if known is None else make_sigma(model, known))
     if comm.rank == 0:
         for path, write in ((json, result.write_json), (predictions, result.write_predictions)):
             if path:
@@ -71,6 +91,37 @@ def evaluate(
             f"{name:32s} "
             f"{'no labels' if value is None else value if isinstance(value, int) else f'{value:.6g}'}"
         )
+    if known is not None and comm.rank == 0:
+        if not known.calibration.n_structure:
+            log.warn(f"{potential}: not calibrated (mpnnp calibrate does it): sigma is what P says")
+        found = reliability_of(result, dataset)
+        for line in lines_of(found):
+            log(line)
+        if reliability and found:
+            write_result(reliability, lambda path: draw(path, found))
+
+
+@app.command(epilog=examples("mpiexec -n 2 mpnnp calibrate runs/train/best.h5 kept-aside.extxyz"))
+def calibrate(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="checkpoint.h5 or best.h5 of a run with the Kalman filter.", metavar="CHECKPOINT"
+        ),
+    ],
+    data: DataPaths,
+    debug: Debug = False,
+):
+    """Calibrate the standard deviations of a potential by labels.
+
+    They should neither have been learned nor have chosen the potential. The numbers are stored in CHECKPOINT;
+    a run does this at its end with its validation structures.
+    """
+    from mpnnp.training.uncertainty import calibrate_checkpoint
+
+    comm, log = start()
+    (model,), dataset = read_inputs(comm, log, [checkpoint], data)
+    calibrate_checkpoint(checkpoint, model, dataset, comm, log)
 
 
 @app.command(
@@ -116,7 +167,7 @@ def export(
     """
     from mpnnp.data.formats import read_sources
     from mpnnp.n2p2 import engines
-    from mpnnp.n2p2.potential_files import is_normalized, write_potential
+    from mpnnp.n2p2.export import is_normalized, write_potential
     from mpnnp.training.checkpoint import load_potential
 
     comm, log = start()
@@ -147,6 +198,11 @@ def export(
             log(f"start it in {output}: {command}  (needs {needs})")
         for note in notes:
             log.warn(note)
+        if model.baseline:
+            adds = "mpnnp lammps" if kind == "external" else "LAMMPS, by hybrid/overlay"
+            log(
+                f"its baseline ({model.baseline}) is added by {adds}; programs of n2p2 compute the nets alone"
+            )
         if first is None:
             log(f"{file} names a structure file that is not there yet: --structure DATA writes one")
         if is_normalized(model) and not cp2k:
@@ -178,6 +234,7 @@ def label(
         typer.Option("-o", "--output", help=f"Data set to write: {TARGETS}.", metavar="DATA"),
     ],
     units: Units = None,
+    potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
     """Label structures with a potential or a calculator of ASE.
@@ -192,7 +249,7 @@ def label(
 
     check_target(output, "label")
     comm, log = start()
-    calculator = agree(comm, make_labeller, potential)
+    calculator = agree(comm, make_labeller, potential, potential_units)
     data = on_root(comm, lambda: read_sources(structures, units=units, report=log))
     part = part_of(output, potential)
     labelled = run(data, calculator, comm, log, part)

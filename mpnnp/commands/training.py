@@ -21,6 +21,7 @@ Settings = Annotated[Optional[list[str]], typer.Option("--set", help="Change a k
         "mpiexec -n 2 mpnnp train train.toml",
         "mpiexec -n 2 mpnnp train train.toml -o runs/a --set run.epochs=50 --resume",
         "mpiexec -n 2 mpnnp train input.nn -o runs/from-n2p2",
+        "mpiexec -n 2 mpnnp train new.toml --from runs/a/checkpoint.h5 -o runs/b",
     )
 )
 def train(
@@ -43,6 +44,14 @@ def train(
     settings: Settings = None,
     units: Units = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from RUN_DIR/checkpoint.h5.")] = False,
+    from_: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--from",
+            help="Go on from another run's checkpoint.h5, weights and covariance, with the data of CONFIG.",
+            metavar="CHECKPOINT",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     ranks: Ranks = None,
     debug: Debug = False,
@@ -58,6 +67,7 @@ def train(
 
     comm, log = start()
     settings = (settings or []) + ([f"data.units={units}"] if units else [])
+    settings += [f'run.from="{from_}"'] if from_ else []
     if is_input_nn(config):
         record = on_root(comm, _from_input_nn, config, output, settings or [], ranks, comm.size, resume, log)
     else:

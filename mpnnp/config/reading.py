@@ -2,10 +2,11 @@
 
 import difflib
 from pathlib import Path
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
-from mpnnp.config.sections import PATHS, Config, LabelSettings
+from mpnnp.config.sections import PATHS, Config, LabelSettings, key_of
 from mpnnp.config.writing import toml_value
 from mpnnp.errors import ConfigError
 
@@ -24,9 +25,17 @@ def read_config(path, settings=()):
     to runs/ and the name of the file if no run.directory is given. Raises
     ConfigError naming key, value, what is allowed, and the file.
     """
+    path, tree = Path(path), read_toml(path, settings)
+    if isinstance(run := tree.setdefault("run", {}), dict):
+        run.setdefault("directory", f"runs/{path.stem}")
+    return make_config(tree, source=str(path), base=path.parent)
+
+
+def read_toml(path, settings=()):
+    """Nested dicts of a TOML file, changed by `settings`. Raises ConfigError."""
     path = Path(path)
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -37,9 +46,7 @@ def read_config(path, settings=()):
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for setting in settings:
         apply_setting(tree, setting)
-    if isinstance(run := tree.setdefault("run", {}), dict):
-        run.setdefault("directory", f"runs/{path.stem}")
-    return make_config(tree, source=str(path), base=path.parent)
+    return tree
 
 
 def parse_config(text, source):
@@ -60,17 +67,24 @@ def make_config(tree, source="configuration", base=None, lenient=False):
     lenient  settings without effect are allowed: files that hold every key, written by earlier versions
     Raises ConfigError.
     """
-    tree = _integers_to_floats(Config, tree)
+    tree = integers_to_floats(Config, tree)
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(e, source) for e in error.errors())) from None
-    config = with_noise_model(config)
+        raise ConfigError("\n".join(explain(e, source) for e in error.errors())) from None
+    if config.run.from_ is None:  # else the model of the noise is the checkpoint's, see training.continuation
+        config = with_noise_model(config)
     idle, because = config.idle_keys()
     if idle and not lenient:
         values = (name.split(".") for name in idle)
         keys = ", ".join(f"{s}.{k} = {toml_value(getattr(getattr(config, s), k))}" for s, k in values)
         raise ConfigError(f"{keys}: without effect with {because} ({source}){advice(because)}")
+    if not lenient and config.run.from_ is None:
+        for key in ("rehearsal", "shift_energies"):
+            if value := getattr(config.data, key):
+                raise ConfigError(
+                    f"data.{key} = {toml_value(value)}: without effect without run.from ({source})"
+                )
     return config if base is None else _absolute(config, Path(base))
 
 
@@ -113,7 +127,7 @@ def apply_setting(tree, setting):
         raise ConfigError(f"--set {setting}: '{section}' is not a section")
     target = tree[section]
     if name in PATHS.get(section, ()):
-        value = _resolve(value, Path.cwd())
+        value = resolve(value, Path.cwd())
     *folders, name = name.split(".")
     for folder in folders:
         target = target.setdefault(folder, {})
@@ -122,7 +136,7 @@ def apply_setting(tree, setting):
     target[name] = value
 
 
-def _integers_to_floats(model, tree):
+def integers_to_floats(model, tree):
     """TOML writes 1 where 1.0 is meant: allowed for numbers, while a string or a truth value is not
     (strict validation).
     """
@@ -134,10 +148,10 @@ def _integers_to_floats(model, tree):
         if field is None:
             result[key] = value
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            result[key] = _integers_to_floats(field.annotation, value)
+            result[key] = integers_to_floats(field.annotation, value)
         elif field.annotation == dict[str, LabelSettings] and isinstance(value, dict):
             result[key] = {
-                name: _integers_to_floats(LabelSettings, settings) for name, settings in value.items()
+                name: integers_to_floats(LabelSettings, settings) for name, settings in value.items()
             }
         elif type(value) is int and "float" in str(field.annotation):
             result[key] = float(value)
@@ -148,18 +162,20 @@ def _integers_to_floats(model, tree):
     return result
 
 
-def _explain(error, source):
+def explain(error, source, model=Config):
+    """One error of a validation in words: key, value, what is allowed, the file."""
     place = ".".join(
         str(part)
         for part in error["loc"]
-        if not str(part).startswith(("function-", "literal", "list[", "dict["))
+        if not str(part).startswith(("function-", "literal", "list[", "dict[", "constrained-"))
     )
     if error["type"] == "extra_forbidden":
-        model = Config
-        for part in error["loc"][:-1]:
-            model = model.model_fields[part].annotation
-        near = difflib.get_close_matches(str(error["loc"][-1]), list(model.model_fields), n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(model.model_fields)}"
+        for part in (part for part in error["loc"][:-1] if isinstance(part, str)):
+            annotation = model.model_fields[part].annotation
+            model = (get_args(annotation) or (annotation,))[0]
+        known = [key_of(field) for field in model.model_fields]
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
         return f"{place}: unknown key; {hint} ({source})"
     if error["type"] == "missing":
         return f"{place}: is missing ({source})"
@@ -175,16 +191,18 @@ def _absolute(config, base):
     changed = {}
     for name, keys in PATHS.items():
         section = getattr(config, name)
-        changed[name] = section.model_copy(
-            update={key: _resolve(getattr(section, key), base) for key in keys}
-        )
+        given = {field: value for field, value in section if key_of(field) in keys and value}
+        if given:
+            changed[name] = section.model_copy(
+                update={field: resolve(value, base) for field, value in given.items()}
+            )
     return config.model_copy(update=changed)
 
 
-def _resolve(value, base):
+def resolve(value, base):
     """A path, or each of a list, as absolute path; others than texts are left for the validation."""
     if isinstance(value, list):
-        return [_resolve(v, base) for v in value]
+        return [resolve(v, base) for v in value]
     return (
         str((base / value).resolve())
         if isinstance(value, str) and value and not Path(value).is_absolute()

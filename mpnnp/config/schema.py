@@ -8,12 +8,13 @@ DRAFT = "http://json-schema.org/draft-07/schema#"  # which the editors' extensio
 FILE = Path(__file__).with_name("schema.json")  # written by tools/make_docs.py
 
 
-def schema():
+def schema(model=Config):
     """JSON schema of the file, without references and titles: each section with its keys, in place.
 
+    model  whose fields are the sections
     Keys with a unit have it in their description, which editors show, and as "unit".
     """
-    found = Config.model_json_schema()
+    found = model.model_json_schema()
     definitions = found.pop("$defs")
     return {"$schema": DRAFT, **_plain(found, definitions)}
 

@@ -31,11 +31,18 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Factor = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
+Inflation = Literal["auto"] | Annotated[float, Field(ge=1, allow_inf_nan=False)]
 PATHS = {  # keys that name files
     "data": ("files", "validation_files", "weights", "cache"),
     "symmetry_functions": ("input_nn", "scaling_data"),
     "network": ("weights_from",),
+    "run": ("from",),
 }
+
+
+def key_of(field):
+    """The key of a field: without the underscore that a word of Python (from) needs behind it."""
+    return field.rstrip("_")
 
 
 def string_list(at_least=0):
@@ -79,7 +86,9 @@ Coupling = Annotated[
 class Section(BaseModel):
     """A table of the file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, alias_generator=key_of, populate_by_name=True
+    )
 
 
 class Data(Section):
@@ -117,6 +126,14 @@ class Data(Section):
     cache: str | None = key(
         None,
         "Folder for computed symmetry functions. If not given, mpnnp-cache beside the first file.",
+    )
+    rehearsal: Fraction = key(
+        0.0, "With run.from: share of the structures learned before that are learned again."
+    )
+    shift_energies: bool = key(
+        False,
+        "With run.from: subtract from the energies of each source what atoms of an element cost more than "
+        "the old potential says, by least squares (another level of theory).",
     )
 
     _known_units = field_validator("units")(known_units)
@@ -179,6 +196,25 @@ class Functions(Section):
         if self.scaling_data and not self.input_nn:
             raise ValueError("scaling_data needs input_nn")
         return self
+
+
+class BaselineTerms(Section):
+    """What is subtracted from the labels before training, and added to predictions; by default nothing."""
+
+    zbl: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = key(
+        None,
+        "[inner, outer]: the universal repulsion of nuclei (ZBL), switched off between these distances, both "
+        "below those in the data. It keeps atoms apart where there are no data.",
+        "Angstrom",
+    )
+    d3: str | None = key(
+        None,
+        'Functional whose pairwise dispersion D3 is taken, e.g. "pbe", for labels that contain it; needs the '
+        "package dftd3 (mpnnp[d3]).",
+    )
+    d3_damping: Literal["bj", "zero", "bjm", "zerom"] = key(
+        "bj", "Damping of d3: Becke-Johnson, zero, and both modified."
+    )
 
 
 class Net(Section):
@@ -394,6 +430,11 @@ class Ekf(Section):
     nu: Factor = key(0.9995, "lambda <- nu lambda + 1 - nu.")
     coupling: Coupling = key("full", "Blocks of P that are kept: full, element, layer, node or block:N.")
     r_max: Count = key(64, "Columns of the lazy low-rank part of P.")
+    inflation: Inflation = key(
+        "auto",
+        "With run.from: P is multiplied by this before the first update; auto: by what makes the errors of "
+        "the first new batches most likely.",
+    )
 
 
 EPOCHS = 25  # with fixed noise, if not given
@@ -428,6 +469,7 @@ class Run(Section):
     """One training run."""
 
     optimizer: str = key("ekf", "ekf, adam, or another of mpnnp.optimizers.registry.OPTIMIZERS.")
+    from_: str | None = key(None, "Go on from this checkpoint.h5, weights and covariance, with new data.")
     directory: str = key(
         "runs/train",
         "Folder of the results, relative to the working directory; -o overrides it. Without both: runs/ and "
@@ -505,6 +547,7 @@ class Config(Section):
 
     data: Data
     symmetry_functions: Functions = Functions(set="default")
+    baseline: BaselineTerms = BaselineTerms()
     network: Net = Net()
     schedule: Schedule = Schedule()
     ekf: Ekf = Ekf()

@@ -2,13 +2,15 @@
 
 from pydantic import BaseModel
 
+from mpnnp.config.sections import key_of
+
 
 def to_toml(config):
     """Text of a TOML file that read_config turns into the same configuration."""
     lines = []
     for name, section in config:
         lines.append(f"[{name}]")
-        lines += [f"{key} = {toml_value(value)}" for key, value in section if value is not None]
+        lines += [f"{key_of(field)} = {toml_value(value)}" for field, value in section if value is not None]
         lines.append("")
     return "\n".join(lines)
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from mpnnp.kernels.atomic_energies import energies_and_gradient
 from mpnnp.kernels.compact import compact_gradient
-from mpnnp.kernels.energy_forces import FIRST_CAPACITY, energies_and_gradient
 from mpnnp.kernels.functions import angular_gradient, make_block, radial_gradient
 from mpnnp.kernels.jit import kernel
-from mpnnp.kernels.neighbours import KX, KY, KZ, OWN, X, Y, Z, make_list, place
+from mpnnp.kernels.neighbours import FIRST_CAPACITY, KX, KY, KZ, OWN, X, Y, Z, make_list, place
 from mpnnp.kernels.pairs import neighbours_in_pairs
 
 
@@ -30,7 +30,7 @@ def virials_of_pairs(pairs, first, element, positions, cell, model, w, G, virial
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         radial_gradient(element[i], near, plan, dE_dG[k])
         angular_gradient(element[i], near, plan, block, dE_dG[k])
-        compact_gradient(element[i], element, near, plan, dE_dG[k])
+        compact_gradient(element[i], element, near, plan, plan.compact, block, dE_dG[k])
         add_virials(near, plan, virials)
 
 

@@ -1,290 +1,233 @@
-"""Compact symmetry functions (see table.TYPES): sums over neighbours and triplets inside of radial and
-angular
-windows, number by number.
+"""Compact symmetry functions (see table.TYPES) of one centre, and their gradient:
+sums over neighbours and triplets inside of radial and angular windows.
 
-They are apart from the rows of triplets.py: a window leaves most triplets out, so that tests are cheaper than
-arithmetic on whole rows. A term is a(cos) w(r_ij) w(r_ik) [w(r_jk)] with windows w and a (cutoff.py); its
-derivatives by the three distances, with cos held, and by cos are collected over the functions of a group, and
-turned into vectors once per triplet.
+A term of an angular function is a(theta) w(r_ij) w(r_ik) [w(r_jk)] with windows w and a (cutoff.window). The
+neighbours inside one radial window are copied into a list of their own, with w and w'/r in place of a
+cutoff's rows: what lies outside costs nothing more, and triplets are worked on in blocks of rows as those of
+functions.py. Radial functions go number by number.
+
+A plan without compact functions has an empty tuple in their place: its kernels are compiled without all this.
 """
 
-import math
+import numpy as np
 
-from mpnnp.kernels.cutoff import angle_window, window
-from mpnnp.kernels.jit import kernel
-from mpnnp.kernels.neighbours import KX, KY, KZ, OWN, RI, SELF, R, X, Y, Z, place
+from mpnnp.kernels.cutoff import window
+from mpnnp.kernels.elementwise import row_acos, row_fill, row_product, row_window
+from mpnnp.kernels.functions import (
+    CHANGE,
+    COS,
+    DJK,
+    FF,
+    FJK,
+    RJK,
+    RJKI,
+    RSUM,
+    SUM,
+    TC,
+    TURN,
+    VF,
+    F,
+    clear,
+    fill_block,
+    finish,
+    geometry,
+    pair_cutoffs,
+    parts_of,
+    scatter,
+)
+from mpnnp.kernels.jit import FASTMATH, kernel
+from mpnnp.kernels.neighbours import FC, OWN, RI, STRIDE, R, make_list, place
 
-SAME = 1e-8  # Angstrom^2; closer entries are the same atom
-
-
-@kernel(forceinline=True)
-def entries(list, plan, e1, e2):
-    """first, last of the outer and of the inner entries of pairs of elements e1, e2 (-1: any),
-    and whether they are the same.
-    """
-    n_element = plan.z.shape[0]
-    if e1 < 0:
-        e1 = e2 = n_element
-    return list.part[e1, 0], list.part[e1, 1], list.part[e2, 0], list.part[e2, 1], e1 == e2
+N_COPIED = FC // STRIDE  # rows of a neighbour that its copy inside of a window has too
+# of the triplets: 1/sin(theta); a function of theta, and its derivative by cos(theta)
+THETA, SINE, VALUE, SLOPE = SUM, RSUM, CHANGE, TURN
 
 
 @kernel(forceinline=True)
 def radial_term(f, r, e, plan):
     """Compact radial function f of a neighbour of element e at distance r: value, d/dr."""
-    w, dw = window(plan.compact_function[f, 2], plan.compact_at[f, 0], plan.compact_at[f, 1], r)
-    weight = plan.z[e] if plan.compact_function[f, 3] else 1.0
+    w, dw = window(plan.compact.function[f, 2], plan.compact.at[f, 0], plan.compact.at[f, 1], r)
+    weight = plan.z[e] if plan.compact.function[f, 3] else 1.0
     return weight * w, weight * dw
 
 
 @kernel(forceinline=True)
-def angular_term(f, narrow, a, b, c, cos, weight, plan):
-    """Compact angular function f of a triplet with distances a, b, c (r_jk):
-    value, d/da, d/db, d/dc at constant cos, d/dcos.
-
-    weight  product of the atomic numbers of j and k, for the weighted kinds
-    """
-    left, right = plan.compact_at[f, 0], plan.compact_at[f, 1]
-    if a <= left or a >= right or b <= left or b >= right or (narrow and (c <= left or c >= right)):
-        return 0.0, 0.0, 0.0, 0.0, 0.0
-    subtype = plan.compact_function[f, 2]
-    p, dp = angle_window(subtype, plan.compact_at[f, 2], plan.compact_at[f, 3], cos)
-    if p == 0.0:
-        return 0.0, 0.0, 0.0, 0.0, 0.0
-    if plan.compact_function[f, 3]:
-        p *= weight
-        dp *= weight
-    wa, da = window(subtype, left, right, a)
-    wb, db = window(subtype, left, right, b)
-    wc, dc = window(subtype, left, right, c) if narrow else (1.0, 0.0)
-    return p * wa * wb * wc, p * da * wb * wc, p * wa * db * wc, p * wa * wb * dc, dp * wa * wb * wc
-
-
-@kernel(forceinline=True)
-def distance_of(L, j, k):
-    """Distance between the entries at the offsets j and k, Angstrom."""
-    u, v, w = L[k + X] - L[j + X], L[k + Y] - L[j + Y], L[k + Z] - L[j + Z]
-    return math.sqrt(u * u + v * v + w * w)
-
-
-@kernel(forceinline=True)
-def cos_of(L, j, k):
-    """Cosine of the angle at the centre between the entries at the offsets j and k."""
-    return (L[j + X] * L[k + X] + L[j + Y] * L[k + Y] + L[j + Z] * L[k + Z]) * L[j + RI] * L[k + RI]
+def has_windows(e, plan):
+    """True if a centre of element e has compact angular functions."""
+    return plan.compact.start[e, 1] < plan.compact.start[e + 1, 1]
 
 
 @kernel
-def compact_functions(e, element, list, plan, G):
+def enter(number, element, list, plan, inner):
+    """Copy the entries of `list` inside of window `number` to the list `inner`: same order;
+    found_atom: where they come from; rows FC: w and w'/r, times z for the weighted types.
+    """
+    L, I, n, n_element = list.rows, inner.rows, 0, plan.z.shape[0]
+    left, right = plan.compact.window_at[number, 0], plan.compact.window_at[number, 1]
+    subtype, weighted = plan.compact.window[number, 0], plan.compact.window[number, 1]
+    for e in range(n_element):
+        inner.part[e, 0] = n
+        for k in range(list.part[e, 0], list.part[e, 1]):
+            o = place(k, plan)
+            r = L[o + R]
+            if left < r < right:
+                w, dw = window(subtype, left, right, r)
+                weight = plan.z[e] if weighted else 1.0
+                at = place(n, plan)
+                for row in range(N_COPIED):
+                    I[at + row * STRIDE] = L[o + row * STRIDE]
+                I[at + FC] = weight * w
+                I[at + FC + STRIDE] = weight * dw * L[o + RI]
+                inner.atom[n], inner.found_atom[n] = list.atom[k], k
+                n += 1
+        inner.part[e, 1] = inner.part[e, 2] = n
+    inner.part[n_element, 0], inner.part[n_element, 1], inner.part[n_element, 2] = 0, n, n
+
+
+@kernel(forceinline=True)
+def third_window(number, narrow, used, plan, S):
+    """Rows FJK, DJK of a block: w(r_jk), w'(r_jk)/r_jk; 1 and 0 for wide functions."""
+    if narrow:
+        left, right = plan.compact.window_at[number, 0], plan.compact.window_at[number, 1]
+        row_window(S, FJK, DJK, RJK, RJKI, used, plan.compact.window[number, 0], left, right)
+    else:
+        row_fill(S, FJK, used, 1.0)
+        row_fill(S, DJK, used, 0.0)
+
+
+@kernel(forceinline=True)
+def angle_of(f, used, plan, S):
+    """Rows VALUE = a(theta) and SLOPE = -da/dcos of function f; the window of an angle is never steep."""
+    subtype = plan.compact.function[f, 2]
+    if subtype > 1:
+        subtype -= subtype % 2
+    row_window(S, VALUE, SLOPE, THETA, SINE, used, subtype, plan.compact.at[f, 2], plan.compact.at[f, 3])
+
+
+@kernel(forceinline=True)
+def prepare_triplets(number, n_segment, used, narrow, inner, plan, block):
+    """Geometry, angles, and product F of the windows of a block."""
+    S, L, segment = block.rows, inner.rows, block.segment
+    for s in range(n_segment):
+        n, padded = np.uintp(segment[s, 1]), np.uintp((segment[s, 1] + 7) // 8 * 8)
+        o, j, k = np.uintp(segment[s, 0]), place(segment[s, 2], plan), place(segment[s, 3], plan)
+        geometry(S, o, padded, L, j, k, narrow)
+        pair_cutoffs(S, o, n, padded, L[j + FC], L, k + FC)
+    third_window(number, narrow, used, plan, S)
+    row_product(S, F, FF, FJK, used)
+    row_acos(S, THETA, SINE, COS, used)
+
+
+@kernel
+def compact_functions(e, element, list, plan, compact, block, G):
     """Add the compact functions of a centre of element e to G (n_max,)."""
-    L, first = list.rows, plan.start[e]
-    for f in range(plan.compact[e, 0], plan.compact[e + 1, 0]):
-        e1 = plan.compact_function[f, 1]
+    if len(compact) == 0:
+        return
+    S, L, first = block.rows, list.rows, plan.start[e]
+    for f in range(compact.start[e, 0], compact.start[e + 1, 0]):
+        e1 = compact.function[f, 1]
         for k in range(list.part[e1, 0], list.part[e1, 2]):  # -1: the last line, all elements
-            G[plan.compact_function[f, 0] - first] += radial_term(
+            G[compact.function[f, 0] - first] += radial_term(
                 f, L[place(k, plan) + R], element[list.atom[k]], plan
             )[0]
-    for g in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
-        narrow, low, high = plan.compact_group[g, 2] != 0, plan.compact_reach[g, 0], plan.compact_reach[g, 1]
-        j_first, j_last, k_first, k_last, same = entries(
-            list, plan, plan.compact_group[g, 0], plan.compact_group[g, 1]
-        )
-        for n_j in range(j_first, j_last):
-            if plan.stop[0]:
-                break
-            j = place(n_j, plan)
-            if L[j + R] <= low or L[j + R] >= high:
-                continue
-            for n_k in range(n_j + 1 if same else k_first, k_last):
-                k = place(n_k, plan)
-                if L[k + R] <= low or L[k + R] >= high:
-                    continue
-                c = distance_of(L, j, k)
-                if narrow and (c <= low or c >= high):
-                    continue
-                cos, weight = (
-                    cos_of(L, j, k),
-                    plan.z[element[list.atom[n_j]]] * plan.z[element[list.atom[n_k]]],
+    if has_windows(e, plan):
+        inner = make_list(list.atom.shape[0], plan)
+        for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
+            enter(number, element, list, plan, inner)
+            for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
+                narrow = compact.group[g, 2]
+                j, j_last, k_first, k_last, same = parts_of(
+                    inner, compact.group[g, 0], compact.group[g, 1], plan
                 )
-                for f in range(plan.compact_group[g, 3], plan.compact_group[g + 1, 3]):
-                    G[plan.compact_function[f, 0] - first] += angular_term(
-                        f, narrow, L[j + R], L[k + R], c, cos, weight, plan
-                    )[0]
+                k = k_first
+                while True:
+                    n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
+                    if n_segment == 0:
+                        break
+                    used = np.uintp(n)
+                    prepare_triplets(number, n_segment, used, narrow, inner, plan, block)
+                    for f in range(compact.group[g, 3], compact.group[g + 1, 3]):
+                        angle_of(f, used, plan, S)
+                        G[compact.function[f, 0] - first] += dot(S, VALUE, F, used)
+
+
+@kernel(fastmath=FASTMATH)
+def dot(S, x, y, n):
+    """sum x y"""
+    total = 0.0
+    for t in range(n):
+        total += S[x + t] * S[y + t]
+    return total
 
 
 @kernel
-def compact_gradient(e, element, list, plan, dE_dG):
+def compact_gradient(e, element, list, plan, compact, block, dE_dG):
     """Add to OWN and K what the compact functions of a centre of element e contribute; dE_dG (n_max,)."""
-    L, first = list.rows, plan.start[e]
-    for f in range(plan.compact[e, 0], plan.compact[e + 1, 0]):
-        e1, factor = plan.compact_function[f, 1], dE_dG[plan.compact_function[f, 0] - first]
+    if len(compact) == 0:
+        return
+    S, L, segment, first = block.rows, list.rows, block.segment, plan.start[e]
+    for f in range(compact.start[e, 0], compact.start[e + 1, 0]):
+        e1, factor = compact.function[f, 1], dE_dG[compact.function[f, 0] - first]
         for k in range(list.part[e1, 0], list.part[e1, 2]):
             o = place(k, plan)
             L[o + OWN] += factor * radial_term(f, L[o + R], element[list.atom[k]], plan)[1] * L[o + RI]
-    for g in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
-        narrow, low, high = plan.compact_group[g, 2] != 0, plan.compact_reach[g, 0], plan.compact_reach[g, 1]
-        j_first, j_last, k_first, k_last, same = entries(
-            list, plan, plan.compact_group[g, 0], plan.compact_group[g, 1]
-        )
-        for n_j in range(j_first, j_last):
-            if plan.stop[0]:
-                break
-            j = place(n_j, plan)
-            if L[j + R] <= low or L[j + R] >= high:
-                continue
-            for n_k in range(n_j + 1 if same else k_first, k_last):
-                k = place(n_k, plan)
-                if L[k + R] <= low or L[k + R] >= high:
-                    continue
-                c = distance_of(L, j, k)
-                if narrow and (c <= low or c >= high):
-                    continue
-                cos, weight = (
-                    cos_of(L, j, k),
-                    plan.z[element[list.atom[n_j]]] * plan.z[element[list.atom[n_k]]],
+    if has_windows(e, plan):
+        inner = make_list(list.atom.shape[0], plan)
+        for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
+            enter(number, element, list, plan, inner)
+            for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
+                narrow = compact.group[g, 2]
+                j, j_last, k_first, k_last, same = parts_of(
+                    inner, compact.group[g, 0], compact.group[g, 1], plan
                 )
-                da = db = dc = dcos = 0.0
-                for f in range(plan.compact_group[g, 3], plan.compact_group[g + 1, 3]):
-                    _, ta, tb, tc, tcos = angular_term(f, narrow, L[j + R], L[k + R], c, cos, weight, plan)
-                    factor = dE_dG[plan.compact_function[f, 0] - first]
-                    da += factor * ta
-                    db += factor * tb
-                    dc += factor * tc
-                    dcos += factor * tcos
-                # gradient by r_ij is own r_ij + across r_ik, by r_ik: own r_ik + across r_ij
-                third = dc / c if narrow else 0.0
-                across = dcos * L[j + RI] * L[k + RI] - third
-                L[j + OWN] += da * L[j + RI] - dcos * cos * L[j + RI] * L[j + RI] + third
-                L[k + OWN] += db * L[k + RI] - dcos * cos * L[k + RI] * L[k + RI] + third
-                L[j + KX] += across * L[k + X]
-                L[j + KY] += across * L[k + Y]
-                L[j + KZ] += across * L[k + Z]
-                L[k + KX] += across * L[j + X]
-                L[k + KY] += across * L[j + Y]
-                L[k + KZ] += across * L[j + Z]
+                k = k_first
+                while True:
+                    n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
+                    if n_segment == 0:
+                        break
+                    used = np.uintp(n)
+                    prepare_triplets(number, n_segment, used, narrow, inner, plan, block)
+                    clear(S, used)
+                    for f in range(compact.group[g, 3], compact.group[g + 1, 3]):
+                        angle_of(f, used, plan, S)
+                        add_angle(S, used, dE_dG[compact.function[f, 0] - first])
+                    finish(S, used, narrow, False)
+                    for s in range(n_segment):
+                        scatter(
+                            S,
+                            np.uintp(segment[s, 0]),
+                            np.uintp(segment[s, 1]),
+                            inner.rows,
+                            place(segment[s, 2], plan),
+                            place(segment[s, 3], plan),
+                            FC,
+                        )
+            leave(inner, plan, list)
+
+
+@kernel(fastmath=FASTMATH)
+def add_angle(S, n, factor):
+    """TC += d/dcos, VF += term, without F."""
+    for t in range(n):
+        S[TC + t] -= factor * S[SLOPE + t]
+        S[VF + t] += factor * S[VALUE + t]
 
 
 @kernel
-def has_compact(plan):
+def leave(inner, plan, list):
+    """Rows OWN and K of the entries inside of a window back to where they come from."""
+    for n in range(inner.part[plan.z.shape[0], 2]):
+        at, o = place(n, plan), place(inner.found_atom[n], plan)
+        for row in range(OWN, OWN + np.uintp(4) * STRIDE, STRIDE):  # OWN, KX, KY, KZ
+            list.rows[o + row] = inner.rows[at + row]
+
+
+@kernel
+def has_compact(compact):
     """0: no compact functions; 1: some; 2: wide angular ones among them."""
-    for g in range(plan.compact_group.shape[0] - 1):
-        if plan.compact_group[g, 2] == 0:
+    if len(compact) == 0:
+        return 0
+    for g in range(compact.group.shape[0] - 1):
+        if compact.group[g, 2] == 0:
             return 2
-    return 1 if plan.compact_function.shape[0] > 0 else 0
-
-
-@kernel
-def compact_changes(e, element, list, plan, change):
-    """Add to change (n_max,) those of the compact functions of a centre of element e when its neighbours
-    move: rows OWN = u . du, K = du.
-    """
-    L, first = list.rows, plan.start[e]
-    for f in range(plan.compact[e, 0], plan.compact[e + 1, 0]):
-        e1 = plan.compact_function[f, 1]
-        for k in range(list.part[e1, 0], list.part[e1, 2]):
-            o = place(k, plan)
-            change[plan.compact_function[f, 0] - first] += (
-                radial_term(f, L[o + R], element[list.atom[k]], plan)[1] * L[o + OWN] * L[o + RI]
-            )
-    for g in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
-        narrow, low, high = plan.compact_group[g, 2] != 0, plan.compact_reach[g, 0], plan.compact_reach[g, 1]
-        j_first, j_last, k_first, k_last, same = entries(
-            list, plan, plan.compact_group[g, 0], plan.compact_group[g, 1]
-        )
-        for n_j in range(j_first, j_last):
-            if plan.stop[0]:
-                break
-            j = place(n_j, plan)
-            if L[j + R] <= low or L[j + R] >= high:
-                continue
-            for n_k in range(n_j + 1 if same else k_first, k_last):
-                k = place(n_k, plan)
-                if L[k + R] <= low or L[k + R] >= high:
-                    continue
-                c = distance_of(L, j, k)
-                if narrow and (c <= low or c >= high):
-                    continue
-                cos, weight = (
-                    cos_of(L, j, k),
-                    plan.z[element[list.atom[n_j]]] * plan.z[element[list.atom[n_k]]],
-                )
-                across = L[j + KX] * L[k + X] + L[j + KY] * L[k + Y] + L[j + KZ] * L[k + Z]
-                # change of r_ij . r_ik
-                across += L[k + KX] * L[j + X] + L[k + KY] * L[j + Y] + L[k + KZ] * L[j + Z]
-                turn = L[j + OWN] * L[j + RI] * L[j + RI] + L[k + OWN] * L[k + RI] * L[k + RI]
-                dcos = across * L[j + RI] * L[k + RI] - cos * turn
-                da, db, dc = (
-                    L[j + OWN] * L[j + RI],
-                    L[k + OWN] * L[k + RI],
-                    (L[j + OWN] + L[k + OWN] - across) / c,
-                )
-                for f in range(plan.compact_group[g, 3], plan.compact_group[g + 1, 3]):
-                    _, ta, tb, tc, tcos = angular_term(f, narrow, L[j + R], L[k + R], c, cos, weight, plan)
-                    change[plan.compact_function[f, 0] - first] += ta * da + tb * db + tc * dc + tcos * dcos
-
-
-@kernel
-def compact_own_tangents(i, e, element, list, plan, a, V):
-    """Add to V the changes of the compact functions of atom i, of element e,
-    and of the radial ones of its neighbours, along the axis of row a.
-    """
-    L = list.rows
-    for k in range(list.part[plan.z.shape[0], 2]):
-        o, c = place(k, plan), list.atom[k]
-        L[o + OWN] = -L[o + SELF] * L[o + a]
-        L[o + KX] = L[o + KY] = L[o + KZ] = 0.0
-        L[o + KX + a] = -L[o + SELF]
-        if c != i:
-            move = L[o + OWN] * L[o + RI]
-            for f in range(plan.compact[element[c], 0], plan.compact[element[c] + 1, 0]):
-                if plan.compact_function[f, 1] < 0 or plan.compact_function[f, 1] == e:
-                    V[c, plan.compact_function[f, 0] - plan.start[element[c]]] += (
-                        move * radial_term(f, L[o + R], e, plan)[1]
-                    )
-    compact_changes(e, element, list, plan, V[i])
-
-
-@kernel
-def compact_neighbour_tangents(e_i, n_entry, element, list, thirds, offset, narrow, plan, a, V):
-    """Add to V the changes of the compact angular functions of the centre at entry n_entry of the list of i,
-    an atom of element e_i that moves.
-
-    thirds   the list with the third partners: that of i for narrow functions (offset 1: vectors are counted
-             from i), else that of the centre (offset 0)
-    """
-    L, T, centre = list.rows, thirds.rows, list.atom[n_entry]
-    e, o, n_element = element[centre], place(n_entry, plan), plan.z.shape[0]
-    # from the centre to i
-    ux, uy, uz, ua, r, ri = (-L[o + X], -L[o + Y], -L[o + Z], -L[o + a], L[o + R], L[o + RI])
-    for g in range(plan.compact[e, 1], plan.compact[e + 1, 1]):
-        low, high = plan.compact_reach[g, 0], plan.compact_reach[g, 1]
-        if (plan.compact_group[g, 2] != 0) != narrow or r <= low or r >= high:
-            continue
-        e_k = plan.compact_group[g, 0]
-        if e_k < 0:
-            e_k = n_element
-        elif e_k == e_i:
-            e_k = plan.compact_group[g, 1]
-        elif plan.compact_group[g, 1] != e_i:
-            continue
-        for n_k in range(thirds.part[e_k, 0], thirds.part[e_k, 1]):
-            k = place(n_k, plan)
-            if narrow and n_k == n_entry:
-                continue  # the centre itself
-            x, y, z, va = (
-                T[k + X] + offset * ux,
-                T[k + Y] + offset * uy,
-                T[k + Z] + offset * uz,
-                T[k + a] + offset * ua,
-            )
-            b = math.sqrt(x * x + y * y + z * z)
-            wx, wy, wz = x - ux, y - uy, z - uz
-            c2 = wx * wx + wy * wy + wz * wz
-            if b <= low or b >= high or c2 < SAME:
-                continue
-            c = math.sqrt(c2)
-            if narrow and (c <= low or c >= high):
-                continue
-            cos, weight = (ux * x + uy * y + uz * z) * ri / b, plan.z[e_i] * plan.z[element[thirds.atom[n_k]]]
-            da, dc, dcos = ua * ri, (ua - va) / c, va * ri / b - cos * ua * ri * ri
-            for f in range(plan.compact_group[g, 3], plan.compact_group[g + 1, 3]):
-                _, ta, _, tc, tcos = angular_term(f, narrow, r, b, c, cos, weight, plan)
-                V[centre, plan.compact_function[f, 0] - plan.start[e]] += ta * da + tc * dc + tcos * dcos
+    return 1

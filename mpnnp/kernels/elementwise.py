@@ -80,6 +80,76 @@ def cos_pi(x):
 
 
 @kernel(fastmath=FASTMATH)
+def row_acos(S, angle, sine, cos, n):
+    """angle = acos(cos), cos cut to [-1, 1]; sine = 1/sin(angle), 0 at angles of 0 and pi.
+
+    acos(|c|) = pi/2 - asin(|c|), for |c| > 1/2 it is 2 asin(sqrt((1 - |c|)/2)); asin(s) = s p(s^2) for
+    s <= 1/2, p the polynomial of degree 12 through Chebyshev nodes.
+    """
+    for t in range(n):
+        c = S[cos + t]
+        c = 1.0 if c > 1.0 else c
+        c = -1.0 if c < -1.0 else c
+        a = abs(c)
+        z = 0.5 - 0.5 * a if a > 0.5 else a * a
+        s = math.sqrt(z) if a > 0.5 else a
+        p = 0.0318775703321705
+        p = p * z - 0.01618438297785286
+        p = p * z + 0.019511555627873108
+        p = p * z + 0.006529992064169159
+        p = p * z + 0.012169982951519522
+        p = p * z + 0.013884865623252567
+        p = p * z + 0.017359777455452582
+        p = p * z + 0.022371749868803206
+        p = p * z + 0.03038195969237179
+        p = p * z + 0.04464285680612565
+        p = p * z + 0.07500000000385035
+        p = p * z + 0.16666666666664942
+        p = s + s * z * p
+        p = 2.0 * p if a > 0.5 else 0.5 * math.pi - p
+        S[angle + t] = math.pi - p if c < 0.0 else p
+        sine2 = (1.0 - a) * (1.0 + a)
+        S[sine + t] = 1.0 / math.sqrt(sine2) if sine2 > 1e-20 else 0.0
+
+
+@kernel(fastmath=FASTMATH)
+def row_window(S, f, df, x, factor, n, subtype, left, right):
+    """Compact function `subtype` with the ends left, right of the row x (see cutoff.window),
+    and its derivative times the row `factor`.
+    """
+    middle, scale = 0.5 * (left + right), 2.0 / (right - left)
+    steep = 1.0 if subtype > 1 and subtype % 2 == 1 else 0.0
+    order = subtype // 2
+    for t in range(n):
+        u = (S[x + t] - middle) * scale
+        slope = scale if u > 0.0 else -scale
+        u = abs(u)
+        u = 1.0 if u > 1.0 else u
+        slope *= (1.0 + steep * (1.0 - 2.0 * u)) * S[factor + t]
+        u *= 1.0 + steep * (1.0 - u)
+        y = 1.0 - u
+        y2, uy = y * y, u * y
+        if order == 1:
+            S[f + t] = y2 * (1.0 + 2.0 * u)
+            S[df + t] = -6.0 * uy * slope
+        elif order == 2:
+            S[f + t] = y * y2 * (1.0 + u * (3.0 + 6.0 * u))
+            S[df + t] = -30.0 * uy * uy * slope
+        elif order == 3:
+            S[f + t] = y2 * y2 * (1.0 + u * (4.0 + u * (10.0 + 20.0 * u)))
+            S[df + t] = -140.0 * uy * uy * uy * slope
+        elif order == 4:
+            S[f + t] = y2 * y2 * y * (1.0 + u * (5.0 + u * (15.0 + u * (35.0 + 70.0 * u))))
+            S[df + t] = -630.0 * uy * uy * uy * uy * slope
+        else:  # exp(1 - 1/(1 - u^2))
+            v = y * (1.0 + u)
+            v = 1.0 / (1e-3 if v < 1e-3 else v)
+            e = exp(1.0 - v) if v < 1000.0 else 0.0
+            S[f + t] = e
+            S[df + t] = -2.0 * u * v * v * e * slope
+
+
+@kernel(fastmath=FASTMATH)
 def row_exp(S, out, x, n, factor):
     """out = exp(factor x)."""
     for t in range(n):

@@ -209,13 +209,15 @@ def class_exp(S, n, c, first, narrow, plan):
 
 @kernel(forceinline=True)
 def pair_parts(list, plan, g):
-    """first, last of the outer and of the inner neighbours of group g, and whether they are the same;
-    the longer part is the inner one.
-    """
-    n_element = plan.z.shape[0]
-    e1, e2 = plan.pair[g, 0], plan.pair[g, 1]
+    """first, last of the outer and of the inner neighbours of group g, and whether they are the same."""
+    return parts_of(list, plan.pair[g, 0], plan.pair[g, 1], plan)
+
+
+@kernel(forceinline=True)
+def parts_of(list, e1, e2, plan):
+    """The same for neighbours of the elements e1 and e2 (-1: any); the longer part is the inner one."""
     if e1 < 0:
-        e1 = e2 = n_element
+        e1 = e2 = plan.z.shape[0]
     part = list.part
     if part[e2, 1] - part[e2, 0] < part[e1, 1] - part[e1, 0]:
         e1, e2 = e2, e1

@@ -16,11 +16,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpnnp.kernels.compact import compact_neighbour_tangents, compact_own_tangents, has_compact
-from mpnnp.kernels.energy_forces import FIRST_CAPACITY, gather, neighbours_of, packed_atoms, select
+from mpnnp.kernels.atomic_energies import gather, select
+from mpnnp.kernels.compact import has_compact
+from mpnnp.kernels.compact_tangents import (
+    compact_neighbour_tangents,
+    compact_own_tangents,
+    compact_wide_tangents,
+)
 from mpnnp.kernels.functions import make_block
 from mpnnp.kernels.jit import kernel, read_only
-from mpnnp.kernels.neighbours import N_IMAGE_ROW, STRIDE, make_list
+from mpnnp.kernels.neighbours import (
+    FIRST_CAPACITY,
+    N_IMAGE_ROW,
+    STRIDE,
+    make_list,
+    neighbours_of,
+    packed_atoms,
+)
 from mpnnp.kernels.network import energy_row, energy_value, layer, make_workspace, tangent_row, tangent_value
 from mpnnp.kernels.strains import strain_tangents
 from mpnnp.kernels.tangents import has_wide, neighbour_tangents, own_tangents, radial_tangents, wide_tangents
@@ -206,25 +218,23 @@ def tangents(structures, s, i, component, plan, space, last_seen, label, V):
     radial_tangents(i, e_i, near, plan, block, axis, V)
     own_tangents(i, e_i, near, plan, block, target, axis, V)
     neighbour_tangents(i, e_i, near, plan, block, target, axis, V)
-    compact, wide = has_compact(plan), has_wide(plan)
+    compact, wide = has_compact(plan.compact), has_wide(plan)
     if compact:
-        compact_own_tangents(i, e_i, element, near, plan, axis, V)
-    if compact or wide:
+        compact_own_tangents(i, e_i, element, near, plan, plan.compact, block, target, axis, V)
+        compact_neighbour_tangents(i, e_i, element, near, plan, plan.compact, block, target, axis, V)
+    if compact == 2 or wide:
         for e in range(n_element):
             for k in range(near.part[e, 0], near.part[e, 1]):
                 if plan.stop[0]:
                     break
                 if near.atom[k] != i:
-                    if compact:
-                        compact_neighbour_tangents(e_i, k, element, near, near, 1.0, True, plan, axis, V)
-                    if wide or compact == 2:
-                        far = neighbours_of(
-                            near.atom[k], structures, s, atoms, element, plan, space.image, far
-                        )
+                    far = neighbours_of(near.atom[k], structures, s, atoms, element, plan, space.image, far)
                     if wide:
                         wide_tangents(e_i, e, k, near, far, plan, block, target, axis, V)
                     if compact == 2:
-                        compact_neighbour_tangents(e_i, k, element, near, far, 0.0, False, plan, axis, V)
+                        compact_wide_tangents(
+                            e_i, e, k, element, near, far, plan, plan.compact, block, target, axis, V
+                        )
     return Space(near, far, space.image, block, target)
 
 

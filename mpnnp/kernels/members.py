@@ -8,8 +8,8 @@ is contracted with the same geometry as dE/dG itself.
 
 import numpy as np
 
+from mpnnp.kernels.atomic_energies import energies_and_gradient
 from mpnnp.kernels.compact import compact_gradient
-from mpnnp.kernels.energy_forces import FIRST_CAPACITY, add_forces, energies_and_gradient
 from mpnnp.kernels.functions import (
     add_class,
     class_exp,
@@ -26,8 +26,8 @@ from mpnnp.kernels.functions import (
     scatter,
 )
 from mpnnp.kernels.jit import FASTMATH, kernel
-from mpnnp.kernels.neighbours import FC, KX, KY, KZ, OWN, STRIDE, WIDTH, make_list, place
-from mpnnp.kernels.pairs import neighbours_in_pairs
+from mpnnp.kernels.neighbours import FC, FIRST_CAPACITY, KX, KY, KZ, OWN, STRIDE, WIDTH, make_list, place
+from mpnnp.kernels.pairs import add_forces, neighbours_in_pairs
 
 STEP = 1e-6  # of the weights, times a deviation: differences are derivatives to as many digits
 
@@ -51,6 +51,8 @@ def energy_forces_of_members(
     forces[:] = 0.0
     virial[:] = 0.0
     for k in range(n_own):
+        if plan.stop[0]:
+            break
         i = first + k
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         if near.atom.shape[0] > kept.shape[2]:
@@ -60,8 +62,7 @@ def energy_forces_of_members(
         angular_gradients(element[i], near, plan, block, dE_dG[k], kept)
         for s in range(n):
             exchange(near, plan, kept[s])
-            if plan.compact_function.shape[0] > 0:
-                compact_gradient(element[i], element, near, plan, dE_dG[k, s])
+            compact_gradient(element[i], element, near, plan, plan.compact, block, dE_dG[k, s])
             add_forces(i, near, plan, forces[s], virial[s])
             exchange(near, plan, kept[s])
 
@@ -138,7 +139,7 @@ def angular_gradients(e, near, plan, block, dE_dG, kept):
             first_run, last_run = run_range(g, narrow, plan)
             j, k = (j_first if first_run < last_run else j_last), k_first
             while True:
-                n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, segment)
+                n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
                 if n_segment == 0:
                     break
                 used = np.uintp(n)

@@ -15,6 +15,7 @@ from mpnnp.kernels.jit import FASTMATH, kernel
 
 WIDTH = np.uintp(512)  # columns of a chunk
 STRIDE = np.uintp(520)  # room for reading one vector past the end; rows do not fall on the same cache lines
+FIRST_CAPACITY = 256  # of lists; they grow
 MARGIN = 1e-6  # Angstrom; what rounding may do to a distance in the search
 PX, PY, PZ, FX, FY, FZ, N_ATOM_ROW = (np.uintp(k) * STRIDE for k in range(7))
 UX, UY, UZ, U2, EDGE, N_IMAGE_ROW = (np.uintp(k) * STRIDE for k in range(6))
@@ -55,8 +56,8 @@ def make_list(capacity, plan):
 
 @kernel(forceinline=True)
 def chunk_size(plan):
-    """Numbers in a chunk of neighbour rows."""
-    return FC + np.uintp(2 * plan.cutoff.shape[0]) * STRIDE
+    """Numbers in a chunk of neighbour rows; the rows of a window of compact.py take the place of a cutoff."""
+    return FC + np.uintp(2 * max(plan.cutoff.shape[0], 1)) * STRIDE
 
 
 @kernel(forceinline=True)
@@ -275,3 +276,27 @@ def distances(rows, o, n):
         rows[o + KX + t] = 0.0
         rows[o + KY + t] = 0.0
         rows[o + KZ + t] = 0.0
+
+
+@kernel
+def packed_atoms(structures, s):
+    a, b = structures.start[s], structures.start[s + 1]
+    atoms = np.empty(np.int64(N_ATOM_ROW) * ((b - a) // np.int64(WIDTH) + 1))
+    pack_atoms(structures.positions[a:b], structures.inverse[s], structures.pbc[s], atoms)
+    return atoms
+
+
+@kernel
+def neighbours_of(i, structures, s, atoms, element, plan, image, near):
+    """The list of atom i of structure s: `near`, or a larger one if its neighbours do not fit."""
+    cell, inverse, pbc = structures.cell[s], structures.inverse[s], structures.pbc[s]
+    positions = structures.positions[structures.start[s] : structures.start[s + 1]]
+    n = search(atoms, element.shape[0], i, cell, inverse, pbc, plan.reach[0], image, near)
+    if n > near.atom.shape[0]:
+        near = make_list(n + n // 4, plan)
+        n = search(atoms, element.shape[0], i, cell, inverse, pbc, plan.reach[0], image, near)
+    n = measure(
+        i, 0, n, near.found_atom, near.found_image, positions, cell, plan.reach[0] * plan.reach[0], near
+    )
+    fill(n, i, element, plan, near)
+    return near

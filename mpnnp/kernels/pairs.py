@@ -1,16 +1,17 @@
-"""Energies, forces and virial from a list of pairs that serves many steps: what molecular dynamics evaluates.
+"""Symmetry functions, energies, forces and virial from a list of pairs, which serves both passes over the
+neighbours, and many steps of molecular dynamics.
 
-The list holds every pair within the cutoff and a skin, as atom and image, without its distance: that is
-computed anew each time, as everywhere. A rank takes the atoms [first, first + n_own); it writes their
-energies, and its part of the forces on all.
+The list holds every pair within the cutoff, and a skin if it is to last, as atom and image, without its
+distance: that is computed anew each time, as everywhere. A rank takes the atoms [first, first + n_own); it
+writes their energies, and its part of the forces on all.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from mpnnp.kernels.atomic_energies import energies_and_gradient
 from mpnnp.kernels.compact import compact_functions, compact_gradient
-from mpnnp.kernels.energy_forces import FIRST_CAPACITY, add_forces, energies_and_gradient, packed_atoms
 from mpnnp.kernels.functions import (
     angular_functions,
     angular_gradient,
@@ -19,7 +20,23 @@ from mpnnp.kernels.functions import (
     radial_gradient,
 )
 from mpnnp.kernels.jit import kernel
-from mpnnp.kernels.neighbours import N_IMAGE_ROW, fill, make_list, measure, search
+from mpnnp.kernels.neighbours import (
+    FIRST_CAPACITY,
+    KX,
+    KY,
+    KZ,
+    N_IMAGE_ROW,
+    OWN,
+    X,
+    Y,
+    Z,
+    fill,
+    make_list,
+    measure,
+    packed_atoms,
+    place,
+    search,
+)
 
 # how far a function may lie outside its range before it counts: n2p2's tolerance
 EDGE = 1000 * np.finfo(np.float64).eps
@@ -36,11 +53,11 @@ class Pairs(NamedTuple):
 
 
 @kernel
-def find_pairs(structures, first, last, radius, plan):
-    """Pairs of the atoms [first, last) of the one structure in `structures`, within `radius` Angstrom."""
-    n_atom = structures.element.shape[0]
-    atoms = packed_atoms(structures, 0)
-    cell, inverse, pbc = structures.cell[0], structures.inverse[0], structures.pbc[0]
+def find_pairs(structures, s, first, last, radius, plan):
+    """Pairs of the atoms [first, last) of structure s, within `radius` Angstrom."""
+    n_atom = structures.start[s + 1] - structures.start[s]
+    atoms = packed_atoms(structures, s)
+    cell, inverse, pbc = structures.cell[s], structures.inverse[s], structures.pbc[s]
     image, near = np.empty(np.int64(N_IMAGE_ROW)), make_list(FIRST_CAPACITY, plan)
     start = np.zeros(last - first + 1, np.int64)
     atom, shift = np.empty(0, np.int32), np.empty((0, 3), np.int32)
@@ -90,7 +107,7 @@ def functions_of_pairs(pairs, first, element, positions, cell, plan, G):
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         radial_functions(element[i], near, plan, G[k])
         angular_functions(element[i], near, plan, block, G[k])
-        compact_functions(element[i], element, near, plan, G[k])
+        compact_functions(element[i], element, near, plan, plan.compact, block, G[k])
 
 
 @kernel
@@ -115,8 +132,34 @@ def energy_forces_of_pairs(pairs, first, element, positions, cell, model, w, G, 
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         radial_gradient(element[i], near, plan, dE_dG[k])
         angular_gradient(element[i], near, plan, block, dE_dG[k])
-        compact_gradient(element[i], element, near, plan, dE_dG[k])
+        compact_gradient(element[i], element, near, plan, plan.compact, block, dE_dG[k])
         add_forces(i, near, plan, forces, virial)
+
+
+@kernel
+def add_forces(i, near, plan, forces, virial):
+    """Forces and virial from the gradients OWN r + K by the neighbours of centre i."""
+    L = near.rows
+    for k in range(near.part[plan.z.shape[0], 2]):
+        o = place(k, plan)
+        j = near.atom[k]
+        x, y, z, own = L[o + X], L[o + Y], L[o + Z], L[o + OWN]
+        gx, gy, gz = own * x + L[o + KX], own * y + L[o + KY], own * z + L[o + KZ]
+        forces[i, 0] += gx
+        forces[i, 1] += gy
+        forces[i, 2] += gz
+        forces[j, 0] -= gx
+        forces[j, 1] -= gy
+        forces[j, 2] -= gz
+        virial[0, 0] += gx * x
+        virial[0, 1] += gx * y
+        virial[0, 2] += gx * z
+        virial[1, 0] += gy * x
+        virial[1, 1] += gy * y
+        virial[1, 2] += gy * z
+        virial[2, 0] += gz * x
+        virial[2, 1] += gz * y
+        virial[2, 2] += gz * z
 
 
 @kernel

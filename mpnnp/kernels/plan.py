@@ -6,8 +6,8 @@ Run          functions of a group with one cutoff, narrow or wide: one product o
 Class        functions of a run with one (eta, r_s): one exponential, or a power of another class's.
 Angle        distinct (lam, zeta) of a group: one (1 + lam cos)^zeta.
 So a function itself costs one product of two rows. Compact functions (compact.py) are apart: their angular
-ones of one centre, one pair of neighbour elements, and narrow or wide, share the distances and the angle of a
-triplet.
+ones of one centre and one radial window share the neighbours within it; those among them of one pair of
+neighbour elements, narrow or wide, are a group, which shares distances, angles and windows of its triplets.
 """
 
 from functools import lru_cache
@@ -20,6 +20,19 @@ from mpnnp.kernels.table import ANGULAR, COMPACT_ANGULAR, COMPACT_RADIAL, NARROW
 from mpnnp.signals import STOP
 
 MAX_POWER = 15  # of exponentials; beyond, an exp is as cheap
+
+
+class Compact(NamedTuple):
+    """The order of the compact functions: radial ones of all elements first, then angular ones by centre,
+    window and group.
+    """
+
+    start: np.ndarray  # (n_element+1, 2) int64 first radial function in `function`, first window
+    window: np.ndarray  # (n_window+1, 3) int64: subtype, weighted by z, first group
+    window_at: np.ndarray  # (n_window, 2) Angstrom: r_l, r_c
+    group: np.ndarray  # (n_group+1, 4) int64: e1, e2 (-1: any), narrow, first function
+    function: np.ndarray  # (n, 4) int64: function m, neighbour element or -1, subtype, weighted by z
+    at: np.ndarray  # (n, 4): r_l, r_c, ends of the angular window (radian)
 
 
 class Plan(NamedTuple):
@@ -42,14 +55,7 @@ class Plan(NamedTuple):
     function: np.ndarray  # (n_angular, 2) int64: function m, angle within the group
     scale: np.ndarray  # (n_angular,) 2^(1-zeta)
     angle: np.ndarray  # (n_angle, 2): lam, zeta
-    # (n_element+1, 2) int64 first compact radial function in compact_function, first compact group
-    compact: np.ndarray
-    # (n_compact_group+1, 4) int64: e1, e2 (-1: any), narrow, first function in compact_function
-    compact_group: np.ndarray
-    compact_reach: np.ndarray  # (n_compact_group, 2): smallest r_l, largest r_c
-    # (n_compact, 4) int64: function m, neighbour element or -1, subtype, weighted by z
-    compact_function: np.ndarray
-    compact_at: np.ndarray  # (n_compact, 4): r_l, r_c, ends of the angular window (radian)
+    compact: tuple  # Compact, or () if there are no compact functions
     stop: np.ndarray  # (1,) int64 signals.STOP of this process: not 0 ends the loops over neighbours early
 
 
@@ -131,40 +137,45 @@ def make_plan(t):
         function=table(function, 2, np.int64),
         scale=flat(scale, np.float64),
         angle=table(angle, 2, np.float64),
-        **compact_part(t, table),
+        compact=compact_part(t, table),
         stop=read_only(STOP),
     )
 
 
 def compact_part(t, table):
-    """What a plan says about compact functions: the radial ones of all elements come first,
-    then the groups of angular ones.
-    """
+    """Compact of Table t; () without compact functions."""
     n_element = len(t.start) - 1
     own = [range(t.start[e], t.start[e + 1]) for e in range(n_element)]
     radial = [[m for m in own[e] if t.kind[m] in COMPACT_RADIAL] for e in range(n_element)]
-    function, start, group, reach = [m for part in radial for m in part], [], [], []
+    function, start = [m for part in radial for m in part], []
+    window, window_at, group = [], [], []
     for e in range(n_element):
-        start.append((sum(map(len, radial[:e])), len(group)))
+        start.append((sum(map(len, radial[:e])), len(window)))
         angular = {}
         for m in own[e]:
             if t.kind[m] in COMPACT_ANGULAR:
-                angular.setdefault((t.e1[m], t.e2[m], int(t.kind[m] in NARROW)), []).append(m)
+                key = (t.r_l[m], t.r_c[m], t.subtype[m], t.kind[m] in WEIGHTED)
+                pair = (t.e1[m], t.e2[m], int(t.kind[m] in NARROW))
+                angular.setdefault(key, {}).setdefault(pair, []).append(m)
         for key in sorted(angular):
-            group.append((*key, len(function)))
-            reach.append((min(t.r_l[m] for m in angular[key]), max(t.r_c[m] for m in angular[key])))
-            function += angular[key]
-    start.append((sum(map(len, radial)), len(group)))
+            window.append((*key[2:], len(group)))
+            window_at.append(key[:2])
+            for pair in sorted(angular[key]):
+                group.append((*pair, len(function)))
+                function += angular[key][pair]
+    start.append((sum(map(len, radial)), len(window)))
+    window.append((0, 0, len(group)))
     group.append((-1, -1, 0, len(function)))
-    return {
-        "compact": table(start, 2, np.int64),
-        "compact_group": table(group, 4, np.int64),
-        "compact_reach": table(reach, 2, np.float64),
-        "compact_function": table(
-            [(m, t.e1[m], t.subtype[m], t.kind[m] in WEIGHTED) for m in function], 4, np.int64
-        ),
-        "compact_at": table([(t.r_l[m], t.r_c[m], t.left[m], t.right[m]) for m in function], 4, np.float64),
-    }
+    if not function:
+        return ()
+    return Compact(
+        start=table(start, 2, np.int64),
+        window=table(window, 3, np.int64),
+        window_at=table(window_at, 2, np.float64),
+        group=table(group, 4, np.int64),
+        function=table([(m, t.e1[m], t.subtype[m], t.kind[m] in WEIGHTED) for m in function], 4, np.int64),
+        at=table([(t.r_l[m], t.r_c[m], t.left[m], t.right[m]) for m in function], 4, np.float64),
+    )
 
 
 def find_source(member_at, first, last, run, narrow, eta, r_s):

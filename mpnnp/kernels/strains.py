@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from mpnnp.kernels.compact import compact_changes, has_compact
+from mpnnp.kernels.compact import enter, has_compact, has_windows, radial_term
+from mpnnp.kernels.compact_tangents import add_compact_changes
 from mpnnp.kernels.elementwise import exp
-from mpnnp.kernels.energy_forces import neighbours_of, packed_atoms
 from mpnnp.kernels.functions import (
     COS,
     EIGHT,
@@ -23,10 +23,29 @@ from mpnnp.kernels.functions import (
     TINY,
     fill_block,
     pair_parts,
+    parts_of,
     run_range,
 )
 from mpnnp.kernels.jit import FASTMATH, kernel
-from mpnnp.kernels.neighbours import FC, KX, KY, KZ, OWN, R2, RI, STRIDE, WIDTH, R, X, Y, Z, place
+from mpnnp.kernels.neighbours import (
+    FC,
+    KX,
+    KY,
+    KZ,
+    OWN,
+    R2,
+    RI,
+    STRIDE,
+    WIDTH,
+    R,
+    X,
+    Y,
+    Z,
+    make_list,
+    neighbours_of,
+    packed_atoms,
+    place,
+)
 from mpnnp.kernels.tangents import DCOS, DFF, DJK2, DRSUM, DSUM, add_changes, all_angles, third_cutoffs
 
 
@@ -38,7 +57,7 @@ def strain_tangents(structures, s, a, b, plan, space, V):
     """
     first, last = structures.start[s], structures.start[s + 1]
     element = structures.element[first:last]
-    atoms, near, compact = packed_atoms(structures, s), space.near, has_compact(plan)
+    atoms, near, compact = packed_atoms(structures, s), space.near, has_compact(plan.compact)
     row_a, row_b = np.uintp(a) * STRIDE, np.uintp(b) * STRIDE
     for i in range(last - first):
         if plan.stop[0]:
@@ -56,7 +75,7 @@ def strain_tangents(structures, s, a, b, plan, space, V):
         radial_strains(element[i], near, plan, V[i])
         angular_strains(i, element[i], near, plan, space.block, space.target, V)
         if compact:
-            compact_changes(element[i], element, near, plan, V[i])
+            compact_strains(i, element, near, plan, plan.compact, space.block, space.target, V)
     return near
 
 
@@ -135,6 +154,44 @@ def angular_strains(i, e, list, plan, block, target, V):
                         strain_cutoffs(S, o, n, L, place(segment[s, 2], plan), place(segment[s, 3], plan), fc)
                     third_cutoffs(run, narrow, used, plan, S)
                     add_changes(True, g, e, run, narrow, n_segment, used, plan, block, target, V)
+
+
+@kernel
+def compact_strains(i, element, list, plan, compact, block, target, V):
+    """Add to V[i] the changes of the compact functions of atom i."""
+    if len(compact) == 0:
+        return
+    S, L, segment, e = block.rows, list.rows, block.segment, element[i]
+    for f in range(compact.start[e, 0], compact.start[e + 1, 0]):
+        e1, m = compact.function[f, 1], compact.function[f, 0] - plan.start[e]
+        for k in range(list.part[e1, 0], list.part[e1, 2]):
+            o = place(k, plan)
+            slope = radial_term(f, L[o + R], element[list.atom[k]], plan)[1]
+            V[i, m] += slope * L[o + OWN] * L[o + RI]
+    if has_windows(e, plan):
+        inner = make_list(list.atom.shape[0], plan)
+        target[:] = i
+        for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
+            enter(number, element, list, plan, inner)
+            for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
+                narrow = compact.group[g, 2]
+                j, j_last, k_first, k_last, same = parts_of(
+                    inner, compact.group[g, 0], compact.group[g, 1], plan
+                )
+                k = k_first
+                while True:
+                    n_segment, columns, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
+                    if n_segment == 0:
+                        break
+                    for s in range(n_segment):
+                        o, n = np.uintp(segment[s, 0]), np.uintp(segment[s, 1])
+                        padded = np.uintp((segment[s, 1] + 7) // 8 * 8)
+                        at_j, at_k = place(segment[s, 2], plan), place(segment[s, 3], plan)
+                        strain_geometry(S, o, padded, inner.rows, at_j, at_k, narrow)
+                        strain_cutoffs(S, o, n, inner.rows, at_j, at_k, FC)
+                    add_compact_changes(
+                        True, number, g, e, n_segment, np.uintp(columns), plan, block, target, V
+                    )
 
 
 @kernel(fastmath=FASTMATH)

@@ -167,10 +167,11 @@ def wide_geometry(S, n, L, j, C, k, a):
 
 
 @kernel(fastmath=FASTMATH)
-def wide_cutoffs(S, n, L, j, C, k, a, fc):
-    """FF = fc(r_ci) fc(r_ck) and its change; 0 in the columns of padding and where the entry is i itself."""
+def wide_cutoffs(S, n, L, j, fj, dj, C, k, fc):
+    """FF = fc(r_ci) fc(r_ck) and its change from fj = fc(r_ci) and its change dj;
+    0 in the columns of padding and where the entry is i itself.
+    """
     padded = (n + np.uintp(7)) // EIGHT * EIGHT
-    fj, dj = L[j + fc], -L[j + fc + STRIDE] * L[j + a]
     xj, yj, zj = L[j + X], L[j + Y], L[j + Z]
     for t in range(padded):
         u, v, w = C[k + X + t] + xj, C[k + Y + t] + yj, C[k + Z + t] + zj
@@ -389,7 +390,8 @@ def wide_tangents(e_i, e, n_entry, list, its_list, plan, block, target, a, V):
             wide_geometry(S, used, L, j, C, k, a)
             all_angles(g, used, plan, S)
             for run in range(first_run, last_run):
-                wide_cutoffs(S, np.uintp(n), L, j, C, k, a, FC + np.uintp(2 * plan.run[run, 1]) * STRIDE)
+                fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
+                wide_cutoffs(S, np.uintp(n), L, j, L[j + fc], -L[j + fc + STRIDE] * L[j + a], C, k, fc)
                 third_cutoffs(run, 0, used, plan, S)
                 add_changes(False, g, e, run, 0, 1, used, plan, block, target, V)
             first += n

@@ -6,6 +6,7 @@ import numpy as np
 
 from mpnnp.kernels.packs import Structures
 from mpnnp.kernels.plan import plan_of
+from mpnnp.kernels.table import ANGULAR, COMPACT_ANGULAR
 from mpnnp.model.symmetry_functions import SymmetryFunctions
 
 SAMPLE = 16  # structures looked at, and atoms of those without a cell
@@ -45,9 +46,11 @@ def cost_of(structures: Structures, functions: SymmetryFunctions) -> Cost:
     n_atom = np.diff(structures.start)[chosen]
     pairs, near = np.average(within, axis=0, weights=n_atom)
     triplets = max(near * (near - 1.0) / 2.0, 0.0)
-    n_group = len(plan.pair) - 1 + len(plan.compact_group) - 1
-    n_angular = len(plan.function) + len(plan.compact_function) - int(plan.compact[-1, 0])
-    return Cost(float(pairs), float(triplets), float(triplets * n_angular / max(n_group, 1)))
+    table = functions.table
+    angular = np.isin(table.kind, ANGULAR + COMPACT_ANGULAR)
+    centre = np.searchsorted(table.start, np.arange(len(angular)), side="right")
+    groups = {*zip(centre[angular], table.e1[angular], table.e2[angular])}  # each has triplets of its own
+    return Cost(float(pairs), float(triplets), float(triplets * angular.sum() / max(len(groups), 1)))
 
 
 def _neighbours(structures, s, r_c):

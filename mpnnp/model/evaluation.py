@@ -16,6 +16,7 @@ from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.metrics import Accuracy, Errors
 from mpnnp.model.potential import Potential
 from mpnnp.model.prediction import Prediction, Predictor
+from mpnnp.model.spread import Spread
 from mpnnp.parallel import Comm
 from mpnnp.progress import AnyLog, Progress
 
@@ -101,14 +102,31 @@ def accuracy_over(
     return errors.accuracy(comm)
 
 
-def evaluate(potential: Potential, dataset: Dataset, comm: Comm, log: AnyLog) -> Evaluation:
+def evaluate(
+    potential: Potential,
+    dataset: Dataset,
+    comm: Comm,
+    log: AnyLog,
+    with_sigma: Callable[[Structures, int], tuple[Prediction, Spread]] | None = None,
+) -> Evaluation:
     """Evaluation of `potential` on all structures of `dataset`, shared out over the ranks.
 
+    with_sigma  (structures, s) -> Prediction and standard deviations of structure s: these are then among
+                the predictions, energy_std (n_structure,) and forces_std (n_atom, 3)
     Collective. Raises DataError.
     """
     structures, predictor = make_atoms(dataset, potential.elements), Predictor(potential)
     start, kinds = np.asarray(structures.start), [kind for kind in KINDS.values() if kind.column]
-    mine = []
+    mine: list = []
+    sigmas: list = []
+
+    def predict(s):
+        if with_sigma is None:
+            return predictor.predict(structures, s)
+        prediction, spread = with_sigma(structures, s)
+        sigmas.append((s, spread))
+        return prediction
+
     with Progress(log, "evaluating structure", len(dataset)) as progress:
 
         def keep(s, prediction):
@@ -125,7 +143,7 @@ def evaluate(potential: Potential, dataset: Dataset, comm: Comm, log: AnyLog) ->
             progress.update(min(s + comm.size, len(dataset)))
 
         accuracy = accuracy_over(
-            lambda s: predictor.predict(structures, s),
+            predict,
             dataset,
             structures,
             np.arange(len(dataset)),
@@ -140,4 +158,15 @@ def evaluate(potential: Potential, dataset: Dataset, comm: Comm, log: AnyLog) ->
             for kind, value in zip(kinds, values):
                 predictions[kind.column][kind.of_structure(structures, s)] = value
     predictions = {column: a if a.shape[1] > 1 else a[:, 0] for column, a in predictions.items()}
+    if with_sigma is not None:
+        predictions |= _columns(start, comm.gather(sigmas, root=0) or [])
     return Evaluation(accuracy, predictions, start)
+
+
+def _columns(start, parts):
+    """Columns energy_std (n_structure,) and forces_std (n_atom, 3) from (s, Spread) of each rank."""
+    energy, forces = np.full(len(start) - 1, np.nan), np.full((start[-1], 3), np.nan)
+    for part in parts:
+        for s, spread in part:
+            energy[s], forces[start[s] : start[s + 1]] = spread.energy, spread.forces
+    return {"energy_std": energy, "forces_std": forces}

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpnnp.kernels.energy_forces import geometry_of, pairs_of
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.members import energy_forces_of_members
-from mpnnp.kernels.packs import Structures, make_structures
-from mpnnp.kernels.pairs import Pairs, find_pairs, functions_of_pairs
+from mpnnp.kernels.packs import Structures
+from mpnnp.kernels.pairs import Pairs, functions_of_pairs
 from mpnnp.model.prediction import Prediction, Predictor
 from mpnnp.parallel import Comm
 
@@ -39,7 +40,7 @@ class Place(NamedTuple):
 def predict_with_spread(
     predictor: Predictor, deviations: np.ndarray, place: Place, G: np.ndarray, comm: Comm | None = None
 ) -> tuple[Prediction, Spread]:
-    """Prediction and Spread of a structure whose atoms the ranks share out. Collective.
+    """Prediction of the nets alone, and Spread, of a structure whose atoms the ranks share out. Collective.
 
     deviations  (n_member, n_weight) of the weights
     G           (n_own, n_max) symmetry functions of this rank's atoms, unscaled
@@ -79,13 +80,10 @@ def predict_with_spread(
 def structure_with_spread(
     predictor: Predictor, deviations: np.ndarray, structures: Structures, s: int
 ) -> tuple[Prediction, Spread]:
-    """Prediction and Spread of structure s of `structures`."""
-    atoms = slice(structures.start[s], structures.start[s + 1])
-    element, positions, cell = structures.element[atoms], structures.positions[atoms], structures.cell[s]
-    one = make_structures([0, len(element)], element, positions, cell, structures.pbc[s])
+    """Prediction, with the baseline of the potential, and Spread of structure s of `structures`."""
     plan = predictor.model.plan
-    pairs = find_pairs(one, 0, len(element), plan.reach[0], plan)
-    place = Place(pairs, 0, read_only(element), read_only(positions), read_only(cell))
-    G = np.empty((len(element), predictor.n_max))
+    place = Place(pairs_of(structures, s, plan), 0, *geometry_of(structures, s))
+    G = np.empty((len(place.element), predictor.n_max))
     functions_of_pairs(*place, plan, G)
-    return predict_with_spread(predictor, deviations, place, G)
+    prediction, spread = predict_with_spread(predictor, deviations, place, G)
+    return predictor.with_baseline(prediction, structures, s), spread

@@ -33,7 +33,7 @@ from mpnnp.model.network import Network, Segment
 from mpnnp.optimizers.covariance import Covariance, pack, unpack
 from mpnnp.optimizers.layout import make_layout, packed_start
 from mpnnp.optimizers.posterior import dense_covariance
-from mpnnp.optimizers.traffic import Traffic, gather_labels, sum_over_ranks
+from mpnnp.optimizers.traffic import LabelGather, Traffic, Verdict, sum_over_ranks
 from mpnnp.parallel import Comm
 
 
@@ -116,6 +116,8 @@ class Ekf:
         self.comm = comm
         self.layout = make_layout(config.coupling, n_weight, segments, comm.rank, comm.size)
         self.traffic = Traffic()
+        self.gather = LabelGather(comm, self.layout.n, self.traffic)
+        self.anywhere = Verdict(comm, self.traffic)
         self.fold_columns = config.r_max if fold_columns is None else fold_columns
         if n_weight < 2 * self.fold_columns * (len(self.layout.group) - 1):
             self.fold_columns = 0  # small groups are cheaper folded at once
@@ -161,7 +163,7 @@ class Ekf:
         assert rows.shape == (len(errors), self.layout.n), (
             "one row for each error, one column for each weight"
         )
-        H, errors = gather_labels(self.comm, rows, errors, self.traffic)
+        H, errors = self.gather(rows, errors)
         if self.layout.order is not None:
             H = H[:, self.layout.order]
         M = len(H)
@@ -169,7 +171,7 @@ class Ekf:
         eta = next_eta(self.config, state.eta)
         self._make_room(state, M)
         increment = self._correct(state, H, errors, state.lam if self.config.fading_memory else 1.0 / eta)
-        if self._anywhere(increment is None):
+        if self.anywhere(increment is None):
             raise TrainingError(self._advice(state, H, errors))
         state.r += M
         state.eta = eta
@@ -178,6 +180,25 @@ class Ekf:
         if state.r + M > self.fold_columns:
             self._fold(state)
         return self._by_weight(increment)
+
+    def innovation(
+        self, state: EkfState, rows: np.ndarray, errors: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """(H P H^T (M, M), errors (M,), r) of the labels of all ranks, R = r I: what P and R expect of these
+        errors before they are learned. Collective; the state stays as it is.
+        """
+        rows, errors = np.ascontiguousarray(rows, dtype=float), np.ascontiguousarray(errors, dtype=float)
+        H, errors = self.gather(rows, errors)
+        if self.layout.order is not None:
+            H = H[:, self.layout.order]
+        X = self._multiply(state, H, np.empty_like(H))
+        prior = state.factor * (X @ H.T)
+        noise = state.lam if self.config.fading_memory else 1.0 / state.eta
+        return 0.5 * (prior + prior.T), errors, noise
+
+    def inflate(self, state: EkfState, factor: float) -> None:
+        """P *= factor."""
+        state.factor *= factor
 
     def _correct(self, state, H, errors, R):
         """Increment, and U behind the rows of state.U; None if A has no Cholesky factor or
@@ -235,11 +256,6 @@ class Ekf:
         state.d += state.q / state.factor
         if state.q > config.q_min:
             state.q *= math.exp(-config.q_tau)
-
-    def _anywhere(self, failure):
-        """True on every rank if it is true on one. Collective."""
-        total = sum_over_ranks(self.comm, np.array([float(bool(failure))]), np.empty(1), self.traffic)
-        return total[0] > 0
 
     def _by_weight(self, values):
         if self.layout.order is None:

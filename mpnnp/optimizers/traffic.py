@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpnnp.kernels.jit import cache_key
 from mpnnp.parallel import Comm
 
 
@@ -32,29 +33,77 @@ class Traffic:
         self.last_bytes += array.nbytes
 
 
-def gather_labels(
-    comm: Comm, rows: np.ndarray, errors: np.ndarray, traffic: Traffic
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (M, n) and errors (M,) of the labels of all ranks, rank 0's first. Collective.
+class LabelGather:
+    """Rows and errors of the labels of all ranks in one collective call.
 
-    On one rank: the arrays themselves.
+    Each rank sends one block of numbers: how many labels it has, then as many errors and rows as it is
+    expected to have: as last time. If the counts that arrive are others, the same call is made once more with
+    these: every rank sees the same counts.
+
+    counts  (size,) labels expected of each rank, the same on all ranks
     """
-    if comm.size == 1:
-        return rows, errors
-    n = rows.shape[1]
-    counts = np.empty(comm.size, dtype=np.int64)
-    comm.Allgather(np.array([len(errors)], dtype=np.int64), counts)
-    all_rows = np.empty((counts.sum(), n))
-    all_errors = np.empty(len(all_rows))
-    comm.Allgatherv(rows, [all_rows, counts * n])
-    comm.Allgatherv(errors, [all_errors, counts])
-    for array in (counts, all_rows, all_errors):
-        traffic.count(array)
-    return all_rows, all_errors
+
+    def __init__(self, comm: Comm, n_weight: int, traffic: Traffic):
+        self.comm, self.n_weight, self.traffic = comm, n_weight, traffic
+        self.counts = np.zeros(comm.size, np.int64)
+
+    def __call__(self, rows: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (M, n) and errors (M,) of the labels of all ranks, rank 0's first. Collective.
+
+        On one rank: the arrays themselves.
+        """
+        if self.comm.size == 1:
+            return rows, errors
+        blocks = self._exchange(rows, errors)
+        found = np.array([int(block[0]) for block in blocks])
+        if not np.array_equal(found, self.counts):
+            self.counts = found
+            blocks = self._exchange(rows, errors)
+        all_errors = np.concatenate([block[1 : m + 1] for block, m in zip(blocks, self.counts)])
+        all_rows = np.concatenate([block[m + 1 :] for block, m in zip(blocks, self.counts)])
+        return all_rows.reshape(len(all_errors), self.n_weight), all_errors
+
+    def _exchange(self, rows, errors):
+        """The blocks of all ranks, sized for `counts`; what does not fit is left out."""
+        sizes = 1 + self.counts * (self.n_weight + 1)
+        mine = np.zeros(sizes[self.comm.rank])
+        mine[0] = len(errors)
+        if len(errors) == self.counts[self.comm.rank]:
+            mine[1 : len(errors) + 1] = errors
+            mine[len(errors) + 1 :] = rows.ravel()
+        received = np.empty(sizes.sum())
+        self.comm.Allgatherv(mine, [received, sizes])
+        self.traffic.count(received)
+        return np.split(received, np.cumsum(sizes)[:-1])
 
 
 def sum_over_ranks(comm: Comm, part: np.ndarray, total: np.ndarray, traffic: Traffic) -> np.ndarray:
-    """total = sum over ranks of part, the same on every rank. Collective."""
+    """total = sum over ranks of part, the same on every rank. Collective; on one rank nothing is sent."""
+    if comm.size == 1:
+        total[...] = part
+        return total
     comm.Allreduce(part, total)
     traffic.count(total)
     return total
+
+
+class Verdict:
+    """Whether something failed on any rank.
+
+    Ranks on equal machines compute from equal numbers with equal machine code: they fail together, and
+    nothing is sent. Only among different machines, which round differently, the ranks ask each other.
+    """
+
+    def __init__(self, comm: Comm, traffic: Traffic):
+        self.comm, self.traffic = comm, traffic
+        self.equal: bool | None = None
+
+    def __call__(self, failure: bool) -> bool:
+        """True on every rank if `failure` on one. Collective."""
+        if self.comm.size == 1:
+            return failure
+        if self.equal is None:
+            self.equal = len(set(self.comm.allgather(cache_key()))) == 1
+        if self.equal:
+            return failure
+        return sum_over_ranks(self.comm, np.array([float(failure)]), np.empty(1), self.traffic)[0] > 0

@@ -3,7 +3,10 @@
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses
+from ase.neighborlist import natural_cutoffs, neighbor_list
 from scipy.optimize import minimize
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from mpnnp.errors import ConfigError
 from mpnnp.units import DENSITY
@@ -93,3 +96,46 @@ def _energies(trials, others, length):
     wall[:, :, 0, 1:] *= 0.1  # a hydrogen bond is shorter
     wall[:, :, 1:, 0] *= 0.1
     return np.einsum("tnab,a,b->t", 1.0 / r, CHARGE, CHARGE) + 5.0 * (wall**2).sum(axis=(1, 2, 3))
+
+
+def at_density(atoms, density):
+    """ase.Atoms of another density, g/cm^3: the cell is scaled, molecules are moved as rigid bodies.
+
+    Molecules are what bonds connect (1.1 times the sums of covalent radii); atoms of a crystal, or of one
+    molecule that has no end, are scaled one by one. Raises ConfigError without a cell.
+    """
+    if not atoms.pbc.all():
+        raise ConfigError(
+            f"density = {density:g}: the structure has no cell that is periodic in all directions"
+        )
+    factor = (atoms.get_masses().sum() * DENSITY / (density * atoms.cell.volume)) ** (1 / 3)
+    i, j, shift = neighbor_list("ijS", atoms, natural_cutoffs(atoms, mult=1.1), self_interaction=False)
+    n_molecule, molecule = connected_components(
+        coo_matrix((np.ones(len(i)), (i, j)), shape=(len(atoms),) * 2)
+    )
+    bonds = {}
+    for a, b, s in zip(i, j, shift):
+        bonds.setdefault(a, []).append((b, s))
+    image = np.zeros((len(atoms), 3), int)
+    seen = np.zeros(len(atoms), bool)
+    for first in range(len(atoms)):  # unwrap each molecule, along its bonds
+        stack = [] if seen[first] else [first]
+        seen[first] = True
+        while stack:
+            a = stack.pop()
+            for b, s in bonds.get(a, ()):
+                if not seen[b]:
+                    seen[b], image[b] = True, image[a] + s
+                    stack.append(b)
+    positions = atoms.positions + image @ atoms.cell.array
+    endless = {molecule[a] for a in bonds for b, s in bonds[a] if (image[b] != image[a] + s).any()}
+    moved = atoms.copy()
+    for k in range(n_molecule):
+        mine = np.flatnonzero(molecule == k)
+        centre = atoms.get_masses()[mine] @ positions[mine] / atoms.get_masses()[mine].sum()
+        positions[mine] = (
+            positions[mine] * factor if k in endless else positions[mine] + (factor - 1) * centre
+        )
+    moved.set_cell(atoms.cell.array * factor)
+    moved.set_positions(positions)
+    return moved

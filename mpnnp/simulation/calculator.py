@@ -7,6 +7,7 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 from ase.data import chemical_symbols
 
+from mpnnp.data.structure import Structure
 from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import ConfigError, DataError, DynamicsError
 from mpnnp.kernels.jacobian import energy_rows
@@ -15,12 +16,15 @@ from mpnnp.kernels.packs import make_structures
 from mpnnp.kernels.pairs import count_extrapolations, energy_forces_of_pairs, functions_of_pairs
 from mpnnp.model.potential import Potential
 from mpnnp.model.prediction import Prediction, Predictor
+from mpnnp.model.spread import Place, predict_with_spread
 from mpnnp.optimizers.posterior import has_covariance
-from mpnnp.parallel import share
+from mpnnp.parallel import on_root, share
 from mpnnp.simulation.pair_list import PairList
 from mpnnp.training.checkpoint import is_checkpoint, load_potential, read_posterior, read_summary
+from mpnnp.training.uncertainty import covariance_file, read_uncertainty
 
 SKIN = 0.8  # Angstrom
+STANDARD_DEVIATIONS = "energy_std", "forces_std"  # results, in the order of model.spread.Spread
 MOST_NEIGHBOURS = 20_000  # of an atom, on average; more means that the cell has collapsed
 
 
@@ -53,13 +57,18 @@ class Calculator(AseCalculator):
     max_extrapolations   raise DynamicsError when more symmetry functions than this, added up over all
                          evaluations, were outside
                  their range of training
+    uncertainty  standard deviations with every evaluation, not on request alone: for one checkpoint; raises
+                 ConfigError if it has none
     comm         MPI communicator that shares out the atoms. Then every call is collective, and the geometry
                  of rank 0 is taken
+    units        of folders of n2p2 files that do not state theirs, as in "eV Angstrom"; else Hartree and Bohr
 
     Results: energy, free_energy, energies (n,), forces (n, 3), stress (6,) for periodic cells; eV,
-    eV/Angstrom, eV/Angstrom^3. On request, from one checkpoint of a Kalman filter:
-    energy_kalman_std = energy_scale sqrt(h P h^T) in eV, with h = dE*/dw and the filter's covariance P of the
-    weights.
+    eV/Angstrom, eV/Angstrom^3. On request, from one checkpoint of a Kalman filter (or the best.h5 beside it):
+    energy_std (eV), forces_std (n, 3) standard deviations by the posterior of the weights, calibrated on
+    labels that were not learned (training.calibration; `calibration.n_structure` is 0 if they are not), in
+    less than three times the time without; and energy_kalman_std = energy_scale sqrt(h P h^T) in eV, with
+    h = dE*/dw and the filter's covariance P of the weights, neither drawn nor calibrated.
     `virial` (3, 3) dE/dstrain, eV, of the last evaluation is known without a cell too.
     `extrapolations` counts those of the last evaluation, `extrapolations_in_all` those of all;
     `extrapolating()` names the last ones. An ensemble counts those of the member that has most.
@@ -69,13 +78,22 @@ class Calculator(AseCalculator):
 
     ignored_changes = {"initial_charges", "initial_magmoms"}
 
-    def __init__(self, potentials, *, skin=SKIN, max_extrapolations=None, comm=None):
+    def __init__(
+        self,
+        potentials,
+        *,
+        skin=SKIN,
+        max_extrapolations=None,
+        uncertainty=False,
+        comm=None,
+        units=None,
+    ):
         super().__init__()
         several = isinstance(potentials, (list, tuple))
         given = list(potentials) if several else [potentials]
         if not given:
             raise ConfigError("Calculator: give at least one potential")
-        self.potentials = [p if isinstance(p, Potential) else load_potential(p) for p in given]
+        self.potentials = [p if isinstance(p, Potential) else load_potential(p, units) for p in given]
         first = self.potentials[0]
         for path, p in zip(given, self.potentials):
             if p.elements != first.elements:
@@ -88,17 +106,39 @@ class Calculator(AseCalculator):
         self.pair_list = PairList(widest.model.plan, skin)
         self.comm, self.max_extrapolations = comm, max_extrapolations
         self.extrapolations = self.extrapolations_in_all = 0
-        self.kalman_path = (
-            given[0]
-            if not several and not isinstance(given[0], Potential) and is_checkpoint(given[0])
-            else None
-        )
-        self.uncertainty = None
+        own = None if several or isinstance(given[0], Potential) else given[0]
+        self.kalman_path = own if own is not None and is_checkpoint(own) else None
+        self.posterior_of = own if own is not None and covariance_file(own) else None
+        self.filter_ = self.known = None
+        self.always_std = uncertainty
+        if uncertainty and self.posterior_of is None and len(given) == 1:
+            raise ConfigError(
+                f"Calculator: {'the potential' if own is None else own} has no standard deviations: they "
+                "come from the checkpoint.h5 of a run with the Kalman filter (or the best.h5 beside it), or "
+                "from several potentials"
+            )
         self.implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
-        if len(given) > 1:
-            self.implemented_properties += ["energy_std", "forces_std"]
+        if len(given) > 1 or self.posterior_of is not None:
+            self.implemented_properties += list(STANDARD_DEVIATIONS)
         if self.kalman_path is not None and has_covariance(read_summary(self.kalman_path).optimizer):
             self.implemented_properties.append("energy_kalman_std")
+
+    @property
+    def calibration(self):
+        """training.calibration.Calibration of the standard deviations of one checkpoint. Collective at
+        first.
+        """
+        return self._uncertainty().calibration
+
+    def _uncertainty(self):
+        """Members drawn from the posterior and their calibration, drawn once. Collective."""
+        if self.known is None:
+            self.known = (
+                read_uncertainty(self.posterior_of)
+                if self.comm is None
+                else on_root(self.comm, read_uncertainty, self.posterior_of)
+            )
+        return self.known
 
     def _same_functions(self, k):
         """Number of the first member with the same symmetry functions as member k."""
@@ -108,26 +148,73 @@ class Calculator(AseCalculator):
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         if atoms is not None:
             self.atoms = atoms.copy()
+        with_std = self.posterior_of is not None and (
+            self.always_std or any(name in properties for name in STANDARD_DEVIATIONS)
+        )
         if system_changes or "energy" not in self.results:
             self.results = {}
-            self._evaluate(self.atoms)
+            self._evaluate(self.atoms, with_std)
+        elif with_std and "energy_std" not in self.results:
+            self.results |= self._with_spread(self._place(self.atoms))[1]
         if "energy_kalman_std" in properties and "energy_kalman_std" in self.implemented_properties:
             self.results["energy_kalman_std"] = self._kalman_std(self.atoms)
 
-    def _evaluate(self, atoms):
-        element = self._elements(atoms)
-        positions, cell, pbc = self._geometry(atoms)
-        n_atom = len(element)
-        mine = range(n_atom) if self.comm is None else share(n_atom, self.comm)
-        pairs = self.pair_list.update(element, positions, cell, pbc, mine.start, mine.stop)
-        place = pairs, mine.start, element, read_only(positions), read_only(cell)
+    def _evaluate(self, atoms, with_std):
+        place, standard = self._place(atoms), {}
         for member in self.members:
             member.compute_functions(place, self.members)
-        predictions = [member.predict(place, self.comm) for member in self.members]
-        self._count(element[mine.start : mine.stop])
+        if with_std:
+            prediction, standard = self._with_spread(place)
+            predictions = [prediction]
+        else:
+            predictions = [member.predict(place, self.comm) for member in self.members]
+        predictions = self._with_baselines(predictions, place, atoms)
+        self._count(place.element[place.first : place.first + len(place.pairs.start) - 1])
         self.virial = np.mean([p.virial for p in predictions], axis=0)
-        self.results = _results(predictions, np.linalg.det(cell) if pbc.all() else None)
+        self.results = _results(predictions, np.linalg.det(place.cell) if atoms.pbc.all() else None)
+        self.results |= standard
         self._check_limit()
+
+    def _with_baselines(self, predictions, place, atoms):
+        """The predictions with the baselines of their potentials, each computed once, by rank 0."""
+        baselines = {p.baseline: None for p in self.potentials if p.baseline}
+
+        def add():
+            try:
+                structure = Structure(
+                    numbers=atoms.numbers,
+                    positions=place.positions,
+                    cell=place.cell,
+                    pbc=atoms.pbc,
+                    source="the simulated structure",
+                )
+                return {baseline: baseline.of(structure) for baseline in baselines}
+            except DataError as error:
+                raise DynamicsError(str(error)) from None
+
+        if not baselines:
+            return predictions
+        added = add() if self.comm is None else on_root(self.comm, add)
+        return [
+            prediction.plus(added[p.baseline]) if p.baseline else prediction
+            for prediction, p in zip(predictions, self.potentials)
+        ]
+
+    def _with_spread(self, place):
+        """Prediction, and the standard deviations as results of ASE. Collective."""
+        known, member = self._uncertainty(), self.members[0]
+        prediction, spread = predict_with_spread(
+            member.predictor, known.deviations, place, member.G, self.comm
+        )
+        return prediction, dict(zip(STANDARD_DEVIATIONS, known.calibration.calibrated(spread)))
+
+    def _place(self, atoms):
+        """This rank's atoms and their neighbours. Collective."""
+        element = self._elements(atoms)
+        positions, cell, pbc = self._geometry(atoms)
+        mine = range(len(element)) if self.comm is None else share(len(element), self.comm)
+        pairs = self.pair_list.update(element, positions, cell, pbc, mine.start, mine.stop)
+        return Place(pairs, mine.start, element, read_only(positions), read_only(cell))
 
     def _elements(self, atoms):
         """(n_atom,) element indices. Raises DataError."""
@@ -188,8 +275,8 @@ class Calculator(AseCalculator):
         )
 
     def _kalman_std(self, atoms):
-        if self.uncertainty is None:
-            self.uncertainty = read_posterior(self.kalman_path)
+        if self.filter_ is None:
+            self.filter_ = read_posterior(self.kalman_path)
         member, element = self.members[0], self._elements(atoms)
         G, n_atom = member.G, len(element)
         if self.comm is not None:
@@ -199,7 +286,7 @@ class Calculator(AseCalculator):
         )
         row, value = np.empty((1, len(member.w))), np.empty(1)
         energy_rows(np.zeros(1, np.int64), structure, read_only(G), member.model, member.w, row, value)
-        return member.scale * float(np.sqrt(self.uncertainty.variance(row)[0]))
+        return member.scale * float(np.sqrt(self.filter_.variance(row)[0]))
 
 
 class Member:
@@ -208,7 +295,7 @@ class Member:
     """
 
     def __init__(self, potential, same_functions):
-        predictor = Predictor(potential)
+        self.predictor = predictor = Predictor(potential)
         self.model, self.n_max, self.reference = predictor.model, predictor.n_max, predictor.reference
         self.scale, self.w = potential.energy_scale, read_only(potential.weights)
         self.same_functions, self.functions = same_functions, potential.functions.functions

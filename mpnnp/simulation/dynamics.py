@@ -8,7 +8,9 @@ of a simulation holds
     restart.h5       all that the next step depends on; with it a simulation goes on as if it had never been
                      interrupted
     final.xyz        the last frame, with velocities; last-good.xyz instead if the system exploded
-    status.json      how it ended
+    status.json      how it ended: status "finished"; "stopped" by a signal; "failed", the system exploded or
+                     extrapolated too often; "uncertain", the standard deviation of a force was too large, and
+                     uncertain.xyz is that frame, worth a label; with reason, steps and time
 """
 
 import contextlib
@@ -45,12 +47,13 @@ NAMED = 5  # extrapolations named in the log
 SAVE_SECONDS = 60.0
 QUESTION, MOST_STEPS = 0.5, 1000  # seconds, and steps, between two looks for signals
 PROTOCOL, RESTART = "protocol.json", "restart.h5"
-FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+FINISHED, STOPPED, FAILED, UNCERTAIN = "finished", "stopped", "failed", "uncertain"
+ENDS = {FAILED: "last-good.xyz", UNCERTAIN: "uncertain.xyz"}  # where the last frame is; else final.xyz
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a simulation ended: status (finished, stopped by a signal, failed), reason,
+    """How a simulation ended: status (finished, stopped by a signal, failed, uncertain), reason,
     and how far and how fast it came.
     """
 
@@ -62,11 +65,31 @@ class Outcome:
     extrapolations: int
 
 
-def run(protocol, atoms, calculator, directory, comm, log, resume=False, trained=None, overwrite=False):
+class UncertainForces(DynamicsError):
+    """The standard deviation of a force is larger than allowed."""
+
+
+def run(
+    protocol,
+    atoms,
+    calculator,
+    directory,
+    comm,
+    log,
+    resume=False,
+    trained=None,
+    overwrite=False,
+    max_force_std=None,
+    watch=None,
+):
     """Outcome of a simulation of `atoms` with the Protocol, in the folder `directory`. Collective.
 
     trained    TrainingRange of the potential, kept for what judges the simulation; None if not known
     overwrite  a run that the folder holds keeps its files under another name
+    max_force_std  eV/Angstrom: largest standard deviation of the force on an atom (root of the sum of squares
+               over its components), from a calculator that gives forces_std with every evaluation; None: any
+    watch      collective function(atoms) called with every frame that was written; it ends the simulation by
+               raising DynamicsError
     Raises FolderError if the folder is in use or holds a run, DataError if there is none to resume, or one
     with another protocol. A system that explodes, or leaves the range of training too often, ends the
     simulation with status "failed"; files up to the last good frame are kept.
@@ -79,7 +102,9 @@ def run(protocol, atoms, calculator, directory, comm, log, resume=False, trained
         )
         try:
             restart = on_root(comm, _open_folder, directory, protocol, resume, trained, log)
-            return Simulation(protocol, atoms, calculator, directory, comm, log, restart, signals, lock).run()
+            parts = protocol, atoms, calculator, directory, comm, log, restart, signals, lock
+            simulation = Simulation(*parts, max_force_std, watch)
+            return simulation.run()
         finally:
             if lock is not None:
                 lock.release()
@@ -119,12 +144,26 @@ def _open_folder(directory, protocol, resume, trained, log):
 class Simulation:
     """One run of a simulation, from its start or from a restart file to its end."""
 
-    def __init__(self, protocol, atoms, calculator, directory, comm, log, restart, signals, lock=None):
-        self.signals, self.lock = signals, lock
+    def __init__(
+        self,
+        protocol,
+        atoms,
+        calculator,
+        directory,
+        comm,
+        log,
+        restart,
+        signals,
+        lock=None,
+        max_force_std=None,
+        watch=None,
+    ):
+        self.signals, self.lock, self.watch = signals, lock, watch
         self.slow, self.broken = True, False  # steps may take long; the last one was broken off
         self.last_question, self.next_question, self.interval = time.monotonic(), 0, 1
         self.protocol, self.atoms, self.calculator = protocol, atoms, calculator
         self.directory, self.comm, self.log = directory, comm, log
+        self.max_force_std = max_force_std
         self.rng = np.random.default_rng([protocol.seed, 2])
         self.step = self.first_step = 0
         self.extrapolations = 0  # when the last row was written
@@ -164,6 +203,8 @@ class Simulation:
                     if not self.broken:
                         self._after_step()
                         progress.update(self.step)
+            except UncertainForces as error:
+                status, reason = UNCERTAIN, str(error)
             except (DynamicsError, FloatingPointError, np.linalg.LinAlgError) as error:
                 status, reason = FAILED, str(error)
                 received = self.slow and self._heard(now=True)  # a step that was broken off may look like it
@@ -194,6 +235,7 @@ class Simulation:
 
     def _first_forces(self):
         forces = self.atoms.get_forces(md=True)
+        self._check_std()
         self._remember()
         if self.restart is None:
             self._write_row()
@@ -237,6 +279,20 @@ class Simulation:
             and not SHRUNK < (ratio := self.atoms.cell.volume / self.first_volume) < SWOLLEN
         ):
             raise DynamicsError(f"exploded: the volume is {ratio:.3g} times that of the start")
+        self._check_std()
+
+    def _check_std(self):
+        """Raise UncertainForces if a force is not known well enough."""
+        if self.max_force_std is None:
+            return
+        std = np.linalg.norm(self.calculator.results["forces_std"], axis=1)
+        worst = int(np.argmax(std))
+        if not std[worst] <= self.max_force_std:
+            raise UncertainForces(
+                f"step {self.step}: the force on atom {worst} "
+                f"({self.atoms.get_chemical_symbols()[worst]}) has a standard deviation of "
+                f"{std[worst]:.4g} eV/Angstrom, more than {self.max_force_std:g}"
+            )
 
     def _remember(self):
         """Keep this frame as the last good one."""
@@ -260,7 +316,7 @@ class Simulation:
             self.files[key] = file
         if not self.sizes["md.csv"]:
             self.files["md.csv"].write(",".join(COLUMNS) + "\n")
-        for key in ("final.xyz", "last-good.xyz", "status.json"):
+        for key in ("final.xyz", *ENDS.values(), "status.json"):
             (self.directory / key).unlink(missing_ok=True)
 
     def _write_row(self):
@@ -299,6 +355,8 @@ class Simulation:
                 self.atoms.get_potential_energy(),
             )
             self.files["trajectory.xyz"].flush()
+        if self.watch is not None:
+            self.watch(self.atoms)
 
     def _time(self, step):
         return step * self.protocol.timestep / 1000.0
@@ -327,7 +385,7 @@ class Simulation:
         seconds = time.monotonic() - self.begin
         if self.broken:  # restart.h5 is of the step before
             self.atoms, self.step = self.good
-        elif status != FAILED:
+        elif status not in ENDS:
             self._save()
         frame, good_step = (
             (self.atoms, self.step) if status != FAILED else self.good or (self.atoms, self.step)
@@ -344,17 +402,14 @@ class Simulation:
         if self.files:
             for file in self.files.values():
                 file.close()
-            with write_atomically(
-                self.directory / ("last-good.xyz" if status == FAILED else "final.xyz")
-            ) as temporary:
+            with write_atomically(self.directory / ENDS.get(status, "final.xyz")) as temporary:
                 with open(temporary, "w", encoding="utf-8") as file:
                     write_frame(file, frame, self._time(good_step), None, velocities=True)
             write_text(self.directory / "status.json", json.dumps(asdict(outcome), indent=2) + "\n")
-        ending = (
-            f"{status} {reason}".strip()
-            if status != FAILED
-            else f"{FAILED}: {reason}; the last good frame is last-good.xyz"
-        )
+        ending = f"{status} {reason}".strip()
+        if status in ENDS:
+            frame = "the last good frame" if status == FAILED else "this frame"
+            ending = f"{status}: {reason}; {frame} is {ENDS[status]}"
         self.log(
             f"{ending} at {outcome.time_ps:.6g} ps after {duration(seconds)}: "
             f"{outcome.steps_per_second:.1f} steps per second"

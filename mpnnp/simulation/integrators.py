@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import units
+from ase.parallel import DummyMPI
 
 from mpnnp.errors import ConfigError
 from mpnnp.units import BAR
@@ -57,10 +58,16 @@ class Protocol:
 
 
 class Integrator:
-    """An integrator of ASE, and whether its step takes and returns forces."""
+    """An integrator of ASE, and whether its step takes and returns forces.
+
+    ASE sends the random numbers of its thermostats from rank 0 of all processes to the others. Here every
+    rank draws them itself from the same seed, and simulations may run side by side.
+    """
 
     def __init__(self, dynamics, takes_forces=True):
         self.dynamics, self.takes_forces = dynamics, takes_forces
+        for name in {"comm", "communicator"} & vars(dynamics).keys():  # by version of ASE
+            setattr(dynamics, name, DummyMPI())
 
     def advance(self, forces):
         """One step from the forces of the last one; returns the new ones.

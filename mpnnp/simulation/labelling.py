@@ -16,7 +16,7 @@ from ase.calculators.calculator import PropertyNotImplementedError, get_calculat
 
 from mpnnp.data.dataset import Dataset, read, write
 from mpnnp.errors import ConfigError, DataError, Interrupted, MpnnpError
-from mpnnp.parallel import agree, maximum, on_root
+from mpnnp.parallel import agree, maximum, of_all_ranks, on_root, raise_if
 from mpnnp.progress import Progress
 from mpnnp.signals import Signals, name
 from mpnnp.simulation.calculator import Calculator
@@ -26,15 +26,16 @@ SAVE_SECONDS = 60.0
 ADVICE = "the same command goes on"
 
 
-def make_labeller(name):
+def make_labeller(name, units=None):
     """A calculator of ASE. Raises ConfigError or what loading a potential raises.
 
     name   checkpoint or folder of n2p2 files, several with commas between them (an ensemble: its mean); or
            ase:NAME[:key=value,...] with a name that ASE knows (ase:emt) or a class
            (ase:tblite.ase.TBLite:method=GFN1-xTB,verbosity=0)
+    units  of folders of n2p2 files that do not state theirs
     """
     if not name.startswith(ASE):
-        return Calculator(name.split(",") if "," in name else name, skin=0.0)
+        return Calculator(name.split(",") if "," in name else name, skin=0.0, units=units)
     kind, _, settings = name[len(ASE) :].partition(":")
     try:
         module, _, attribute = kind.rpartition(".")
@@ -96,14 +97,14 @@ def label(dataset, calculator, comm, log, part=None):
             received = int(maximum(comm, [signals.received])[0])
             if part is not None and found and len(found) < len(dataset):
                 on_root(comm, _write_part, part, dataset, found)
-            agree(comm, _raise, error)
+            agree(comm, raise_if, error)
     if received and len(found) < len(dataset):
-        error = Interrupted(
-            f"{name(received)}: {len(found)} of {len(dataset)} structures are labelled and kept in {part}; "
-            f"{ADVICE}"
+        raise of_all_ranks(
+            Interrupted(
+                f"{name(received)}: {len(found)} of {len(dataset)} structures are labelled and kept in "
+                f"{part}; {ADVICE}"
+            )
         )
-        error.told_by = 0  # every rank raises it: rank 0 tells
-        raise error
     if comm.rank:
         return None
     return _labelled(dataset, found)
@@ -117,18 +118,13 @@ def _label_some(dataset, mine, calculator, signals):
     try:
         while mine and not signals.received and time.monotonic() < end:
             with signals.breaking() if isinstance(calculator, Calculator) else contextlib.nullcontext():
-                labels = _label_one(dataset, mine[0], calculator)
+                labels = labels_of(dataset[mine[0]], calculator)
                 if signals.received and signals.breakable:
                     break  # it may have been broken off
             found[mine.pop(0)] = labels
     except DataError as error:
         return found, None if signals.received else error
     return found, None
-
-
-def _raise(error):
-    if error is not None:
-        raise error
 
 
 def _geometry(s):
@@ -155,8 +151,8 @@ def _labelled(dataset, found):
     return Dataset.from_structures([replace(dataset[k], **found[k]) for k in sorted(found)])
 
 
-def _label_one(dataset, k, calculator):
-    s = dataset[k]
+def labels_of(s, calculator):
+    """Labels of a Structure by a calculator, as keywords. Raises DataError naming it, whatever goes wrong."""
     atoms = Atoms(s.numbers, s.positions, cell=s.cell, pbc=s.pbc)
     atoms.calc = calculator
     try:

@@ -24,7 +24,7 @@ class PairList:
         """Pairs (mpnnp.kernels.pairs) for this geometry."""
         if self.pairs is None or not self._fits(element, positions, cell, pbc, (first, last)):
             structure = make_structures([0, len(element)], element, positions.copy(), cell.copy(), pbc.copy())
-            self.pairs = find_pairs(structure, first, last, self.plan.reach[0] + self.skin, self.plan)
+            self.pairs = find_pairs(structure, 0, first, last, self.plan.reach[0] + self.skin, self.plan)
             self.made_for = structure, (first, last)
             self.n_made += 1
         return self.pairs

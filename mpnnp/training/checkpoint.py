@@ -8,7 +8,7 @@ import numpy as np
 
 from mpnnp.config import Config, parse_config
 from mpnnp.errors import CheckpointError, ConfigError, DamagedError, DataError
-from mpnnp.files import check_seal, lock_reason, number_array, write_sealed
+from mpnnp.files import check_heaps, check_seal, lock_reason, number_array, write_sealed
 from mpnnp.model.potential import Potential
 from mpnnp.n2p2 import potential_files
 from mpnnp.optimizers.posterior import Posterior
@@ -28,6 +28,7 @@ class Checkpoint(NamedTuple):
     curve         name -> column of the learning curve
     arrays        name -> array: what a schedule must remember
     best_weights  (n_weight,) of the best potential so far; None if not known
+    learned       what was learned from which data (history.to_text); "" in files that do not say
     """
 
     potential: Potential
@@ -37,6 +38,7 @@ class Checkpoint(NamedTuple):
     curve: dict = {}
     arrays: dict = {}
     best_weights: np.ndarray | None = None
+    learned: str = ""
 
 
 def write_checkpoint(path: str | Path, content: Checkpoint, previous: str | None = None) -> None:
@@ -50,6 +52,7 @@ def write_checkpoint(path: str | Path, content: Checkpoint, previous: str | None
         file["weights"] = content.potential.weights
         content.potential.write(file.create_group("model"))
         file.create_group("progress").attrs.update(content.progress)
+        file["learned"] = np.frombuffer(content.learned.encode("utf-8"), np.uint8)
         best = {} if content.best_weights is None else {"weights": content.best_weights}
         groups = {
             "optimizer": content.optimizer,
@@ -82,9 +85,10 @@ def read_potential(path: str | Path) -> Potential:
     return _opened(path, lambda file, version: _potential(file))
 
 
-def load_potential(path: str | Path, units: Units | None = None) -> Potential:
+def load_potential(path: str | Path, units: Units | str | None = None) -> Potential:
     """Potential from a checkpoint or a folder of n2p2 files.
 
+    units  of a folder that does not state them, as in "eV Angstrom"
     Raises DataError or CheckpointError naming the file.
     """
     path = Path(path)
@@ -128,6 +132,7 @@ def posterior_of(saved: Checkpoint, path: str | Path) -> Posterior:
 def is_checkpoint(path: str | Path) -> bool:
     """True if the file is an HDF5 file that says it is a checkpoint."""
     try:
+        check_heaps(path)
         with h5py.File(path, "r") as file:
             return file.attrs.get("kind") == KIND
     except Exception:  # whatever the HDF5 library makes of a foreign file
@@ -147,6 +152,7 @@ def _read(path, read_optimizer):
             curve=_numbers(file["learning_curve"]),
             arrays=_numbers(file["schedule"]),
             best_weights=_numbers(file["best"]).get("weights") if "best" in file else None,
+            learned=bytes(number_array(file, "learned")).decode("utf-8") if "learned" in file else "",
         )
         for old in range(version, FORMAT_VERSION):
             found = UPGRADES[old](found)
@@ -200,6 +206,7 @@ def _opened(path, content):
         raise DamagedError(f"{path}: no such file")
     try:
         sealed = check_seal(path)
+        check_heaps(path)
         with h5py.File(path, "r") as file:
             if file.attrs.get("kind") != KIND:
                 raise CheckpointError(f"{path}: is not a checkpoint of mpnnp")

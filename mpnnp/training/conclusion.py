@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mpnnp.data.packed import element_counts
 from mpnnp.data.ranges import TrainingRange
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import KINDS, MILLI
@@ -15,7 +16,14 @@ from mpnnp.progress import AnyLog
 from mpnnp.training import diagnosis, page, report, results
 from mpnnp.training.diagnosis import Facts
 from mpnnp.training.judgement import Judge
-from mpnnp.training.results import Collected, Collector, Results, worst_structures, write_results
+from mpnnp.training.results import (
+    Collected,
+    Collector,
+    Results,
+    correlation_within,
+    worst_structures,
+    write_results,
+)
 from mpnnp.training.run_state import RunState
 from mpnnp.training.start import Task
 
@@ -34,6 +42,8 @@ def conclude(
     """
     task, config = judge.task, judge.config
     parts = {"training": task.train, "validation": task.validation}
+    if len(task.data.old):
+        parts["old"] = task.data.old
     counts = {name: len(structures) for name, structures in parts.items()}
     part = "validation" if counts["validation"] else "training"
     accuracies, collected = {}, {}
@@ -82,6 +92,7 @@ def _facts(judge: Judge, collected: Mapping[str, Collected], part: str, reason: 
         epochs=judge.config.run.last_epoch,
         complete=not reason,
         spreads={name: _spread(task, k, structures) for k, name in enumerate(KINDS)},
+        correlation=_correlation(task, found),
         n_label={list(KINDS)[k]: len(task.labels[k]) for k in learned},
         n_weight=task.potential.network.n_weight,
         outside=found.outside[:MOST_OUTSIDE] if part == "validation" else (),
@@ -102,6 +113,16 @@ def _spread(task: Task, k: int, structures: np.ndarray) -> float:
     if kind.per_atom:
         values = values / np.diff(start)[kind.structure_of(start, numbers)]
     return float(values.std())
+
+
+def _correlation(task: Task, found: Collected) -> float:
+    """Correlation of predicted with labelled energies within compositions; NaN if there are too few."""
+    energies = found.points.get("energy")
+    if energies is None or len(energies.labels) < FEWEST_LABELS:
+        return np.nan
+    counts = element_counts(task.observer.structures, len(task.potential.elements))
+    _, composition = np.unique(counts, axis=0, return_inverse=True)
+    return correlation_within(energies, composition.ravel())
 
 
 def _data(task: Task) -> dict:

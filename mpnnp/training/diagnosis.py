@@ -45,6 +45,8 @@ class Facts:
     complete  all of them were done
     spreads   kind -> standard deviation of its validation labels about what is known without a net,
               in its error_unit
+    correlation  of predicted with labelled validation energies of structures of the same composition; NaN
+              where there are too few
     n_label   kind -> training labels that are learned from
     n_weight  of the nets
     outside   symmetry functions that extrapolate in validation structures, the worst first
@@ -55,6 +57,7 @@ class Facts:
     epochs: int = 0
     complete: bool = True
     spreads: Mapping[str, float] = field(default_factory=dict)
+    correlation: float = np.nan
     n_label: Mapping[str, int] = field(default_factory=dict)
     n_weight: int = 0
     outside: Sequence[Outside] = ()
@@ -97,6 +100,12 @@ def labels_are_wrong(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding |
         return None
     if not values[1:].min() < values[0]:
         return Finding("the start is the best: no epoch came below it", CHECK_LABELS)
+    if facts.correlation < 0.0:
+        return Finding(
+            "predicted energies fall where labelled ones rise (structures of one composition: correlation "
+            f"{facts.correlation:.2f}): energies and forces contradict each other",
+            CHECK_LABELS,
+        )
     best = int(np.argmin(values))
     for kind in _kinds(curve, part):
         errors = curve[f"{kind.name}_rmse_{part}"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mpnnp.config import Config, to_toml
 from mpnnp.errors import ConfigError, Interrupted, TrainingError
-from mpnnp.parallel import Comm, agree, maximum, on_root
+from mpnnp.parallel import Comm, agree, maximum, of_all_ranks, of_team, on_root, raise_if, share_teams
 from mpnnp.progress import AnyLog, Log
 from mpnnp.signals import Signals, name
 from mpnnp.training import run_folder
@@ -79,13 +79,12 @@ def run_ensemble(
     outcome = {seed: "was finished" for seed in seeds if seed not in todo}
     if todo and side_by_side > 1:
         _prepare(members[todo[0]][0], folder, comm, log)
-    team = comm.rank * side_by_side // comm.size
-    own = comm.Split(team, comm.rank)
+    team, own = share_teams(comm, side_by_side)
     mine = {seed: members[seed] for seed in todo[team::side_by_side]}
     with Signals(comm, ADVICE) as signals:
         signals.holding = side_by_side > 1  # no team may end the others while they save
-        results, error = _of_team(own, _train_team, mine, own, side_by_side, overwrite, signals)
-    agree(comm, _raise, error)
+        results, error = of_team(own, _train_team, mine, own, side_by_side, overwrite, signals)
+    agree(comm, raise_if, error)
     own.Free()
     for part in comm.allgather(results):
         outcome |= part
@@ -102,32 +101,12 @@ def is_finished(config: Config, directory: Path) -> bool:
     )
 
 
-def _of_team(comm, function, *arguments):
-    """(result, None), or (None, error) if every rank of the team has the error.
-
-    That of one rank alone is raised at once: the others wait for it.
-    """
-    try:
-        return function(*arguments), None
-    except Exception as error:
-        if comm.size > 1 and getattr(error, "told_by", None) != 0:
-            raise
-        return None, error
-
-
-def _raise(error):
-    if error is not None:
-        raise error
-
-
 def _train_team(members, comm, side_by_side, overwrite, signals):
     """seed -> outcome of the members of one team of ranks, one after another. Raises Interrupted."""
     outcome = {}
     for seed, (config, directory) in members.items():
         if received := int(maximum(comm, [signals.received])[0]):
-            error = Interrupted(f"{name(received)}: stopped before seed {seed}; {ADVICE}")
-            error.told_by = 0  # every rank of the team raises it
-            raise error
+            raise of_all_ranks(Interrupted(f"{name(received)}: stopped before seed {seed}; {ADVICE}"))
         # side by side: in train.log only
         own_log = Log(comm, stream=None if side_by_side == 1 else open(os.devnull, "w"))
         say = Log(comm)

@@ -18,12 +18,13 @@ from mpnnp.training.start import Task
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the learning curve: Accuracy of training and validation structures,
-    and the measure that best.h5 minimises.
+    """A point of the learning curve: Accuracy of training and validation structures, and of the validation
+    structures of what was learned before; and the measure that best.h5 minimises.
     """
 
     train: Accuracy
     validation: Accuracy
+    old: Accuracy
     measure: float
 
 
@@ -39,6 +40,7 @@ class Judge:
         self.task, self.config = task, config
         self.train_subset = self._subset(task.train, 3)
         self.validation_subset = self._subset(task.validation, 4)
+        self.old_subset = self._subset(task.data.old, 5)
         self._check_measure()
 
     def _subset(self, structures, stream):
@@ -92,16 +94,19 @@ class Judge:
         observer, w = self.task.observer, read_only(w)
         train = observer.evaluate(self.task.train, w, forces_of=self.train_subset, pause=pause)
         validation = observer.evaluate(self.task.validation, w, forces_of=self.validation_subset, pause=pause)
-        return Point(train, validation, self._measure(train, validation))
-
-    def _measure(self, train, validation):
-        """Of the validation structures if they have labels."""
-        return measure((validation if validation.has_labels else train).rmse, self.weights())
+        old = observer.evaluate(self.task.data.old, w, forces_of=self.old_subset, pause=pause)
+        judged = [validation if validation.has_labels else train, *([old] if old.has_labels else [])]
+        return Point(
+            train, validation, old, float(np.mean([measure(a.rmse, self.weights()) for a in judged]))
+        )
 
     def _teach(self, noise, point):
-        """Validation errors as they are, NaN where there are no labels: then innovations alone tell."""
+        """Validation errors as they are, of old data where new ones have none; NaN where there are no labels:
+        then innovations alone tell.
+        """
         units = MILLI * np.array(self.task.observer.labels.units)
-        noise.evaluated(np.array([point.validation.rmse[name] for name in KINDS]) / units)
+        told = point.validation if point.validation.has_labels else point.old
+        noise.evaluated(np.array([told.rmse[name] for name in KINDS]) / units)
 
     def in_training_units(self, accuracy: Accuracy) -> np.ndarray:
         """RMSE (n_kind,) of an Accuracy in training units; 1 where there is none."""
@@ -125,7 +130,7 @@ class Judge:
         point = self.evaluate(state.weights, pause)
         if epoch and not np.isfinite(point.measure):
             where = task.observer.first_not_finite(
-                np.concatenate([task.train, task.validation]), read_only(state.weights)
+                np.concatenate([task.train, task.validation, task.data.old]), read_only(state.weights)
             )
             raise TrainingError(
                 f"after update {state.update}: a prediction is not a finite number: {where}; "
@@ -137,7 +142,9 @@ class Judge:
         if state.noise is not None:
             self._teach(state.noise, point)
         noise = self.noise_levels(state)
-        state.curve.add(epoch, state.update, state.seconds, point.train, point.validation, noise)
+        state.curve.add(
+            epoch, state.update, state.seconds, point.train, point.validation, point.old, noise=noise
+        )
         better = point.measure < state.best or len(state.curve.rows) == 1
         if better:
             state.best, state.best_epoch, state.best_weights = point.measure, epoch, state.weights.copy()
@@ -148,6 +155,7 @@ class Judge:
         parts = (
             ("training", self.train_subset, self.task.train),
             ("validation", self.validation_subset, self.task.validation),
+            ("old validation", self.old_subset, self.task.data.old),
         )
         for name, some, structures in parts:
             if len(some) < len(structures):

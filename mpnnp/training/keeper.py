@@ -68,12 +68,19 @@ class Keeper:
         with run_folder.writing(self.directory / "learning-curve.csv"):
             state.curve.write(self.directory / "learning-curve.csv")
         if better:
-            update = next((row[1] for row in reversed(state.curve.rows) if row[0] == state.best_epoch), 0)
-            numbers = {"epoch": state.best_epoch, "update": int(update), "best": state.best} | self.trained
-            potential = self.task.potential.with_weights(state.best_weights)
-            run_folder.write_potential(
-                self.directory, run_folder.BEST, potential, to_toml(self.config), numbers
-            )
+            self._write_best(state)
+
+    def _write_best(self, state):
+        update = next((row[1] for row in reversed(state.curve.rows) if row[0] == state.best_epoch), 0)
+        numbers = {"epoch": state.best_epoch, "update": int(update), "best": state.best} | self.trained
+        potential = self.task.potential.with_weights(state.best_weights)
+        run_folder.write_potential(self.directory, run_folder.BEST, potential, to_toml(self.config), numbers)
+
+    def keep_calibration(self, state: RunState, numbers: dict[str, float]) -> None:
+        """Numbers of a Calibration in best.h5, and in checkpoint.h5 when it is written next."""
+        self.trained |= numbers
+        self.saved = None
+        on_root(self.comm, self._write_best, state)
 
     def save(self, state: RunState) -> bool:
         """checkpoint.h5, unless it holds this state; True if it was written."""

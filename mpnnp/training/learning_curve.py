@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mpnnp.files import write_text
+from mpnnp.files import write_table
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.metrics import Accuracy
 
-PARTS = ("train", "validation")
+PARTS = ("train", "validation", "old")  # old: validation structures of what was learned before
 
 
 def columns_of(kind: str) -> list[str]:
@@ -47,17 +47,16 @@ class LearningCurve:
         epoch: int,
         update: int,
         seconds: float,
-        train: Accuracy,
-        validation: Accuracy,
+        *accuracies: Accuracy,
         noise: Mapping[str, float] | None = None,
     ) -> None:
-        """Append the accuracies (metrics.Accuracy) of training and validation structures, and the noise level
-        of each kind of label that has one.
+        """Append the accuracies (metrics.Accuracy) of the PARTS, and the noise level of each kind of label
+        that has one.
         """
         errors = [
-            measure[kind]
+            values[kind]
             for kind in KINDS
-            for measure in (train.rmse, validation.rmse, train.mae, validation.mae)
+            for values in (*(a.rmse for a in accuracies), *(a.mae for a in accuracies))
         ]
         levels = [(noise or {}).get(kind, np.nan) for kind in KINDS]
         self.rows.append([epoch, update, seconds, *errors, *levels])
@@ -79,19 +78,22 @@ class LearningCurve:
             for kind in KINDS.values()
             if kind.always or any(np.isfinite(columns[c]).any() for c in columns_of(kind.name))
         ]
-        shown = [c for kind in kinds for c in columns_of(kind.name)]
+        shown = [
+            c
+            for kind in kinds
+            for c in columns_of(kind.name)
+            if not c.endswith("_old") or np.isfinite(columns[c]).any()
+        ]
         shown += [c for c in map(noise_of, KINDS) if np.isfinite(columns[c]).any()]
         units = {f"{kind.name}_unit": kind.error_unit for kind in kinds}
-        lines = [",".join(("epoch", "update", "seconds", *shown, *units))]
-        for k, row in enumerate(self.rows):
-            numbers = [
-                f"{row[0]:.0f}",
-                f"{row[1]:.0f}",
-                f"{row[2]:.3f}",
-                *(f"{columns[c][k]:.9g}" for c in shown),
-            ]
-            lines.append(",".join((*numbers, *units.values())))
-        write_text(path, "\n".join(lines) + "\n", encoding="ascii")
+        table = {
+            "epoch": [f"{row[0]:.0f}" for row in self.rows],
+            "update": [f"{row[1]:.0f}" for row in self.rows],
+            "seconds": [f"{row[2]:.3f}" for row in self.rows],
+            **{column: columns[column] for column in shown},
+            **{column: [unit] * len(self.rows) for column, unit in units.items()},
+        }
+        write_table(path, table)
 
     def __repr__(self):
         return f"LearningCurve({len(self.rows)} points)"

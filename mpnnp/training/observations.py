@@ -1,6 +1,7 @@
 """Observations: errors and rows of the Jacobian of this rank's labels of an update, in training units."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from mpnnp.config import Schedule
 from mpnnp.data.dataset import Dataset
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import Structures
+from mpnnp.model.baseline import NONE
 from mpnnp.model.evaluation import ROUND, accuracy_over
 from mpnnp.model.label_kinds import ENERGY
 from mpnnp.model.metrics import Accuracy, Errors
@@ -26,6 +28,7 @@ class Observer:
     Label m of M belongs to rank r with r M // p <= m < (r+1) M // p: consecutive, and the same labels on any
     number of ranks.
 
+    dataset  with the labels that the nets are to give: those of the data less the potential's baseline
     train  structures that are learned from, see Labels.of
     noise  NoiseLevels that errors and rows are divided by, instead of the scales of [schedule]; None: these
     rmse   (n_kind,) of the last evaluation, training units: the unit of the selection thresholds
@@ -43,7 +46,7 @@ class Observer:
         train: Sequence[int] | np.ndarray = (),
     ):
         self.dataset, self.structures, self.G = dataset, structures, read_only(G)
-        self.predictor = Predictor(potential)
+        self.predictor = Predictor(replace(potential, baseline=NONE))
         self.labels = Labels.of(dataset, structures, potential, schedule_config, train)
         self.config, self.comm = schedule_config, comm
         self.n_weight = potential.network.n_weight
@@ -65,21 +68,14 @@ class Observer:
         kind, n_label = self.labels.kinds[batch.kind], len(batch.candidates)
         mine = share(n_label, self.comm)
         candidates = batch.candidates[mine.start : mine.stop]
-        labels = candidates[:, 0] if candidates.shape[1] == 1 else self._select(batch.kind, candidates, w)
-        rows, values = np.empty((len(labels), self.n_weight)), np.empty(len(labels))
-        kind.rows(
-            kind.places(self.structures, labels),
-            self.structures,
-            self.G,
-            self.predictor.model,
-            w,
-            rows,
-            values,
-        )
+        if candidates.shape[1] == 1:
+            labels = candidates[:, 0]
+            rows, errors = self._rows(batch.kind, labels, w)
+        else:
+            labels, rows, errors = self._select(batch.kind, candidates, w)
         if pause is not None:
             pause()
         factor = self.factors[batch.kind]
-        errors = self.labels.targets[batch.kind][labels] - values * factor
         scale = self._scale(batch.kind, labels, errors, n_label)
         errors *= scale
         if np.ndim(scale):
@@ -128,15 +124,52 @@ class Observer:
             total = total[:0]
         return np.ascontiguousarray(total[:, :-1]), total[:, -1].copy()
 
+    def _rows(self, k, labels, w):
+        """d y_hat / dw (n_label, n_weight) in units of the nets, and y* - y*_hat (n_label,),
+        of labels of kind number k.
+        """
+        kind, rows, values = (
+            self.labels.kinds[k],
+            np.empty((len(labels), self.n_weight)),
+            np.empty(len(labels)),
+        )
+        places = kind.places(self.structures, labels)
+        kind.rows(places, self.structures, self.G, self.predictor.model, w, rows, values)
+        return rows, self.labels.targets[k][labels] - values * self.factors[k]
+
     def _select(self, k, candidates, w):
-        """Of each stream's candidates the first whose error exceeds the threshold, else the worst."""
-        kind = self.labels.kinds[k]
-        relative = np.abs(self.errors(k, candidates.ravel(), w)).reshape(candidates.shape)
-        if kind.per_atom:
-            relative /= self._n_atom(kind, candidates)
-        above = relative > self.config.of_kind(kind.name, "threshold") * self.rmse[k]
-        pick = np.where(above.any(axis=1), above.argmax(axis=1), relative.argmax(axis=1))
-        return np.take_along_axis(candidates, pick[:, None], axis=1)[:, 0]
+        """Of each stream's candidates the first whose error exceeds the threshold, or is not a number, else
+        the worst: labels, and rows and errors as of _rows.
+
+        Candidates are tried one after the other, with their rows: these take little more than the errors
+        alone, and those of the chosen one need not be made again.
+        """
+        kind, n_stream = self.labels.kinds[k], len(candidates)
+        threshold = self.config.of_kind(kind.name, "threshold") * self.rmse[k]
+        labels, rows, errors = (
+            candidates[:, 0].copy(),
+            np.empty((n_stream, self.n_weight)),
+            np.empty(n_stream),
+        )
+        largest, left = np.full(n_stream, -np.inf), np.arange(n_stream)
+        for trial in candidates.T:
+            tried = trial[left]
+            new_rows, new_errors = self._rows(k, tried, w)
+            relative = np.abs(new_errors)
+            if kind.per_atom:
+                relative /= self._n_atom(kind, tried)
+            worse = ~(relative <= largest[left])
+            at = left[worse]
+            labels[at], rows[at], errors[at], largest[at] = (
+                tried[worse],
+                new_rows[worse],
+                new_errors[worse],
+                relative[worse],
+            )
+            left = left[relative <= threshold]
+            if not len(left):
+                break
+        return labels, rows, errors
 
     def errors(self, k: int, labels: np.ndarray, w: np.ndarray) -> np.ndarray:
         """y* - y*_hat (n_label,) of labels of kind number k, without their rows."""

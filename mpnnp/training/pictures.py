@@ -24,7 +24,7 @@ from mpnnp.training.results import Points
 MAXIMUM_POINTS = 20_000  # drawn of each kind
 SIDE_BY_SIDE = 2  # kinds in one picture of predictions
 BINS = 81
-LABELS = {"train": "training", "validation": "validation"}
+LABELS = {"train": "training", "validation": "validation", "old": "validation, learned before"}
 
 
 @style()

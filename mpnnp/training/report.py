@@ -41,22 +41,23 @@ class CurveTable:
         self,
         epoch: int,
         state: RunState,
-        train: Accuracy,
-        validation: Accuracy,
+        accuracies: Mapping[str, Accuracy],
         better: bool,
         left: float | None,
         noise: str = "",
     ) -> Iterator[str]:
         """The line of an evaluation, after a header where it is time for one.
 
+        accuracies  title of a column -> Accuracy
         left   seconds that the run still takes, None if not known
         noise  the learned noise levels in words, told with the header
         """
-        kinds = _that_fit(shown(train, validation))
+        n_part = len(accuracies)
+        kinds = _that_fit(shown(*accuracies.values()), n_part)
         if self.n_line % HEADER_EVERY == 0:
             if noise and self.n_line:
                 yield f"{'':{WIDTHS[0]}s}{noise}"
-            yield from _header(kinds)
+            yield from _header(kinds, accuracies)
         self.n_line += 1
         words = (
             f"epoch {epoch:4d}",
@@ -64,26 +65,26 @@ class CurveTable:
             duration(state.seconds),
             "" if left is None else duration(left),
         )
-        numbers = (_number(a.rmse[kind.name], kind) for kind in kinds for a in (train, validation))
+        numbers = (_number(a.rmse[kind.name], kind) for kind in kinds for a in accuracies.values())
         place = "".join(f"{word:>{width}s}" for word, width in zip(words, WIDTHS))
         yield f"{place}{''.join(numbers)}{MARK if better else ''}"
 
 
-def _that_fit(kinds):
-    """The first kinds whose columns fit into a line."""
+def _that_fit(kinds, n_part=2):
+    """The first kinds whose columns, n_part each, fit into a line."""
     room, fit = WIDTH - sum(WIDTHS) - len(MARK), []
     for kind in kinds:
-        room -= 2 * _width(kind)
+        room -= n_part * _width(kind)
         if room >= 0:
             fit.append(kind)
     return fit
 
 
-def _header(kinds):
+def _header(kinds, parts):
     head = "RMSE   ".rjust(sum(WIDTHS))
-    yield head + "".join(f"{f'{k.name} ({k.short_unit})':>{2 * _width(k)}s}" for k in kinds)
+    yield head + "".join(f"{f'{k.name} ({k.short_unit})':>{len(parts) * _width(k)}s}" for k in kinds)
     head = "".join(f"{name:>{width}s}" for name, width in zip(PLACES, WIDTHS))
-    yield head + "".join(f"{part:>{_width(kind)}s}" for kind in kinds for part in ("train", "valid"))
+    yield head + "".join(f"{part:>{_width(kind)}s}" for kind in kinds for part in parts)
 
 
 def _width(kind):

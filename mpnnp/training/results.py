@@ -26,12 +26,13 @@ EDGE = 1e-9  # of the range of a symmetry function; less is rounding
 
 class Points(NamedTuple):
     """Labels and predictions (n,) of a kind in its unit, per atom where it is told so; atomic numbers (n,)
-    of the atoms they belong to, 0 where they belong to none.
+    of the atoms they belong to, 0 where they belong to none; numbers (n,) of their structures.
     """
 
     labels: np.ndarray
     predictions: np.ndarray
     elements: np.ndarray
+    structures: np.ndarray
 
     @property
     def errors(self) -> np.ndarray:
@@ -164,7 +165,22 @@ def _pairs(observer, kind, structures, s, prediction, n_atom):
         labels[there] * factor,
         predictions[there] * factor,
         np.repeat(elements[:, None], labels.shape[1], axis=1)[there],
+        np.full(int(there.sum()), s),
     )
+
+
+def correlation_within(points: Points, groups: np.ndarray) -> float:
+    """Correlation of predictions with labels about the means of their groups (n_structure,); NaN where
+    nothing varies within a group.
+    """
+    deviations = []
+    _, group = np.unique(groups[points.structures], return_inverse=True)
+    for values in (points.labels, points.predictions):
+        mean = np.bincount(group, values) / np.maximum(np.bincount(group), 1)
+        deviations.append(values - mean[group])
+    one, two = deviations
+    square = float((one @ one) * (two @ two))
+    return float(one @ two / np.sqrt(square)) if np.isfinite(square) and square > 0.0 else np.nan
 
 
 def worst_structures(

@@ -5,6 +5,7 @@ what may change between two starts of a run, and what may not.
 from pathlib import Path
 
 from mpnnp.config import Config
+from mpnnp.config.sections import key_of
 from mpnnp.errors import CheckpointError
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.optimizers.registry import OPTIMIZERS
@@ -29,7 +30,11 @@ MAY_CHANGE_ENDINGS = (
     "_metric_weight",
     "_key",
 )  # measures of the best potential; names of labels in data, whose hash is compared
-PATHS = {("symmetry_functions", "input_nn"), ("network", "weights_from")}  # the folder may have moved
+PATHS = {
+    ("symmetry_functions", "input_nn"),
+    ("network", "weights_from"),
+    ("run", "from_"),
+}  # the folder may have moved
 
 
 def check_same_run(saved: Checkpoint, config: Config, data_hash: str, path: str | Path) -> None:
@@ -62,7 +67,7 @@ def check_same_run(saved: Checkpoint, config: Config, data_hash: str, path: str 
             ):
                 continue
             if old_value != new_value:
-                differences.append(f"{section}.{key}: {old_value!r}, now {new_value!r}")
+                differences.append(f"{section}.{key_of(key)}: {old_value!r}, now {new_value!r}")
     if differences:
         listed = "\n  ".join(differences)
         raise CheckpointError(

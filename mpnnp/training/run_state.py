@@ -8,6 +8,7 @@ import numpy as np
 from mpnnp.config import Config, to_toml
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.optimizers.registry import Optimizer
+from mpnnp.training import history
 from mpnnp.training.checkpoint import Checkpoint
 from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.noise import NoiseLevels
@@ -101,7 +102,16 @@ def to_checkpoint(
         curve=state.curve.columns(),
         arrays=errors or {},
         best_weights=state.best_weights,
+        learned=history.to_text([*task.data.before, history.of_run(task.data, config, state.update)]),
     )
+
+
+def noise_levels(progress: Mapping) -> NoiseLevels | None:
+    """NoiseLevels in a checkpoint's progress; None if it has none."""
+    if "noise_passes" not in progress:
+        return None
+    values = {w: np.array([progress.get(f"{name}_noise_{w}", np.nan) for name in KINDS]) for w in ESTIMATES}
+    return NoiseLevels(**values, passes=progress["noise_passes"])
 
 
 def from_checkpoint(saved: Checkpoint, optimizer: Optimizer) -> RunState:
@@ -110,19 +120,13 @@ def from_checkpoint(saved: Checkpoint, optimizer: Optimizer) -> RunState:
     Collective. Raises CheckpointError.
     """
     progress, arrays = saved.progress, saved.arrays
-    noise = None
-    if "noise_passes" in progress:
-        values = {
-            w: np.array([progress.get(f"{name}_noise_{w}", np.nan) for name in KINDS]) for w in ESTIMATES
-        }
-        noise = NoiseLevels(**values, passes=progress["noise_passes"])
     return RunState(
         weights=saved.potential.weights.copy(),
         optimizer=optimizer.load_arrays(saved.optimizer),
         curve=LearningCurve(saved.curve),
         best_weights=saved.best_weights,
         rmse=np.array([progress.get(f"{name}_rmse", 1.0) for name in KINDS]),
-        noise=noise,
+        noise=noise_levels(progress),
         sort_errors=[arrays.get(f"{name}_errors", np.zeros(0)) for name in KINDS] if arrays else None,
         **{name: progress[name] for name in NUMBERS if name in progress},
     )

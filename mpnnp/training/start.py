@@ -1,27 +1,45 @@
 """All that exists before the first update, made from configuration and data: the Task of a run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mpnnp.config import Config
-from mpnnp.data.dataset import Dataset
+from mpnnp.data.dataset import Dataset, atoms_of
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.store import load_structures, split
+from mpnnp.model.baseline import Baseline
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import load_symmetry_functions
+from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog, Silent
 from mpnnp.training.choices import n_label, settle
-from mpnnp.training.initial_potential import build
+from mpnnp.training.initial_potential import baseline_of, build
 from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.observations import Observer
 from mpnnp.training.schedules import Batch, Epoch, RunnerSchedule, SdnzSchedule, make_schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Chosen structures of a data set whose symmetry functions are stored under its hash."""
+
+    dataset: Dataset
+    chosen: np.ndarray
+    hash: str
+    cache: Path | None
+
+    def functions(self, functions: SymmetryFunctions, comm: Comm, log: AnyLog) -> np.ndarray:
+        """Unscaled symmetry functions (n_atom, n_max) of the chosen structures. Collective."""
+        structures = agree(comm, make_atoms, self.dataset, functions.elements)
+        G = load_symmetry_functions(structures, functions, self.hash, self.cache, comm, log)
+        return G[atoms_of(self.dataset.start, self.chosen)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +49,14 @@ class Data:
     train, validation  indices of structures, ascending
     hash               of labels, geometry and split
     cache              folder of computed symmetry functions
+
+    Of a run that goes on with new data (`continuation`):
+    own_hash     of the new data alone
+    old          indices of the validation structures of what was learned before
+    n_rehearsed  structures at the end of `train` that were learned before
+    before       history.Learned of the runs before
+    shifts       continuation.fit_shifts of the new data
+    parts        that the structures are put together from
     """
 
     dataset: Dataset
@@ -38,6 +64,23 @@ class Data:
     validation: np.ndarray
     hash: str
     cache: Path | None = None
+    own_hash: str = ""
+    old: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    n_rehearsed: int = 0
+    before: tuple = ()
+    shifts: dict = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+
+    def __post_init__(self):
+        if not self.own_hash:
+            object.__setattr__(self, "own_hash", self.hash)
+
+    def functions(self, functions: SymmetryFunctions, comm: Comm, log: AnyLog) -> np.ndarray:
+        """Unscaled symmetry functions (n_atom, n_max) of all structures. Collective."""
+        if self.parts:
+            return np.concatenate([part.functions(functions, comm, log) for part in self.parts])
+        structures = agree(comm, make_atoms, self.dataset, functions.elements)
+        return load_symmetry_functions(structures, functions, self.hash, self.cache, comm, log)
 
 
 @dataclass(eq=False)
@@ -120,6 +163,13 @@ class InUnits:
         """As of the optimizer."""
         return self.optimizer.update(state, rows * self.units, errors) * self.units
 
+    def innovation(
+        self, state: Any, rows: np.ndarray, errors: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """As of the Kalman filter."""
+        filter_: Any = self.optimizer
+        return filter_.innovation(state, rows * self.units, errors)
+
 
 def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> Data:
     """Data of a run. Collective; errors on every rank alike.
@@ -129,6 +179,21 @@ def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> 
     dataset, cache = load_structures(config.data, comm, log, fallback)
     train, validation = agree(comm, split, dataset, config.data, config.run.seed_of("split"))
     return Data(dataset, train, validation, on_root(comm, dataset.hash), cache)
+
+
+def subtract(baseline: Baseline, dataset: Dataset, comm: Comm, log: AnyLog) -> Dataset:
+    """The data set less a baseline, and what it is, in the log. Collective."""
+    if not baseline:
+        return dataset
+    rest = baseline.subtract(dataset, comm)
+    energy = np.abs(dataset.energy - rest.energy) / dataset.n_atom
+    force = np.abs(dataset.forces - rest.forces)
+    largest = [f"{np.nanmax(x, initial=0.0):.4g}" for x in (1000.0 * energy, force)]
+    log(
+        f"baseline {baseline}: up to {largest[0]} meV/atom and {largest[1]} eV/A are subtracted from the "
+        "labels; accuracies do not depend on it, pictures show what is left"
+    )
+    return rest
 
 
 def assemble(
@@ -149,11 +214,14 @@ def assemble(
     check_name(config.run.optimizer)
     data = load_data(config, comm, log, fallback) if data is None else data
     config = settle(config, agree(comm, n_label, data.dataset, data.train), Silent())
+    baseline = on_root(comm, baseline_of, config) if potential is None else potential.baseline
+    data = replace(data, dataset=subtract(baseline, data.dataset, comm, log))
     if potential is None:
-        potential, structures, G = build(config, data.dataset, data.train, data.cache, comm, log)
+        potential, structures, G = build(config, data.dataset, data.train, data.cache, comm, log, data.hash)
+        potential = replace(potential, baseline=baseline)
     else:
         structures = agree(comm, make_atoms, data.dataset, potential.elements)
-        G = load_symmetry_functions(structures, potential.functions, data.hash, data.cache, comm, log)
+        G = data.functions(potential.functions, comm, log)
     observer = Observer(data.dataset, structures, G, potential, config.schedule, comm, data.train)
     if config.learns_noise:
         observer.noise = NoiseLevels()

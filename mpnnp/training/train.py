@@ -14,14 +14,15 @@ from mpnnp.errors import Interrupted, MpnnpError, TrainingError
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.cost import cost_of
 from mpnnp.model.label_kinds import FORCE, KINDS
-from mpnnp.parallel import Comm, agree, on_root
+from mpnnp.parallel import Comm, agree, of_all_ranks, on_root
 from mpnnp.progress import Log, Progress, duration
 from mpnnp.signals import Signals
-from mpnnp.training import run_folder
+from mpnnp.training import continuation, run_folder
 from mpnnp.training.agenda import Agenda, Verdict
 from mpnnp.training.checkpoint import Checkpoint
 from mpnnp.training.choices import n_label, settle
 from mpnnp.training.conclusion import conclude
+from mpnnp.training.inflation import inflate
 from mpnnp.training.judgement import Judge
 from mpnnp.training.keeper import Keeper, read_saved
 from mpnnp.training.report import CurveTable, symbols
@@ -29,6 +30,7 @@ from mpnnp.training.resume import same_measure
 from mpnnp.training.run_state import RunState, from_checkpoint, new_state
 from mpnnp.training.schedules import Batch
 from mpnnp.training.start import Task, assemble, load_data
+from mpnnp.training.uncertainty import calibrate_run
 from mpnnp.training.warm_up import compile_kernels
 
 SLOW_UPDATE = 3.0  # seconds from which on a warning says so
@@ -79,6 +81,7 @@ def train(
     """
     directory = Path(directory)
     with Signals(comm, "start again with --resume") as signals:
+        config = on_root(comm, continuation.completed, config, directory)
         lock, resume = agree(
             comm,
             lambda: (
@@ -99,6 +102,7 @@ def train(
                     evaluate(run, epoch=0)
                 while run.state.epoch <= run.config.run.last_epoch and not run.reason:
                     one_epoch(run)
+            calibrate(run)
             save(run)
             signals.holding = False
             finish(run, directory)
@@ -122,12 +126,19 @@ def begin(
     on_epoch: tuple = (),
 ) -> Parts:
     """Parts of a run that has not begun, or goes on from its checkpoint. Collective."""
-    data = load_data(config, comm, log, directory)
+    data, origin = load_data(config, comm, log, directory), None
+    if config.run.from_:
+        origin = continuation.read_origin(config, comm)
+        data = continuation.with_old_data(data, origin, config, comm, log, directory)
     config = settle(config, agree(comm, n_label, data.dataset, data.train), log)
     name, saved = read_saved(directory, config, data.hash, comm, log) if resume else ("", None)
-    task = assemble(config, comm, log, data=data, potential=saved and saved.potential)
+    prior = saved or (origin.saved if origin else None)
+    task = assemble(config, comm, log, data=data, potential=prior and prior.potential)
     judge = agree(comm, Judge, task, config)
-    state = from_checkpoint(saved, task.optimizer) if saved else new_state(task)
+    if saved:
+        state = from_checkpoint(saved, task.optimizer)
+    else:
+        state = new_state(task) if origin is None else continuation.take_over(origin, task)
     task.observer.rmse, task.observer.noise = state.rmse, state.noise
     keeper = Keeper(directory, task, config, state)
     agenda = Agenda(comm, config.run, signals, state.update)
@@ -139,7 +150,18 @@ def begin(
     describe(run)
     if saved:
         take_up(run, saved, name)
+    elif origin is not None:
+        go_on(run, origin)
     return run
+
+
+def go_on(run: Parts, origin: continuation.Origin) -> None:
+    """What new data say of the old potential, before anything is learned from them. Collective."""
+    before = origin.learned
+    run.log(f"going on from {origin.path}, which has learned {len(before)} data sets, the last one with")
+    run.log(f"  {before[-1].in_words()}")
+    continuation.warn_of_other_level(origin, run.task, run.log)
+    inflate(run.task, run.state, run.config, run.log)
 
 
 def take_up(run: Parts, saved: Checkpoint, name: str) -> None:
@@ -232,7 +254,10 @@ def evaluate(run: Parts, epoch: int) -> None:
         point, better = run.judge.record(state, epoch, run.keeper.seconds, lambda: pause(run))
     noise = "" if state.noise is None else state.noise.in_words(run.task.observer.labels.units)
     left = run.progress.left()
-    for line in run.table.lines(epoch, state, point.train, point.validation, better, left, noise):
+    accuracies = {"train": point.train, "valid": point.validation}
+    if len(run.task.data.old):
+        accuracies["old"] = point.old
+    for line in run.table.lines(epoch, state, accuracies, better, left, noise):
         run.log(line)
     run.progress.told()
     if state.skipped:
@@ -252,12 +277,11 @@ def obey(run: Parts, verdict: Verdict) -> None:
         save(run)
     if verdict.interrupted:
         state = run.state
-        error = Interrupted(
+        interrupted = Interrupted(
             f"{verdict.reason}: stopped after update {state.update} (epoch {state.epoch}), "
             "continue with --resume"
         )
-        error.told_by = 0  # every rank raises it: rank 0 tells
-        raise error
+        raise of_all_ranks(interrupted)
 
 
 def pause(run: Parts) -> None:
@@ -271,6 +295,13 @@ def save(run: Parts) -> None:
     """Write checkpoint.h5. Collective."""
     if run.keeper.save(run.state):
         run.agenda.saved()
+
+
+def calibrate(run: Parts) -> None:
+    """Standard deviations of the best potential's predictions, for its checkpoints. Collective."""
+    calibration = calibrate_run(run.judge, run.state, run.log)
+    if calibration is not None:
+        run.keeper.keep_calibration(run.state, calibration.numbers())
 
 
 def finish(run: Parts, directory: Path) -> None:
@@ -310,6 +341,11 @@ def describe(run: Parts) -> None:
     log(
         f"{len(task.dataset)} structures: {len(task.train)} for training ({counts}), "
         f"{len(task.validation)} for validation"
+        + (
+            f"; {task.data.n_rehearsed} for training and {len(task.data.old)} for validation are of before"
+            if task.data.before
+            else ""
+        )
     )
     run.judge.describe(log)
     sizes = "; ".join(

@@ -27,10 +27,13 @@ from mpnnp.progress import AnyLog, duration
 NO_FUNCTIONS = read_only(np.zeros((2, 2)))
 
 
-def compile_kernels(comm: Comm, log: AnyLog, schedule: Schedule | None = None) -> None:
+def compile_kernels(
+    comm: Comm, log: AnyLog, schedule: Schedule | None = None, every_kind: bool = False
+) -> None:
     """Run every kernel of a training run once on two atoms. Collective.
 
-    schedule  section [schedule], for the kinds of labels that are learned beside energies and forces
+    schedule    section [schedule], for the kinds of labels that are learned beside energies and forces
+    every_kind  all kinds of labels instead
     """
     functions: list[Callable[[], object]] = [
         partial(_observe, FORCE),
@@ -38,13 +41,13 @@ def compile_kernels(comm: Comm, log: AnyLog, schedule: Schedule | None = None) -
         _run_filter,
         _run_evaluation,
     ]  # the longest first
-    others = [k for k, kind in enumerate(KINDS.values()) if _to_be_compiled(k, kind, schedule)]
+    others = [k for k, kind in enumerate(KINDS.values()) if _to_be_compiled(k, kind, schedule, every_kind)]
     compile_by_running([*functions, *(partial(_observe, k) for k in others)], "*.nbi", comm, log)
 
 
-def _to_be_compiled(k, kind, schedule):
+def _to_be_compiled(k, kind, schedule, every_kind):
     """Whether labels of this kind are learned by kernels of the package, beside energies and forces."""
-    learned = schedule is not None and schedule.learns(kind.name)
+    learned = every_kind or (schedule is not None and schedule.learns(kind.name))
     return k not in (ENERGY, FORCE) and learned and kind.rows.__module__.startswith("mpnnp.kernels")
 
 

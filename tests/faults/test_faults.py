@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults import folders, interrupts, many_ranks, suite
+from faults import folders, interrupts, learning, many_ranks, suite
 from launch import find_mpiexec
 
 from mpnnp.data import dataset
@@ -58,6 +58,11 @@ def test_killed_runs_resume_to_the_undisturbed_one():
 
     with tempfile.TemporaryDirectory() as folder:
         assert suite.repeat(Path(folder), repeats=2, n_rank=2, seed=5) == 0
+
+
+def test_a_killed_learning_comes_to_the_data_and_weights_of_the_undisturbed_one(tmp_path):
+    """The short form of tests/faults/learning.py."""
+    assert learning.repeat(tmp_path, repeats=1, n_rank=2, seed=3) == 0
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import pytest
 from oracles import plain
 from oracles.systems import FUNCTIONS, SYSTEMS, evaluate, make_net, n_max, pack, plain_list
 
-from mpnnp.kernels.energy_forces import energies_and_gradient, energy_forces_stored, symmetry_functions
+from mpnnp.kernels.atomic_energies import energies_and_gradient
+from mpnnp.kernels.energy_forces import energy_forces_stored, symmetry_functions
 from mpnnp.model.symmetry_functions import SymmetryFunctions, parse_line
 
 MODEL, W = make_net()

@@ -10,6 +10,7 @@ from oracles.textbook import Textbook, dense_P
 
 from mpnnp.errors import CheckpointError, TrainingError
 from mpnnp.optimizers.ekf import make_ekf
+from mpnnp.optimizers.traffic import LabelGather, Traffic, Verdict
 
 SERIAL = MPI.COMM_SELF
 STANDARD = dict(epsilon=1.0, eta=1.0, eta_tau=0.0, eta_max=1.0, q=0.0, q_tau=0.0, q_min=0.0)
@@ -323,11 +324,38 @@ def count_what_travels(comm):
     for n in (300, 600):
         optimiser = make_ekf(settings(), n, [], comm)
         state = optimiser.init()
-        for _ in range(8):
+        for update in range(8):
             optimiser.update(state, np.ones((M, n))[mine(comm, M)], np.ones(M)[mine(comm, M)])
-            gathered, product, counts, verdict = M * (n + 1) * 8, M * n * 8, 2 * 8, 8
-            assert optimiser.traffic.last_bytes == gathered + product + counts + verdict
-            assert optimiser.traffic.last_calls == 5
+            gathered, product, counts = M * (n + 1) * 8, M * n * 8, 2 * 8
+            unexpected = update == 0  # how many labels each rank has: counts alone went before
+            assert optimiser.traffic.last_bytes == gathered + product + counts * (1 + unexpected)
+            assert optimiser.traffic.last_calls == 2 + unexpected
+
+
+def test_counts_of_labels_that_change_from_update_to_update_are_gathered_in_order():
+    on_ranks(3, gather_changing_counts)
+
+
+def gather_changing_counts(comm):
+    gather = LabelGather(comm, 2, Traffic())
+    for counts in ((1, 1, 1), (1, 1, 1), (0, 3, 0), (2, 0, 5), (0, 0, 1)):
+        first = sum(counts[: comm.rank])
+        mine = np.arange(first, first + counts[comm.rank], dtype=float)
+        rows, errors = gather(np.stack([mine, -mine], axis=1), 10.0 * mine)
+        labels = np.arange(sum(counts), dtype=float)
+        assert np.array_equal(rows, np.stack([labels, -labels], axis=1))
+        assert np.array_equal(errors, 10.0 * labels)
+
+
+def test_different_machines_ask_each_other_whether_an_update_failed():
+    on_ranks(2, ask_on_different_machines)
+
+
+def ask_on_different_machines(comm):
+    verdict = Verdict(comm, Traffic())
+    verdict.equal = False
+    assert verdict(comm.rank == 1) and not verdict(False)
+    assert verdict.traffic.calls == 2
 
 
 def test_more_ranks_than_tiles_and_labels():

@@ -13,6 +13,7 @@ from launch import ROOT
 
 from mpnnp.cli import app
 from mpnnp.config import read_config
+from mpnnp.learning.settings import read_learning
 
 SCRIPTS = sorted([*ROOT.glob("jobs/**/*.sbatch"), *ROOT.glob("jobs/**/*.sh")])
 # of variables; others stand for a path
@@ -91,7 +92,8 @@ def test_batch_scripts_ask_for_a_signal_and_go_back_to_the_queue(script):
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("jobs/**/*.toml")), ids=lambda path: path.name)
 def test_configurations_are_valid(path):
-    assert read_config(path).run.epochs >= 1
+    config = read_learning(path)[1] if path.name == "learn.toml" else read_config(path)
+    assert config.run.epochs >= 1
 
 
 def test_the_plain_script_starts_and_continues(tmp_path):

@@ -17,6 +17,7 @@ from mpnnp.training.diagnosis import (
     still_improving,
 )
 from mpnnp.training.learning_curve import all_columns
+from mpnnp.training.results import Points, correlation_within
 
 WEIGHTS = {"energy": 1.0, "force": 1.0}
 
@@ -91,6 +92,19 @@ def test_as_good_as_predicting_the_mean():
     assert "640 meV/A are as good as predicting the mean (the labels spread by 650)" in found.text
     assert labels_are_wrong(curve(CONVERGED, force), facts(spreads={"force": 1300.0})) is None
     assert labels_are_wrong(curve(CONVERGED, force), facts(spreads={"force": np.inf})) is None  # too few
+
+
+def test_energies_that_contradict_the_forces():
+    found = labels_are_wrong(curve(FALLING), facts(correlation=-0.8))
+    assert "correlation -0.80" in found.text and found.remedy.startswith("check sign and unit")
+    assert labels_are_wrong(curve(FALLING), facts(correlation=0.9)) is None
+    # what lies between compositions says nothing about the sign
+    labels, groups = np.array([1.0, 2.0, 3.0, 11.0, 12.0, 13.0]), np.array([0, 0, 0, 1, 1, 1])
+    predictions = np.array([3.0, 2.0, 1.0, 13.0, 12.0, 11.0])
+    points = Points(labels, predictions, np.zeros(6), np.arange(6))
+    assert np.corrcoef(labels, predictions)[0, 1] > 0.9
+    assert correlation_within(points, groups) == pytest.approx(-1.0)
+    assert np.isnan(correlation_within(points, np.arange(6)))
 
 
 def test_training_far_below_validation():

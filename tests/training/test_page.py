@@ -164,7 +164,10 @@ def test_damaged_results_are_told(run, tmp_path):
 def test_only_so_many_points_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("mpnnp.training.results.MOST_POINTS", 100)
     x = np.arange(1000.0)
-    write_results(tmp_path / "r.h5", Results({"force": Points(x, x + 1, np.ones(1000, np.int16))}, {"a": 1}))
+    write_results(
+        tmp_path / "r.h5",
+        Results({"force": Points(x, x + 1, np.ones(1000, np.int16), np.arange(1000))}, {"a": 1}),
+    )
     found = read_results(tmp_path / "r.h5")
     assert len(found.points["force"].labels) == 100 and found.facts == {"a": 1}
     assert (found.points["force"].errors == 1000.0).all()  # pairs stay together

@@ -212,9 +212,14 @@ def observer(config, n_rank, rank):
         start, np.zeros(430), np.zeros((430, 3)), np.zeros((43, 3, 3)), np.zeros((43, 3))
     )
     one.config, one.comm, one.rmse = config, SimpleNamespace(rank=rank, size=n_rank), np.array([0.05, 0.5])
-    one.errors = lambda kind, labels, w: (
-        (-1.0) ** labels * (10.0 * ERRORS[0][labels - 3] if kind == ENERGY else ERRORS[1][labels // 2 - 50])
-    )
+    one.n_weight, one.tried = 1, 0
+
+    def rows(kind, labels, w):
+        one.tried += len(labels)
+        size = 10.0 * ERRORS[0][labels - 3] if kind == ENERGY else ERRORS[1][labels // 2 - 50]
+        return 1.0 * labels[:, None], (-1.0) ** labels * size
+
+    one._rows = rows
     return one
 
 
@@ -224,17 +229,21 @@ def test_a_stream_takes_the_first_candidate_above_the_threshold_else_the_worst(k
     one = observer(config, 1, 0)
     labels, threshold = (ENERGIES, FORCES)[kind], (8.0 * 0.05, 1.2 * 0.5)[kind]
     candidates = np.random.default_rng(3).choice(labels, (30, 4))
-    taken = one._select(kind, candidates, None)
+    taken, rows, errors = one._select(kind, candidates, None)
     # per atom
     size = lambda label: (  # noqa: E731
         ERRORS[0][label - 3] if kind == ENERGY else ERRORS[1][label // 2 - 50]
     )
-    n_none = 0
+    n_none = n_tried = 0
     for label, row in zip(taken, candidates):
         above = [c for c in row if size(c) > threshold]
         n_none += not above
+        n_tried += list(row).index(above[0]) + 1 if above else len(row)
         assert label == (above[0] if above else max(row, key=size))
     assert 0 < n_none < 30
+    assert one.tried == n_tried, "nothing is tried behind a candidate that is taken"
+    assert np.array_equal(rows[:, 0], taken)
+    assert np.array_equal(errors, one._rows(kind, taken, None)[1])
 
 
 @pytest.mark.parametrize("keys", SCHEDULES)
@@ -249,7 +258,7 @@ def test_the_labels_of_all_ranks_together_are_those_of_one_rank(keys, monkeypatc
             mine = share(len(batch.candidates), one.comm)
             candidates = batch.candidates[mine.start : mine.stop]
             taken += list(
-                candidates[:, 0] if candidates.shape[1] == 1 else one._select(batch.kind, candidates, None)
+                candidates[:, 0] if candidates.shape[1] == 1 else one._select(batch.kind, candidates, None)[0]
             )
         return taken
 

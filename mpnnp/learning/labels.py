@@ -1,0 +1,154 @@
+"""Labels for chosen frames: from a calculator, frame by frame, or from files that a batch job leaves."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mpnnp.data import dataset as datasets
+from mpnnp.data.cp2k import is_cp2k_output
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.extxyz import write_extxyz
+from mpnnp.data.formats import read_sources
+from mpnnp.data.structure import Structure
+from mpnnp.errors import DataError, Interrupted
+from mpnnp.files import write_text
+from mpnnp.learning.settings import LabelBy
+from mpnnp.parallel import Comm, agree, on_root
+from mpnnp.progress import AnyLog, Progress
+from mpnnp.simulation.labelling import labels_of, make_labeller
+
+WANTED, GIVEN, GIVEN_FOLDER = "to-label.extxyz", "labelled.extxyz", "labels"
+NAMES, VASP = (".xyz", ".extxyz", ".h5", ".data", ".traj"), ("OUTCAR", "vasprun")
+COMPLETE = "labels-complete"  # a file of this name says that no more labels will come
+SAME = 1e-3  # Angstrom: positions of a frame and of its label may differ by this, from rounding in files
+
+
+def by_calculator(chosen: Dataset, how: LabelBy, folder: Path, comm: Comm, log: AnyLog) -> Dataset:
+    """The frames that could be labelled, with labels, on every rank; each is kept in `folder` as soon as it
+    has them. Collective.
+
+    A frame at which the calculator fails is left out. Raises DataError if it fails at all of them.
+    """
+    calculator = agree(comm, make_labeller, how.by)
+    on_root(comm, lambda: folder.mkdir(parents=True, exist_ok=True))
+
+    def label_mine():
+        with Progress(log, "labelling frame", len(chosen)) as progress:
+            for k in range(comm.rank, len(chosen), comm.size):
+                done, failed = folder / f"frame-{k:03d}.h5", folder / f"frame-{k:03d}.failed"
+                if not done.exists() and not failed.exists():
+                    try:
+                        labelled = replace(chosen[k], **labels_of(chosen[k], calculator))
+                        datasets.write(done, Dataset.from_structures([labelled]))
+                    except DataError as error:
+                        write_text(failed, f"{error}\n")
+                progress.update(min(k + comm.size, len(chosen)))
+
+    agree(comm, label_mine)
+    comm.Barrier()
+
+    def collect():
+        failures = [path.read_text().strip() for path in sorted(folder.glob("frame-*.failed"))]
+        found = [datasets.read(path) for path in sorted(folder.glob("frame-*.h5"))]
+        if not found:
+            raise DataError(f"label.by = {how.by}: no frame could be labelled: {failures[0]}")
+        for failure in failures:
+            log.warn(f"left out: {failure}")
+        return datasets.concatenate(found)
+
+    return on_root(comm, collect)
+
+
+def by_files(chosen: Dataset, how: LabelBy, folder: Path, log: AnyLog) -> Dataset:
+    """The frames with the labels that lie in `folder`: rank 0.
+
+    Raises Interrupted, with what is wanted, while labels are missing, and DataError naming file and frame for
+    labels of something else. Nothing that lies there is changed.
+    """
+    wanted, sources = folder / WANTED, [folder / GIVEN, folder / GIVEN_FOLDER]
+    if not wanted.exists():
+        write_extxyz(wanted, chosen)
+    there = [path for source in sources for path in files_with_labels(source)]
+    given = read_sources(there, units=how.units, report=log) if there else None
+    labels = match(chosen, given) if given is not None else [None] * len(chosen)
+    missing = [k for k, found in enumerate(labels) if found is None]
+    if missing and (folder / COMPLETE).exists() and len(missing) < len(chosen):
+        log.warn(f"left out: {len(missing)} frames without labels, as {folder / COMPLETE} says")
+    elif missing:
+        n, few = len(chosen) - len(missing), ", ".join(map(str, missing[:20]))
+        so_far = (
+            f"{n} of {len(chosen)} are there, missing are frames {few} (from 0)" if n else "none is there yet"
+        )
+        raise Interrupted(
+            f"labels are wanted: energies and forces of the {len(chosen)} frames in {wanted}, "
+            f"as {folder / GIVEN} or as outputs in {folder / GIVEN_FOLDER}/; {so_far}; "
+            "then start the same command again"
+        )
+    return Dataset.from_structures([s for s in labels if s is not None])
+
+
+def files_with_labels(source: Path) -> list[Path]:
+    """A file, or those in a folder and below it that may hold labels: by name, or written by CP2K."""
+    if not source.is_dir():
+        return [source] if source.is_file() else []
+    files = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return [
+        path
+        for path in files
+        if path.name.endswith(NAMES) or path.name.startswith(VASP) or is_cp2k_output(path)
+    ]
+
+
+def match(chosen: Dataset, given: Dataset) -> Sequence[Structure | None]:
+    """For each chosen frame the given one of the same geometry, with the chosen positions and its own labels;
+    None where there is none.
+
+    Raises DataError for a frame that is none of the chosen ones, or has no energy or not all forces.
+    """
+    found: list[Structure | None] = [None] * len(chosen)
+    for g in range(len(given)):
+        s = given[g]
+        k = next((k for k in range(len(chosen)) if _same(chosen[k], s)), None)
+        if k is None:
+            raise DataError(
+                f"{given.name(g)}: is none of the frames that were asked for (other atoms, cell or positions "
+                f"by more than {SAME:g} Angstrom); nothing is lost: take it away, or replace it"
+            )
+        if not (np.isfinite(s.energy) and np.isfinite(s.forces).all()):
+            raise DataError(f"{given.name(g)}: has no energy, or not all forces: both are needed")
+        here = chosen[k]
+        found[k] = replace(here, energy=s.energy, forces=s.forces, stress=s.stress)
+    return found
+
+
+def _same(a, b):
+    """Whether two structures are the same atoms in the same order, up to lattice vectors and rounding."""
+    if not np.array_equal(a.numbers, b.numbers) or not np.array_equal(a.pbc, b.pbc):
+        return False
+    if np.abs(a.cell - b.cell).max() > SAME:
+        return False
+    d = a.positions - b.positions
+    if a.pbc.any():
+        cell = np.where(a.pbc[:, None], a.cell, np.eye(3) * 1e6)
+        d -= np.round(d @ np.linalg.inv(cell)) @ cell
+    return bool(np.abs(d).max() < SAME)
+
+
+def put_away(folder: Path, target: Path) -> None:
+    """Move what was given to the folder of its round; what is not there any more was moved before."""
+    for name in (WANTED, GIVEN, GIVEN_FOLDER, COMPLETE):
+        if (folder / name).exists():
+            os.replace(folder / name, target / name)
+
+
+def without_large_forces(labelled: Dataset, limit: float, log: AnyLog) -> Dataset:
+    """The frames whose forces are all below a limit, eV/Angstrom; all if none is."""
+    largest = np.maximum.reduceat(np.abs(labelled.forces).max(axis=1), labelled.start[:-1])
+    keep = largest <= limit
+    if keep.all():
+        return labelled
+    log.warn(f"left out: {int((~keep).sum())} frames with forces up to {largest.max():.3g} eV/Angstrom")
+    return labelled.take(keep)

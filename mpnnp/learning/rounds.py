@@ -1,0 +1,340 @@
+"""The loop of active learning: train, simulate, choose, label, and again.
+
+Everything lies in one folder:
+    state.json               where the learning stands, replaced in one step after each phase
+    learn.log                what was told
+    rounds/000, 001, ...     training/ (a run of `mpnnp train`), simulations/, chosen.h5, labelled.h5
+    data.extxyz              all labelled frames so far, those of the beginning first
+    checkpoint.h5            the last potential with its covariance
+    rounds.csv, .png         the table, and its picture
+A phase that was interrupted is taken up where its own files say: trainings and simulations from their
+checkpoints, labels frame by frame. What a phase makes depends on the files before it and on run.seed alone.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mpnnp.config import Config, Data
+from mpnnp.data import dataset as datasets
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.extxyz import write_extxyz
+from mpnnp.data.packed import make_atoms
+from mpnnp.data.store import load_structures
+from mpnnp.errors import Interrupted
+from mpnnp.files import write_atomically
+from mpnnp.learning import labels, table
+from mpnnp.learning.choosing import choose
+from mpnnp.learning.settings import Learning, cases
+from mpnnp.learning.simulating import candidates, read_status, simulate
+from mpnnp.learning.state import State, read_state, write_state
+from mpnnp.model.evaluation import evaluate
+from mpnnp.model.label_kinds import KINDS
+from mpnnp.model.potential import Potential
+from mpnnp.model.stored_functions import load_symmetry_functions
+from mpnnp.parallel import Comm, agree, of_all_ranks, on_root
+from mpnnp.progress import Log, Silent, duration
+from mpnnp.run_lock import RunLock
+from mpnnp.signals import Signals
+from mpnnp.simulation.dynamics import FAILED
+from mpnnp.simulation.warm_up import compile_kernels as compile_simulation
+from mpnnp.training import run_folder
+from mpnnp.training.calibration import Sigma, calibrate, errors_and_spread
+from mpnnp.training.checkpoint import Checkpoint, posterior_of, read_checkpoint
+from mpnnp.training.learning_curve import PARTS, LearningCurve
+from mpnnp.training.train import train
+from mpnnp.training.warm_up import compile_kernels
+
+CACHE, SIMULATIONS, CHOSEN, LABELLED = "mpnnp-cache", "simulations", "chosen.h5", "labelled.h5"
+ADVICE = "start the same command again"
+DRAWN = 32  # deviations of the weights that the calibration is measured with
+
+
+@dataclass
+class Loop:
+    """What a learning is made of, while it goes on."""
+
+    learning: Learning
+    config: Config
+    folder: Path
+    comm: Comm
+    log: Log
+    state: State
+
+    @property
+    def round_folder(self) -> Path:
+        return self.folder / "rounds" / f"{self.state.current.round:03d}"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.round_folder / "training" / run_folder.CHECKPOINT
+
+    @property
+    def seed(self) -> int:
+        """Of this round."""
+        return 1000 * self.config.run.seed + 100_000 * self.state.current.round
+
+    def keep(self, state: State) -> None:
+        """The phase is done. Collective."""
+        on_root(self.comm, write_state, self.folder / "state.json", state)
+        self.state = state
+
+
+def learn(learning: Learning, config: Config, folder: str | Path, comm: Comm, log: Log) -> State:
+    """Learn until it is enough; results in `folder`, from which an interrupted learning goes on. Collective.
+
+    Raises ConfigError, DataError, CheckpointError, TrainingError, and Interrupted when labels are wanted or
+    after a signal.
+    """
+    folder = Path(folder).resolve()
+    with Signals(comm, ADVICE):
+        lock = agree(comm, claim_folder, folder, comm, log)
+        try:
+            return go_on(learning, config, folder, comm, log)
+        finally:
+            if lock is not None:
+                lock.release()
+
+
+def claim_folder(folder: Path, comm: Comm, log: Log) -> RunLock | None:
+    """The lock of the folder, which is made, on rank 0. Raises FolderError if another process uses it."""
+    if comm.rank:
+        return None
+    (folder / "rounds").mkdir(parents=True, exist_ok=True)
+    lock = RunLock(folder, log.warn)
+    log.open(folder / "learn.log", True)
+    return lock
+
+
+def go_on(learning: Learning, config: Config, folder: Path, comm: Comm, log: Log) -> State:
+    """The phases from where the folder says to the end. Collective."""
+    loop = Loop(learning, config, folder, comm, log, on_root(comm, read_state, folder / "state.json"))
+    compile_kernels(comm, log, config.schedule)
+    compile_simulation(comm, log)
+    phases: dict[str, Callable[[Loop], State]] = {
+        "train": train_phase,
+        "simulate": simulate_phase,
+        "choose": choose_phase,
+        "label": label_phase,
+    }
+    before, begin = loop.state.seconds, time.monotonic()
+    while not loop.state.ending:
+        on_root(comm, lambda: loop.round_folder.mkdir(exist_ok=True))
+        state = phases[loop.state.phase](loop)
+        seconds = comm.bcast(before + time.monotonic() - begin, root=0)
+        loop.keep(state.timed(seconds))
+        on_root(comm, table.write, folder, loop.state)
+    on_root(comm, table.write, folder, loop.state)  # after a kill just before the last one
+    log(f"{loop.state.ending}: {loop.state.current.labels} labelled frames in {duration(loop.state.seconds)}")
+    log(f"the last potential is {folder / run_folder.CHECKPOINT}")
+    return loop.state
+
+
+def train_phase(loop: Loop) -> State:
+    """The filter learns the new labels; the first round trains as configured. Collective."""
+    current, update, comm = loop.state.current, loop.learning.update, loop.comm
+    config, directory = loop.config, loop.round_folder / "training"
+    loop.log(f"round {current.round}: training")
+    if current.round:
+        previous = loop.folder / "rounds" / f"{current.round - 1:03d}"
+        changed = {
+            "data": {
+                "files": [str(previous / LABELLED)],
+                "validation_files": [],
+                "validation_fraction": update.validation_fraction,
+                "weights": None,
+                "rehearsal": update.rehearsal,
+                "shift_energies": False,
+                "cache": str(loop.folder / CACHE),
+            },
+            "run": {
+                "from_": str(previous / "training" / run_folder.CHECKPOINT),
+                "epochs": update.epochs,
+                "updates": None,
+                "patience": None,
+            },
+        }
+        sections = {name: getattr(config, name).model_copy(update=keys) for name, keys in changed.items()}
+        config = config.model_copy(update=sections)
+    begun = on_root(comm, run_folder.was_begun, directory)
+    own_log = Log(comm, stream=open(os.devnull, "w"))
+    try:
+        state = train(config, directory, comm, own_log, resume=begun)
+    except Interrupted as error:
+        raise of_all_ranks(Interrupted(f"{str(error).split(', continue')[0]}; {ADVICE}")) from None
+    finally:
+        own_log.close()
+    loop.log(f"  {state.update} updates in {duration(state.seconds)}, RMSE {errors_in_words(state.curve)}")
+    data = datasets.concatenate(without_marks(part) for part, _ in learned(loop))
+    on_root(comm, _after_training, loop, data)
+    return loop.state.with_current("simulate", labels=len(data))
+
+
+def _after_training(loop, data):
+    """The data so far, the potential so far; checkpoints that nothing goes on from are removed."""
+    write_extxyz(loop.folder / "data.extxyz", data)
+    with write_atomically(loop.folder / run_folder.CHECKPOINT) as temporary:
+        shutil.copyfile(loop.checkpoint, temporary)
+    for k in range(loop.state.current.round - 1):
+        old = loop.folder / "rounds" / f"{k:03d}" / "training"
+        for name in (run_folder.CHECKPOINT, run_folder.PREVIOUS, run_folder.BEST, run_folder.INITIAL):
+            (old / name).unlink(missing_ok=True)
+
+
+def learned(loop: Loop) -> list[tuple[Dataset, Path]]:
+    """(Dataset, folder of its symmetry functions) of the beginning and of each round so far. Collective."""
+    sections = [loop.config.data]
+    for k in range(loop.state.current.round):
+        files = [str(loop.folder / "rounds" / f"{k:03d}" / LABELLED)]
+        sections.append(Data(files=files, cache=str(loop.folder / CACHE)))
+    return [load_structures(section, loop.comm, Silent(), loop.folder) for section in sections]
+
+
+def without_marks(data: Dataset) -> Dataset:
+    return replace(data, marks=np.zeros(len(data)), isolated=None)
+
+
+def simulate_phase(loop: Loop) -> State:
+    """All simulations, each to its end or to a frame that is not known. Collective."""
+    learning, comm, saved = loop.learning, loop.comm, checkpoint_of(loop)
+    deviations = on_root(comm, draw_deviations, loop, saved, learning.stop.members)
+    sigma = Sigma(loop.state.inflation, loop.state.noise)
+    loop.log(f"round {loop.state.current.round}: simulations, {loop.state.current.labels} labels learned")
+    outcomes = simulate(
+        cases(learning),
+        saved.potential,
+        deviations,
+        sigma,
+        ranges(loop, saved.potential),
+        learning.stop,
+        loop.round_folder / SIMULATIONS,
+        loop.seed,
+        comm,
+        loop.log,
+    )
+    state = loop.state.with_current(
+        "choose",
+        simulated_ps=sum(outcome["time_ps"] for outcome in outcomes),
+        stops=sum(outcome["status"] == FAILED for outcome in outcomes),
+        calibration=float(np.sqrt(sigma.inflation)),
+        density=on_root(comm, table.mean_density, cases(learning), loop.round_folder / SIMULATIONS),
+    )
+    current, end = state.current, learning.end
+    loop.log(f"  {current.stops} of {len(outcomes)} were stopped, in {current.simulated_ps:.4g} ps")
+    if current.stops_per_ps <= end.stops_per_ps:
+        return replace(state, ending="the simulations last")
+    if current.labels >= end.labels:
+        return replace(state, ending=f"end.labels = {end.labels} are spent")
+    if current.round >= end.rounds:
+        return replace(state, ending=f"end.rounds = {end.rounds} are done")
+    return state
+
+
+def choose_phase(loop: Loop) -> State:
+    """chosen.h5: the frames that will be labelled. Collective."""
+    learning, comm, saved = loop.learning, loop.comm, checkpoint_of(loop)
+    folder = loop.round_folder / SIMULATIONS
+
+    def read_candidates():
+        outcomes = [read_status(folder / case.name) for case in cases(learning)]
+        return candidates(cases(learning), outcomes, learning.stop, folder)
+
+    there = on_root(comm, read_candidates)
+    n = min(learning.choose.frames, learning.end.labels - loop.state.current.labels)
+    chosen = choose(there, n, learning.choose, saved, loop.seed, comm)
+    on_root(comm, datasets.write, loop.round_folder / CHOSEN, there.take(chosen))
+    loop.log(f"  {len(chosen)} of {len(there)} frames chosen by {learning.choose.by}")
+    return loop.state.with_current("label")
+
+
+def label_phase(loop: Loop) -> State:
+    """labelled.h5: the chosen frames with labels, and what they say of the potential before it learns them.
+
+    Collective. Raises Interrupted while labels are missing.
+    """
+    comm, how, target = loop.comm, loop.learning.label, loop.round_folder / LABELLED
+    if not on_root(comm, target.exists):
+        chosen = on_root(comm, datasets.read, loop.round_folder / CHOSEN)
+        if how.by == "files":
+            found = on_root(comm, labels.by_files, chosen, how, loop.folder, loop.log)
+        else:
+            found = labels.by_calculator(chosen, how, loop.round_folder / "labels", comm, loop.log)
+        on_root(
+            comm, lambda: datasets.write(target, labels.without_large_forces(found, how.max_force, loop.log))
+        )
+    if how.by == "files":
+        on_root(comm, labels.put_away, loop.folder, loop.round_folder)
+    labelled, saved = on_root(comm, datasets.read, target), checkpoint_of(loop)
+    accuracy = evaluate(saved.potential, labelled, comm, Silent()).accuracy
+    deviations = on_root(comm, draw_deviations, loop, saved, DRAWN)
+    structures = make_atoms(labelled, saved.potential.elements)
+    everything = np.arange(len(labelled))
+    found = errors_and_spread(saved.potential, deviations, labelled, structures, everything, comm)
+    calibration = calibrate(found, len(labelled))
+    loop.log(f"  {len(labelled)} new labels, before they are learned: RMSE {accuracy}")
+    for line in calibration.in_words(found):
+        loop.log(f"  {line}")
+    state = loop.state.with_current(
+        new_labels=len(labelled),
+        energy_error=finite(accuracy.rmse["energy"]),
+        force_error=finite(accuracy.rmse["force"]),
+    )
+    return state.next_round(inflation=calibration.force.inflation, noise=calibration.force.noise)
+
+
+def checkpoint_of(loop: Loop) -> Checkpoint:
+    """Checkpoint of this round, its optimizer's arrays on rank 0 alone. Collective."""
+    arrays = {}
+
+    def read():
+        saved = read_checkpoint(loop.checkpoint)
+        arrays.update(saved.optimizer)
+        return saved._replace(optimizer={})
+
+    saved = on_root(loop.comm, read)
+    return saved._replace(optimizer=arrays)
+
+
+def draw_deviations(loop: Loop, saved: Checkpoint, n: int) -> np.ndarray:
+    """(n, n_weight) of the weights, from their posterior: rank 0."""
+    return posterior_of(saved, loop.checkpoint).members(n, loop.seed)
+
+
+def ranges(loop: Loop, potential: Potential) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest value (n_function,) of each symmetry function over all that was learned.
+
+    Collective.
+    """
+    start, comm = potential.functions.table.start, loop.comm
+    low, high = np.full(start[-1], np.inf), np.full(start[-1], -np.inf)
+    for data, cache in learned(loop):
+        structures = make_atoms(data, potential.elements)
+        key = on_root(comm, data.hash)
+        G = load_symmetry_functions(structures, potential.functions, key, cache, comm, Silent())
+        for e in range(len(potential.elements)):
+            mine = G[structures.element == e, : start[e + 1] - start[e]]
+            if len(mine):
+                part = slice(start[e], start[e + 1])
+                low[part] = np.minimum(low[part], mine.min(axis=0))
+                high[part] = np.maximum(high[part], mine.max(axis=0))
+    return low, high
+
+
+def finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def errors_in_words(curve: LearningCurve) -> str:
+    """Errors of the last point: training | old or validation."""
+    columns = curve.columns()
+    told = []
+    for kind in (kind for kind in KINDS.values() if kind.always):
+        values = [columns[f"{kind.name}_rmse_{part}"][-1] for part in PARTS]
+        words = " | ".join(f"{value:.4g}" for value in values if np.isfinite(value))
+        told.append(f"{kind.name} {words} {kind.short_unit}")
+    return ", ".join(told)

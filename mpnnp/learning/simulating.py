@@ -1,0 +1,145 @@
+"""The simulations of a round, side by side on the ranks, and the frames that they leave."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from ase.io import read
+
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.structure import Structure
+from mpnnp.errors import DataError, Interrupted
+from mpnnp.learning.settings import Case, Stop
+from mpnnp.learning.uncertainty import Watch, closest, with_ranges
+from mpnnp.model.potential import Potential
+from mpnnp.parallel import Comm, agree, of_all_ranks, of_team, on_root, raise_if, share_teams
+from mpnnp.progress import AnyLog, Log
+from mpnnp.simulation.boxes import at_density
+from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, run
+from mpnnp.simulation.trajectories import read_start
+from mpnnp.training.calibration import Sigma
+
+Ranges = tuple[np.ndarray, np.ndarray]
+STATUS = "status.json"
+
+
+def simulate(
+    cases: Sequence[Case],
+    potential: Potential,
+    deviations: np.ndarray,
+    sigma: Sigma,
+    ranges: Ranges,
+    stop: Stop,
+    folder: Path,
+    seed: int,
+    comm: Comm,
+    log: AnyLog,
+) -> list[dict]:
+    """status.json of every simulation, those that were done before included, on every rank. Collective.
+
+    deviations, sigma  of the posterior, see Watch
+    ranges  smallest and largest value of each symmetry function over what was learned
+    seed    of the round
+    Raises Interrupted after a signal, with every simulation saved.
+    """
+    todo = on_root(  # asked once: a fast team may be done before another has looked
+        comm, lambda: [k for k, case in enumerate(cases) if not is_done(folder / case.name)]
+    )
+    n_team = max(1, min(comm.size, len(todo)))
+    team, own = share_teams(comm, n_team)
+
+    def simulate_mine():
+        for k in todo[team::n_team]:
+            calculator = with_ranges(potential, *ranges)
+            calculator.comm = own
+            watch = Watch(stop, calculator, deviations, sigma)
+            if _one(cases[k], calculator, watch, folder / cases[k].name, seed + k, stop.every, own):
+                return True
+        return False
+
+    interrupted, error = of_team(own, simulate_mine)
+    own.Free()
+    agree(comm, raise_if, error)
+    if any(comm.allgather(bool(interrupted))):
+        raise of_all_ranks(Interrupted("stopped by a signal; start the same command again"))
+    outcomes = agree(comm, lambda: [read_status(folder / case.name) for case in cases])
+    for case, outcome in zip(cases, outcomes):
+        log.record(_in_words(case, outcome))
+    return outcomes
+
+
+def is_done(folder: Path) -> bool:
+    """Whether the simulation in a folder came to its end, or to a frame that is not known."""
+    return (folder / STATUS).exists() and read_status(folder)["status"] != STOPPED
+
+
+def read_status(folder: Path) -> dict:
+    """How the simulation in a folder ended."""
+    return json.loads((folder / STATUS).read_text(encoding="utf-8"))
+
+
+def _one(case, calculator, watch, folder, seed, every, comm):
+    """Simulate one case to its end or to a signal: True then."""
+
+    def begin():
+        resume = (folder / "restart.h5").exists()
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+        return resume
+
+    resume = on_root(comm, begin)
+    atoms = read_start(case.start)
+    if case.density is not None:
+        atoms = at_density(atoms, case.density)
+    silent = Log(comm, stream=open(os.devnull, "w"))
+    outcome = run(
+        case.make_protocol(seed, every), atoms, calculator, folder, comm, silent, resume, watch=watch
+    )
+    if outcome.status == STOPPED:
+        return True
+    Log(comm)(_in_words(case, asdict(outcome)))
+    return False
+
+
+def _in_words(case, outcome):
+    what = "lasted" if outcome["status"] == FINISHED else f"stopped: {outcome['reason']}"
+    return f"  {case.name}: {outcome['time_ps']:.4g} ps, {what}"
+
+
+def candidates(cases: Sequence[Case], outcomes: Sequence[dict], stop: Stop, folder: Path) -> Dataset:
+    """Frames of a round that may be labelled: the last ones before a stop; of a simulation that lasted some
+    that are spread evenly over it. Frames with atoms too near each other are no candidates.
+
+    Raises DataError if there is none.
+    """
+    found = []
+    for case, outcome in zip(cases, outcomes):
+        frames = read(folder / case.name / "trajectory.xyz", index=":", parallel=False)
+        n = min(stop.frames, len(frames))
+        numbers = range(len(frames) - n, len(frames))
+        if outcome["status"] != FAILED:
+            numbers = np.unique(np.linspace(0, len(frames) - 1, n + 1).astype(int))[1:]
+        for k in numbers:
+            atoms = frames[k]
+            if stop.distance and closest(atoms, stop.distance)[0] < stop.distance:
+                continue
+            found.append(
+                Structure(
+                    numbers=atoms.numbers,
+                    positions=atoms.positions,
+                    cell=atoms.cell.array,
+                    pbc=atoms.pbc,
+                    source=f"{folder.parent.name}/{case.name}",
+                    frame=k,
+                )
+            )
+    if not found:
+        raise DataError(
+            f"{folder}: no frame can be labelled: in all of them atoms are nearer than stop.distance; "
+            "start from structures that are nearer to what the potential knows"
+        )
+    return Dataset.from_structures(found)

@@ -1,0 +1,89 @@
+"""What says that a frame is not known: standard deviations of forces by the posterior, symmetry functions
+outside the range of what was learned, atoms too near each other.
+"""
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols, covalent_radii
+from ase.neighborlist import neighbor_list
+
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.packed import make_atoms
+from mpnnp.data.structure import Structure
+from mpnnp.errors import DynamicsError
+from mpnnp.learning.settings import Stop
+from mpnnp.model.potential import Potential
+from mpnnp.model.prediction import Predictor
+from mpnnp.model.spread import structure_with_spread
+from mpnnp.simulation.calculator import Calculator
+from mpnnp.training.calibration import Sigma
+
+
+def with_ranges(potential: Potential, low: np.ndarray, high: np.ndarray) -> Calculator:
+    """Calculator that counts extrapolations outside low, high (n_function,), not the first data's range.
+
+    The scaling stays: the weights belong to it.
+    """
+    calculator = Calculator(potential)
+    member = calculator.members[0]
+    member.low, member.high = np.ascontiguousarray(low), np.ascontiguousarray(high)
+    return calculator
+
+
+def closest(atoms, limit: float) -> tuple[float, int, int]:
+    """(distance over the sum of covalent radii, atom, atom) of the pair for which it is smallest; (inf, 0, 0)
+    if it is above `limit` for all.
+    """
+    radii = covalent_radii[atoms.numbers]
+    i, j, d = neighbor_list("ijd", atoms, 2.0 * limit * radii.max())
+    relative = d / (radii[i] + radii[j])
+    k = int(np.argmin(relative)) if len(d) else -1
+    return (float(relative[k]), int(i[k]), int(j[k])) if k >= 0 and relative[k] < limit else (np.inf, 0, 0)
+
+
+class Watch:
+    """Ends a simulation, by DynamicsError, at a frame that is not known.
+
+    calculator  of the simulation, whose extrapolations are counted
+    deviations  (n_member, n_weight) drawn from N(0, P)
+    sigma       calibration.Sigma of force components
+    """
+
+    def __init__(self, stop: Stop, calculator: Calculator, deviations: np.ndarray, sigma: Sigma):
+        self.stop, self.calculator, self.deviations, self.sigma = stop, calculator, deviations, sigma
+        self.predictor = Predictor(calculator.potentials[0])
+        functions = calculator.potentials[0].functions
+        self.n_function = np.array([len(functions.of(z)) for z in range(len(chemical_symbols))])
+
+    def __call__(self, atoms: Atoms) -> None:
+        """Collective where the calculator is."""
+        stop, calculator = self.stop, self.calculator
+        relative, i, j = closest(atoms, stop.distance) if stop.distance else (np.inf, 0, 0)
+        if relative < stop.distance:
+            raise DynamicsError(
+                f"atoms {i} and {j} are {relative:.2f} times the sum of their covalent radii apart, "
+                f"less than stop.distance = {stop.distance:g}"
+            )
+        if stop.extrapolations is not None:
+            share = calculator.extrapolations / self.n_function[atoms.numbers].sum()
+            if share > stop.extrapolations:
+                raise DynamicsError(
+                    f"{100 * share:.2g} % of the symmetry functions are outside the range of what was "
+                    f"learned, more than stop.extrapolations = {stop.extrapolations:g}"
+                )
+        if stop.force_std is not None:
+            sigma = np.linalg.norm(self.sigma.of(self._spread(atoms)), axis=1)
+            worst = int(np.argmax(sigma))
+            if not sigma[worst] <= stop.force_std:
+                raise DynamicsError(
+                    f"the force on atom {worst} is uncertain by {sigma[worst]:.3g} eV/Angstrom, "
+                    f"more than stop.force_std = {stop.force_std:g}"
+                )
+
+    def _spread(self, atoms):
+        """sqrt(h P h^T) of the force components (n_atom, 3), the same on every rank."""
+        frame = Structure(
+            numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc
+        )
+        structures = make_atoms(Dataset.from_structures([frame]), self.predictor.potential.elements)
+        return structure_with_spread(self.predictor, self.deviations, structures, 0)[1].forces

@@ -1,0 +1,322 @@
+"""Going on with new data: a run whose prior is the weights and the covariance that another run ended with.
+
+Bayes' rule is sequential: p(w | old, new) is proportional to p(new | w) p(w | old), and a checkpoint
+holds N(w, P), the filter's p(w | old). So nothing is drawn or fitted anew: functions, scaling, nets,
+references and units of training stay what P was made for. What may be wrong is P: q, labels that were seen in
+several epochs, and noise that is not what R says make it too large or too small; see `inflation`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mpnnp.config import Config, toml_value
+from mpnnp.config.sections import Section, key_of
+from mpnnp.data import dataset as datasets
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.packed import element_counts, make_atoms
+from mpnnp.data.store import load_structures, split
+from mpnnp.errors import CheckpointError, ConfigError, DataError
+from mpnnp.kernels.jit import read_only
+from mpnnp.model.label_kinds import ENERGY, MILLI
+from mpnnp.model.potential import Potential
+from mpnnp.model.prediction import Predictor
+from mpnnp.parallel import Comm, agree, on_root
+from mpnnp.progress import AnyLog
+from mpnnp.training import history
+from mpnnp.training.checkpoint import Checkpoint, config_of, read_checkpoint, read_summary
+from mpnnp.training.history import Learned
+from mpnnp.training.learning_curve import LearningCurve
+from mpnnp.training.noise import NoiseLevels
+from mpnnp.training.run_state import RunState, from_checkpoint
+from mpnnp.training.start import Data, Part, Task
+
+FIXED = {  # section -> its keys that P belongs to; None: all of them
+    "symmetry_functions": None,
+    "network": None,
+    "ekf": ("coupling", "fading_memory"),
+    "run": ("optimizer",),
+}
+INHERITED = ("schedule", "ekf", "adam", "optimizer")  # sections whose keys are the checkpoint's if not given
+EPOCHS = 10  # over new data, if run.epochs is not given
+SUSPECT = 20.0  # an offset of the energies of this many old errors, with a spread of a third of it
+ROUND = 6  # digits of shifts, eV: the same on any number of ranks
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What a run goes on from: the optimizer's arrays of `saved` are on rank 0 alone."""
+
+    path: Path
+    saved: Checkpoint
+    learned: tuple[Learned, ...]
+
+
+def completed(config: Config, directory: Path | None = None) -> Config:
+    """`config` with what must and what may come from the checkpoint run.from; without it `config` itself.
+
+    Rank 0 calls this, before anything is written to `directory`. Raises CheckpointError, and ConfigError
+    naming every key that contradicts it.
+    """
+    path = config.run.from_
+    if path is None:
+        return config
+    if directory is not None and Path(path).resolve().parent == directory.resolve():
+        raise ConfigError(
+            f"run.from = {toml_value(path)}: the results would replace what they go on from: "
+            "choose another folder (-o)"
+        )
+    saved = read_summary(path)
+    if not saved.optimizer:
+        raise CheckpointError(
+            f"{path}: is a potential alone, without the state of an optimizer: "
+            "go on from the checkpoint.h5 of its run"
+        )
+    before = _with_own_nets(config_of(saved, path), saved.potential)
+    if refused := _contradictions(config, before):
+        raise ConfigError(
+            f"run.from = {toml_value(path)}: the weights and their covariance there are of other "
+            "settings:\n  "
+            + "\n  ".join(refused)
+            + "\nleave these keys out, or start anew (network.weights_from takes weights without covariance)"
+        )
+    changed: dict[str, Section] = {name: getattr(before, name) for name in ("symmetry_functions", "network")}
+    for name in INHERITED:
+        given, section = getattr(config, name), getattr(before, name)
+        changed[name] = section.model_copy(
+            update={key: getattr(given, key) for key in given.model_fields_set}
+        )
+    if "force_fraction" not in config.schedule.model_fields_set:  # it belongs to the number of labels
+        fraction = type(before.schedule).model_fields["force_fraction"].default
+        changed["schedule"] = changed["schedule"].model_copy(update={"force_fraction": fraction})
+    run = {"optimizer": before.run.optimizer, "epochs": config.run.epochs or EPOCHS}
+    changed["run"] = config.run.model_copy(update=run)
+    return config.model_copy(update=changed)
+
+
+def _with_own_nets(config, potential):
+    """The configuration of a checkpoint, with the hidden layers that the data had decided about."""
+    if config.network.hidden is not None:
+        return config
+    hidden = list(potential.network.sizes[0][1:-1])
+    return config.model_copy(update={"network": config.network.model_copy(update={"hidden": hidden})})
+
+
+def _contradictions(config, before):
+    """Keys given in `config` that P does not allow, with both values."""
+    found = []
+    for name, keys in FIXED.items():
+        new, old = getattr(config, name), getattr(before, name)
+        if name not in config.model_fields_set:
+            continue
+        for key in keys or type(new).model_fields:
+            value = getattr(new, key)
+            if key in new.model_fields_set and value is not None and value != getattr(old, key):
+                there = getattr(old, key)
+                found.append(
+                    f"{name}.{key_of(key)} = {toml_value(value)}, "
+                    f"there {'not given' if there is None else toml_value(there)}"
+                )
+    return found
+
+
+def read_origin(config: Config, comm: Comm) -> Origin:
+    """Origin of a configuration with run.from. Collective. Raises CheckpointError, ConfigError."""
+    path, arrays = Path(config.run.from_ or ""), {}
+
+    def read():
+        saved = read_checkpoint(path)
+        arrays.update(saved.optimizer)
+        return Origin(path, saved._replace(optimizer={}), history.of_checkpoint(saved, path))
+
+    origin = on_root(comm, read)
+    return replace(origin, saved=origin.saved._replace(optimizer=arrays))
+
+
+def with_old_data(
+    new: Data, origin: Origin, config: Config, comm: Comm, log: AnyLog, fallback: str | Path
+) -> Data:
+    """`new` with the old validation structures, and those that are rehearsed.
+
+    Collective. Raises DataError.
+    """
+    potential = origin.saved.potential
+    _check_elements(new.dataset, potential, origin.path)
+    if new.hash in [entry.hash for entry in origin.learned]:
+        log.warn("these data were learned before: their labels count once more in the covariance")
+    parts = [Part(new.dataset, np.arange(len(new.dataset)), new.hash, new.cache)]
+    shifts = fit_shifts(parts[0], new.train, potential, comm, log) if config.data.shift_energies else {}
+    old = [
+        found
+        for entry in origin.learned
+        if (found := _old_data(entry, config.data.rehearsal > 0, comm, log, fallback)) is not None
+    ]
+    chosen = _rehearsed([train for _, train, _ in old], config.data.rehearsal, config.run.seed)
+    pieces, train, validation = [shifted(new.dataset, shifts)], [new.train], []
+    n = len(new.dataset)
+    for (part, _, held_out), again in zip(old, chosen):
+        for numbers, where in ((again, train), (held_out, validation)):
+            parts.append(replace(part, chosen=numbers))
+            pieces.append(part.dataset.take(numbers))
+            where.append(np.arange(n, n + len(numbers)))
+            n += len(numbers)
+    whole = replace(datasets.concatenate(replace(d, isolated=None) for d in pieces), isolated=None)
+    return Data(
+        dataset=whole,
+        train=np.concatenate(train),
+        validation=new.validation,
+        hash=on_root(comm, whole.hash),
+        cache=new.cache,
+        own_hash=new.hash,
+        old=np.concatenate([np.zeros(0, np.int64), *validation]),
+        n_rehearsed=sum(len(again) for again in chosen),
+        before=origin.learned,
+        shifts=shifts,
+        parts=tuple(parts),
+    )
+
+
+def _check_elements(dataset: Dataset, potential: Potential, path: Path) -> None:
+    names = lambda numbers: " ".join(chemical_symbols[z] for z in numbers)  # noqa: E731
+    if unknown := sorted(set(dataset.elements) - set(potential.elements)):
+        raise DataError(
+            f"the new data contain {names(unknown)}, for which {path} has neither functions nor weights nor "
+            f"covariance; it knows {names(potential.elements)}: new elements need a new training on all data"
+        )
+
+
+def _old_data(entry, needed, comm, log, fallback):
+    """(Part of all structures, training, validation indices) of an entry; None, with a warning, if its files
+    are no longer what they were and are not needed. Collective.
+    """
+    try:
+        dataset, cache = load_structures(agree(comm, entry.data), comm, log, fallback)
+        found = on_root(comm, dataset.hash)
+        if entry.hash not in ("", found):
+            raise DataError(
+                f"{', '.join(entry.section['files'])}: are not what was learned "
+                f"(hash {found[:16]}, then {entry.hash[:16]})"
+            )
+    except (DataError, ConfigError) as error:
+        if needed:
+            raise DataError(f"data.rehearsal: {error}") from None
+        log.warn(f"old errors are not told: {error}")
+        return None
+    train, validation = agree(comm, split, dataset, entry.data(), entry.seed)
+    part = Part(shifted(dataset, entry.shifts), np.arange(len(dataset)), found, cache)
+    return part, train, validation
+
+
+def _rehearsed(pools: Sequence[np.ndarray], share: float, seed: int) -> list[np.ndarray]:
+    """Of each pool of structures those that are learned again, ascending: a share of all, drawn by seed."""
+    start = np.cumsum([0, *map(len, pools)])
+    n = min(int(np.ceil(share * start[-1])), start[-1])
+    drawn = np.sort(np.random.default_rng([seed, 6]).choice(start[-1], n, replace=False))
+    return [pool[drawn[(drawn >= a) & (drawn < b)] - a] for pool, a, b in zip(pools, start[:-1], start[1:])]
+
+
+def fit_shifts(part: Part, train: np.ndarray, potential: Potential, comm: Comm, log: AnyLog) -> dict:
+    """source -> symbol -> eV: what atoms cost more in the labels than the potential says.
+
+    Over the energies of each source's training structures the mean per atom, and what elements differ from it
+    by least squares of least norm: with one composition only the sum is known. Collective.
+    """
+    dataset = part.dataset
+    structures, predictor = make_atoms(dataset, potential.elements), Predictor(potential)
+    G = part.functions(potential.functions, comm, log)
+    counts, shifts = element_counts(structures, len(potential.elements)), {}
+    labelled = train[np.isfinite(dataset.energy[train])]
+    mine = labelled[comm.rank :: comm.size]
+    atoms = [slice(structures.start[s], structures.start[s + 1]) for s in mine]
+    energies = [predictor.predict(structures, s, G=read_only(G[a])).energy for s, a in zip(mine, atoms)]
+    predicted = np.full(len(dataset), np.nan)
+    for numbers, values in comm.allgather((mine, energies)):
+        predicted[numbers] = values
+    for k, source in enumerate(dataset.source_names):
+        of_source = labelled[dataset.source[labelled] == k]
+        if len(of_source):
+            rest = dataset.energy[of_source] - predicted[of_source]
+            n_atom = dataset.n_atom[of_source]
+            mean = float((rest / n_atom).mean())
+            found = mean + np.linalg.lstsq(counts[of_source], rest - n_atom * mean, rcond=1e-10)[0]
+            shifts[source] = {
+                chemical_symbols[z]: round(float(x), ROUND) for z, x in zip(potential.elements, found)
+            }
+            told = ", ".join(f"{symbol} {x:+.6g} eV" for symbol, x in shifts[source].items())
+            log(
+                f"energies of {source or 'the data'} are shifted to the old level: {told} subtracted per atom"
+            )
+    return comm.bcast(shifts, root=0)
+
+
+def shifted(dataset: Dataset, shifts: dict) -> Dataset:
+    """The data set with the shifts (`fit_shifts`) of its sources subtracted from the energies."""
+    if not shifts:
+        return dataset
+    per_atom = np.zeros((len(dataset.source_names), 119))
+    for k, source in enumerate(dataset.source_names):
+        for symbol, value in shifts.get(source, {}).items():
+            per_atom[k, chemical_symbols.index(symbol)] = value
+    structure = np.repeat(np.arange(len(dataset)), dataset.n_atom)
+    cost = per_atom[dataset.source[structure], dataset.numbers]
+    return replace(dataset, energy=dataset.energy - np.add.reduceat(cost, dataset.start[:-1]))
+
+
+def take_over(origin: Origin, task: Task) -> RunState:
+    """RunState before the first update with new data: weights, filter and noise levels of the checkpoint.
+
+    Collective. Raises CheckpointError.
+    """
+    state = from_checkpoint(origin.saved, task.optimizer)
+    noise = None
+    if task.observer.noise is not None:
+        noise = state.noise or NoiseLevels(validation=state.rmse.copy(), passes=1)
+    fresh: dict[str, Any] = {"epoch": 1, "done": 0, "update": 0, "seconds": 0.0, "skipped": 0}
+    return replace(
+        state,
+        **fresh,
+        curve=LearningCurve(),
+        best=np.inf,
+        best_epoch=0,
+        best_weights=state.weights.copy(),
+        skipped_in_row=0,
+        noise=noise,
+        sort_errors=None,
+    )
+
+
+def warn_of_other_level(origin: Origin, task: Task, log: AnyLog) -> None:
+    """Warn if the new energies look like those of another level of theory: off by a constant per atom.
+
+    Collective.
+    """
+    observer, w = task.observer, read_only(task.potential.weights)
+    n_new = len(task.train) - task.data.n_rehearsed
+    labels = task.train[:n_new]
+    labels = labels[np.isfinite(task.dataset.energy[labels])]
+    mine = labels[task.comm.rank :: task.comm.size]
+    errors = observer.errors(ENERGY, mine, w) * observer.labels.units[ENERGY] / task.dataset.n_atom[mine]
+    errors = MILLI * np.concatenate(task.comm.allgather(errors))
+    before = _old_error(origin.saved)
+    if not len(errors) or not np.isfinite(before):
+        return
+    offset, spread = float(np.median(errors)), float(errors.std())
+    if abs(offset) > SUSPECT * before and abs(offset) > 3.0 * spread:
+        log.warn(
+            f"the energies of the new data are {offset:+.4g} meV/atom off what {origin.path} predicts, "
+            f"all by about the same (spread {spread:.3g}), and its own error is {before:.3g} meV/atom: "
+            "another level of theory? data.shift_energies = true takes the difference away"
+        )
+
+
+def _old_error(saved):
+    """Last RMSE of the energies in the learning curve of a checkpoint, meV/atom; NaN if there is none."""
+    for part in ("validation", "train"):
+        values = saved.curve.get(f"energy_rmse_{part}", np.zeros(0))
+        if len(values) and np.isfinite(values[-1]):
+            return float(values[-1])
+    return np.nan

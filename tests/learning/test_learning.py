@@ -1,0 +1,346 @@
+"""Active learning: what is chosen, what stops a simulation, which labels are taken, and the whole loop."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from faults import learning as suite
+from launch import run_on_ranks
+from small import cluster, quiet
+
+import mpnnp
+from mpnnp.config import Ekf
+from mpnnp.data.dataset import Dataset, concatenate
+from mpnnp.data.extxyz import write_extxyz
+from mpnnp.data.structure import Structure
+from mpnnp.errors import ConfigError, DataError, DynamicsError, Interrupted
+from mpnnp.learning import labels
+from mpnnp.learning.choosing import most_telling
+from mpnnp.learning.rounds import learn
+from mpnnp.learning.settings import LabelBy, Stop, cases, read_learning
+from mpnnp.learning.state import Round, State, read_state, write_state
+from mpnnp.learning.uncertainty import Watch, closest, with_ranges
+from mpnnp.model.network import Network
+from mpnnp.optimizers.ekf import dense_update, make_ekf
+from mpnnp.optimizers.posterior import Posterior
+from mpnnp.simulation.boxes import at_density, water_box
+from mpnnp.training.calibration import Sigma
+from mpnnp.training.checkpoint import load_potential, read_posterior
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """Folder with learn.toml, its start data and structures, and a teacher."""
+    return suite.make_learning(tmp_path_factory.mktemp("learn"))
+
+
+@pytest.fixture(scope="module")
+def learned(begun):
+    """(folder, State) of a whole learning."""
+    learning, config = read_learning(begun / "learn.toml")
+    return begun / "whole", learn(learning, config, begun / "whole", *quiet())
+
+
+def test_lists_make_every_combination(tmp_path):
+    (tmp_path / "learn.toml").write_text(
+        """
+        data.files = "start.extxyz"
+        [[simulations]]
+        start = ["a.xyz", "b.xyz"]
+        temperature = [300, 330.0]
+        density = [0.8, 1]
+        [[simulations]]
+        start = "a.xyz"
+        ensemble = "npt"
+        pressure = [1, 1000]
+        copies = 2
+        """
+    )
+    learning, config = read_learning(tmp_path / "learn.toml")
+    found = cases(learning)
+    assert len(found) == 2 * 2 * 2 + 2 * 2 and len({case.name for case in found}) == len(found)
+    assert found[0].start == str(tmp_path / "a.xyz") and config.data.files == [str(tmp_path / "start.extxyz")]
+    assert [case.density for case in found[:4]] == [0.8, 1.0, 0.8, 1.0]
+    assert found[-1].make_protocol(3, 20.0).pressure == 1000.0
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("[stop]\nforce_st = 1", "stop.force_st: unknown key; did you mean 'force_std'?"),
+        ('[choose]\nby = "best"', "choose.by = 'best': must be 'kalman', 'random' or 'farthest'"),
+        ('[run]\noptimizer = "adam"', "learn needs the covariance of ekf"),
+        ('[[simulations]]\nstart = "a"\ntime = -1', "simulations.1.time = -1"),
+        ('[[simulations]]\nstart = "a"\nensmble = "nvt"', "ensmble: unknown key; did you mean 'ensemble'?"),
+        (
+            '[[simulations]]\nstart = "a"\nensemble = "npt"\nthermostat = "bussi"',
+            "thermostat: without effect with ensemble = 'npt'",
+        ),
+        ("[train]\nx = 1", "train: unknown key"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, line, message):
+    (tmp_path / "learn.toml").write_text(f'data.files = "a"\n[[simulations]]\nstart = "a"\n{line}\n')
+    with pytest.raises(ConfigError) as caught:
+        read_learning(tmp_path / "learn.toml")
+    assert message in str(caught.value) and "learn.toml" in str(caught.value)
+
+
+def test_a_scaled_box_keeps_its_molecules():
+    box = water_box(20, 1.0, seed=2)
+    box.wrap()
+    thin = at_density(box, 0.7)
+    density = thin.get_masses().sum() / thin.cell.volume / 0.6022140857
+    assert np.isclose(density, 0.7, rtol=1e-6)
+    for k in range(0, 60, 3):
+        before = [box.get_distance(k, k + 1 + j, mic=True) for j in range(2)]
+        after = [thin.get_distance(k, k + 1 + j, mic=True) for j in range(2)]
+        assert np.allclose(before, after, atol=1e-10)
+
+
+def test_a_crystal_is_scaled_atom_by_atom():
+    crystal = bulk("Cu", cubic=True) * 2
+    moved = at_density(crystal, 0.5 * 8.9)
+    assert np.allclose(moved.get_scaled_positions(), crystal.get_scaled_positions())
+
+
+def filtered(n=7, updates=12, seed=4):
+    """(EKF, state) that has learned random rows."""
+    rng = np.random.default_rng(seed)
+    ekf = make_ekf(Ekf(epsilon=0.3, eta=1.0, eta_max=1.0, q=1e-3, q_min=1e-3), n, (), quiet()[0])
+    state = ekf.init()
+    for _ in range(updates):
+        ekf.update(state, rng.normal(size=(2, n)), rng.normal(size=2))
+    return ekf, state
+
+
+def posterior_of_size(n):
+    ekf, state = filtered(n)
+    return Posterior(ekf.save_arrays(state), Network([(n - 1, 1)], [("identity",)])), ekf.covariance(state)
+
+
+def test_the_choice_is_that_of_a_filter_that_learns_one_candidate_after_another():
+    posterior, P = posterior_of_size(7)
+    rng, m = np.random.default_rng(0), 3
+    rows = rng.normal(size=(9, m, 7)) * rng.uniform(0.2, 2.0, 9)[:, None, None]
+    R, expected, left = posterior.noise * np.eye(m), [], set(range(9))
+    for _ in range(5):
+        gain = {s: np.linalg.slogdet(np.eye(m) + rows[s] @ P @ rows[s].T / posterior.noise)[1] for s in left}
+        best = max(gain, key=gain.get)
+        expected.append(best)
+        left.remove(best)
+        P = dense_update(P, rows[best], np.zeros(m), R)[1]
+    assert most_telling(5, rows, posterior).tolist() == expected
+
+
+def test_the_same_frame_is_not_chosen_twice_in_a_row():
+    posterior, _ = posterior_of_size(7)
+    rng = np.random.default_rng(1)
+    one, other = rng.normal(size=(1, 3, 7)), 5 * rng.normal(size=(1, 3, 7))
+    chosen = most_telling(2, np.concatenate([10 * one, 10 * one, other]), posterior)
+    assert chosen.tolist() == [0, 2]
+
+
+def watch(begun, atoms, **stop):
+    """A Watch after an evaluation of `atoms`, whose ranges are those of this frame."""
+    path = begun / "teacher" / "checkpoint.h5"
+    potential = load_potential(path)
+    deviations = read_posterior(path).members(4, seed=1)
+    statistics = potential.scaling.statistics
+    calculator = with_ranges(potential, statistics.minimum, statistics.maximum)
+    calculator.calculate(atoms)
+    off = {"force_std": None, "extrapolations": None, "distance": 0.0}
+    return Watch(Stop(**(off | stop)), calculator, deviations, Sigma())
+
+
+def test_each_reason_stops_a_simulation(begun):
+    atoms = cluster(np.random.default_rng(0), 2, labels=False)
+    watch(begun, atoms)(atoms)  # nothing is asked for
+    far = atoms.copy()
+    far.positions[1:3] *= 1.6
+    with pytest.raises(DynamicsError, match="outside the range of what was learned"):
+        watch(begun, far, extrapolations=0.01)(far)
+    with pytest.raises(DynamicsError, match="uncertain by .* more than stop.force_std = 1e-06"):
+        watch(begun, atoms, force_std=1e-6)(atoms)
+    watch(begun, atoms, force_std=1e6)(atoms)
+    near = atoms.copy()
+    near.positions[1] = near.positions[0] + [0.4, 0.0, 0.0]
+    with pytest.raises(DynamicsError, match="atoms [01] and [01] are 0.41 times the sum"):
+        watch(begun, near, distance=0.5)(near)
+
+
+def test_the_closest_pair_is_that_of_all_distances():
+    atoms = Atoms("OHH", [[0, 0, 0], [0.7, 0, 0], [0, 0, 2.0]])
+    relative, i, j = closest(atoms, 0.9)
+    assert {i, j} == {0, 1} and np.isclose(relative, 0.7 / (0.66 + 0.31))
+    assert closest(atoms, 0.5)[0] == np.inf
+    assert closest(molecule("H2O"), 0.55)[0] == np.inf
+
+
+def frames(n, seed=3):
+    rng = np.random.default_rng(seed)
+    cell = 8.0 * np.eye(3)
+    made = []
+    for k in range(n):
+        atoms = cluster(rng, 2)
+        made.append(
+            Structure(
+                numbers=atoms.numbers,
+                positions=atoms.positions,
+                cell=cell,
+                pbc=True,
+                energy=atoms.get_potential_energy(),
+                forces=atoms.get_forces(),
+                source="frames",
+                frame=k,
+            )
+        )
+    return Dataset.from_structures(made)
+
+
+def without_labels(data):
+    return Dataset.from_structures(
+        [Structure(numbers=s.numbers, positions=s.positions, cell=s.cell, pbc=s.pbc) for s in data]
+    )
+
+
+def moved(data, by):
+    """The data set with positions moved, (n_atom, 3) or (3,)."""
+    import dataclasses
+
+    return dataclasses.replace(data, positions=data.positions + by)
+
+
+def test_labels_are_known_by_their_geometry_in_any_order():
+    data = frames(4)
+    lattice = 8.0 * np.random.default_rng(0).integers(-1, 2, data.positions.shape)
+    given = moved(data, lattice + 1e-4).take([2, 0, 3, 1])
+    found = labels.match(without_labels(data), given)
+    assert [s.energy for s in found] == data.energy.tolist()
+    assert all(np.array_equal(s.positions, data[k].positions) for k, s in enumerate(found))
+
+
+def test_what_was_not_asked_for_and_what_has_no_forces_is_refused():
+    data = frames(3)
+    with pytest.raises(DataError, match="frames, frame 1: is none of the frames that were asked for"):
+        labels.match(without_labels(data), concatenate([data.take([0]), moved(data, 0.01).take([1])]))
+    bare = without_labels(data)
+    with pytest.raises(DataError, match="has no energy, or not all forces"):
+        labels.match(bare, bare.take([1]))
+
+
+def test_labels_may_come_one_after_the_other(tmp_path):
+    data, (_, log) = frames(3), quiet()
+    chosen = without_labels(data)
+    with pytest.raises(Interrupted, match="of the 3 frames in .*to-label.extxyz.* none is there yet"):
+        labels.by_files(chosen, LabelBy(), tmp_path, log)
+    wanted = mpnnp.read(tmp_path / "to-label.extxyz")
+    assert np.array_equal(wanted.positions, data.positions)
+    (tmp_path / "labels").mkdir()
+    write_extxyz(tmp_path / "labels" / "b.extxyz", data.take([2]))
+    with pytest.raises(Interrupted, match=r"1 of 3 are there, missing are frames 0, 1 \(from 0\)"):
+        labels.by_files(chosen, LabelBy(), tmp_path, log)
+    (tmp_path / "labels-complete").touch()
+    assert len(labels.by_files(chosen, LabelBy(), tmp_path, log)) == 1
+    write_extxyz(tmp_path / "labelled.extxyz", data.take([1, 0]))
+    assert np.array_equal(labels.by_files(chosen, LabelBy(), tmp_path, log).energy, data.energy)
+    (tmp_path / "round").mkdir()
+    labels.put_away(tmp_path, tmp_path / "round")
+    labels.put_away(tmp_path, tmp_path / "round")  # a second time, after a kill
+    assert [path.name for path in tmp_path.iterdir()] == ["round"]
+
+
+def test_the_state_survives_its_file(tmp_path):
+    state = State(
+        phase="label", inflation=2.0, rounds=(Round(0, 20, stops=3, simulated_ps=1.5), Round(1, 26))
+    )
+    write_state(tmp_path / "state.json", state)
+    assert read_state(tmp_path / "state.json") == state
+    assert state.rounds[0].stops_per_ps == 2.0 and Round(0, 1, stops=1).stops_per_ps == float("inf")
+    (tmp_path / "state.json").write_text("{}")
+    with pytest.raises(mpnnp.errors.CheckpointError, match="state.json"):
+        read_state(tmp_path / "state.json")
+
+
+def test_a_learning_leaves_table_data_and_potential(learned):
+    folder, state = learned
+    assert state.ending and state.current.labels == 12 and len(state.rounds) >= 2
+    data = mpnnp.read(folder / "data.extxyz")
+    assert len(data) == state.current.labels and np.isfinite(data.forces).all()
+    potential = mpnnp.load(folder / "checkpoint.h5")
+    assert potential.elements == (1, 8)
+    rows = (folder / "rounds.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(state.rounds) and rows[0].startswith("round,labels,")
+    assert (folder / "rounds.png").stat().st_size > 5000
+    assert all(row.new_labels and row.force_error > 0 for row in state.rounds[:-1])
+
+
+def test_new_labels_are_those_of_the_teacher(begun, learned):
+    labelled = mpnnp.read(learned[0] / "rounds" / "000" / "labelled.h5")
+    said = mpnnp.evaluate(mpnnp.load(begun / "teacher" / "checkpoint.h5"), labelled)
+    assert np.allclose(said.energy, labelled.energy, atol=1e-8)
+
+
+def test_a_finished_learning_is_left_as_it_is(begun, learned):
+    folder, state = learned
+    before = (folder / "checkpoint.h5").read_bytes()
+    learning, config = read_learning(begun / "learn.toml")
+    assert learn(learning, config, folder, *quiet()) == state
+    assert (folder / "checkpoint.h5").read_bytes() == before
+
+
+def test_labels_from_files_lead_to_the_same_potential(begun, learned, tmp_path):
+    """The loop ends with status 75 until the labels of each round are there."""
+    learning, config = read_learning(begun / "learn.toml", ["label.by=files"])
+    teacher = mpnnp.load(begun / "teacher" / "checkpoint.h5")
+    for _ in range(10):
+        try:
+            learn(learning, config, tmp_path, *quiet())
+            break
+        except Interrupted as error:
+            assert error.exit_status == 75 and "to-label.extxyz" in str(error)
+            wanted = mpnnp.read(tmp_path / "to-label.extxyz")
+            given = []
+            for s in wanted:
+                energy, forces = teacher.energy_forces(s)
+                given.append(
+                    Structure(numbers=s.numbers, positions=s.positions, energy=energy, forces=forces)
+                )
+            write_extxyz(tmp_path / "labelled.extxyz", Dataset.from_structures(given))
+    assert suite.data_of(tmp_path) == pytest.approx(suite.data_of(learned[0]), abs=1e-9)
+
+
+def test_the_command_runs_on_two_ranks_and_ends_with_75_while_labels_are_missing(begun, tmp_path):
+    result = run_on_ranks(
+        2,
+        "-m",
+        "mpnnp",
+        "learn",
+        begun / "learn.toml",
+        "-o",
+        tmp_path / "x",
+        "--set",
+        "label.by=files",
+        check=False,
+    )
+    assert result.returncode == 75, result.stderr
+    said = [line for line in result.stderr.splitlines() if line.startswith("mpnnp: ")]
+    assert len(said) == 1 and "labels are wanted" in said[0]
+    assert json.loads((tmp_path / "x" / "state.json").read_text())["phase"] == "label"
+
+
+def test_wrong_labels_lose_nothing(begun, tmp_path):
+    learning, config = read_learning(begun / "learn.toml", ["label.by=files"])
+    with pytest.raises(Interrupted):
+        learn(learning, config, tmp_path, *quiet())
+    shutil.copy(begun / "start.extxyz", tmp_path / "labelled.extxyz")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.h5")}
+    with pytest.raises(
+        DataError, match="labelled.extxyz, frame 0: is none of the frames that were asked for"
+    ):
+        learn(learning, config, tmp_path, *quiet())
+    assert (tmp_path / "labelled.extxyz").exists() and (tmp_path / "to-label.extxyz").exists()
+    assert all(path.read_bytes() == content for path, content in before.items())
