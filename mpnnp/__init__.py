@@ -26,7 +26,7 @@ PUBLIC = {  # name -> where it is
     "Calculator": "mpnnp.simulation.calculator:Calculator",
     "continue_from": "mpnnp.library:continue_from",
     "evaluate": "mpnnp.library:evaluate",
-    "export": "mpnnp.n2p2.potential_files:write_potential",
+    "export": "mpnnp.n2p2.export:write_potential",
     "fisher": "mpnnp.library:fisher",
     "load": "mpnnp.training.checkpoint:load_potential",
     "new_optimizer": "mpnnp.library:new_optimizer",

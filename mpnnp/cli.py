@@ -105,6 +105,7 @@ def main():
     from mpnnp.signals import Signals
 
     debug = DEBUG in sys.argv
+    Signals.of_program = True
     with Signals(None):
         try:
             app(standalone_mode=True)

@@ -6,6 +6,7 @@ COMM_SELF, no launcher needed. Under mpiexec give them a communicator; they are 
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from mpnnp.optimizers.registry import Optimizer, make_optimizer
 from mpnnp.parallel import on_root, serial
 from mpnnp.progress import Log, Silent
 from mpnnp.training.choices import n_label, settle
-from mpnnp.training.initial_potential import build
+from mpnnp.training.initial_potential import baseline_of, build
 from mpnnp.training.observations import Observer
 from mpnnp.training.run_state import RunState
 from mpnnp.training.schedules import make_schedule
@@ -54,6 +55,7 @@ def new_potential(
     activation="tanh",
     seed: int = 1,
     comm=None,
+    baseline: dict | None = None,
     **network,
 ) -> Potential:
     """Potential with initial weights; scaling, references and units of training are those of `data`.
@@ -63,6 +65,7 @@ def new_potential(
     functions  "default" or "water", the path of an input.nn, or a list of tables as in [symmetry_functions]
                functions
     hidden     nodes of the hidden layers of each element's net
+    baseline   keys of [baseline], as in {"zbl": [0.5, 1.0]}
     network    further keys of [network]
     Raises ConfigError, DataError.
     """
@@ -72,9 +75,12 @@ def new_potential(
     else:
         section = {"functions": list(functions)}
     tree = {"hidden": list(hidden), "activation": activation, **network}
-    config = make_config(IN_MEMORY | {"symmetry_functions": section, "network": tree, "run": {"seed": seed}})
+    sections = {"symmetry_functions": section, "network": tree, "baseline": baseline or {}}
+    config = make_config(IN_MEMORY | sections | {"run": {"seed": seed}})
     comm = serial() if comm is None else comm
-    return build(config, data, np.arange(len(data)), None, comm, Silent())[0]
+    added = baseline_of(config)
+    rest = added.subtract(data, comm)
+    return replace(build(config, rest, np.arange(len(data)), None, comm, Silent())[0], baseline=added)
 
 
 def new_task(
@@ -90,10 +96,10 @@ def new_task(
         settings = {"selection": "random"} | settings
     section = {"name": schedule} | settings
     config = make_config(IN_MEMORY | {"schedule": section, "ekf": {"noise": "fixed"}})
-    everything = np.arange(len(data))
+    everything, key = np.arange(len(data)), data.hash()
+    data = potential.baseline.subtract(data, comm)
     config = settle(config, n_label(data, everything), Silent())
     structures = make_atoms(data, potential.elements)
-    key = data.hash()
     G = load_symmetry_functions(structures, potential.functions, key, None, comm, Silent())
     observer = Observer(data, structures, G, potential, config.schedule, comm, everything)
     labels = observer.labels.of_structures(structures.start, everything)

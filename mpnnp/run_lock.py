@@ -1,7 +1,7 @@
 """Who may write into the folder of a run: a lock file that survives crashes, and the rules for a folder that
 was used before.
 
-The lock is the file mpnnp.lock: host, process, batch job and a number that is raised every BEAT seconds. It
+The lock is the file run.lock: host, process, batch job and a number that is raised every BEAT seconds. It
 is made by a hard link, which is atomic on network file systems too (else by O_EXCL). A lock that is found is
 stale if
 - its process is gone, where it can be looked up: on this host, since the same boot, in the same name space;
@@ -25,7 +25,7 @@ from pathlib import Path
 from mpnnp import signals
 from mpnnp.errors import CheckpointError, FolderError, MpnnpError, OutputError
 
-NAME = "mpnnp.lock"
+NAME = "run.lock"
 BEAT, PATIENCE = 5.0, 20.0  # seconds
 # files that tell what a folder holds, and what that is called
 USED = {
@@ -152,6 +152,8 @@ def claim(directory: str | Path, kind: str, resume: bool, overwrite: bool, log) 
     Raises FolderError: in use, used before, a file; OutputError: cannot be written.
     """
     directory = Path(directory)
+    if resume and overwrite:
+        raise FolderError("--resume goes on, --overwrite starts anew: give one of them")
     if directory.exists() and not directory.is_dir():
         raise FolderError(f"{directory} is a file: -o names the folder of the results")
     try:

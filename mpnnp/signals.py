@@ -28,6 +28,9 @@ at_exit: list[Callable[[], object]] = []  # called before a signal ends this pro
 class Signals:
     """Context manager that notes the signals of this process.
 
+    In a notebook or a script (`of_program` False) Ctrl-C stays a KeyboardInterrupt where nothing holds, and
+    the second time.
+
     received  number of the last signal, 0 if there was none
     holding   True while a signal must only be noted: the loop asks for it (`agenda`); else it ends all ranks.
               Inside another that holds, this one always holds
@@ -36,6 +39,7 @@ class Signals:
     """
 
     opened: list["Signals"] = []  # the innermost last
+    of_program = False  # the process is that of the command mpnnp, and may be ended
 
     def __init__(self, comm, advice=None):
         self.comm, self.advice = comm, advice
@@ -51,7 +55,7 @@ class Signals:
             ear, mouth = os.pipe()
             os.set_blocking(mouth, False)
             self.pipe = ear, mouth
-            self.before = {number: signal.signal(number, _leave_to_listener) for number in WATCHED}
+            self.before = {number: signal.signal(number, self._in_main_thread) for number in WATCHED}
             self.wakeup = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
             threading.Thread(target=self._listen, args=(ear,), daemon=True).start()
         self.opened.append(self)
@@ -85,10 +89,22 @@ class Signals:
                 self._note(data[0])
         os.close(ear)
 
+    def _in_main_thread(self, number, frame):
+        """The listener does the work; but only here Python can interrupt what is under way."""
+        again = number == self.received and time.monotonic() - self.first_heard > ECHO
+        if self._is_of_python(number) and (again or not self._is_held()):
+            raise KeyboardInterrupt
+
+    def _is_of_python(self, number):
+        return number == signal.SIGINT and not self.of_program
+
+    def _is_held(self):
+        return any(signals.holding for signals in self.opened)
+
     def _note(self, number):
         now, again = time.monotonic(), number == self.received
         since = now - self.first_heard
-        if again and since < ECHO:
+        if again and (since < ECHO or self._is_of_python(number)):
             return
         if again and since < SECOND:
             end_at_once(self.comm, 128 + number, f"{name(number)} again: ended at once")
@@ -96,7 +112,9 @@ class Signals:
             signals.received, signals.first_heard = number, now
         if self.breakable:
             STOP[0] = number
-        if not any(signals.holding for signals in self.opened):
+        if not self._is_held():
+            if self._is_of_python(number):
+                return
             self._end(number)
         if self.comm is None or self.comm.rank == 0:
             # not print: the main thread may be inside one
@@ -128,10 +146,6 @@ def end_at_once(comm, status, message):
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     os._exit(status)
-
-
-def _leave_to_listener(number, frame):
-    pass
 
 
 def ignore():

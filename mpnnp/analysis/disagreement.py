@@ -6,7 +6,7 @@ import numpy as np
 
 from mpnnp.errors import ConfigError
 from mpnnp.figures import PALETTE, by_density, figure, log_axis, save, style, whole_numbers
-from mpnnp.files import write_text
+from mpnnp.files import write_table
 from mpnnp.model.evaluation import evaluate
 from mpnnp.training.pictures import MAXIMUM_POINTS
 
@@ -84,15 +84,16 @@ def _accuracy(result):
 
 def write_csv(path, found, dataset):
     """structure, source, frame, atoms; energy in meV/atom, forces in meV/Angstrom."""
-    lines = [
-        "structure,source,frame,atoms,energy_mev_per_atom,"
-        "force_rms_mev_per_angstrom,force_largest_mev_per_angstrom"
-    ]
-    for s in range(len(dataset)):
-        source = dataset.source_names[dataset.source[s]]
-        numbers = ",".join(f"{MILLI * x[s]:.9g}" for x in (found.energy, found.force, found.largest))
-        lines.append(f"{s},{source},{dataset.frame[s]},{dataset.n_atom[s]},{numbers}")
-    write_text(path, "\n".join(lines) + "\n")
+    columns = {
+        "structure": range(len(dataset)),
+        "source": [dataset.source_names[k] for k in dataset.source],
+        "frame": dataset.frame,
+        "atoms": dataset.n_atom,
+        "energy_mev_per_atom": MILLI * found.energy,
+        "force_rms_mev_per_angstrom": MILLI * found.force,
+        "force_largest_mev_per_angstrom": MILLI * found.largest,
+    }
+    write_table(path, columns)
 
 
 @style()

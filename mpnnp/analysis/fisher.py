@@ -98,7 +98,8 @@ class Gradients:
     """
 
     def __init__(self, dataset, structures, G, potential):
-        self.observer = Observer(dataset, structures, G, potential, Schedule(name="runner"), serial())
+        left = potential.baseline.subtract(dataset)
+        self.observer = Observer(left, structures, G, potential, Schedule(name="runner"), serial())
         self.weights = potential.weights
         self.n = potential.network.n_weight
         self.all_labels = self.observer.labels.of_structures(structures.start, np.arange(len(dataset)))

@@ -13,8 +13,9 @@ from mpnnp.config import read_config
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import DataError
 from mpnnp.figures import figure, save, style
-from mpnnp.files import write_text
-from mpnnp.n2p2.potential_files import read_functions, scaling_text
+from mpnnp.files import write_table, write_text
+from mpnnp.n2p2.export import scaling_text
+from mpnnp.n2p2.potential_files import read_functions
 from mpnnp.training.initial_potential import choose_functions
 
 COLUMNS = 4  # of histograms in a picture
@@ -66,15 +67,16 @@ def write_histograms(folder, functions, statistics, counts):
     """histograms.csv (function, element, left and right end of the bin, atoms) and a picture
     for each element in the folder.
     """
-    lines = ["function,element,left,right,atoms"]
     edges = np.linspace(statistics.minimum, statistics.maximum, BINS + 1).T
-    for k, f in enumerate(functions.functions):
-        symbol = chemical_symbols[f.center]
-        lines += [
-            f"{k + 1},{symbol},{edges[k, b]:.9g},{edges[k, b + 1]:.9g},{counts[k, b]:.0f}"
-            for b in range(BINS)
-        ]
-    write_text(Path(folder) / "histograms.csv", "\n".join(lines) + "\n", encoding="ascii")
+    function = np.repeat(np.arange(len(functions)), BINS)
+    columns = {
+        "function": function + 1,
+        "element": [chemical_symbols[functions.functions[k].center] for k in function],
+        "left": edges[:, :-1].ravel(),
+        "right": edges[:, 1:].ravel(),
+        "atoms": counts.ravel().astype(np.int64),
+    }
+    write_table(Path(folder) / "histograms.csv", columns)
     for e, z in enumerate(functions.elements):
         _draw(
             Path(folder) / f"histograms-{chemical_symbols[z]}.png",

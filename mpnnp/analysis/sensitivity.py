@@ -7,7 +7,7 @@ from ase.data import chemical_symbols
 
 from mpnnp.analysis.descriptors import each_structure
 from mpnnp.figures import PALETTE, figure, save, style
-from mpnnp.files import write_text
+from mpnnp.files import write_table
 from mpnnp.kernels.atomic_energies import energies_and_gradient
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.prediction import Predictor
@@ -76,24 +76,14 @@ def lines_of(functions, sensitivity):
 def write_csv(path, functions, sensitivity):
     """function, element, the measures in eV and in percent."""
     start = functions.table.start
-    shares = [sensitivity.share(by, start) for by in MEASURES]
-    lines = [
-        ",".join(
-            [
-                "function",
-                "element",
-                *(f"{by}_ev" for by in MEASURES),
-                *(f"{by}_percent" for by in MEASURES),
-                "description",
-            ]
-        )
-    ]
-    for k, f in enumerate(functions.functions):
-        numbers = [f"{getattr(sensitivity, by)[k]:.9g}" for by in MEASURES] + [
-            f"{share[k]:.9g}" for share in shares
-        ]
-        lines.append(",".join([str(k + 1), chemical_symbols[f.center], *numbers, str(f)]))
-    write_text(path, "\n".join(lines) + "\n", encoding="ascii")
+    columns = {
+        "function": range(1, len(functions) + 1),
+        "element": [chemical_symbols[f.center] for f in functions.functions],
+        **{f"{by}_ev": getattr(sensitivity, by) for by in MEASURES},
+        **{f"{by}_percent": sensitivity.share(by, start) for by in MEASURES},
+        "description": functions.functions,
+    }
+    write_table(path, columns)
 
 
 @style()

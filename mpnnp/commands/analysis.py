@@ -1,6 +1,5 @@
 """Commands that analyse simulations and data sets: each writes NAME.csv, NAME.png and NAME.pdf."""
 
-import csv
 import os
 from pathlib import Path
 from typing import Annotated, Optional
@@ -260,15 +259,9 @@ def check_same(runs, results):
 def write_results(name, table, picture, log):
     """NAME.csv from columns, NAME.png and NAME.pdf."""
     from mpnnp.figures import save
-    from mpnnp.files import write_atomically
-
-    def write_table(path):
-        with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(table)
-            writer.writerows([f"{value:.8g}" for value in row] for row in zip(*table.values()))
+    from mpnnp.files import write_table
 
     files = [Path(f"{name}.{suffix}") for suffix in ("csv", "png", "pdf")]
-    write_result(files[0], write_table)
+    write_result(files[0], lambda path: write_table(path, table))
     write_result(files[1], lambda path: save(picture, path))
     log(f"written: {', '.join(map(str, files))}")

@@ -80,12 +80,14 @@ def convert(
     )
 )
 def info(
-    file: Annotated[Path, typer.Argument(help="Data set of any format, or a checkpoint.")],
+    file: Annotated[
+        Path, typer.Argument(help="Data set of any format, a checkpoint, or a folder of n2p2 files.")
+    ],
     force_limit: Annotated[float, typer.Option(help="Warn about forces above this, eV/Angstrom.")] = 50.0,
     units: Units = None,
     debug: Debug = False,
 ):
-    """Describe data or a checkpoint; warn of what looks wrong."""
+    """Describe data or a potential; warn of what looks wrong."""
     from mpnnp.data import inspection
     from mpnnp.training.checkpoint import is_checkpoint
 
@@ -96,6 +98,11 @@ def info(
         from mpnnp.training.description import describe_checkpoint
 
         log(describe_checkpoint(file))
+        return
+    if (file / "input.nn").is_file() and any(file.glob("*weights.*")):
+        from mpnnp.training.description import describe_folder
+
+        log(describe_folder(file, units))
         return
     from mpnnp.data.formats import read_sources
     from mpnnp.data.plausibility import doubts

@@ -5,7 +5,15 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, Overwrite, examples, start, write_result
+from mpnnp.commands.common import (
+    Debug,
+    Overwrite,
+    PotentialUnits,
+    Units,
+    examples,
+    start,
+    write_result,
+)
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -28,7 +36,7 @@ def md(
     ],
     structure: Annotated[
         Path,
-        typer.Argument(help="Structure to start from (its last frame), anything ASE reads.", metavar="START"),
+        typer.Argument(help="Structure to start from (its last frame), any format.", metavar="START"),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", metavar="DIR")],
     ensemble: Annotated[Literal["nve", "nvt", "npt"], typer.Option(help="What is kept constant.")] = "nvt",
@@ -65,6 +73,8 @@ def md(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the simulation in DIR ended.")
     ] = False,
+    units: Units = None,
+    potential_units: PotentialUnits = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ):
@@ -97,8 +107,8 @@ def md(
         log_every=log_every,
         save_every=save_every,
     )
-    atoms = on_root(comm, read_start, structure)
-    members = on_root(comm, load_members, potential)
+    atoms = on_root(comm, read_start, structure, units, log)
+    members = on_root(comm, load_members, potential, potential_units)
     trained = on_root(comm, training_range, potential)
     compile_kernels(comm, log)
     with_std = max_force_std is not None
@@ -108,6 +118,7 @@ def md(
         max_extrapolations=max_extrapolations,
         uncertainty=with_std,
         comm=comm,
+        units=potential_units,
     )
     if with_std and len(members) == 1 and not calculator.calibration.n_structure:
         log.warn(f"{potential}: its standard deviations are not calibrated (mpnnp calibrate does it)")
@@ -117,11 +128,11 @@ def md(
         raise typer.Exit({FAILED: 1, UNCERTAIN: 1, STOPPED: Interrupted.exit_status}[outcome.status])
 
 
-def load_members(names):
+def load_members(names, units=None):
     """Potentials of paths with commas between them."""
     from mpnnp.training.checkpoint import load_potential
 
-    return [load_potential(name) for name in names.split(",")]
+    return [load_potential(name, units) for name in names.split(",")]
 
 
 def training_range(names):

@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, examples, start
+from mpnnp.commands.common import Debug, PotentialUnits, examples, start
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -44,6 +44,7 @@ def lammps(
             help="Stop when so many symmetry functions were outside their range of training, over all steps."
         ),
     ] = None,
+    potential_units: PotentialUnits = None,
     build: Annotated[
         bool,
         typer.Option("--build", help="Only compile pair_style mpnnp for the LAMMPS of this environment."),
@@ -73,7 +74,7 @@ def lammps(
     from mpnnp.simulation.lammps_external import run
     from mpnnp.simulation.warm_up import compile_kernels
 
-    members = on_root(comm, load_members, potential)
+    members = on_root(comm, load_members, potential, potential_units)
     compile_kernels(comm, log)
     symbols = elements.split() if elements else None
     run(members, script, arguments or [], comm, log, symbols, every, max_extrapolations)

@@ -167,7 +167,7 @@ def export(
     """
     from mpnnp.data.formats import read_sources
     from mpnnp.n2p2 import engines
-    from mpnnp.n2p2.potential_files import is_normalized, write_potential
+    from mpnnp.n2p2.export import is_normalized, write_potential
     from mpnnp.training.checkpoint import load_potential
 
     comm, log = start()
@@ -198,6 +198,11 @@ def export(
             log(f"start it in {output}: {command}  (needs {needs})")
         for note in notes:
             log.warn(note)
+        if model.baseline:
+            adds = "mpnnp lammps" if kind == "external" else "LAMMPS, by hybrid/overlay"
+            log(
+                f"its baseline ({model.baseline}) is added by {adds}; programs of n2p2 compute the nets alone"
+            )
         if first is None:
             log(f"{file} names a structure file that is not there yet: --structure DATA writes one")
         if is_normalized(model) and not cp2k:
@@ -229,6 +234,7 @@ def label(
         typer.Option("-o", "--output", help=f"Data set to write: {TARGETS}.", metavar="DATA"),
     ],
     units: Units = None,
+    potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
     """Label structures with a potential or a calculator of ASE.
@@ -243,7 +249,7 @@ def label(
 
     check_target(output, "label")
     comm, log = start()
-    calculator = agree(comm, make_labeller, potential)
+    calculator = agree(comm, make_labeller, potential, potential_units)
     data = on_root(comm, lambda: read_sources(structures, units=units, report=log))
     part = part_of(output, potential)
     labelled = run(data, calculator, comm, log, part)

@@ -35,7 +35,7 @@ def read_toml(path, settings=()):
     """Nested dicts of a TOML file, changed by `settings`. Raises ConfigError."""
     path = Path(path)
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

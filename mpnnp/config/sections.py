@@ -198,6 +198,25 @@ class Functions(Section):
         return self
 
 
+class BaselineTerms(Section):
+    """What is subtracted from the labels before training, and added to predictions; by default nothing."""
+
+    zbl: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = key(
+        None,
+        "[inner, outer]: the universal repulsion of nuclei (ZBL), switched off between these distances, both "
+        "below those in the data. It keeps atoms apart where there are no data.",
+        "Angstrom",
+    )
+    d3: str | None = key(
+        None,
+        'Functional whose pairwise dispersion D3 is taken, e.g. "pbe", for labels that contain it; needs the '
+        "package dftd3 (mpnnp[d3]).",
+    )
+    d3_damping: Literal["bj", "zero", "bjm", "zerom"] = key(
+        "bj", "Damping of d3: Becke-Johnson, zero, and both modified."
+    )
+
+
 class Net(Section):
     """One feed-forward net per element; the output is linear."""
 
@@ -528,6 +547,7 @@ class Config(Section):
 
     data: Data
     symmetry_functions: Functions = Functions(set="default")
+    baseline: BaselineTerms = BaselineTerms()
     network: Net = Net()
     schedule: Schedule = Schedule()
     ekf: Ekf = Ekf()

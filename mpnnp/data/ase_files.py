@@ -30,7 +30,16 @@ CALCULATOR = (
 ENERGY = ("energy", "calculator:free_energy", "free_energy")
 GUESSES = {
     "energy": ("ref_energy", "calculator:energy", *ENERGY, "dft_energy", "energy_ref", "energy_dft")
-    + ("total_energy", "totenergy", "tot_energy", "totalenergy", "etot", "e_tot"),
+    + (
+        "potential_energy",
+        "toten",
+        "total_energy",
+        "totenergy",
+        "tot_energy",
+        "totalenergy",
+        "etot",
+        "e_tot",
+    ),
     "forces": ("ref_forces", "calculator:forces", "forces", "force", "dft_forces", "dft_force")
     + ("ref_force", "forces_ref", "force_ref", "forces_dft", "force_dft"),
     "stress": ("ref_stress", "calculator:stress", "stress", "dft_stress", "stress_ref", "stress_dft")
@@ -54,6 +63,7 @@ FACTORS = ("config_weight", "weight")
 MASK = "force_mask"  # array of truth values: False where the force on an atom is no label
 # what looks like a label, and arrays (n_atom, 3) that are none
 LOOKS = re.compile(r"energ|forc|virial|stress|weight|etot|gradient", re.IGNORECASE)
+NO_STRESS = re.compile(r"polar|quadru|hess|cell|lattice|box", re.IGNORECASE)
 NO_FORCES = re.compile(
     r"mom|vel|magmom|dipole|dir|disp|pos|eigen|mask|frac|scaled|charge|image", re.IGNORECASE
 )
@@ -165,6 +175,8 @@ class Labels:
         self.seen = set()  # all names that could be labels
         self.suspects = {}  # name: its shape, of what looks like a label and is not read
         self.columns = set()  # those of them that could be forces
+        self.numbers = set()  # names of single numbers and of six or nine, under whatever name
+        self.tensors = set()
         self.weights, self.masked = set(), False
         self.n_frame = self.n_without_volume = 0
         self.stated: Units | None = None  # units that frames state
@@ -221,6 +233,10 @@ class Labels:
             array = np.asarray(value) if not isinstance(value, str) else np.zeros(0, "U1")
             if array.dtype.kind not in "fiu" or array.dtype.kind == "b":
                 continue
+            if array.size == 1 and array.dtype.kind == "f":
+                self.numbers.add(plain)
+            if array.size in (6, 9) and len(array) != n_atom and not NO_STRESS.search(plain):
+                self.tensors.add(plain)
             vectors = array.shape == (n_atom, 3) and array.dtype.kind == "f"
             if (vectors and not NO_FORCES.search(plain)) or LOOKS.search(plain):
                 self.suspects[plain] = "x".join(map(str, array.shape))
@@ -304,6 +320,10 @@ class Labels:
             self.warn(
                 f"{self.path}: {self.n_without_volume} virials of structures without a volume are left out"
             )
+        other = {"energy": self.numbers, "stress": self.tensors}
+        for kind, names in other.items():
+            if (names := names - set(self.suspects)) and self.guess[kind] and self.choice[kind] is None:
+                self.suspects |= dict.fromkeys(sorted(names), "")
         if self.suspects:
             named = ", ".join(
                 f"{name!r}" + (f" ({shape})" if shape else "") for name, shape in self.suspects.items()

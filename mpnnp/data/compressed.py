@@ -30,8 +30,8 @@ def reading(path: str | Path) -> Iterator[None]:
 
 
 def open_text(path: str | Path) -> IO[str]:
-    """Open a text file for reading, decompressed if its name ends so."""
-    return OPEN.get(Path(path).suffix, open)(path, "rt", encoding="utf-8", errors="replace")
+    """Open a text file for reading, decompressed if its name ends so, without a mark of byte order."""
+    return OPEN.get(Path(path).suffix, open)(path, "rt", encoding="utf-8-sig", errors="replace")
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from mpnnp.data.ase_files import structures_of
 from mpnnp.data.isolated import agreed, isolated_atoms
 from mpnnp.data.structure import VALIDATION, Structure
 from mpnnp.errors import DataError
-from mpnnp.files import check_stored, lock_reason, write_atomically
+from mpnnp.files import check_heaps, check_stored, lock_reason, write_atomically
 
 __all__ = ["FORMAT_VERSION", "KIND", "Dataset", "concatenate", "read", "write"]
 
@@ -318,7 +318,8 @@ def write(path: str | Path, dataset: Dataset) -> None:
 def read(path: str | Path, map: bool = False, verify: bool | None = None) -> Dataset:
     """Read a Dataset from HDF5.
 
-    map     the arrays are read-only views of the mapped file, shared by all processes of a node
+    map     the arrays are read-only views of the mapped file, shared by all processes of a node; for files
+            that were read without it before
     verify  recompute the hash and check every value; by default only without `map`
     Raises DataError naming the file and what is wrong.
     """
@@ -326,6 +327,8 @@ def read(path: str | Path, map: bool = False, verify: bool | None = None) -> Dat
     if not path.is_file():
         raise DataError(f"{path}: " + ("is not a file" if path.exists() else "no such file"))
     try:
+        if not map:
+            check_heaps(path)
         with h5py.File(path, "r", locking="best-effort") as file:
             _check_header(path, file)
             arrays = {

@@ -117,6 +117,7 @@ def warnings(
     isolation: float = 6.0,
     energy_sigma: float = 10.0,
     energy_limit: float = 0.05,
+    distances_in: int | None = None,
 ) -> list[str]:
     """Messages on what looks wrong, each naming structures by index, source and frame.
 
@@ -126,11 +127,12 @@ def warnings(
     energy_sigma, energy_limit   energies per atom farther from a linear fit in the composition than
                                  energy_sigma robust
                     standard deviations and than energy_limit (eV/atom)
+    distances_in    structures whose distances are looked at, evenly chosen; None: all
     """
     found = [
         _duplicates(dataset),
         _zero_labels(dataset),
-        *_odd_distances(dataset, distance_limit, isolation),
+        *_odd_distances(dataset, distance_limit, isolation, distances_in),
         _large_forces(dataset, force_limit),
         _odd_energies(dataset, energy_sigma, energy_limit),
     ]
@@ -138,13 +140,10 @@ def warnings(
 
 
 def findings(dataset: Dataset, at_most: int = 300) -> list[Finding]:
-    """Findings about a whole data set, the fatal ones first: those of `warnings` for a sample of at most
-    so many
-    structures, evenly chosen, and those of `plausibility.doubts`.
+    """Findings about a whole data set, the fatal ones first: those of `plausibility.doubts` and of
+    `warnings`; distances in at most so many structures, evenly chosen, and a message about them says so.
     """
-    some = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), at_most)).astype(np.int64))
-    sample = dataset if len(some) == len(dataset) else dataset.take(some)
-    return doubts(dataset) + [Finding(message) for message in warnings(sample)]
+    return doubts(dataset) + [Finding(message) for message in warnings(dataset, distances_in=at_most)]
 
 
 def _message(d, text, details):
@@ -212,9 +211,11 @@ def _zero_labels(d):
     return _message(d, "with energy and forces exactly 0, perhaps without labels in truth", details)
 
 
-def _odd_distances(d, distance_limit, isolation):
+def _odd_distances(d, distance_limit, isolation, at_most):
     near, alone = {}, {}
-    for k in range(len(d)):
+    some = np.unique(np.linspace(0, len(d) - 1, min(len(d), at_most or len(d))).astype(np.int64))
+    looked = "" if len(some) == len(d) else f" (of the {len(some)} that were looked at, of {len(d)})"
+    for k in some.tolist():
         s = d[k]
         i, j, distance = _pairs(s, max(BOND, distance_limit))
         if len(i) and distance.min() < distance_limit:
@@ -228,8 +229,8 @@ def _odd_distances(d, distance_limit, isolation):
             if not has_neighbour.all():
                 atoms = np.flatnonzero(~has_neighbour)
                 alone[k] = f"atom {atoms[0]}" + (f" and {len(atoms) - 1} more" if len(atoms) > 1 else "")
-    yield _message(d, f"with atoms nearer than {distance_limit:g} Angstrom", near)
-    yield _message(d, f"with atoms that have no neighbour within {isolation:g} Angstrom", alone)
+    yield _message(d, f"with atoms nearer than {distance_limit:g} Angstrom{looked}", near)
+    yield _message(d, f"with atoms that have no neighbour within {isolation:g} Angstrom{looked}", alone)
 
 
 def _large_forces(d, force_limit):

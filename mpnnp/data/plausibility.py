@@ -52,7 +52,7 @@ def wrong_units(dataset: Dataset, units: Units) -> str | None:
     ratios = _nearest(dataset)
     if len(ratios) < ENOUGH:
         return None
-    half, tenth = np.median(ratios), np.quantile(ratios, 0.1)
+    half, tenth = np.quantile(ratios, [0.5, 0.1], method="lower")  # some may be infinite
     near, far = half < CLOSE, tenth > FAR
     if not (near or far):
         return None
@@ -78,20 +78,27 @@ def wrong_units(dataset: Dataset, units: Units) -> str | None:
     )
 
 
-def neighbours(structure: Any, cutoff: float, quantities: str, full_list: bool = True) -> Any:
-    """Pairs nearer than `cutoff` (Angstrom), images included, as vesin gives them; none where it could not
-    cope with
-    the numbers: atoms or cells beyond 2000 Angstrom, flat cells, too many images.
-    """
+def searchable(structure: Any, cutoff: float) -> bool:
+    """Whether vesin can cope with the numbers of a structure, see `neighbours`."""
     s = structure
     box = s.cell if s.pbc.any() else np.zeros((3, 3))
     largest = max(np.abs(s.positions).max(), np.abs(box).max())
     lengths = np.linalg.norm(box, axis=1)[s.pbc]
     flat = s.pbc.all() and abs(np.linalg.det(box)) < 1e-3 * np.prod(lengths)
     n_pair = len(s) ** 2 * np.prod(2.0 * cutoff / np.maximum(lengths, 1e-3) + 1.0)
-    if not (largest < 2000.0 and not flat and n_pair < 1e9):
+    return bool(largest < 2000.0 and not flat and n_pair < 1e9)
+
+
+def neighbours(structure: Any, cutoff: float, quantities: str, full_list: bool = True) -> Any:
+    """Pairs nearer than `cutoff` (Angstrom), images included, as vesin gives them; none where it could not
+    cope with
+    the numbers: atoms or cells beyond 2000 Angstrom, flat cells, too many images.
+    """
+    s = structure
+    if not searchable(s, cutoff):
         shapes = {"i": (0, np.int64), "j": (0, np.int64), "d": (0, float), "D": ((0, 3), float)}
         return tuple(np.zeros(*shapes[name]) for name in quantities)
+    box = s.cell if s.pbc.any() else np.zeros((3, 3))
     return NeighborList(cutoff=cutoff, full_list=full_list, n_threads=1).compute(
         points=s.positions, box=box, periodic=s.pbc, quantities=quantities
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -25,13 +26,14 @@ from mpnnp.data.formats import read_sources
 from mpnnp.data.inspection import findings
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.errors import DataError
+from mpnnp.files import write_text
 from mpnnp.parallel import Comm, on_root
 from mpnnp.progress import AnyLog
 
 if TYPE_CHECKING:
     from mpnnp.config import Data
 
-FORMAT_VERSION = 2  # 2: frames behind a blank line, labels under more names, units
+FORMAT_VERSION = 3  # 2: frames behind a blank line, labels under more names, units; 3: what was said is kept
 BLOCK = 64  # structures per rank between two writes of symmetry functions
 
 
@@ -90,9 +92,11 @@ def _as_hdf5(config, log, fallback):
         digest.update(b"weights" + _read_bytes(config.weights))
     path = Path(cache) / f"structures-{digest.hexdigest()[:16]}.h5" if digest else None
     if path and path.exists():
-        with contextlib.suppress(DataError):
+        with contextlib.suppress(DataError, OSError, ValueError):
             hdf5.read(path)
+            Recorder.repeat(path, log)
             return path, cache
+    log = Recorder(log)
     keys = {name: getattr(config, name) for name in ("energy_key", "forces_key", "stress_key", "units")}
     keys |= {"strict": True, "report": log}
     data = read_sources(config.files, **keys)
@@ -106,7 +110,33 @@ def _as_hdf5(config, log, fallback):
     # another run's data never take this name
     path = path or Path(cache) / f"structures-{data.hash()[:16]}.h5"
     hdf5.write(path, data)
+    log.write(path)
     return path, cache
+
+
+class Recorder:
+    """A log that keeps what the readers say, so that it is said again when their result is in the cache."""
+
+    def __init__(self, log: AnyLog):
+        self.log, self.said = log, []
+
+    def __call__(self, text: str) -> None:
+        self.said.append(["log", text])
+        self.log(text)
+
+    def warn(self, text: str) -> None:
+        self.said.append(["warn", text])
+        self.log.warn(text)
+
+    def write(self, path: str | Path) -> None:
+        """Beside the data set at `path`."""
+        write_text(Path(path).with_suffix(".json"), json.dumps(self.said, indent=1) + "\n")
+
+    @staticmethod
+    def repeat(path: str | Path, log: AnyLog) -> None:
+        """Say what was said when the data set at `path` was read. Raises OSError, ValueError."""
+        for kind, text in json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8")):
+            (log.warn if kind == "warn" else log)(text)
 
 
 def read_weights(path: str | Path, n_structure: int) -> np.ndarray:

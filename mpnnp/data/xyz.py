@@ -15,7 +15,7 @@ import numpy as np
 from ase.geometry import cellpar_to_cell
 
 from mpnnp.errors import DataError
-from mpnnp.units import Units, parse_units
+from mpnnp.units import METAL, Units, parse_units
 
 if TYPE_CHECKING:
     pass
@@ -32,7 +32,15 @@ UNIT_KEYS = re.compile(
     r"(?<!\w)(energy|energies|length|position|positions|force|forces|stress|virial)_units?\s*=\s*[\"']?([\w/.]+)",
     re.IGNORECASE,
 )
+# ASE ends at six numbers under these names
+SIX = re.compile(
+    r"(?<![\w:])(stress|virial)\s*=\s*(['\"])\s*((?:[^\s'\"]+\s+){5}[^\s'\"]+)\s*\2", re.IGNORECASE
+)
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
+EDGES = re.compile(rf"(?<!\w)a\s*=\s*{NUMBER}.*(?<!\w)b\s*=\s*{NUMBER}.*(?<!\w)c\s*=\s*{NUMBER}.*")
+NINE = re.compile(rf"(?<!\S){NUMBER}(?:[\s,]+{NUMBER}){{8}}(?!\S)")
+QUOTED = re.compile(r"=\s*(['\"]).*?\1")
+PLAIN_UNITS = re.compile(r"(?<!\w)units?\s*=\s*(?:([\"'])(.*?)\1|(\S+))", re.IGNORECASE)
 BARE_CELL = re.compile(rf"\s*{NUMBER}(?:\s+{NUMBER}){{2}}(?:(?:\s+{NUMBER}){{3}}|(?:\s+{NUMBER}){{6}})?\s*")
 
 
@@ -46,8 +54,8 @@ def xyz_frames(plain: Path, path: Path, warn: Callable) -> Iterator:
     """
     from ase.io import iread  # 0.2 s, which other data need not wait for
 
-    warned = False
-    with open(plain, encoding="utf-8", errors="replace") as file:
+    warned = six = False
+    with open(plain, encoding="utf-8-sig", errors="replace") as file:
         lines = enumerate(file, 1)
         for frame in itertools.count():
             number, line = next(((n, text) for n, text in lines if text.strip()), (0, ""))
@@ -68,6 +76,10 @@ def xyz_frames(plain: Path, path: Path, warn: Callable) -> Iterator:
                 )
             where = f"{path}, frame {frame} (line {number})"
             comment, units = _comment(body[0].strip(), where)
+            comment, of_six = SIX.subn(_nine, comment)
+            if of_six and not six:
+                warn(f"{where}: six numbers of stress or virial are taken as xx yy zz yz xz xy")
+                six = True
             try:
                 (atoms,) = iread(
                     io.StringIO(f"{word}\n{comment}\n" + "".join(body[1:])),
@@ -90,7 +102,7 @@ def _comment(text, where):
     if (found := IPI.search(text)) and "=" not in text[: found.start()]:
         return _of_ipi(text, found, where)
     if "Lattice" not in text:
-        other = OTHER_CELLS.search(text)
+        other = OTHER_CELLS.search(text) or EDGES.search(text) or NINE.search(QUOTED.sub("=", text))
         if other or BARE_CELL.fullmatch(text):
             raise DataError(
                 f'{where}: its cell is not told by Lattice="ax ay az bx by bz cx cy cz" but by '
@@ -99,9 +111,17 @@ def _comment(text, where):
     return text, units
 
 
+def _nine(found):
+    """A label of six numbers as the nine of a matrix."""
+    xx, yy, zz, yz, xz, xy = found[3].split()
+    return f'{found[1]}="{xx} {xy} {xz} {xy} {yy} {yz} {xz} {yz} {zz}"'
+
+
 def _units(text, where):
     """Units of keys like energy_units=hartree; None if there are none."""
     named = {key.lower(): name for key, name in UNIT_KEYS.findall(text)}
+    if plain := PLAIN_UNITS.search(text):
+        return _plain_units(plain[2] or plain[3], where)
     if not named:
         return None
     pick = lambda *names: next((named[n] for n in names if n in named), "")  # noqa: E731
@@ -120,6 +140,16 @@ def _units(text, where):
             f"say all units, e.g. --units '{units.energy_name} {units.length_name} eV/Angstrom'"
         )
     return units
+
+
+def _plain_units(words, where):
+    """Units of units="eV Angstrom". Raises DataError for words that are none."""
+    if words.lower() in ("metal", "ase"):
+        return METAL
+    try:
+        return parse_units(words)
+    except ValueError as error:
+        raise DataError(f"{where}: units={words!r}: {error}") from None
 
 
 def _of_ipi(text, found, where):

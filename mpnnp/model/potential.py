@@ -12,6 +12,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.data.structure import Structure
+from mpnnp.model.baseline import NONE, Baseline, parse_baseline
 from mpnnp.model.network import Network
 from mpnnp.model.prediction import Prediction, predict_atoms
 from mpnnp.model.scaling import Scaling, Statistics
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Potential:
-    """E = sum_i e_ref(Z_i) + N mean_energy + energy_scale sum_i N_e(g_i; w).
+    """E = sum_i e_ref(Z_i) + N mean_energy + energy_scale sum_i N_e(g_i; w) + baseline.
 
     weights          (n_weight,) in the order of Network
     atomic_energies  (n_element,) eV, e_ref
@@ -33,6 +34,7 @@ class Potential:
     energy_scale     eV, unit of the net's output and of energies in training
     force_scale      eV/Angstrom, unit of forces in training
     units            of the n2p2 files that it comes from, or is exported to; nothing here depends on them
+    baseline         what was subtracted from the labels, and is added to every prediction
     """
 
     functions: SymmetryFunctions
@@ -44,6 +46,7 @@ class Potential:
     energy_scale: float
     force_scale: float
     units: Units = ATOMIC
+    baseline: Baseline = NONE
 
     def __repr__(self):
         nets = "; ".join(
@@ -52,7 +55,8 @@ class Potential:
         )
         return (
             f"Potential({nets}; {self.network.n_weight} weights, {len(self.functions)} symmetry functions, "
-            f"cutoff {self.functions.r_c:.4g} Angstrom, mean energy {self.mean_energy:.6g} eV/atom)"
+            f"cutoff {self.functions.r_c:.4g} Angstrom, mean energy {self.mean_energy:.6g} eV/atom"
+            f"{f', baseline {self.baseline}' if self.baseline else ''})"
         )
 
     @property
@@ -105,6 +109,7 @@ class Potential:
         for name in ("mean_energy", "energy_scale", "force_scale"):
             group.attrs[name] = getattr(self, name)
         group.attrs["file_units"] = str(self.units)
+        group.attrs["baseline"] = str(self.baseline)
         group.attrs["units"] = "mean_energy, energy_scale: eV; force_scale: eV/Angstrom; functions: Angstrom"
 
     @classmethod
@@ -133,5 +138,6 @@ class Potential:
             weights=weights,
             atomic_energies=group["atomic_energies"][()],
             units=parse_units(str(group.attrs.get("file_units", ATOMIC))),
+            baseline=parse_baseline(str(group.attrs.get("baseline", ""))),
             **{name: float(group.attrs[name]) for name in ("mean_energy", "energy_scale", "force_scale")},
         )

@@ -14,6 +14,7 @@ from mpnnp.data.voigt import to_voigt
 from mpnnp.kernels.energy_forces import energy_forces, energy_forces_stored
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import Structures, make_model
+from mpnnp.model.baseline import Contribution
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -36,12 +37,17 @@ class Prediction:
         """(6,) eV/Angstrom^3, xx yy zz yz xz xy, in a cell (3, 3) that is periodic in all directions."""
         return to_voigt(self.virial) / abs(np.linalg.det(cell))
 
+    def plus(self, added: Contribution) -> Prediction:
+        """The prediction with what a baseline adds."""
+        return Prediction(*(getattr(self, name) + getattr(added, name) for name in Contribution._fields))
+
 
 class Predictor:
     """A potential made ready for the kernels; keeps the compiled form of everything but the weights."""
 
     def __init__(self, potential: Potential):
         self.potential = potential
+        self.numbers = np.array(potential.elements)
         self.model = make_model(
             potential.functions.table, *potential.scaling.shift_and_factor(), potential.network.topology
         )
@@ -69,7 +75,22 @@ class Predictor:
             energy_forces_stored(structures, s, self.model, w, G, energies, forces, virial)
         scale = self.potential.energy_scale
         energies = energies * scale + self.reference[element]
-        return Prediction(float(energies.sum()), energies, forces * scale, virial * scale)
+        prediction = Prediction(float(energies.sum()), energies, forces * scale, virial * scale)
+        return self.with_baseline(prediction, structures, s)
+
+    def with_baseline(self, prediction: Prediction, structures: Structures, s: int) -> Prediction:
+        """A prediction of the nets for structure s, and what the baseline of the potential adds."""
+        if not self.potential.baseline:
+            return prediction
+        atoms = slice(structures.start[s], structures.start[s + 1])
+        structure = Structure(
+            numbers=self.numbers[structures.element[atoms]],
+            positions=structures.positions[atoms],
+            cell=structures.cell[s],
+            pbc=structures.pbc[s],
+            frame=s,
+        )
+        return prediction.plus(self.potential.baseline.of(structure))
 
 
 def predict_atoms(potential: Potential, atoms: Atoms | Structure) -> Prediction:

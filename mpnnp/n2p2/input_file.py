@@ -1,5 +1,6 @@
 """The keywords of an input.nn file of n2p2 or RuNNer, line by line."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,8 +8,11 @@ import numpy as np
 
 from mpnnp.errors import DataError
 from mpnnp.files import read_number
+from mpnnp.model.baseline import NONE, parse_baseline
 from mpnnp.n2p2.keywords import MARKS_OF_RUNNER, canonical
 from mpnnp.units import units_of_line
+
+BASELINE = re.compile(r"\s*[#!]\s*baseline:\s*(.*)")  # a comment line that write_potential makes
 
 
 @dataclass(frozen=True)
@@ -26,19 +30,22 @@ class Keyword:
 class InputFile:
     """Keywords of an input.nn in order; later lines overrule earlier ones except where a keyword may repeat.
 
-    Aliases count as their keyword.
+    Aliases count as their keyword. Two comments are mpnnp's own: units, and the baseline, which is no part of
+    the nets.
     """
 
     def __init__(self, path):
         self.path = Path(path)
         try:
-            text = self.path.read_text(encoding="utf-8", errors="replace")
+            text = self.path.read_text(encoding="utf-8-sig", errors="replace")
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-        self.keywords, self.units = [], None
+        self.keywords, self.units, self.baseline = [], None, NONE
         for number, line in enumerate(text.splitlines(), 1):
             try:
                 self.units = units_of_line(line) or self.units
+                if found := BASELINE.match(line):
+                    self.baseline = parse_baseline(found[1])
             except ValueError as error:
                 raise DataError(f"{path}, line {number}: {error}") from None
             words = line.split("#", 1)[0].split("!", 1)[0].split()

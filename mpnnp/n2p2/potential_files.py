@@ -1,34 +1,29 @@
-"""Potentials in the files of RuNNer and n2p2: input.nn, scaling.data, weights.NNN.data.
-
-Bohr and Hartree stay inside this module.
-"""
+"""Potentials in: input.nn, scaling.data and weights.NNN.data of RuNNer and n2p2."""
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.errors import ConfigError, DataError
-from mpnnp.files import read_number, write_text
+from mpnnp.files import read_number
 from mpnnp.kernels.table import TYPES
-from mpnnp.model.network import ACTIVATIONS, LETTERS, Network
+from mpnnp.model.network import Network
 from mpnnp.model.potential import Potential
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.model.symmetry_functions import (
     SymmetryFunctions,
     element_number,
     fault,
-    format_line,
     parse_line,
 )
 from mpnnp.n2p2.input_file import InputFile, number
 from mpnnp.n2p2.keywords import CHARGE, KEYWORDS, REFUSED
-from mpnnp.units import ATOMIC, BOHR, HARTREE, parse_units
+from mpnnp.n2p2.nets import read_network
+from mpnnp.units import ATOMIC, parse_units
 
 OF_RUNNER_2 = ("optimizer", "optimizer_short", "fc_cosine")  # words that neither n2p2 nor RuNNer 1 has
-OF_CP2K = (TYPES[2], TYPES[3])  # types of symmetry functions that CP2K knows
 
 
 def units_of(source, units=None):
@@ -128,131 +123,6 @@ def scaling_kind(source):
         (True, True): "min-max-center",
     }[scale, center]
     return kind, source.value("scale_min_short", default=0.0), source.value("scale_max_short", default=1.0)
-
-
-def read_network(source, functions):
-    """Network of the keywords global_* and element_* of an input.nn."""
-    n_hidden = source.value("global_hidden_layers_short", int)
-    nodes, letters = _integers(source, "global_nodes_short"), list(source.words("global_activation_short"))
-    sizes, activations = [], []
-    depths = dict.fromkeys((chemical_symbols[z] for z in functions.elements), n_hidden)
-    for keyword in source.all("element_hidden_layers_short"):
-        if keyword.words[:1] and keyword.words[0] in depths:
-            depths[keyword.words[0]] = _depth(source, keyword)
-    whole = _whole_nets(source, depths)
-    for z in functions.elements:
-        symbol = chemical_symbols[z]
-        depth = depths[symbol]
-        hidden = (nodes + [0] * depth)[:depth]
-        names = (letters[:n_hidden] + ["t"] * depth)[:depth]
-        for keyword in source.all("element_nodes_short", "element_activation_short"):
-            if keyword.words[:1] == (symbol,):
-                values = hidden if keyword.name == "element_nodes_short" else names
-                (_set_layers if whole else _set_layer)(source, keyword, values, depth)
-        if any(n < 1 for n in hidden) or len(hidden) != depth:
-            raise DataError(
-                f"{source.path}: global_nodes_short gives {len(nodes)} layers, "
-                f"global_hidden_layers_short is {n_hidden}"
-            )
-        for letter in names:
-            if letter not in LETTERS:
-                raise DataError(
-                    f"{source.path}: activation function '{letter}': known are {' '.join(LETTERS)}"
-                )
-        sizes.append((len(functions.of(z)), *hidden, 1))
-        activations.append((*(ACTIVATIONS[LETTERS.index(letter)] for letter in names), "identity"))
-    if len(letters) > n_hidden and letters[n_hidden] != "l":
-        raise DataError(
-            f"{source.path}: global_activation_short: the output layer must be linear (l), "
-            f"found '{letters[n_hidden]}'"
-        )
-    return Network(sizes, activations)
-
-
-def _whole_nets(source, depths):
-    """Whether element_nodes_short and element_activation_short have a word for each layer (n2p2's master:
-    ELEMENT n1 n2 ...), not ELEMENT LAYER VALUE (RuNNer, n2p2 up to 2.2). Raises DataError where both occur.
-
-    depths  symbol -> number of hidden layers
-    """
-    whole = single = None
-    seen = set()
-    for k in source.all("element_nodes_short", "element_activation_short"):
-        values = k.words[1:]
-        if k.name == "element_activation_short":
-            of_layers = not (len(values) == 2 and values[0].isdecimal())
-            of_layer = not of_layers
-        else:
-            depth = depths.get(k.words[0] if k.words else "", 0)
-            beyond = len(values) == 2 == depth and values[0].isdecimal() and int(values[0]) > depth
-            beyond = beyond and values[1] != "1"  # the output layer, named in the other form
-            of_layers = len(values) > 2 or beyond or len(values) == 1 == depth
-            of_layer = k.words[:1] in seen
-            seen.add(k.words[:1])
-        whole, single = whole or (k if of_layers else None), single or (k if of_layer else None)
-    if whole and single:
-        lines = [f"'{' '.join((k.written, *k.words))}' (line {k.line})" for k in (single, whole)]
-        raise DataError(
-            f"{source.path}: {lines[0]} names a layer and its value, {lines[1]} one value for each layer: "
-            "write both in one form"
-        )
-    return whole is not None
-
-
-def _set_layer(source, keyword, values, depth):
-    """ELEMENT LAYER VALUE; the layer of the output may be named too."""
-    try:
-        layer = int(keyword.words[1])
-        value = keyword.words[2] if keyword.name == "element_activation_short" else int(keyword.words[2])
-        if layer < 1:
-            raise ValueError
-    except (IndexError, ValueError):
-        raise DataError(
-            f"{source.path}, line {keyword.line}: expected '{keyword.name} ELEMENT LAYER VALUE'"
-        ) from None
-    if layer <= depth:
-        values[layer - 1] = value
-    elif layer > depth + 1 or value not in (1, "l"):
-        raise DataError(
-            f"{source.path}, line {keyword.line}: '{' '.join((keyword.written, *keyword.words))}': "
-            f"{keyword.words[0]} has {depth} hidden layers"
-        )
-
-
-def _set_layers(source, keyword, values, depth):
-    """ELEMENT VALUE VALUE ..., one for each hidden layer; behind activations perhaps that of the output."""
-    words = keyword.words[1:]
-    try:
-        if keyword.name == "element_activation_short":
-            if len(words) == depth + 1 and words[-1] == "l":
-                words = words[:-1]
-            found = list(words)
-        else:
-            found = [int(word) for word in words]
-    except ValueError:
-        raise DataError(
-            f"{source.path}, line {keyword.line}: expected '{keyword.name} ELEMENT VALUE VALUE ...'"
-        ) from None
-    if len(found) != depth:
-        raise DataError(
-            f"{source.path}, line {keyword.line}: '{' '.join((keyword.written, *keyword.words))}' has "
-            f"{len(found)} values, "
-            f"{keyword.words[0]} has {depth} hidden layers"
-        )
-    values[:] = found
-
-
-def _depth(source, keyword):
-    """Number of hidden layers of a line element_hidden_layers_short ELEMENT N."""
-    try:
-        depth = int(keyword.words[1])
-        if depth < 0:
-            raise ValueError
-        return depth
-    except (IndexError, ValueError):
-        raise DataError(
-            f"{source.path}, line {keyword.line}: expected 'element_hidden_layers_short ELEMENT N'"
-        ) from None
 
 
 def read_scaling(path, functions, kind, s_min, s_max):
@@ -399,6 +269,7 @@ def read_potential(folder, weights="weights.{:03d}.data", units=None):
         network=network,
         weights=_merged(values, whole, network, functions),
         units=units,
+        baseline=source.baseline,
         **read_units(source, functions.elements, units),
     )
 
@@ -491,163 +362,6 @@ def read_units(source, elements, units=None):
     }
 
 
-def write_potential(potential, folder, comment="written by mpnnp", cp2k=False):
-    """Write input.nn, scaling.data and weights.NNN.data, readable by n2p2, LAMMPS (ML-HDNNP) and RuNNer;
-    with cp2k=True by CP2K too.
-
-    The normalisation is written as mean_energy, conv_energy and conv_length. CP2K and RuNNer do not know
-    these lines: with cp2k=True they are trivial and the weights carry the units. Raises DataError for what
-    CP2K cannot compute, and for several cutoff functions.
-    """
-    if cp2k:
-        check_cp2k(potential)
-        potential = without_normalization(potential)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_text(folder / "input.nn", _input_text(potential, comment))
-    _write_text(folder / "scaling.data", scaling_text(potential.functions, potential.scaling.statistics))
-    for e, z in enumerate(potential.functions.elements):
-        _write_text(folder / f"weights.{z:03d}.data", _weights_text(potential, e))
-
-
-def without_normalization(p):
-    """The same potential with the output of the nets in Hartree and the mean energy
-    in the atomic energies.
-    """
-    weights = p.weights.copy()
-    for s in p.network.segments:
-        if s.layer == len(p.network.sizes[s.element]) - 2:
-            weights[s.offset : s.offset + (s.n_in + 1) * s.n_out] *= p.energy_scale / HARTREE
-    units = {"mean_energy": 0.0, "energy_scale": HARTREE, "force_scale": HARTREE / BOHR}
-    return replace(
-        p, weights=weights, atomic_energies=p.atomic_energies + p.mean_energy, units=ATOMIC, **units
-    )
-
-
-def is_normalized(p):
-    """True if the normalisation lines matter: a program that ignores them gets other energies."""
-    return p.mean_energy != 0.0 or p.energy_scale != p.units.energy
-
-
-def check_cp2k(p):
-    """Raise DataError unless CP2K's NNP module can compute the potential."""
-    nets = {(size[1:], names) for size, names in zip(p.network.sizes, p.network.activations)}
-    rules = [
-        (
-            all(TYPES[f.kind] in OF_CP2K for f in p.functions.functions),
-            f"symmetry functions of types {' and '.join(str(t.number) for t in OF_CP2K)} only",
-        ),
-        (
-            not any(TYPES[f.kind].angular and f.r_s for f in p.functions.functions),
-            "angular functions with r_s = 0 only",
-        ),
-        (
-            all(f.cutoff in (1, 2) and f.alpha == 0.0 for f in p.functions.functions),
-            "the cutoff functions 1 (cosine) and 2 (tanh3u), alpha = 0",
-        ),
-        (p.scaling.kind not in ("none", "center"), "symmetry functions scaled by their range or sigma only"),
-        (len(nets) == 1, "the same hidden layers for all elements"),
-        (not any("relu" in names for _, names in nets), "no activation relu"),
-        (
-            not any("softplus" in names for _, names in nets),
-            "a wrong derivative of softplus (seen in CP2K 2023.1)",
-        ),
-    ]
-    for holds, message in rules:
-        if not holds:
-            raise DataError(f"CP2K cannot compute this potential: it knows {message}")
-
-
-def _input_text(p, comment):
-    symbols = [chemical_symbols[z] for z in p.functions.elements]
-    length, energy = p.units.length, p.units.energy
-    conv_energy = energy / p.energy_scale
-    conv_length = p.force_scale * length / energy * conv_energy
-    cutoffs = {(f.cutoff, f.alpha) for f in p.functions.functions if not TYPES[f.kind].compact} or {(1, 0.0)}
-    if len(cutoffs) > 1:
-        raise DataError(
-            "n2p2 files hold one cutoff function for all symmetry functions; this potential has several"
-        )
-    cutoff, alpha = cutoffs.pop()
-    lines = [
-        f"# {comment}",
-        f"# lengths in {p.units.length_name}, energies in {p.units.energy_name}",
-        *([] if p.units == ATOMIC else [f"# units: {p.units}"]),
-        f"mean_energy {p.mean_energy / energy:.16E}",
-        f"conv_energy {conv_energy:.16E}",
-        f"conv_length {conv_length:.16E}",
-        f"number_of_elements {len(symbols)}",
-        f"elements {' '.join(symbols)}",
-        "remove_atom_energies",  # or CP2K and RuNNer do not read the next lines
-        *(f"atom_energy {s} {e / energy:.16E}" for s, e in zip(symbols, p.atomic_energies)),
-        f"cutoff_type {cutoff} {alpha:.17g}",
-        *{
-            "none": [],
-            "min-max": ["scale_symmetry_functions"],
-            "center": ["center_symmetry_functions"],
-            "min-max-center": ["scale_symmetry_functions", "center_symmetry_functions"],
-            "sigma": ["scale_symmetry_functions_sigma"],
-        }[p.scaling.kind],
-        f"scale_min_short {p.scaling.s_min:.17g}",
-        f"scale_max_short {p.scaling.s_max:.17g}",
-        f"scale_min_short_atomic {p.scaling.s_min:.17g}",  # CP2K's names
-        f"scale_max_short_atomic {p.scaling.s_max:.17g}",
-    ]
-    hidden = [size[1:-1] for size in p.network.sizes]
-    letters = [[LETTERS[ACTIVATIONS.index(name)] for name in names] for names in p.network.activations]
-    deepest = max(range(len(hidden)), key=lambda e: len(hidden[e]))
-    lines += [
-        f"global_hidden_layers_short {len(hidden[deepest])}",
-        f"global_nodes_short {' '.join(map(str, hidden[deepest]))}",
-        f"global_activation_short {' '.join(letters[deepest])}",
-    ]
-    for symbol, nodes, own in zip(symbols, hidden, letters):
-        if (nodes, own) != (hidden[deepest], letters[deepest]):
-            lines.append(f"element_hidden_layers_short {symbol} {len(nodes)}")
-            lines += [f"element_nodes_short {symbol} {k} {n}" for k, n in enumerate(nodes, 1)]
-            lines += [f"element_activation_short {symbol} {k} {letter}" for k, letter in enumerate(own, 1)]
-    lines += [f"symfunction_short {format_line(f, length)}" for f in p.functions.functions]
-    return "\n".join(lines) + "\n"
-
-
-def scaling_text(functions, statistics):
-    """The text of scaling.data."""
-    t, start = statistics, functions.table.start
-    lines = ["# element  function  minimum  maximum  mean  sigma"]
-    for e in range(len(start) - 1):
-        for k in range(start[e], start[e + 1]):
-            numbers = " ".join(f"{x[k]:24.16E}" for x in (t.minimum, t.maximum, t.mean, t.sigma))
-            lines.append(f"{e + 1:10d} {k - start[e] + 1:10d} {numbers}")
-    return "\n".join(lines) + "\n"
-
-
-def _weights_text(p, e):
-    lines, index = (
-        ["# connection, type (a weight, b bias), index, layer and neuron of the start and of the end"],
-        0,
-    )
-    for s in p.network.segments:
-        if s.element != e:
-            continue
-        values = iter(p.weights[s.offset : s.offset + (s.n_in + 1) * s.n_out])
-        ends = [(i, j) for i in range(1, s.n_in + 1) for j in range(1, s.n_out + 1)] + [
-            (0, j) for j in range(1, s.n_out + 1)
-        ]
-        for i, j in ends:
-            index += 1
-            end = (
-                f"a {index:9d} {s.layer:5d} {i:5d} {s.layer + 1:5d} {j:5d}"
-                if i
-                else f"b {index:9d} {s.layer + 1:5d} {j:5d}"
-            )
-            lines.append(f"{next(values):24.16E} {end}")
-    return "\n".join(lines) + "\n"
-
-
-def _write_text(path, text):
-    write_text(path, text, encoding="ascii")
-
-
 def _elements(source):
     words = source.words("elements")
     try:
@@ -660,21 +374,13 @@ def _elements(source):
     return sorted(elements)
 
 
-def _integers(source, name):
-    words = source.words(name)
-    try:
-        return [int(word) for word in words]
-    except ValueError:
-        raise DataError(f"{source.path}: '{name} {' '.join(words)}': expected integers") from None
-
-
 def _columns(path, n, n_line=None, whole=False, finite=True, numbered=False):
     """First n numbers of each line that is not a comment, of the first n_line such lines; whole: all words of
     the lines, unread; numbered: (rows, their lines).
     """
     rows, lines = [], []
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
             for line_number, line in enumerate(file, 1):
                 words = line.split("#", 1)[0].split()
                 if len(rows) == n_line:

@@ -4,15 +4,11 @@ what each keyword becomes, and what is not used.
 
 import contextlib
 import itertools
-import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ase.data import chemical_symbols
 
-from mpnnp.config import apply_setting, make_config, toml_value
-from mpnnp.config.schema import schema_line
 from mpnnp.data.compressed import SUFFIXES as COMPRESSED
 from mpnnp.data.compressed import open_text, reading
 from mpnnp.data.dataset import Dataset
@@ -21,83 +17,12 @@ from mpnnp.data.runner import read_runner_data, stated_units
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.n2p2.keywords import CHARGE, IDLE, KEYWORDS, REPEATED, nearest
-from mpnnp.n2p2.potential_files import (
-    check_generation,
-    check_kind,
-    read_functions,
-    read_network,
-    read_units,
-)
+from mpnnp.n2p2.nets import read_network
+from mpnnp.n2p2.potential_files import check_generation, check_kind, read_functions, read_units
+from mpnnp.n2p2.translation import Translation, copy_number, line_of, origin_of
 from mpnnp.units import ATOMIC, parse_units
 
 SELECTION = {0: "random", 1: "sort", 2: "threshold"}
-
-
-@dataclass
-class Translation:
-    """What an input.nn means here.
-
-    tree     {section: {key: value}}, as of a TOML file
-    origin   {(section, key): the line of input.nn it comes from}
-    notes    lines to tell: decisions that the user may want to change
-    unused   [(line as written, reason)] keywords without an effect here
-    """
-
-    path: Path
-    tree: dict = field(default_factory=dict)
-    origin: dict = field(default_factory=dict)
-    notes: list = field(default_factory=list)
-    unused: list = field(default_factory=list)
-
-    def set(self, key, value, *origin):
-        section, name = key.split(".")
-        self.tree.setdefault(section, {})[name] = value
-        self.origin[section, name] = "; ".join(filter(None, origin))
-
-    def config(self, settings=()):
-        """Config, changed by `settings` ("section.key=value"). Raises ConfigError."""
-        for setting in settings:
-            apply_setting(self.tree, setting)
-        return make_config(self.tree, source=str(self.path), base=self.path.parent)
-
-    def toml(self, folder):
-        """Text of the configuration with a comment on each key; paths relative to `folder`."""
-        lines = [
-            schema_line(),
-            f"# {self.path.name}, translated by mpnnp; lengths in Angstrom, energies in eV",
-            "",
-        ]
-        for section, keys in self.tree.items():
-            lines.append(f"[{section}]")
-            for name, value in keys.items():
-                if name in ("input_nn", "scaling_data", "weights_from", "files"):
-                    value = (
-                        [self._from(folder, v) for v in value]
-                        if isinstance(value, list)
-                        else self._from(folder, value)
-                    )
-                origin = self.origin.get((section, name))
-                lines.append(f"{name} = {toml_value(value)}" + (f"  # {origin}" if origin else ""))
-            lines.append("")
-        lines += [f"# note: {note}" for note in self.notes]
-        lines += ["# without effect here:"] * bool(self.unused) + [
-            f"#   {line}: {reason}" for line, reason in self.unused
-        ]
-        return "\n".join(lines) + "\n"
-
-    def tell(self, log):
-        """Say once, to the log, what was decided and what is not used."""
-        for note in self.notes:
-            log(note)
-        if self.unused:
-            names = ", ".join(dict.fromkeys(line.split()[0] for line, _ in self.unused))
-            log(
-                f"{self.path}: {len(self.unused)} keywords without effect here (mpnnp translate says "
-                f"why): {names}"
-            )
-
-    def _from(self, folder, path):
-        return os.path.relpath(self.path.parent / path, folder)
 
 
 def is_input_nn(path):
@@ -124,14 +49,15 @@ def translate(path, ranks=None, size=1, settings=()):
     _potential(source, functions, units, t)
     _data_and_run(source, functions, t)
     _optimizer(source, t)
-    _labels(source, t)
-    _streams(source, t, ranks, size, {s.partition("=")[0].strip() for s in settings})
+    set_keys = {s.partition("=")[0].strip() for s in settings}
+    _labels(source, t, set_keys)
+    _streams(source, t, ranks, size, set_keys)
     order = ("data", "symmetry_functions", "network", "schedule", "ekf", "adam", "run")
     t.tree = {section: t.tree[section] for section in order if section in t.tree}
     for keyword in source.keywords:
         entry = KEYWORDS[keyword.name]
-        if entry.kind in (IDLE, CHARGE) and _line(keyword) not in dict(t.unused):
-            t.unused.append((_line(keyword), entry.meaning))
+        if entry.kind in (IDLE, CHARGE) and line_of(keyword) not in dict(t.unused):
+            t.unused.append((line_of(keyword), entry.meaning))
     return t
 
 
@@ -151,24 +77,9 @@ def check_known(source):
         repeatable = k.name in REPEATED or KEYWORDS[k.name].kind == CHARGE
         if before.words != k.words and not repeatable:
             raise ConfigError(
-                f"{source.path}, line {k.line}: '{_line(k)}' contradicts line {before.line}: "
-                f"'{_line(before)}'"
+                f"{source.path}, line {k.line}: '{line_of(k)}' contradicts line {before.line}: "
+                f"'{line_of(before)}'"
             )
-
-
-def _line(keyword):
-    return " ".join((keyword.written, *keyword.words))
-
-
-def _origin(source, *names):
-    """The lines of input.nn with these keywords, for a comment."""
-    return "; ".join(_line(source.last(name)) for name in names if source.has(name))
-
-
-def _copy(source, t, name, key, kind=float, convert=lambda x: x):
-    """t.set(key, the keyword's number) if the keyword is there."""
-    if source.has(name):
-        t.set(key, convert(source.value(name, kind)), _origin(source, name))
 
 
 def _units_of_files(source, settings, t):
@@ -236,7 +147,7 @@ def _potential(source, functions, file_units, t):
     units = read_units(source, functions.elements, file_units)
     if units["atomic_energies"].any():
         energies = dict(zip(symbols, units["atomic_energies"].tolist()))
-        t.set("network.atomic_energies", energies, "; ".join(_line(k) for k in source.all("atom_energy")))
+        t.set("network.atomic_energies", energies, "; ".join(line_of(k) for k in source.all("atom_energy")))
     else:
         t.set("network.atomic_energies", "none", "no atom_energy")
     _units(source, units, t)
@@ -246,8 +157,8 @@ def _nets(source, functions, t):
     network = read_network(source, functions)
     nets = [(list(size[1:-1]), list(names[:-1])) for size, names in zip(network.sizes, network.activations)]
     common = max(nets, key=nets.count)
-    t.set("network.hidden", common[0], _origin(source, "global_nodes_short"))
-    t.set("network.activation", common[1], _origin(source, "global_activation_short"))
+    t.set("network.hidden", common[0], origin_of(source, "global_nodes_short"))
+    t.set("network.activation", common[1], origin_of(source, "global_activation_short"))
     others = {
         chemical_symbols[z]: {"hidden": h, "activation": a}
         for z, (h, a) in zip(functions.elements, nets)
@@ -257,7 +168,7 @@ def _nets(source, functions, t):
         t.set(
             "network.elements",
             others,
-            "; ".join(_line(k) for k in source.keywords if k.name.startswith("element_")),
+            "; ".join(line_of(k) for k in source.keywords if k.name.startswith("element_")),
         )
     if source.has("normalize_nodes"):
         t.set("network.normalize_nodes", True, "normalize_nodes")
@@ -267,15 +178,15 @@ def _nets(source, functions, t):
         t.set("network.initializer", "nguyen-widrow", "nguyen_widrow_weights_short")
     elif source.of_runner:
         t.set("network.initializer", "uniform", "RuNNer's default")
-        _copy(source, t, "weights_min", "network.weights_min")
-        _copy(source, t, "weights_max", "network.weights_max")
+        copy_number(source, t, "weights_min", "network.weights_min")
+        copy_number(source, t, "weights_max", "network.weights_max")
     else:
         t.set("network.initializer", "glorot", "n2p2's default")
         for name in ("weights_min", "weights_max"):
             if source.has(name):
                 t.unused.append(
                     (
-                        _origin(source, name),
+                        origin_of(source, name),
                         "n2p2 rescales these numbers to glorot; used by the initializer uniform",
                     )
                 )
@@ -287,7 +198,7 @@ def _units(source, units, t):
     wanted = source.words("normalize_data_set")[:1] if source.has("normalize_data_set") else ()
     if wanted and wanted[0] not in ("ref", "force", "stats-only"):
         raise ConfigError(
-            f"{source.path}: '{_origin(source, 'normalize_data_set')}': must be ref, force or stats-only"
+            f"{source.path}: '{origin_of(source, 'normalize_data_set')}': must be ref, force or stats-only"
         )
     if source.has(*given):
         t.set("network.normalize", False, "units of training of input.nn")
@@ -296,7 +207,7 @@ def _units(source, units, t):
                 "normalize_data_set: mean_energy, conv_energy and conv_length are given and are used"
             )
     elif wanted and wanted[0] != "stats-only":
-        t.set("network.normalize", wanted[0], _origin(source, "normalize_data_set"))
+        t.set("network.normalize", wanted[0], origin_of(source, "normalize_data_set"))
         return
     else:
         t.set("network.normalize", False, "no normalisation in input.nn: trains in Hartree and Bohr")
@@ -304,9 +215,9 @@ def _units(source, units, t):
             "no normalisation in input.nn: errors are weighed in Hartree and Hartree/Bohr as there; "
             "--set network.normalize=true often learns better"
         )
-    t.set("network.mean_energy", units["mean_energy"], _origin(source, "mean_energy"))
-    t.set("network.energy_scale", float(units["energy_scale"]), _origin(source, "conv_energy"), "eV")
-    t.set("network.force_scale", float(units["force_scale"]), _origin(source, "conv_length"), "eV/Angstrom")
+    t.set("network.mean_energy", units["mean_energy"], origin_of(source, "mean_energy"))
+    t.set("network.energy_scale", float(units["energy_scale"]), origin_of(source, "conv_energy"), "eV")
+    t.set("network.force_scale", float(units["force_scale"]), origin_of(source, "conv_length"), "eV/Angstrom")
 
 
 def _data_and_run(source, functions, t):
@@ -317,11 +228,11 @@ def _data_and_run(source, functions, t):
     t.set(
         "data.validation_fraction",
         float(fraction),
-        _origin(source, "test_fraction"),
+        origin_of(source, "test_fraction"),
         "marks set=train|test in the data go first",
     )
-    _copy(source, t, "epochs", "run.epochs", int)
-    _copy(source, t, "random_seed", "run.seed", int, abs)
+    copy_number(source, t, "epochs", "run.epochs", int)
+    copy_number(source, t, "random_seed", "run.seed", int, abs)
     t.set(
         "run.directory",
         f"runs/{folder.resolve().name}",
@@ -336,50 +247,50 @@ def _optimizer(source, t):
     for name in ("optmode_short_energy", "optmode_short_force"):
         if source.has(name) and source.value(name, int) != 1:
             raise ConfigError(
-                f"{source.path}: '{_origin(source, name)}': only 1 (Kalman filter) is available; "
+                f"{source.path}: '{origin_of(source, name)}': only 1 (Kalman filter) is available; "
                 'for Adam set run.optimizer = "adam"'
             )
     if source.has("updater_type") and source.value("updater_type", int) != 1:
         raise ConfigError(
-            f"{source.path}: '{_origin(source, 'updater_type')}': must be 0 (gradient descent) "
+            f"{source.path}: '{origin_of(source, 'updater_type')}': must be 0 (gradient descent) "
             "or 1 (Kalman filter)"
         )
-    t.set("run.optimizer", "ekf", _origin(source, "updater_type"))
+    t.set("run.optimizer", "ekf", origin_of(source, "updater_type"))
     t.set("ekf.noise", "fixed", "R = 1/eta as there; without this line the filter finds its noise by itself")
     t.unused += [
-        (_line(k), "of gradient descent (updater_type 0)")
+        (line_of(k), "of gradient descent (updater_type 0)")
         for k in source.keywords
         if k.name.startswith("gradient_")
     ]
     if source.of_runner or (source.has("kalman_type") and source.value("kalman_type", int) == 1):
-        t.set("ekf.fading_memory", True, _origin(source, "kalman_type") or "RuNNer's filter")
-        _copy(source, t, "kalman_lambda_short", "ekf.lam")
-        _copy(source, t, "kalman_nue_short", "ekf.nu")
+        t.set("ekf.fading_memory", True, origin_of(source, "kalman_type") or "RuNNer's filter")
+        copy_number(source, t, "kalman_lambda_short", "ekf.lam")
+        copy_number(source, t, "kalman_nue_short", "ekf.nu")
     else:
-        _copy(source, t, "kalman_eta", "ekf.eta")
+        copy_number(source, t, "kalman_eta", "ekf.eta")
         if source.has("kalman_etatau") and source.has("kalman_etamax"):
-            _copy(source, t, "kalman_etatau", "ekf.eta_tau")
-            _copy(source, t, "kalman_etamax", "ekf.eta_max")
+            copy_number(source, t, "kalman_etatau", "ekf.eta_tau")
+            copy_number(source, t, "kalman_etamax", "ekf.eta_max")
         elif source.has("kalman_eta"):
             t.set("ekf.eta_tau", 0.0, "no kalman_etatau and kalman_etamax: eta is constant")
             t.set("ekf.eta_max", source.value("kalman_eta"))
         t.unused += [
-            (_origin(source, k), "of the filter with fading memory")
+            (origin_of(source, k), "of the filter with fading memory")
             for k in ("kalman_lambda_short", "kalman_nue_short")
             if source.has(k)
         ]
     if source.of_runner and not source.has("kalman_epsilon"):
         t.set("ekf.epsilon", 1.0, "RuNNer's default")
-    _copy(source, t, "kalman_epsilon", "ekf.epsilon")
+    copy_number(source, t, "kalman_epsilon", "ekf.epsilon")
     if source.of_runner and not source.has("kalman_q0"):
         t.set("ekf.q", 0.0, "RuNNer's default")
         t.set("ekf.q_min", 0.0, "RuNNer's default")
     for name, key in (("kalman_q0", "ekf.q"), ("kalman_qtau", "ekf.q_tau"), ("kalman_qmin", "ekf.q_min")):
-        _copy(source, t, name, key)
+        copy_number(source, t, name, key)
     if source.has("separate_kalman_short") or (
         source.has("update_strategy") and source.value("update_strategy", int) == 1
     ):
-        t.set("ekf.coupling", "element", _origin(source, "update_strategy", "separate_kalman_short"))
+        t.set("ekf.coupling", "element", origin_of(source, "update_strategy", "separate_kalman_short"))
 
 
 def _adam(source, t):
@@ -388,30 +299,30 @@ def _adam(source, t):
             f"{source.path}: gradient descent with a fixed step is not available: "
             "set gradient_type 1 (Adam), or updater_type 1"
         )
-    t.set("run.optimizer", "adam", _origin(source, "updater_type", "gradient_type"))
+    t.set("run.optimizer", "adam", origin_of(source, "updater_type", "gradient_type"))
     for name, key in (
         ("eta", "learning_rate"),
         ("beta1", "beta1"),
         ("beta2", "beta2"),
         ("epsilon", "epsilon"),
     ):
-        _copy(source, t, f"gradient_adam_{name}", f"adam.{key}")
+        copy_number(source, t, f"gradient_adam_{name}", f"adam.{key}")
     t.set("adam.clip_norm", 0.0, "n2p2 does not clip")
     t.set("adam.decay_rate", 1.0, "n2p2's learning rate is constant")
     t.unused += [
-        (_line(k), "of the Kalman filter (updater_type 1)")
+        (line_of(k), "of the Kalman filter (updater_type 1)")
         for k in source.keywords
         if k.name.startswith("kalman_")
     ]
 
 
-def _labels(source, t):
+def _labels(source, t, set_keys):
     """Which labels are taken, and with which weight."""
     t.set("schedule.name", "runner")
     t.set(
         "schedule.forces",
         source.has("use_short_forces"),
-        _origin(source, "use_short_forces") or "no use_short_forces",
+        origin_of(source, "use_short_forces") or "no use_short_forces",
     )
     default = 1.0 if source.of_runner else None
     for name in ("energy_fraction", "force_fraction"):
@@ -419,15 +330,15 @@ def _labels(source, t):
             t.set(
                 f"schedule.{name}",
                 float(source.value(name, default=default)),
-                _origin(source, name) or "RuNNer's default",
+                origin_of(source, name) or "RuNNer's default",
             )
-    if source.has("force_energy_ratio"):
+    if source.has("force_energy_ratio") and "schedule.force_fraction" not in set_keys:
         _force_energy_ratio(source, t)
     weight = source.value("force_weight", default=source.value("force_update_scaling", default=1.0))
     t.set(
         "schedule.force_weight",
         weight if weight > 0 else 1.0,
-        _origin(source, "force_weight", "force_update_scaling") or "the default of n2p2",
+        origin_of(source, "force_weight", "force_update_scaling") or "the default of n2p2",
     )
     modes = [_mode(source, kind) for kind in ("energy", "force")]
     thresholds = [
@@ -445,27 +356,27 @@ def _labels(source, t):
     t.set(
         "schedule.selection",
         selection,
-        _origin(source, "selection_mode", "selection_mode_energy", "selection_mode_force"),
+        origin_of(source, "selection_mode", "selection_mode_energy", "selection_mode_force"),
     )
     if selection == "threshold":
         names = ("energy_threshold", "force_threshold")
         for name, keyword, value in zip(names, ("rmse_threshold_energy", "rmse_threshold_force"), thresholds):
-            t.set(f"schedule.{name}", float(value), _origin(source, "rmse_threshold", keyword))
+            t.set(f"schedule.{name}", float(value), origin_of(source, "rmse_threshold", keyword))
         trials = max(int(_of_kind(source, "rmse_threshold_trials", kind, 3)) for kind in ("energy", "force"))
-        t.set("schedule.trials", max(trials, 1), _origin(source, "rmse_threshold_trials"))
+        t.set("schedule.trials", max(trials, 1), origin_of(source, "rmse_threshold_trials"))
 
 
 def _force_energy_ratio(source, t):
     """As many force components per energy as the keyword says; n2p2 ignores the fraction of forces then."""
     ratio = source.value("force_energy_ratio")
     if not ratio > 0:
-        raise ConfigError(f"{source.path}: '{_origin(source, 'force_energy_ratio')}': must be positive")
+        raise ConfigError(f"{source.path}: '{origin_of(source, 'force_energy_ratio')}': must be positive")
     data = _data_file(source.path.parent)
     if data is None:
         raise ConfigError(
-            f"{source.path}: '{_origin(source, 'force_energy_ratio')}' needs the input.data beside it, "
+            f"{source.path}: '{origin_of(source, 'force_energy_ratio')}' needs the input.data beside it, "
             f"whose labels are "
-            "counted; or say schedule.force_fraction in place of it"
+            "counted; or say --set schedule.force_fraction=... in place of it"
         )
     n_energy = n_component = 0
     with reading(data), open_text(data) as file:
@@ -480,11 +391,11 @@ def _force_energy_ratio(source, t):
     t.set(
         "schedule.force_fraction",
         min(ratio * energies / n_component, 1.0),
-        _origin(source, "force_energy_ratio"),
+        origin_of(source, "force_energy_ratio"),
         f"times {n_energy} energies / {n_component} force components",
     )
     if source.has("force_fraction"):
-        t.unused.append((_origin(source, "force_fraction"), "force_energy_ratio goes first, as in n2p2"))
+        t.unused.append((origin_of(source, "force_fraction"), "force_energy_ratio goes first, as in n2p2"))
 
 
 def _mode(source, kind):
@@ -495,7 +406,7 @@ def _mode(source, kind):
     mode = source.value(name, int, default=0) if source.has(name) else 0
     if mode not in SELECTION:
         raise ConfigError(
-            f"{source.path}: '{_origin(source, name)}': must be 0 (random), 1 (sort) or 2 (threshold)"
+            f"{source.path}: '{origin_of(source, name)}': must be 0 (random), 1 (sort) or 2 (threshold)"
         )
     return SELECTION[mode]
 
@@ -513,7 +424,7 @@ def _streams(source, t, ranks, size, set_keys):
         batches = [source.value(f"short_{kind}_group", int, default=1) for kind in ("energy", "force")]
         ranks, where = 1, "RuNNer's groups"
         if max(batches) > 1:
-            t.set("schedule.rows", "sum", _origin(source, "short_energy_group", "short_force_group"))
+            t.set("schedule.rows", "sum", origin_of(source, "short_energy_group", "short_force_group"))
     else:
         batches = [
             source.value(f"task_batch_size_{kind}", int) if source.has(f"task_batch_size_{kind}") else 1
@@ -522,7 +433,7 @@ def _streams(source, t, ranks, size, set_keys):
         ranks, where = _original_ranks(source.path.parent, ranks, size)
         jacobian = source.value("jacobian_mode", int) if source.has("jacobian_mode") else 2
         if t.tree["run"]["optimizer"] == "ekf" and (jacobian == 0 or (jacobian == 1 and max(batches) > 1)):
-            t.set("schedule.rows", "sum", _origin(source, "jacobian_mode"))
+            t.set("schedule.rows", "sum", origin_of(source, "jacobian_mode"))
             t.set("schedule.groups", 1 if jacobian == 0 else ranks)
     if min(batches) < 1 and "schedule.streams" not in set_keys:
         raise ConfigError(
@@ -533,11 +444,13 @@ def _streams(source, t, ranks, size, set_keys):
     t.set(
         "schedule.streams",
         energy,
-        _origin(source, "task_batch_size_energy", "short_energy_group"),
+        origin_of(source, "task_batch_size_energy", "short_energy_group"),
         f"times {ranks} ranks" if ranks > 1 else "",
     )
     if force != energy:
-        t.set("schedule.force_streams", force, _origin(source, "task_batch_size_force", "short_force_group"))
+        t.set(
+            "schedule.force_streams", force, origin_of(source, "task_batch_size_force", "short_force_group")
+        )
     if "schedule.streams" in set_keys:
         t.tree["schedule"].pop("force_streams", None)
         t.notes.append("streams: schedule.streams as set, instead of n2p2's batch per task times its tasks")

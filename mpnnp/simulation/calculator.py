@@ -7,6 +7,7 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 from ase.data import chemical_symbols
 
+from mpnnp.data.structure import Structure
 from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import ConfigError, DataError, DynamicsError
 from mpnnp.kernels.jacobian import energy_rows
@@ -60,6 +61,7 @@ class Calculator(AseCalculator):
                  ConfigError if it has none
     comm         MPI communicator that shares out the atoms. Then every call is collective, and the geometry
                  of rank 0 is taken
+    units        of folders of n2p2 files that do not state theirs, as in "eV Angstrom"; else Hartree and Bohr
 
     Results: energy, free_energy, energies (n,), forces (n, 3), stress (6,) for periodic cells; eV,
     eV/Angstrom, eV/Angstrom^3. On request, from one checkpoint of a Kalman filter (or the best.h5 beside it):
@@ -76,13 +78,22 @@ class Calculator(AseCalculator):
 
     ignored_changes = {"initial_charges", "initial_magmoms"}
 
-    def __init__(self, potentials, *, skin=SKIN, max_extrapolations=None, uncertainty=False, comm=None):
+    def __init__(
+        self,
+        potentials,
+        *,
+        skin=SKIN,
+        max_extrapolations=None,
+        uncertainty=False,
+        comm=None,
+        units=None,
+    ):
         super().__init__()
         several = isinstance(potentials, (list, tuple))
         given = list(potentials) if several else [potentials]
         if not given:
             raise ConfigError("Calculator: give at least one potential")
-        self.potentials = [p if isinstance(p, Potential) else load_potential(p) for p in given]
+        self.potentials = [p if isinstance(p, Potential) else load_potential(p, units) for p in given]
         first = self.potentials[0]
         for path, p in zip(given, self.potentials):
             if p.elements != first.elements:
@@ -157,11 +168,37 @@ class Calculator(AseCalculator):
             predictions = [prediction]
         else:
             predictions = [member.predict(place, self.comm) for member in self.members]
+        predictions = self._with_baselines(predictions, place, atoms)
         self._count(place.element[place.first : place.first + len(place.pairs.start) - 1])
         self.virial = np.mean([p.virial for p in predictions], axis=0)
         self.results = _results(predictions, np.linalg.det(place.cell) if atoms.pbc.all() else None)
         self.results |= standard
         self._check_limit()
+
+    def _with_baselines(self, predictions, place, atoms):
+        """The predictions with the baselines of their potentials, each computed once, by rank 0."""
+        baselines = {p.baseline: None for p in self.potentials if p.baseline}
+
+        def add():
+            try:
+                structure = Structure(
+                    numbers=atoms.numbers,
+                    positions=place.positions,
+                    cell=place.cell,
+                    pbc=atoms.pbc,
+                    source="the simulated structure",
+                )
+                return {baseline: baseline.of(structure) for baseline in baselines}
+            except DataError as error:
+                raise DynamicsError(str(error)) from None
+
+        if not baselines:
+            return predictions
+        added = add() if self.comm is None else on_root(self.comm, add)
+        return [
+            prediction.plus(added[p.baseline]) if p.baseline else prediction
+            for prediction, p in zip(predictions, self.potentials)
+        ]
 
     def _with_spread(self, place):
         """Prediction, and the standard deviations as results of ASE. Collective."""

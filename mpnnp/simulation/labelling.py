@@ -26,15 +26,16 @@ SAVE_SECONDS = 60.0
 ADVICE = "the same command goes on"
 
 
-def make_labeller(name):
+def make_labeller(name, units=None):
     """A calculator of ASE. Raises ConfigError or what loading a potential raises.
 
     name   checkpoint or folder of n2p2 files, several with commas between them (an ensemble: its mean); or
            ase:NAME[:key=value,...] with a name that ASE knows (ase:emt) or a class
            (ase:tblite.ase.TBLite:method=GFN1-xTB,verbosity=0)
+    units  of folders of n2p2 files that do not state theirs
     """
     if not name.startswith(ASE):
-        return Calculator(name.split(",") if "," in name else name, skin=0.0)
+        return Calculator(name.split(",") if "," in name else name, skin=0.0, units=units)
     kind, _, settings = name[len(ASE) :].partition(":")
     try:
         module, _, attribute = kind.rpartition(".")

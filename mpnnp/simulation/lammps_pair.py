@@ -15,6 +15,7 @@ environment.prepare()  # before numpy is imported
 import numpy as np  # noqa: E402
 from ase.data import chemical_symbols  # noqa: E402
 
+from mpnnp.errors import ConfigError  # noqa: E402
 from mpnnp.kernels.atomic_virials import virials_of_pairs  # noqa: E402
 from mpnnp.kernels.jit import CACHE_FOLDER, read_only  # noqa: E402
 from mpnnp.kernels.pairs import EDGE, Pairs, energy_forces_of_pairs  # noqa: E402
@@ -34,6 +35,7 @@ COUNTS = (
     "n_member",
     "n_extrapolation",
     "new_kernels",
+    "overlay",
 )
 INPUTS = ("x", "element", "start", "neighbour")
 OUTPUTS = ("energies", "forces", "virial", "virials", "member_energy", "member_forces", "counts")
@@ -83,7 +85,7 @@ def connect(address):
 
 def _open(names, exchange, handle):
     def act(e):
-        pair_style = PairStyle(names.decode())
+        pair_style = PairStyle(names.decode(), bool(e.overlay))
         number = max(opened, default=0) + 1
         opened[number], handle[0] = pair_style, number
         pair_style.describe(e)
@@ -133,9 +135,14 @@ def _origin(error):
 class PairStyle:
     """One potential, or several with commas between their paths, as one instance of the pair style."""
 
-    def __init__(self, names):
-        """Raises DataError or CheckpointError naming a file that is none, ConfigError for an empty name."""
+    def __init__(self, names, overlay=False):
+        """overlay: other pair styles add the baselines of the potentials.
+
+        Raises DataError or CheckpointError naming a file that is none, ConfigError for an empty name and for
+        baselines that no one would add.
+        """
         potentials = [load_potential(name) for name in names.split(",")]
+        check_baselines(potentials, overlay)
         self.members = Calculator(potentials).members
         self.elements = potentials[0].elements
         self.cell = read_only(np.eye(3))  # no image is ever used
@@ -213,6 +220,23 @@ class PairStyle:
         """Some of the last evaluation, as texts."""
         found = self.worst.extrapolating(self.element[: len(self.worst.G)], 0)[:NAMED]
         return [f"{x.function} is {x.value:.6g}, in training {x.low:.6g} to {x.high:.6g}" for x in found]
+
+
+def check_baselines(potentials, overlay):
+    """Raise ConfigError unless exactly one adds the baselines: no one would, or an ensemble has several."""
+    found = {p.baseline for p in potentials}
+    if len(found) > 1:
+        raise ConfigError("the potentials have different baselines: they are no ensemble in LAMMPS")
+    baseline = found.pop()
+    if baseline and not overlay:
+        symbols = [chemical_symbols[z] for z in potentials[0].elements]
+        styles = " ".join(term.lammps_pairs(symbols)[0] for term in baseline.terms)
+        raise ConfigError(
+            f"the potential has a baseline ({baseline}), which LAMMPS must add: pair_style hybrid/overlay "
+            f"mpnnp POTENTIAL baseline overlay {styles}; mpnnp export --lammps writes all lines"
+        )
+    if overlay and not baseline:
+        raise ConfigError("'baseline overlay' is for potentials with a baseline; this one has none")
 
 
 def counts_of_atoms(member, element):

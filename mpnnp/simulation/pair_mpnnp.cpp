@@ -51,6 +51,7 @@ struct Exchange {
   int64_t new_list;                  // 1 if atoms, start or neighbour are not those of the last call
   int64_t want_members, want_counts, want_virials;
   int64_t n_member, n_extrapolation, new_kernels;
+  int64_t overlay;                   // 1 if other pair styles add the baseline
   double cutoff;                     // Angstrom
   const double *x;                   // (n_all, 3) Angstrom
   const int64_t *element;            // (n_all,)
@@ -224,18 +225,23 @@ void PairMpnnp::check(bool bad, const std::string &text)
   error->all(HERE, std::string("pair_style mpnnp: ") + message);
 }
 
-/* pair_style mpnnp POTENTIAL[,POTENTIAL...] [every N] [stop K] */
+/* pair_style mpnnp POTENTIAL[,POTENTIAL...] [every N] [stop K] [baseline overlay] */
 void PairMpnnp::settings(int narg, char **arg)
 {
   if (narg < 1) error->all(HERE, "pair_style mpnnp: name a checkpoint or a folder of n2p2 files");
   every = 1000;
   limit = -1;
+  exchange.overlay = 0;
   for (int k = 1; k < narg; k += 2) {
+    if (!strcmp(arg[k], "baseline") && k + 1 < narg && !strcmp(arg[k + 1], "overlay")) {
+      exchange.overlay = 1;
+      continue;
+    }
     bool known = !strcmp(arg[k], "every") || !strcmp(arg[k], "stop");
     if (!known || k + 1 >= narg)
       error->all(HERE, std::string("pair_style mpnnp: found ") + arg[k] +
-                           ", allowed after the potential: every N, stop K (several potentials: commas "
-                           "between them, no spaces)");
+                           ", allowed after the potential: every N, stop K, baseline overlay (several "
+                           "potentials: commas between them, no spaces)");
     bigint value = utils::bnumeric(HERE, arg[k + 1], false, lmp);
     if (!strcmp(arg[k], "every")) {
       if (value < 1 || value > MAXSMALLINT)

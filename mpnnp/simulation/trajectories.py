@@ -1,16 +1,20 @@
 """Simulations as they lie on disk: a folder of `mpnnp md`, or any trajectory that ASE reads."""
 
+import contextlib
 import csv
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_masses
 from ase.io import iread, read
 
+from mpnnp.data.formats import read_sources
 from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import DataError
+from mpnnp.progress import Silent
 from mpnnp.units import DENSITY
 
 
@@ -88,13 +92,21 @@ def read_trajectory(path, frame_time):
     )
 
 
-def read_start(path):
-    """ase.Atoms to start from: the last frame of a file. Raises DataError."""
-    try:
-        atoms = read(path, index=-1, parallel=False)
-    except Exception as error:
-        raise DataError(f"{path}: cannot be read by ASE: {error}") from None
-    atoms.calc = None
+def read_start(path, units=None, report=None):
+    """ase.Atoms to start from: the last frame of a file of any format, with the momenta, masses and
+    constraints that ASE knows. Raises DataError.
+
+    units   of a file that does not state its own;  report: as of formats.read_sources
+    """
+    start = read_sources([str(path)], units=units, lenient=True, report=report or Silent())[-1]
+    atoms = Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc)
+    with contextlib.suppress(Exception):  # ASE raises nearly anything where it does not know a format
+        same = read(path, index=-1, parallel=False)
+        if np.array_equal(same.numbers, atoms.numbers):
+            atoms.set_masses(same.get_masses())
+            atoms.set_constraint(same.constraints)
+            if same.has("momenta"):
+                atoms.set_momenta(same.get_momenta())
     return atoms
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.errors import DataError
@@ -28,7 +27,7 @@ from mpnnp.model.prediction import Predictor
 from mpnnp.model.spread import Spread, structure_with_spread
 from mpnnp.parallel import Comm
 
-N_MEMBER, SEED = 6, 0  # draws of the weights: six cost less than three times the time without them
+N_MEMBER, SEED = 5, 0  # draws of the weights: five cost less than three times the time without them
 ONE_SIGMA = 0.6827
 FEW = 30
 CALIBRATED = ("energy", "force")  # kinds of labels with a spread
@@ -148,6 +147,8 @@ def calibrate(found: Found, n_structure: int) -> Calibration:
 
 def _fit(labels: Errors) -> Sigma:
     """Sigma of one kind of label; as it is without labels."""
+    from scipy.optimize import minimize  # only runs that calibrate need to wait for it
+
     errors, spread = labels
     if not len(errors):
         return Sigma()

@@ -8,7 +8,7 @@ import numpy as np
 
 from mpnnp.config import Config, parse_config
 from mpnnp.errors import CheckpointError, ConfigError, DamagedError, DataError
-from mpnnp.files import check_seal, lock_reason, number_array, write_sealed
+from mpnnp.files import check_heaps, check_seal, lock_reason, number_array, write_sealed
 from mpnnp.model.potential import Potential
 from mpnnp.n2p2 import potential_files
 from mpnnp.optimizers.posterior import Posterior
@@ -85,9 +85,10 @@ def read_potential(path: str | Path) -> Potential:
     return _opened(path, lambda file, version: _potential(file))
 
 
-def load_potential(path: str | Path, units: Units | None = None) -> Potential:
+def load_potential(path: str | Path, units: Units | str | None = None) -> Potential:
     """Potential from a checkpoint or a folder of n2p2 files.
 
+    units  of a folder that does not state them, as in "eV Angstrom"
     Raises DataError or CheckpointError naming the file.
     """
     path = Path(path)
@@ -131,6 +132,7 @@ def posterior_of(saved: Checkpoint, path: str | Path) -> Posterior:
 def is_checkpoint(path: str | Path) -> bool:
     """True if the file is an HDF5 file that says it is a checkpoint."""
     try:
+        check_heaps(path)
         with h5py.File(path, "r") as file:
             return file.attrs.get("kind") == KIND
     except Exception:  # whatever the HDF5 library makes of a foreign file
@@ -204,6 +206,7 @@ def _opened(path, content):
         raise DamagedError(f"{path}: no such file")
     try:
         sealed = check_seal(path)
+        check_heaps(path)
         with h5py.File(path, "r") as file:
             if file.attrs.get("kind") != KIND:
                 raise CheckpointError(f"{path}: is not a checkpoint of mpnnp")

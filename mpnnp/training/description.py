@@ -6,35 +6,17 @@ import numpy as np
 
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.optimizers.posterior import has_covariance, numbers_stored
-from mpnnp.training.checkpoint import read_summary
+from mpnnp.training.checkpoint import load_potential, read_summary
 from mpnnp.training.history import of_checkpoint
 from mpnnp.training.report import symbols
-from mpnnp.units import ATOMIC
+from mpnnp.units import ATOMIC, Units
 
 
 def describe_checkpoint(path: str | Path) -> str:
     """What a checkpoint holds, as lines for people. Raises CheckpointError."""
     found = read_summary(path)
     p, progress, optimizer, curve = found.potential, found.progress, found.optimizer, found.curve
-    lines = [
-        f"checkpoint of mpnnp, elements {' '.join(symbols(p.elements))}",
-        f"weights: {p.network.n_weight}",
-    ]
-    for symbol, z, size, names in zip(
-        symbols(p.elements), p.elements, p.network.sizes, p.network.activations
-    ):
-        kinds = [f.kind for f in p.functions.of(z)]
-        counts = ", ".join(f"{kinds.count(kind)} of type {kind}" for kind in sorted(set(kinds)))
-        net = f"{'-'.join(map(str, size))}, {' '.join(names[:-1]) or 'linear'}"
-        lines.append(f"  {symbol:2s} net {net}; {len(kinds)} symmetry functions ({counts})")
-    lines.append(f"largest cutoff radius: {p.functions.r_c:.6g} A; scaling {p.scaling.kind}")
-    references = ", ".join(
-        f"{symbol} {energy:.6g}" for symbol, energy in zip(symbols(p.elements), p.atomic_energies)
-    )
-    lines.append(f"atomic energies: {references} eV; mean energy {p.mean_energy:.6g} eV/atom")
-    lines.append(f"units of training: energy {p.energy_scale:.6g} eV, force {p.force_scale:.6g} eV/A")
-    if p.units != ATOMIC:
-        lines.append(f"units of its n2p2 files: {p.units}")
+    lines = [f"checkpoint of mpnnp, elements {' '.join(symbols(p.elements))}", *_lines_of(p)]
     where = f"epoch {progress.get('epoch', 0)}" + (
         f", {progress['done']} updates into it" if progress.get("done") else ""
     )
@@ -59,6 +41,34 @@ def describe_checkpoint(path: str | Path) -> str:
     else:
         lines.append("optimizer: none (the potential alone; it cannot be resumed)")
     return "\n".join(lines)
+
+
+def describe_folder(path: str | Path, units: Units | str | None = None) -> str:
+    """The same of a potential in a folder of n2p2 files. Raises DataError."""
+    p = load_potential(path, units)
+    return "\n".join([f"n2p2 files, elements {' '.join(symbols(p.elements))}", *_lines_of(p)])
+
+
+def _lines_of(p):
+    """What a Potential is, as lines."""
+    yield f"weights: {p.network.n_weight}"
+    for symbol, z, size, names in zip(
+        symbols(p.elements), p.elements, p.network.sizes, p.network.activations
+    ):
+        kinds = [f.kind for f in p.functions.of(z)]
+        counts = ", ".join(f"{kinds.count(kind)} of type {kind}" for kind in sorted(set(kinds)))
+        net = f"{'-'.join(map(str, size))}, {' '.join(names[:-1]) or 'linear'}"
+        yield f"  {symbol:2s} net {net}; {len(kinds)} symmetry functions ({counts})"
+    yield f"largest cutoff radius: {p.functions.r_c:.6g} A; scaling {p.scaling.kind}"
+    references = ", ".join(
+        f"{symbol} {energy:.6g}" for symbol, energy in zip(symbols(p.elements), p.atomic_energies)
+    )
+    yield f"atomic energies: {references} eV; mean energy {p.mean_energy:.6g} eV/atom"
+    yield f"units of training: energy {p.energy_scale:.6g} eV, force {p.force_scale:.6g} eV/A"
+    if p.baseline:
+        yield f"baseline, added to what the nets predict: {p.baseline}"
+    if p.units != ATOMIC:
+        yield f"units of its n2p2 files: {p.units}"
 
 
 def _row_of(curve, epoch):

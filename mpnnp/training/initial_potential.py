@@ -16,6 +16,7 @@ from mpnnp.data.packed import element_counts, make_atoms
 from mpnnp.data.store import BLOCK
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.kernels.packs import Structures
+from mpnnp.model.baseline import Baseline, Dispersion, Zbl
 from mpnnp.model.function_sets import default, from_tables, water
 from mpnnp.model.network import Network
 from mpnnp.model.potential import Potential
@@ -72,18 +73,52 @@ def file_units(config: Config) -> Units:
     return _units(config.data.units) or ATOMIC
 
 
+def baseline_of(config: Config) -> Baseline:
+    """Baseline of [baseline], or of the potential whose weights are taken. Raises ConfigError."""
+    section = config.baseline
+    terms: list[Zbl | Dispersion] = []
+    if section.zbl is not None:
+        terms.append(Zbl(*section.zbl))
+    if section.d3 is not None:
+        terms.append(Dispersion(section.d3, section.d3_damping))
+    asked = Baseline(tuple(terms))
+    if config.network.initializer != "files":
+        return asked
+    found = load_weights_from(config).baseline
+    if asked and asked != found:
+        raise ConfigError(
+            f"[baseline] is '{asked}', that of {config.network.weights_from} is '{found}': its weights fit "
+            "no other; leave [baseline] out"
+        )
+    return found
+
+
+def load_weights_from(config: Config) -> Potential:
+    """Potential of network.weights_from. Raises DataError, CheckpointError."""
+    units = _units(config.symmetry_functions.input_nn_units)
+    return load_potential(str(config.network.weights_from), units)
+
+
 def build(
-    config: Config, dataset: Dataset, train: np.ndarray, cache: Path | None, comm: Comm, log: AnyLog
+    config: Config,
+    dataset: Dataset,
+    train: np.ndarray,
+    cache: Path | None,
+    comm: Comm,
+    log: AnyLog,
+    key: str | None = None,
 ) -> tuple[Potential, Structures, np.ndarray]:
     """(Potential with initial weights, Structures, G). Collective.
 
+    dataset  less the baseline, which the potential does not have yet
     train  indices of the training structures: statistics, references and scales come from them alone
     cache  folder of computed symmetry functions
+    key    of the data in the cache; their hash if not given
     """
     section = config.symmetry_functions
-    key = on_root(comm, dataset.hash)
+    key = on_root(comm, dataset.hash) if key is None else key
     if config.network.initializer == "files":
-        potential = on_root(comm, load_potential, config.network.weights_from)
+        potential = on_root(comm, load_weights_from, config)
         log(f"functions, scaling, references and weights from {config.network.weights_from}")
         structures = make_atoms(dataset, potential.elements)
         return (

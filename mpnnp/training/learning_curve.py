@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpnnp.files import write_text
+from mpnnp.files import write_table
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.metrics import Accuracy
 
@@ -86,16 +86,14 @@ class LearningCurve:
         ]
         shown += [c for c in map(noise_of, KINDS) if np.isfinite(columns[c]).any()]
         units = {f"{kind.name}_unit": kind.error_unit for kind in kinds}
-        lines = [",".join(("epoch", "update", "seconds", *shown, *units))]
-        for k, row in enumerate(self.rows):
-            numbers = [
-                f"{row[0]:.0f}",
-                f"{row[1]:.0f}",
-                f"{row[2]:.3f}",
-                *(f"{columns[c][k]:.9g}" for c in shown),
-            ]
-            lines.append(",".join((*numbers, *units.values())))
-        write_text(path, "\n".join(lines) + "\n", encoding="ascii")
+        table = {
+            "epoch": [f"{row[0]:.0f}" for row in self.rows],
+            "update": [f"{row[1]:.0f}" for row in self.rows],
+            "seconds": [f"{row[2]:.3f}" for row in self.rows],
+            **{column: columns[column] for column in shown},
+            **{column: [unit] * len(self.rows) for column, unit in units.items()},
+        }
+        write_table(path, table)
 
     def __repr__(self):
         return f"LearningCurve({len(self.rows)} points)"

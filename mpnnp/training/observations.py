@@ -1,6 +1,7 @@
 """Observations: errors and rows of the Jacobian of this rank's labels of an update, in training units."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from mpnnp.config import Schedule
 from mpnnp.data.dataset import Dataset
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import Structures
+from mpnnp.model.baseline import NONE
 from mpnnp.model.evaluation import ROUND, accuracy_over
 from mpnnp.model.label_kinds import ENERGY
 from mpnnp.model.metrics import Accuracy, Errors
@@ -26,6 +28,7 @@ class Observer:
     Label m of M belongs to rank r with r M // p <= m < (r+1) M // p: consecutive, and the same labels on any
     number of ranks.
 
+    dataset  with the labels that the nets are to give: those of the data less the potential's baseline
     train  structures that are learned from, see Labels.of
     noise  NoiseLevels that errors and rows are divided by, instead of the scales of [schedule]; None: these
     rmse   (n_kind,) of the last evaluation, training units: the unit of the selection thresholds
@@ -43,7 +46,7 @@ class Observer:
         train: Sequence[int] | np.ndarray = (),
     ):
         self.dataset, self.structures, self.G = dataset, structures, read_only(G)
-        self.predictor = Predictor(potential)
+        self.predictor = Predictor(replace(potential, baseline=NONE))
         self.labels = Labels.of(dataset, structures, potential, schedule_config, train)
         self.config, self.comm = schedule_config, comm
         self.n_weight = potential.network.n_weight

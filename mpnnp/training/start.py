@@ -1,7 +1,7 @@
 """All that exists before the first update, made from configuration and data: the Task of a run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from mpnnp.config import Config
 from mpnnp.data.dataset import Dataset, atoms_of
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.store import load_structures, split
+from mpnnp.model.baseline import Baseline
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import load_symmetry_functions
@@ -19,7 +20,7 @@ from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog, Silent
 from mpnnp.training.choices import n_label, settle
-from mpnnp.training.initial_potential import build
+from mpnnp.training.initial_potential import baseline_of, build
 from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.observations import Observer
 from mpnnp.training.schedules import Batch, Epoch, RunnerSchedule, SdnzSchedule, make_schedule
@@ -180,6 +181,21 @@ def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> 
     return Data(dataset, train, validation, on_root(comm, dataset.hash), cache)
 
 
+def subtract(baseline: Baseline, dataset: Dataset, comm: Comm, log: AnyLog) -> Dataset:
+    """The data set less a baseline, and what it is, in the log. Collective."""
+    if not baseline:
+        return dataset
+    rest = baseline.subtract(dataset, comm)
+    energy = np.abs(dataset.energy - rest.energy) / dataset.n_atom
+    force = np.abs(dataset.forces - rest.forces)
+    largest = [f"{np.nanmax(x, initial=0.0):.4g}" for x in (1000.0 * energy, force)]
+    log(
+        f"baseline {baseline}: up to {largest[0]} meV/atom and {largest[1]} eV/A are subtracted from the "
+        "labels; accuracies do not depend on it, pictures show what is left"
+    )
+    return rest
+
+
 def assemble(
     config: Config,
     comm: Comm,
@@ -198,8 +214,11 @@ def assemble(
     check_name(config.run.optimizer)
     data = load_data(config, comm, log, fallback) if data is None else data
     config = settle(config, agree(comm, n_label, data.dataset, data.train), Silent())
+    baseline = on_root(comm, baseline_of, config) if potential is None else potential.baseline
+    data = replace(data, dataset=subtract(baseline, data.dataset, comm, log))
     if potential is None:
-        potential, structures, G = build(config, data.dataset, data.train, data.cache, comm, log)
+        potential, structures, G = build(config, data.dataset, data.train, data.cache, comm, log, data.hash)
+        potential = replace(potential, baseline=baseline)
     else:
         structures = agree(comm, make_atoms, data.dataset, potential.elements)
         G = data.functions(potential.functions, comm, log)

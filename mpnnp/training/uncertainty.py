@@ -3,6 +3,7 @@ and their calibration.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
 from mpnnp.errors import CheckpointError
 from mpnnp.kernels.packs import Structures
+from mpnnp.model.baseline import NONE
 from mpnnp.model.potential import Potential
 from mpnnp.model.prediction import Prediction, Predictor
 from mpnnp.model.spread import Spread, structure_with_spread
@@ -115,7 +117,8 @@ def calibrate_run(judge: Judge, state: RunState, log: AnyLog) -> Calibration | N
         log.warn(f"sigma of predictions: none: {error}")
         return None
     observer = task.observer
-    found = errors_and_spread(potential, deviations, task.dataset, observer.structures, chosen, task.comm)
+    nets = replace(potential, baseline=NONE)  # as the labels of the task, which are less the baseline
+    found = errors_and_spread(nets, deviations, task.dataset, observer.structures, chosen, task.comm)
     if not len(found.energy.errors) and not len(found.force.errors):
         return None
     calibration = calibrate(found, len(chosen))

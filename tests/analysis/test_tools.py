@@ -15,7 +15,8 @@ from mpnnp.config import read_config, to_toml
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import CheckFailed, ConfigError, DataError
-from mpnnp.n2p2.potential_files import read_functions, read_potential, write_potential
+from mpnnp.n2p2.export import write_potential
+from mpnnp.n2p2.potential_files import read_functions, read_potential
 from mpnnp.parallel import serial
 from mpnnp.training.checkpoint import load_potential, read_posterior
 from mpnnp.training.initial_potential import choose_functions

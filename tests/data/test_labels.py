@@ -243,3 +243,90 @@ def test_label_weights_are_relative_to_the_configuration(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert read_config("jobs/a.toml").data.weights == str(tmp_path / "jobs" / "w.txt")
     assert read_config("jobs/a.toml", ["data.weights=w.txt"]).data.weights == str(tmp_path / "w.txt")
+
+
+FRAME = "2\n{}\nSi 0 0 0 .1 .2 .3\nO 1.6 0 0 -.1 -.2 -.3\n"
+COLUMNS = "Properties=species:S:1:pos:R:3:forces:R:3 "
+CELL = 'Lattice="4 0 0 0 4.2 0 0 0 4.4" '
+
+
+class Said(list):
+    """A report that keeps lines and warnings."""
+
+    def __call__(self, text):
+        self.append(text)
+
+    warn = __call__
+
+
+def reading_of(tmp_path, comment, before=b""):
+    path = tmp_path / "frame.xyz"
+    path.write_bytes(before + FRAME.format(comment).encode())
+    said = Said()
+    return read_sources([str(path)], report=said), "\n".join(said)
+
+
+def test_a_mark_of_byte_order_is_no_part_of_the_file(tmp_path):
+    data, _ = reading_of(tmp_path, CELL + COLUMNS + "energy=-5", before=b"\xef\xbb\xbf")
+    assert data.energy[0] == -5.0
+    text = "begin\natom 0 0 0 H 0 0 0 0 0\natom 0 0 1.4 H 0 0 0 0 0\nenergy -1\nend\n"
+    (tmp_path / "input.data").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert len(read_sources([str(tmp_path / "input.data")], report=lambda _: None)) == 1
+
+
+@pytest.mark.parametrize("name", ["toten", "potential_energy", "TotEnergy", "Potential_Energy"])
+def test_energies_of_these_names_are_found(tmp_path, name):
+    assert reading_of(tmp_path, f"{CELL}{COLUMNS}{name}=-5")[0].energy[0] == -5.0
+
+
+@pytest.mark.parametrize("name", ["E", "U0", "pbe0"])
+def test_where_no_energy_is_found_every_number_is_named(tmp_path, name):
+    data, said = reading_of(tmp_path, f"{CELL}{COLUMNS}{name}=-5.5")
+    assert np.isnan(data.energy[0]) and f"perhaps labels: {name!r}" in said
+    assert name not in reading_of(tmp_path, f"{CELL}{COLUMNS}{name}=-5.5 energy=-5")[1].split("perhaps")[-1]
+
+
+def test_where_no_stress_is_found_six_or_nine_numbers_are_named(tmp_path):
+    for numbers in ("1 2 3 4 5 6", "1 2 3 4 5 6 7 8 9"):
+        said = reading_of(tmp_path, f'{CELL}{COLUMNS}energy=-5 sigma="{numbers}"')[1]
+        assert "perhaps labels: 'sigma'" in said
+    assert "perhaps" not in reading_of(tmp_path, f'{CELL}{COLUMNS}energy=-5 polar="{numbers}"')[1]
+
+
+@pytest.mark.parametrize("name", ["stress", "Stress", "REF_stress"])
+def test_six_numbers_of_stress_are_in_the_order_of_voigt(tmp_path, name):
+    data, said = reading_of(tmp_path, f'{CELL}{COLUMNS}energy=-5 {name}=".1 .2 .3 .01 .02 .03"')
+    np.testing.assert_allclose(data.stress[0], [0.1, 0.2, 0.3, 0.01, 0.02, 0.03])
+    assert name == "REF_stress" or "are taken as xx yy zz yz xz xy" in said
+
+
+def test_six_numbers_of_a_virial_too(tmp_path):
+    data, _ = reading_of(tmp_path, f'{CELL}{COLUMNS}energy=-5 virial="1 2 3 .1 .2 .3"')
+    np.testing.assert_allclose(data.stress[0], -np.array([1, 2, 3, 0.1, 0.2, 0.3]) / (4 * 4.2 * 4.4))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "a=4 b=4.2 c=4.4",
+        "boxvectors 4 0 0 0 4.2 0 0 0 4.4",
+        "step 7 4.0, 0, 0, 0, 4.2, 0, 0, 0, 4.4",
+        'box="4 4.2 4.4"',
+    ],
+)
+def test_a_cell_in_other_words_is_not_overlooked(tmp_path, words):
+    with pytest.raises(DataError, match="its cell is not told by Lattice"):
+        reading_of(tmp_path, f"{COLUMNS}energy=-5 {words}")
+
+
+def test_nine_numbers_of_a_label_are_no_cell(tmp_path):
+    data, _ = reading_of(tmp_path, f'{COLUMNS}energy=-5 polarizability="1 0 0 0 1 0 0 0 1"')
+    assert not data.pbc.any()
+
+
+def test_units_of_a_comment_count_or_are_refused(tmp_path):
+    data, _ = reading_of(tmp_path, f'{CELL}{COLUMNS}energy=-5 units="Hartree Bohr"')
+    assert data.energy[0] == pytest.approx(-5 * 27.211386, rel=1e-6)
+    assert reading_of(tmp_path, f"{CELL}{COLUMNS}energy=-5 units=metal")[0].energy[0] == -5.0
+    with pytest.raises(DataError, match=r"frame 0 \(line 1\): units='bohr'"):
+        reading_of(tmp_path, f"{CELL}{COLUMNS}energy=-5 units=bohr")

@@ -129,10 +129,19 @@ def test_stresses_in_other_units_and_of_the_wrong_sign_are_doubted(copper):
     assert "wrong sign" in texts(replace(copper, stress=-copper.stress))
 
 
-def test_findings_look_at_a_sample_of_large_sets(water):
-    many = concatenate([water] * 12)
+def test_findings_look_at_all_structures_but_for_distances(water):
+    many = concatenate([water] * 3)
     assert any("repeated" in str(f) for f in findings(many))
     assert findings(water) == []
+    forces, k = water.forces.copy(), 5
+    forces[water.start[k]] = 99.0
+    (large,) = findings(replace(water, forces=forces), at_most=3)
+    assert f"structure {k} " in str(large) and "forces above" in str(large)
+    positions, last = water.positions.copy(), len(water) - 1
+    positions[water.start[last] + 1] = positions[water.start[last]] + 0.1
+    messages = [str(f) for f in findings(replace(water, positions=positions), at_most=2)]
+    (near,) = [m for m in messages if "nearer than" in m]
+    assert f"(of the 2 that were looked at, of {len(water)})" in near and f"structure {last} " in near
 
 
 def atom(z, energy, **changes):

@@ -53,7 +53,7 @@ def one_repeat(rng, folder, config, potential, counts):
         else:
             assert status in (0, 137, -9, 9), f"status {status}\n{output[-2000:]}"
     for place in [run, *folder.glob("run.old-*")]:
-        assert not list(place.glob(".mpnnp.lock*")), "a half-made lock was left behind"
+        assert not list(place.glob(".run.lock*")), "a half-made lock was left behind"
         check_whole(place)
 
 

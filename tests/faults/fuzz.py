@@ -1,17 +1,20 @@
 """Broken files for every reader: python tests/faults/fuzz.py [--examples 1000] [READER...]
 
 Hypothesis changes the bytes of valid files, or makes them up; a reader must return something or raise an
-MpnnpError. Anything else, more than 4 GiB of memory or more than 20 s for a file is a failure. Prints how
-many files each reader was given. Unix only.
+MpnnpError. Anything else, more than 4 GiB of memory or more than 20 s of CPU time for a file is a failure; a
+library that does not come back ends the program after 60 s, and the file stays in the folder that is named.
+Prints how many files each reader was given. Unix only.
 """
 
 import argparse
+import faulthandler
 import os
 import pickle
 import resource
 import signal
 import sys
 import tempfile
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -19,6 +22,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from hypothesis import HealthCheck, given, settings
+from hypothesis import seed as of_seed
 from hypothesis import strategies as st
 
 HERE = Path(__file__).resolve().parent
@@ -252,6 +256,12 @@ def readers(folder):
 
         return of
 
+    def translated():
+        """A template that continues from weights, beside which it needs their scaling.data."""
+        for file in (DATA / "train_energy").glob("*.data"):
+            (folder / file.name).write_bytes(file.read_bytes())
+        return reading("t.nn", translate)
+
     training = (DATA / "train_energy" / "input.nn").read_bytes()
     both = [with_checkpoint.read_bytes(), (DATA / "version_1" / "checkpoint.h5").read_bytes()]
     sources = lambda path: read_sources([str(path)], report=lambda _: None)  # noqa: E731
@@ -271,7 +281,7 @@ def readers(folder):
             [(system / "set.000" / "coord.npy").read_bytes()],
             deepmd("set.000/coord.npy"),
         ),
-        "translate": ([texts["input.nn"], training], reading("t.nn", translate)),
+        "translate": ([texts["input.nn"], training], translated()),
         "TOML": (toml, reading("c.toml", read_config)),
         "extxyz": ([(folder / "small.extxyz").read_bytes()], reading("x.extxyz", sources)),
         "data set": ([(folder / "data.h5").read_bytes()], reading("d.h5", sources)),
@@ -293,47 +303,63 @@ class TooSlow(BaseException):
     pass
 
 
+def limit_time():
+    """SECONDS of CPU time for a file: an exception; three times that, in a library that does not come back:
+    the end, and a traceback.
+    """
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    end = int(time.process_time()) + 3 * SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (end, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
 def out_of_time(*_):
     raise TooSlow
 
 
-def fuzz(name, bases, read, examples):
+def _seeded(number):
+    """Decorator: other examples for each number, the same ones without."""
+    return (lambda test: test) if number is None else of_seed(number)
+
+
+def fuzz(bases, read, examples, seed=None):
     """Number of (files read, files refused). Raises the first error that is no MpnnpError."""
     counts = [0, 0]
 
+    @_seeded(seed)
     @settings(
         max_examples=examples,
         deadline=None,
         database=None,
-        derandomize=True,
+        derandomize=seed is None,
         suppress_health_check=list(HealthCheck),
     )
     @given(changed(bases))
     def one(data):
-        signal.alarm(SECONDS)
+        limit_time()
         try:
             read(data)
             counts[0] += 1
         except MpnnpError:
             counts[1] += 1
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
     one()
     return counts
 
 
-def fuzz_style(name, base, comments, keys, read, examples):
+def fuzz_style(name, base, comments, keys, read, examples, seed=None):
     """Number of files whose numbers are those of `base`. Raises AssertionError where one reads
     differently.
     """
     expected, counts = read(base).hash(), [0, 0]
 
+    @_seeded(seed)
     @settings(
         max_examples=examples,
         deadline=None,
         database=None,
-        derandomize=True,
+        derandomize=seed is None,
         suppress_health_check=list(HealthCheck),
     )
     @given(restyled(base, comments, keys))
@@ -354,15 +380,18 @@ def main():
     )
     parser.add_argument("readers", nargs="*")
     parser.add_argument("--examples", type=int, default=1000)
+    parser.add_argument("--seed", type=int, help="other files than those that are always the same")
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    signal.signal(signal.SIGALRM, out_of_time)
+    signal.signal(signal.SIGPROF, out_of_time)
+    faulthandler.register(signal.SIGXCPU, chain=True)
     warnings.simplefilter("ignore")
     refuse = lambda *_, **__: os.abort()  # noqa: E731  nobody may unpickle what a file says
     pickle.load = pickle.loads = refuse
     pickle.Unpickler = type("Unpickler", (), {"__init__": refuse})
     total = 0
     with tempfile.TemporaryDirectory() as folder:
+        print(f"files are written to {folder}", flush=True)
         for name, (bases, read) in readers(Path(folder)).items():
             if options.readers and name not in options.readers:
                 continue
@@ -371,11 +400,13 @@ def main():
                     read(base)
                 except MpnnpError as error:  # a template may name files that are not here
                     print(f"{name}: {error}")
-            was_read, refused = fuzz(name, bases, read, options.examples)
+            was_read, refused = fuzz(bases, read, options.examples, options.seed)
             total += was_read + refused
             print(f"{name}: {was_read + refused} files, {was_read} read, {refused} refused", flush=True)
             if name in STYLES:
-                same, refused = fuzz_style(name, bases[0], *STYLES[name], read, options.examples)
+                same, refused = fuzz_style(
+                    name, bases[0], *STYLES[name], read, options.examples, options.seed
+                )
                 total += same + refused
                 print(f"{name}, written otherwise: {same} the same numbers, {refused} refused", flush=True)
     print(f"{total} files in all, HDF5 {h5py.version.hdf5_version}")

@@ -8,6 +8,7 @@ FAULT happens on rank RANK at the NUMBER-th call (from 1) of what it names:
   nan-error, inf-weights, bad-P            an error becomes NaN, weights explode, P loses positive
                                            definiteness, before an update
   slow                                     every update takes 0.05 s
+  crawl                                    every update takes a second more, before its compiled calls
   record                                   no fault: the labels of every update go to the file named by
                                            $LABELS and the rank
 """
@@ -79,6 +80,14 @@ def build_in(fault, number):
         count_updates()
     elif fault == "record":
         record()
+    elif fault == "crawl":
+        observe = observations.Observer.observe
+
+        def crawl(*arguments):
+            time.sleep(1.0)
+            return observe(*arguments)
+
+        observations.Observer.observe = crawl
     elif fault == "slow":
         one_update = train.one_update
 

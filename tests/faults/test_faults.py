@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from faults import learning, many_ranks, suite
+from faults import folders, interrupts, learning, many_ranks, suite
 from launch import find_mpiexec
 
+from mpnnp.data import dataset
 from mpnnp.training.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.skipif(
@@ -65,7 +66,14 @@ def test_a_killed_learning_comes_to_the_data_and_weights_of_the_undisturbed_one(
 
 
 @pytest.mark.parametrize(
-    "number, who", [(signal.SIGUSR1, "all"), (signal.SIGTERM, "one"), (signal.SIGUSR1, "launcher")]
+    "number, who",
+    [
+        (signal.SIGUSR1, "all"),
+        (signal.SIGTERM, "one"),
+        (signal.SIGUSR1, "launcher"),
+        (signal.SIGINT, "launcher"),
+        (signal.SIGINT, "one"),
+    ],
 )
 def test_a_signal_ends_all_ranks_with_a_checkpoint_and_status_75(tmp_path, whole, number, who):
     config, reference = whole
@@ -85,6 +93,96 @@ def test_a_signal_ends_all_ranks_with_a_checkpoint_and_status_75(tmp_path, whole
     assert f"after update {update} " in output
     assert suite.finish(suite.start(2, "train", config, "-o", tmp_path / "run", "--resume"))[0] == 0
     assert suite.contents(tmp_path / "run") == suite.contents(reference)
+
+
+@pytest.mark.parametrize("n_rank", [1, 2])
+def test_ctrl_c_at_a_terminal_saves(tmp_path, whole, n_rank):
+    config, reference = whole
+    command = suite.command(n_rank, "train", config, "-o", tmp_path / "run", fault=SLOW)
+    process, terminal = interrupts.at_terminal(*(command if n_rank > 1 else command[3:]))
+    wait_for(tmp_path / "run" / "train.log", "seed 1;")
+    os.write(terminal, interrupts.CTRL_C)
+    status, output = interrupts.read_all(terminal, process)
+    assert status == 75 and output.count("mpnnp: SIGINT") == 1 and "--resume" in output, output
+    assert suite.finish(suite.start(2, "train", config, "-o", tmp_path / "run", "--resume"))[0] == 0
+    if n_rank == 2:  # another number of ranks continues to rounding
+        assert suite.contents(tmp_path / "run") == suite.contents(reference)
+
+
+def test_a_long_update_is_broken_off_and_the_state_before_it_saved(tmp_path, whole):
+    config, reference = whole
+    process = suite.start(2, "train", config, "-o", tmp_path / "run", fault=("crawl", -1, 0))
+    wait_for(tmp_path / "run" / "train.log", "seed 1;")
+    time.sleep(6.0)
+    for pid in suite.ranks_of(process):
+        os.kill(pid, signal.SIGINT)
+    status, output = suite.finish(process)
+    assert status == 75 and "stopped after update" in output, output
+    assert suite.finish(suite.start(2, "train", config, "-o", tmp_path / "run", "--resume"))[0] == 0
+    assert suite.contents(tmp_path / "run") == suite.contents(reference)
+
+
+def test_interrupted_runs_resume_to_the_undisturbed_one(tmp_path):
+    """The short form of tests/faults/interrupts.py."""
+    assert interrupts.repeat(tmp_path, repeats=2, n_rank=2, seed=3) == 0
+
+
+def test_runs_in_one_folder_do_not_mix(tmp_path):
+    """The short form of tests/faults/folders.py."""
+    assert folders.repeat(tmp_path, repeats=2, seed=4) == 0
+
+
+def test_a_second_run_in_the_folder_is_refused_from_the_first_second_on(tmp_path, whole):
+    config, reference = whole
+    first = suite.start(2, "train", config, "-o", tmp_path / "run", fault=SLOW)
+    wait_for(tmp_path / "run" / "train.log", "ranks on")
+    status, output = suite.finish(suite.start(2, "train", config, "-o", tmp_path / "run", "--overwrite"))
+    assert status == 2 and len(messages(output)) == 1 and "run is in use by process " in output
+    assert suite.finish(first)[0] == 0
+    assert suite.contents(tmp_path / "run") == suite.contents(reference)
+    status, output = suite.finish(suite.start(2, "train", config, "-o", tmp_path / "run"))
+    assert status == 2 and "holds a training already" in output
+    assert suite.finish(suite.start(2, "train", config, "-o", tmp_path / "run", "--overwrite"))[0] == 0
+    for folder in ("run", "run.old-1"):
+        assert suite.contents(tmp_path / folder) == suite.contents(reference)
+
+
+def test_the_folder_is_named_after_the_configuration_file(tmp_path, whole, monkeypatch):
+    shutil.copy(whole[0], tmp_path / "copper.toml")
+    text = (tmp_path / "copper.toml").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("directory =")]
+    (tmp_path / "copper.toml").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    assert suite.finish(suite.start(1, "train", "copper.toml", "--set", "run.updates=3"))[0] == 0
+    assert (tmp_path / "runs" / "copper" / "checkpoint.h5").exists()
+
+
+def test_labels_survive_a_signal_and_the_same_command_goes_on(tmp_path):
+    suite.write_clusters(tmp_path / "c.extxyz", 40, labels=False)
+    (tmp_path / "slowly.py").write_text(
+        "import time\nfrom ase.calculators.lj import LennardJones\n"
+        "class Slow(LennardJones):\n"
+        "    def calculate(self, *arguments, **keywords):\n"
+        "        time.sleep(0.2)\n"
+        "        super().calculate(*arguments, **keywords)\n"
+    )
+    arguments = ("label", "ase:slowly.Slow", tmp_path / "c.extxyz", "-o", tmp_path / "l.h5")
+    process = suite.start(2, *arguments, PYTHONPATH=path_with(tmp_path))
+    while not suite.ranks_of(process):
+        time.sleep(0.1)
+    time.sleep(10.0)
+    os.kill(process.pid, signal.SIGINT)
+    status, output = suite.finish(process)
+    assert status == 75, output
+    kept = list(tmp_path.glob("l.*.part.h5"))
+    assert not (tmp_path / "l.h5").exists() and (kept or "before there was anything" in output)
+    status, output = suite.finish(suite.start(2, *arguments, PYTHONPATH=path_with(tmp_path)))
+    assert status == 0 and ("they are taken from there" in output) == bool(kept)
+    assert not list(tmp_path.glob("*.part.h5")) and len(dataset.read(tmp_path / "l.h5")) == 40
+
+
+def path_with(folder):
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def test_a_signal_before_training_ends_all_ranks_too(tmp_path, whole):

@@ -18,7 +18,8 @@ from mpnnp.kernels.jacobian import force_rows, force_values
 from mpnnp.kernels.table import SUBTYPES
 from mpnnp.model.function_sets import from_tables
 from mpnnp.model.symmetry_functions import SymmetryFunctions, format_line, parse_line
-from mpnnp.n2p2.potential_files import read_functions, read_potential, write_potential
+from mpnnp.n2p2.export import write_potential
+from mpnnp.n2p2.potential_files import read_functions, read_potential
 
 LINES = [  # r_l, r_c, (angles,) subtype; beside functions of other kinds
     "H 20 H 0 4.5 p1",

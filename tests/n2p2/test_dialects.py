@@ -11,10 +11,13 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+from ase import Atoms
 from conftest import DATA
 from typer.testing import CliRunner
 
 from mpnnp.cli import app
+from mpnnp.commands.dynamics import load_members
+from mpnnp.config import make_config
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.formats import read_sources
@@ -26,10 +29,16 @@ from mpnnp.model.network import Network
 from mpnnp.model.potential import Potential
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.model.symmetry_functions import SymmetryFunctions, parse_line
+from mpnnp.n2p2.export import write_potential
 from mpnnp.n2p2.input_file import InputFile
-from mpnnp.n2p2.potential_files import read_functions, read_network, read_potential, write_potential
+from mpnnp.n2p2.nets import read_network
+from mpnnp.n2p2.potential_files import read_functions, read_potential
 from mpnnp.n2p2.translate import translate
+from mpnnp.simulation.calculator import Calculator
+from mpnnp.simulation.labelling import make_labeller
+from mpnnp.simulation.trajectories import read_start
 from mpnnp.training.checkpoint import load_potential
+from mpnnp.training.initial_potential import load_weights_from
 from mpnnp.units import ATOMIC, BOHR, METAL
 
 FOLDER = DATA / "predict_acsf_cos"
@@ -409,3 +418,67 @@ def test_isolated_atoms_are_the_references_of_a_training(tmp_path):
     assert "energies of isolated atoms, which are not trained on" in done.output
     assert "12 structures" in done.output
     assert load_potential(tmp_path / "run" / "best.h5").atomic_energies.tolist() == [-12.5, -432.1]
+
+
+@pytest.fixture
+def in_metal(tmp_path):
+    """(Potential, a folder of its files in eV and Angstrom that does not say so)."""
+    potential = replace(read_potential(FOLDER), units=METAL)
+    write_potential(potential, tmp_path / "metal")
+    change(tmp_path / "metal" / "input.nn", "# units: eV Angstrom\n", "")
+    return potential, tmp_path / "metal"
+
+
+def test_who_takes_a_folder_can_be_told_its_units(in_metal, tmp_path):
+    potential, folder = in_metal
+    s = read_sources(FOLDER / "input.data", report=lambda _: None)[5]
+    energy = potential.energy_forces(s)[0]
+    atoms = Atoms(s.numbers, s.positions)
+    for calculator in (
+        Calculator(folder, units="eV Angstrom"),
+        Calculator([folder, folder], units=METAL),
+        make_labeller(str(folder), "eV Angstrom"),
+    ):
+        atoms.calc = calculator
+        assert atoms.get_potential_energy() == pytest.approx(energy, rel=1e-10)
+    (member,) = load_members(str(folder), "eV Angstrom")
+    assert member.energy_forces(s)[0] == pytest.approx(energy, rel=1e-10)
+    config = make_config(
+        {
+            "data": {"files": ["x"]},
+            "symmetry_functions": {"input_nn": str(folder / "input.nn"), "input_nn_units": "eV Angstrom"},
+            "network": {"initializer": "files", "weights_from": str(folder)},
+        }
+    )
+    assert load_weights_from(config).energy_forces(s)[0] == pytest.approx(energy, rel=1e-10)
+    result = CliRunner().invoke(app, ["info", str(folder), "--units", "eV Angstrom"])
+    assert result.exit_code == 0 and "n2p2 files, elements H O" in result.output
+    assert f"cutoff radius: {potential.functions.r_c:.6g} A" in result.output
+    assert "units of its n2p2 files: eV Angstrom" in result.output
+
+
+def test_a_simulation_starts_from_what_our_readers_read(tmp_path):
+    """The cell of i-PI, which ASE does not see; momenta and masses, which ASE knows."""
+    lines = "2\n# CELL(abcABC): 5 6 7 90 90 90 Step: 0 positions{angstrom} cell{angstrom}\n"
+    (tmp_path / "ipi.xyz").write_text(lines + "Cu 0 0 0\nCu 2.5 0 0\n")
+    start = read_start(tmp_path / "ipi.xyz", None, lambda text: None)
+    np.testing.assert_allclose(start.cell.lengths(), [5, 6, 7])
+    assert start.pbc.all()
+    atoms = Atoms("Cu2", [[0, 0, 0], [2.5, 0, 0]], masses=[60, 70], momenta=np.ones((2, 3)))
+    atoms.write(tmp_path / "a.extxyz", parallel=False)
+    start = read_start(tmp_path / "a.extxyz", None, lambda text: None)
+    assert start.get_masses().tolist() == [60, 70] and (start.get_momenta() == 1.0).all()
+    shutil.copy(FOLDER / "input.data", tmp_path)
+    start = read_start(tmp_path / "input.data", None, lambda text: None)
+    assert len(start) == 18 and not start.has("momenta")
+
+
+def test_force_energy_ratio_gives_way_to_a_fraction_that_is_set(folder):
+    append(folder / "input.nn", "use_short_forces", "force_energy_ratio 3.0")
+    (folder / "input.data").unlink()
+    with pytest.raises(ConfigError, match="needs the input.data beside it.*--set schedule.force_fraction"):
+        translate(folder / "input.nn")
+    config = translate(folder / "input.nn", settings=["schedule.force_fraction=0.05"]).config(
+        ["schedule.force_fraction=0.05"]
+    )
+    assert config.schedule.force_fraction == 0.05

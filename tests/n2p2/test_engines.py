@@ -15,6 +15,7 @@ from conftest import DATA
 from launch import ROOT
 from n2p2.test_potential_files import FOR_CP2K, make_potential
 from oracles.cp2k import COMMITTEE, run_input, stress_of_input
+from oracles.cp2k import start as start_cp2k
 from oracles.lammps import plugin, start
 from typer.testing import CliRunner
 
@@ -24,8 +25,8 @@ from mpnnp.data.formats import read_sources
 from mpnnp.data.structure import Structure
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.n2p2.engines import write_cp2k, write_lammps
-from mpnnp.n2p2.potential_files import write_potential
-from mpnnp.units import BOHR, HARTREE
+from mpnnp.n2p2.export import write_potential
+from mpnnp.units import BAR, BOHR, HARTREE
 
 FRAMES = DATA / "predict_acsf_cos" / "input.data"  # cubic, triclinic and, the last, a cluster
 
@@ -87,6 +88,44 @@ def test_stress_is_that_of_cp2k(tmp_path):
     np.testing.assert_allclose(
         stress_of_input(tmp_path, "cp2k.inp"), ours, rtol=1e-6, atol=1e-8 * abs(ours).max()
     )
+
+
+def test_molecular_dynamics_of_cp2k_at_constant_pressure_is_ours(tmp_path):
+    """The last of two steps: energy, forces (a file every so many steps) and pressure."""
+    s, potential = triclinic(), make_potential(tables=FOR_CP2K)
+    write_potential(potential, tmp_path, cp2k=True)
+    write_cp2k(tmp_path, potential, s)
+    text = (tmp_path / "cp2k.inp").read_text()
+    for old, new in {
+        "RUN_TYPE ENERGY_FORCE": "RUN_TYPE MD",
+        "ENSEMBLE NVT": "ENSEMBLE NPT_I",
+        "STEPS 10000": "STEPS 2",
+        "MD 100 ": "MD 2 ",
+        "TIMESTEP 0.5": "TIMESTEP 0.01",
+    }.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    (tmp_path / "md.inp").write_text(text)
+    printed = start_cp2k(tmp_path, "md.inp")
+    assert not (tmp_path / "nnp-forces-1_1.xyz").exists()
+    restart = (tmp_path / "nnp-1.restart").read_text()
+    numbers = lambda words: np.array([row.split()[1:4] for row in words.strip().split("\n")], float)  # noqa: E731
+    cell = re.search(r"&CELL\n((?: *[ABC] .*\n){3})", restart)[1]
+    positions = re.search(r"&COORD\n(.*?)&END COORD", restart, re.S)[1]
+    positions = "\n".join(row for row in positions.split("\n") if re.match(" *[HO] +[-0-9]", row))
+    atoms = Atoms(s.numbers, numbers(positions) * BOHR, cell=numbers(cell), pbc=True)
+    assert abs(atoms.cell.array - s.cell).max() > 1e-9  # the cell has moved
+    atoms.calc = mpnnp.Calculator(potential)
+    *_, last = (tmp_path / "nnp-1.ener").read_text().strip().split("\n")
+    _, _, kinetic, _, energy, *_ = map(float, last.split())
+    assert atoms.get_potential_energy() / HARTREE == pytest.approx(energy, rel=1e-9)
+    rows = [row.split() for row in (tmp_path / "nnp-forces-1_2.xyz").read_text().split("\n")]
+    forces = np.array([row[3:] for row in rows if len(row) == 6 and row[0].isdecimal()], float)
+    ours = atoms.get_forces() * BOHR / HARTREE
+    np.testing.assert_allclose(forces, ours, rtol=0, atol=1e-6 * abs(ours).max())
+    pressure = float(re.findall(r"MD\| Pressure \[bar\] +(\S+)", printed)[-1])
+    ours = (2 * kinetic * HARTREE / (3 * atoms.get_volume()) - atoms.get_stress()[:3].mean()) / BAR
+    assert pressure == pytest.approx(ours, rel=1e-5)
 
 
 MODEL = "    &MODEL\n      WEIGHTS {}\n    &END MODEL\n"

@@ -21,15 +21,10 @@ from mpnnp.model.network import ACTIVATIONS, Network
 from mpnnp.model.potential import Potential
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.model.symmetry_functions import SymmetryFunctions
+from mpnnp.n2p2.export import is_normalized, write_potential
 from mpnnp.n2p2.input_file import InputFile
-from mpnnp.n2p2.potential_files import (
-    is_normalized,
-    read_functions,
-    read_network,
-    read_potential,
-    scaling_kind,
-    write_potential,
-)
+from mpnnp.n2p2.nets import read_network
+from mpnnp.n2p2.potential_files import read_functions, read_potential, scaling_kind
 from mpnnp.units import BOHR, HARTREE
 
 FOLDERS = ["predict_acsf_cos", "predict_acsf_poly2_inner", "predict_acsf_tanh3", "predict_weighted"]

@@ -19,7 +19,7 @@ from mpnnp import Calculator, load
 from mpnnp.cli import app
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import ConfigError, DataError, FolderError
-from mpnnp.n2p2.potential_files import write_potential
+from mpnnp.n2p2.export import write_potential
 from mpnnp.simulation.boxes import water_box
 from mpnnp.simulation.dynamics import COLUMNS, run
 from mpnnp.simulation.integrators import Protocol

@@ -1,6 +1,7 @@
 """pair_style mpnnp in LAMMPS against the calculator: systems, ranks, dynamics, restart, errors."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,11 @@ from oracles.lammps import (
 )
 from simulation.test_calculator import frames, systems, tiny
 
+import mpnnp
+from mpnnp.data.structure import Structure
+from mpnnp.errors import ConfigError
+from mpnnp.model.baseline import parse_baseline
+from mpnnp.n2p2.engines import write_lammps
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.simulation.lammps_pair import PairStyle, make_exchange
 
@@ -133,6 +139,51 @@ def test_virials_of_atoms_are_derivatives_of_atomic_energies(potentials):
     pair_style.compute(e)
     largest = abs(expected).max()
     np.testing.assert_allclose(arrays["virials"], expected, rtol=0, atol=1e-6 * largest)
+
+
+# ---- baselines, which LAMMPS adds
+
+
+@pytest.mark.parametrize(
+    "text, near",
+    [("zbl 0.8 2.1", 1e-10), ("d3 pbe bj", 1e-6), ("zbl 0.8 2.1; d3 pbe zero", 1e-6)],
+)
+def test_what_export_writes_gives_the_nets_and_the_baseline(tmp_path, potentials, text, near):
+    if "d3" in text:
+        pytest.importorskip("dftd3", reason="needs the package dftd3")
+    potential = replace(potentials[1]["mild"], baseline=parse_baseline(text))
+    mpnnp.export(potential, tmp_path / "folder")
+    s = SYSTEMS["cubic"].atoms
+    structure = Structure(numbers=s.numbers, positions=s.positions, cell=s.cell.array, pbc=True)
+    write_lammps(tmp_path / "folder", potential, structure, "mpnnp")
+    text = (tmp_path / "folder" / "lammps.in").read_text().split("\n# a short")[0]
+    text += "\nvariable e equal pe\nvariable p equal pxx\nrun 0 post no\n"
+    text += 'print "$(v_e:%.17g) $(v_p:%.17g)" file result\n'
+    _, output = lmp(1, tmp_path / "folder", text)
+    if "dispersion/d3" in output and "Unrecognized pair style" in output:
+        pytest.skip("this LAMMPS has no dispersion/d3")
+    energy, pressure = map(float, (tmp_path / "folder" / "result").read_text().split())
+    dump = np.loadtxt(tmp_path / "folder" / "forces.dump", skiprows=9, usecols=(5, 6, 7))
+    s = s.copy()
+    s.calc = Calculator(potential)
+    forces, plain = s.get_forces(), potentials[1]["mild"].energy_forces(structure)
+    assert abs(forces - plain[1]).max() > 1e-3 * abs(forces).max()
+    assert energy == pytest.approx(s.get_potential_energy(), rel=near)
+    np.testing.assert_allclose(dump[: len(s)], forces, rtol=0, atol=10 * near * abs(forces).max())
+    ours = -s.get_stress()[0] * PRESSURE["metal"]
+    assert pressure == pytest.approx(ours, rel=1e-5, abs=1e-4 * abs(ours))
+
+
+def test_a_baseline_that_no_one_would_add_is_refused(tmp_path, potentials):
+    potential = replace(potentials[1]["one"], baseline=parse_baseline("zbl 0.8 2.1"))
+    mpnnp.export(potential, tmp_path / "with")
+    with pytest.raises(ConfigError, match="hybrid/overlay mpnnp POTENTIAL baseline overlay zbl 0.8 2.1"):
+        PairStyle(str(tmp_path / "with"))
+    PairStyle(str(tmp_path / "with"), overlay=True)
+    with pytest.raises(ConfigError, match="this one has none"):
+        PairStyle(str(potentials[0]["one"]), overlay=True)
+    with pytest.raises(ConfigError, match="different baselines"):
+        PairStyle(f"{tmp_path / 'with'},{potentials[0]['one']}", overlay=True)
 
 
 # ---- dynamics

@@ -10,7 +10,8 @@ from small import begun
 from mpnnp.config import make_config
 from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.n2p2.input_file import InputFile
-from mpnnp.n2p2.potential_files import read_functions, read_network, read_weights
+from mpnnp.n2p2.nets import read_network
+from mpnnp.n2p2.potential_files import read_functions, read_weights
 from mpnnp.parallel import serial
 from mpnnp.progress import Log
 from mpnnp.training.schedules import RunnerSchedule

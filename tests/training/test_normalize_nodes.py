@@ -11,7 +11,8 @@ from mpnnp.data.formats import read_sources
 from mpnnp.kernels.activation import activation
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.network import ACTIVATIONS
-from mpnnp.n2p2.potential_files import read_potential, write_potential
+from mpnnp.n2p2.export import write_potential
+from mpnnp.n2p2.potential_files import read_potential
 from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.parallel import serial
 from mpnnp.training.train import one_update

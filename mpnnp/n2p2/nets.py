@@ -1,0 +1,139 @@
+"""The nets of an input.nn of RuNNer or n2p2: keywords global_* and element_*, in both dialects."""
+
+from ase.data import chemical_symbols
+
+from mpnnp.errors import DataError
+from mpnnp.model.network import ACTIVATIONS, LETTERS, Network
+
+
+def read_network(source, functions):
+    """Network of the keywords global_* and element_* of an input.nn."""
+    n_hidden = source.value("global_hidden_layers_short", int)
+    nodes, letters = _integers(source, "global_nodes_short"), list(source.words("global_activation_short"))
+    sizes, activations = [], []
+    depths = dict.fromkeys((chemical_symbols[z] for z in functions.elements), n_hidden)
+    for keyword in source.all("element_hidden_layers_short"):
+        if keyword.words[:1] and keyword.words[0] in depths:
+            depths[keyword.words[0]] = _depth(source, keyword)
+    whole = _whole_nets(source, depths)
+    for z in functions.elements:
+        symbol = chemical_symbols[z]
+        depth = depths[symbol]
+        hidden = (nodes + [0] * depth)[:depth]
+        names = (letters[:n_hidden] + ["t"] * depth)[:depth]
+        for keyword in source.all("element_nodes_short", "element_activation_short"):
+            if keyword.words[:1] == (symbol,):
+                values = hidden if keyword.name == "element_nodes_short" else names
+                (_set_layers if whole else _set_layer)(source, keyword, values, depth)
+        if any(n < 1 for n in hidden) or len(hidden) != depth:
+            raise DataError(
+                f"{source.path}: global_nodes_short gives {len(nodes)} layers, "
+                f"global_hidden_layers_short is {n_hidden}"
+            )
+        for letter in names:
+            if letter not in LETTERS:
+                raise DataError(
+                    f"{source.path}: activation function '{letter}': known are {' '.join(LETTERS)}"
+                )
+        sizes.append((len(functions.of(z)), *hidden, 1))
+        activations.append((*(ACTIVATIONS[LETTERS.index(letter)] for letter in names), "identity"))
+    if len(letters) > n_hidden and letters[n_hidden] != "l":
+        raise DataError(
+            f"{source.path}: global_activation_short: the output layer must be linear (l), "
+            f"found '{letters[n_hidden]}'"
+        )
+    return Network(sizes, activations)
+
+
+def _whole_nets(source, depths):
+    """Whether element_nodes_short and element_activation_short have a word for each layer (n2p2's master:
+    ELEMENT n1 n2 ...), not ELEMENT LAYER VALUE (RuNNer, n2p2 up to 2.2). Raises DataError where both occur.
+
+    depths  symbol -> number of hidden layers
+    """
+    whole = single = None
+    seen = set()
+    for k in source.all("element_nodes_short", "element_activation_short"):
+        values = k.words[1:]
+        if k.name == "element_activation_short":
+            of_layers = not (len(values) == 2 and values[0].isdecimal())
+            of_layer = not of_layers
+        else:
+            depth = depths.get(k.words[0] if k.words else "", 0)
+            beyond = len(values) == 2 == depth and values[0].isdecimal() and int(values[0]) > depth
+            beyond = beyond and values[1] != "1"  # the output layer, named in the other form
+            of_layers = len(values) > 2 or beyond or len(values) == 1 == depth
+            of_layer = k.words[:1] in seen
+            seen.add(k.words[:1])
+        whole, single = whole or (k if of_layers else None), single or (k if of_layer else None)
+    if whole and single:
+        lines = [f"'{' '.join((k.written, *k.words))}' (line {k.line})" for k in (single, whole)]
+        raise DataError(
+            f"{source.path}: {lines[0]} names a layer and its value, {lines[1]} one value for each layer: "
+            "write both in one form"
+        )
+    return whole is not None
+
+
+def _set_layer(source, keyword, values, depth):
+    """ELEMENT LAYER VALUE; the layer of the output may be named too."""
+    try:
+        layer = int(keyword.words[1])
+        value = keyword.words[2] if keyword.name == "element_activation_short" else int(keyword.words[2])
+        if layer < 1:
+            raise ValueError
+    except (IndexError, ValueError):
+        raise DataError(
+            f"{source.path}, line {keyword.line}: expected '{keyword.name} ELEMENT LAYER VALUE'"
+        ) from None
+    if layer <= depth:
+        values[layer - 1] = value
+    elif layer > depth + 1 or value not in (1, "l"):
+        raise DataError(
+            f"{source.path}, line {keyword.line}: '{' '.join((keyword.written, *keyword.words))}': "
+            f"{keyword.words[0]} has {depth} hidden layers"
+        )
+
+
+def _set_layers(source, keyword, values, depth):
+    """ELEMENT VALUE VALUE ..., one for each hidden layer; behind activations perhaps that of the output."""
+    words = keyword.words[1:]
+    try:
+        if keyword.name == "element_activation_short":
+            if len(words) == depth + 1 and words[-1] == "l":
+                words = words[:-1]
+            found = list(words)
+        else:
+            found = [int(word) for word in words]
+    except ValueError:
+        raise DataError(
+            f"{source.path}, line {keyword.line}: expected '{keyword.name} ELEMENT VALUE VALUE ...'"
+        ) from None
+    if len(found) != depth:
+        raise DataError(
+            f"{source.path}, line {keyword.line}: '{' '.join((keyword.written, *keyword.words))}' has "
+            f"{len(found)} values, "
+            f"{keyword.words[0]} has {depth} hidden layers"
+        )
+    values[:] = found
+
+
+def _depth(source, keyword):
+    """Number of hidden layers of a line element_hidden_layers_short ELEMENT N."""
+    try:
+        depth = int(keyword.words[1])
+        if depth < 0:
+            raise ValueError
+        return depth
+    except (IndexError, ValueError):
+        raise DataError(
+            f"{source.path}, line {keyword.line}: expected 'element_hidden_layers_short ELEMENT N'"
+        ) from None
+
+
+def _integers(source, name):
+    words = source.words(name)
+    try:
+        return [int(word) for word in words]
+    except ValueError:
+        raise DataError(f"{source.path}: '{name} {' '.join(words)}': expected integers") from None

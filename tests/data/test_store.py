@@ -1,0 +1,83 @@
+"""Data of a run from the cache: what was said when they were read is said again."""
+
+import csv
+import struct
+
+import numpy as np
+import pytest
+from small import write_clusters
+
+from mpnnp.config import Data
+from mpnnp.data import dataset as hdf5
+from mpnnp.data.formats import read_sources
+from mpnnp.data.store import load_structures
+from mpnnp.errors import DataError
+from mpnnp.files import HEAP, check_heaps, write_table
+from mpnnp.parallel import serial
+
+
+class Said(list):
+    """A log that keeps lines, and warnings marked."""
+
+    def __call__(self, text):
+        self.append(text)
+
+    def warn(self, text):
+        self.append(f"warning: {text}")
+
+
+def test_the_cache_says_again_what_the_readers_said(tmp_path):
+    frame = '2\nProperties=species:S:1:pos:R:3:my_grad:R:3 energy={} units="Hartree Bohr"\n'
+    atoms = "O 0 0 0 .1 .2 .3\nH {} 0 0 -.1 -.2 -.3\n"
+    text = "".join(frame.format(-5 - 0.1 * k) + atoms.format(1.8 + 0.01 * k) for k in range(4))
+    (tmp_path / "a.xyz").write_text(text)
+    config = Data(files=[str(tmp_path / "a.xyz")], forces_key="none", cache=str(tmp_path / "cache"))
+    first, second = Said(), Said()
+    before, _ = load_structures(config, serial(), first, tmp_path)
+    again, _ = load_structures(config, serial(), second, tmp_path)
+    assert any(line.startswith("warning: ") and "'my_grad'" in line for line in first)
+    assert any("in Hartree Bohr" in line for line in first)
+    assert second == first and again.hash() == before.hash()
+    (record,) = (tmp_path / "cache").glob("structures-*.json")
+    record.write_text("[")
+    load_structures(config, serial(), third := Said(), tmp_path)
+    assert third == first  # read anew
+
+
+@pytest.fixture
+def data_set(tmp_path):
+    """Bytes of an HDF5 data set, and where its global heap begins."""
+    write_clusters(tmp_path / "a.extxyz", 3)
+    hdf5.write(tmp_path / "a.h5", read_sources([str(tmp_path / "a.extxyz")], report=lambda _: None))
+    data = bytearray((tmp_path / "a.h5").read_bytes())
+    return data, data.index(HEAP)
+
+
+@pytest.mark.parametrize("size", [0, 1 << 40, 2**64 - 16])
+def test_a_heap_that_the_library_would_read_for_ever_is_refused(tmp_path, data_set, size):
+    """The room that is left, of size 0: HDF5 2.0 never comes back. Other sizes leave the heap."""
+    data, place = data_set
+    end, place = place + struct.unpack_from("<Q", data, place + 8)[0], place + 16
+    while struct.unpack_from("<H", data, place)[0]:
+        place += 16 + (struct.unpack_from("<Q", data, place + 8)[0] + 7) // 8 * 8
+    assert place < end
+    struct.pack_into("<Q", data, place + 8, size)
+    (tmp_path / "b.h5").write_bytes(data)
+    with pytest.raises(DataError, match="b.h5: .*its global heap at byte"):
+        hdf5.read(tmp_path / "b.h5")
+
+
+def test_heaps_of_whole_files_are_taken(tmp_path, data_set):
+    check_heaps(tmp_path / "a.h5")
+    (tmp_path / "empty").write_bytes(b"")
+    check_heaps(tmp_path / "empty")
+
+
+def test_a_table_keeps_texts_with_commas_and_nine_digits(tmp_path):
+    columns = {"name": ["a, b", 'say "x"'], "n": np.array([1, 2]), "x": np.array([1 / 3, np.nan])}
+    write_table(tmp_path / "t.csv", columns)
+    rows = list(csv.reader((tmp_path / "t.csv").read_text().splitlines()))
+    assert rows == [["name", "n", "x"], ["a, b", "1", "0.333333333"], ['say "x"', "2", "nan"]]
+    with pytest.raises(ValueError, match="zip"):
+        write_table(tmp_path / "t.csv", columns | {"short": [1]})
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 3
