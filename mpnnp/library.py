@@ -197,7 +197,7 @@ def continue_from(
     checkpoint,
     data,
     directory,
-    epochs: int = 5,
+    epochs: int = 10,
     rehearsal: float = 0.0,
     resume: bool = False,
     comm=None,

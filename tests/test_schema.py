@@ -10,8 +10,10 @@ from test_config import ROUND_TRIPS, UNKNOWN, WRONG, with_data
 from mpnnp.config import Config, make_config, to_toml
 from mpnnp.config.reading import tomllib
 from mpnnp.config.schema import DRAFT, FILE, schema, schema_line
+from mpnnp.learning.settings import Learning
 
 CHECK = jsonschema.Draft7Validator(schema())
+OF_LEARN = schema() | {"properties": schema()["properties"] | schema(Learning)["properties"]}
 FILES = sorted(path for folder in ("jobs", "docs", "tests") for path in (ROOT / folder).rglob("*.toml"))
 BLOCKS = [
     block
@@ -33,6 +35,11 @@ RULES = (  # of several keys at once, or of numbers that JSON does not have, whi
 )
 
 
+def validator_of(tree):
+    """Of a training's file, or of one of `mpnnp learn`."""
+    return jsonschema.Draft7Validator(OF_LEARN) if "simulations" in tree else CHECK
+
+
 def keys(node, place=""):
     """(name, schema) of each key of each section."""
     for name, section in node["properties"].items():
@@ -47,12 +54,14 @@ def test_it_is_a_schema_of_the_draft_that_it_names():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_file_of_the_project_is_valid(path):
-    assert [error.message for error in CHECK.iter_errors(tomllib.loads(path.read_text("utf-8")))] == []
+    tree = tomllib.loads(path.read_text("utf-8"))
+    assert [error.message for error in validator_of(tree).iter_errors(tree)] == []
 
 
 @pytest.mark.parametrize("text", BLOCKS)
 def test_what_the_documentation_shows_is_valid(text):
-    CHECK.validate({"data": {"files": "a"}} | tomllib.loads(text))
+    tree = {"data": {"files": "a"}} | tomllib.loads(text)
+    validator_of(tree).validate(tree)
 
 
 def test_there_are_files_to_check():
@@ -95,7 +104,7 @@ def test_every_default_is_valid():
     config = Config(data={"files": ["a"]})
     for name, key in keys(schema()):
         section, _, field = name.partition(".")
-        value = getattr(getattr(config, section), field)
+        value = getattr(config, section).model_dump(by_alias=True)[field]
         if name not in ("data.files", "symmetry_functions.set"):
             assert key.get("default") == value or (value == {} or value == []), name
         if "default" in key:

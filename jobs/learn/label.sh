@@ -7,6 +7,15 @@
 #SBATCH --ntasks=1
 #SBATCH --time=2:00:00
 #SBATCH --output=%x-%A-%a.out
+# Of this cluster; take away one # of those that are needed:
+##SBATCH --account=ACCOUNT
+##SBATCH --partition=PARTITION
+##SBATCH --nodes=1
+##SBATCH --mem-per-cpu=2G
+##SBATCH --mail-type=FAIL,END
+##SBATCH --mail-user=NAME@EXAMPLE.ORG
+# module load python openmpi
+# source "$HOME/venvs/mpnnp/bin/activate"
 set -eu
 run=$1
 labeller=$2

@@ -13,14 +13,11 @@ from mpnnp.data.plausibility import Finding, neighbours
 from mpnnp.data.runner import is_runner_data, stated_units
 from mpnnp.data.structure import VALIDATION
 from mpnnp.errors import DataError
+from mpnnp.progress import Silent
+from mpnnp.training.choices import hidden_nodes, n_label, settle
 from mpnnp.training.initial_potential import choose_functions
 from mpnnp.units import ATOMIC
 
-HIDDEN = [25, 25]
-LEAST_FRACTION = 0.02  # of the force components in an epoch
-FORCES_PER_ENERGY = 5  # force components observed for each energy (docs/choosing.md)
-UPDATES = 3000  # of a first training
-EPOCHS = 25, 300  # fewest and most
 MOST_WEIGHTS = 10_000  # of a full covariance matrix
 R_C = 6.0  # Angstrom, of the set "default"
 FEW_STRUCTURES = 100  # below it a fifth is for validation instead of a tenth
@@ -37,22 +34,23 @@ class Choice:
     chosen: bool = True
 
 
-def propose(dataset, files, directory, **said):
+def propose(dataset, files, **said):
     """Choices for a first training on a Dataset.
 
-    files      paths of the data as they will stand in the file
-    directory  of the run
-    said       keys of [data] that the user gave: units, energy_key, forces_key, stress_key
+    files  paths of the data as they will stand in the file
+    said   keys of [data] that the user gave: units, energy_key, forces_key, stress_key
     Raises DataError for data without energies.
     """
     choices = [*_data(dataset, files, said)]
     training, _ = dataset.split(config_of(choices).data.validation_fraction)
     choices += _functions(training)
     functions = choose_functions(config_of(choices).symmetry_functions, dataset.elements)
-    choices += _network(training, np.diff(functions.table.start))
-    choices += _schedule(training)
-    choices += _run(training, config_of(choices).schedule, directory)
-    return choices
+    labels = n_label(training, np.arange(len(training)))
+    choices += _network(labels, np.diff(functions.table.start))
+    if not labels[1]:
+        choices.append(Choice("schedule.forces", False, "The data have no forces."))
+    settled = settle(config_of(choices), labels, Silent())
+    return [*choices, *_schedule(training, labels, settled.schedule), *_run(labels, settled)]
 
 
 def text_of(choices, dataset, name, findings: list[Finding]):
@@ -64,8 +62,9 @@ def text_of(choices, dataset, name, findings: list[Finding]):
     lines = [
         schema_line(),
         *_comment(
-            f"A first training on {_amount(dataset)}, written by mpnnp init. Every setting may be changed; "
-            "those that are not here have their defaults (docs/configuration.md)."
+            f"A first training on {_amount(dataset)}, written by mpnnp init. Settings behind # are what "
+            "mpnnp chooses by itself for these data: take away the # to change one. All others: "
+            "docs/configuration.md."
         ),
         f"#   mpiexec -n 2 mpnnp train {name}",
     ]
@@ -117,11 +116,12 @@ def _data(dataset, files, said):
         raise DataError(
             f"{dataset.source_names[0]}: no structure has an energy, from which a potential could be learned"
         )
+    components = int(np.isfinite(dataset.forces).sum())
     stresses = int(np.isfinite(dataset.stress).all(axis=1).sum())
     yield Choice(
         "data.files",
         files,
-        f"Labels: {energies:,} energies, {_n_components(dataset):,} force components, {stresses:,} stresses.",
+        f"Labels: {energies:,} energies, {components:,} force components, {stresses:,} stresses.",
     )
     if units := said.pop("units", None):
         yield Choice("data.units", units, "Of files that do not state theirs.")
@@ -168,50 +168,32 @@ def _functions(dataset):
     )
 
 
-def _network(training, n_functions):
-    """Nets, and a cheaper covariance where there are many weights."""
-    n_label = len(_energies(training)) + _n_components(training)
-    n_weight = _n_weight(n_functions, HIDDEN)
-    yield Choice(
-        "network.hidden",
-        HIDDEN,
-        f"{n_weight:,} weights, for {n_label:,} labels (energies and force components) of the training "
-        "structures.",
-    )
+def _network(labels, n_inputs):
+    """Nets, and a cheaper covariance where there are many weights.
+
+    labels    energies and force components for training
+    n_inputs  symmetry functions of each element
+    """
+    hidden = hidden_nodes(labels, n_inputs, Silent())
+    sizes = [(int(n), *hidden, 1) for n in n_inputs]
+    n_weight = sum((n_in + 1) * n_out for layers in sizes for n_in, n_out in zip(layers, layers[1:]))
+    why = f"{n_weight:,} weights, for {sum(labels):,} labels (energies and force components) for training."
+    yield Choice("network.hidden", hidden, why, chosen=False)
     if n_weight > MOST_WEIGHTS:
-        yield Choice(
-            "ekf.coupling",
-            f"block:{MOST_WEIGHTS // 2}",
-            f"Blocks of the covariance, all of which would take {8e-9 * n_weight**2 / 2:.1f} GB.",
+        why = f"Blocks of the covariance, all of which would take {8e-9 * n_weight**2 / 2:.1f} GB."
+        yield Choice("ekf.coupling", f"block:{MOST_WEIGHTS // 2}", why)
+
+
+def _schedule(training, labels, settled):
+    """Which labels an epoch takes: settled is the section with what mpnnp chooses."""
+    n_energy, n_force = labels
+    if n_force:
+        why = (
+            f"Of the {n_force:,} force components, in each epoch: "
+            f"{settled.force_fraction * n_force / n_energy:.0f} for each energy. The forces of a large "
+            "structure say much the same, those of a small one do not."
         )
-
-
-def _n_weight(n_functions, hidden):
-    """Weights and biases of all nets: one for each element, with so many functions."""
-    sizes = [[int(n), *hidden, 1] for n in n_functions]
-    return sum((n_in + 1) * n_out for layers in sizes for n_in, n_out in zip(layers, layers[1:]))
-
-
-def _energies(dataset):
-    return np.flatnonzero(np.isfinite(dataset.energy))
-
-
-def _n_components(dataset):
-    return int(np.isfinite(dataset.forces).sum())
-
-
-def _schedule(training):
-    """Which labels an update takes."""
-    if not _n_components(training):
-        yield Choice("schedule.forces", False, "The data have no forces.")
-        return
-    per_energy = _n_components(training) / len(_energies(training))
-    fraction = float(f"{np.clip(FORCES_PER_ENERGY / per_energy, LEAST_FRACTION, 1.0):.1g}")
-    why = (
-        f"Of the force components, in each epoch. There are {per_energy:.0f} for each energy: "
-        f"{fraction * per_energy:.0f} force labels for each energy are learned."
-    )
-    yield Choice("schedule.force_fraction", fraction, why)
+        yield Choice("schedule.force_fraction", float(f"{settled.force_fraction:.2g}"), why, chosen=False)
     if n_stress := int(np.isfinite(training.stress).all(axis=1).sum()):
         why = (
             f"{n_stress:,} structures have a stress, which is only compared; to learn it, which pays for "
@@ -220,19 +202,14 @@ def _schedule(training):
         yield Choice("schedule.stress_fraction", 0.1, why, chosen=False)
 
 
-def _run(training, schedule, directory):
+def _run(labels, settled):
     """Length of the run."""
-    labels = len(_energies(training))
-    labels += schedule.forces * schedule.force_fraction * _n_components(training)
-    per_epoch = max(1.0, labels / schedule.streams)
-    epochs = 5 * round(float(np.clip(UPDATES / per_epoch, *EPOCHS)) / 5)
-    yield Choice("run.directory", directory, "Folder of the results.")
-    yield Choice(
-        "run.epochs",
-        epochs,
-        f"An epoch has {per_epoch:.0f} updates; {UPDATES:,} make a first potential. More are better as long "
-        "as the learning curve falls.",
+    of = settled.schedule.of_kind
+    per_epoch = sum(
+        of(kind, "fraction") * n / of(kind, "streams") for kind, n in zip(("energy", "force"), labels)
     )
-    yield Choice(
-        "run.patience", max(10, epochs // 4), "Epochs without a better validation error that end it."
-    )
+    why = f"An epoch has about {per_epoch:.0f} updates of {settled.schedule.streams} labels."
+    yield Choice("run.epochs", settled.run.epochs, why, chosen=False)
+    if settled.run.patience:
+        why = "Epochs without a better validation error that end the run."
+        yield Choice("run.patience", settled.run.patience, why, chosen=False)

@@ -78,6 +78,7 @@ def lines_of(found: Mapping[str, Reliability]) -> list[str]:
     return lines
 
 
+@figures.style()
 def draw(path: str | Path, found: Mapping[str, Reliability]) -> None:
     """Picture of the shares within a number of standard deviations against Gauss's, and of errors against
     sigma. Raises OSError.

@@ -64,7 +64,7 @@ def init(
     keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "units": units}
     dataset = read_sources(data, report=log, strict=True, **keys)
     files = [os.path.relpath(Path(name).expanduser(), output.parent) for name in data]
-    choices = propose(dataset, files, f"runs/{output.stem}", **keys)
+    choices = propose(dataset, files, **keys)
     found = findings(dataset)
     for finding in found:
         log.warn(str(finding))

@@ -24,10 +24,11 @@ def learn(
     ] = None,
     debug: Debug = False,
 ):
-    """Learn actively: simulate until the potential does not know, label the most telling frames, learn them.
+    """Learn actively: simulate, label what is not known, learn it.
 
-    Started again it goes on where it stood. Exit status: 0 done, 75 labels are wanted (DIR/to-label.extxyz)
-    or it was stopped by SIGUSR1 or SIGTERM, 2 bad input, 1 anything else.
+    Simulations go on until the potential does not know; the most telling frames are labelled. Started again
+    it goes on where it stood. Exit status: 0 done, 75 labels are wanted (DIR/to-label.extxyz) or it was
+    stopped by SIGUSR1 or SIGTERM, 2 bad input, 1 anything else.
     """
     from mpnnp import signals
     from mpnnp.learning.rounds import learn as run

@@ -52,7 +52,7 @@ def wrong_units(dataset: Dataset, units: Units) -> str | None:
     ratios = _nearest(dataset)
     if len(ratios) < ENOUGH:
         return None
-    half, tenth = np.median(ratios), np.quantile(ratios, 0.1)
+    half, tenth = np.quantile(ratios, [0.5, 0.1], method="lower")  # some may be infinite
     near, far = half < CLOSE, tenth > FAR
     if not (near or far):
         return None

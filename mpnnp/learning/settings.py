@@ -22,7 +22,7 @@ from mpnnp.config.sections import (
 from mpnnp.errors import ConfigError
 from mpnnp.simulation.integrators import Protocol
 
-ANY_OF = WithJsonSchema({"type": "array", "items": {"type": "number"}})
+ANY_OF = WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}}]})
 
 
 def _listed(value):

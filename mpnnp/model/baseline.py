@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from ase.data import atomic_numbers
-from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_limits
 
 from mpnnp.data.dataset import Dataset
@@ -251,6 +250,8 @@ def _dispersion(method, damping):
 def _pairs(s, cutoff):
     """(i, j, distance, vector from i to j) of every pair nearer than the cutoff, once; images included."""
     if not s.pbc.any():
+        from scipy.spatial import cKDTree  # loads half of SciPy, which other runs need not wait for
+
         i, j = cKDTree(s.positions).query_pairs(cutoff, output_type="ndarray").reshape(-1, 2).T
         vector = s.positions[j] - s.positions[i]
         return i, j, np.linalg.norm(vector, axis=1), vector

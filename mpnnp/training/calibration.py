@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.errors import DataError
@@ -148,6 +147,8 @@ def calibrate(found: Found, n_structure: int) -> Calibration:
 
 def _fit(labels: Errors) -> Sigma:
     """Sigma of one kind of label; as it is without labels."""
+    from scipy.optimize import minimize  # only runs that calibrate need to wait for it
+
     errors, spread = labels
     if not len(errors):
         return Sigma()

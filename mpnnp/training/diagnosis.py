@@ -44,9 +44,9 @@ class Facts:
     epochs    run.epochs
     complete  all of them were done
     spreads   kind -> standard deviation of its validation labels about what is known without a net,
-              in its error_unit
-    correlation  of predicted with labelled validation energies of structures of the same composition; NaN
-              where there are too few
+              in its error_unit; infinite if they are too few to say anything
+    correlation  of predicted with labelled validation energies of structures of one composition, NaN where
+              there are too few
     n_label   kind -> training labels that are learned from
     n_weight  of the nets
     outside   symmetry functions that extrapolate in validation structures, the worst first
@@ -100,6 +100,8 @@ def labels_are_wrong(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding |
         return None
     if not values[1:].min() < values[0]:
         return Finding("the start is the best: no epoch came below it", CHECK_LABELS)
+    if len(values) <= FEW_EPOCHS:
+        return None
     if facts.correlation < 0.0:
         return Finding(
             "predicted energies fall where labelled ones rise (structures of one composition: correlation "
@@ -108,17 +110,19 @@ def labels_are_wrong(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding |
         )
     best = int(np.argmin(values))
     for kind in _kinds(curve, part):
-        errors = curve[f"{kind.name}_rmse_{part}"]
+        errors, spread = curve[f"{kind.name}_rmse_{part}"], facts.spreads.get(kind.name)
+        if spread == np.inf:
+            continue
         if errors[best] > GROWN * errors[0]:
             return Finding(
                 f"the {kind.name} error grew from {errors[0]:.3g} to {errors[best]:.3g} {kind.short_unit} "
                 "while others fell: the labels contradict each other",
                 CHECK_LABELS,
             )
-        if errors[best] > NO_BETTER * facts.spreads.get(kind.name, np.inf):
+        if spread and errors[best] > NO_BETTER * spread:
             return Finding(
                 f"{kind.name}: {errors[best]:.3g} {kind.short_unit} are as good as predicting the mean "
-                f"(the labels spread by {facts.spreads[kind.name]:.3g})",
+                f"(the labels spread by {spread:.3g})",
                 CHECK_LABELS,
             )
     return None

@@ -170,17 +170,17 @@ def _pairs(observer, kind, structures, s, prediction, n_atom):
 
 
 def correlation_within(points: Points, groups: np.ndarray) -> float:
-    """Correlation of predictions with labels about the means of their groups (n_structure,); NaN where
-    nothing varies within a group.
+    """Correlation of predictions with labels in each group (n_structure,) of structures, mean over points;
+    NaN where nothing varies within a group.
     """
-    deviations = []
-    _, group = np.unique(groups[points.structures], return_inverse=True)
-    for values in (points.labels, points.predictions):
-        mean = np.bincount(group, values) / np.maximum(np.bincount(group), 1)
-        deviations.append(values - mean[group])
-    one, two = deviations
-    square = float((one @ one) * (two @ two))
-    return float(one @ two / np.sqrt(square)) if np.isfinite(square) and square > 0.0 else np.nan
+    correlations, sizes = [], []
+    of_point = groups[points.structures]
+    for group in np.unique(of_point):
+        both = np.array([points.labels, points.predictions])[:, of_point == group]
+        if np.isfinite(both).all() and (np.ptp(both, axis=1) > 0).all():
+            correlations.append(np.corrcoef(both)[0, 1])
+            sizes.append(both.shape[1])
+    return float(np.average(correlations, weights=sizes)) if sizes else np.nan
 
 
 def worst_structures(

@@ -13,6 +13,7 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.structure import TRAIN, VALIDATION, Structure
 from mpnnp.errors import DataError
 from mpnnp.model.network import Network
+from mpnnp.training.choices import n_label, settle
 from mpnnp.training.initial_potential import choose_functions
 
 
@@ -46,17 +47,17 @@ WATER = Atoms(
 
 
 def choices_of(data, **said):
-    return {c.key: c for c in propose(data, ["data.xyz"], "runs/a", **said)}
+    return {c.key: c for c in propose(data, ["data.xyz"], **said)}
 
 
 def test_the_file_is_what_was_proposed():
     data = dataset(METAL, stress=True)
-    choices = propose(data, ["data.xyz"], "runs/a")
+    choices = propose(data, ["data.xyz"])
     tree = tomllib.loads(text_of(choices, data, "a.toml", []))
     jsonschema.Draft7Validator(schema()).validate(tree)
     chosen = {c.key: c.value for c in choices if c.chosen}
     assert {f"{s}.{k}": v for s, keys in tree.items() for k, v in keys.items()} == chosen
-    assert config_of(choices).run.directory == "runs/a"
+    assert config_of(choices).data.files == ["data.xyz"]
 
 
 def test_every_choice_has_a_reason():
@@ -67,21 +68,26 @@ def test_every_choice_has_a_reason():
 @pytest.mark.parametrize("atoms", [METAL, ETHANOL, WATER], ids=["metal", "molecule", "water"])
 def test_the_number_of_weights_is_that_of_the_nets(atoms):
     data = dataset(atoms)
-    choices = propose(data, ["data.xyz"], "runs/a")
-    config = config_of(choices)
-    functions = choose_functions(config.symmetry_functions, data.elements)
-    sizes = [(int(n), *config.network.hidden, 1) for n in np.diff(functions.table.start)]
+    choices = propose(data, ["data.xyz"])
+    functions = choose_functions(config_of(choices).symmetry_functions, data.elements)
+    (nets,) = (c for c in choices if c.key == "network.hidden")
+    sizes = [(int(n), *nets.value, 1) for n in np.diff(functions.table.start)]
     n_weight = Network(sizes, [("tanh", "tanh")] * len(sizes)).n_weight
-    (said,) = (c.why for c in choices if c.key == "network.hidden")
-    assert said.startswith(f"{n_weight:,} weights")
+    assert nets.why.startswith(f"{n_weight:,} weights")
 
 
-def test_small_structures_have_a_larger_part_of_their_forces_learned():
-    """Five force components for each energy."""
-    fractions = [
-        choices_of(dataset(atoms))["schedule.force_fraction"].value for atoms in (Atoms("H2"), ETHANOL, METAL)
-    ]
-    assert fractions == [0.8, 0.2, 0.05]
+@pytest.mark.parametrize("atoms", [METAL, ETHANOL], ids=["metal", "molecule"])
+def test_settings_behind_a_number_sign_are_those_that_a_run_chooses(atoms):
+    """What the log of the run says, from the same structures."""
+    data = dataset(atoms, n=40)
+    choices = propose(data, ["data.xyz"])
+    config, lines = config_of(choices), []
+    training, _ = data.split(config.data.validation_fraction)
+    settle(config, n_label(training, np.arange(len(training))), lines.append)
+    for choice in choices:
+        if choice.key in ("schedule.force_fraction", "run.epochs", "run.patience"):
+            assert f"{choice.key} = {choice.value:g}" in lines[0] and not choice.chosen
+    assert len(lines) == 1
 
 
 def test_only_water_gets_the_set_for_water():
@@ -121,11 +127,6 @@ def test_many_weights_get_a_covariance_in_blocks():
     many = Atoms("HLiBeBCNOF", positions=[[2.0 * k, 0, 0] for k in range(8)])
     assert choices_of(dataset(many))["ekf.coupling"].value == "block:5000"
     assert "ekf.coupling" not in choices_of(dataset(METAL))
-
-
-def test_more_data_make_fewer_epochs():
-    few, many = (choices_of(dataset(METAL, n=n))["run.epochs"].value for n in (10, 400))
-    assert few == 300 and 25 <= many < 100
 
 
 def test_names_and_units_that_were_given_are_in_the_file():

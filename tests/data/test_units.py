@@ -1,5 +1,7 @@
 """Units of sources: said by the user, by the file, or assumed and held against physics."""
 
+import warnings
+
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
@@ -226,3 +228,11 @@ def test_cells_in_words_that_are_not_read_are_refused_with_the_reason(tmp_path, 
     with pytest.raises(DataError, match=message) as error:
         read_sources(tmp_path / "a.xyz", report=quiet)
     assert "a.xyz, frame 1 (line 4)" in str(error.value)
+
+
+def test_atoms_far_from_all_others_are_no_numbers_to_interpolate():
+    """Picometers: no unit fits, and nothing is said by NumPy."""
+    s = [Structure(numbers=[29, 29], positions=[[0, 0, 0], [0, 0, 250 + k]], energy=1.0) for k in range(30)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert wrong_units(Dataset.from_structures(s), METAL) is None

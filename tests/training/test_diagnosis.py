@@ -82,8 +82,9 @@ def test_the_start_is_the_best():
 def test_one_kind_of_labels_gets_worse():
     found = labels_are_wrong(curve(FALLING, np.linspace(100.0, 160.0, 21)), facts())
     assert found.text.startswith("the force error grew from 100 to ")
-    # which takes the weight of the measure that the energies gained
     assert labels_are_wrong(curve(FALLING, 100 * FALLING), facts()) is None
+    few = facts(spreads={"force": np.inf})
+    assert labels_are_wrong(curve(FALLING, np.linspace(100.0, 160.0, 21)), few) is None
 
 
 def test_as_good_as_predicting_the_mean():
@@ -146,3 +147,4 @@ def test_five_lines_at_most_the_most_urgent_first_and_what_to_change():
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_short_curves_say_nothing_that_is_not_so(n):
     assert diagnose(curve(FALLING[:n]), facts()) == []
+    assert diagnose(curve(FALLING[:n], np.linspace(100.0, 110.0, n)), facts()) == []

@@ -17,17 +17,17 @@ def accuracy(*values):
     return Accuracy(rmse, {name: 0.7 * x for name, x in rmse.items()})
 
 
+def both(*values):
+    """Accuracies of the columns of a line."""
+    return {"train": accuracy(*values), "valid": accuracy(*values)}
+
+
 def lines_of(n, *values, noise=""):
     table, found = CurveTable(), []
     for epoch in range(n):
         state = SimpleNamespace(update=1000 * epoch, seconds=37.0 * epoch)
-        found.append(
-            list(
-                table.lines(
-                    epoch, state, accuracy(*values), accuracy(*values), epoch == 3, 60.0 * (n - epoch), noise
-                )
-            )
-        )
+        lines = table.lines(epoch, state, both(*values), epoch == 3, 60.0 * (n - epoch), noise)
+        found.append(list(lines))
     return found
 
 
@@ -54,7 +54,7 @@ def test_the_header_comes_again_after_twenty_lines_with_the_noise():
 )
 def test_no_line_is_longer_than_a_hundred_columns(values):
     state = SimpleNamespace(update=999_999_99, seconds=35_999.0)
-    lines = [*CurveTable().lines(9999, state, accuracy(*values), accuracy(*values), True, 35_999.0)]
+    lines = [*CurveTable().lines(9999, state, both(*values), True, 35_999.0)]
     lines += closing_table(
         9999,
         {"training": 10**7, "validation": 10**6},
@@ -71,7 +71,7 @@ def test_kinds_that_do_not_fit_stand_in_the_learning_curve_alone(monkeypatch):
     values = {name: 1.0 for name in KINDS | more}
     found = Accuracy(values, values)
     state = SimpleNamespace(update=1, seconds=1.0)
-    lines = [*CurveTable().lines(1, state, found, found, True, None)]
+    lines = [*CurveTable().lines(1, state, {"train": found, "valid": found}, True, None)]
     assert max(map(len, lines)) <= WIDTH
     assert "stress" in lines[0] and "kind0" not in lines[0]
 

@@ -1,6 +1,9 @@
 """Draws from the posterior of the weights, the spread of predictions, calibration, and who gives them."""
 
 import json
+import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from mpnnp.config import Ekf as Rates
 from mpnnp.data.formats import read_sources
 from mpnnp.data.packed import make_atoms
 from mpnnp.errors import CheckpointError, ConfigError
+from mpnnp.kernels.energy_forces import symmetry_functions
 from mpnnp.kernels.jacobian import energy_rows, force_rows
 from mpnnp.kernels.packs import make_structures
 from mpnnp.model.network import Network
@@ -39,7 +43,7 @@ POTENTIALS = [DATA / name for name in ("predict_acsf_cos", "predict_weighted", "
 def test_members_have_the_covariance_of_the_filter_in_every_layout(coupling):
     network = Network([(4, 3, 1), (5, 3, 1)], [("tanh", "identity")] * 2)
     rates = Rates(coupling=coupling, epsilon=0.5, q=0.01, r_max=3)
-    ekf, rng = make_ekf(rates, network.n_weight, network.segments, serial(), fold_columns=3), None
+    ekf = make_ekf(rates, network.n_weight, network.segments, serial(), fold_columns=3)
     state, rng = ekf.init(), np.random.default_rng(1)
     for _ in range(5):
         ekf.update(state, rng.normal(size=(2, network.n_weight)), rng.normal(size=2))
@@ -78,8 +82,6 @@ def test_changes_are_rows_times_deviations(folder):
         assert prediction.forces == pytest.approx(expected.forces, abs=1e-11)
         assert prediction.virial == pytest.approx(expected.virial, abs=1e-10)
         G = np.empty((structures.start[-1], predictor.n_max))
-        from mpnnp.kernels.energy_forces import symmetry_functions
-
         for k in range(len(data)):
             at = slice(structures.start[k], structures.start[k + 1])
             symmetry_functions(structures, k, potential.functions.table, G[at])
@@ -215,10 +217,7 @@ def test_a_simulation_ends_where_forces_are_not_known(run, tmp_path):
 
 
 def ranks_agree(comm):
-    from pathlib import Path
-    from tempfile import TemporaryDirectory
-
-    folder = Path(comm.bcast(TemporaryDirectory(delete=False).name if comm.rank == 0 else None, root=0))
+    folder = Path(comm.bcast(tempfile.mkdtemp() if comm.rank == 0 else None, root=0))
     if comm.rank == 0:
         write_clusters(folder / "clusters.extxyz", 12)
     comm.Barrier()
@@ -230,6 +229,8 @@ def ranks_agree(comm):
     std = atoms.calc.get_property("forces_std", atoms)
     assert std == pytest.approx(own.calc.get_property("forces_std", own), rel=1e-6)
     assert len(set(comm.allgather(std.tobytes()))) == 1
+    if comm.rank == 0:
+        shutil.rmtree(folder)
 
 
 def test_ranks_share_out_the_members():
