@@ -353,7 +353,7 @@ weights_from = "n2p2"
     assert config.data.cache == f"{jobs}/cache"
     assert config.symmetry_functions.input_nn == f"{jobs}/n2p2/input.nn"
     assert config.network.weights_from == f"{jobs}/n2p2"
-    assert config.run.directory == "runs/train"
+    assert config.run.directory == "runs/x"  # named after the file
 
 
 def test_tomli_stands_in_for_tomllib_on_python_3_10():

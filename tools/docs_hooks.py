@@ -21,6 +21,11 @@ def on_files(files, config):
     return files
 
 
+def on_page_markdown(text, page, config, files):
+    """Links of jobs/ to docs/: the site has both at one level."""
+    return re.sub(r"\]\(((?:\.\./)+)docs/", r"](\1", text) if page.file.src_uri.startswith("jobs/") else text
+
+
 def on_page_content(text, page, config, files):
     """Formulas between $ as MathML."""
     return FORMULA.sub(_mathml, text)

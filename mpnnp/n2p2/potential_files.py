@@ -350,16 +350,22 @@ def read_units(source, elements, units=None):
             raise DataError(
                 f"{source.path}, line {keyword.line}: expected 'atom_energy ELEMENT ENERGY' ({error})"
             ) from None
-    conv_energy, conv_length = (
-        source.value("conv_energy", default=1.0),
-        source.value("conv_length", default=1.0),
-    )
+    conv_energy, conv_length = (_conversion(source, name) for name in ("conv_energy", "conv_length"))
     return {
         "atomic_energies": np.array([energies[z] for z in elements]),
         "mean_energy": source.value("mean_energy", default=0.0) * units.energy,
         "energy_scale": units.energy / conv_energy,
         "force_scale": units.energy / units.length * conv_length / conv_energy,
     }
+
+
+def _conversion(source, name):
+    """A factor of the normalisation, 1 if it is not there. Raises DataError unless it is positive."""
+    factor = source.value(name, default=1.0)
+    if not factor > 0:
+        keyword = source.last(name)
+        raise DataError(f"{source.path}, line {keyword.line}: {name} is {factor:g}, must be positive")
+    return factor
 
 
 def _elements(source):

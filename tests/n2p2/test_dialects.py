@@ -482,3 +482,12 @@ def test_force_energy_ratio_gives_way_to_a_fraction_that_is_set(folder):
         ["schedule.force_fraction=0.05"]
     )
     assert config.schedule.force_fraction == 0.05
+
+
+@pytest.mark.parametrize(
+    "name, value", [("conv_energy", "0"), ("conv_length", "-1.5"), ("conv_energy", "0.0")]
+)
+def test_a_normalisation_that_is_no_unit_is_refused(folder, name, value):
+    append(folder / "input.nn", f"{name} {value}")
+    with pytest.raises(DataError, match=rf"input.nn, line \d+: {name} is .*, must be positive"):
+        read_potential(folder)
