@@ -151,8 +151,8 @@ def test_inverse_covariance_is_the_fisher_matrix_of_the_rows_that_the_filter_saw
     comm, log = quiet()
     seen, observe = [], Observer.observe
 
-    def recording(self, batch, w):
-        result = observe(self, batch, w)
+    def recording(self, batch, w, pause=None):
+        result = observe(self, batch, w, pause)
         seen.append(result[0].copy())
         return result
 

@@ -230,7 +230,7 @@ def tangents(element, start, index, vector, t, atom, component, V):
             for p in range(start[i], start[i + 1]):
                 j, u = index[p], vector[p]
                 r_ij = length(u)
-                move_j = (float(j == atom) - float(i == atom)) * u[component] / r_ij  # dr_ij/dx
+                move_j = (int(j == atom) - int(i == atom)) * u[component] / r_ij  # dr_ij/dx
                 V[i, m - first] += radial_weight(t, m, element[j]) * radial(t, m, r_ij)[1] * move_j
                 for q in range(p + 1, start[i + 1]):
                     k, v = index[q], vector[q]
@@ -238,6 +238,6 @@ def tangents(element, start, index, vector, t, atom, component, V):
                     if weight != 0.0 and (i == atom or j == atom or k == atom):
                         r_ik, r_jk = length(v), length(v - u)
                         g, da, db, dc = angular(t, m, r_ij, r_ik, r_jk)
-                        move_k = (float(k == atom) - float(i == atom)) * v[component] / r_ik
-                        move_jk = (float(k == atom) - float(j == atom)) * (v[component] - u[component]) / r_jk
+                        move_k = (int(k == atom) - int(i == atom)) * v[component] / r_ik
+                        move_jk = (int(k == atom) - int(j == atom)) * (v[component] - u[component]) / r_jk
                         V[i, m - first] += weight * (da * move_j + db * move_k + dc * move_jk)

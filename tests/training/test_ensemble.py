@@ -14,7 +14,7 @@ from mpnnp.config import to_toml
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.training.checkpoint import read_potential
 from mpnnp.training.ensemble import member_config, run_ensemble, seeds_of
-from mpnnp.training.learning_curve import LearningCurve, all_columns
+from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.train import train
 
 
@@ -119,13 +119,12 @@ def test_errors_of_a_team_end_all_ranks_with_one_message(tmp_path, mpiexec):
 
 
 def curve(updates, seconds, energy, force):
-    made = LearningCurve()
-    for row in zip(updates, seconds, energy, force):
-        made.rows.append(
-            [row[0], row[0], row[1], 9.0, row[2], 9.0, row[2], 90.0, row[3], 90.0, row[3], *7 * [np.nan]]
-        )
-    assert len(made.rows[0]) == len(all_columns())
-    return made
+    columns = {"epoch": updates, "update": updates, "seconds": seconds}
+    for kind, train, validation in (("energy", 9.0, energy), ("force", 90.0, force)):
+        for measure in ("rmse", "mae"):
+            columns[f"{kind}_{measure}_train"] = np.full(len(updates), train)
+            columns[f"{kind}_{measure}_validation"] = validation
+    return LearningCurve({name: np.asarray(values, float) for name, values in columns.items()})
 
 
 @pytest.fixture
