@@ -7,6 +7,7 @@ whole on disk. Exit status 0 if all are equal.
 """
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -149,6 +150,9 @@ def contents(folder):
                 for key in keys
                 if isinstance(file[key], h5py.Dataset)
             }
+            if "learned" in file:  # its sections name files, which may lie elsewhere
+                entries = json.loads(file["learned"][()])
+                found[f"{name}/learned"] = [entry | {"section": None} for entry in entries]
             found |= {
                 f"{name}/{key}": np.asarray(value).tobytes() for key, value in file["progress"].attrs.items()
             }

@@ -163,7 +163,7 @@ def test_labels_survive_a_signal_and_the_same_command_goes_on(tmp_path):
         "import time\nfrom ase.calculators.lj import LennardJones\n"
         "class Slow(LennardJones):\n"
         "    def calculate(self, *arguments, **keywords):\n"
-        "        time.sleep(0.2)\n"
+        "        time.sleep(0.6)\n"
         "        super().calculate(*arguments, **keywords)\n"
     )
     arguments = ("label", "ase:slowly.Slow", tmp_path / "c.extxyz", "-o", tmp_path / "l.h5")

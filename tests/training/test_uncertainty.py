@@ -138,7 +138,7 @@ def run(tmp_path_factory):
     """(folder of a run, frames, lines of its log)"""
     folder = tmp_path_factory.mktemp("run")
     comm, log = quiet()
-    config = small_config(folder, ekf={"noise": "learned", "prior": 10.0, "q": 0.0, "q_min": 0.0})
+    config = small_config(folder, ekf={"noise": "learned", "prior": 10.0})
     train(config, folder / "run", comm, log)
     return folder / "run", read(folder / "clusters.extxyz", ":", parallel=False)
 
