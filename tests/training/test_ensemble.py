@@ -120,10 +120,10 @@ def test_errors_of_a_team_end_all_ranks_with_one_message(tmp_path, mpiexec):
 
 def curve(updates, seconds, energy, force):
     columns = {"epoch": updates, "update": updates, "seconds": seconds}
-    for kind, train, validation in (("energy", 9.0, energy), ("force", 90.0, force)):
+    for kind, of_train, of_validation in (("energy", 9.0, energy), ("force", 90.0, force)):
         for measure in ("rmse", "mae"):
-            columns[f"{kind}_{measure}_train"] = np.full(len(updates), train)
-            columns[f"{kind}_{measure}_validation"] = validation
+            columns[f"{kind}_{measure}_train"] = np.full(len(updates), of_train)
+            columns[f"{kind}_{measure}_validation"] = of_validation
     return LearningCurve({name: np.asarray(values, float) for name, values in columns.items()})
 
 
