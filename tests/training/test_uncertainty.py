@@ -1,6 +1,7 @@
 """Draws from the posterior of the weights, the spread of predictions, calibration, and who gives them."""
 
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -28,7 +29,7 @@ from mpnnp.model.spread import structure_with_spread
 from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.optimizers.posterior import Posterior
 from mpnnp.parallel import serial
-from mpnnp.progress import Silent
+from mpnnp.progress import Log
 from mpnnp.simulation.dynamics import run as simulate
 from mpnnp.simulation.integrators import Protocol
 from mpnnp.training.calibration import FEW, ONE_SIGMA, Calibration, Errors, Found, Sigma, calibrate
@@ -221,7 +222,7 @@ def ranks_agree(comm):
     if comm.rank == 0:
         write_clusters(folder / "clusters.extxyz", 12)
     comm.Barrier()
-    train(small_config(folder), folder / "run", comm, Silent())
+    train(small_config(folder), folder / "run", comm, Log(comm, stream=open(os.devnull, "w")))
     atoms = read(folder / "clusters.extxyz", 1, parallel=False)
     atoms.calc = Calculator(folder / "run" / "best.h5", comm=comm)
     own = atoms.copy()
