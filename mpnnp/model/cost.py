@@ -10,8 +10,8 @@ from mpnnp.kernels.table import ANGULAR, COMPACT_ANGULAR
 from mpnnp.model.symmetry_functions import SymmetryFunctions
 
 SAMPLE = 16  # structures looked at, and atoms of those without a cell
-TERM = 1.0e-9  # seconds of one core for one angular function of one triplet, to a factor of three
-FORCE_LABEL = 6.0  # terms of the row of a force component, in those of the functions of one atom
+TERM = 1.0e-9  # seconds of one core for one angular function of one triplet: an order of magnitude
+FORCE_LABEL = 6.0  # terms of the row of a force component, in those of the functions of one atom: an estimate
 
 
 @dataclass(frozen=True)
