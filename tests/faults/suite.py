@@ -151,7 +151,7 @@ def contents(folder):
                 if isinstance(file[key], h5py.Dataset)
             }
             if "learned" in file:  # its sections name files, which may lie elsewhere
-                entries = json.loads(file["learned"][()].tobytes())
+                entries = json.loads(file["learned"][()].tobytes() or "[]")
                 found[f"{name}/learned"] = [entry | {"section": None} for entry in entries]
             found |= {
                 f"{name}/{key}": np.asarray(value).tobytes() for key, value in file["progress"].attrs.items()
