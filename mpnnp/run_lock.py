@@ -26,7 +26,7 @@ from mpnnp import signals
 from mpnnp.errors import CheckpointError, FolderError, MpnnpError, OutputError
 
 NAME = "run.lock"
-BEAT, PATIENCE = 5.0, 20.0  # seconds
+BEAT, PATIENCE, ENDING = 5.0, 20.0, 2.0  # seconds: between signs of life, without one, to end
 # files that tell what a folder holds, and what that is called
 USED = {
     "a training": ("checkpoint.h5", "checkpoint-previous.h5", "best.h5", "initial.h5", "learning-curve.csv"),
@@ -72,6 +72,10 @@ class RunLock:
         if found is None:
             return
         gone = _is_gone(found, self.record)
+        end = time.monotonic() + ENDING
+        while gone is False and time.monotonic() < end:  # a run that was just ended may not be gone yet
+            time.sleep(0.1)
+            gone = _is_gone(found, self.record)
         if gone is None:
             say(
                 f"{self.path.parent}: {_who(found)} may be using it: "
@@ -222,14 +226,22 @@ def _machine():
         return ""
 
 
+def _stat_of(process):
+    """State and the fields after it in /proc/PROCESS/stat (Linux); [] where not known."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return stat.rpartition(")")[2].split()
+
+
 def _start_of(process):
     """Clock ticks from boot at which a process began (Linux): numbers of processes are used again.
     0 where not known.
     """
     try:
-        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-        return int(stat.rpartition(")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
+        return int(_stat_of(process)[19])
+    except (IndexError, ValueError):
         return 0
 
 
@@ -245,6 +257,8 @@ def _is_gone(found, own):
         return True
     except (PermissionError, KeyError, TypeError, ValueError):
         return None
+    if _stat_of(found["process"])[:1] == ["Z"]:  # it has ended, and nobody has asked how
+        return True
     return bool(found.get("began")) and found["began"] != _start_of(found["process"])
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from small import quiet
@@ -22,6 +23,7 @@ def quick(monkeypatch):
     """Heartbeats and patience of tenths of seconds."""
     monkeypatch.setattr(run_lock, "BEAT", 0.05)
     monkeypatch.setattr(run_lock, "PATIENCE", 0.6)
+    monkeypatch.setattr(run_lock, "ENDING", 0.2)
 
 
 def forged(folder, **changes):
@@ -154,3 +156,28 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "best.h5").touch()
     with pytest.raises(FolderError, match="best.h5 is a file"):
         claim(tmp_path / "best.h5", TRAINING, False, False, LOG)
+
+
+def holder_that(then):
+    """A process that locks the folder of its argument, prints a line, and does `then`."""
+    body = "import os, sys, time; from mpnnp.run_lock import RunLock; RunLock(sys.argv[1]); "
+    return ["-c", body + f"print(1, flush=True); {then}; os._exit(1)"]
+
+
+def test_a_process_that_has_ended_but_was_not_waited_for_holds_nothing(tmp_path):
+    holder = subprocess.Popen([sys.executable, *holder_that("pass"), tmp_path], stdout=subprocess.PIPE)
+    while run_lock._stat_of(holder.pid)[0] != "Z":
+        time.sleep(0.05)
+    assert (tmp_path / NAME).exists()
+    RunLock(tmp_path).release()
+    holder.wait()
+
+
+def test_a_run_that_is_about_to_end_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_lock, "ENDING", 20.0)
+    holder = subprocess.Popen(
+        [sys.executable, *holder_that("time.sleep(0.7)"), tmp_path], stdout=subprocess.PIPE
+    )
+    holder.stdout.readline()
+    RunLock(tmp_path).release()
+    assert holder.wait() == 1
