@@ -19,3 +19,12 @@ def mpiexec():
     (`launch.run_on_ranks`).
     """
     return run_on_ranks
+
+
+@pytest.fixture(autouse=True)
+def no_program():
+    """A test that calls the entry point of the command leaves no trace: Ctrl-C is pytest's again."""
+    from mpnnp.signals import Signals
+
+    yield
+    Signals.of_program = False
