@@ -37,6 +37,7 @@ PotentialUnits = Annotated[
 ]
 StressKey = Annotated[Optional[str], typer.Option(help="Name of the stress.")]
 
+Settings = Annotated[Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")]
 DataPaths = Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")]
 CsvPath = Annotated[
     Optional[Path],

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, Overwrite, examples, start, write_result
+from mpnnp.commands.common import Debug, Overwrite, Settings, examples, start, write_result
 from mpnnp.errors import ConfigError, TrainingError
 
 app = typer.Typer()
@@ -18,9 +18,7 @@ app = typer.Typer()
     )
 )
 def ensemble(
-    config: Annotated[
-        Path, typer.Argument(help="Configuration of a run, see the README.", metavar="CONFIG.toml")
-    ],
+    config: Annotated[Path, typer.Argument(help="Configuration of a run.", metavar="CONFIG.toml")],
     seeds: Annotated[str, typer.Option(help="Seeds of the members: 1-10, or 1,4,7-9.")],
     over: Annotated[
         Literal["split", "weights", "both"],
@@ -29,9 +27,7 @@ def ensemble(
     output: Annotated[
         Optional[Path], typer.Option("-o", "--output", help="Folder of the members seed-N.", metavar="DIR")
     ] = None,
-    settings: Annotated[
-        Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")
-    ] = None,
+    settings: Settings = None,
     side_by_side: Annotated[
         int, typer.Option(help="Members trained at once, each on its share of the ranks.")
     ] = 1,

@@ -1,11 +1,11 @@
 """The command that learns actively: learn."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from mpnnp.commands.common import Debug, examples, start
+from mpnnp.commands.common import Debug, Settings, examples, start
 
 app = typer.Typer()
 
@@ -19,9 +19,7 @@ app = typer.Typer()
 def learn(
     config: Annotated[Path, typer.Argument(help="Simulations, labels and training.", metavar="LEARN.toml")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", metavar="DIR")],
-    settings: Annotated[
-        Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")
-    ] = None,
+    settings: Settings = None,
     debug: Debug = False,
 ):
     """Learn actively: simulate, label what is not known, learn it.

@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, Overwrite, Units, examples, start, write_result
+from mpnnp.commands.common import Debug, Overwrite, Settings, Units, examples, start, write_result
 from mpnnp.errors import CheckpointError, DataError
 
 app = typer.Typer()
@@ -13,7 +13,6 @@ app = typer.Typer()
 Ranks = Annotated[
     Optional[int], typer.Option(min=1, help="MPI tasks of the n2p2 run whose batches per task are meant.")
 ]
-Settings = Annotated[Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")]
 
 
 @app.command(

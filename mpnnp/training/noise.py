@@ -64,7 +64,10 @@ class NoiseLevels:
 
     def observe(self, kind: int, errors: np.ndarray, comm: Comm) -> None:
         """Take notice of this rank's errors (m,) of labels that are about to be learned. Collective."""
-        count, square = comm.allreduce(np.array([len(errors), float(errors @ errors)]))
+        total = np.array([len(errors), float(errors @ errors)])
+        if comm.size > 1:
+            comm.Allreduce(total.copy(), total)
+        count, square = (float(x) for x in total)
         if not (count and np.isfinite(square)):
             return
         share, before = min(MAXIMUM_SHARE, count / MEMORY), self.innovation[kind]

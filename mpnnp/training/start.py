@@ -208,12 +208,13 @@ def assemble(
 
     Collective; no file of a run is touched. Raises ConfigError, DataError on every rank alike.
 
-    data       from `load_data`, if it is there
+    data       from `load_data`, if it is there; the configuration is settled for it then
     potential  to go on with instead of a new one
     """
     check_name(config.run.optimizer)
-    data = load_data(config, comm, log, fallback) if data is None else data
-    config = settle(config, agree(comm, n_label, data.dataset, data.train), Silent())
+    if data is None:
+        data = load_data(config, comm, log, fallback)
+        config = settle(config, agree(comm, n_label, data.dataset, data.train), Silent())
     baseline = on_root(comm, baseline_of, config) if potential is None else potential.baseline
     data = replace(data, dataset=subtract(baseline, data.dataset, comm, log))
     if potential is None:
