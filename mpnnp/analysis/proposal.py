@@ -14,7 +14,7 @@ from mpnnp.data.runner import is_runner_data, stated_units
 from mpnnp.data.structure import VALIDATION
 from mpnnp.errors import DataError
 from mpnnp.progress import Silent
-from mpnnp.training.choices import hidden_nodes, n_label, settle
+from mpnnp.training.choices import hidden_nodes, n_label, settle, updates_per_epoch, weights_of
 from mpnnp.training.initial_potential import choose_functions
 from mpnnp.units import ATOMIC
 
@@ -175,8 +175,7 @@ def _network(labels, n_inputs):
     n_inputs  symmetry functions of each element
     """
     hidden = hidden_nodes(labels, n_inputs, Silent())
-    sizes = [(int(n), *hidden, 1) for n in n_inputs]
-    n_weight = sum((n_in + 1) * n_out for layers in sizes for n_in, n_out in zip(layers, layers[1:]))
+    n_weight = weights_of(n_inputs, hidden)
     why = f"{n_weight:,} weights, for {sum(labels):,} labels (energies and force components) for training."
     yield Choice("network.hidden", hidden, why, chosen=False)
     if n_weight > MOST_WEIGHTS:
@@ -204,10 +203,7 @@ def _schedule(training, labels, settled):
 
 def _run(labels, settled):
     """Length of the run."""
-    of = settled.schedule.of_kind
-    per_epoch = sum(
-        of(kind, "fraction") * n / of(kind, "streams") for kind, n in zip(("energy", "force"), labels)
-    )
+    per_epoch = updates_per_epoch(settled.schedule, labels)
     why = f"An epoch has about {per_epoch:.0f} updates of {settled.schedule.streams} labels."
     yield Choice("run.epochs", settled.run.epochs, why, chosen=False)
     if settled.run.patience:

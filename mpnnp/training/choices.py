@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mpnnp.config import Config
+from mpnnp.config import Config, Schedule
 from mpnnp.data.dataset import Dataset
 from mpnnp.progress import AnyLog
 
@@ -27,11 +27,15 @@ def n_label(dataset: Dataset, train: np.ndarray) -> tuple[int, int]:
     return len(train), 3 * int(dataset.n_atom[train][with_forces].sum())
 
 
+def weights_of(n_inputs: Sequence[int], hidden: Sequence[int]) -> int:
+    """Weights of nets with so many inputs for each element, all with these hidden layers, and one output."""
+    nets = [(int(n), *hidden, 1) for n in n_inputs]
+    return sum((n_in + 1) * n_out for net in nets for n_in, n_out in zip(net, net[1:]))
+
+
 def hidden_nodes(labels: tuple[int, int], n_inputs: Sequence[int], log: AnyLog) -> list[int]:
     """Nodes of the hidden layers for so many labels and inputs of each element's net."""
-    n_weight, (a, b) = 0, HIDDEN
-    for n in n_inputs:
-        n_weight += (n + 1) * a + (a + 1) * b + b + 1
+    n_weight = weights_of(n_inputs, HIDDEN)
     few = sum(labels) < n_weight
     hidden = list(HIDDEN_OF_FEW if few else HIDDEN)
     log(
@@ -73,8 +77,10 @@ def _force_fraction(config, n_force):
 def _epochs(config, labels):
     if not config.learns_noise or config.schedule.name != "runner":
         return config.run.last_epoch
-    of = config.schedule.of_kind
-    fractions = (of("energy", "fraction"), of("force", "fraction"))
-    streams = (of("energy", "streams"), of("force", "streams"))
-    per_epoch = sum(f * n / m for f, n, m in zip(fractions, labels, streams))
-    return max(LEAST_EPOCHS, math.ceil(N_UPDATE / max(per_epoch, 1.0)))
+    return max(LEAST_EPOCHS, math.ceil(N_UPDATE / max(updates_per_epoch(config.schedule, labels), 1.0)))
+
+
+def updates_per_epoch(schedule: Schedule, labels: tuple[int, int]) -> float:
+    """Updates of an epoch of the schedule runner with so many energies and force components, about."""
+    of = schedule.of_kind
+    return sum(of(kind, "fraction") * n / of(kind, "streams") for kind, n in zip(("energy", "force"), labels))
