@@ -33,7 +33,7 @@ from mpnnp.kernels.functions import (
     geometry,
     pair_cutoffs,
     parts_of,
-    scatter,
+    scatter_block,
 )
 from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.neighbours import FC, OWN, RI, STRIDE, R, make_list, place
@@ -165,7 +165,7 @@ def compact_gradient(e, element, list, plan, compact, block, dE_dG):
     """Add to OWN and K what the compact functions of a centre of element e contribute; dE_dG (n_max,)."""
     if len(compact) == 0:
         return
-    S, L, segment, first = block.rows, list.rows, block.segment, plan.start[e]
+    S, L, first = block.rows, list.rows, plan.start[e]
     for f in range(compact.start[e, 0], compact.start[e + 1, 0]):
         e1, factor = compact.function[f, 1], dE_dG[compact.function[f, 0] - first]
         for k in range(list.part[e1, 0], list.part[e1, 2]):
@@ -192,16 +192,7 @@ def compact_gradient(e, element, list, plan, compact, block, dE_dG):
                         angle_of(f, used, plan, S)
                         add_angle(S, used, dE_dG[compact.function[f, 0] - first])
                     finish(S, used, narrow, False)
-                    for s in range(n_segment):
-                        scatter(
-                            S,
-                            np.uintp(segment[s, 0]),
-                            np.uintp(segment[s, 1]),
-                            inner.rows,
-                            place(segment[s, 2], plan),
-                            place(segment[s, 3], plan),
-                            FC,
-                        )
+                    scatter_block(n_segment, block, inner.rows, plan, FC)
             leave(inner, plan, list)
 
 

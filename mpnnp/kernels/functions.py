@@ -385,7 +385,7 @@ def radial_slope(L, o, n, fc, eta, r_s, factor):
 @kernel
 def angular_gradient(e, list, plan, block, dE_dG):
     """Add to OWN and K what the angular functions of a centre of element e contribute; dE_dG (n_max,)."""
-    S, L, segment = block.rows, list.rows, block.segment
+    S, L = block.rows, list.rows
     for g in range(plan.group[e], plan.group[e + 1]):
         j_first, j_last, k_first, k_last, same = pair_parts(list, plan, g)
         first_class = plan.run[plan.pair[g, 2], 2]
@@ -406,16 +406,7 @@ def angular_gradient(e, list, plan, block, dE_dG):
                         add_class(S, used, c, E, g, e, dE_dG, plan)
                     finish(S, used, narrow, plan.pair[g, 4] != 0)
                     fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
-                    for s in range(n_segment):
-                        scatter(
-                            S,
-                            np.uintp(segment[s, 0]),
-                            np.uintp(segment[s, 1]),
-                            L,
-                            place(segment[s, 2], plan),
-                            place(segment[s, 3], plan),
-                            fc,
-                        )
+                    scatter_block(n_segment, block, L, plan, fc)
 
 
 @kernel(forceinline=True)
@@ -509,6 +500,15 @@ def finish(S, n, narrow, shifted):
             S[TC + t] *= S[F + t]
             S[P + t] *= S[F + t]
             S[H + t] = 0.0
+
+
+@kernel(forceinline=True)
+def scatter_block(n_segment, block, L, plan, fc):
+    """Add the gradients of all segments of a block on to OWN and K of the entries of a list's rows L."""
+    segment = block.segment
+    for s in range(n_segment):
+        o, n = np.uintp(segment[s, 0]), np.uintp(segment[s, 1])
+        scatter(block.rows, o, n, L, place(segment[s, 2], plan), place(segment[s, 3], plan), fc)
 
 
 @kernel(fastmath=FASTMATH)

@@ -23,7 +23,7 @@ from mpnnp.kernels.functions import (
     prepare_run,
     radial_slope,
     run_range,
-    scatter,
+    scatter_block,
 )
 from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.neighbours import FC, FIRST_CAPACITY, KX, KY, KZ, OWN, STRIDE, WIDTH, make_list, place
@@ -131,7 +131,7 @@ def angular_gradients(e, near, plan, block, dE_dG, kept):
     """Add to OWN and K of each member, kept (n, 4, ...), what the angular functions contribute;
     dE_dG (n, n_max). As angular_gradient, with geometry, angles and exponentials computed once.
     """
-    S, L, segment = block.rows, near.rows, block.segment
+    S, L = block.rows, near.rows
     for g in range(plan.group[e], plan.group[e + 1]):
         j_first, j_last, k_first, k_last, same = pair_parts(near, plan, g)
         first_class = plan.run[plan.pair[g, 2], 2]
@@ -155,14 +155,5 @@ def angular_gradients(e, near, plan, block, dE_dG, kept):
                             add_class(S, used, c, class_row(c - first_class), g, e, dE_dG[s], plan)
                         finish(S, used, narrow, plan.pair[g, 4] != 0)
                         exchange(near, plan, kept[s])
-                        for at in range(n_segment):
-                            scatter(
-                                S,
-                                np.uintp(segment[at, 0]),
-                                np.uintp(segment[at, 1]),
-                                L,
-                                place(segment[at, 2], plan),
-                                place(segment[at, 3], plan),
-                                fc,
-                            )
+                        scatter_block(n_segment, block, L, plan, fc)
                         exchange(near, plan, kept[s])

@@ -45,7 +45,7 @@ from mpnnp.simulation.dynamics import FAILED
 from mpnnp.simulation.warm_up import compile_kernels as compile_simulation
 from mpnnp.training import run_folder
 from mpnnp.training.calibration import Sigma, calibrate, errors_and_spread
-from mpnnp.training.checkpoint import Checkpoint, posterior_of, read_checkpoint
+from mpnnp.training.checkpoint import Checkpoint, posterior_of, read_checkpoint, read_shared
 from mpnnp.training.learning_curve import PARTS, LearningCurve
 from mpnnp.training.train import train
 from mpnnp.training.warm_up import compile_kernels
@@ -295,15 +295,7 @@ def label_phase(loop: Loop) -> State:
 
 def checkpoint_of(loop: Loop) -> Checkpoint:
     """Checkpoint of this round, its optimizer's arrays on rank 0 alone. Collective."""
-    arrays = {}
-
-    def read():
-        saved = read_checkpoint(loop.checkpoint)
-        arrays.update(saved.optimizer)
-        return saved._replace(optimizer={})
-
-    saved = on_root(loop.comm, read)
-    return saved._replace(optimizer=arrays)
+    return read_shared(loop.comm, lambda: read_checkpoint(loop.checkpoint))
 
 
 def draw_deviations(loop: Loop, saved: Checkpoint, n: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Checkpoints: everything a run needs to go on exactly where it stood, in one sealed HDF5 file."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from mpnnp.files import check_heaps, check_seal, lock_reason, number_array, writ
 from mpnnp.model.potential import Potential
 from mpnnp.n2p2 import potential_files
 from mpnnp.optimizers.posterior import Posterior
+from mpnnp.parallel import Comm, on_root
 from mpnnp.units import Units
 
 KIND = "mpnnp checkpoint"
@@ -73,6 +75,21 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     kind or version; both name it.
     """
     return _read(path, _numbers)
+
+
+def read_shared(comm: Comm, read: Callable[[], Checkpoint]) -> Checkpoint:
+    """What `read` gives on rank 0, on every rank; the optimizer's arrays, which may be large, on rank 0
+    alone. Collective. Raises what `read` raises, on every rank.
+    """
+    arrays: dict[str, np.ndarray] = {}
+
+    def read_and_keep() -> Checkpoint:
+        saved = read()
+        arrays.update(saved.optimizer)
+        return saved._replace(optimizer={})
+
+    saved = on_root(comm, read_and_keep)
+    return saved._replace(optimizer=arrays)
 
 
 def read_summary(path: str | Path) -> Checkpoint:

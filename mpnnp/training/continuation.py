@@ -28,7 +28,7 @@ from mpnnp.model.prediction import Predictor
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog
 from mpnnp.training import history
-from mpnnp.training.checkpoint import Checkpoint, config_of, read_checkpoint, read_summary
+from mpnnp.training.checkpoint import Checkpoint, config_of, read_checkpoint, read_shared, read_summary
 from mpnnp.training.history import Learned
 from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.noise import NoiseLevels
@@ -126,15 +126,9 @@ def _contradictions(config, before):
 
 def read_origin(config: Config, comm: Comm) -> Origin:
     """Origin of a configuration with run.from. Collective. Raises CheckpointError, ConfigError."""
-    path, arrays = Path(config.run.from_ or ""), {}
-
-    def read():
-        saved = read_checkpoint(path)
-        arrays.update(saved.optimizer)
-        return Origin(path, saved._replace(optimizer={}), history.of_checkpoint(saved, path))
-
-    origin = on_root(comm, read)
-    return replace(origin, saved=origin.saved._replace(optimizer=arrays))
+    path = Path(config.run.from_ or "")
+    saved = read_shared(comm, lambda: read_checkpoint(path))
+    return Origin(path, saved, on_root(comm, history.of_checkpoint, saved, path))
 
 
 def with_old_data(

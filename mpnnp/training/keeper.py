@@ -12,7 +12,7 @@ from mpnnp.errors import CheckpointError
 from mpnnp.parallel import Comm, on_root
 from mpnnp.progress import AnyLog
 from mpnnp.training import run_folder
-from mpnnp.training.checkpoint import Checkpoint
+from mpnnp.training.checkpoint import Checkpoint, read_shared
 from mpnnp.training.resume import check_same_run
 from mpnnp.training.run_state import RunState, to_checkpoint
 from mpnnp.training.start import Task
@@ -110,10 +110,11 @@ def read_saved(
 
     Raises CheckpointError on every rank.
     """
-    optimizer = {}
+    names = []
 
     def read():
         name, saved = run_folder.read_saved(directory, log)
+        names.append(name)
         if not saved.optimizer:
             raise CheckpointError(
                 f"{directory / name}: is a potential alone, "
@@ -124,8 +125,7 @@ def read_saved(
             saved = saved._replace(
                 best_weights=run_folder.weights_of_best(directory, saved.progress["best_epoch"])
             )
-        optimizer.update(saved.optimizer)
-        return name, saved._replace(optimizer={})
+        return saved
 
-    name, saved = on_root(comm, read)
-    return name, saved._replace(optimizer=optimizer)
+    saved = read_shared(comm, read)
+    return comm.bcast(names[0] if names else None, root=0), saved

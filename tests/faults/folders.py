@@ -6,12 +6,10 @@ that names the holder or what the folder holds; whatever a run has written is of
 0 if all of that holds.
 """
 
-import argparse
 import os
 import random
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -85,16 +83,5 @@ def repeat(folder, repeats, seed):
     return bad
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        return repeat(Path(folder), options.repeats, options.seed)
-
-
 if __name__ == "__main__":
-    sys.exit(min(main(), 1))
+    sys.exit(suite.run_program(__doc__, repeat, repeats=20))

@@ -5,7 +5,6 @@ to the launcher, to all ranks, or to one. Each must end the run with status 75 a
 it is done, the run must be equal to the undisturbed one, bit for bit. Exit status 0 if all are.
 """
 
-import argparse
 import contextlib
 import os
 import pty
@@ -14,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -118,17 +116,5 @@ def repeat(folder, repeats, n_rank, seed):
     return bad
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        return repeat(Path(folder), options.repeats, options.ranks, options.seed)
-
-
 if __name__ == "__main__":
-    sys.exit(min(main(), 1))
+    sys.exit(suite.run_program(__doc__, repeat, repeats=30, n_rank=2))

@@ -5,10 +5,8 @@ the writing of files, in whatever phase that hits; started again until it is don
 data set and the same weights, bit for bit. Exit status 0 if all do.
 """
 
-import argparse
 import random
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -18,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from small import FUNCTIONS, quiet, small_config, write_clusters  # noqa: E402
-from suite import finish, kill_group, start  # noqa: E402
+from suite import finish, kill_group, run_program, start  # noqa: E402
 
 from mpnnp.config import toml_value  # noqa: E402
 from mpnnp.data.formats import read_sources  # noqa: E402
@@ -137,17 +135,5 @@ def repeat(folder, repeats, n_rank, seed):
     return bad
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        return repeat(Path(name), options.repeats, options.ranks, options.seed)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(__doc__, repeat, repeats=10, n_rank=2))

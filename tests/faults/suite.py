@@ -212,16 +212,21 @@ def one_repeat(rng, config, folder, n_rank, duration, counts):
     raise AssertionError("twenty starts did not finish the run")
 
 
-def main():
+def run_program(description, repeat, repeats, n_rank=None):
+    """Exit status of a program that repeats a trial in a folder of its own: 0 if all went well.
+
+    n_rank  default of the option --ranks; None: there is no such option
+    """
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=100)
-    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=repeats)
+    if n_rank is not None:
+        parser.add_argument("--ranks", type=int, default=n_rank, dest="n_rank")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        return repeat(Path(name), options.repeats, options.ranks, options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        return min(repeat(Path(folder), **vars(options)), 1)
 
 
 def repeat(folder, repeats, n_rank, seed):
@@ -269,4 +274,4 @@ def repeat(folder, repeats, n_rank, seed):
 
 
 if __name__ == "__main__":
-    sys.exit(min(main(), 1))
+    sys.exit(run_program(__doc__, repeat, repeats=100, n_rank=2))
