@@ -23,7 +23,6 @@ from mpnnp.commands import (  # noqa: E402
     training,
 )
 from mpnnp.commands.common import DEBUG, start  # noqa: E402
-from mpnnp.errors import MpnnpError  # noqa: E402
 
 FAMILIES = {  # in the order of the help
     "Train": ("init", "train", "ensemble", "learn", "report", "compare", "fisher"),
@@ -101,29 +100,18 @@ def common(
 
 def main():
     """Entry point of the command `mpnnp`; EXIT_STATUS says what it ends with."""
-    from mpnnp.parallel import stop_all
+    from mpnnp.parallel import launched, of_all_ranks, stop_all
     from mpnnp.signals import Signals
 
     debug = DEBUG in sys.argv
     Signals.of_program = True
     with Signals(None):
         try:
-            app(standalone_mode=True)
+            sys.exit(app(standalone_mode=False))
         except Exception as error:
-            if isinstance(error, MpnnpError) and start.comm is None and _rank_hint():
-                # an error before MPI was asked for is the same on every rank: the first tells
-                sys.exit(error.exit_status)
+            if start.comm is None:  # before MPI was asked for: the same on every rank
+                sys.exit(stop_all(launched(), of_all_ranks(error), debug))
             sys.exit(stop_all(start.comm, error, debug))
-
-
-def _rank_hint():
-    """True if the launcher says that this is not the first process."""
-    import os
-
-    return any(
-        os.environ.get(name, "0") != "0"
-        for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
-    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 else:
     Comm = object  # a communicator, for annotations alone: importing this must not start MPI
 
+PATIENCE = 10.0  # seconds that ranks wait for each other to end with one message
+LAUNCH_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
 LAUNCH_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
@@ -48,6 +50,23 @@ def check_launch(size, library, environment=os.environ):
             "Start with the mpiexec of that library (the one in the bin folder "
             "of this Python environment, if MPI came from pip)."
         )
+
+
+def launched():
+    """COMM_WORLD of a program that ends before it needs MPI, None if it is one process alone."""
+    if not any(
+        os.environ.get(name, "1") not in ("1", "") for name in (*LAUNCH_SIZES, "SLURM_STEP_NUM_TASKS")
+    ):
+        return None
+    try:
+        return world()
+    except LaunchError:
+        return None
+
+
+def is_first_process():
+    """False if the launcher says that others of the same program come before this process."""
+    return all(os.environ.get(name, "0") == "0" for name in LAUNCH_RANKS)
 
 
 def serial():
@@ -172,7 +191,8 @@ def stop_all(comm, error, debug=False):
     """End every rank because of `error`: one message, a non-zero exit status, no hang.
 
     An error that every rank raised (on_root, agree; TrainingError always) is told by rank 0 and ends with
-    its own status. Any other error is told by the rank that met it, which then aborts the others.
+    its own status. Any other error is told by the rank that met it, which then aborts the others. So does
+    a rank that waits in vain for the others to end with the same error.
     """
     collective = (
         comm is None
@@ -180,10 +200,12 @@ def stop_all(comm, error, debug=False):
         or isinstance(error, TrainingError)
         or getattr(error, "told_by", None) == 0
     )
-    status = error.exit_status if isinstance(error, MpnnpError) else 1
-    if collective and comm is not None and comm.rank != 0:
-        if comm.size > 1:
-            comm.Barrier()
+    status = getattr(error, "exit_status", getattr(error, "exit_code", 1))
+    several = comm is not None and comm.size > 1
+    if comm is None and not is_first_process():
+        time.sleep(1.0)  # the first tells the same before the launcher sees one end
+        return status
+    if collective and several and comm.rank != 0 and _all_arrive(comm):
         return status
     if debug:
         import traceback
@@ -191,16 +213,28 @@ def stop_all(comm, error, debug=False):
         traceback.print_exception(error)
     elif isinstance(error, MpnnpError):
         print(f"mpnnp: {'' if isinstance(error, Interrupted) else 'error: '}{error}", file=sys.stderr)
+    elif hasattr(error, "show"):  # of the command line
+        error.show()
     else:
-        rank = "" if comm is None or comm.size == 1 else f" on rank {comm.rank}"
+        rank = f" on rank {comm.rank}" if several else ""
         print(
             f"mpnnp: error{rank}: {type(error).__name__}: {error} (run with --debug for the traceback)",
             file=sys.stderr,
         )
     sys.stderr.flush()
-    if comm is not None and comm.size > 1:
-        if collective:
-            comm.Barrier()  # the message is out before mpiexec sees a rank end
-        else:
-            comm.Abort(status)
+    if several and not (collective and comm.rank == 0 and _all_arrive(comm)):
+        time.sleep(0.3)  # the launcher has been seen to lose what it had not passed on at an abort
+        comm.Abort(status)
     return status
+
+
+def _all_arrive(comm):
+    """True when all ranks are here, with the message out before the launcher sees one end; False if some
+    do not come.
+    """
+    request, end = comm.Ibarrier(), time.monotonic() + PATIENCE
+    while not request.Test():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True

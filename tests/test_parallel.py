@@ -219,6 +219,33 @@ def test_bad_input_gives_one_message_and_exit_status_2(tmp_path, mpiexec, name):
     assert len(result.stderr.strip().splitlines()) <= 3 and "Traceback" not in result.stderr
 
 
+def test_a_wrong_option_is_told_once(mpiexec):
+    result = mpiexec(2, "-m", "mpnnp", "train", "--nonsense", timeout=60, check=False)
+    assert result.returncode == 2
+    assert result.stderr.count("Error: No such option: --nonsense") == 1
+    assert result.stderr.count("Usage:") == 1
+
+
+ALONE = """
+import sys, time
+from mpi4py import MPI
+from mpnnp import parallel
+from mpnnp.errors import ConfigError
+parallel.PATIENCE = 0.5
+if MPI.COMM_WORLD.rank == {rank}:
+    sys.exit(parallel.stop_all(MPI.COMM_WORLD, parallel.of_all_ranks(ConfigError("no such file"))))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_thought_common_that_one_rank_alone_has_is_told_and_ends_all(tmp_path, mpiexec, rank):
+    (tmp_path / "alone.py").write_text(ALONE.format(rank=rank))
+    result = mpiexec(2, tmp_path / "alone.py", timeout=30, check=False)
+    assert result.returncode != 0
+    assert result.stderr.count("mpnnp: error: no such file") == 1
+
+
 # ---- launcher and library
 
 

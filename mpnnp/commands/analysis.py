@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, examples, start, write_result
+from mpnnp.commands.common import Debug, examples, on_first_rank, start, write_result
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -37,6 +37,7 @@ Output = Annotated[
         "mpnnp analyze density npt-1 npt-2 npt-3 -o all --low 0.9 --high 1.1",
     )
 )
+@on_first_rank
 def density(
     runs: Runs,
     low: Annotated[
@@ -74,9 +75,7 @@ def density(
     from mpnnp.simulation.trajectories import read_densities
 
     check_skip(skip)
-    comm, log = start()
-    if comm.rank:
-        return
+    _, log = start()
     if (low is None) != (high is None):
         raise ConfigError("--low and --high: give both or none")
     all_series = [read_densities(path, frame_time / 1000.0) for path in runs]
@@ -108,6 +107,7 @@ def density(
         "mpnnp analyze rdf nvt-1 nvt-2 --r-max 8 --bins 160 -o both",
     )
 )
+@on_first_rank
 def rdf(
     runs: Runs,
     r_max: Annotated[float, typer.Option(help="Angstrom; may exceed half the cell.")] = 6.0,
@@ -125,9 +125,7 @@ def rdf(
     check_skip(skip)
     if not (r_max > 0 and bins > 0):
         raise ConfigError(f"--r-max {r_max} --bins {bins}: must be positive")
-    comm, log = start()
-    if comm.rank:
-        return
+    _, log = start()
     all_g = []
     for path in runs:
         trajectory = read_trajectory(path, frame_time / 1000.0).after(skip)
@@ -149,6 +147,7 @@ def rdf(
         "mpnnp analyze msd trajectory.xyz --frame-time 10",
     )
 )
+@on_first_rank
 def msd(
     runs: Runs,
     skip: Skip = 0.2,
@@ -172,9 +171,7 @@ def msd(
     from mpnnp.simulation.trajectories import mean_temperature, read_trajectory
 
     check_skip(skip)
-    comm, log = start()
-    if comm.rank:
-        return
+    _, log = start()
     found = []
     for path in runs:
         trajectory = read_trajectory(path, frame_time / 1000.0).after(skip)
@@ -208,6 +205,7 @@ def msd(
         "mpnnp analyze energy-density liquid.extxyz ice.extxyz --bins 60 -o both",
     ),
 )
+@on_first_rank
 def energy_density(
     data: Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")],
     bins: Annotated[int, typer.Option(help="Number of bins in each direction.")] = 40,
@@ -221,9 +219,7 @@ def energy_density(
 
     if bins < 1:
         raise ConfigError(f"--bins {bins}: must be positive")
-    comm, log = start()
-    if comm.rank:
-        return
+    _, log = start()
     histogram = analysis.energy_density(read_sources(data, report=log), bins)
     picture, axes = figure(1)
     analysis.draw(picture, axes[0], *histogram)

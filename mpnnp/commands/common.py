@@ -1,5 +1,6 @@
 """What every command needs: the communicator, the log, common arguments, written results."""
 
+import functools
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -64,6 +65,19 @@ def start():
 
 
 start.comm = None  # of the command under way: whom an error must tell
+
+
+def on_first_rank(command):
+    """Decorator of a command that has no work for several ranks: rank 0 does it, and all end as it does."""
+
+    @functools.wraps(command)
+    def started(**arguments):
+        from mpnnp.parallel import on_root
+
+        comm, _ = start()
+        on_root(comm, lambda: command(**arguments))
+
+    return started
 
 
 def read_potentials(comm, paths, units=None):

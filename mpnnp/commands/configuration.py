@@ -14,6 +14,7 @@ from mpnnp.commands.common import (
     StressKey,
     Units,
     examples,
+    on_first_rank,
     start,
     write_result,
 )
@@ -29,6 +30,7 @@ app = typer.Typer()
         'mpnnp init other.xyz --units "kcal/mol Angstrom" -o molecule.toml',
     )
 )
+@on_first_rank
 def init(
     data: DataPaths,
     output: Annotated[
@@ -52,9 +54,7 @@ def init(
     from mpnnp.files import write_text
     from mpnnp.n2p2.translate import is_input_nn
 
-    comm, log = start()
-    if comm.rank:
-        return
+    _, log = start()
     if output.suffix != ".toml":
         raise ConfigError(f"init: the file to write must be named FILE.toml; found {output}")
     if output.exists() and not overwrite:
@@ -74,6 +74,7 @@ def init(
 
 
 @app.command(epilog=examples("mpnnp schema", "mpnnp schema -o mpnnp.schema.json"))
+@on_first_rank
 def schema(
     output: Annotated[
         Optional[Path], typer.Option("-o", "--output", help="File to write; shown if not given.")
@@ -84,10 +85,8 @@ def schema(
     from mpnnp.config.schema import FILE
     from mpnnp.files import write_text
 
-    comm, log = start()
+    _, log = start()
     text = FILE.read_text(encoding="utf-8")
-    if comm.rank:
-        return
     if output is None:
         print(text, end="")
         return

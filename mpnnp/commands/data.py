@@ -14,6 +14,7 @@ from mpnnp.commands.common import (
     StressKey,
     Units,
     examples,
+    on_first_rank,
     read_inputs,
     start,
 )
@@ -28,6 +29,7 @@ app = typer.Typer()
         'mpnnp convert other.xyz --units "kcal/mol Angstrom" input.data',
     )
 )
+@on_first_rank
 def convert(
     sources: Annotated[
         list[Path],
@@ -58,19 +60,18 @@ def convert(
     check_target(target)
     if any(source.resolve() == target.resolve() for source in inputs):
         raise ConfigError(f"convert: {target} is a source and the target at once")
-    comm, log = start()
-    if comm.rank == 0:
-        data = read_sources(
-            [str(s) for s in inputs],
-            energy_key=energy_key,
-            forces_key=forces_key,
-            stress_key=stress_key,
-            units=units,
-            report=log,
-        )
-        write_target(target, data)
-        log(format_description(describe(data)))
-        log(f"written to {target}")
+    _, log = start()
+    data = read_sources(
+        [str(s) for s in inputs],
+        energy_key=energy_key,
+        forces_key=forces_key,
+        stress_key=stress_key,
+        units=units,
+        report=log,
+    )
+    write_target(target, data)
+    log(format_description(describe(data)))
+    log(f"written to {target}")
 
 
 @app.command(
@@ -79,6 +80,7 @@ def convert(
         "mpnnp info runs/train/checkpoint.h5",
     )
 )
+@on_first_rank
 def info(
     file: Annotated[
         Path, typer.Argument(help="Data set of any format, a checkpoint, or a folder of n2p2 files.")
@@ -91,9 +93,7 @@ def info(
     from mpnnp.data import inspection
     from mpnnp.training.checkpoint import is_checkpoint
 
-    comm, log = start()
-    if comm.rank:
-        return
+    _, log = start()
     if is_checkpoint(file):
         from mpnnp.training.description import describe_checkpoint
 

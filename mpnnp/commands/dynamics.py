@@ -11,6 +11,7 @@ from mpnnp.commands.common import (
     PotentialUnits,
     Units,
     examples,
+    on_first_rank,
     start,
     write_result,
 )
@@ -165,6 +166,7 @@ def warn_outside(atoms, trained, log):
         "mpnnp box water --molecules 216 --density 0.95 --seed 3 -o start.xyz",
     )
 )
+@on_first_rank
 def box(
     substance: Annotated[Literal["water"], typer.Argument(help="What the molecules are.", metavar="water")],
     output: Annotated[
@@ -180,8 +182,7 @@ def box(
 
     from mpnnp.simulation.boxes import water_box
 
-    comm, log = start()
-    if comm.rank == 0:
-        atoms = water_box(molecules, density, seed)
-        write_result(output, lambda path: write(path, atoms, parallel=False))
-        log(f"{molecules} molecules in a cube of {atoms.cell.lengths()[0]:.4f} A: {output}")
+    _, log = start()
+    atoms = water_box(molecules, density, seed)
+    write_result(output, lambda path: write(path, atoms, parallel=False))
+    log(f"{molecules} molecules in a cube of {atoms.cell.lengths()[0]:.4f} A: {output}")

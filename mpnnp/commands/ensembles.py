@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, Overwrite, Settings, examples, start, write_result
+from mpnnp.commands.common import Debug, Overwrite, Settings, examples, on_first_rank, start, write_result
 from mpnnp.errors import ConfigError, TrainingError
 
 app = typer.Typer()
@@ -62,6 +62,7 @@ def ensemble(
         "mpnnp compare --group EKF=runs/a,runs/b --group Adam=runs/c --json compare.json",
     )
 )
+@on_first_rank
 def compare(
     runs: Annotated[
         Optional[list[str]],
@@ -81,9 +82,7 @@ def compare(
     from mpnnp.analysis import comparison
     from mpnnp.training.run_groups import find_groups
 
-    comm, log = start()
-    if comm.rank:
-        return
+    _, log = start()
     groups = [
         comparison.Group.read(name, folders) for name, folders in find_groups(runs or [], group or []).items()
     ]

@@ -16,6 +16,7 @@ from mpnnp.commands.common import (
     PotentialUnits,
     Units,
     examples,
+    on_first_rank,
     read_inputs,
     start,
     write_result,
@@ -130,6 +131,7 @@ def calibrate(
         "mpnnp export runs/train/best.h5 -o cp2k --cp2k --structure input.data",
     )
 )
+@on_first_rank
 def export(
     checkpoint: PotentialPath,
     output: Annotated[
@@ -170,43 +172,40 @@ def export(
     from mpnnp.n2p2.export import is_normalized, write_potential
     from mpnnp.training.checkpoint import load_potential
 
-    comm, log = start()
+    _, log = start()
     if cp2k and lammps:
         raise ConfigError("export: one of --cp2k and --lammps, as the files differ")
     kind = lammps or "mpnnp"
-    if comm.rank == 0:
-        model = load_potential(checkpoint, potential_units)
-        if not cp2k:
-            engines.check_kind(model, kind)  # before anything is written
-        first = None
-        if structure is not None:
-            first = read_sources([str(structure)], units=units, assumed_units=model.units, report=log)[0]
-        notes = []
+    model = load_potential(checkpoint, potential_units)
+    if not cp2k:
+        engines.check_kind(model, kind)  # before anything is written
+    first = None
+    if structure is not None:
+        first = read_sources([str(structure)], units=units, assumed_units=model.units, report=log)[0]
+    notes = []
 
-        def write_input(folder):
-            if cp2k:
-                engines.write_cp2k(folder, model, first)
-            else:
-                notes.extend(engines.write_lammps(folder, model, first, kind))
+    def write_input(folder):
+        if cp2k:
+            engines.write_cp2k(folder, model, first)
+        else:
+            notes.extend(engines.write_lammps(folder, model, first, kind))
 
-        write_result(output, lambda folder: write_potential(model, folder, cp2k=cp2k))
-        write_result(output, write_input)
-        file = "cp2k.inp" if cp2k else "lammps.in"
-        log(f"n2p2 files and {file} written to {output}")
-        if not cp2k:
-            command, needs = engines.STARTS[kind]
-            log(f"start it in {output}: {command}  (needs {needs})")
-        for note in notes:
-            log.warn(note)
-        if model.baseline:
-            adds = "mpnnp lammps" if kind == "external" else "LAMMPS, by hybrid/overlay"
-            log(
-                f"its baseline ({model.baseline}) is added by {adds}; programs of n2p2 compute the nets alone"
-            )
-        if first is None:
-            log(f"{file} names a structure file that is not there yet: --structure DATA writes one")
-        if is_normalized(model) and not cp2k:
-            log("they contain a normalisation, which CP2K does not know: for CP2K export with --cp2k")
+    write_result(output, lambda folder: write_potential(model, folder, cp2k=cp2k))
+    write_result(output, write_input)
+    file = "cp2k.inp" if cp2k else "lammps.in"
+    log(f"n2p2 files and {file} written to {output}")
+    if not cp2k:
+        command, needs = engines.STARTS[kind]
+        log(f"start it in {output}: {command}  (needs {needs})")
+    for note in notes:
+        log.warn(note)
+    if model.baseline:
+        adds = "mpnnp lammps" if kind == "external" else "LAMMPS, by hybrid/overlay"
+        log(f"its baseline ({model.baseline}) is added by {adds}; programs of n2p2 compute the nets alone")
+    if first is None:
+        log(f"{file} names a structure file that is not there yet: --structure DATA writes one")
+    if is_normalized(model) and not cp2k:
+        log("they contain a normalisation, which CP2K does not know: for CP2K export with --cp2k")
 
 
 @app.command(

@@ -5,7 +5,16 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, Overwrite, Settings, Units, examples, start, write_result
+from mpnnp.commands.common import (
+    Debug,
+    Overwrite,
+    Settings,
+    Units,
+    examples,
+    on_first_rank,
+    start,
+    write_result,
+)
 from mpnnp.errors import CheckpointError, DataError
 
 app = typer.Typer()
@@ -112,6 +121,7 @@ def report(
         "mpnnp translate input.nn --ranks 16",
     )
 )
+@on_first_rank
 def translate(
     source: Annotated[Path, typer.Argument(help="An input.nn of n2p2 or RuNNer.", metavar="INPUT.NN")],
     output: Annotated[
@@ -129,9 +139,7 @@ def translate(
     from mpnnp.files import write_text
     from mpnnp.n2p2.translate import translate as read
 
-    comm, log = start()
-    if comm.rank:
-        return
+    _, log = start()
     settings = (settings or []) + ([f"data.units={units}"] if units else [])
     translation = read(source, ranks, 1, settings)
     translation.config(settings)
