@@ -5,6 +5,7 @@ import pytest
 from ase.io import read
 from conftest import DATA
 from typer.testing import CliRunner
+from vasp import VASPRUN, outcar, oxygen_and_hydrogen
 
 from mpnnp.cli import app
 from mpnnp.data.dataset import Dataset
@@ -266,72 +267,10 @@ def test_a_trajectory_of_cp2k_without_a_cell_or_cut_off_is_an_error(tmp_path):
 
 # ---- VASP, through ASE
 
-VASPRUN = """<?xml version="1.0" encoding="ISO-8859-1"?>
-<modeling>
- <generator><i name="program" type="string">vasp</i><i name="version" type="string">6.3.0</i></generator>
- <kpoints><varray name="kpointlist"><v>0.0 0.0 0.0</v></varray>
-  <varray name="weights"><v>1.0</v></varray></kpoints>
- <atominfo>
-  <atoms>2</atoms><types>2</types>
-  <array name="atoms"><dimension dim="1">ion</dimension><field type="string">element</field>
-   <field type="int">atomtype</field>
-   <set><rc><c>O </c><c>1</c></rc><rc><c>H </c><c>2</c></rc></set></array>
- </atominfo>
- <structure name="initialpos"><crystal>
-  <varray name="basis"><v>4.0 0.0 0.0</v><v>0.0 5.0 0.0</v><v>0.0 0.0 6.0</v></varray></crystal>
-  <varray name="positions"><v>0.0 0.0 0.0</v><v>0.25 0.0 0.0</v></varray></structure>
- <calculation>
-  <scstep><energy><i name="e_fr_energy">-10.5</i><i name="e_wo_entrp">-10.4</i>
-   <i name="e_0_energy">-10.45</i></energy></scstep>
-  <structure><crystal>
-   <varray name="basis"><v>4.0 0.0 0.0</v><v>0.0 5.0 0.0</v><v>0.0 0.0 6.0</v></varray></crystal>
-   <varray name="positions"><v>0.0 0.0 0.0</v><v>0.25 0.0 0.0</v></varray></structure>
-  <varray name="forces"><v>0.1 0.2 0.3</v><v>-0.1 -0.2 -0.3</v></varray>
-  <varray name="stress"><v>10.0 0.0 0.0</v><v>0.0 20.0 0.0</v><v>0.0 0.0 30.0</v></varray>
-  <energy><i name="e_fr_energy">-10.5</i><i name="e_wo_entrp">-10.4</i>
-   <i name="e_0_energy">-10.45</i></energy>
- </calculation>
-</modeling>
-"""
 
-OUTCAR = """ vasp.6.3.0
- POTCAR:    PAW_PBE O 08Apr2002
- POTCAR:    PAW_PBE H 15Jun2001
- POTCAR:    PAW_PBE O 08Apr2002
- POTCAR:    PAW_PBE H 15Jun2001
-   VRHFIN =O: s2p4
-   VRHFIN =H: ultrasoft test
-   ions per type =               1   1
-      direct lattice vectors                 reciprocal lattice vectors
-     4.000000000  0.000000000  0.000000000     0.250000000  0.000000000  0.000000000
-     0.000000000  5.000000000  0.000000000     0.000000000  0.200000000  0.000000000
-     0.000000000  0.000000000  6.000000000     0.000000000  0.000000000  0.166666667
-
---------------------------------------- Iteration      1(   1)  ---------------------------------------
-      direct lattice vectors                 reciprocal lattice vectors
-     4.000000000  0.000000000  0.000000000     0.250000000  0.000000000  0.000000000
-     0.000000000  5.000000000  0.000000000     0.000000000  0.200000000  0.000000000
-     0.000000000  0.000000000  6.000000000     0.000000000  0.000000000  0.166666667
-
- POSITION                                       TOTAL-FORCE (eV/Angst)
- -----------------------------------------------------------------------------------
-      0.00000      0.00000      0.00000         0.100000      0.200000      0.300000
-      1.00000      0.00000      0.00000        -0.100000     -0.200000     -0.300000
- -----------------------------------------------------------------------------------
-    total drift:                                0.000000      0.000000      0.000000
-
-  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)
-  ---------------------------------------------------
-  free  energy   TOTEN  =       -10.50000000 eV
-
-  energy  without entropy=      -10.40000000  energy(sigma->0) =      -10.45000000
-
-"""
-
-
-@pytest.mark.parametrize("name, text", [("vasprun.xml", VASPRUN), ("OUTCAR", OUTCAR)])
-def test_outputs_of_vasp_are_read(tmp_path, name, text):
-    (tmp_path / name).write_text(text)
+@pytest.mark.parametrize("name", ["vasprun.xml", "OUTCAR"])
+def test_outputs_of_vasp_are_read(tmp_path, name):
+    (tmp_path / name).write_text(VASPRUN if name == "vasprun.xml" else outcar([oxygen_and_hydrogen()]))
     data = read_sources(tmp_path / name)
     assert (
         sorted(data.numbers.tolist()) == [1, 8]

@@ -9,42 +9,13 @@ from ase.calculators.emt import EMT
 from ase.io import write
 from launch import ROOT
 from typer.testing import CliRunner
+from vasp import outcar
 
 from mpnnp.cli import app
 from mpnnp.config import read_config
 from mpnnp.config.schema import schema
 
 pytestmark = pytest.mark.timeout(1200)
-
-
-def outcar(frames):
-    """Text of an OUTCAR of VASP with these frames: ase.Atoms of one element with a calculator."""
-    first = frames[0]
-    cell = "\n".join(
-        "  " + " ".join(f"{x:12.9f}" for x in (*row, *other))
-        for row, other in zip(first.cell.array, np.linalg.inv(first.cell.array).T)
-    )
-    vectors = f"      direct lattice vectors                 reciprocal lattice vectors\n{cell}\n"
-    symbol = first.get_chemical_symbols()[0]
-    text = (
-        f" vasp.6.3.0\n POTCAR:    PAW_PBE {symbol} 08Apr2002\n POTCAR:    PAW_PBE {symbol} 08Apr2002\n"
-        f"   VRHFIN ={symbol}: d10 p1\n   ions per type =           {len(first)}\n{vectors}"
-    )
-    for number, atoms in enumerate(frames, 1):
-        rows = "\n".join(
-            " ".join(f"{x:12.6f}" for x in (*x, *f)) for x, f in zip(atoms.positions, atoms.get_forces())
-        )
-        energy, line = atoms.get_potential_energy(), "-" * 83
-        title = " POSITION                                       TOTAL-FORCE (eV/Angst)"
-        text += (
-            f"\n{'-' * 39} Iteration {number:6d}(   1)  {'-' * 39}\n{vectors}\n"
-            f"{title}\n {line}\n{rows}\n {line}\n"
-            f"    total drift:                                0.000000      0.000000      0.000000\n\n"
-            f"  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)\n  {'-' * 51}\n"
-            f"  free  energy   TOTEN  = {energy:18.8f} eV\n\n"
-            f"  energy  without entropy= {energy:18.8f}  energy(sigma->0) = {energy:18.8f}\n\n"
-        )
-    return text
 
 
 def copper(n, seed=0):
