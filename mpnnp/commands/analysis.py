@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from mpnnp.commands.common import Debug, examples, on_first_rank, start, write_result
-from mpnnp.errors import ConfigError, DataError
+from mpnnp.errors import ConfigError
 
 app = typer.Typer()
 analyze = typer.Typer(help="Analyse simulations and data sets.", no_args_is_help=True)
@@ -239,7 +239,7 @@ def eos(
         raise ConfigError("eos: give simulations, or --group NAME=RUN,RUN,...")
     curves = []
     for name, folders in groups.items():
-        points = points_of(name, folders, skip, log)
+        points = analysis.read_points(name, folders, skip, log)
         curves.append(analysis.equation_of_state(name, points, pressure, order))
         log(str(curves[-1]))
     picture, axes = figure(1)
@@ -274,28 +274,6 @@ def energy_density(
     picture, axes = figure(1)
     analysis.draw(picture, axes[0], *histogram)
     write_results(output or Path("energy-density"), analysis.columns(*histogram), picture, log)
-
-
-def points_of(name, folders, skip, log):
-    """Mean pressures of the runs of a curve, without those that failed. Raises DataError if they have
-    different temperatures.
-    """
-    from mpnnp.simulation.equation_of_state import mean_pressure
-    from mpnnp.simulation.trajectories import read_pressures
-
-    all_runs = [read_pressures(folder) for folder in folders]
-    temperatures = sorted({run.temperature for run in all_runs} - {None})
-    if len(temperatures) > 1:
-        told = " and ".join(f"{t:g}" for t in temperatures)
-        raise DataError(f"{name}: has runs at {told} K: an equation of state is that of one temperature")
-    points = []
-    for run in all_runs:
-        if run.ending:
-            log.warn(f"{run.name}: left out: it failed {run.ending}")
-        else:
-            points.append(mean_pressure(run, skip))
-            log(f"  {points[-1]}")
-    return points
 
 
 def beside(runs, name):

@@ -11,6 +11,7 @@ from scipy.stats import chi2
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.figures import PALETTE, colours, style
 from mpnnp.simulation.statistics import FEWEST, block_error, with_error
+from mpnnp.simulation.trajectories import read_pressures
 
 ORDER = 2  # of the polynomial
 DRAWS, SEED = 1000, 1  # of the bootstrap
@@ -75,6 +76,26 @@ def mean_pressure(run, skip=0.2):
     if np.isnan(error):
         raise DataError(f"{run.name}: {last.sum()} rows are left, an error bar needs {FEWEST}")
     return Point(run.name, run.density, mean, error, converged)
+
+
+def read_points(name, folders, skip, log):
+    """Points of the simulations of a potential in `folders`, without those that failed, which is told.
+
+    Raises DataError, also where they have different temperatures.
+    """
+    all_runs = [read_pressures(folder) for folder in folders]
+    temperatures = sorted({run.temperature for run in all_runs} - {None})
+    if len(temperatures) > 1:
+        told = " and ".join(f"{t:g}" for t in temperatures)
+        raise DataError(f"{name}: has runs at {told} K: an equation of state is that of one temperature")
+    points = []
+    for run in all_runs:
+        if run.ending:
+            log.warn(f"{run.name}: left out: it failed {run.ending}")
+        else:
+            points.append(mean_pressure(run, skip))
+            log(f"  {points[-1]}")
+    return points
 
 
 def equation_of_state(name, points, pressure=1.0, order=ORDER):
