@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole study: all.sh DATA OUT
 #   DATA   folder that make_data.sh made; with TRUTH=POTENTIAL it is made, or finished, first
-#   OUT    results: runs, rates (learning rates), fig*.png, eos-*.png, findings.md
+#   OUT    results: runs, rates (learning rates), fig*.png, eos-*.png, errors.txt, findings.md
 # Variables: LENGTH, part of the published number of updates (1); SEEDS (1-4) and SCAN_SEEDS (1-2), of the scan of
 # learning rates at a tenth of LENGTH; PS, of every simulation (20); JOBS, processes at a time (1).
 # What is done is not done again, what was begun goes on: start it again after any stop.
@@ -20,6 +20,8 @@ if [ -n "${TRUTH:-}" ] && [ ! -e "$data/done" ]; then "$here/make_data.sh" "$TRU
 "$here/fig9.sh" "$runs" "$data/data.h5" "$out" "$RANKS" --batches "${BATCHES:-4096}"
 is_new "$out/fig8.png" "$out/fisher.h5" || python "$here/fig8.py" "$out/fisher.h5" "$out"
 is_new "$out/kalman.csv" "$runs"/*/seed-*/accuracy.json || python "$here/kalman.py" "$runs" "$data" "$out"
+is_new "$out/errors.txt" "$runs"/*/seed-*/accuracy.json ||
+    python "$here/extrapolation.py" "$runs" "$data/dilute.h5" | tee "$out/errors.txt"
 "$here/eos.sh" "$runs" "$data" "$out" "$PS"
 "$here/fig4.sh" "$runs" "$data/starts/nvt.xyz" "$out" "$PS"
 is_new "$out/fig4-truth.png" "$data/truth/nvt/status.json" ||

@@ -9,5 +9,6 @@ for start in "$data"/starts/eos-*.xyz; do
     "$here/simulate.sh" "$runs" "$start" "$(basename "$start" .xyz)" "${EOS[@]}" --time "${4:-20}"
 done
 for group in $(groups "$runs"); do
-    python "$here/eos.py" "$data" "$runs/$group" "$out/eos-$group"
+    is_new "$out/eos-$group.png" "$data"/truth/eos-*/status.json "$runs/$group"/seed-*/eos-*/status.json ||
+        python "$here/eos.py" "$data" "$runs/$group" "$out/eos-$group"
 done

@@ -17,6 +17,7 @@ from members import groups_of, liquid_density, rmse_in_range, rmse_out_of_range
 from mpnnp.analysis.fisher_report import band
 from mpnnp.figures import figure, save
 from mpnnp.files import write_table
+from mpnnp.training.ensemble import seeds_of
 
 RATES = {"ekf": (1e-3, 1e-2, 1e-1), "adam": (1e-4, 1e-3, 1e-2)}  # eta; learning rate
 UPDATES = {"ekf": 50_000, "adam": 500_000}
@@ -42,11 +43,14 @@ def settings(optimizer, rate, length):
 
 def train(optimizer, rate, arguments):
     """The members of a rate; one of them may fail."""
+    folder = arguments.runs / f"{optimizer}-{rate:g}"
+    if all((folder / f"seed-{seed}" / "accuracy.json").exists() for seed in seeds_of(arguments.seeds)):
+        return
     ranks = os.environ.get("RANKS", "1")
     launch = ["mpiexec", "-n", ranks] if ranks != "1" else []
     changes = [f"data.files={arguments.data / 'data.h5'}", *settings(optimizer, rate, arguments.length)]
     command = ["mpnnp", "ensemble", HERE / f"{optimizer}.toml", "--seeds", arguments.seeds]
-    command += ["--side-by-side", ranks, "-o", arguments.runs / f"{optimizer}-{rate:g}"]
+    command += ["--side-by-side", ranks, "-o", folder]
     done = subprocess.run(launch + command + [word for change in changes for word in ("--set", change)])
     if done.returncode not in (0, 1):
         raise SystemExit(done.returncode)

@@ -24,12 +24,13 @@ export here truth data molecules warm_ps
 
 # start KIND DENSITY SEED FILE: a box of water, or ice
 start() {
+    local kind=$1 density=$2 seed=$3 file="${4%.xyz}-part.xyz"
     [ -e "$4" ] && return
-    local file="${4%.xyz}-part.xyz"
-    case $1 in
-    water) mpnnp box water --molecules "$molecules" --density "$2" --seed "$3" -o "$file" ;;
-    *) python "$here/ice.py" "$1" "$2" "$3" "$file" ;;
-    esac
+    if [ "$kind" = water ]; then
+        mpnnp box water --molecules "$molecules" --density "$density" --seed "$seed" -o "$file"
+    else
+        python "$here/ice.py" "$kind" "$density" "$seed" "$file"
+    fi
     mv "$file" "$4"
 }
 # sample NAME KIND DENSITY TEMPERATURE SEED PS OPTIONS: DATA/NAME/warm from a start, then DATA/NAME/run
