@@ -22,7 +22,7 @@ is_new "$out/fig8.png" "$out/fisher.h5" || python "$here/fig8.py" "$out/fisher.h
 is_new "$out/kalman.csv" "$runs"/*/seed-*/accuracy.json || python "$here/kalman.py" "$runs" "$data" "$out"
 is_new "$out/errors.txt" "$runs"/*/seed-*/accuracy.json ||
     python "$here/extrapolation.py" "$runs" "$data/dilute.h5" | tee "$out/errors.txt"
-"$here/eos.sh" "$runs" "$data" "$out" "$PS"
+"$here/eos.sh" "$runs" "$data" "$PS" "$out"
 "$here/fig4.sh" "$runs" "$data/starts/nvt.xyz" "$out" "$PS"
 is_new "$out/fig4-truth.png" "$data/truth/nvt/status.json" ||
     mpnnp analyze rdf "$data/truth/nvt" -o "$out/fig4-truth"

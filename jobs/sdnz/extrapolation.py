@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 from members import groups_of, rmse_in_range, rmse_out_of_range
 
+from mpnnp.data.formats import read_sources
+
 
 def main(runs, dilute):
+    dilute = read_sources([dilute])
     print(f"{'':16s} {'in range':>22s} {'out of range':>22s}    meV/atom, meV/Angstrom")
     for group, folders in groups_of(Path(runs)).items():
         rows = [[*rmse_in_range(folder), *rmse_out_of_range(folder, dilute)] for folder in folders]

@@ -15,6 +15,7 @@ import numpy as np
 from members import groups_of, liquid_density, rmse_in_range, rmse_out_of_range
 
 from mpnnp.analysis.fisher_report import band
+from mpnnp.data import dataset
 from mpnnp.figures import figure, save
 from mpnnp.files import write_table
 from mpnnp.training.ensemble import seeds_of
@@ -90,13 +91,13 @@ def main():
     for optimizer, rates in RATES.items():
         for rate in rates:
             train(optimizer, rate, arguments)
-    simulate = [HERE / "eos.sh", arguments.runs, arguments.data, arguments.runs, arguments.ps]
+    simulate = [HERE / "eos.sh", arguments.runs, arguments.data, arguments.ps]
     subprocess.run(simulate, check=True)
     trained, results = groups_of(arguments.runs), {}
+    dilute = dataset.read(arguments.data / "dilute.h5")
     for optimizer, rates in RATES.items():
         for rate in rates:
             folders = trained.get(f"{optimizer}-{rate:g}", [])
-            dilute = arguments.data / "dilute.h5"
             results[optimizer, rate] = [
                 (*rmse_in_range(f), *rmse_out_of_range(f, dilute), liquid_density(f)) for f in folders
             ]

@@ -1,15 +1,17 @@
 """What the members of the study say, for the scripts beside: RUNS/GROUP/seed-N, and DATA of make_data.sh."""
 
 import json
-import subprocess
 
 import numpy as np
 
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.model.evaluation import evaluate
+from mpnnp.parallel import serial
 from mpnnp.progress import Silent
 from mpnnp.simulation import density
 from mpnnp.simulation.equation_of_state import equation_of_state, read_points
 from mpnnp.simulation.trajectories import read_densities
+from mpnnp.training.checkpoint import load_potential
 
 STABLE = (0.5, 1.2)  # g/cm^3, that a simulation at 1 bar must not leave
 SKIP = 0.2  # part of a simulation at constant volume in which it comes to equilibrium
@@ -30,11 +32,10 @@ def rmse_in_range(folder):
 
 
 def rmse_out_of_range(folder, dilute):
-    """The same on another data set; it is evaluated once."""
+    """The same on another Dataset; it is evaluated once."""
     target = folder / "dilute.json"
     if not target.exists():
-        command = ["mpnnp", "evaluate", folder / "best.h5", dilute, "--json", target]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        evaluate(load_potential(folder / "best.h5"), dilute, serial(), Silent()).write_json(target)
     outside = json.loads(target.read_text())
     return outside["energy_rmse_mev_per_atom"], outside["force_rmse_mev_per_angstrom"]
 
