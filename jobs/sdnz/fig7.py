@@ -85,7 +85,7 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--length", type=float, default=1.0, help="1: a tenth of the published updates")
     parser.add_argument("--seeds", default="1-2")
-    parser.add_argument("--ps", default="20", help="picoseconds of each simulation")
+    parser.add_argument("--ps", default="10", help="picoseconds of each simulation")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for optimizer, rates in RATES.items():

@@ -30,6 +30,7 @@ SMALL = {
     "WARM_PS": "0.005",
     "SAMPLE_PS": "0.1",
     "PS": "0.1",
+    "SCAN_PS": "0.1",
     "LENGTH": "1e-4",
     "SEEDS": "1-2",
     "SCAN_SEEDS": "1",
@@ -195,3 +196,16 @@ def test_ice_obeys_the_ice_rules(kind, place):
     other = read(place / f"{kind}-other.xyz").positions
     assert np.abs(atoms.positions[oxygen] - other[oxygen]).max() < 1e-6  # the protons are disordered alone
     assert np.abs(atoms.positions[hydrogen] - other[hydrogen]).max() > 1.0
+
+
+def test_small_numbers_are_compared_by_what_they_can_say(monkeypatch):
+    monkeypatch.syspath_prepend(str(STUDY))
+    import findings
+
+    assert findings.exact_test([True] * 4, [False] * 4) == "p = 0.029"
+    assert findings.exact_test([True, True], [False, True]) == "p = 1"
+    assert findings.with_interval(findings.ratio, [10.0, 10.0, 10.0], [1.0, 1.0]) == "10 (10 to 10)"
+    assert findings.with_interval(np.mean, [3.0]) == "3"
+    assert findings.with_interval(np.mean, []) == "not known"
+    told = findings.with_interval(np.mean, [0.0, 1.0, 2.0, 3.0], form=".2f")
+    assert told.startswith("1.50 (0.") and told.endswith(")")
