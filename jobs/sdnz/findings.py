@@ -57,6 +57,10 @@ def of_groups(values, text):
     return "; ".join(f"{name}: {text(found)}" for name, found in values.items())
 
 
+def densities_in_words(values):
+    return ", ".join("none" if np.isnan(d) else f"{d:.3f}" for d in values)
+
+
 def updates(members):
     """(a) how many updates Adam takes for one of EKF, to errors that all of their runs reach."""
     groups = {name: Group.read(name, members[name]) for name in PAIR}
@@ -75,7 +79,7 @@ def simulations(members, truth):
     test = exact_test(*(lasted[name] for name in PAIR))
     yield "(b) NPT runs that last", "all EKF, few Adam", f"{counts}; {' against '.join(PAIR)} {test}"
     known = {n: np.array([liquid_density(f) for f in folders]) for n, folders in members.items()}
-    each = of_groups(known, lambda x: ", ".join("none" if np.isnan(d) else f"{d:.3f}" for d in x))
+    each = of_groups(known, densities_in_words)
     yield "(b) density at 1 bar (equation of state), each member", "EKF: near the truth", each
     if truth is None or np.isnan(truth.density):
         return
@@ -128,7 +132,7 @@ def rates(table):
         told = of_groups(spread, lambda x: f"{x:.3g}")
         yield f"(c) {name}, largest over smallest of three rates", "EKF: near 1", told
     densities = {o: [r["density_g_cm3"] for r in rows if r["optimizer"] == o] for o in PAIR}
-    told = of_groups(densities, lambda x: ", ".join(f"{d:.3f}" for d in sorted(x)))
+    told = of_groups(densities, densities_in_words)
     yield "(c) density at 1 bar over rates and seeds (g/cm^3)", "EKF: the same", told
 
 
