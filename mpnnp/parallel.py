@@ -181,7 +181,7 @@ def _outcome(comm, outcome):
     result, error = outcome
     if error is None:
         return result
-    if isinstance(error, OSError) and not isinstance(error, MpnnpError):
+    if isinstance(error, OSError) and not isinstance(error, (MpnnpError, BrokenPipeError)):
         error = OutputError(f"{error.filename or 'a file'}: {error.strerror or error}")
     error.told_by = 0  # every rank has it: rank 0 tells
     raise error

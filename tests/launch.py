@@ -16,10 +16,14 @@ ROOT = TESTS.parent
 FOREIGN = ("OMPI_", "PMI_", "PMIX_", "HYDRA_")  # variables of a launcher that the tests themselves run under
 
 
+def find_program(name):
+    """Path of a program of this Python environment, else of the system; None if there is none."""
+    return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+
+
 def find_mpiexec():
     """mpiexec of this Python environment, else of the system; None if there is none."""
-    own = Path(sys.executable).parent / "mpiexec"
-    return str(own) if own.exists() else shutil.which("mpiexec")
+    return find_program("mpiexec")
 
 
 def environment():

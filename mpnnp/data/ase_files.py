@@ -195,12 +195,13 @@ class Labels:
     def of(self, atoms: Atoms, frame: int, units: Units = METAL) -> dict:
         """energy, forces, stress and weight of `atoms` as keywords of Structure."""
         self.n_frame += 1
-        there = {
-            f"{CALCULATOR}{k}": v
-            for k, v in (atoms.calc.results if atoms.calc is not None else {}).items()
-            if v is not None
-        }
+        results = atoms.calc.results if atoms.calc is not None else {}
+        there = {f"{CALCULATOR}{name}": value for name, value in results.items() if value is not None}
         there |= atoms.info | {k: v for k, v in atoms.arrays.items() if k not in ("numbers", "positions")}
+        words = {name for name, value in there.items() if value is True}  # of a comment, without "=" behind
+        there = {name: value for name, value in there.items() if name not in words}
+        told = sorted(str(_plain(word)) for word in words)
+        self.suspects |= {word: 'without "="' for word in told if LOOKS.search(word)}
         self.seen.update(_plain(name) for name in there)
         found = {kind: self._label(kind, there, len(atoms), frame) for kind in self.choice}
         if found["stress"] is not None:
@@ -231,7 +232,7 @@ class Labels:
             if plain in taken or not isinstance(plain, str) or plain in self.suspects:
                 continue
             array = np.asarray(value) if not isinstance(value, str) else np.zeros(0, "U1")
-            if array.dtype.kind not in "fiu" or array.dtype.kind == "b":
+            if array.dtype.kind not in "fiu":
                 continue
             if array.size == 1 and array.dtype.kind == "f":
                 self.numbers.add(plain)

@@ -15,8 +15,6 @@ from mpnnp.errors import DataError
 if TYPE_CHECKING:
     from mpnnp.data.dataset import Dataset
 
-    pass
-
 __all__ = ["agreed", "isolated_atoms"]
 
 APART = 8.0  # Angstrom; an atom alone in a cell that repeats it no nearer than this is isolated

@@ -9,16 +9,12 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.geometry import cellpar_to_cell
 
 from mpnnp.errors import DataError
 from mpnnp.units import METAL, Units, parse_units
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["xyz_frames"]
 
@@ -88,11 +84,23 @@ def xyz_frames(plain: Path, path: Path, warn: Callable) -> Iterator:
                     parallel=False,  # ASE would wait for ranks that do not read
                 )
             except Exception as error:
-                raise DataError(f"{path}, frame {frame}: cannot be read by ASE: {_reason(error)}") from None
+                reason = _uneven(body[1:], number + 2) or f"cannot be read by ASE: {_reason(error)}"
+                raise DataError(f"{path}, frame {frame}: {reason}") from None
             if not warned and (message := _unnamed(comment, body, len(atoms))):
                 warn(f"{where}: {message}")
                 warned = True
             yield atoms, units
+
+
+def _uneven(rows, first):
+    """In words, the first row, counted from line `first` on, with fewer words than the others; "" if there
+    is none.
+    """
+    counts = [len(row.split()) for row in rows]
+    at = next((k for k, count in enumerate(counts) if count < max(counts)), None)
+    if at is None:
+        return ""
+    return f"line {first + at} has {counts[at]} columns, others of the frame {max(counts)}"
 
 
 def _comment(text, where):

@@ -11,11 +11,8 @@ def read_network(source, functions):
     n_hidden = source.value("global_hidden_layers_short", int)
     nodes, letters = _integers(source, "global_nodes_short"), list(source.words("global_activation_short"))
     sizes, activations = [], []
-    depths = dict.fromkeys((chemical_symbols[z] for z in functions.elements), n_hidden)
-    for keyword in source.all("element_hidden_layers_short"):
-        if keyword.words[:1] and keyword.words[0] in depths:
-            depths[keyword.words[0]] = _depth(source, keyword)
-    whole = _whole_nets(source, depths)
+    depths = _depths(source, functions)
+    whole, _ = _dialect(source, depths)
     for z in functions.elements:
         symbol = chemical_symbols[z]
         depth = depths[symbol]
@@ -45,9 +42,40 @@ def read_network(source, functions):
     return Network(sizes, activations)
 
 
-def _whole_nets(source, depths):
-    """Whether element_nodes_short and element_activation_short have a word for each layer (n2p2's master:
-    ELEMENT n1 n2 ...), not ELEMENT LAYER VALUE (RuNNer, n2p2 up to 2.2). Raises DataError where both occur.
+def ambiguous_layers(source, functions):
+    """Lines of an input.nn, in words, that name a layer and its nodes in one dialect, the nodes of both
+    hidden layers in the other, and by which nothing tells the dialect.
+    """
+    depths = _depths(source, functions)
+    if any(_dialect(source, depths)):
+        return []
+    found = []
+    for keyword in source.all("element_nodes_short"):
+        symbol, *values = keyword.words
+        if len(values) == 2 == depths.get(symbol):
+            layer, nodes = values
+            found.append(
+                f"line {keyword.line}, '{keyword.written} {' '.join(keyword.words)}': read as layer {layer} "
+                f"of {nodes} nodes (RuNNer, n2p2 up to 2.2); n2p2's master reads layers of {layer} and "
+                f"{nodes} nodes"
+            )
+    return found
+
+
+def _depths(source, functions):
+    """Symbol -> number of hidden layers."""
+    n_hidden = source.value("global_hidden_layers_short", int)
+    depths = dict.fromkeys((chemical_symbols[z] for z in functions.elements), n_hidden)
+    for keyword in source.all("element_hidden_layers_short"):
+        if keyword.words[:1] and keyword.words[0] in depths:
+            depths[keyword.words[0]] = _depth(source, keyword)
+    return depths
+
+
+def _dialect(source, depths):
+    """(line that has a word for each layer, line that names a layer) of element_nodes_short and
+    element_activation_short: ELEMENT n1 n2 ... of n2p2's master, ELEMENT LAYER VALUE of RuNNer and n2p2 up to
+    2.2; None where there is none, both None where nothing tells. Raises DataError where both occur.
 
     depths  symbol -> number of hidden layers
     """
@@ -72,7 +100,7 @@ def _whole_nets(source, depths):
             f"{source.path}: {lines[0]} names a layer and its value, {lines[1]} one value for each layer: "
             "write both in one form"
         )
-    return whole is not None
+    return whole, single
 
 
 def _set_layer(source, keyword, values, depth):

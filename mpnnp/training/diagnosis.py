@@ -147,16 +147,23 @@ def best_long_ago(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | No
 def still_improving(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
     """More epochs would help."""
     values, epochs = measures(curve, facts.weights), curve["epoch"]
-    if len(values) <= FEW_EPOCHS or not facts.complete:
+    n_epoch, falling = len(values) - 1, int(np.argmin(values)) == len(values) - 1
+    if n_epoch < 1 or not (falling or facts.complete):
         return None
+    remedy = f"more epochs: --resume --set run.epochs={2 * max(int(epochs[-1]), facts.epochs)}"
+    if not facts.complete:
+        remedy = "more time: the same command with --resume and a later limit"
+    if n_epoch < FEW_EPOCHS:
+        found = f"{n_epoch} epoch{'s' if n_epoch > 1 else ''}, and the last one is the best: too few to judge"
+        return Finding(found, remedy) if falling else None
     late = max(2, len(values) // 5)
     fall = 1 - values[-late:].min() / values[:-late].min()
     if fall < IMPROVING:
         return None
-    return Finding(
-        f"still improving: errors fell by {100 * fall:.0f} % in the last {late} of {epochs[-1]:.0f} epochs",
-        f"more epochs: --resume --set run.epochs={2 * max(int(epochs[-1]), facts.epochs)}",
+    found = (
+        f"still improving: errors fell by {100 * fall:.0f} % in the last {late} of {epochs[-1]:.0f} epochs"
     )
+    return Finding(found, remedy)
 
 
 def learned_by_heart(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:

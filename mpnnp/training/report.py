@@ -120,7 +120,8 @@ def closing_table(
             values = "".join(f"{m[k.name]:>{_closing(k)}.4g}" for k in kinds for m in measures)
             yield f"  {part:12s}{counts[part]:12d}{values}"
     if noise:
-        values = "".join(f"{noise.get(k.name, np.nan):>{_closing(k)}.4g}{'':{_closing(k)}s}" for k in kinds)
+        told = (f"{noise[k.name]:.4g}" if k.name in noise else "-" for k in kinds)
+        values = "".join(f"{level:>{_closing(k)}s}{'':{_closing(k)}s}" for level, k in zip(told, kinds))
         yield f"  {'noise level':24s}{values}".rstrip()
 
 

@@ -115,11 +115,18 @@ def test_blank_lines_between_frames_end_nothing(tmp_path, blank):
         ("2\n\nO 0 0 0\n", "frame 2: announces 2 atoms, but the file ends before"),
         ("-1\n\n", "line 9: expected the number of atoms"),
         ("1\n\nXq 0 0 0\n", "frame 2: cannot be read by ASE: unknown name"),
+        ("2\n\nO 0 0 0\nO 0 0\n", "frame 2: line 12 has 3 columns, others of the frame 4"),
     ],
 )
 def test_what_follows_the_last_frame_is_an_error_with_its_line(tmp_path, tail, message):
     with pytest.raises(DataError, match=message):
         read(tmp_path, frame("energy=1", 0) * 2 + tail)
+
+
+def test_a_word_of_the_comment_without_a_value_is_no_label(tmp_path):
+    data, told = read(tmp_path, "1\nThe energy of run 3 was -14.2\nO 0 0 0\n")
+    assert np.isnan(data.energy).all()
+    assert "not read, but perhaps labels: 'energy' (without \"=\")" in told
 
 
 def test_virials_without_volume_are_left_out_with_a_count(tmp_path):

@@ -1,10 +1,10 @@
 """Baselines: derivatives, ends of the switch, LAMMPS as oracle, labels without them, words for files."""
 
-import shutil
 import subprocess
 
 import numpy as np
 import pytest
+from launch import find_program
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.structure import Structure
@@ -104,9 +104,9 @@ def test_it_ends_smoothly_and_repels_everywhere_before():
 
 
 def test_lammps_computes_the_same(tmp_path):
-    program = shutil.which("lmp")
+    program = find_program("lmp")
     if not program:
-        pytest.skip("no lmp")
+        pytest.skip("needs lmp: install mpnnp[lammps]")
     s, kinds = crowd(pbc=False), [1, 8, 29]
     low, high = s.positions.min() - 5, s.positions.max() + 5
     lines = ["units metal", "atom_style atomic", "boundary f f f", "atom_modify map array sort 0 0"]

@@ -31,7 +31,7 @@ from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.model.symmetry_functions import SymmetryFunctions, parse_line
 from mpnnp.n2p2.export import write_potential
 from mpnnp.n2p2.input_file import InputFile
-from mpnnp.n2p2.nets import read_network
+from mpnnp.n2p2.nets import ambiguous_layers, read_network
 from mpnnp.n2p2.potential_files import read_functions, read_potential
 from mpnnp.n2p2.translate import translate
 from mpnnp.simulation.calculator import Calculator
@@ -195,6 +195,23 @@ def test_nodes_of_an_element_are_read_in_both_forms(folder, lines, expected):
         if isinstance(wanted, str):
             wanted = (before[0], int(wanted.split()[1]))
         assert tuple(found) == tuple(wanted or before)
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["element_nodes_short H 2 9"], ["read as layer 2 of 9 nodes"]),
+        (["element_nodes_short H 2 9", "element_nodes_short O 1 9"], ["layer 2 of 9", "layer 1 of 9"]),
+        (["element_nodes_short H 2 9", "element_activation_short O 1 t"], []),
+        (["element_nodes_short H 1 9", "element_nodes_short H 2 4"], []),
+        (["element_nodes_short H 7 8"], []),
+    ],
+)
+def test_lines_that_no_word_tells_the_form_of_are_named(folder, lines, told):
+    append(folder / "input.nn", *lines)
+    source = InputFile(folder / "input.nn")
+    found = ambiguous_layers(source, read_functions(source))
+    assert len(found) == len(told) and all(part in line for part, line in zip(told, found))
 
 
 @pytest.mark.parametrize(

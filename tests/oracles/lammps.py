@@ -1,19 +1,16 @@
 """Systems for the tests of LAMMPS, as ASE's atoms and as its input; runs of lmp, and what they wrote."""
 
 import os
-import shutil
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.data import atomic_masses, chemical_symbols
 from conftest import DATA
-from launch import ROOT, environment, find_mpiexec
+from launch import ROOT, environment, find_mpiexec, find_program
 from simulation.test_calculator import frames, systems, tiny
 
 import mpnnp
@@ -192,8 +189,7 @@ def start(n, program, *arguments, cwd, timeout=240, check=True, **variables):
     mpiexec = find_mpiexec()
     if mpiexec is None:
         pytest.skip("needs an MPI library: install mpnnp[mpich]")
-    bin_folder = Path(sys.executable).parent
-    path = shutil.which(program, path=str(bin_folder)) or program
+    path = find_program(program) or program
     own = environment() | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     process = subprocess.Popen(
         [mpiexec, "-n", str(n), path, *map(str, arguments)],

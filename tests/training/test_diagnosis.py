@@ -61,8 +61,13 @@ def test_still_improving():
     assert found.text == "still improving: errors fell by 59 % in the last 4 of 20 epochs"
     assert found.remedy == "more epochs: --resume --set run.epochs=40"
     assert still_improving(curve(CONVERGED), facts()) is None
-    assert still_improving(curve(FALLING), facts(complete=False)) is None  # it was stopped
-    assert still_improving(curve(FALLING[:4]), facts()) is None  # no trend yet
+    stopped = still_improving(curve(FALLING), facts(complete=False))
+    assert "--resume" in stopped.remedy and "run.epochs" not in stopped.remedy
+    assert still_improving(curve([*FALLING, 2 * FALLING[-1]]), facts(complete=False)) is None  # of patience
+    few = still_improving(curve(FALLING[:4]), facts())
+    assert few.text == "3 epochs, and the last one is the best: too few to judge"
+    assert still_improving(curve([*FALLING[:3], FALLING[0]]), facts()) is None
+    assert still_improving(curve(FALLING[:1]), facts()) is None
 
 
 def test_the_best_epoch_was_long_ago():
@@ -146,5 +151,6 @@ def test_five_lines_at_most_the_most_urgent_first_and_what_to_change():
 
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_short_curves_say_nothing_that_is_not_so(n):
-    assert diagnose(curve(FALLING[:n]), facts()) == []
-    assert diagnose(curve(FALLING[:n], np.linspace(100.0, 110.0, n)), facts()) == []
+    for forces in ((), (np.linspace(100.0, 110.0, n),)):
+        found = diagnose(curve(FALLING[:n], *forces), facts())
+        assert [finding.text.endswith("too few to judge") for finding in found] == [True] * (n > 1)
