@@ -315,6 +315,16 @@ def test_a_wrong_value_or_key_of_a_setting_is_an_error_like_that_of_the_file(tmp
 # ---- paths
 
 
+def test_weights_from_says_where_the_first_weights_come_from(tmp_path):
+    text = MINIMAL + "[network]\nweights_from = 'n2p2'\n"
+    assert read_text(tmp_path, text).network.initializer == "files"
+    assert read_text(tmp_path, MINIMAL, ["network.weights_from=n2p2"]).network.initializer == "files"
+    error = message(tmp_path, text + "initializer = 'uniform'\n")
+    assert (
+        "network.weights_from = " in error and "without effect with network.initializer = 'uniform'" in error
+    )
+
+
 def test_paths_of_settings_are_relative_to_the_working_directory(tmp_path, monkeypatch):
     (tmp_path / "jobs").mkdir()
     (tmp_path / "here").mkdir()

@@ -233,14 +233,14 @@ class Net(Section):
         'Nets of elements that differ, e.g. {O = {hidden = [30, 20], activation = "softplus"}}.',
     )
     initializer: Literal["glorot", "nguyen-widrow", "uniform", "files"] = key(
-        "glorot", "Where the first weights come from."
+        "glorot", "Where the first weights come from; files if weights_from is given."
     )
     weights_min: Finite = key(-1.0, "Smallest weight of the initializer uniform.")
     weights_max: Finite = key(1.0, "Largest weight of the initializer uniform.")
     weights_from: str | None = key(
         None,
-        "For the initializer files: a checkpoint or a folder of n2p2 files, from which functions, scaling, "
-        "references and weights are taken; [symmetry_functions] and the rest of [network] are not used then.",
+        "A checkpoint or a folder of n2p2 files, from which functions, scaling, references and weights are "
+        "taken; [symmetry_functions] and the rest of [network] are not used then.",
     )
     atomic_energies: Literal["fit", "none"] | dict[str, Finite] = key(
         "fit",
@@ -261,6 +261,13 @@ class Net(Section):
         False,
         "n2p2's keyword: the optimiser works with W n_in and b n_in of each layer of n_in inputs.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_files(cls, given):
+        if isinstance(given, dict) and given.get("weights_from") and "initializer" not in given:
+            return given | {"initializer": "files"}
+        return given
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -562,6 +569,8 @@ class Config(Section):
 
     def idle_keys(self):
         """(keys that have no effect and are not at their defaults, what would give them one)."""
+        if self.network.weights_from and self.network.initializer != "files":
+            return ["network.weights_from"], f"network.initializer = '{self.network.initializer}'"
         schedule = [f"schedule.{name}" for name in self.schedule.idle_keys()]
         if schedule or not self.learns_noise:
             return schedule, f"schedule.name = '{self.schedule.name}'"
