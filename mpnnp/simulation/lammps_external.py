@@ -189,20 +189,15 @@ class External:
         )
         seen = mine > 0
         order = self._gather(tag[seen], mine[seen], x[seen].reshape(-1, 3))
-        atoms, calculator = self.atoms, self.calculator
-        forces, energy, energies = (
-            atoms.get_forces(),
-            atoms.get_potential_energy(),
-            atoms.get_potential_energies(),
-        )
-        virial = calculator.virial
+        self.calculator.calculate(self.atoms)  # not by the atoms, which compare themselves with the last ones
+        results, virial = self.calculator.results, self.calculator.virial
         place = np.searchsorted(order, tag[seen])
         f[:] = 0.0
-        f[seen] = self.unit * forces[place]
+        f[seen] = self.unit * results["forces"][place]
         own = np.zeros(max(len(tag), 1))
-        own[: len(tag)][seen] = self.unit * energies[place]
+        own[: len(tag)][seen] = self.unit * results["energies"][place]
         lmp, fix = self.lmp, self.fix
-        lmp.fix_external_set_energy_global(fix, self.unit * energy)
+        lmp.fix_external_set_energy_global(fix, self.unit * results["energy"])
         lmp.fix_external_set_virial_global(fix, (-self.unit * virial[VIRIAL]).tolist())
         self.set_energies(lmp.lmp, fix.encode(), own.ctypes.data_as(POINTER(c_double)))
         for k, value in enumerate(self._vector(), 1):
@@ -221,7 +216,6 @@ class External:
         numbers = rows[:, 1].astype(int)
         if self.atoms is None or not np.array_equal(self.atoms.numbers, numbers):
             self.atoms = Atoms(numbers, rows[:, 2:], cell=cell, pbc=periodic)
-            self.atoms.calc = self.calculator
         else:
             self.atoms.set_cell(cell)
             self.atoms.positions[:] = rows[:, 2:]

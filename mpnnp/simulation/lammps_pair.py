@@ -6,6 +6,7 @@ LAMMPS's affair.
 """
 
 import ctypes
+import math
 from ctypes import c_char, c_char_p, c_double, c_int, c_int64, c_void_p
 
 from mpnnp import environment
@@ -253,10 +254,10 @@ def counts_of_atoms(member, element):
 
 def array(address, shape, kind=np.float64):
     """The numbers at an address of C++, as an array that shares its memory."""
-    n = int(np.prod(shape))
+    n = math.prod(shape)
     if n == 0:
         return np.empty(shape, kind)
-    return np.frombuffer((c_char * (n * np.dtype(kind).itemsize)).from_address(address), kind).reshape(shape)
+    return np.ndarray(shape, kind, (c_char * (n * np.dtype(kind).itemsize)).from_address(address))
 
 
 def make_exchange(x, element, neighbours, n_member=1):
