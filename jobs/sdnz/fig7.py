@@ -16,7 +16,7 @@ from members import groups_of, liquid_density, rmse_in_range, rmse_out_of_range
 
 from mpnnp.analysis.fisher_report import band
 from mpnnp.data import dataset
-from mpnnp.figures import figure, save
+from mpnnp.figures import figure, save, style
 from mpnnp.files import write_table
 from mpnnp.training.ensemble import seeds_of
 
@@ -57,6 +57,7 @@ def train(optimizer, rate, arguments):
         raise SystemExit(done.returncode)
 
 
+@style()
 def draw(path, results):
     """Mean and band of each optimiser against its rate; rates that none of the runs stood are left out."""
     picture, axes = figure(len(NAMES))
