@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Fig. 3, learning curves: fig3.sh RUNS OUT
 set -euo pipefail
-groups=$(ls -d "$1"/*/seed-* | xargs -n 1 dirname | uniq)
+. "$(dirname "$0")/common.sh"
 mkdir -p "$2"
-mpnnp compare $groups -o "$2/fig3.png" --json "$2/fig3.json"
+is_new "$2/fig3.png" "$1"/*/seed-*/accuracy.json && exit
+# shellcheck disable=SC2046
+mpnnp compare $(groups "$1" | sed "s|^|$1/|") -o "$2/fig3.png" --json "$2/fig3.json"

@@ -1,124 +1,111 @@
-"""Fig. 7, errors and density against the learning rate:
+"""Fig. 7, errors and density against the learning rate: python fig7.py DATA RUNS OUT [OPTIONS]
 
-    python fig7.py DATA.h5 RUNS OUT [--dilute DILUTE.h5] [--start START --ps PS] ...
-
-A group of runs for each eta of the filter and each learning rate of Adam; their errors in range (validation),
-with --dilute out of it, and with --start the density of water at 330 K and 1 bar, from the last half of PS
-picoseconds. Finished runs are not repeated.
+A group of runs for each eta of the filter and each learning rate of Adam, of a tenth of LENGTH times the
+published updates; their errors in range (validation) and out of it (DATA/dilute.h5), and the density at 1 bar
+from simulations of PS picoseconds at constant volume. What is finished is not repeated. RANKS members are
+trained and JOBS simulations run at a time. Writes OUT/fig7.csv and the picture.
 """
 
 import argparse
-import json
+import os
 import subprocess
 from pathlib import Path
 
 import numpy as np
+from members import groups_of, liquid_density, rmse_in_range, rmse_out_of_range
 
 from mpnnp.analysis.fisher_report import band
+from mpnnp.data import dataset
 from mpnnp.figures import figure, save
-from mpnnp.simulation import density
-from mpnnp.simulation.trajectories import read_densities
+from mpnnp.files import write_table
+from mpnnp.training.ensemble import seeds_of
 
 RATES = {"ekf": (1e-3, 1e-2, 1e-1), "adam": (1e-4, 1e-3, 1e-2)}  # eta; learning rate
-STABLE = (0.5, 1.2)  # g/cm^3, as for Fig. 5
+UPDATES = {"ekf": 50_000, "adam": 500_000}
+NAMES = (
+    "RMSE of energy, in range (meV/atom)",
+    "RMSE of force, in range (meV/Å)",
+    "RMSE of energy, out of range (meV/atom)",
+    "RMSE of force, out of range (meV/Å)",
+    "density at 1 bar (g/cm³)",
+)
+LABELS = {"ekf": "EKF, η", "adam": "Adam, learning rate"}
 HERE = Path(__file__).parent
 
 
-def settings(optimizer, rate, updates):
-    length = ["run.epochs=5", f"schedule.updates_per_epoch={updates // 5}"]
+def settings(optimizer, rate, length):
+    """Keys of a run with another rate."""
+    epoch = max(round(UPDATES[optimizer] * length / 5), 1)
+    keys = ["run.epochs=5", f"schedule.updates_per_epoch={epoch}"]
     if optimizer == "ekf":
-        return [f"ekf.eta={rate}", f"ekf.eta_max={rate}", *length]
-    return [f"adam.learning_rate={rate}", f"adam.decay_steps={max(updates // 500, 1)}", *length]
+        return [f"ekf.eta={rate}", f"ekf.eta_max={rate}", *keys]
+    return [f"adam.learning_rate={rate}", f"adam.decay_steps={max(epoch // 100, 1)}", *keys]
 
 
-def results_of(folder, dilute, simulated):
-    """RMSE of energies (meV/atom) and forces (meV/Angstrom) of a member: in range, out of range;
-    density (g/cm^3), NaN if the run did not last.
-    """
-    inside = json.loads((folder / "accuracy.json").read_text())["validation"]
-    found = [inside["energy_rmse"], inside["force_rmse"]]
-    if dilute:
-        target = folder / "dilute.json"
-        subprocess.run(
-            ["mpnnp", "evaluate", folder / "best.h5", dilute, "--json", target],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        outside = json.loads(target.read_text())
-        found += [outside["energy_rmse_mev_per_atom"], outside["force_rmse_mev_per_angstrom"]]
-    if simulated:
-        result = density.analyse(read_densities(folder / "npt", 0.05), limits=STABLE)
-        found.append(result.mean if result.lasted else np.nan)
-    return found
+def train(optimizer, rate, arguments):
+    """The members of a rate; one of them may fail."""
+    folder = arguments.runs / f"{optimizer}-{rate:g}"
+    if all((folder / f"seed-{seed}" / "accuracy.json").exists() for seed in seeds_of(arguments.seeds)):
+        return
+    ranks = os.environ.get("RANKS", "1")
+    launch = ["mpiexec", "-n", ranks] if ranks != "1" else []
+    changes = [f"data.files={arguments.data / 'data.h5'}", *settings(optimizer, rate, arguments.length)]
+    command = ["mpnnp", "ensemble", HERE / f"{optimizer}.toml", "--seeds", arguments.seeds]
+    command += ["--side-by-side", ranks, "-o", folder]
+    done = subprocess.run(launch + command + [word for change in changes for word in ("--set", change)])
+    if done.returncode not in (0, 1):
+        raise SystemExit(done.returncode)
+
+
+def draw(path, results):
+    """Mean and band of each optimiser against its rate; rates that none of the runs stood are left out."""
+    picture, axes = figure(len(NAMES))
+    for k, (axis, name) in enumerate(zip(axes, NAMES)):
+        for optimizer in RATES:
+            members = {r: [m[k] for m in found] for (o, r), found in results.items() if o == optimizer}
+            members = {r: [x for x in found if np.isfinite(x)] for r, found in members.items()}
+            rates = [rate for rate, found in members.items() if found]
+            if rates:
+                least = min(len(members[rate]) for rate in rates)
+                values = np.array([members[rate][:least] for rate in rates]).T
+                band(axis, rates, values, LABELS[optimizer])
+        scale = "linear" if name.startswith("density") else "log"
+        axis.set(xscale="log", yscale=scale, xlabel="η or learning rate", ylabel=name)
+        if axis.lines:
+            axis.legend()
+    save(picture, path)
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data")
+    parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--ekf-updates", type=int, default=500_000)
-    parser.add_argument("--adam-updates", type=int, default=5_000_000)
-    parser.add_argument("--seeds", default="1-3")
-    parser.add_argument("--dilute", help="data set out of range")
-    parser.add_argument("--start", help="structure to start simulations from")
-    parser.add_argument("--ps", default="100", help="picoseconds of each simulation")
+    parser.add_argument("--length", type=float, default=1.0, help="1: a tenth of the published updates")
+    parser.add_argument("--seeds", default="1-2")
+    parser.add_argument("--ps", default="10", help="picoseconds of each simulation")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    folders = {
-        (optimizer, rate): arguments.runs / f"{optimizer}-{rate:g}"
-        for optimizer, rates in RATES.items()
-        for rate in rates
-    }
-    for (optimizer, rate), folder in folders.items():
-        changes = [
-            f"data.files={arguments.data}",
-            *settings(optimizer, rate, getattr(arguments, f"{optimizer}_updates")),
-        ]
-        command = ["mpnnp", "ensemble", HERE / f"{optimizer}.toml", "--seeds", arguments.seeds, "-o", folder]
-        # a member may fail
-        subprocess.run(command + [word for change in changes for word in ("--set", change)], check=False)
-    if arguments.start:
-        options = ["--ensemble", "npt", "--temperature", "330", "--pressure", "1", "--time", arguments.ps]
-        subprocess.run([HERE / "simulate.sh", arguments.runs, arguments.start, "npt", *options], check=True)
-    results = {}
-    for (optimizer, rate), folder in folders.items():
-        members = sorted(folder.glob("seed-*"))
-        done = [
-            results_of(m, arguments.dilute, bool(arguments.start))
-            for m in members
-            if (m / "accuracy.json").is_file()
-        ]
-        mean = f"; means {np.mean(done, axis=0)}" if done else ""
-        print(f"{optimizer} {rate:g}: {len(done)} of {len(members)} runs lasted{mean}", flush=True)
-        results[optimizer, rate] = done
-    names = ["energy, in range (meV/atom)", "force, in range (meV/Å)"]
-    names += ["energy, out of range (meV/atom)", "force, out of range (meV/Å)"] * bool(arguments.dilute)
-    names = [f"RMSE of {name}" for name in names] + ["density (g/cm³)"] * bool(arguments.start)
-    picture, axes = figure(len(names))
-    for k, (axis, name) in enumerate(zip(axes, names)):
-        for optimizer, rates in RATES.items():
-            rates = [rate for rate in rates if results[optimizer, rate]]
-            if not rates:
-                continue
-            values = [[member[k] for member in results[optimizer, rate]] for rate in rates]
-            least = min(len(v) for v in values)
-            band(
-                axis,
-                rates,
-                np.array([v[:least] for v in values]).T,
-                {"ekf": "EKF, η", "adam": "Adam, learning rate"}[optimizer],
-            )
-        axis.set(
-            xscale="log",
-            yscale="linear" if name.startswith("density") else "log",
-            xlabel="η or learning rate",
-            ylabel=name,
-        )
-        axis.legend()
-    save(picture, arguments.out / "fig7.png")
+    for optimizer, rates in RATES.items():
+        for rate in rates:
+            train(optimizer, rate, arguments)
+    simulate = [HERE / "eos.sh", arguments.runs, arguments.data, arguments.ps]
+    subprocess.run(simulate, check=True)
+    trained, results = groups_of(arguments.runs), {}
+    dilute = dataset.read(arguments.data / "dilute.h5")
+    for optimizer, rates in RATES.items():
+        for rate in rates:
+            folders = trained.get(f"{optimizer}-{rate:g}", [])
+            results[optimizer, rate] = [
+                (*rmse_in_range(f), *rmse_out_of_range(f, dilute), liquid_density(f)) for f in folders
+            ]
+            print(f"{optimizer} {rate:g}: {len(folders)} members were trained to the end", flush=True)
+    rows = [(*key, *member) for key, found in results.items() for member in found]
+    columns = ("optimizer", "rate", "energy_in", "force_in", "energy_out", "force_out", "density_g_cm3")
+    write_table(arguments.out / "fig7.csv", dict(zip(columns, map(list, zip(*rows)))))
+    draw(arguments.out / "fig7.png", results)
 
 
 if __name__ == "__main__":

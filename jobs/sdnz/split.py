@@ -10,18 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_masses
 from ase.io import write
 
 from mpnnp.data import dataset
 from mpnnp.data.formats import read_sources
-from mpnnp.units import DENSITY
-
-
-def densities(data):
-    """(n_structure,) g/cm^3."""
-    masses = np.add.reduceat(atomic_masses[data.numbers], data.start[:-1])
-    return DENSITY * masses / np.abs(np.linalg.det(data.cell))
+from mpnnp.data.ranges import densities
 
 
 def main():

@@ -53,15 +53,18 @@ class Group:
         values = np.array([np.interp(x, *line) for line in lines])
         return x, values.mean(axis=0), values.std(axis=0)
 
-    def first_below(self, target, quantity, clock):
-        """(mean, standard deviation) over the runs of the updates or seconds at which the RMSE is first
-        at most `target`, and how many got there.
-        """
-        reached = []
+    def reached(self, target, quantity, clock):
+        """Updates or seconds of each run that gets there, at which the RMSE is first at most `target`."""
+        found = []
         for curve in self.curves.values():
             below = np.flatnonzero(rmse(curve, quantity) <= target)
             if len(below):
-                reached.append(curve[clock][below[0]])
+                found.append(float(curve[clock][below[0]]))
+        return found
+
+    def first_below(self, target, quantity, clock):
+        """(mean, standard deviation) of `reached`, and how many runs got there."""
+        reached = self.reached(target, quantity, clock)
         return (
             (float(np.mean(reached)), float(np.std(reached)), len(reached))
             if reached

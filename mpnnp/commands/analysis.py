@@ -199,6 +199,56 @@ def msd(
 
 
 @analyze.command(
+    epilog=examples(
+        "mpnnp analyze eos nvt-0.95 nvt-1.00 nvt-1.05 nvt-1.10",
+        "mpnnp analyze eos --group mine=a/nvt-0.95,a/nvt-1.0,a/nvt-1.05 --group other='b/nvt-*' -o both",
+    )
+)
+@on_first_rank
+def eos(
+    runs: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            help="Folders of `mpnnp md` at constant volume, of several densities and one potential.",
+            metavar="RUN...",
+        ),
+    ] = None,
+    group: Annotated[
+        Optional[list[str]], typer.Option(help="A curve by name: NAME=RUN,RUN,...; again for more.")
+    ] = None,
+    pressure: Annotated[float, typer.Option(help="bar, at which the density is sought.")] = 1.0,
+    order: Annotated[int, typer.Option(help="Of the polynomial through the pressures.")] = 2,
+    skip: Skip = 0.2,
+    output: Output = None,
+    debug: Debug = False,
+):
+    """Equation of state: pressure against density, and the density at a pressure.
+
+    From simulations at constant volume and one temperature. Error bars are from blocks and a bootstrap.
+    """
+    from mpnnp.figures import figure
+    from mpnnp.simulation import equation_of_state as analysis
+    from mpnnp.training.run_groups import find_groups
+
+    check_skip(skip)
+    _, log = start()
+    groups = find_groups([], group) if group else {}
+    if runs:
+        groups[shared_folder(runs).resolve().name] = runs
+    if not groups:
+        raise ConfigError("eos: give simulations, or --group NAME=RUN,RUN,...")
+    curves = []
+    for name, folders in groups.items():
+        points = analysis.read_points(name, folders, skip, log)
+        curves.append(analysis.equation_of_state(name, points, pressure, order))
+        log(str(curves[-1]))
+    picture, axes = figure(1)
+    analysis.draw(axes[0], curves)
+    everything = [str(folder) for folders in groups.values() for folder in folders]
+    write_results(output or beside(everything, "eos"), analysis.columns(curves), picture, log)
+
+
+@analyze.command(
     "energy-density",
     epilog=examples(
         "mpnnp analyze energy-density data.h5",
@@ -230,11 +280,14 @@ def beside(runs, name):
     """Where results belong without --output: in the folder of the run, or beside the trajectory, named after
     it; of several runs in the folder that they share.
     """
+    is_file = len(runs) == 1 and not Path(runs[0]).is_dir()
+    return shared_folder(runs) / (f"{Path(runs[0]).stem}-{name}" if is_file else name)
+
+
+def shared_folder(runs):
+    """The folder of one run, or that of its trajectory; of several runs the one that these share."""
     folders = [Path(run) if Path(run).is_dir() else Path(run).parent for run in runs]
-    if len(runs) == 1:
-        is_file = folders[0] != Path(runs[0])
-        return folders[0] / (f"{Path(runs[0]).stem}-{name}" if is_file else name)
-    return Path(os.path.commonpath([folder.resolve() for folder in folders])) / name
+    return folders[0] if len(runs) == 1 else Path(os.path.commonpath([f.resolve() for f in folders]))
 
 
 def check_skip(skip):

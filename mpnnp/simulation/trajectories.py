@@ -17,6 +17,8 @@ from mpnnp.errors import DataError
 from mpnnp.progress import Silent
 from mpnnp.units import DENSITY
 
+SAME_DENSITY = 1e-6  # relative; more is no constant volume
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -61,6 +63,24 @@ class Series:
     energies: np.ndarray | None = None
     extrapolations: np.ndarray | None = None
     trained: TrainingRange = field(default_factory=TrainingRange)
+
+
+@dataclass(frozen=True)
+class Pressures:
+    """Pressures of one simulation at constant volume.
+
+    times, values  (n,) ps, bar
+    density        g/cm^3
+    temperature    K, that was asked for; None if not known
+    ending         why it ended early, or ""
+    """
+
+    name: str
+    times: np.ndarray
+    values: np.ndarray
+    density: float
+    temperature: float | None
+    ending: str
 
 
 def read_trajectory(path, frame_time):
@@ -136,13 +156,36 @@ def read_densities(path, frame_time):
     )
 
 
+def read_pressures(path):
+    """Pressures of a folder, from md.csv. Raises DataError, also where the volume is not constant."""
+    _needs_table(path, "pressure")
+    columns = _read_table(path, "pressure_bar")
+    times, density = columns["time_ps"], columns["density_g_cm3"]
+    if not len(times):
+        raise DataError(f"{path}: has no pressures: the system had no cell, or nothing was simulated")
+    if np.ptp(density) > SAME_DENSITY * density.mean():
+        raise DataError(
+            f"{path}: has densities from {density.min():.4g} to {density.max():.4g} g/cm^3; "
+            "expected a simulation at constant volume (nvt, nve)"
+        )
+    temperature = _protocol(path).get("temperature")
+    return Pressures(
+        str(path), times, columns["pressure_bar"], float(density.mean()), temperature, _ending(path)
+    )
+
+
 def mean_temperature(path, fraction):
     """Mean temperature (K) in a folder's md.csv from `fraction` of the time on. Raises DataError."""
-    if not (Path(path) / "md.csv").exists():
-        raise DataError(f"{path}: has no md.csv, which would tell its temperature")
+    _needs_table(path, "temperature")
     columns = _read_table(path, "temperature_k")
     times = columns["time_ps"]
     return float(columns["temperature_k"][times >= times[0] + fraction * (times[-1] - times[0])].mean())
+
+
+def _needs_table(path, what):
+    """Raise DataError if there is no md.csv to tell `what`."""
+    if not (Path(path) / "md.csv").exists():
+        raise DataError(f"{path}: has no md.csv, which would tell its {what}")
 
 
 def _read_table(path, needed):
@@ -157,6 +200,7 @@ def _read_table(path, needed):
                 "time_ps",
                 "energy_potential_ev",
                 "temperature_k",
+                "pressure_bar",
                 "density_g_cm3",
                 "extrapolations",
             )

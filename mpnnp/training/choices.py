@@ -18,6 +18,8 @@ FORCE_FRACTION, FORCES_PER_EPOCH = 0.02, 2000  # with learned noise an epoch tak
 LEAST_EPOCHS = 10
 N_UPDATE = 20_000  # of a run with learned noise
 LEAST_PATIENCE = 10
+# what a run chooses where its configuration names nothing
+CHOSEN = (("network", "hidden"), ("schedule", "force_fraction"), ("run", "epochs"), ("run", "patience"))
 
 
 def n_label(dataset: Dataset, train: np.ndarray) -> tuple[int, int]:
@@ -66,6 +68,17 @@ def settle(config: Config, labels: tuple[int, int], log: AnyLog) -> Config:
     if chosen:
         log(f"{', '.join(chosen)}: for {labels[0]} energies and {labels[1]} force components")
     return config.model_copy(update={"run": config.run.model_copy(update=run)})
+
+
+def with_choices_of(config: Config, run: Config) -> Config:
+    """The configuration with its gaps filled in by what a run chose, as its stored configuration says."""
+    sections = {}
+    for section, key in CHOSEN:
+        now, then = (getattr(getattr(c, section), key) for c in (config, run))
+        if now is None and then is not None:
+            part = sections.get(section, getattr(config, section))
+            sections[section] = part.model_copy(update={key: then})
+    return config.model_copy(update=sections)
 
 
 def _force_fraction(config, n_force):

@@ -7,12 +7,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpnnp.config import Config, to_toml
+from mpnnp.config import Config, read_config, to_toml
 from mpnnp.errors import ConfigError, Interrupted, TrainingError
 from mpnnp.parallel import Comm, agree, maximum, of_all_ranks, of_team, on_root, raise_if, share_teams
 from mpnnp.progress import AnyLog, Log
 from mpnnp.signals import Signals, name
 from mpnnp.training import run_folder
+from mpnnp.training.choices import with_choices_of
 from mpnnp.training.run_groups import MEMBER
 from mpnnp.training.start import assemble
 from mpnnp.training.train import train
@@ -92,13 +93,17 @@ def run_ensemble(
 
 
 def is_finished(config: Config, directory: Path) -> bool:
-    """True if the run in `directory` came to its end with this configuration."""
+    """True if the run in `directory` came to its end with this configuration; what that leaves to the run is
+    taken as the run chose it.
+    """
     stored = directory / "config.toml"
-    return (
-        (directory / "accuracy.json").is_file()
-        and stored.is_file()
-        and stored.read_text(encoding="utf-8") == to_toml(config)
-    )
+    if not ((directory / "accuracy.json").is_file() and stored.is_file()):
+        return False
+    try:
+        run = read_config(stored)
+    except ConfigError:  # of another version: it decides what to do with it when it is resumed
+        return False
+    return stored.read_text(encoding="utf-8") == to_toml(with_choices_of(config, run))
 
 
 def _train_team(members, comm, side_by_side, overwrite, signals):

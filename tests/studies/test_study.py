@@ -1,5 +1,5 @@
-"""The scripts of jobs/sdnz as their README calls them, with relative paths, on the example data
-and for moments.
+"""The scripts of jobs/sdnz as their README calls them: the whole study with a small truth and for moments,
+and what is not a part of it.
 """
 
 import csv
@@ -11,126 +11,202 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.io import read
 from launch import ROOT, find_mpiexec
 
 from mpnnp.data import dataset
 from mpnnp.data.formats import read_sources
+from mpnnp.data.ranges import densities
 
 STUDY = ROOT / "jobs" / "sdnz"
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-SHORT = {"EKF_UPDATES": "1000", "ADAM_UPDATES": "10000", "ADAM_RATE": "1e-3", "JOBS": "2"}
+SMALL = {
+    "DENSITIES": "1.00 1.20",
+    "TEMPERATURES": "300",
+    "ICE_DENSITIES": "0.95",
+    "DILUTE_DENSITIES": "0.80",
+    "EOS_DENSITIES": "0.80 1.00",
+    "MOLECULES": "16",
+    "WARM_PS": "0.005",
+    "SAMPLE_PS": "0.1",
+    "PS": "0.1",
+    "SCAN_PS": "0.1",
+    "LENGTH": "1e-4",
+    "SEEDS": "1-2",
+    "SCAN_SEEDS": "1",
+    "BATCHES": "16",
+    "JOBS": "2" if find_mpiexec() else "1",
+    "TRUTH": "truth/best.h5",
+}
+GROUPS = ("ekf", "adam", "default")
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with data/dense.h5, data/dilute.h5 and data/start.extxyz."""
+    """A folder with some of the example data."""
     place = tmp_path_factory.mktemp("study")
     frames = read_sources([str(ROOT / "jobs/water/water.extxyz.xz")], report=lambda _: None)
-    dataset.write(place / "some.h5", frames.take(np.arange(0, len(frames), 4)))
-    do(place, "split.py", "some.h5", "-o", "data")
+    dataset.write(place / "some.h5", frames.take(np.arange(0, len(frames), 9)))
     return place
 
 
 @pytest.fixture(scope="module")
-def trained(place):
-    """The same folder with runs/ekf and runs/adam, seeds 1 and 2."""
-    do(place, "train.sh", "data/dense.h5", "runs", "1-2")
+def studied(place):
+    """The same folder after all.sh: data of a truth that was trained for moments, and out."""
+    config = ROOT / "jobs/water/train.toml"
+    settings = ["--set", "data.files=some.h5", "--set", "run.updates=60"]
+    run(place, ["mpnnp", "train", config, "-o", "truth", *settings])
+    do(place, "all.sh", "data", "out")
     return place
 
 
-def do(place, script, *arguments):
-    command = [sys.executable if script.endswith(".py") else "bash", STUDY / script, *map(str, arguments)]
+def run(place, command):
+    """What a command prints that must not fail."""
     done = subprocess.run(
-        command,
+        list(map(str, command)),
         cwd=place,
-        env=os.environ | SHORT | {"PATH": PATH},
+        env=os.environ | SMALL | {"PATH": PATH},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
 
-def is_picture(path):
-    return path.read_bytes().startswith(b"\x89PNG")
+def do(place, script, *arguments):
+    return run(place, [sys.executable if script.endswith(".py") else "bash", STUDY / script, *arguments])
+
+
+def findings_of(place):
+    """finding -> what is said here."""
+    lines = (place / "out/findings.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")][2:]
+    return {row[0]: row[-1] for row in rows}
+
+
+def test_the_data_are_those_that_were_asked_for(studied):
+    data, dilute = (dataset.read(studied / f"data/{name}.h5") for name in ("data", "dilute"))
+    assert len(data) == 4 * 3 and len(dilute) == 2
+    assert sorted(set(densities(data).round(4))) == [0.95, 1.0, 1.2]
+    assert densities(dilute) == pytest.approx(0.8)
+    assert np.isfinite(data.energy).all() and np.isfinite(data.forces).all()
+    assert (studied / "data/energy-density.csv").is_file()
+    for name in ("eos-0.80", "eos-1.00", "nvt", "npt"):
+        assert read(studied / f"data/starts/{name}.xyz").has("momenta")
+        assert (studied / f"data/truth/{name}/status.json").is_file()
+
+
+def test_every_student_was_trained_and_simulated(studied):
+    for group in GROUPS:
+        for seed in (1, 2):
+            member = studied / f"out/runs/{group}/seed-{seed}"
+            assert (member / "accuracy.json").is_file() and (member / "dilute.json").is_file()
+            for name in ("eos-0.80", "eos-1.00", "nvt", "npt"):
+                assert json.loads((member / name / "status.json").read_text())["status"] in (
+                    "finished",
+                    "failed",
+                )
+    for group, updates in (("ekf", 50), ("adam", 500)):
+        with open(studied / f"out/runs/{group}/seed-1/learning-curve.csv") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 51 and int(float(rows[-1]["update"])) == updates  # every 1/50 of the run
+
+
+def test_all_pictures_and_tables_are_there(studied):
+    pictures = [
+        "fig3",
+        "fig7",
+        "fig8",
+        "fig9",
+        *(f"{f}-{g}" for f in ("fig4", "fig5", "eos") for g in GROUPS),
+    ]
+    for name in [*pictures, "fig4-truth", "fig5-truth"]:
+        assert (studied / f"out/{name}.png").read_bytes().startswith(b"\x89PNG"), name
+    with open(studied / "out/fig7.csv") as file:
+        assert len(list(csv.DictReader(file))) == 6
+    with open(studied / "out/kalman.csv") as file:
+        assert {row["group"] for row in csv.DictReader(file)} == {"ekf", "default"}
+    assert "default, mean" in (studied / "out/errors.txt").read_text()
+
+
+def test_each_finding_has_its_row(studied):
+    found = findings_of(studied)
+    assert {name[:3] for name in found if name[0] == "("} == {"(a)", "(b)", "(c)", "(d)", "(e)"}
+    lasted = found["(b) NPT runs that last"]
+    assert lasted.count(" of 2") == 3 and "ekf against adam p = " in lasted
+    assert " to " in found["(d) mean shift of the spectrum, energies (decades)"]
+
+
+def test_what_is_done_stays_and_what_was_stopped_goes_on(studied):
+    """A simulation without its status.json was killed; a picture that is gone is drawn again."""
+    member = studied / "out/runs/ekf/seed-1"
+    table = (member / "nvt/md.csv").read_text()
+    (member / "nvt/status.json").unlink()
+    (studied / "out/eos-adam.png").unlink()
+    kept = [
+        member / "checkpoint.h5",
+        member / "npt/md.csv",
+        studied / "data/data.h5",
+        studied / "out/fig3.png",
+        studied / "out/fig4-adam.png",
+    ]
+    before = [path.stat().st_mtime_ns for path in kept]
+    findings = findings_of(studied)
+    do(studied, "all.sh", "data", "out")
+    assert [path.stat().st_mtime_ns for path in kept] == before
+    assert (member / "nvt/status.json").is_file() and (member / "nvt/md.csv").read_text() == table
+    assert (studied / "out/eos-adam.png").is_file() and findings_of(studied) == findings
 
 
 def test_data_are_cut_by_density(place):
-    dense, dilute = (dataset.read(place / f"data/{name}.h5") for name in ("dense", "dilute"))
-    assert min(len(dense), len(dilute)) > 10 and len(dense) + len(dilute) <= 54
-    assert np.linalg.det(dense.cell).max() < np.linalg.det(dilute.cell).min()  # the same molecules in each
+    do(place, "split.py", "some.h5", "-o", "cut")
+    dense, dilute = (dataset.read(place / f"cut/{name}.h5") for name in ("dense", "dilute"))
+    assert min(len(dense), len(dilute)) > 3 and len(dense) + len(dilute) <= 24
+    assert densities(dense).min() >= 1.0 and densities(dilute).max() < 0.9
 
 
-def test_members_are_compared(trained):
-    place = trained
-    do(place, "fig3.sh", "runs", "out")
-    assert is_picture(place / "out/fig3.png")
-    (row,) = [
-        line
-        for line in do(place, "extrapolation.py", "runs", "data/dilute.h5").splitlines()
-        if line.startswith("ekf, mean")
-    ]
-    assert 0 < float(row.split()[2]) < 100
-
-
-@pytest.mark.parametrize(
-    ("script", "name", "column"), [("fig4.sh", "nvt", "O-O_mean"), ("fig5.sh", "npt", "mean_g_cm3")]
-)
-def test_members_simulate(trained, script, name, column):
-    place = trained
-    do(place, script, "runs", "data/start.extxyz", "out", "0.02")
-    for group in ("ekf", "adam"):
-        for seed in (1, 2):
-            assert (
-                json.loads((place / f"runs/{group}/seed-{seed}/{name}/status.json").read_text())["status"]
-                == "finished"
-            )
-        (table,) = (place / "out").glob(f"{script[:4]}-{group}*.csv")
-        with open(table) as file:
-            assert any(key.startswith(column) for key in next(csv.reader(file)))
-        assert is_picture(table.with_suffix(".png"))
-    written = (place / f"runs/ekf/seed-1/{name}/md.csv").stat().st_mtime_ns
-    do(place, "simulate.sh", "runs", "data/start.extxyz", name, "--time", "0.02")
-    assert (
-        place / f"runs/ekf/seed-1/{name}/md.csv"
-    ).stat().st_mtime_ns == written  # what is finished is not repeated
-
-
-def test_bad_input_ends_the_simulations(trained):
-    command = ["bash", STUDY / "simulate.sh", "runs", "gone.extxyz", "other", "--time", "0.02"]
+def test_bad_input_ends_the_simulations(studied):
+    command = ["bash", STUDY / "simulate.sh", "out/runs", "gone.extxyz", "other", "--time", "0.02"]
     done = subprocess.run(
-        command, cwd=trained, env=os.environ | {"PATH": PATH}, capture_output=True, text=True, timeout=100
+        command, cwd=studied, env=os.environ | {"PATH": PATH}, capture_output=True, text=True, timeout=100
     )
     assert done.returncode != 0 and (done.stdout + done.stderr).count("mpnnp: error: gone.extxyz") == 1
 
 
-@pytest.mark.skipif(
-    find_mpiexec() is None, reason="needs an MPI library: install mpnnp[mpich] or one of the system"
-)
-def test_fisher_spectra_and_distances(trained):
-    place = trained
-    do(place, "fig9.sh", "runs", "data/dense.h5", "out", 1, "--batches", 64)
-    assert is_picture(place / "out/fig9.png")
-    assert "ekf: |w - w0| = " in do(place, "fig8.py", "out/fisher.h5", "out")
-    assert is_picture(place / "out/fig8.png")
+def test_a_study_without_data_says_how_to_make_them(place):
+    environment = os.environ | {"PATH": PATH, "TRUTH": ""}
+    command = ["bash", STUDY / "all.sh", "none", "out-of-none"]
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2 and "TRUTH=POTENTIAL makes them" in done.stderr
 
 
-def test_learning_rates(place):
-    options = [
-        "--ekf-updates",
-        5,
-        "--adam-updates",
-        5,
-        "--seeds",
-        1,
-        "--dilute",
-        "data/dilute.h5",
-        "--start",
-        "data/start.extxyz",
-        "--ps",
-        "0.01",
-    ]
-    out = do(place, "fig7.py", "data/dense.h5", "rates", "out", *options)
-    assert out.count("1 of 1 runs lasted") == 6
-    assert is_picture(place / "out/fig7.png")
+@pytest.mark.parametrize("kind", ["ic", "ih"])
+def test_ice_obeys_the_ice_rules(kind, place):
+    """Two protons at each oxygen, one on each bond, at the density asked for."""
+    do(place, "ice.py", kind, "0.95", "7", f"{kind}.xyz")
+    atoms = read(place / f"{kind}.xyz")
+    assert atoms.get_chemical_formula() == "H128O64"
+    assert atoms.get_masses().sum() / atoms.cell.volume * 1.66053906660 == pytest.approx(0.95)
+    distances = atoms.get_all_distances(mic=True)
+    oxygen, hydrogen = (np.flatnonzero(atoms.numbers == z) for z in (8, 1))
+    between = distances[np.ix_(oxygen, hydrogen)]
+    assert ((between < 1.1).sum(axis=1) == 2).all() and ((between < 1.1).sum(axis=0) == 1).all()
+    assert ((between < 2.0).sum(axis=1) == 4).all() and ((between < 2.0).sum(axis=0) == 2).all()
+    do(place, "ice.py", kind, "0.95", "8", f"{kind}-other.xyz")
+    other = read(place / f"{kind}-other.xyz").positions
+    assert np.abs(atoms.positions[oxygen] - other[oxygen]).max() < 1e-6  # the protons are disordered alone
+    assert np.abs(atoms.positions[hydrogen] - other[hydrogen]).max() > 1.0
+
+
+def test_small_numbers_are_compared_by_what_they_can_say(monkeypatch):
+    monkeypatch.syspath_prepend(str(STUDY))
+    import findings
+
+    assert findings.exact_test([True] * 4, [False] * 4) == "p = 0.029"
+    assert findings.exact_test([True, True], [False, True]) == "p = 1"
+    assert findings.with_interval(findings.ratio, [10.0, 10.0, 10.0], [1.0, 1.0]) == "10 (10 to 10)"
+    assert findings.with_interval(np.mean, [3.0]) == "3"
+    assert findings.with_interval(np.mean, []) == "not known"
+    told = findings.with_interval(np.mean, [0.0, 1.0, 2.0, 3.0], form=".2f")
+    assert told.startswith("1.50 (0.") and told.endswith(")")

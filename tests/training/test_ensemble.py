@@ -13,7 +13,8 @@ from mpnnp.analysis import comparison
 from mpnnp.config import to_toml
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.training.checkpoint import read_potential
-from mpnnp.training.ensemble import member_config, run_ensemble, seeds_of
+from mpnnp.training.choices import settle
+from mpnnp.training.ensemble import is_finished, member_config, run_ensemble, seeds_of
 from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.train import train
 
@@ -44,6 +45,19 @@ def test_only_what_is_asked_for_differs(tmp_path):
         assert ((other[0] == split), (other[1] == weights)) == (same_split, same_weights), over
     with pytest.raises(ConfigError, match="--over"):
         member_config(config, 1, "batches")
+
+
+def test_a_finished_member_is_known_by_what_its_run_chose(tmp_path):
+    config = small_config(tmp_path, ekf={"noise": "learned"}, run={"epochs": None})
+    _, log = quiet()
+    stored = to_toml(settle(config, (9, 200), log))
+    assert stored != to_toml(config)
+    (tmp_path / "accuracy.json").write_text("{}")
+    assert not is_finished(config, tmp_path)
+    (tmp_path / "config.toml").write_text(stored, encoding="utf-8")
+    assert is_finished(config, tmp_path)
+    other = config.model_copy(update={"run": config.run.model_copy(update={"epochs": 3})})
+    assert not is_finished(other, tmp_path)
 
 
 def test_a_member_is_the_run_of_its_seed(tmp_path):
