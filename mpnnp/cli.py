@@ -101,17 +101,20 @@ def common(
 def main():
     """Entry point of the command `mpnnp`; EXIT_STATUS says what it ends with."""
     from mpnnp.parallel import launched, of_all_ranks, stop_all
-    from mpnnp.signals import Signals
+    from mpnnp.signals import Signals, ignore
 
     debug = DEBUG in sys.argv
     Signals.of_program = True
     with Signals(None):
         try:
-            sys.exit(app(standalone_mode=False))
+            status = app(standalone_mode=False)
         except Exception as error:
             if start.comm is None:  # before MPI was asked for: the same on every rank
-                sys.exit(stop_all(launched(), of_all_ranks(error), debug))
-            sys.exit(stop_all(start.comm, error, debug))
+                status = stop_all(launched(), of_all_ranks(error), debug)
+            else:
+                status = stop_all(start.comm, error, debug)
+    ignore()
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ class Signals:
     holding   True while a signal must only be noted: the loop asks for it (`agenda`); else it ends all ranks.
               Inside another that holds, this one always holds
     advice    how to go on after such an end, which then has status 75; None: nothing can be gone on with, the
-              status is 128 + number, as of a program that does not listen
+              status is 128 + number, as of a program that does not listen. Inside another with advice it is
+              that of the outer one, which the user has started
     """
 
     opened: list["Signals"] = []  # the innermost last
@@ -49,6 +50,7 @@ class Signals:
         self.before: dict = {}
 
     def __enter__(self):
+        self.advice = next((outer.advice for outer in self.opened if outer.advice), self.advice)
         if threading.current_thread() is threading.main_thread():  # Python delivers signals to no other
             if self.opened:
                 self.received = self.opened[-1].received
@@ -149,7 +151,7 @@ def end_at_once(comm, status, message):
 
 
 def ignore():
-    """For a program whose work is done and saved: a signal that comes now has nothing left to stop."""
+    """For a program that leaves: a signal that comes now has nothing left to stop, nor to say."""
     for number in WATCHED:
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,5 +1,9 @@
+import signal
+
 import pytest
 from launch import ROOT, TESTS, find_mpiexec, run_on_ranks  # noqa: F401  found here by tests
+
+from mpnnp.signals import WATCHED, Signals
 
 SHARED = ROOT.parent / "shared"
 DATA = TESTS / "reference"
@@ -24,7 +28,8 @@ def mpiexec():
 @pytest.fixture(autouse=True)
 def no_program():
     """A test that calls the entry point of the command leaves no trace: Ctrl-C is pytest's again."""
-    from mpnnp.signals import Signals
-
+    handlers = {number: signal.getsignal(number) for number in WATCHED}
     yield
     Signals.of_program = False
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -9,16 +9,19 @@ import time
 
 import numpy as np
 import pytest
+from small import quiet, small_config
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
+from mpnnp.errors import Interrupted
 from mpnnp.kernels.energy_forces import functions_of_structure
 from mpnnp.kernels.plan import plan_of
 from mpnnp.model.cost import cost_of
 from mpnnp.model.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.parallel import serial
 from mpnnp.signals import ECHO, STOP, Signals
+from mpnnp.training.train import train
 
 
 def lattice(r_c):
@@ -103,6 +106,26 @@ def test_inside_another_that_holds_a_signal_is_only_noted():
         assert outer.received == signal.SIGUSR1
         with Signals(serial()) as later:
             assert later.received == signal.SIGUSR1
+
+
+def test_how_to_go_on_is_said_as_of_what_was_started():
+    with Signals(None), Signals(serial(), "the same command"), Signals(serial(), "--resume") as inner:
+        assert inner.advice == "the same command"
+    with Signals(None), Signals(serial(), "--resume") as alone:
+        assert alone.advice == "--resume"
+
+
+def test_a_training_inside_another_command_says_how_that_goes_on(tmp_path):
+    with Signals(serial(), "start the same command again") as outer:
+
+        def stop(*_):
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not outer.received:
+                pass
+
+        said = r"SIGTERM: stopped after update \d+ \(epoch \d\); start the same command again$"
+        with pytest.raises(Interrupted, match=said):
+            train(small_config(tmp_path), tmp_path / "run", *quiet(), on_epoch=[stop])
 
 
 PATIENT = """

@@ -26,9 +26,8 @@ def learn(
 
     Simulations go on until the potential does not know; the most telling frames are labelled. Started again
     it goes on where it stood. Exit status: 0 done, 75 labels are wanted (DIR/to-label.extxyz) or it was
-    stopped by SIGUSR1 or SIGTERM, 2 bad input, 1 anything else.
+    stopped by Ctrl-C, SIGTERM or SIGUSR1, 2 bad input, 1 anything else.
     """
-    from mpnnp import signals
     from mpnnp.learning.rounds import learn as run
     from mpnnp.learning.settings import read_learning
     from mpnnp.parallel import on_root
@@ -36,5 +35,4 @@ def learn(
     comm, log = start()
     learning, record = on_root(comm, read_learning, config, settings or [])
     run(learning, record, output, comm, log)
-    signals.ignore()
     log.close()

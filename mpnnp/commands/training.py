@@ -69,7 +69,6 @@ def train(
     Exit status: 0 done, 75 stopped by Ctrl-C, SIGTERM, SIGUSR1 or the end of the batch job (continue with
     --resume), 130 ended by a second Ctrl-C within five seconds, 2 bad input, 1 anything else.
     """
-    from mpnnp import signals
     from mpnnp.n2p2.translate import is_input_nn
     from mpnnp.parallel import on_root
 
@@ -83,7 +82,6 @@ def train(
     from mpnnp.training.train import train as run
 
     run(record, output or record.run.directory, comm, log, resume, overwrite=overwrite)
-    signals.ignore()
     log.close()
 
 

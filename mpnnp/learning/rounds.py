@@ -26,7 +26,6 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.extxyz import write_extxyz
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.store import load_structures
-from mpnnp.errors import Interrupted
 from mpnnp.files import write_atomically
 from mpnnp.learning import labels, table
 from mpnnp.learning.choosing import choose
@@ -37,7 +36,7 @@ from mpnnp.model.evaluation import evaluate
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import load_symmetry_functions
-from mpnnp.parallel import Comm, agree, of_all_ranks, on_root
+from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import Log, Silent, duration
 from mpnnp.run_lock import RunLock
 from mpnnp.signals import Signals
@@ -165,8 +164,6 @@ def train_phase(loop: Loop) -> State:
     own_log = Log(comm, stream=open(os.devnull, "w"))
     try:
         state = train(config, directory, comm, own_log, resume=begun)
-    except Interrupted as error:
-        raise of_all_ranks(Interrupted(f"{str(error).split(', continue')[0]}; {ADVICE}")) from None
     finally:
         own_log.close()
     loop.log(f"  {state.update} updates in {duration(state.seconds)}, RMSE {errors_in_words(state.curve)}")

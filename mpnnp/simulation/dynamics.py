@@ -95,7 +95,7 @@ def run(
     simulation with status "failed"; files up to the last good frame are kept.
     """
     directory = Path(directory)
-    with Signals(comm, "start again with --resume") as signals:
+    with Signals(comm, "continue with --resume") as signals:
         lock = agree(
             comm,
             lambda: _claim(directory, resume, overwrite, log) if comm.rank == 0 else None,
@@ -209,7 +209,7 @@ class Simulation:
                 status, reason = FAILED, str(error)
                 received = self.slow and self._heard(now=True)  # a step that was broken off may look like it
         if received:
-            status, reason = STOPPED, f"by {name(received)}; go on with --resume"
+            status, reason = STOPPED, f"by {name(received)}"
         return self._close(status, reason)
 
     def _advance(self, forces):
@@ -413,6 +413,7 @@ class Simulation:
         self.log(
             f"{ending} at {outcome.time_ps:.6g} ps after {duration(seconds)}: "
             f"{outcome.steps_per_second:.1f} steps per second"
+            + (f"; {self.signals.advice}" if status == STOPPED else "")
         )
         if outcome.extrapolations:
             self.log(

@@ -124,9 +124,9 @@ def _summary(config: Config, curve: Mapping[str, np.ndarray], facts: Mapping[str
         where = f"epoch {curve['epoch'][-1]:.0f} of {config.run.last_epoch}" if rows else "its start"
         return f"The run has not ended: it stands at {where}. Trained with mpnnp {__version__}."
     return (
-        f"{facts['reason'].capitalize()}: {facts['updates']} updates in {duration(facts['seconds'])} "
+        f"{facts['updates']} updates in {duration(facts['seconds'])} "
         f"on {facts['ranks']} rank{'s' if facts['ranks'] > 1 else ''}, {config.run.optimizer}; "
-        f"best epoch {facts['epoch']}. mpnnp {__version__}."
+        f"best epoch {facts['epoch']}; {facts['reason']}. mpnnp {__version__}."
     )
 
 

@@ -80,7 +80,7 @@ def train(
     rank alike.
     """
     directory = Path(directory)
-    with Signals(comm, "start again with --resume") as signals:
+    with Signals(comm, "continue with --resume") as signals:
         config = on_root(comm, continuation.completed, config, directory)
         lock, resume = agree(
             comm,
@@ -278,8 +278,8 @@ def obey(run: Parts, verdict: Verdict) -> None:
     if verdict.interrupted:
         state = run.state
         interrupted = Interrupted(
-            f"{verdict.reason}: stopped after update {state.update} (epoch {state.epoch}), "
-            "continue with --resume"
+            f"{verdict.reason}: stopped after update {state.update} (epoch {state.epoch}); "
+            f"{run.agenda.signals.advice}"
         )
         raise of_all_ranks(interrupted)
 

@@ -7,7 +7,8 @@ FAULT happens on rank RANK at the NUMBER-th call (from 1) of what it names:
   kill-written                             between two arrays of a checkpoint
   nan-error, inf-weights, bad-P            an error becomes NaN, weights explode, P loses positive
                                            definiteness, before an update
-  slow                                     every update takes 0.05 s
+  slow                                     every update of a training takes 0.05 s more
+  slow-step, slow-label                    so does every step of a simulation, every structure to label
   crawl                                    every update takes a second more, before its compiled calls
   record                                   no fault: the labels of every update go to the file named by
                                            $LABELS and the rank
@@ -27,9 +28,15 @@ import numpy as np  # noqa: E402
 
 from mpnnp import cli  # noqa: E402
 from mpnnp.optimizers import ekf  # noqa: E402
+from mpnnp.simulation import dynamics, labelling  # noqa: E402
 from mpnnp.training import observations, train  # noqa: E402
 
 UPDATE = [0]  # number of the update under way, from 1
+SLOWED = {
+    "slow": (train, "one_update"),
+    "slow-step": (dynamics.Simulation, "_advance"),
+    "slow-label": (labelling, "labels_of"),
+}
 
 
 def main():
@@ -88,14 +95,8 @@ def build_in(fault, number):
             return observe(*arguments)
 
         observations.Observer.observe = crawl
-    elif fault == "slow":
-        one_update = train.one_update
-
-        def slowly(*arguments):
-            time.sleep(0.05)
-            one_update(*arguments)
-
-        train.one_update = slowly
+    elif fault in SLOWED:
+        slow_down(*SLOWED[fault])
 
 
 def record():
@@ -123,6 +124,16 @@ def count_updates():
         one_update(task, state, *rest)
 
     train.one_update = counted
+
+
+def slow_down(owner, name):
+    original = getattr(owner, name)
+
+    def slowly(*arguments):
+        time.sleep(0.05)
+        return original(*arguments)
+
+    setattr(owner, name, slowly)
 
 
 def at_call(owner, name, number, action):

@@ -122,9 +122,10 @@ def test_a_long_update_is_broken_off_and_the_state_before_it_saved(tmp_path, who
     assert suite.contents(tmp_path / "run") == suite.contents(reference)
 
 
-def test_interrupted_runs_resume_to_the_undisturbed_one(tmp_path):
+@pytest.mark.parametrize("command, repeats", [("train", 2), ("md", 2), ("label", 2)])
+def test_what_was_interrupted_goes_on_to_the_undisturbed_end(tmp_path, command, repeats):
     """The short form of tests/faults/interrupts.py."""
-    assert interrupts.repeat(tmp_path, repeats=2, n_rank=2, seed=3) == 0
+    assert interrupts.repeat(tmp_path, repeats, n_rank=2, seed=3, names=[command]) == 0
 
 
 def test_runs_in_one_folder_do_not_mix(tmp_path):
