@@ -61,8 +61,9 @@ WEIGHTS = (
 )  # in info; config_weight is a factor of all
 FACTORS = ("config_weight", "weight")
 MASK = "force_mask"  # array of truth values: False where the force on an atom is no label
-# what looks like a label, and arrays (n_atom, 3) that are none
+# what looks like a label, and numbers and arrays that are none
 LOOKS = re.compile(r"energ|forc|virial|stress|weight|etot|gradient", re.IGNORECASE)
+NO_ENERGY = re.compile(r"time|temp|press|dens|vol|charge|spin|mag|cut|angle", re.IGNORECASE)
 NO_STRESS = re.compile(r"polar|quadru|hess|cell|lattice|box", re.IGNORECASE)
 NO_FORCES = re.compile(
     r"mom|vel|magmom|dipole|dir|disp|pos|eigen|mask|frac|scaled|charge|image", re.IGNORECASE
@@ -234,7 +235,7 @@ class Labels:
             array = np.asarray(value) if not isinstance(value, str) else np.zeros(0, "U1")
             if array.dtype.kind not in "fiu":
                 continue
-            if array.size == 1 and array.dtype.kind == "f":
+            if array.size == 1 and array.dtype.kind == "f" and not NO_ENERGY.search(plain):
                 self.numbers.add(plain)
             if array.size in (6, 9) and len(array) != n_atom and not NO_STRESS.search(plain):
                 self.tensors.add(plain)

@@ -123,6 +123,13 @@ def test_what_follows_the_last_frame_is_an_error_with_its_line(tmp_path, tail, m
         read(tmp_path, frame("energy=1", 0) * 2 + tail)
 
 
+def test_a_time_is_no_label(tmp_path):
+    _, told = read(tmp_path, "1\ntime_ps=0.5 temperature=300.1\nO 0 0 0\n")
+    assert "labels" not in told
+    _, told = read(tmp_path, "1\ntime_ps=0.5 E0=-14.2\nO 0 0 0\n")
+    assert "perhaps labels: 'E0'" in told
+
+
 def test_a_word_of_the_comment_without_a_value_is_no_label(tmp_path):
     data, told = read(tmp_path, "1\nThe energy of run 3 was -14.2\nO 0 0 0\n")
     assert np.isnan(data.energy).all()
