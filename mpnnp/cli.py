@@ -109,10 +109,10 @@ def main():
         try:
             status = app(standalone_mode=False)
         except Exception as error:
-            if start.comm is None:  # before MPI was asked for: the same on every rank
-                status = stop_all(launched(), of_all_ranks(error), debug)
-            else:
-                status = stop_all(start.comm, error, debug)
+            comm = start.comm
+            if comm is None:  # before MPI was asked for: the same on every rank
+                comm, error = launched(), of_all_ranks(error)
+            status = stop_all(comm, error, debug)
     ignore()
     sys.exit(status)
 

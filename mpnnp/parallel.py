@@ -38,9 +38,7 @@ def check_launch(size, library, environment=os.environ):
     """
     if size > 1:
         return
-    found = {name: environment[name] for name in LAUNCH_SIZES if environment.get(name, "1") not in ("1", "")}
-    if environment.get("SLURM_STEP_ID") and environment.get("SLURM_STEP_NUM_TASKS", "1") not in ("1", ""):
-        found["SLURM_STEP_NUM_TASKS"] = environment["SLURM_STEP_NUM_TASKS"]
+    found = _launch_sizes(environment)
     if found:
         name, value = next(iter(found.items()))
         raise LaunchError(
@@ -52,11 +50,17 @@ def check_launch(size, library, environment=os.environ):
         )
 
 
+def _launch_sizes(environment):
+    """Variable -> value of those by which a launcher says that it started several processes."""
+    found = {name: environment[name] for name in LAUNCH_SIZES if environment.get(name, "1") not in ("1", "")}
+    if environment.get("SLURM_STEP_ID") and environment.get("SLURM_STEP_NUM_TASKS", "1") not in ("1", ""):
+        found["SLURM_STEP_NUM_TASKS"] = environment["SLURM_STEP_NUM_TASKS"]
+    return found
+
+
 def launched():
     """COMM_WORLD of a program that ends before it needs MPI, None if it is one process alone."""
-    if not any(
-        os.environ.get(name, "1") not in ("1", "") for name in (*LAUNCH_SIZES, "SLURM_STEP_NUM_TASKS")
-    ):
+    if not _launch_sizes(os.environ):
         return None
     try:
         return world()
