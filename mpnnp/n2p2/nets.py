@@ -51,9 +51,8 @@ def ambiguous_layers(source, functions):
         return []
     found = []
     for keyword in source.all("element_nodes_short"):
-        symbol, *values = keyword.words
-        if len(values) == 2 == depths.get(symbol):
-            layer, nodes = values
+        symbol, layer, nodes = (*keyword.words, "", "", "")[:3]
+        if len(keyword.words) == 3 and depths.get(symbol) == 2 and layer in ("1", "2"):
             found.append(
                 f"line {keyword.line}, '{keyword.written} {' '.join(keyword.words)}': read as layer {layer} "
                 f"of {nodes} nodes (RuNNer, n2p2 up to 2.2); n2p2's master reads layers of {layer} and "

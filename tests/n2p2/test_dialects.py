@@ -205,6 +205,8 @@ def test_nodes_of_an_element_are_read_in_both_forms(folder, lines, expected):
         (["element_nodes_short H 2 9", "element_activation_short O 1 t"], []),
         (["element_nodes_short H 1 9", "element_nodes_short H 2 4"], []),
         (["element_nodes_short H 7 8"], []),
+        (["element_nodes_short H 3 1"], []),  # the output layer
+        (["element_nodes_short"], []),
     ],
 )
 def test_lines_that_no_word_tells_the_form_of_are_named(folder, lines, told):
