@@ -148,11 +148,13 @@ def still_improving(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | 
     """More epochs would help."""
     values, epochs = measures(curve, facts.weights), curve["epoch"]
     n_epoch, falling = len(values) - 1, int(np.argmin(values)) == len(values) - 1
-    if n_epoch < 1 or not (falling or facts.complete):
-        return None
     remedy = f"more epochs: --resume --set run.epochs={2 * max(int(epochs[-1]), facts.epochs)}"
     if not facts.complete:
         remedy = "more time: the same command with --resume and a later limit"
+    if n_epoch < 1:
+        return None if facts.complete else Finding("ended within the first epoch: too early to judge", remedy)
+    if not (falling or facts.complete):
+        return None
     if n_epoch < FEW_EPOCHS:
         found = f"{n_epoch} epoch{'s' if n_epoch > 1 else ''}, and the last one is the best: too few to judge"
         return Finding(found, remedy) if falling else None

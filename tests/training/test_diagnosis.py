@@ -68,6 +68,8 @@ def test_still_improving():
     assert few.text == "3 epochs, and the last one is the best: too few to judge"
     assert still_improving(curve([*FALLING[:3], FALLING[0]]), facts()) is None
     assert still_improving(curve(FALLING[:1]), facts()) is None
+    started = still_improving(curve(FALLING[:1]), facts(complete=False))
+    assert started.text == "ended within the first epoch: too early to judge" and "--resume" in started.remedy
 
 
 def test_the_best_epoch_was_long_ago():
