@@ -52,7 +52,7 @@ def new_potential(
     data: Dataset,
     functions="default",
     hidden=(25, 25),
-    activation="tanh",
+    activation="softplus",
     seed: int = 1,
     comm=None,
     baseline: dict | None = None,

@@ -14,7 +14,14 @@ from mpnnp.data.runner import is_runner_data, stated_units
 from mpnnp.data.structure import VALIDATION
 from mpnnp.errors import DataError
 from mpnnp.progress import Silent
-from mpnnp.training.choices import hidden_nodes, n_label, settle, updates_per_epoch, weights_of
+from mpnnp.training.choices import (
+    FORCES_PER_ENERGY,
+    hidden_nodes,
+    n_label,
+    settle,
+    updates_per_epoch,
+    weights_of,
+)
 from mpnnp.training.initial_potential import choose_functions
 from mpnnp.units import ATOMIC
 
@@ -193,6 +200,12 @@ def _schedule(training, labels, settled):
             "structure say much the same, those of a small one do not."
         )
         yield Choice("schedule.force_fraction", float(f"{settled.force_fraction:.2g}"), why, chosen=False)
+    if settled.energy_fraction != 1.0:
+        why = (
+            f"Each of the {n_energy} energies comes {settled.energy_fraction:.2g} times in an epoch: one for "
+            f"{FORCES_PER_ENERGY} force components, or these drown it."
+        )
+        yield Choice("schedule.energy_fraction", float(f"{settled.energy_fraction:.2g}"), why, chosen=False)
     if n_stress := int(np.isfinite(training.stress).all(axis=1).sum()):
         why = (
             f"{n_stress:,} structures have a stress, which is only compared; to learn it, which pays for "

@@ -226,7 +226,9 @@ class Net(Section):
         "labels than such nets have weights.",
     )
     activation: Activation | list[Activation] = key(
-        "tanh", "Activation function of the hidden layers, or a list of one for each."
+        "softplus",
+        "Activation function of the hidden layers, or a list of one for each. softplus: log(1 + e^x), which "
+        "far out is linear, where tanh is constant.",
     )
     elements: dict[str, dict[str, Any]] = key(
         {},
@@ -334,7 +336,11 @@ class Schedule(Section):
         1, 'Number of these groups, for rows = "sum"; streams that follow each other make a group.'
     )
     forces: bool = key(True, "Also learn from force labels.")
-    energy_fraction: Fraction = key(1.0, "runner: part of the energy labels observed in an epoch.")
+    energy_fraction: NotNegative | None = key(
+        None,
+        "runner: part of the energy labels observed in an epoch; above 1 each comes so often. If not given, "
+        "1, with learned noise more if these are fewer than a twentieth of the force components of an epoch.",
+    )
     force_fraction: Fraction | None = key(
         None,
         "runner: part of the force components observed in an epoch. If not given, 0.02, with learned noise "

@@ -75,7 +75,7 @@ def check_cp2k(p):
         (not any("relu" in names for _, names in nets), "no activation relu"),
         (
             not any("softplus" in names for _, names in nets),
-            "a wrong derivative of softplus (seen in CP2K 2023.1)",
+            'a wrong derivative of softplus (seen in CP2K 2023.1): train with network.activation = "tanh"',
         ),
     ]
     for holds, message in rules:

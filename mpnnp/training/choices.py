@@ -15,11 +15,18 @@ from mpnnp.progress import AnyLog
 
 HIDDEN, HIDDEN_OF_FEW = [25, 25], [15, 15]  # nodes of the layers, and where there are few labels
 FORCE_FRACTION, FORCES_PER_EPOCH = 0.02, 2000  # with learned noise an epoch takes the larger of the two
+FORCES_PER_ENERGY = 20  # at most
 LEAST_EPOCHS = 10
 N_UPDATE = 20_000  # of a run with learned noise
 LEAST_PATIENCE = 10
 # what a run chooses where its configuration names nothing
-CHOSEN = (("network", "hidden"), ("schedule", "force_fraction"), ("run", "epochs"), ("run", "patience"))
+CHOSEN = (
+    ("network", "hidden"),
+    ("schedule", "force_fraction"),
+    ("schedule", "energy_fraction"),
+    ("run", "epochs"),
+    ("run", "patience"),
+)
 
 
 def n_label(dataset: Dataset, train: np.ndarray) -> tuple[int, int]:
@@ -53,11 +60,14 @@ def settle(config: Config, labels: tuple[int, int], log: AnyLog) -> Config:
     labels  energies and force components for training
     """
     chosen, runner = [], config.schedule.name == "runner"
-    schedule, run = {}, {}
+    run = {}
     if runner and config.schedule.force_fraction is None:
-        schedule["force_fraction"] = _force_fraction(config, labels[1])
-        chosen.append(f"schedule.force_fraction = {schedule['force_fraction']:.2g}")
-    config = config.model_copy(update={"schedule": config.schedule.model_copy(update=schedule)})
+        config = _with_fraction(config, "force_fraction", _force_fraction(config, labels[1]))
+        chosen.append(f"schedule.force_fraction = {config.schedule.force_fraction:.2g}")
+    if runner and config.schedule.energy_fraction is None:
+        config = _with_fraction(config, "energy_fraction", _energy_fraction(config, labels))
+        if config.schedule.energy_fraction != 1.0:
+            chosen.append(f"schedule.energy_fraction = {config.schedule.energy_fraction:.2g}")
     epochs = config.run.epochs
     if epochs is None:
         run["epochs"] = epochs = _epochs(config, labels)
@@ -85,6 +95,21 @@ def _force_fraction(config, n_force):
     if not (config.learns_noise and n_force):
         return FORCE_FRACTION
     return float(min(1.0, max(FORCE_FRACTION, FORCES_PER_EPOCH / n_force)))
+
+
+def _energy_fraction(config, labels):
+    """Energies of few structures come more often, or the forces drown them. Not where labels are added to
+    what a covariance knows: there each counts once.
+    """
+    n_energy, n_force = labels
+    if not (config.learns_noise and n_energy) or config.run.from_ is not None:
+        return 1.0
+    taken = config.schedule.of_kind("force", "fraction") * n_force
+    return float(max(1.0, taken / (FORCES_PER_ENERGY * n_energy)))
+
+
+def _with_fraction(config, key, value):
+    return config.model_copy(update={"schedule": config.schedule.model_copy(update={key: value})})
 
 
 def _epochs(config, labels):

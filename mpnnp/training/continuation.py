@@ -90,9 +90,8 @@ def completed(config: Config, directory: Path | None = None) -> Config:
         changed[name] = section.model_copy(
             update={key: getattr(given, key) for key in given.model_fields_set}
         )
-    if "force_fraction" not in config.schedule.model_fields_set:  # it belongs to the number of labels
-        fraction = type(before.schedule).model_fields["force_fraction"].default
-        changed["schedule"] = changed["schedule"].model_copy(update={"force_fraction": fraction})
+    belong_to_the_labels = {"force_fraction", "energy_fraction"} - config.schedule.model_fields_set
+    changed["schedule"] = changed["schedule"].model_copy(update=dict.fromkeys(belong_to_the_labels))
     run = {"optimizer": before.run.optimizer, "epochs": config.run.epochs or EPOCHS}
     changed["run"] = config.run.model_copy(update=run)
     return config.model_copy(update=changed)

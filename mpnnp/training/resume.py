@@ -10,6 +10,7 @@ from mpnnp.errors import CheckpointError
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.optimizers.registry import OPTIMIZERS
 from mpnnp.training.checkpoint import Checkpoint, config_of
+from mpnnp.training.choices import with_choices_of
 
 MAY_CHANGE = {  # section -> keys; everything else decides about batches, model or filter
     "data": {"files", "validation_files", "weights", "cache"},  # the hash of what they hold is compared
@@ -44,6 +45,7 @@ def check_same_run(saved: Checkpoint, config: Config, data_hash: str, path: str 
     data_hash  of the data that the configuration names
     """
     before = config_of(saved, path)
+    config = with_choices_of(config, before)
     differences = []
     if saved.progress["data"] not in ("", data_hash):
         differences.append(

@@ -85,7 +85,12 @@ def test_settings_behind_a_number_sign_are_those_that_a_run_chooses(atoms):
     training, _ = data.split(config.data.validation_fraction)
     settle(config, n_label(training, np.arange(len(training))), lines.append)
     for choice in choices:
-        if choice.key in ("schedule.force_fraction", "run.epochs", "run.patience"):
+        if choice.key in (
+            "schedule.force_fraction",
+            "schedule.energy_fraction",
+            "run.epochs",
+            "run.patience",
+        ):
             assert f"{choice.key} = {choice.value:g}" in lines[0] and not choice.chosen
     assert len(lines) == 1
 

@@ -38,10 +38,24 @@ def test_an_epoch_of_few_labels_takes_more_of_the_forces():
     assert settled(given, forces=1500).schedule.force_fraction == 0.5
 
 
+def test_energies_of_few_structures_come_more_often_than_once_in_an_epoch():
+    """At least one for twenty force components, of which an epoch takes 2000 here."""
+    assert settled(LEARNED, energies=100, forces=60_000).schedule.energy_fraction == 1.0
+    assert settled(LEARNED, energies=16, forces=60_000).schedule.energy_fraction == pytest.approx(100 / 16)
+    assert settled(LEARNED, energies=16, forces=160).schedule.energy_fraction == 1.0
+    assert settled(FIXED, energies=16, forces=60_000).schedule.energy_fraction == 1.0
+    more = LEARNED | {"run": {"from": "checkpoint.h5"}}
+    assert settled(more, energies=16, forces=60_000).schedule.energy_fraction == 1.0
+    given = LEARNED | {"schedule": {"energy_fraction": 0.5}}
+    assert settled(given, energies=16, forces=60_000).schedule.energy_fraction == 0.5
+    assert settled(LEARNED | {"schedule": {"forces": False}}, energies=16).schedule.energy_fraction == 1.0
+
+
 def test_epochs_make_as_many_updates_whatever_the_data():
     for energies, forces in ((1000, 600_000), (100, 3000), (80, 2160)):
         run, schedule = settled(LEARNED, energies, forces), settled(LEARNED, energies, forces).schedule
-        updates = run.run.epochs * (energies + schedule.force_fraction * forces) / schedule.streams
+        taken = schedule.energy_fraction * energies + schedule.force_fraction * forces
+        updates = run.run.epochs * taken / schedule.streams
         assert updates >= 20_000 and (updates < 21_000 or run.run.epochs == 10)
         assert run.run.patience == max(10, run.run.epochs // 3)
     assert settled(LEARNED, energies=10**6).run.epochs == 10
