@@ -88,7 +88,7 @@ def small_config(tmp_path, n=12, **sections):
         "data": {"files": str(path), "validation_fraction": 0.25, "cache": str(tmp_path / "cache")},
         "symmetry_functions": {"functions": FUNCTIONS},
         "network": {"hidden": [4, 3], "activation": ["tanh", "softplus"]},
-        "schedule": {"streams": 2, "force_fraction": 0.2},
+        "schedule": {"streams": 2, "energy_fraction": 1.0, "force_fraction": 0.2},
         "ekf": {"noise": "fixed"},
         "run": {"epochs": 2, "evaluation_structures": 0},
     }
