@@ -70,6 +70,23 @@ def test_links_lead_to_pages_and_titles(page):
         assert not anchor or anchor in titles, (target, anchor)
 
 
+@pytest.mark.parametrize("page", sorted((DOCS / "tutorials").glob("*.md")), ids=name_of)
+def test_a_tutorial_becomes_a_script(page):
+    """Every command of its blocks, in order; what a shell takes for one; Python as input of Python."""
+    made = subprocess.run(
+        [sys.executable, ROOT / "tools" / "page_script.py", page, "--without", "pip install"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    commands = re.findall(r"^(?:mpnnp|mpiexec) .*$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert commands
+    assert [line for line in made.splitlines() if line.startswith(("mpnnp", "mpiexec"))] == commands
+    assert "pip install" not in made and "pair_style" not in made
+    assert made.count("import") == 0 or "<<'END_OF_BLOCK'" in made
+    assert subprocess.run(["bash", "-n"], input=made, text=True).returncode == 0
+
+
 def test_every_page_is_in_the_navigation():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert [name for name in map(name_of, PAGES) if f": {name}\n" not in text] == []
