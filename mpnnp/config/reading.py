@@ -95,6 +95,9 @@ def with_noise_model(config):
     if noise == "learned" and config.ekf.prior is None:
         ekf["prior"] = PRIOR
     config = config.model_copy(update={"ekf": config.ekf.model_copy(update=ekf)})
+    if config.network.activation is None:
+        network = {"activation": "softplus" if noise == "learned" else "tanh"}
+        config = config.model_copy(update={"network": config.network.model_copy(update=network)})
     if config.schedule.name == "runner" and config.schedule.selection is None:
         selection = "random" if noise == "learned" else "threshold"
         schedule = config.schedule.model_copy(update={"selection": selection})

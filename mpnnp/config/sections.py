@@ -225,10 +225,10 @@ class Net(Section):
         "Nodes of each hidden layer. If not given, [25, 25], or [15, 15] where the training set has fewer "
         "labels than such nets have weights.",
     )
-    activation: Activation | list[Activation] = key(
-        "softplus",
-        "Activation function of the hidden layers, or a list of one for each. softplus: log(1 + e^x), which "
-        "far out is linear, where tanh is constant.",
+    activation: Activation | list[Activation] | None = key(
+        None,
+        "Activation function of the hidden layers, or a list of one for each. If not given, softplus, "
+        "log(1 + e^x), which far out is linear, where tanh is constant; tanh with fixed noise.",
     )
     elements: dict[str, dict[str, Any]] = key(
         {},

@@ -25,6 +25,7 @@ def test_the_model_of_the_noise_decides_what_is_filled_in():
     assert (fixed.ekf.noise, fixed.ekf.prior, fixed.schedule.selection) == ("fixed", None, "threshold")
     published = make_config(LEARNED | {"schedule": {"name": "sdnz"}})
     assert (published.ekf.noise, published.schedule.selection) == ("fixed", None)
+    assert [c.network.activation for c in (learned, fixed, published)] == ["softplus", "tanh", "tanh"]
     own = make_config(LEARNED | {"ekf": {"prior": 2.0}, "schedule": {"selection": "sort"}})
     assert (own.ekf.prior, own.schedule.selection) == (2.0, "sort")
 
