@@ -52,7 +52,7 @@ def new_potential(
     data: Dataset,
     functions="default",
     hidden=(25, 25),
-    activation="softplus",
+    activation="tanh",
     seed: int = 1,
     comm=None,
     baseline: dict | None = None,
@@ -65,6 +65,7 @@ def new_potential(
     functions  "default" or "water", the path of an input.nn, or a list of tables as in [symmetry_functions]
                functions
     hidden     nodes of the hidden layers of each element's net
+    activation  of these; tanh goes with the fixed noise of `new_task` and `new_optimizer`
     baseline   keys of [baseline], as in {"zbl": [0.5, 1.0]}
     network    further keys of [network]
     Raises ConfigError, DataError.
