@@ -4,10 +4,11 @@ import numpy as np
 
 from mpnnp.kernels.atomic_energies import energies_and_gradient
 from mpnnp.kernels.compact import compact_gradient
-from mpnnp.kernels.functions import angular_gradient, make_block, radial_gradient
+from mpnnp.kernels.functions import angular_gradient, radial_gradient
 from mpnnp.kernels.jit import kernel
 from mpnnp.kernels.neighbours import FIRST_CAPACITY, KX, KY, KZ, OWN, X, Y, Z, make_list, place
 from mpnnp.kernels.pairs import neighbours_in_pairs
+from mpnnp.kernels.triplets import make_block
 
 
 @kernel
@@ -23,13 +24,13 @@ def virials_of_pairs(pairs, first, element, positions, cell, model, w, G, virial
     n_own, plan = pairs.start.shape[0] - 1, model.plan
     energies, dE_dG = np.empty(n_own), np.empty((n_own, G.shape[1]))
     energies_and_gradient(element[first : first + n_own], G, model, w, energies, dE_dG)
-    near, block = make_list(FIRST_CAPACITY, plan), make_block(plan)
+    near, block = make_list(FIRST_CAPACITY, plan), make_block(plan, False)
     virials[:] = 0.0
     for k in range(n_own):
         i = first + k
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         radial_gradient(element[i], near, plan, dE_dG[k])
-        angular_gradient(element[i], near, plan, block, dE_dG[k])
+        angular_gradient(element[i], near, plan, block, 0, dE_dG[k])
         compact_gradient(element[i], element, near, plan, plan.compact, block, dE_dG[k])
         add_virials(near, plan, virials)
 

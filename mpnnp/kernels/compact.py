@@ -12,35 +12,34 @@ A plan without compact functions has an empty tuple in their place: its kernels 
 import numpy as np
 
 from mpnnp.kernels.cutoff import window
-from mpnnp.kernels.elementwise import row_acos, row_fill, row_product, row_window
-from mpnnp.kernels.functions import (
-    CHANGE,
+from mpnnp.kernels.elementwise import row_acos, row_fill, row_window
+from mpnnp.kernels.functions import scatter_block
+from mpnnp.kernels.jit import FASTMATH, kernel
+from mpnnp.kernels.neighbours import FC, OWN, RI, STRIDE, R, make_list, place
+from mpnnp.kernels.triplets import (
     COS,
     DJK,
-    FF,
     FJK,
     RJK,
     RJKI,
     RSUM,
+    SLOPE,
     SUM,
     TC,
-    TURN,
+    VALUE,
     VF,
     F,
-    clear,
+    P,
     fill_block,
-    finish,
     geometry,
+    multiply_cutoffs,
     pair_cutoffs,
     parts_of,
-    scatter_block,
 )
-from mpnnp.kernels.jit import FASTMATH, kernel
-from mpnnp.kernels.neighbours import FC, OWN, RI, STRIDE, R, make_list, place
 
 N_COPIED = FC // STRIDE  # rows of a neighbour that its copy inside of a window has too
-# of the triplets: 1/sin(theta); a function of theta, and its derivative by cos(theta)
-THETA, SINE, VALUE, SLOPE = SUM, RSUM, CHANGE, TURN
+# of the triplets: theta, 1/sin(theta); VALUE, SLOPE: a function of theta, and its derivative by cos(theta)
+THETA, SINE = SUM, RSUM
 
 
 @kernel(forceinline=True)
@@ -114,7 +113,7 @@ def prepare_triplets(number, n_segment, used, narrow, inner, plan, block):
         geometry(S, o, padded, L, j, k, narrow)
         pair_cutoffs(S, o, n, padded, L[j + FC], L, k + FC)
     third_window(number, narrow, used, plan, S)
-    row_product(S, F, FF, FJK, used)
+    multiply_cutoffs(S, n_segment, used, segment)
     row_acos(S, THETA, SINE, COS, used)
 
 
@@ -187,12 +186,12 @@ def compact_gradient(e, element, list, plan, compact, block, dE_dG):
                         break
                     used = np.uintp(n)
                     prepare_triplets(number, n_segment, used, narrow, inner, plan, block)
-                    clear(S, used)
+                    for row in (TC, P, VF):
+                        row_fill(S, row, used, 0.0)
                     for f in range(compact.group[g, 3], compact.group[g + 1, 3]):
                         angle_of(f, used, plan, S)
                         add_angle(S, used, dE_dG[compact.function[f, 0] - first])
-                    finish(S, used, narrow, False)
-                    scatter_block(n_segment, block, inner.rows, plan, FC)
+                    scatter_block(n_segment, block, inner.rows, plan, FC, narrow, False)
             leave(inner, plan, list)
 
 

@@ -20,7 +20,6 @@ from mpnnp.kernels.compact import (
 )
 from mpnnp.kernels.cutoff import window
 from mpnnp.kernels.elementwise import row_acos, row_fill
-from mpnnp.kernels.functions import FCOS, FF, fill_block, parts_of
 from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.neighbours import FC, RI, WIDTH, R, make_list, place
 from mpnnp.kernels.tangents import (
@@ -35,6 +34,7 @@ from mpnnp.kernels.tangents import (
     wide_cutoffs,
     wide_geometry,
 )
+from mpnnp.kernels.triplets import FCOS, FF, fill_block, parts_of
 
 
 @kernel(forceinline=True)

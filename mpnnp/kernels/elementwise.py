@@ -21,6 +21,14 @@ ROUND = 6755399441055744.0  # 1.5 2^52: adding it rounds to an integer, which is
 ONE_BITS = np.int64(0x3FF0000000000000)
 
 
+@kernel
+def aligned_rows(n):
+    """n numbers, of any value, that begin on a cache line."""
+    numbers = np.empty(n + 7)
+    first = -(np.int64(numbers.ctypes.data) // 8) % 8
+    return numbers[first : first + n]
+
+
 @kernel(fastmath={"contract", "nsz"}, forceinline=True)
 def exp(x):
     """exp(x) to 1.5 units of the last place for x in (-708, 709); beyond, exp of the nearest end.
@@ -47,6 +55,63 @@ def exp(x):
     p = p * f + 1.0
     two_k = (np.float64(shifted).view(np.int64) << np.int64(52)) + ONE_BITS
     return p * np.int64(two_k).view(np.float64)
+
+
+@kernel(fastmath=FASTMATH | {"afn"}, forceinline=True)
+def rough_inverse_sqrt(x):
+    """1/sqrt(x) to single precision, which vector units have as one instruction."""
+    return np.float32(1.0) / np.sqrt(np.float32(x))
+
+
+@kernel(fastmath={"contract", "nsz"}, forceinline=True)
+def inverse_sqrt(x):
+    """1/sqrt(x) to one unit of the last place for x in (1e-30, 1e30), without sqrt and division of doubles.
+
+    With y the estimate of single precision and e = 1 - x y^2, 1/sqrt(x) = y (1 + e/2 + 3 e^2/8 + ...).
+    """
+    y = np.float64(rough_inverse_sqrt(x))
+    e = 1.0 - x * y * y
+    return y + y * e * (0.5 + 0.375 * e)
+
+
+@kernel(fastmath={"contract", "nsz"}, forceinline=True)
+def tanh_unit(x):
+    """tanh(x) for 0 <= x <= 1: x p(x^2), p the polynomial of degree 14 through Chebyshev nodes."""
+    z = x * x
+    p = 1.828625739978947e-07
+    p = p * z - 1.8226646212654275e-06
+    p = p * z + 9.125953596264835e-06
+    p = p * z - 3.1803378030411946e-05
+    p = p * z + 9.079348448432776e-05
+    p = p * z - 2.3540928172731117e-04
+    p = p * z + 5.883602826886761e-04
+    p = p * z - 1.4552898065417585e-03
+    p = p * z + 3.5920010315266884e-03
+    p = p * z - 8.863215065207559e-03
+    p = p * z + 2.1869486371314823e-02
+    p = p * z - 5.3968253829690074e-02
+    p = p * z + 0.13333333332866987
+    p = p * z - 0.33333333333327114
+    return x * (p * z + 0.9999999999999999)
+
+
+@kernel(fastmath={"contract", "nsz"}, forceinline=True)
+def log_ratio(s):
+    """log((1 + s)/(1 - s)) for 0 <= s <= 1/3, so that log(1 + e) = log_ratio(e/(2 + e)) for 0 <= e <= 1:
+    s p(s^2), p the polynomial of degree 10 through Chebyshev nodes.
+    """
+    z = s * s
+    p = 0.17044163562781398
+    p = p * z + 0.0832450651186082
+    p = p * z + 0.12110168728069218
+    p = p * z + 0.13300374032674625
+    p = p * z + 0.1538661404230401
+    p = p * z + 0.18181740832504806
+    p = p * z + 0.22222224080747674
+    p = p * z + 0.28571428545454114
+    p = p * z + 0.4000000000018575
+    p = p * z + 0.6666666666666615
+    return s * (p * z + 2.0)
 
 
 @kernel(fastmath={"contract", "nsz"}, forceinline=True)
@@ -165,8 +230,8 @@ def row_power(S, out, x, n, p):
     elif p == 3:
         for t in range(n):
             S[out + t] = S[x + t] * S[x + t] * S[x + t]
-    elif p <= 15:
-        one, two, four, eight = (p & 1) != 0, (p & 2) != 0, (p & 4) != 0, (p & 8) != 0
+    elif p <= 31:
+        one, two, four, eight, sixteen = (p & 1) != 0, (p & 2) != 0, (p & 4) != 0, (p & 8) != 0, p >= 16
         for t in range(n):
             y = S[x + t]
             z = y if one else 1.0
@@ -174,7 +239,9 @@ def row_power(S, out, x, n, p):
             z *= y if two else 1.0
             y *= y
             z *= y if four else 1.0
-            z *= y * y if eight else 1.0
+            y *= y
+            z *= y if eight else 1.0
+            z *= y * y if sixteen else 1.0
             S[out + t] = z
     else:  # binary, from the highest bit of p
         bit = 1
@@ -236,9 +303,7 @@ def row_cutoff(S, fc, dfc, r, r_inverse, n, kind, alpha, r_c):
         scale = 1.0 if kind == 2 else 1.0 / TANH_1**3
         factor = -3.0 * scale * c_inverse
         for t in range(n):
-            y = 1.0 - S[r + t] * c_inverse
-            y = 0.0 if y < 0.0 else y
-            y = 1.0 - 2.0 / (exp(2.0 * y) + 1.0)
+            y = tanh_unit(1.0 - S[r + t] * c_inverse if S[r + t] < r_c else 0.0)
             y2 = y * y
             S[fc + t] = scale * y * y2
             S[dfc + t] = factor * y2 * (1.0 - y2) * S[r_inverse + t]

@@ -3,6 +3,8 @@
 Everything in Angstrom and units of the nets.
 """
 
+import numpy as np
+
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.pairs import energy_forces_of_pairs, find_pairs, functions_of_pairs
 from mpnnp.kernels.plan import plan_of
@@ -45,13 +47,13 @@ def energy_forces(structures, s, model, w, G, energies, forces, virial):
     virial      (3, 3) dE/dstrain, overwritten
     """
     pairs, geometry = pairs_of(structures, s, model.plan), geometry_of(structures, s)
-    functions_of_pairs(pairs, 0, *geometry, model.plan, G)
-    energy_forces_of_pairs(pairs, 0, *geometry, model, read_only(w), read_only(G), energies, forces, virial)
+    energy_forces_of_pairs(pairs, 0, *geometry, model, read_only(w), False, G, energies, forces, virial)
 
 
 def energy_forces_stored(structures, s, model, w, G, energies, forces, virial):
     """As energy_forces, from the symmetry functions G (n_atom of it, n_max) of structure s,
     which may be read-only.
     """
+    G = np.array(G)  # of the type that the kernel writes to, so that it is compiled once
     pairs, geometry = pairs_of(structures, s, model.plan), geometry_of(structures, s)
-    energy_forces_of_pairs(pairs, 0, *geometry, model, read_only(w), read_only(G), energies, forces, virial)
+    energy_forces_of_pairs(pairs, 0, *geometry, model, read_only(w), True, G, energies, forces, virial)

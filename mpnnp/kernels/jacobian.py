@@ -16,14 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpnnp.kernels.atomic_energies import gather, select
 from mpnnp.kernels.compact import has_compact
 from mpnnp.kernels.compact_tangents import (
     compact_neighbour_tangents,
     compact_own_tangents,
     compact_wide_tangents,
 )
-from mpnnp.kernels.functions import make_block
 from mpnnp.kernels.jit import kernel, read_only
 from mpnnp.kernels.neighbours import (
     FIRST_CAPACITY,
@@ -36,6 +34,7 @@ from mpnnp.kernels.neighbours import (
 from mpnnp.kernels.network import energy_row, energy_value, layer, make_workspace, tangent_row, tangent_value
 from mpnnp.kernels.strains import strain_tangents
 from mpnnp.kernels.tangents import has_wide, neighbour_tangents, own_tangents, radial_tangents, wide_tangents
+from mpnnp.kernels.triplets import make_block
 
 NO_ROWS = np.empty((0, 0))
 
@@ -184,7 +183,7 @@ class Space(NamedTuple):
 
 @kernel
 def make_space(plan):
-    block = make_block(plan)
+    block = make_block(plan, False)
     return Space(
         make_list(FIRST_CAPACITY, plan),
         make_list(FIRST_CAPACITY, plan),
@@ -236,6 +235,28 @@ def tangents(structures, s, i, component, plan, space, last_seen, label, V):
                             e_i, e, k, element, near, far, plan, plan.compact, block, target, axis, V
                         )
     return Space(near, far, space.image, block, target)
+
+
+@kernel
+def select(element, e, atoms):
+    """Indices of the atoms of element e, written to atoms; their number."""
+    n = 0
+    for i in range(element.shape[0]):
+        if element[i] == e:
+            atoms[n] = i
+            n += 1
+    return n
+
+
+@kernel
+def gather(G, atoms, n, model, e, g):
+    """Scaled functions g (n, n_function of e) of the first n of atoms."""
+    first = model.table.start[e]
+    shift, factor = model.shift[first:], model.factor[first:]
+    for r in range(n):
+        values, scaled = G[atoms[r]], g[r]
+        for m in range(np.uintp(g.shape[1])):
+            scaled[m] = (values[m] - shift[m]) * factor[m]
 
 
 @kernel

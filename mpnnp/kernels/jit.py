@@ -23,9 +23,12 @@ DAYS_UNUSED = 30  # folders of other versions are deleted after this time
 FASTMATH = {"contract", "nsz", "arcp", "reassoc"}
 
 
-def kernel(function=None, **options):
+def kernel(function=None, *, apart=False, **options):
     """`numba.njit` with a safe cache, without the test for division by zero, and without the lock of the
     interpreter (a thread listens for signals meanwhile): `@kernel` or `@kernel(fastmath=FASTMATH)`.
+
+    apart  promises that no array argument overlaps with another one that is written to. Without it LLVM tests
+           every pair of rows before each loop, and takes the slow loop for rows too short to pay for that.
     """
 
     def decorate(f):
@@ -34,11 +37,20 @@ def kernel(function=None, **options):
         # read while a function is decorated, never later
         numba.config.CACHE_DIR = str(CACHE_FOLDER or before)
         try:
-            return numba.njit(**settings)(f)
+            compiled = numba.njit(**settings)(f)
         finally:
             numba.config.CACHE_DIR = before
+        if apart:
+            compiled._compiler._customize_flags = without_overlap
+        return compiled
 
     return decorate if function is None else decorate(function)
+
+
+def without_overlap(flags):
+    """Flags of Numba's compiler with the one for arguments that do not overlap: `njit` does not offer it."""
+    flags.noalias = True
+    return flags
 
 
 def read_only(array):

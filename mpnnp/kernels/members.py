@@ -10,24 +10,19 @@ import numpy as np
 
 from mpnnp.kernels.atomic_energies import energies_and_gradient
 from mpnnp.kernels.compact import compact_gradient
-from mpnnp.kernels.functions import (
-    add_class,
+from mpnnp.kernels.functions import add_run, radial_slope, scatter_block
+from mpnnp.kernels.jit import FASTMATH, kernel
+from mpnnp.kernels.neighbours import FC, FIRST_CAPACITY, KX, KY, KZ, OWN, STRIDE, WIDTH, make_list, place
+from mpnnp.kernels.pairs import add_forces, neighbours_in_pairs
+from mpnnp.kernels.triplets import (
     class_exp,
-    class_row,
-    clear,
     fill_block,
-    finish,
     make_block,
     pair_parts,
     prepare,
     prepare_run,
-    radial_slope,
     run_range,
-    scatter_block,
 )
-from mpnnp.kernels.jit import FASTMATH, kernel
-from mpnnp.kernels.neighbours import FC, FIRST_CAPACITY, KX, KY, KZ, OWN, STRIDE, WIDTH, make_list, place
-from mpnnp.kernels.pairs import add_forces, neighbours_in_pairs
 
 STEP = 1e-6  # of the weights, times a deviation: differences are derivatives to as many digits
 
@@ -46,7 +41,7 @@ def energy_forces_of_members(
     n_own, plan, n = pairs.start.shape[0] - 1, model.plan, forces.shape[0]
     dE_dG = np.empty((n_own, n, G.shape[1]))
     gradients(element[first : first + n_own], G, model, w, deviations, energies, dE_dG)
-    near, block = make_list(FIRST_CAPACITY, plan), make_block(plan)
+    near, block = make_list(FIRST_CAPACITY, plan), make_block(plan, False)
     kept = np.zeros((n, 4, near.atom.shape[0]))
     forces[:] = 0.0
     virial[:] = 0.0
@@ -113,7 +108,7 @@ def radial_gradients(e, near, plan, dE_dG, kept):
             n = min(last - first, np.int64(WIDTH) - first % np.int64(WIDTH))
             o = place(first, plan)
             fc = o + FC + np.uintp(2 * q) * STRIDE
-            radial_slope(L, o, np.uintp(n), fc, plan.radial_at[f, 0], plan.radial_at[f, 1], 1.0)
+            radial_slope(L, L, o, np.uintp(n), fc, plan.radial_at[f, 0], plan.radial_at[f, 1], 1.0)
             for s in range(kept.shape[0]):
                 add_times(dE_dG[s, m - plan.start[e]], L[o + OWN : o + OWN + np.uintp(n)], kept[s, 0, first:])
             L[o + OWN : o + OWN + np.uintp(n)] = 0.0
@@ -150,10 +145,7 @@ def angular_gradients(e, near, plan, block, dE_dG, kept):
                         class_exp(S, used, c, first_class, narrow, plan)
                     fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
                     for s in range(kept.shape[0]):
-                        clear(S, used)
-                        for c in range(plan.run[run, 2], plan.run[run + 1, 2]):
-                            add_class(S, used, c, class_row(c - first_class), g, e, dE_dG[s], plan)
-                        finish(S, used, narrow, plan.pair[g, 4] != 0)
+                        add_run(S, used, run, g, e, dE_dG[s], plan)
                         exchange(near, plan, kept[s])
-                        scatter_block(n_segment, block, L, plan, fc)
+                        scatter_block(n_segment, block, L, plan, fc, narrow, plan.pair[g, 4] != 0)
                         exchange(near, plan, kept[s])

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpnnp.kernels.elementwise import ROUND, row_cutoff
+from mpnnp.kernels.elementwise import ROUND, aligned_rows, row_cutoff
 from mpnnp.kernels.jit import FASTMATH, kernel
 
 WIDTH = np.uintp(512)  # columns of a chunk
-STRIDE = np.uintp(520)  # room for reading one vector past the end; rows do not fall on the same cache lines
+STRIDE = np.uintp(600)  # room for reading one vector past the end; rows do not fall on the same cache lines
 FIRST_CAPACITY = 256  # of lists; they grow
 MARGIN = 1e-6  # Angstrom; what rounding may do to a distance in the search
 PX, PY, PZ, FX, FY, FZ, N_ATOM_ROW = (np.uintp(k) * STRIDE for k in range(7))
@@ -44,13 +44,15 @@ class List(NamedTuple):
 def make_list(capacity, plan):
     n_element = plan.z.shape[0]
     n_chunk = capacity // np.int64(WIDTH) + 2
+    rows = aligned_rows(n_chunk * np.int64(chunk_size(plan)))
+    rows[:] = 1.0
     return List(
         np.empty((capacity, 3)),
         np.empty(capacity, np.int64),
         np.empty((capacity, 3), np.int64),
         np.empty(capacity, np.int64),
         np.zeros((n_element + 1, 3), np.int64),
-        np.ones(n_chunk * np.int64(chunk_size(plan))),
+        rows,
     )
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpnnp.kernels.activation import activation
-from mpnnp.kernels.elementwise import exp
+from mpnnp.kernels.elementwise import exp, log_ratio
 from mpnnp.kernels.jit import FASTMATH, kernel
 
 
@@ -41,8 +41,9 @@ def make_workspace(topology, n_row):
 @kernel
 def layer(stack, n_row, topology, e, l):
     """View (n_row, nodes) of layer l in a stack of element e."""
-    start = n_row * np.sum(topology.size[e, :l])
-    n = topology.size[e, l]
+    start, n = 0, topology.size[e, l]
+    for k in range(l):
+        start += n_row * topology.size[e, k]
     return stack[start : start + n_row * n].reshape((n_row, n))
 
 
@@ -72,7 +73,7 @@ def forward(e, n, tangent, topology, w, work):
     total = 2 * n if tangent else n
     for l in range(topology.n_layer[e]):
         Y = layer(work.Y, total, topology, e, l + 1)
-        np.dot(layer(work.Y, total, topology, e, l), matrix(w, topology, e, l), Y)
+        multiply(layer(work.Y, total, topology, e, l), matrix(w, topology, e, l), Y)
         add_bias(Y, np.uintp(n), bias(w, topology, e, l))
         size = np.uintp(n * topology.size[e, l + 1])
         S, T = (
@@ -84,6 +85,44 @@ def forward(e, n, tangent, topology, w, work):
             activate_tangents(size, Y.reshape(-1), S, T)
 
 
+@kernel(forceinline=True)
+def multiply(Y, W, out):
+    """out = Y W; of one row by a loop, which a call of BLAS would take longer than."""
+    if out.shape[0] == 1:
+        multiply_row(Y[0], W, out[0])
+    else:
+        np.dot(Y, W, out)
+
+
+@kernel(forceinline=True)
+def multiply_transposed(B, W, out):
+    """out = B W^T."""
+    if out.shape[0] == 1:
+        multiply_row_transposed(B[0], W, out[0])
+    else:
+        np.dot(B, W.T, out)
+
+
+@kernel(fastmath=FASTMATH, apart=True)
+def multiply_row(y, W, out):
+    n = np.uintp(out.shape[0])
+    for k in range(n):
+        out[k] = 0.0
+    for m in range(np.uintp(y.shape[0])):
+        for k in range(n):
+            out[k] += y[m] * W[m, k]
+
+
+@kernel(fastmath=FASTMATH, apart=True)
+def multiply_row_transposed(b, W, out):
+    n = np.uintp(b.shape[0])
+    for m in range(np.uintp(out.shape[0])):
+        total = 0.0
+        for k in range(n):
+            total += b[k] * W[m, k]
+        out[m] = total
+
+
 @kernel
 def add_bias(Y, n, b):
     for r in range(n):
@@ -91,7 +130,7 @@ def add_bias(Y, n, b):
             Y[r, k] += b[k]
 
 
-@kernel(fastmath=FASTMATH)
+@kernel(fastmath=FASTMATH, apart=True)
 def activate(code, n, Y, S, T):
     """The first n numbers of Y: z -> f(z); S = f', T = f''."""
     if code == 1:
@@ -108,6 +147,15 @@ def activate(code, n, Y, S, T):
             Y[t] = y
             S[t] = d
             T[t] = (1.0 - 2.0 * y) * d
+    elif code == 3:
+        for t in range(n):
+            z = Y[t]
+            e = exp(-abs(z))
+            both = 1.0 / ((1.0 + e) * (2.0 + e))
+            f = both * (2.0 + e)  # 1/(1 + e)
+            Y[t] = (z if z > 0.0 else 0.0) + log_ratio(both * (1.0 + e) * e)
+            S[t] = f if z >= 0.0 else e * f
+            T[t] = e * f * f
     elif code == 5:
         for t in range(n):
             z = Y[t]
@@ -130,7 +178,7 @@ def each_activation(code, n, Y, S, T):
         Y[t], S[t], T[t] = activation(code, Y[t])
 
 
-@kernel(fastmath=FASTMATH)
+@kernel(fastmath=FASTMATH, apart=True)
 def activate_tangents(n, Y, S, T):
     """The n numbers of Y behind the first n: dZ -> f' dZ; T = f'' dZ."""
     for t in range(n):
@@ -158,10 +206,10 @@ def backward(e, n, tangent, topology, w, work, to_inputs, to_weights, row):
             np.dot(layer(work.Y, total, topology, e, l).T, B, matrix(row, topology, e, l))
             sum_rows(np.uintp(n), B, bias(row, topology, e, l))
         if l > 0 or to_inputs:
-            np.dot(B, matrix(w, topology, e, l).T, layer(work.B, total, topology, e, l))
+            multiply_transposed(B, matrix(w, topology, e, l), layer(work.B, total, topology, e, l))
 
 
-@kernel(fastmath=FASTMATH)
+@kernel(fastmath=FASTMATH, apart=True)
 def through_activation(n, tangent, B, S, T):
     """Adjoints of outputs -> adjoints of Z (the first n numbers of B) and dZ (the n behind)."""
     if tangent:

@@ -10,15 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpnnp.kernels.atomic_energies import energies_and_gradient
+from mpnnp.kernels.atomic_energies import energy_and_gradient
 from mpnnp.kernels.compact import compact_functions, compact_gradient
-from mpnnp.kernels.functions import (
-    angular_functions,
-    angular_gradient,
-    make_block,
-    radial_functions,
-    radial_gradient,
-)
+from mpnnp.kernels.functions import angular_functions, angular_gradient, radial_functions, radial_gradient
 from mpnnp.kernels.jit import kernel
 from mpnnp.kernels.neighbours import (
     FIRST_CAPACITY,
@@ -37,6 +31,8 @@ from mpnnp.kernels.neighbours import (
     place,
     search,
 )
+from mpnnp.kernels.network import make_workspace
+from mpnnp.kernels.triplets import make_block
 
 # how far a function may lie outside its range before it counts: n2p2's tolerance
 EDGE = 1000 * np.finfo(np.float64).eps
@@ -98,41 +94,55 @@ def functions_of_pairs(pairs, first, element, positions, cell, plan, G):
 
     element (n_atom,) int64, positions (n_atom, 3) and cell (3, 3), Angstrom, of the whole structure
     """
-    near, block = make_list(FIRST_CAPACITY, plan), make_block(plan)
-    G[:] = 0.0
+    near, block = make_list(FIRST_CAPACITY, plan), make_block(plan, False)
     for k in range(pairs.start.shape[0] - 1):
         if plan.stop[0]:
             break
         i = first + k
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
-        radial_functions(element[i], near, plan, G[k])
-        angular_functions(element[i], near, plan, block, G[k])
-        compact_functions(element[i], element, near, plan, plan.compact, block, G[k])
+        functions_of_centre(element[i], element, near, plan, block, G[k])
 
 
 @kernel
-def energy_forces_of_pairs(pairs, first, element, positions, cell, model, w, G, energies, forces, virial):
-    """Energies, and the part of forces and virial, of the atoms of the pairs, from their G;
-    nothing stored per pair.
+def functions_of_centre(e, element, near, plan, block, G):
+    """Symmetry functions of a centre of element e: G (n_max,), overwritten; the number of blocks that
+    angular_functions keeps, whose rows the others must not touch.
+    """
+    G[:] = 0.0
+    radial_functions(e, near, plan, G)
+    compact_functions(e, element, near, plan, plan.compact, block, G)
+    return angular_functions(e, near, plan, block, G)
 
+
+@kernel
+def energy_forces_of_pairs(
+    pairs, first, element, positions, cell, model, w, known, G, energies, forces, virial
+):
+    """Energies, and the part of forces and virial, of the atoms of the pairs.
+
+    known     whether G holds their symmetry functions already
+    G         (n_own, n_max) symmetry functions, unscaled; overwritten if not known
     energies  (n_own,) N_e(g_i), overwritten
     forces    (n_atom, 3) -dE/dx of E = sum of these energies, 1/Angstrom, overwritten
     virial    (3, 3) dE/dstrain, overwritten
+
+    Neighbours are sorted once, and what both passes over the triplets of a centre need is computed once.
     """
-    n_own, plan = pairs.start.shape[0] - 1, model.plan
-    dE_dG = np.empty((n_own, G.shape[1]))
-    energies_and_gradient(element[first : first + n_own], G, model, w, energies, dE_dG)
-    near, block = make_list(FIRST_CAPACITY, plan), make_block(plan)
+    plan = model.plan
+    near, block = make_list(FIRST_CAPACITY, plan), make_block(plan, not known)
+    work, dE_dG = make_workspace(model.topology, 1), np.empty(G.shape[1])
     forces[:] = 0.0
     virial[:] = 0.0
-    for k in range(n_own):
+    for k in range(pairs.start.shape[0] - 1):
         if plan.stop[0]:
             break
         i = first + k
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
-        radial_gradient(element[i], near, plan, dE_dG[k])
-        angular_gradient(element[i], near, plan, block, dE_dG[k])
-        compact_gradient(element[i], element, near, plan, plan.compact, block, dE_dG[k])
+        n_kept = 0 if known else functions_of_centre(element[i], element, near, plan, block, G[k])
+        energies[k] = energy_and_gradient(element[i], G[k], model, w, work, dE_dG)
+        radial_gradient(element[i], near, plan, dE_dG)
+        angular_gradient(element[i], near, plan, block, n_kept, dE_dG)
+        compact_gradient(element[i], element, near, plan, plan.compact, block, dE_dG)
         add_forces(i, near, plan, forces, virial)
 
 

@@ -5,6 +5,7 @@ Group        angular functions of one centre and one pair of neighbour elements:
 Run          functions of a group with one cutoff, narrow or wide: one product of cutoff functions.
 Class        functions of a run with one (eta, r_s): one exponential, or a power of another class's.
 Angle        distinct (lam, zeta) of a group: one (1 + lam cos)^zeta.
+Couple       two functions of one class, or its last one twice: the unit of the loops that sum over functions.
 So a function itself costs one product of two rows. Compact functions (compact.py) are apart: their angular
 ones of one centre and one radial window share the neighbours within it; those among them of one pair of
 neighbour elements, narrow or wide, are a group, which shares distances, angles and windows of its triplets.
@@ -19,7 +20,7 @@ from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.table import ANGULAR, COMPACT_ANGULAR, COMPACT_RADIAL, NARROW, RADIAL, WEIGHTED
 from mpnnp.signals import STOP
 
-MAX_POWER = 15  # of exponentials; beyond, an exp is as cheap
+MAX_POWER = 31  # of exponentials; beyond, an exp is as cheap
 
 
 class Compact(NamedTuple):
@@ -49,9 +50,10 @@ class Plan(NamedTuple):
     radial_at: np.ndarray  # (n_radial, 2): eta, r_s
     group: np.ndarray  # (n_element+1,) int64 first group
     pair: np.ndarray  # (n_group+1, 5) int64: e1, e2 (-1: any), first run, first angle, any r_s > 0
-    run: np.ndarray  # (n_run+1, 3) int64: narrow, cutoff, first class
+    run: np.ndarray  # (n_run+1, 4) int64: narrow, cutoff, first class, first couple
     member: np.ndarray  # (n_class+1, 3) int64: class whose power it is or -1, power, first function
     member_at: np.ndarray  # (n_class, 2): eta, r_s
+    couple: np.ndarray  # (n_couple, 3) int64: class, its functions in `function`, the second -1 if it is one
     function: np.ndarray  # (n_angular, 2) int64: function m, angle within the group
     scale: np.ndarray  # (n_angular,) 2^(1-zeta)
     angle: np.ndarray  # (n_angle, 2): lam, zeta
@@ -74,7 +76,7 @@ def remembered_plan(kind, columns):
 def make_plan(t):
     """Plan of Table t."""
     cutoffs, radial, radial_at, radial_start = [], [], [], [0]
-    group, pair, run, member, member_at, function, scale, angle = [0], [], [], [], [], [], [], []
+    group, pair, run, member, member_at, couple, function, scale, angle = [0], *([] for _ in range(8))
 
     def number(m):
         key = (int(t.cutoff[m]), int(t.kind[m] in WEIGHTED), float(t.alpha[m]), float(t.r_c[m]))
@@ -96,20 +98,21 @@ def make_plan(t):
             angle += [(lam, zeta) for zeta, lam in angles]
             first = len(member)
             for narrow, cutoff in sorted({(int(t.kind[m] in NARROW), number(m)) for m in mine}):
-                run.append((narrow, cutoff, len(member)))
+                run.append((narrow, cutoff, len(member), len(couple)))
                 of_run = [m for m in mine if (int(t.kind[m] in NARROW), number(m)) == (narrow, cutoff)]
                 for eta, r_s in sorted({(t.eta[m], t.r_s[m]) for m in of_run}):
-                    member.append(
-                        (*find_source(member_at, first, len(member), run, narrow, eta, r_s), len(function))
-                    )
+                    of_class = [m for m in of_run if (t.eta[m], t.r_s[m]) == (eta, r_s)]
+                    for k in range(0, len(of_class), 2):
+                        f = len(function) + k
+                        couple.append((len(member), f, f + 1 if k + 1 < len(of_class) else -1))
+                    source = find_source(member_at, first, len(member), run, narrow, eta, r_s)
+                    member.append((*source, len(function)))
                     member_at.append((eta, r_s))
-                    for m in of_run:
-                        if (t.eta[m], t.r_s[m]) == (eta, r_s):
-                            function.append((m, angles.index((t.zeta[m], t.lam[m]))))
-                            scale.append(2.0 ** (1.0 - t.zeta[m]))
+                    function += [(m, angles.index((t.zeta[m], t.lam[m]))) for m in of_class]
+                    scale += [2.0 ** (1.0 - t.zeta[m]) for m in of_class]
         group.append(len(pair))
     pair.append((-1, -1, len(run), len(angle), 0))
-    run.append((0, 0, len(member)))
+    run.append((0, 0, len(member), len(couple)))
     member.append((-1, 1, len(function)))
     n_class = [run[b[2]][2] - run[a[2]][2] for a, b in zip(pair, pair[1:], strict=False)]
     n_angle = [b[3] - a[3] for a, b in zip(pair, pair[1:], strict=False)]
@@ -131,9 +134,10 @@ def make_plan(t):
         radial_at=table(radial_at, 2, np.float64),
         group=flat(group, np.int64),
         pair=table(pair, 5, np.int64),
-        run=table(run, 3, np.int64),
+        run=table(run, 4, np.int64),
         member=table(member, 3, np.int64),
         member_at=table(member_at, 2, np.float64),
+        couple=table(couple, 3, np.int64),
         function=table(function, 2, np.int64),
         scale=flat(scale, np.float64),
         angle=table(angle, 2, np.float64),

@@ -5,27 +5,11 @@ The rows OWN = u . du and K = du of the neighbour list hold this; everything els
 moves (tangents.py).
 """
 
-import math
-
 import numpy as np
 
 from mpnnp.kernels.compact import enter, has_compact, has_windows, radial_term
 from mpnnp.kernels.compact_tangents import add_compact_changes
-from mpnnp.kernels.elementwise import exp
-from mpnnp.kernels.functions import (
-    COS,
-    EIGHT,
-    FF,
-    RJK,
-    RJKI,
-    RSUM,
-    SUM,
-    TINY,
-    fill_block,
-    pair_parts,
-    parts_of,
-    run_range,
-)
+from mpnnp.kernels.elementwise import exp, inverse_sqrt
 from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.neighbours import (
     FC,
@@ -47,6 +31,20 @@ from mpnnp.kernels.neighbours import (
     place,
 )
 from mpnnp.kernels.tangents import DCOS, DFF, DJK2, DRSUM, DSUM, add_changes, all_angles, third_cutoffs
+from mpnnp.kernels.triplets import (
+    COS,
+    EIGHT,
+    FF,
+    RJK,
+    RJKI,
+    RSUM,
+    SUM,
+    TINY,
+    fill_block,
+    pair_parts,
+    parts_of,
+    run_range,
+)
 
 
 @kernel
@@ -194,7 +192,7 @@ def compact_strains(i, element, list, plan, compact, block, target, V):
                     )
 
 
-@kernel(fastmath=FASTMATH)
+@kernel(fastmath=FASTMATH, apart=True)
 def strain_geometry(S, o, n, L, j, k, narrow):
     """Variables of a segment of a centre (as triplets.geometry), and their changes."""
     xj, yj, zj, aj, rj, ij = L[j + X], L[j + Y], L[j + Z], L[j + R2], L[j + R], L[j + RI]
@@ -216,8 +214,8 @@ def strain_geometry(S, o, n, L, j, k, narrow):
             u, v, w = L[k + X + t] - xj, L[k + Y + t] - yj, L[k + Z + t] - zj
             d = u * u + v * v + w * w
             d = TINY if d < TINY else d
-            r = math.sqrt(d)
-            ri = 1.0 / r
+            ri = inverse_sqrt(d)
+            r = d * ri
             S[o + RJK + t] = r
             S[o + RJKI + t] = ri
             S[o + SUM + t] += d
@@ -226,7 +224,7 @@ def strain_geometry(S, o, n, L, j, k, narrow):
             S[o + DRSUM + t] += S[o + DJK2 + t] * ri
 
 
-@kernel(fastmath=FASTMATH)
+@kernel(fastmath=FASTMATH, apart=True)
 def strain_cutoffs(S, o, n, L, j, k, fc):
     """FF and its change, without that of r_jk; 0 in the columns of padding."""
     padded = (n + np.uintp(7)) // EIGHT * EIGHT

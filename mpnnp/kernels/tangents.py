@@ -10,14 +10,13 @@ neighbour  c is an entry of the list of i, which stands for one image of c. From
            Images of i there do not move: each is the subject of another entry.
 """
 
-import math
-
 import numpy as np
 
-from mpnnp.kernels.elementwise import exp, row_cutoff, row_fill
-from mpnnp.kernels.functions import (
+from mpnnp.kernels.elementwise import exp, inverse_sqrt, row_cutoff, row_fill
+from mpnnp.kernels.jit import FASTMATH, kernel
+from mpnnp.kernels.neighbours import FC, R2, RI, SELF, STRIDE, WIDTH, R, X, Y, Z, place
+from mpnnp.kernels.triplets import (
     BASE,
-    CHANGE,
     COS,
     DJK,
     EIGHT,
@@ -29,11 +28,11 @@ from mpnnp.kernels.functions import (
     RJK,
     RJKI,
     RSUM,
+    SHIFTED,
     SUM,
     TC,
     TINY,
     TR,
-    TURN,
     VF,
     F,
     H,
@@ -41,24 +40,23 @@ from mpnnp.kernels.functions import (
     angle_row,
     angle_rows,
     class_exp,
+    couple_rows,
     fill_block,
     pair_parts,
     run_range,
 )
-from mpnnp.kernels.jit import FASTMATH, kernel
-from mpnnp.kernels.neighbours import FC, R2, RI, SELF, STRIDE, WIDTH, R, X, Y, Z, place
 
 # changes; DJK2: of r_jk^2 / 2; DFF: of FF; DF: of F
 DCOS, DSUM, DRSUM, DJK2, DFF, DF = (TC, P, TR, H, VF, BASE)
-# CHANGE, TURN: E (dF - ...), E F dcos of a class; FCOS, FSUM: F dcos, F dsum
+# FCOS, FSUM: F dcos, F dsum; SHIFTED: F (dsum - 2 r_s drsum)
 
 
-@kernel(fastmath=FASTMATH)
+@kernel(fastmath=FASTMATH, apart=True)
 def own_geometry(S, o, n, L, j, k, a, narrow):
     """Variables of a segment of the centre i (as triplets.geometry), and their changes when it moves
     along the axis of row a.
     """
-    xj, yj, zj, aj, rj, ij = L[j + X], L[j + Y], L[j + Z], L[j + R2], L[j + R], L[j + RI]
+    xj, yj, zj, aj, ij = L[j + X], L[j + Y], L[j + Z], L[j + R2], L[j + RI]
     move_j, uj = L[j + SELF], L[j + a]
     turn_j = uj * ij * ij
     for t in range(n):
@@ -69,28 +67,35 @@ def own_geometry(S, o, n, L, j, k, a, narrow):
         S[o + DCOS + t] = -move_j * (uk * ij * ik - cos * turn_j) - move_k * (
             uj * ij * ik - cos * uk * ik * ik
         )
-        S[o + SUM + t] = aj + L[k + R2 + t]
-        S[o + DSUM + t] = -2.0 * (move_j * uj + move_k * uk)
-        S[o + RSUM + t] = rj + L[k + R + t]
-        S[o + DRSUM + t] = -(move_j * uj * ij + move_k * uk * ik)
-    if narrow:
-        for t in range(n):
-            u, v, w = L[k + X + t] - xj, L[k + Y + t] - yj, L[k + Z + t] - zj
+        total, change = aj + L[k + R2 + t], -2.0 * (move_j * uj + move_k * uk)
+        if narrow:
+            u, v, w = x - xj, y - yj, z - zj
             d = u * u + v * v + w * w
             d = TINY if d < TINY else d
-            r = math.sqrt(d)
-            ri = 1.0 / r
-            change = (L[k + a + t] - uj) * (move_j - L[k + SELF + t])
-            S[o + RJK + t] = r
+            ri = inverse_sqrt(d)
+            third = (uk - uj) * (move_j - move_k)
+            S[o + RJK + t] = d * ri
             S[o + RJKI + t] = ri
-            S[o + DJK2 + t] = change
-            S[o + SUM + t] += d
-            S[o + DSUM + t] += 2.0 * change
-            S[o + RSUM + t] += r
-            S[o + DRSUM + t] += change * ri
+            S[o + DJK2 + t] = third
+            total, change = total + d, change + 2.0 * third
+        S[o + SUM + t] = total
+        S[o + DSUM + t] = change
 
 
-@kernel(fastmath=FASTMATH)
+@kernel(fastmath=FASTMATH, apart=True)
+def own_distances(S, o, n, L, j, k, a, narrow):
+    """RSUM and its change, after own_geometry()."""
+    rj, move_j = L[j + R], L[j + SELF] * L[j + a] * L[j + RI]
+    for t in range(n):
+        total = rj + L[k + R + t]
+        change = -(move_j + L[k + SELF + t] * L[k + a + t] * L[k + RI + t])
+        if narrow:
+            total, change = total + S[o + RJK + t], change + S[o + DJK2 + t] * S[o + RJKI + t]
+        S[o + RSUM + t] = total
+        S[o + DRSUM + t] = change
+
+
+@kernel(fastmath=FASTMATH, apart=True)
 def own_cutoffs(S, o, n, L, j, k, a, fc):
     """FF and its change, without that of r_jk; 0 in the columns of padding."""
     padded = (n + np.uintp(7)) // EIGHT * EIGHT
@@ -104,7 +109,7 @@ def own_cutoffs(S, o, n, L, j, k, a, fc):
         S[o + DFF + t] = 0.0
 
 
-@kernel(fastmath=FASTMATH)
+@kernel(fastmath=FASTMATH, apart=True)
 def neighbour_geometry(S, o, n, L, j, k, a):
     """Variables of a segment of the centre at entry j, its neighbours i and the entries k, k+1, ...,
     when i moves; r_jk is r_ck here.
@@ -116,8 +121,8 @@ def neighbour_geometry(S, o, n, L, j, k, a):
         u, v, w, ua = L[k + X + t] - xj, L[k + Y + t] - yj, L[k + Z + t] - zj, L[k + a + t]
         d = u * u + v * v + w * w
         d = TINY if d < TINY else d
-        r = math.sqrt(d)
-        ri = 1.0 / r
+        ri = inverse_sqrt(d)
+        r = d * ri
         cos = -(xj * u + yj * v + zj * w) * ij * ri
         S[o + COS + t] = cos
         S[o + DCOS + t] = (ua - uj) * ij * ri + cos * turn_j
@@ -127,7 +132,7 @@ def neighbour_geometry(S, o, n, L, j, k, a):
         S[o + RJKI + t] = ri
 
 
-@kernel(fastmath=FASTMATH)
+@kernel(fastmath=FASTMATH, apart=True)
 def neighbour_distances(S, o, n, L, j, k, a):
     """RSUM and its change, after neighbour_geometry()."""
     rj, move_j = L[j + R], -L[j + a] * L[j + RI]
@@ -136,7 +141,7 @@ def neighbour_distances(S, o, n, L, j, k, a):
         S[o + DRSUM + t] = move_j - L[k + a + t] * L[k + RI + t]
 
 
-@kernel(fastmath=FASTMATH)
+@kernel(fastmath=FASTMATH, apart=True)
 def neighbour_cutoffs(S, o, n, L, j, k, a, fc, weight):
     """FF = weight fc(r_ci) fc(r_ik) and its change; 0 in the columns of padding."""
     padded = (n + np.uintp(7)) // EIGHT * EIGHT
@@ -150,7 +155,7 @@ def neighbour_cutoffs(S, o, n, L, j, k, a, fc, weight):
         S[o + DFF + t] = 0.0
 
 
-@kernel(fastmath=FASTMATH)
+@kernel(fastmath=FASTMATH, apart=True)
 def wide_geometry(S, n, L, j, C, k, a):
     """As neighbour_geometry for wide functions: entries k, k+1, ... of the centre's own list C."""
     xj, yj, zj, aj, rj, ij = -L[j + X], -L[j + Y], -L[j + Z], L[j + R2], L[j + R], L[j + RI]
@@ -166,7 +171,7 @@ def wide_geometry(S, n, L, j, C, k, a):
         S[DRSUM + t] = uj * ij
 
 
-@kernel(fastmath=FASTMATH)
+@kernel(fastmath=FASTMATH, apart=True)
 def wide_cutoffs(S, n, L, j, fj, dj, C, k, fc):
     """FF = fc(r_ci) fc(r_ck) and its change from fj = fc(r_ci) and its change dj;
     0 in the columns of padding and where the entry is i itself.
@@ -198,48 +203,66 @@ def change_of_cutoffs(S, n, own):
 
 
 @kernel(fastmath=FASTMATH)
-def change_of_class(S, n, E, eta, r_s):
-    if r_s == 0.0:
-        for t in range(n):
-            S[CHANGE + t] = S[E + t] * (S[DF + t] - eta * S[FSUM + t])
-            S[TURN + t] = S[E + t] * S[FCOS + t]
-    else:
-        two_r_s = 2.0 * r_s
-        for t in range(n):
-            S[CHANGE + t] = S[E + t] * (S[DF + t] - eta * (S[FSUM + t] - two_r_s * S[F + t] * S[DRSUM + t]))
-            S[TURN + t] = S[E + t] * S[FCOS + t]
+def shifted_changes(S, n, r_s):
+    """Row SHIFTED = F times the change of sum - 2 r_s rsum."""
+    two_r_s = 2.0 * r_s
+    for t in range(n):
+        S[SHIFTED + t] = S[FSUM + t] - two_r_s * S[F + t] * S[DRSUM + t]
 
 
 @kernel(fastmath=FASTMATH)
-def change_of_function(S, o, n, A, slope):
-    """Sum over a segment of the change of base^zeta E F, slope = zeta lam."""
-    D = A + LINE
-    total = turn = 0.0
+def change_of_couple(S, o, n, E, push, eta, A1, A2):
+    """Sums over a segment of the change of E F times base^zeta, and of E F dcos times base^(zeta-1), for two
+    functions of one class; push is the row of F times the change of the exponent over -eta.
+    """
+    D1, D2 = A1 + LINE, A2 + LINE
+    total1 = turn1 = total2 = turn2 = 0.0
     for t in range(n):
-        total += S[o + A + t] * S[o + CHANGE + t]
-        turn += S[o + D + t] * S[o + TURN + t]
-    return total + slope * turn
+        e = S[o + E + t]
+        change, turn = e * (S[o + DF + t] - eta * S[o + push + t]), e * S[o + FCOS + t]
+        total1 += S[o + A1 + t] * change
+        turn1 += S[o + D1 + t] * turn
+        total2 += S[o + A2 + t] * change
+        turn2 += S[o + D2 + t] * turn
+    return total1, turn1, total2, turn2
 
 
 @kernel(forceinline=True)
 def add_changes(own, g, e, run, narrow, n_segment, used, plan, block, target, V):
     """Add the changes of the functions of a run of a block to V;
-    segment s belongs to the atom target[s], none if negative.
+    segment s belongs to the atom target[s], none if negative; all to the first one if own.
     """
     S, segment = block.rows, block.segment
     first_class = plan.run[plan.pair[g, 2], 2]
     change_of_cutoffs(S, used, own)
     for c in range(plan.run[run, 2], plan.run[run + 1, 2]):
-        E = class_exp(S, used, c, first_class, narrow, plan)
-        change_of_class(S, used, E, plan.member_at[c, 0], plan.member_at[c, 1])
-        for f in range(plan.member[c, 2], plan.member[c + 1, 2]):
-            m, angle = plan.function[f, 0] - plan.start[e], plan.function[f, 1]
-            A, a = angle_row(angle, plan), plan.pair[g, 3] + angle
-            slope, scale = plan.angle[a, 0] * plan.angle[a, 1], plan.scale[f]
-            for s in range(n_segment):
-                if target[s] >= 0:
-                    n = np.uintp((segment[s, 1] + 7) // 8 * 8)
-                    V[target[s], m] += scale * change_of_function(S, np.uintp(segment[s, 0]), n, A, slope)
+        class_exp(S, used, c, first_class, narrow, plan)
+    for q in range(plan.run[run, 3], plan.run[run + 1, 3]):
+        E, f1, f2 = couple_rows(q, g, plan)
+        eta, r_s = plan.member_at[plan.couple[q, 0], 0], plan.member_at[plan.couple[q, 0], 1]
+        push = FSUM
+        if r_s != 0.0:
+            shifted_changes(S, used, r_s)
+            push = SHIFTED
+        last = f1 if f2 < 0 else f2
+        A1, A2 = angle_row(plan.function[f1, 1], plan), angle_row(plan.function[last, 1], plan)
+        for s in range(1 if own else n_segment):
+            if target[s] >= 0:
+                o, n = np.uintp(segment[s, 0]), np.uintp((segment[s, 1] + 7) // 8 * 8)
+                if own:
+                    o, n = np.uintp(0), used
+                total1, turn1, total2, turn2 = change_of_couple(S, o, n, E, push, eta, A1, A2)
+                add_change(f1, g, e, total1, turn1, plan, V[target[s]])
+                if f2 >= 0:
+                    add_change(f2, g, e, total2, turn2, plan, V[target[s]])
+
+
+@kernel(forceinline=True)
+def add_change(f, g, e, total, turn, plan, V):
+    """Add the change of function f of group g, from the sums of change_of_couple, to V (n_max,)."""
+    a = plan.pair[g, 3] + plan.function[f, 1]
+    slope = plan.angle[a, 0] * plan.angle[a, 1]
+    V[plan.function[f, 0] - plan.start[e]] += plan.scale[f] * (total + slope * turn)
 
 
 @kernel(forceinline=True)
@@ -278,17 +301,11 @@ def own_tangents(i, e, list, plan, block, target, a, V):
                     break
                 used = np.uintp(columns)
                 for s in range(n_segment):
-                    n = np.uintp((segment[s, 1] + 7) // 8 * 8)
-                    own_geometry(
-                        S,
-                        np.uintp(segment[s, 0]),
-                        n,
-                        L,
-                        place(segment[s, 2], plan),
-                        place(segment[s, 3], plan),
-                        a,
-                        narrow,
-                    )
+                    o, n = np.uintp(segment[s, 0]), np.uintp((segment[s, 1] + 7) // 8 * 8)
+                    at_j, at_k = place(segment[s, 2], plan), place(segment[s, 3], plan)
+                    own_geometry(S, o, n, L, at_j, at_k, a, narrow)
+                    if plan.pair[g, 4]:
+                        own_distances(S, o, n, L, at_j, at_k, a, narrow)
                 all_angles(g, used, plan, S)
                 for run in range(first_run, last_run):
                     fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
@@ -424,7 +441,7 @@ def radial_tangents(i, e_i, list, plan, block, a, V):
             first += n
 
 
-@kernel(fastmath=FASTMATH)
+@kernel(fastmath=FASTMATH, apart=True)
 def radial_change(S, L, o, n, fc, a, eta, r_s):
     """Row COS = change of each term when atom i moves, 0 for images of i; returns its sum."""
     total = 0.0

@@ -161,13 +161,12 @@ class Calculator(AseCalculator):
 
     def _evaluate(self, atoms, with_std):
         place, standard = self._place(atoms), {}
-        for member in self.members:
-            member.compute_functions(place, self.members)
         if with_std:
+            self.members[0].compute_functions(place)
             prediction, standard = self._with_spread(place)
             predictions = [prediction]
         else:
-            predictions = [member.predict(place, self.comm) for member in self.members]
+            predictions = [member.predict(place, self.members, self.comm) for member in self.members]
         predictions = self._with_baselines(predictions, place, atoms)
         self._count(place.element[place.first : place.first + len(place.pairs.start) - 1])
         self.virial = np.mean([p.virial for p in predictions], axis=0)
@@ -303,34 +302,35 @@ class Member:
         self.low, self.high = read_only(statistics.minimum), read_only(statistics.maximum)
         self.G = None
 
-    def compute_functions(self, place, members):
-        """Symmetry functions of this rank's atoms; those of an earlier member with the same
-        functions, if there is one.
-        """
-        other = members[self.same_functions]
-        if other is not self:
-            self.G = other.G
-            return
-        pairs, first, element, positions, cell = place
-        G = np.empty((len(pairs.start) - 1, self.n_max))
-        functions_of_pairs(pairs, first, element, positions, cell, self.model.plan, G)
+    def compute_functions(self, place):
+        """Symmetry functions of this rank's atoms."""
+        G = np.empty((len(place.pairs.start) - 1, self.n_max))
+        functions_of_pairs(*place, self.model.plan, G)
         self.G = read_only(G)
 
-    def predict(self, place, comm):
+    def compute(self, place, members, energies, forces, virial):
+        """Overwrite what kernels.pairs.energy_forces_of_pairs gives for this rank's atoms, and the symmetry
+        functions, unless an earlier one of `members` has the same.
+        """
+        other = members[self.same_functions]
+        known = other is not self
+        G = np.array(other.G) if known else np.empty((len(place.pairs.start) - 1, self.n_max))
+        energy_forces_of_pairs(*place, self.model, self.w, known, G, energies, forces, virial)
+        self.G = read_only(G)
+
+    def predict(self, place, members, comm):
         """Prediction for all atoms; the energies of a rank's atoms and its part of the forces
         are added up over the ranks.
         """
-        pairs, first, element, positions, cell = place
-        n_atom, n_own = len(element), len(pairs.start) - 1
+        first, element = place.first, place.element
+        n_atom, n_own = len(element), len(place.pairs.start) - 1
         total = np.zeros(4 * n_atom + 9)  # energies, forces, virial
         energies, forces, virial = (
             total[first : first + n_own],
             total[n_atom : 4 * n_atom].reshape(-1, 3),
             total[4 * n_atom :].reshape(3, 3),
         )
-        energy_forces_of_pairs(
-            pairs, first, element, positions, cell, self.model, self.w, self.G, energies, forces, virial
-        )
+        self.compute(place, members, energies, forces, virial)
         if comm is not None and comm.size > 1:
             part = total.copy()
             comm.Reduce(part, total, root=0)

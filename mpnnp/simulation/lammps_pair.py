@@ -19,7 +19,8 @@ from ase.data import chemical_symbols  # noqa: E402
 from mpnnp.errors import ConfigError  # noqa: E402
 from mpnnp.kernels.atomic_virials import virials_of_pairs  # noqa: E402
 from mpnnp.kernels.jit import CACHE_FOLDER, read_only  # noqa: E402
-from mpnnp.kernels.pairs import EDGE, Pairs, energy_forces_of_pairs  # noqa: E402
+from mpnnp.kernels.pairs import EDGE, Pairs  # noqa: E402
+from mpnnp.model.spread import Place  # noqa: E402
 from mpnnp.simulation.calculator import Calculator  # noqa: E402
 from mpnnp.training.checkpoint import load_potential  # noqa: E402
 
@@ -169,15 +170,12 @@ class PairStyle:
         n_own, n_member = e.n_own, len(self.members)
         energies, forces, virial = np.zeros(n_own), array(e.forces, (e.n_all, 3)), np.zeros((3, 3))
         for k, member in enumerate(self.members):
-            member.compute_functions(place, self.members)
             part_energies, part_forces, part_virial = (
                 np.empty(n_own),
                 np.empty((e.n_all, 3)),
                 np.empty((3, 3)),
             )
-            energy_forces_of_pairs(
-                *place, member.model, member.w, member.G, part_energies, part_forces, part_virial
-            )
+            member.compute(place, self.members, part_energies, part_forces, part_virial)
             part_energies *= member.scale
             part_energies += member.reference[self.element[:n_own]]
             part_forces *= member.scale
@@ -208,7 +206,7 @@ class PairStyle:
                 array(e.neighbour, (e.n_pair,), np.int32).copy(),
             )
             self.pairs = Pairs(start, neighbour, np.zeros((e.n_pair, 3), np.int32))
-        return self.pairs, 0, self.element, read_only(array(e.x, (e.n_all, 3))), self.cell
+        return Place(self.pairs, 0, self.element, read_only(array(e.x, (e.n_all, 3))), self.cell)
 
     def _add_virials(self, e, place):
         total = array(e.virials, (e.n_all, 3, 3))

@@ -6,6 +6,7 @@ import pytest
 from mpnnp.kernels import elementwise as vector
 from mpnnp.kernels.activation import activation
 from mpnnp.kernels.cutoff import cutoff
+from mpnnp.kernels.network import activate
 from mpnnp.model.network import ACTIVATIONS
 
 N = 100
@@ -26,6 +27,25 @@ def test_exp_beyond_its_range_is_finite():
     S = np.array([-1e300, -np.inf, -745.0, 1e4, 0, 0, 0, 0])
     vector.row_exp(S, np.uintp(4), np.uintp(0), np.uintp(4), 1.0)
     assert (S[4:7] < 1e-300).all() and 1e300 < S[7] < np.inf
+
+
+def test_inverse_square_root_is_exact_to_one_unit_of_the_last_place():
+    x = np.concatenate([np.geomspace(1e-30, 1e30, 200), np.linspace(0.25, 200, 200)])
+    y = np.array([vector.inverse_sqrt(v) for v in x])
+    assert np.abs(y * np.sqrt(x) - 1).max() < 5e-16
+
+
+def test_tanh_and_logarithm_of_their_short_ranges():
+    x = np.concatenate([np.linspace(1e-3, 1, 200), [1e-300, 1e-10]])
+    assert np.abs(np.array([vector.tanh_unit(v) for v in x]) / np.tanh(x) - 1).max() < 1e-15
+    e = np.concatenate([np.linspace(1e-3, 1, 200), [1e-300, 1e-10]])
+    assert np.abs(np.array([vector.log_ratio(v / (2 + v)) for v in e]) / np.log1p(e) - 1).max() < 2e-15
+
+
+def test_aligned_rows_begin_on_a_cache_line():
+    for n in (1, 5, 64, 1000):
+        rows = [vector.aligned_rows(n) for _ in range(4)]
+        assert all(len(r) == n and r.ctypes.data % 64 == 0 for r in rows)
 
 
 @pytest.mark.parametrize("power", [0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 31, 64])
@@ -64,6 +84,18 @@ def test_activations_and_their_derivatives(code):
         low, high = activation(code, x - h), activation(code, x + h)
         assert d == pytest.approx((high[0] - low[0]) / (2 * h), abs=1e-8)
         assert dd == pytest.approx((high[1] - low[1]) / (2 * h), abs=1e-8)
+
+
+@pytest.mark.parametrize("code", range(len(ACTIVATIONS)))
+def test_rows_of_activations_equal_single_ones(code):
+    x = np.concatenate([np.linspace(-6, 6, 50), [-300.0, -40.0, 0.0, 40.0, 300.0]])
+    if ACTIVATIONS[code] == "exp":
+        x = x[np.abs(x) < 100]
+    Y, S, T = x.copy(), np.empty_like(x), np.empty_like(x)
+    activate(code, np.uintp(len(x)), Y, S, T)
+    one = np.array([activation(code, v) for v in x])
+    for found, expected in zip((Y, S, T), one.T):
+        assert found == pytest.approx(expected, rel=1e-13, abs=2e-15)
 
 
 @pytest.mark.parametrize("name", ["tanh", "logistic", "softplus", "rev-logistic", "gaussian"])

@@ -23,7 +23,7 @@ environment.prepare()  # before numpy
 import numpy as np  # noqa: E402
 
 from mpnnp.kernels.jit import read_only  # noqa: E402
-from mpnnp.kernels.pairs import energy_forces_of_pairs, functions_of_pairs  # noqa: E402
+from mpnnp.kernels.pairs import energy_forces_of_pairs  # noqa: E402
 from mpnnp.parallel import maximum, on_root, share, world  # noqa: E402
 from mpnnp.progress import Silent  # noqa: E402
 from mpnnp.simulation.calculator import SKIN, Calculator  # noqa: E402
@@ -68,8 +68,7 @@ def kernels(potential, atoms, structure, comm, n_step, stopwatch):
 
     def step():
         place = pairs, mine.start, element, positions, cell
-        functions_of_pairs(*place, member.model.plan, G)
-        energy_forces_of_pairs(*place, member.model, member.w, read_only(G), energies, forces, virial)
+        energy_forces_of_pairs(*place, member.model, member.w, False, G, energies, forces, virial)
 
     step()
     stopwatch()
