@@ -193,7 +193,7 @@ def make_space(plan):
     )
 
 
-@kernel
+@kernel(inline="always")
 def tangents(structures, s, i, component, plan, space, last_seen, label, V):
     """V[j] = dG_j/dx_ia (n_atom, n_max) of atom i of structure s and its neighbours j,
     whose last_seen becomes `label`.

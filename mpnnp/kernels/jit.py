@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import llvmlite
@@ -42,9 +43,18 @@ def kernel(function=None, *, apart=False, **options):
             numba.config.CACHE_DIR = before
         if apart:
             compiled._compiler._customize_flags = without_overlap
+        compiled.get_call_template = partial(call_template, compiled.get_call_template)
         return compiled
 
     return decorate if function is None else decorate(function)
+
+
+def call_template(template, arguments, keywords):
+    """What Numba asks a kernel for when another one calls it, with constants taken for any number of their
+    type: else it compiles the callee once more for every constant.
+    """
+    general = [numba.types.unliteral(argument) for argument in arguments]
+    return template(tuple(general), {name: numba.types.unliteral(k) for name, k in keywords.items()})
 
 
 def without_overlap(flags):

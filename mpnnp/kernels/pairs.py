@@ -103,7 +103,7 @@ def functions_of_pairs(pairs, first, element, positions, cell, plan, G):
         functions_of_centre(element[i], element, near, plan, block, G[k])
 
 
-@kernel
+@kernel(inline="always")
 def functions_of_centre(e, element, near, plan, block, G):
     """Symmetry functions of a centre of element e: G (n_max,), overwritten; the number of blocks that
     angular_functions keeps, whose rows the others must not touch.

@@ -55,3 +55,33 @@ def test_read_only_views_share_memory():
     view = jit.read_only(a)
     assert not view.flags.writeable and view.flags.c_contiguous and np.shares_memory(a, view)
     assert a.flags.writeable and jit.read_only(a.T).flags.c_contiguous
+
+
+def test_a_constant_argument_does_not_compile_a_kernel_again():
+    @jit.kernel
+    def power(x, n):
+        return x**n
+
+    @jit.kernel
+    def both(x):
+        return power(x, 1) + power(x, 2)
+
+    assert both(3.0) == 12.0
+    assert len(power.signatures) == 1
+
+
+def test_arrays_that_are_apart_are_known_to_the_compiler(monkeypatch):
+    monkeypatch.setattr(jit, "CACHE_FOLDER", None)
+
+    def shift(a, b):
+        for k in range(len(a)):
+            a[k] = b[k] + 1.0
+
+    found = []
+    for apart in (False, True):
+        compiled = jit.kernel(shift, apart=apart)
+        a, b = np.zeros(30), np.arange(30.0)
+        compiled(a, b)
+        assert (a == b + 1.0).all()
+        found.append(compiled.inspect_llvm(compiled.signatures[0]).count("noalias"))
+    assert found[1] > found[0]
