@@ -95,6 +95,7 @@ def functions_of_pairs(pairs, first, element, positions, cell, plan, G):
     element (n_atom,) int64, positions (n_atom, 3) and cell (3, 3), Angstrom, of the whole structure
     """
     near, block = make_list(FIRST_CAPACITY, plan), make_block(plan, False)
+    G[:] = 0.0
     for k in range(pairs.start.shape[0] - 1):
         if plan.stop[0]:
             break
@@ -105,10 +106,9 @@ def functions_of_pairs(pairs, first, element, positions, cell, plan, G):
 
 @kernel(inline="always")
 def functions_of_centre(e, element, near, plan, block, G):
-    """Symmetry functions of a centre of element e: G (n_max,), overwritten; the number of blocks that
+    """Add the symmetry functions of a centre of element e to G (n_max,); the number of blocks that
     angular_functions keeps, whose rows the others must not touch.
     """
-    G[:] = 0.0
     radial_functions(e, near, plan, G)
     compact_functions(e, element, near, plan, plan.compact, block, G)
     return angular_functions(e, near, plan, block, G)
@@ -131,6 +131,9 @@ def energy_forces_of_pairs(
     plan = model.plan
     near, block = make_list(FIRST_CAPACITY, plan), make_block(plan, not known)
     work, dE_dG = make_workspace(model.topology, 1), np.empty(G.shape[1])
+    if not known:
+        G[:] = 0.0
+    energies[:] = 0.0
     forces[:] = 0.0
     virial[:] = 0.0
     for k in range(pairs.start.shape[0] - 1):
