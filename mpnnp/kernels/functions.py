@@ -25,13 +25,13 @@ from mpnnp.kernels.triplets import (
     F,
     P,
     angle_row,
-    class_exp,
     couple_rows,
     fill_block,
     page,
     pair_parts,
     prepare,
     prepare_run,
+    run_exps,
     run_range,
 )
 
@@ -45,7 +45,6 @@ def angular_functions(e, list, plan, block, G):
     b = 0
     for g in range(plan.group[e], plan.group[e + 1]):
         j_first, j_last, k_first, k_last, same = pair_parts(list, plan, g)
-        first_class = plan.run[plan.pair[g, 2], 2]
         for narrow in range(2):
             first_run, last_run = run_range(g, narrow, plan)
             j, k = (j_first if first_run < last_run else j_last), k_first
@@ -58,8 +57,7 @@ def angular_functions(e, list, plan, block, G):
                 prepare(n_segment, used, g, narrow, list, plan, here)
                 for run in range(first_run, last_run):
                     prepare_run(n_segment, used, run, narrow, list, plan, here)
-                    for c in range(plan.run[run, 2], plan.run[run + 1, 2]):
-                        class_exp(here.rows, used, c, first_class, narrow, plan)
+                    run_exps(here.rows, used, run, g, narrow, plan)
                     sum_run(here.rows, used, run, g, e, plan, G)
                 b += 1
     return min(b, block.n_page - 1)
@@ -167,7 +165,6 @@ def angular_gradient(e, list, plan, block, n_kept, dE_dG):
     L, b = list.rows, 0
     for g in range(plan.group[e], plan.group[e + 1]):
         j_first, j_last, k_first, k_last, same = pair_parts(list, plan, g)
-        first_class = plan.run[plan.pair[g, 2], 2]
         for narrow in range(2):
             first_run, last_run = run_range(g, narrow, plan)
             j, k = (j_first if first_run < last_run else j_last), k_first
@@ -183,8 +180,7 @@ def angular_gradient(e, list, plan, block, n_kept, dE_dG):
                     if not kept or last_run - first_run > 1:
                         prepare_run(n_segment, used, run, narrow, list, plan, here)
                     if not kept:
-                        for c in range(plan.run[run, 2], plan.run[run + 1, 2]):
-                            class_exp(S, used, c, first_class, narrow, plan)
+                        run_exps(S, used, run, g, narrow, plan)
                     add_run(S, used, run, g, e, dE_dG, plan)
                     fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
                     scatter_block(n_segment, here, L, plan, fc, narrow, plan.pair[g, 4] != 0)

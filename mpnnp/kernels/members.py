@@ -15,12 +15,12 @@ from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.neighbours import FC, FIRST_CAPACITY, KX, KY, KZ, OWN, STRIDE, WIDTH, make_list, place
 from mpnnp.kernels.pairs import add_forces, neighbours_in_pairs
 from mpnnp.kernels.triplets import (
-    class_exp,
     fill_block,
     make_block,
     pair_parts,
     prepare,
     prepare_run,
+    run_exps,
     run_range,
 )
 
@@ -129,7 +129,6 @@ def angular_gradients(e, near, plan, block, dE_dG, kept):
     S, L = block.rows, near.rows
     for g in range(plan.group[e], plan.group[e + 1]):
         j_first, j_last, k_first, k_last, same = pair_parts(near, plan, g)
-        first_class = plan.run[plan.pair[g, 2], 2]
         for narrow in range(2):
             first_run, last_run = run_range(g, narrow, plan)
             j, k = (j_first if first_run < last_run else j_last), k_first
@@ -141,8 +140,7 @@ def angular_gradients(e, near, plan, block, dE_dG, kept):
                 prepare(n_segment, used, g, narrow, near, plan, block)
                 for run in range(first_run, last_run):
                     prepare_run(n_segment, used, run, narrow, near, plan, block)
-                    for c in range(plan.run[run, 2], plan.run[run + 1, 2]):
-                        class_exp(S, used, c, first_class, narrow, plan)
+                    run_exps(S, used, run, g, narrow, plan)
                     fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
                     for s in range(kept.shape[0]):
                         add_run(S, used, run, g, e, dE_dG[s], plan)

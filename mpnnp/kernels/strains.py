@@ -30,7 +30,7 @@ from mpnnp.kernels.neighbours import (
     packed_atoms,
     place,
 )
-from mpnnp.kernels.tangents import DCOS, DFF, DJK2, DRSUM, DSUM, add_changes, all_angles, third_cutoffs
+from mpnnp.kernels.tangents import DCOS, DFF, DJK2, DRSUM, DSUM, add_changes
 from mpnnp.kernels.triplets import (
     COS,
     EIGHT,
@@ -40,10 +40,12 @@ from mpnnp.kernels.triplets import (
     RSUM,
     SUM,
     TINY,
+    all_angles,
     fill_block,
     pair_parts,
     parts_of,
     run_range,
+    third_cutoffs,
 )
 
 

@@ -12,7 +12,7 @@ neighbour  c is an entry of the list of i, which stands for one image of c. From
 
 import numpy as np
 
-from mpnnp.kernels.elementwise import exp, inverse_sqrt, row_cutoff, row_fill
+from mpnnp.kernels.elementwise import exp, inverse_sqrt, row_fill
 from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.neighbours import FC, R2, RI, SELF, STRIDE, WIDTH, R, X, Y, Z, place
 from mpnnp.kernels.triplets import (
@@ -37,13 +37,14 @@ from mpnnp.kernels.triplets import (
     F,
     H,
     P,
+    all_angles,
     angle_row,
-    angle_rows,
-    class_exp,
     couple_rows,
     fill_block,
     pair_parts,
+    run_exps,
     run_range,
+    third_cutoffs,
 )
 
 # changes; DJK2: of r_jk^2 / 2; DFF: of FF; DF: of F
@@ -233,10 +234,10 @@ def add_changes(own, g, e, run, narrow, n_segment, used, plan, block, target, V)
     segment s belongs to the atom target[s], none if negative; all to the first one if own.
     """
     S, segment = block.rows, block.segment
-    first_class = plan.run[plan.pair[g, 2], 2]
+    if not narrow:
+        row_fill(S, DJK2, used, 0.0)
     change_of_cutoffs(S, used, own)
-    for c in range(plan.run[run, 2], plan.run[run + 1, 2]):
-        class_exp(S, used, c, first_class, narrow, plan)
+    run_exps(S, used, run, g, narrow, plan)
     for q in range(plan.run[run, 3], plan.run[run + 1, 3]):
         E, f1, f2 = couple_rows(q, g, plan)
         eta, r_s = plan.member_at[plan.couple[q, 0], 0], plan.member_at[plan.couple[q, 0], 1]
@@ -263,26 +264,6 @@ def add_change(f, g, e, total, turn, plan, V):
     a = plan.pair[g, 3] + plan.function[f, 1]
     slope = plan.angle[a, 0] * plan.angle[a, 1]
     V[plan.function[f, 0] - plan.start[e]] += plan.scale[f] * (total + slope * turn)
-
-
-@kernel(forceinline=True)
-def all_angles(g, used, plan, S):
-    for a in range(plan.pair[g, 3], plan.pair[g + 1, 3]):
-        angle_rows(S, angle_row(a - plan.pair[g, 3], plan), used, plan.angle[a, 0], plan.angle[a, 1])
-
-
-@kernel(forceinline=True)
-def third_cutoffs(run, narrow, used, plan, S):
-    """Rows FJK, DJK of a run."""
-    q = plan.run[run, 1]
-    if narrow:
-        row_cutoff(
-            S, FJK, DJK, RJK, RJKI, used, plan.cutoff[q, 0], plan.cutoff_at[q, 0], plan.cutoff_at[q, 1]
-        )
-    else:
-        row_fill(S, FJK, used, 1.0)
-        row_fill(S, DJK, used, 0.0)
-        row_fill(S, DJK2, used, 0.0)
 
 
 @kernel

@@ -220,9 +220,7 @@ def shifted_exp(S, out, n, eta, r_s, count):
 
 @kernel(forceinline=True)
 def class_exp(S, n, c, first, narrow, plan):
-    """Offset of row E of class c of the group whose classes begin with `first`;
-    computes it (after the class it is a power of).
-    """
+    """Row E of class c of the group whose classes begin with `first` (after the class it is a power of)."""
     eta, r_s = plan.member_at[c, 0], plan.member_at[c, 1]
     row = class_row(c - first)
     if plan.member[c, 0] >= 0:
@@ -231,7 +229,13 @@ def class_exp(S, n, c, first, narrow, plan):
         row_exp(S, row, SUM, n, -eta)
     else:
         shifted_exp(S, row, n, eta, r_s, 3.0 if narrow else 2.0)
-    return row
+
+
+@kernel(forceinline=True)
+def run_exps(S, n, run, g, narrow, plan):
+    """Rows E of the classes of a run of group g."""
+    for c in range(plan.run[run, 2], plan.run[run + 1, 2]):
+        class_exp(S, n, c, plan.run[plan.pair[g, 2], 2], narrow, plan)
 
 
 @kernel(forceinline=True)
@@ -263,6 +267,12 @@ def run_range(g, narrow, plan):
 
 
 @kernel(forceinline=True)
+def all_angles(g, used, plan, S):
+    for a in range(plan.pair[g, 3], plan.pair[g + 1, 3]):
+        angle_rows(S, angle_row(a - plan.pair[g, 3], plan), used, plan.angle[a, 0], plan.angle[a, 1])
+
+
+@kernel(forceinline=True)
 def prepare(n_segment, used, g, narrow, list, plan, block):
     """Geometry and angles of a block."""
     S, L, segment = block.rows, list.rows, block.segment
@@ -272,20 +282,13 @@ def prepare(n_segment, used, g, narrow, list, plan, block):
         geometry(S, o, n, L, j, k, narrow)
         if plan.pair[g, 4]:
             sum_of_distances(S, o, n, L, j, k, narrow)
-    for a in range(plan.pair[g, 3], plan.pair[g + 1, 3]):
-        angle_rows(S, angle_row(a - plan.pair[g, 3], plan), used, plan.angle[a, 0], plan.angle[a, 1])
+    all_angles(g, used, plan, S)
 
 
 @kernel(forceinline=True)
-def prepare_run(n_segment, used, run, narrow, list, plan, block):
-    """Rows FF, FJK, F and DJK of a run."""
-    S, L, segment = block.rows, list.rows, block.segment
+def third_cutoffs(run, narrow, used, plan, S):
+    """Rows FJK, DJK of a run."""
     q = plan.run[run, 1]
-    fc = FC + np.uintp(2 * q) * STRIDE
-    for s in range(n_segment):
-        n, padded = np.uintp(segment[s, 1]), np.uintp((segment[s, 1] + 7) // 8 * 8)
-        fj = L[place(segment[s, 2], plan) + fc]
-        pair_cutoffs(S, np.uintp(segment[s, 0]), n, padded, fj, L, place(segment[s, 3], plan) + fc)
     if narrow:
         row_cutoff(
             S, FJK, DJK, RJK, RJKI, used, plan.cutoff[q, 0], plan.cutoff_at[q, 0], plan.cutoff_at[q, 1]
@@ -293,6 +296,18 @@ def prepare_run(n_segment, used, run, narrow, list, plan, block):
     else:
         row_fill(S, FJK, used, 1.0)
         row_fill(S, DJK, used, 0.0)
+
+
+@kernel(forceinline=True)
+def prepare_run(n_segment, used, run, narrow, list, plan, block):
+    """Rows FF, FJK, F and DJK of a run."""
+    S, L, segment = block.rows, list.rows, block.segment
+    fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
+    for s in range(n_segment):
+        n, padded = np.uintp(segment[s, 1]), np.uintp((segment[s, 1] + 7) // 8 * 8)
+        fj = L[place(segment[s, 2], plan) + fc]
+        pair_cutoffs(S, np.uintp(segment[s, 0]), n, padded, fj, L, place(segment[s, 3], plan) + fc)
+    third_cutoffs(run, narrow, used, plan, S)
     multiply_cutoffs(S, n_segment, used, segment)
 
 
