@@ -15,8 +15,13 @@ from functools import partial
 from pathlib import Path
 
 import llvmlite
+import llvmlite.binding as llvm
 import numba
 import numpy as np
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import LoweringPass, register_pass
+from numba.core.typed_passes import AnnotateTypes
 
 PREFIX = "mpnnp-kernels-"
 DAYS_UNUSED = 30  # folders of other versions are deleted after this time
@@ -33,7 +38,13 @@ def kernel(function=None, *, apart=False, **options):
     """
 
     def decorate(f):
-        settings = {"cache": CACHE_FOLDER is not None, "error_model": "numpy", "nogil": True, **options}
+        settings = {
+            "cache": CACHE_FOLDER is not None,
+            "error_model": "numpy",
+            "nogil": True,
+            "pipeline_class": KernelCompiler,
+            **options,
+        }
         before = numba.config.CACHE_DIR
         # read while a function is decorated, never later
         numba.config.CACHE_DIR = str(CACHE_FOLDER or before)
@@ -63,6 +74,46 @@ def without_overlap(flags):
     return flags
 
 
+class SelfContained(JITCodeLibrary):
+    """The machine code of a kernel with copies of all kernels that it calls, its own alone.
+
+    Numba makes them weak symbols: whichever copy a process happens to load first serves all callers. Copies
+    are rounded alike only if they were optimised alike, so a process that compiles would give other last
+    digits than one that loads the same kernels from the cache, and a killed run could not be resumed exactly.
+    """
+
+    def _optimize_final_module(self):
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == llvm.Linkage.linkonce_odr:
+                function.linkage = "internal"
+        super()._optimize_final_module()
+
+
+@register_pass(mutates_CFG=False, analysis_only=True)
+class MakeLibrary(LoweringPass):
+    """Numba's compilation puts the code of a kernel into a SelfContained library."""
+
+    _name = "mpnnp_make_library"
+
+    def __init__(self):
+        LoweringPass.__init__(self)
+
+    def run_pass(self, state):
+        state.library = SelfContained(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return True
+
+
+class KernelCompiler(CompilerBase):
+    """Numba's compiler with the pass MakeLibrary before machine code is made."""
+
+    def define_pipelines(self):
+        passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        passes.add_pass_after(MakeLibrary, AnnotateTypes)
+        passes.finalize()
+        return [passes]
+
+
 def read_only(array):
     """A read-only view, C-contiguous (copied only if it was not).
 
@@ -76,8 +127,6 @@ def read_only(array):
 
 def cache_key():
     """Hash of all that decides about the machine code."""
-    import llvmlite.binding as llvm
-
     parts = [
         sys.version,
         numba.__version__,

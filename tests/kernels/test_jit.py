@@ -85,3 +85,27 @@ def test_arrays_that_are_apart_are_known_to_the_compiler(monkeypatch):
         assert (a == b + 1.0).all()
         found.append(compiled.inspect_llvm(compiled.signatures[0]).count("noalias"))
     assert found[1] > found[0]
+
+
+def test_a_kernel_has_its_own_copies_of_the_kernels_that_it_calls(monkeypatch):
+    def weak(decorator):
+        @decorator
+        def callee(a):
+            for i in range(len(a)):
+                a[i] = np.sqrt(a[i]) if a[i] > 1 else np.exp(a[i]) * len(a)
+
+        @decorator
+        def caller(a):
+            callee(a)
+            callee(a[1:])
+
+        caller(np.ones(3))
+        (overload,) = caller.overloads.values()
+        code = overload.library.get_llvm_str()
+        return [
+            line for line in code.splitlines() if line.startswith("define linkonce_odr") and "callee" in line
+        ]
+
+    monkeypatch.setattr(jit, "CACHE_FOLDER", None)
+    assert weak(numba.njit)  # what this is about: the first copy in a process would serve all callers
+    assert not weak(jit.kernel)
