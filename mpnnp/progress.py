@@ -25,6 +25,13 @@ class Silent:
         warnings.warn(text, stacklevel=2)
 
 
+class Muted(Silent):
+    """A log for what was told before, its warnings too."""
+
+    def warn(self, text):
+        pass
+
+
 class Log:
     """Lines for people: to the screen and, when a folder is known, to train.log.
 

@@ -34,10 +34,8 @@ from mpnnp.learning.simulating import candidates, read_status, simulate
 from mpnnp.learning.state import State, read_state, write_state
 from mpnnp.model.evaluation import evaluate
 from mpnnp.model.label_kinds import KINDS
-from mpnnp.model.potential import Potential
-from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.parallel import Comm, agree, on_root
-from mpnnp.progress import Log, Silent, duration
+from mpnnp.progress import Log, Muted, Silent, duration
 from mpnnp.run_lock import RunLock
 from mpnnp.signals import Signals
 from mpnnp.simulation.dynamics import FAILED
@@ -183,18 +181,15 @@ def _after_training(loop, data):
             (old / name).unlink(missing_ok=True)
 
 
-def learned(loop: Loop) -> list[tuple[Dataset, Path]]:
-    """(Dataset, folder of its symmetry functions) of the beginning and of each round so far. Collective."""
+def everything(loop: Loop) -> Dataset:
+    """All that was learned so far: the beginning and each round's labels. Collective."""
     sections = [loop.config.data]
     for k in range(loop.state.current.round):
         files = [str(loop.folder / "rounds" / f"{k:03d}" / LABELLED)]
         sections.append(Data(files=files, cache=str(loop.folder / CACHE)))
-    return [load_structures(section, loop.comm, Silent(), loop.folder) for section in sections]
-
-
-def everything(loop: Loop) -> Dataset:
-    """All that was learned so far. Collective."""
-    return datasets.concatenate(without_marks(part) for part, _ in learned(loop))
+    # what looks wrong in them stands in the logs of the trainings
+    parts = [load_structures(section, loop.comm, Muted(), loop.folder)[0] for section in sections]
+    return datasets.concatenate(map(without_marks, parts))
 
 
 def without_marks(data: Dataset) -> Dataset:
@@ -212,7 +207,6 @@ def simulate_phase(loop: Loop) -> State:
         saved.potential,
         deviations,
         sigma,
-        ranges(loop, saved.potential),
         everything(loop),
         learning.stop,
         loop.round_folder / SIMULATIONS,
@@ -298,26 +292,6 @@ def checkpoint_of(loop: Loop) -> Checkpoint:
 def draw_deviations(loop: Loop, saved: Checkpoint, n: int) -> np.ndarray:
     """(n, n_weight) of the weights, from their posterior: rank 0."""
     return posterior_of(saved, loop.checkpoint).members(n, loop.seed)
-
-
-def ranges(loop: Loop, potential: Potential) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest value (n_function,) of each symmetry function over all that was learned.
-
-    Collective.
-    """
-    start, comm = potential.functions.table.start, loop.comm
-    low, high = np.full(start[-1], np.inf), np.full(start[-1], -np.inf)
-    for data, cache in learned(loop):
-        structures = make_atoms(data, potential.elements)
-        key = on_root(comm, data.hash)
-        G = load_symmetry_functions(structures, potential.functions, key, cache, comm, Silent())
-        for e in range(len(potential.elements)):
-            mine = G[structures.element == e, : start[e + 1] - start[e]]
-            if len(mine):
-                part = slice(start[e], start[e + 1])
-                low[part] = np.minimum(low[part], mine.min(axis=0))
-                high[part] = np.maximum(high[part], mine.max(axis=0))
-    return low, high
 
 
 def finite(value: float) -> float | None:

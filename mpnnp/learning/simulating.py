@@ -14,16 +14,16 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DataError, Interrupted
 from mpnnp.learning.settings import Case, Stop
-from mpnnp.learning.uncertainty import Watch, closest, is_learned, with_ranges
+from mpnnp.learning.uncertainty import Watch, closest, is_learned
 from mpnnp.model.potential import Potential
 from mpnnp.parallel import Comm, agree, of_all_ranks, of_team, on_root, raise_if, share_teams
 from mpnnp.progress import AnyLog, Log
 from mpnnp.simulation.boxes import at_density
+from mpnnp.simulation.calculator import Calculator
 from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, run
 from mpnnp.simulation.trajectories import read_start
 from mpnnp.training.calibration import Sigma
 
-Ranges = tuple[np.ndarray, np.ndarray]
 STATUS = "status.json"
 
 
@@ -32,7 +32,6 @@ def simulate(
     potential: Potential,
     deviations: np.ndarray,
     sigma: Sigma,
-    ranges: Ranges,
     learned: Dataset,
     stop: Stop,
     folder: Path,
@@ -43,7 +42,6 @@ def simulate(
     """status.json of every simulation, those that were done before included, on every rank. Collective.
 
     deviations, sigma  of the posterior, see Watch
-    ranges  smallest and largest value of each symmetry function over what was learned
     learned  all that was learned
     seed    of the round
     Raises Interrupted after a signal, with every simulation saved.
@@ -56,7 +54,7 @@ def simulate(
 
     def simulate_mine():
         for k in todo[team::n_team]:
-            calculator = with_ranges(potential, *ranges)
+            calculator = Calculator(potential)
             calculator.comm = own
             watch = Watch(stop, calculator, deviations, sigma, learned)
             if _one(cases[k], calculator, watch, folder / cases[k].name, seed + k, stop.every, own):

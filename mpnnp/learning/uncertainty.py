@@ -12,24 +12,12 @@ from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DynamicsError
 from mpnnp.learning.settings import Stop
-from mpnnp.model.potential import Potential
 from mpnnp.model.prediction import Predictor
 from mpnnp.model.spread import structure_with_spread
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.training.calibration import Sigma
 
 SAME = 1e-5  # Angstrom, from rounding in files
-
-
-def with_ranges(potential: Potential, low: np.ndarray, high: np.ndarray) -> Calculator:
-    """Calculator that counts extrapolations outside low, high (n_function,), not the first data's range.
-
-    The scaling stays: the weights belong to it.
-    """
-    calculator = Calculator(potential)
-    member = calculator.members[0]
-    member.low, member.high = np.ascontiguousarray(low), np.ascontiguousarray(high)
-    return calculator
 
 
 def closest(atoms, limit: float) -> tuple[float, int, int]:

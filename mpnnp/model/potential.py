@@ -35,6 +35,8 @@ class Potential:
     force_scale      eV/Angstrom, unit of forces in training
     units            of the n2p2 files that it comes from, or is exported to; nothing here depends on them
     baseline         what was subtracted from the labels, and is added to every prediction
+    seen             None, or (minimum, maximum) (n_function,) of the functions over all that was learned,
+                     where that is more than the first data set, by which they are scaled
     """
 
     functions: SymmetryFunctions
@@ -47,6 +49,7 @@ class Potential:
     force_scale: float
     units: Units = ATOMIC
     baseline: Baseline = NONE
+    seen: tuple[np.ndarray, np.ndarray] | None = None
 
     def __repr__(self):
         nets = "; ".join(
@@ -63,6 +66,18 @@ class Potential:
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers, ascending."""
         return self.functions.elements
+
+    @property
+    def range(self) -> tuple[np.ndarray, np.ndarray]:
+        """(minimum, maximum) (n_function,) of each symmetry function over what was learned: outside of it the
+        potential extrapolates.
+        """
+        return self.seen or (self.scaling.statistics.minimum, self.scaling.statistics.maximum)
+
+    def that_saw(self, minimum: np.ndarray, maximum: np.ndarray) -> Potential:
+        """The same with a range that contains these (n_function,) too."""
+        low, high = self.range
+        return replace(self, seen=(np.minimum(low, minimum), np.maximum(high, maximum)))
 
     def with_weights(self, weights: np.ndarray) -> Potential:
         return replace(self, weights=np.array(weights))
@@ -94,6 +109,8 @@ class Potential:
             group[f"functions/{field.name}"] = [getattr(f, field.name) for f in self.functions.functions]
         for field in fields(Statistics):
             group[f"scaling/{field.name}"] = getattr(self.scaling.statistics, field.name)
+        if self.seen:
+            group["seen/minimum"], group["seen/maximum"] = self.seen
         scaling = group["scaling"].attrs
         scaling["kind"], scaling["scale_min"], scaling["scale_max"] = (
             self.scaling.kind,
@@ -139,5 +156,6 @@ class Potential:
             atomic_energies=group["atomic_energies"][()],
             units=parse_units(str(group.attrs.get("file_units", ATOMIC))),
             baseline=parse_baseline(str(group.attrs.get("baseline", ""))),
+            seen=(group["seen/minimum"][()], group["seen/maximum"][()]) if "seen" in group else None,
             **{name: float(group.attrs[name]) for name in ("mean_energy", "energy_scale", "force_scale")},
         )

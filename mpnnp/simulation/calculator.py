@@ -298,8 +298,7 @@ class Member:
         self.model, self.n_max, self.reference = predictor.model, predictor.n_max, predictor.reference
         self.scale, self.w = potential.energy_scale, read_only(potential.weights)
         self.same_functions, self.functions = same_functions, potential.functions.functions
-        statistics = potential.scaling.statistics
-        self.low, self.high = read_only(statistics.minimum), read_only(statistics.maximum)
+        self.low, self.high = map(read_only, potential.range)
         self.G = None
 
     def compute_functions(self, place):

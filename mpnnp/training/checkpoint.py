@@ -206,7 +206,7 @@ def _potential(file):
             "layers",
         ),
         (
-            {len(column) for column in vars(p.scaling.statistics).values()},
+            {len(column) for column in (*vars(p.scaling.statistics).values(), *p.range)},
             {sum(n_function)},
             "statistics of functions",
         ),

@@ -2,7 +2,7 @@
 from configuration and data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ def build(
         structures = make_atoms(dataset, functions.elements)
         G = load_symmetry_functions(structures, functions, key, cache, comm, log)
         statistics = known or Statistics.collect(
-            _blocks(structures, G, train, comm), functions.table.start, comm
+            blocks_of(structures, G, train, comm), functions.table.start, comm
         )
         varies = statistics.varies()
         if varies.all():
@@ -188,8 +188,10 @@ def initial_weights(config: Config, network: Network) -> np.ndarray:
     return weights * network.units() if net.normalize_nodes else weights
 
 
-def _blocks(structures, G, train, comm):
-    """(element, G) of this rank's training structures."""
+def blocks_of(
+    structures: Structures, G: np.ndarray, train: np.ndarray, comm: Comm
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(element, G) of this rank's training structures, some at a time."""
     mine = share(len(train), comm)
     for first in range(mine.start, mine.stop, BLOCK):
         atoms = atoms_of(structures.start, train[first : min(first + BLOCK, mine.stop)])

@@ -113,10 +113,9 @@ class _Outside:
 
     def __init__(self, observer):
         self.observer, potential = observer, observer.predictor.potential
-        t = potential.scaling.statistics
+        self.low, self.high = potential.range
         self.functions, self.start = potential.functions, potential.functions.table.start
-        self.low, self.high = t.minimum, t.maximum
-        self.spread = np.maximum(t.maximum - t.minimum, 1e-12)
+        self.spread = np.maximum(self.high - self.low, 1e-12)
         self.elements = potential.elements
         self.counts, self.excess = np.zeros(len(self.low), int), np.zeros(len(self.low))
         self.atoms = np.zeros(len(self.elements), int)

@@ -14,13 +14,14 @@ from mpnnp.data.store import load_structures, split
 from mpnnp.model.baseline import Baseline
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.potential import Potential
+from mpnnp.model.scaling import Statistics
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog, Silent
 from mpnnp.training.choices import n_label, settle
-from mpnnp.training.initial_potential import baseline_of, build
+from mpnnp.training.initial_potential import baseline_of, blocks_of, build
 from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.observations import Observer
 from mpnnp.training.schedules import Batch, Epoch, RunnerSchedule, SdnzSchedule, make_schedule
@@ -223,6 +224,10 @@ def assemble(
     else:
         structures = agree(comm, make_atoms, data.dataset, potential.elements)
         G = data.functions(potential.functions, comm, log)
+        if data.parts:
+            blocks = blocks_of(structures, G, data.train, comm)
+            new = Statistics.collect(blocks, potential.functions.table.start, comm)
+            potential = potential.that_saw(new.minimum, new.maximum)
     observer = Observer(data.dataset, structures, G, potential, config.schedule, comm, data.train)
     if config.learns_noise:
         observer.noise = NoiseLevels()

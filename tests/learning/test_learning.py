@@ -22,11 +22,12 @@ from mpnnp.learning.choosing import most_telling
 from mpnnp.learning.rounds import learn
 from mpnnp.learning.settings import LabelBy, Stop, cases, read_learning
 from mpnnp.learning.state import Round, State, read_state, write_state
-from mpnnp.learning.uncertainty import Watch, closest, with_ranges
+from mpnnp.learning.uncertainty import Watch, closest
 from mpnnp.model.network import Network
 from mpnnp.optimizers.ekf import dense_update, make_ekf
 from mpnnp.optimizers.posterior import Posterior
 from mpnnp.simulation.boxes import at_density, water_box
+from mpnnp.simulation.calculator import Calculator
 from mpnnp.training.calibration import Sigma
 from mpnnp.training.checkpoint import load_potential, read_posterior
 
@@ -149,8 +150,7 @@ def watch(begun, atoms, learned=None, **stop):
     path = begun / "teacher" / "checkpoint.h5"
     potential = load_potential(path)
     deviations = read_posterior(path).members(4, seed=1)
-    statistics = potential.scaling.statistics
-    calculator = with_ranges(potential, statistics.minimum, statistics.maximum)
+    calculator = Calculator(potential)
     calculator.calculate(atoms)
     off = {"force_std": None, "extrapolations": None, "distance": 0.0}
     return Watch(Stop(**(off | stop)), calculator, deviations, Sigma(), learned or frames(1))

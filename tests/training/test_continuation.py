@@ -14,8 +14,9 @@ import mpnnp
 from mpnnp.config import make_config
 from mpnnp.errors import CheckpointError, ConfigError, DataError
 from mpnnp.signals import Signals
+from mpnnp.simulation.calculator import Calculator
 from mpnnp.training import continuation, history
-from mpnnp.training.checkpoint import read_checkpoint, read_posterior, read_summary
+from mpnnp.training.checkpoint import load_potential, read_checkpoint, read_posterior, read_summary
 from mpnnp.training.description import describe_checkpoint
 from mpnnp.training.inflation import most_likely_factor
 from mpnnp.training.learning_curve import LearningCurve
@@ -82,6 +83,25 @@ def test_a_linear_filter_that_goes_on_is_the_one_that_saw_everything():
     P = np.linalg.inv(0.5 * np.eye(6) + 2.0 * H.T @ H)
     assert np.allclose(second.covariance(state), P, atol=1e-12)
     assert np.allclose(w, P @ (2.0 * H.T @ y), atol=1e-12)
+
+
+def test_what_was_learned_later_is_no_extrapolation(old, tmp_path):
+    def extrapolations(potential):
+        calculator, found = Calculator(potential), 0
+        for atoms in read(old / "new.extxyz", ":"):
+            calculator.calculate(atoms)
+            found += calculator.extrapolations
+        return found
+
+    first = load_potential(old / "run" / "checkpoint.h5")
+    assert extrapolations(first) > 0  # by the range of the old data
+    config = going_on(old, data={"validation_fraction": 0.0})
+    train(config, tmp_path / "run", *quiet())
+    later = load_potential(tmp_path / "run" / "best.h5")
+    assert extrapolations(later) == 0
+    low, high = later.range
+    assert (low <= first.range[0]).all() and (high >= first.range[1]).all()
+    assert np.array_equal(later.scaling.statistics.maximum, first.range[1])  # the weights belong to it
 
 
 def test_old_errors_stand_beside_the_new_ones(old, tmp_path):
