@@ -23,7 +23,14 @@ COMPILE = (
     "from mpnnp import environment; environment.prepare(); from mpnnp.parallel import serial; "
     "from mpnnp.training.warm_up import compile_kernels; compile_kernels(serial(), lambda line: None)"
 )
-MEMORY = "; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+MEMORY = """
+import resource
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+OWN_MEMORY = """
+lines = [line.split() for line in open("/proc/self/smaps_rollup") if line.startswith("Private")]
+print(sum(int(line[1]) for line in lines) / 1024)
+"""
 
 
 class Worker:
@@ -86,6 +93,8 @@ def compare(old, new, rounds, seconds, with_compilation):
         result.append(("start with compiled kernels", "s", alternate(measure, rounds, seconds)))
         measure = [lambda w=w: float(w.run(COMPILE + MEMORY)[1]) for w in workers]
         result.append(("memory after it", "MB", alternate(measure, 2, 0)))
+        measure = [lambda w=w: float(w.run(COMPILE + OWN_MEMORY)[1]) for w in workers]
+        result.append(("of it not shared with other ranks", "MB", alternate(measure, 2, 0)))
         if with_compilation:
             print("  compilation ...", file=sys.stderr, flush=True)
             measure = [lambda w=w: compilation(w) for w in workers]
