@@ -24,8 +24,8 @@ COMPILE = (
     "from mpnnp.training.warm_up import compile_kernels; compile_kernels(serial(), lambda line: None)"
 )
 MEMORY = """
-import resource
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+lines = [line.split() for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(int(lines[0][1]) / 1024)
 """
 OWN_MEMORY = """
 lines = [line.split() for line in open("/proc/self/smaps_rollup") if line.startswith("Private")]
