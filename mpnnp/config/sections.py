@@ -444,7 +444,7 @@ class Ekf(Section):
     coupling: Coupling = key("full", "Blocks of P that are kept: full, element, layer, node or block:N.")
     r_max: Count = key(64, "Columns of the lazy low-rank part of P.")
     inflation: Inflation = key(
-        "auto",
+        1.0,
         "With run.from: P is multiplied by this before the first update; auto: by what makes the errors of "
         "the first new batches most likely.",
     )

@@ -2,8 +2,9 @@
 
 Bayes' rule is sequential: p(w | old, new) is proportional to p(new | w) p(w | old), and a checkpoint
 holds N(w, P), the filter's p(w | old). So nothing is drawn or fitted anew: functions, scaling, nets,
-references and units of training stay what P was made for. What may be wrong is P: q, labels that were seen in
-several epochs, and noise that is not what R says make it too large or too small; see `inflation`.
+references and units of training stay what P was made for. P counts each old label as often as it came, and new
+ones are counted as often as they come: so the old data weigh what they weighed in their own training.
+`inflation` makes them weigh less.
 """
 
 from collections.abc import Sequence
@@ -90,6 +91,7 @@ def completed(config: Config, directory: Path | None = None) -> Config:
         changed[name] = section.model_copy(
             update={key: getattr(given, key) for key in given.model_fields_set}
         )
+    changed["ekf"] = changed["ekf"].model_copy(update={"inflation": config.ekf.inflation})
     belong_to_the_labels = {"force_fraction", "energy_fraction"} - config.schedule.model_fields_set
     changed["schedule"] = changed["schedule"].model_copy(update=dict.fromkeys(belong_to_the_labels))
     run = {"optimizer": before.run.optimizer, "epochs": config.run.epochs or EPOCHS}
@@ -216,7 +218,8 @@ def fit_shifts(part: Part, train: np.ndarray, potential: Potential, comm: Comm, 
     """source -> symbol -> eV: what atoms cost more in the labels than the potential says.
 
     Over the energies of each source's training structures the mean per atom, and what elements differ from it
-    by least squares of least norm: with one composition only the sum is known. Collective.
+    by least squares of least norm: with one composition only the sum is known. A source without training
+    structures, for validation, is shifted as all training structures together are. Collective.
     """
     dataset = part.dataset
     structures, predictor = make_atoms(dataset, potential.elements), Predictor(potential)
@@ -229,21 +232,27 @@ def fit_shifts(part: Part, train: np.ndarray, potential: Potential, comm: Comm, 
     predicted = np.full(len(dataset), np.nan)
     for numbers, values in comm.allgather((mine, energies)):
         predicted[numbers] = values
+    present = np.unique(dataset.source)
     for k, source in enumerate(dataset.source_names):
         of_source = labelled[dataset.source[labelled] == k]
-        if len(of_source):
-            rest = dataset.energy[of_source] - predicted[of_source]
-            n_atom = dataset.n_atom[of_source]
-            mean = float((rest / n_atom).mean())
-            found = mean + np.linalg.lstsq(counts[of_source], rest - n_atom * mean, rcond=1e-10)[0]
-            shifts[source] = {
-                chemical_symbols[z]: round(float(x), ROUND) for z, x in zip(potential.elements, found)
-            }
+        if k in present and len(labelled):
+            numbers = of_source if len(of_source) else labelled
+            rest = dataset.energy[numbers] - predicted[numbers]
+            shifts[source] = _shift(rest, dataset.n_atom[numbers], counts[numbers], potential.elements)
             told = ", ".join(f"{symbol} {x:+.6g} eV" for symbol, x in shifts[source].items())
+            why = "" if len(of_source) else ", as of all training structures: it has none"
             log(
-                f"energies of {source or 'the data'} are shifted to the old level: {told} subtracted per atom"
+                f"energies of {source or 'the data'} are shifted to the old level: {told} subtracted per "
+                f"atom{why}"
             )
     return comm.bcast(shifts, root=0)
+
+
+def _shift(rest, n_atom, counts, elements):
+    """symbol -> eV per atom, of energies `rest` (m,) of structures with these numbers of atoms."""
+    mean = float((rest / n_atom).mean())
+    found = mean + np.linalg.lstsq(counts, rest - n_atom * mean, rcond=1e-10)[0]
+    return {chemical_symbols[z]: round(float(x), ROUND) for z, x in zip(elements, found)}
 
 
 def shifted(dataset: Dataset, shifts: dict) -> Dataset:

@@ -241,6 +241,18 @@ def test_another_level_of_theory_is_noticed_and_taken_away(old, tmp_path):
         assert abs(shift[symbol] - value + 13.0) < 1e-5
 
 
+def test_a_file_for_validation_alone_is_shifted_too(old, tmp_path):
+    for name in ("new", "more"):
+        write_clusters(tmp_path / f"{name}.extxyz", 4, seed=len(name), sizes=(2, 3))
+        with_other_zero(tmp_path / f"{name}.extxyz", tmp_path / f"{name}.extxyz", {"H": -13.0, "O": -13.0})
+    new, more = (str(tmp_path / f"{name}.extxyz") for name in ("new", "more"))
+    data = {"files": new, "validation_files": more, "validation_fraction": 0.0, "shift_energies": True}
+    (tmp_path / "run").mkdir()
+    run = prior(going_on(old, data=data), tmp_path / "run")
+    assert run.task.data.shifts[more] == run.task.data.shifts[new]
+    assert abs(run.state.rmse[0]) < 1.0  # it was 13 eV/atom
+
+
 def test_own_data_do_not_look_like_another_level(old, tmp_path):
     (tmp_path / "run").mkdir()
     run = prior(going_on(old), tmp_path / "run")
