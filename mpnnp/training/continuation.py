@@ -2,8 +2,8 @@
 
 Bayes' rule is sequential: p(w | old, new) is proportional to p(new | w) p(w | old), and a checkpoint
 holds N(w, P), the filter's p(w | old). So nothing is drawn or fitted anew: functions, scaling, nets,
-references and units of training stay what P was made for. P counts each old label as often as it came, and new
-ones are counted as often as they come: so the old data weigh what they weighed in their own training.
+references and units of training stay what P was made for. P counts each old label as often as it came, and
+new ones are counted as often as they come: so the old data weigh what they weighed in their own training.
 `inflation` makes them weigh less.
 """
 
