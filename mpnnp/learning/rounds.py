@@ -149,6 +149,8 @@ def train_phase(loop: Loop) -> State:
                 "shift_energies": False,
                 "cache": str(loop.folder / CACHE),
             },
+            # the first training counted its labels in many epochs: new ones shall weigh as much after a few
+            "ekf": {} if "inflation" in config.ekf.model_fields_set else {"inflation": "auto"},
             "run": {
                 "from_": str(previous / "training" / run_folder.CHECKPOINT),
                 "epochs": update.epochs,

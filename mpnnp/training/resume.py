@@ -14,6 +14,7 @@ from mpnnp.training.choices import with_choices_of
 
 MAY_CHANGE = {  # section -> keys; everything else decides about batches, model or filter
     "data": {"files", "validation_files", "weights", "cache"},  # the hash of what they hold is compared
+    "ekf": {"inflation"},  # done before the first update
     "run": {
         *(
             "directory",
