@@ -38,28 +38,23 @@ def write(folder: Path, state: State) -> None:
 
 def draw(path: Path, state: State) -> None:
     """Errors of labels before they were learned, stops per ps and densities against the labels learned."""
-    rounds = state.rounds
-    n_label = [row.labels for row in rounds]
-    picture, axes = figure(3)
-    columns = {
-        name: np.array([getattr(row, name) or np.nan for row in rounds], float)
-        for name in ("energy_error", "force_error", "density")
+    panels = {
+        "energy_error": "new energies before learned:\nRMSE (meV/atom)",
+        "force_error": "new forces before learned:\nRMSE (meV/Å)",
+        "stops_per_ps": "stops per ps",
+        "density": "density at constant pressure\n(g/cm³)",
     }
-    axes[0].plot(n_label, columns["force_error"], "o-", markersize=3, label="forces (meV/Å)")
-    axes[0].plot(
-        n_label, 100 * columns["energy_error"], "s--", markersize=3, label="energies (0.01 meV/atom)"
-    )
-    axes[0].set(ylabel="RMSE of new labels before they are learned")
-    axes[0].legend(fontsize="small")
-    simulated = [(row.labels, row.stops_per_ps) for row in rounds if row.simulated_ps]
-    axes[1].plot(*zip(*simulated) if simulated else ([], []), "o-", markersize=3)
-    axes[1].set(ylabel="stops per ps")
-    for axis, values in ((axes[0], columns["force_error"]), (axes[1], np.array([s for _, s in simulated]))):
-        if (values[np.isfinite(values)] > 0).any():
-            axis.set_yscale("symlog" if axis is axes[1] else "log")
-    axes[2].plot(n_label, columns["density"], "o-", markersize=3)
-    axes[2].set(ylabel="density at constant pressure (g/cm³)")
-    for axis in axes:
-        axis.set(xlabel="labelled frames learned")
+    picture, axes = figure(len(panels))
+    for axis, (name, words) in zip(axes, panels.items()):
+        rows = [row for row in state.rounds if row.simulated_ps]
+        values = np.array([_number(getattr(row, name)) for row in rows])
+        axis.plot([row.labels for row in rows], values, "o-", markersize=3)
+        if name != "density" and (values > 0).any():
+            axis.set_yscale("symlog" if name == "stops_per_ps" else "log")
+        axis.set(xlabel="labelled frames learned", ylabel=words)
         axis.grid(True, which="both", alpha=0.3)
     save(picture, path)
+
+
+def _number(value):
+    return np.nan if value is None else float(value)
