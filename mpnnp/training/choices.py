@@ -98,11 +98,9 @@ def _force_fraction(config, n_force):
 
 
 def _energy_fraction(config, labels):
-    """Energies of few structures come more often, or the forces drown them. Not where labels are added to
-    what a covariance knows: there each counts once.
-    """
+    """Energies of few structures come more often, or the forces drown them."""
     n_energy, n_force = labels
-    if not (config.learns_noise and n_energy) or config.run.from_ is not None:
+    if not (config.learns_noise and n_energy):
         return 1.0
     taken = config.schedule.of_kind("force", "fraction") * n_force
     return float(max(1.0, taken / (FORCES_PER_ENERGY * n_energy)))
