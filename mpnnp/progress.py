@@ -26,7 +26,7 @@ class Silent:
 
 
 class Muted(Silent):
-    """A log for what was told before, its warnings too."""
+    """A log for what is told elsewhere, its warnings too."""
 
     def warn(self, text):
         pass

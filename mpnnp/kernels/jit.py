@@ -42,7 +42,7 @@ def kernel(function=None, *, apart=False, **options):
             "cache": CACHE_FOLDER is not None,
             "error_model": "numpy",
             "nogil": True,
-            "pipeline_class": KernelCompiler,
+            "pipeline_class": ApartCompiler if apart else KernelCompiler,
             **options,
         }
         before = numba.config.CACHE_DIR
@@ -52,8 +52,6 @@ def kernel(function=None, *, apart=False, **options):
             compiled = numba.njit(**settings)(f)
         finally:
             numba.config.CACHE_DIR = before
-        if apart:
-            compiled._compiler._customize_flags = without_overlap
         compiled.get_call_template = partial(call_template, compiled.get_call_template)
         return compiled
 
@@ -66,12 +64,6 @@ def call_template(template, arguments, keywords):
     """
     general = [numba.types.unliteral(argument) for argument in arguments]
     return template(tuple(general), {name: numba.types.unliteral(k) for name, k in keywords.items()})
-
-
-def without_overlap(flags):
-    """Flags of Numba's compiler with the one for arguments that do not overlap: `njit` does not offer it."""
-    flags.noalias = True
-    return flags
 
 
 class SelfContained(JITCodeLibrary):
@@ -95,8 +87,8 @@ class MakeLibrary(LoweringPass):
 
     _name = "mpnnp_make_library"
 
-    def __init__(self):
-        LoweringPass.__init__(self)
+    def __init__(self):  # abstract in Numba
+        super().__init__()
 
     def run_pass(self, state):
         state.library = SelfContained(state.targetctx.codegen(), state.func_id.func_qualname)
@@ -112,6 +104,14 @@ class KernelCompiler(CompilerBase):
         passes.add_pass_after(MakeLibrary, AnnotateTypes)
         passes.finalize()
         return [passes]
+
+
+class ApartCompiler(KernelCompiler):
+    """The same with Numba's flag for arguments that do not overlap, which `njit` does not offer."""
+
+    def define_pipelines(self):
+        self.state.flags.noalias = True
+        return super().define_pipelines()
 
 
 def read_only(array):

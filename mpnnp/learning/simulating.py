@@ -1,7 +1,6 @@
 """The simulations of a round, side by side on the ranks, and the frames that they leave."""
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from mpnnp.learning.settings import Case, Stop
 from mpnnp.learning.uncertainty import Watch, closest, is_learned
 from mpnnp.model.potential import Potential
 from mpnnp.parallel import Comm, agree, of_all_ranks, of_team, on_root, raise_if, share_teams
-from mpnnp.progress import AnyLog, Log
+from mpnnp.progress import AnyLog, Log, Muted
 from mpnnp.simulation.boxes import at_density
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, run
@@ -95,10 +94,8 @@ def _one(case, calculator, watch, folder, seed, every, comm):
     atoms = read_start(case.start)
     if case.density is not None:
         atoms = at_density(atoms, case.density)
-    silent = Log(comm, stream=open(os.devnull, "w"))
-    outcome = run(
-        case.make_protocol(seed, every), atoms, calculator, folder, comm, silent, resume, watch=watch
-    )
+    protocol = case.make_protocol(seed, every)
+    outcome = run(protocol, atoms, calculator, folder, comm, Muted(), resume, watch=watch)
     if outcome.status == STOPPED:
         return True
     Log(comm)(_in_words(case, asdict(outcome)))

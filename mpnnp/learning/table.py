@@ -45,16 +45,12 @@ def draw(path: Path, state: State) -> None:
         "density": "density at constant pressure\n(g/cm³)",
     }
     picture, axes = figure(len(panels))
+    rows = [row for row in state.rounds if row.simulated_ps]
     for axis, (name, words) in zip(axes, panels.items()):
-        rows = [row for row in state.rounds if row.simulated_ps]
-        values = np.array([_number(getattr(row, name)) for row in rows])
+        values = np.array([getattr(row, name) for row in rows], float)  # None: NaN
         axis.plot([row.labels for row in rows], values, "o-", markersize=3)
         if name != "density" and (values > 0).any():
             axis.set_yscale("symlog" if name == "stops_per_ps" else "log")
         axis.set(xlabel="labelled frames learned", ylabel=words)
         axis.grid(True, which="both", alpha=0.3)
     save(picture, path)
-
-
-def _number(value):
-    return np.nan if value is None else float(value)

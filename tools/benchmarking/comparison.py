@@ -23,13 +23,9 @@ COMPILE = (
     "from mpnnp import environment; environment.prepare(); from mpnnp.parallel import serial; "
     "from mpnnp.training.warm_up import compile_kernels; compile_kernels(serial(), lambda line: None)"
 )
+# of a file of /proc (Linux), the lines that begin with a word: kB
 MEMORY = """
-lines = [line.split() for line in open("/proc/self/status") if line.startswith("VmHWM")]
-print(int(lines[0][1]) / 1024)
-"""
-OWN_MEMORY = """
-lines = [line.split() for line in open("/proc/self/smaps_rollup") if line.startswith("Private")]
-print(sum(int(line[1]) for line in lines) / 1024)
+print(sum(int(line.split()[1]) for line in open("/proc/self/{}") if line.startswith("{}")) / 1024)
 """
 
 
@@ -91,10 +87,14 @@ def compare(old, new, rounds, seconds, with_compilation):
         result.append(("imports of a training run", "s", alternate(measure, rounds, seconds)))
         measure = [lambda w=w: w.run(COMPILE)[0] for w in workers]
         result.append(("start with compiled kernels", "s", alternate(measure, rounds, seconds)))
-        measure = [lambda w=w: float(w.run(COMPILE + MEMORY)[1]) for w in workers]
-        result.append(("memory after it", "MB", alternate(measure, 2, 0)))
-        measure = [lambda w=w: float(w.run(COMPILE + OWN_MEMORY)[1]) for w in workers]
-        result.append(("of it not shared with other ranks", "MB", alternate(measure, 2, 0)))
+        for words, file, key in (
+            ("memory after it", "status", "VmHWM"),
+            ("of it not shared with other ranks", "smaps_rollup", "Private"),
+        ):
+            if Path("/proc/self", file).exists():
+                code = COMPILE + MEMORY.format(file, key)
+                measure = [lambda w=w, code=code: float(w.run(code)[1]) for w in workers]
+                result.append((words, "MB", alternate(measure, 2, 0)))
         if with_compilation:
             print("  compilation ...", file=sys.stderr, flush=True)
             measure = [lambda w=w: compilation(w) for w in workers]
