@@ -89,7 +89,7 @@ def compare(old, new, rounds, seconds, with_compilation):
         result.append(("start with compiled kernels", "s", alternate(measure, rounds, seconds)))
         for words, file, key in (
             ("memory after it", "status", "VmHWM"),
-            ("of it not shared with other ranks", "smaps_rollup", "Private"),
+            ("of it not shared with other ranks", "smaps_rollup", "Private_Dirty"),
         ):
             if Path("/proc/self", file).exists():
                 code = COMPILE + MEMORY.format(file, key)
