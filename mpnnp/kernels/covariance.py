@@ -24,6 +24,15 @@ def aligned_zeros(shape):
 
 
 @kernel
+def copy(target, source, first):
+    """source into target from `first` on. Element by element: for rows that are assigned as a whole Numba
+    would compile an error message about their shapes, with all of its strings.
+    """
+    for i in range(len(source)):
+        target[first + i] = source[i]
+
+
+@kernel
 def pack_rows(rows, extent, scratch):
     """Rows (M, n) into scratch: h of row m is column m % C of set m // C;
     every x, and what pads h, becomes 0.
@@ -39,9 +48,7 @@ def pack_rows(rows, extent, scratch):
             width = 0
             if m < len(rows):
                 width = last - first
-                row = rows[m, first:last]
-                for i in range(width):
-                    h[i] = row[i]
+                copy(h, rows[m, first:last], 0)
             h[width:] = 0.0
             scratch[k, m // C, 1, m % C] = 0.0
 
@@ -52,7 +59,7 @@ def pack_columns(U, extent, columns):
     for k in range(len(extent)):
         first, last = extent[k]
         for c in range(len(U)):
-            columns[k, c, : last - first] = U[c, first:last]
+            copy(columns[k, c], U[c, first:last], 0)
             columns[k, c, last - first :] = 0.0
         columns[k, len(U) :] = 0.0
 
@@ -66,7 +73,7 @@ def unpack_rows(scratch, extent, rows):
         for k in range(len(extent)):
             first, last = extent[k]
             rows[m, done:first] = 0.0
-            rows[m, first:last] = scratch[k, m // C, 1, m % C, : last - first]
+            copy(rows[m], scratch[k, m // C, 1, m % C, : last - first], first)
             done = last
         rows[m, done:] = 0.0
 

@@ -1,4 +1,4 @@
-"""The decorator of compiled kernels, and a cache of machine code that cannot go stale.
+"""The decorator of compiled kernels, how they are compiled, and a cache of machine code that cannot go stale.
 
 Numba checks the file of the function it loads, not the files of the functions that one calls: after an edit
 of a callee it would load old machine code. Here the folder of the cache is named by a hash of every source in
@@ -11,7 +11,6 @@ import shutil
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 import llvmlite
@@ -20,8 +19,12 @@ import numba
 import numpy as np
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import LoweringPass, register_pass
+from numba.core.registry import CPUDispatcher
+from numba.core.sigutils import normalize_signature
 from numba.core.typed_passes import AnnotateTypes
+from numba.core.typing.templates import make_concrete_template
 
 PREFIX = "mpnnp-kernels-"
 DAYS_UNUSED = 30  # folders of other versions are deleted after this time
@@ -30,40 +33,32 @@ FASTMATH = {"contract", "nsz", "arcp", "reassoc"}
 
 
 def kernel(function=None, *, apart=False, **options):
-    """`numba.njit` with a safe cache, without the test for division by zero, and without the lock of the
-    interpreter (a thread listens for signals meanwhile): `@kernel` or `@kernel(fastmath=FASTMATH)`.
+    """A compiled function with a safe cache, without the test for division by zero, and without the lock of
+    the interpreter (a thread listens for signals meanwhile): `@kernel` or `@kernel(fastmath=FASTMATH)`.
+    Options are those of `numba.njit`.
 
     apart  promises that no array argument overlaps with another one that is written to. Without it LLVM tests
            every pair of rows before each loop, and takes the slow loop for rows too short to pay for that.
     """
+    settings = {"nopython": True, "error_model": "numpy", "nogil": True, **options}
 
     def decorate(f):
-        settings = {
-            "cache": CACHE_FOLDER is not None,
-            "error_model": "numpy",
-            "nogil": True,
-            "pipeline_class": ApartCompiler if apart else KernelCompiler,
-            **options,
-        }
+        if numba.config.DISABLE_JIT:
+            return f
+        compiled = Kernel(
+            f, targetoptions=settings, pipeline_class=ApartCompiler if apart else KernelCompiler
+        )
         before = numba.config.CACHE_DIR
-        # read while a function is decorated, never later
+        # read when a cache is made, never later
         numba.config.CACHE_DIR = str(CACHE_FOLDER or before)
         try:
-            compiled = numba.njit(**settings)(f)
+            if CACHE_FOLDER is not None:
+                compiled.enable_caching()
         finally:
             numba.config.CACHE_DIR = before
-        compiled.get_call_template = partial(call_template, compiled.get_call_template)
         return compiled
 
     return decorate if function is None else decorate(function)
-
-
-def call_template(template, arguments, keywords):
-    """What Numba asks a kernel for when another one calls it, with constants taken for any number of their
-    type: else it compiles the callee once more for every constant.
-    """
-    general = [numba.types.unliteral(argument) for argument in arguments]
-    return template(tuple(general), {name: numba.types.unliteral(k) for name, k in keywords.items()})
 
 
 class SelfContained(JITCodeLibrary):
@@ -81,9 +76,21 @@ class SelfContained(JITCodeLibrary):
         super()._optimize_final_module()
 
 
+class Part(JITCodeLibrary):
+    """A kernel as its callers take it: linked with what it calls, neither optimised nor machine code."""
+
+    def _optimize_final_module(self):
+        pass
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        self._finalized = True
+
+
 @register_pass(mutates_CFG=False, analysis_only=True)
 class MakeLibrary(LoweringPass):
-    """Numba's compilation puts the code of a kernel into a SelfContained library."""
+    """Numba's compilation puts the code of a kernel into a library of a class of ours."""
 
     _name = "mpnnp_make_library"
 
@@ -91,7 +98,8 @@ class MakeLibrary(LoweringPass):
         super().__init__()
 
     def run_pass(self, state):
-        state.library = SelfContained(state.targetctx.codegen(), state.func_id.func_qualname)
+        library = Part if state.flags.no_compile else SelfContained
+        state.library = library(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
         return True
 
@@ -99,19 +107,71 @@ class MakeLibrary(LoweringPass):
 class KernelCompiler(CompilerBase):
     """Numba's compiler with the pass MakeLibrary before machine code is made."""
 
+    flags: tuple[str, ...] = ()  # of Numba, which `njit` does not offer
+
     def define_pipelines(self):
+        for flag in self.flags:
+            setattr(self.state.flags, flag, True)
         passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
         passes.add_pass_after(MakeLibrary, AnnotateTypes)
         passes.finalize()
         return [passes]
 
 
-class ApartCompiler(KernelCompiler):
-    """The same with Numba's flag for arguments that do not overlap, which `njit` does not offer."""
+class PartCompiler(KernelCompiler):
+    flags = ("no_compile", "no_cpython_wrapper", "no_cfunc_wrapper")
 
-    def define_pipelines(self):
-        self.state.flags.noalias = True
-        return super().define_pipelines()
+
+class ApartCompiler(KernelCompiler):
+    flags = ("noalias",)
+
+
+class ApartPartCompiler(KernelCompiler):
+    flags = (*ApartCompiler.flags, *PartCompiler.flags)
+
+
+FOR_CALLERS = {KernelCompiler: PartCompiler, ApartCompiler: ApartPartCompiler}
+
+
+class Kernel(CPUDispatcher):
+    """A function that is compiled when Python calls it, and once more, as a part, when other kernels call it.
+
+    Numba makes the same of both: optimised machine code, and wrappers that Python and C can call. Callers use
+    none of this: they take what LLVM reads, and optimise it with their own. So no more is made for them.
+    """
+
+    def __init__(self, py_func, locals=None, targetoptions=None, pipeline_class=KernelCompiler):
+        super().__init__(py_func, locals, targetoptions, pipeline_class)
+        self._parts_compiler = type(self._compiler)(
+            py_func, self.targetdescr, self.targetoptions, self.locals, FOR_CALLERS[pipeline_class]
+        )
+        self.parts = {}  # types of arguments -> (key in Numba's table of functions, signature)
+
+    def get_call_template(self, args, kws):
+        """What Numba asks a kernel for when another one calls it. Constants are taken for any number of their
+        type: else the callee would be compiled once more for every constant.
+        """
+        general = [numba.types.unliteral(argument) for argument in args]
+        named = {name: numba.types.unliteral(argument) for name, argument in kws.items()}
+        pysig, folded = self.fold_argument_types(tuple(general), named)
+        _, signature = self._part(tuple(folded))
+        name = self.py_func.__name__
+        return make_concrete_template(f"CallTemplate({name})", name, [signature]), pysig, folded, {}
+
+    def get_overload(self, sig):
+        """What Numba finds the machine code of a call by."""
+        types, _ = normalize_signature(sig)
+        return self._part(tuple(types))[0]
+
+    def _part(self, types):
+        """(key, signature) of the kernel for callers with these types of arguments."""
+        if types not in self.parts:
+            with global_compiler_lock, self._compiling_counter:
+                result = self._parts_compiler.compile(types, None)
+            key = object()
+            self.targetctx.insert_user_function(key, result.fndesc, [result.library])
+            self.parts[types] = key, result.signature
+        return self.parts[types]
 
 
 def read_only(array):

@@ -74,7 +74,9 @@ def gradients(element, G, model, w, deviations, energies, dE_dG):
         if s > 0:
             near_w += STEP * deviations[s - 1]
         energies_and_gradient(element, G, model, near_w, energies[s], own)
-        dE_dG[:, s] = own
+        for a in range(own.shape[0]):
+            for g in range(own.shape[1]):
+                dE_dG[a, s, g] = own[a, g]
     for s in range(1, n):
         energies[s] = (energies[s] - energies[0]) / STEP
         dE_dG[:, s] = (dE_dG[:, s] - dE_dG[:, 0]) / STEP

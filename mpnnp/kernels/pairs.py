@@ -66,15 +66,20 @@ def find_pairs(structures, s, first, last, radius, plan):
         if begin + n > atom.shape[0]:
             room = (begin + n) * (last - first) // (i - first + 1) * 9 // 8 + 64
             more_atom, more_shift = np.empty(room, np.int32), np.empty((room, 3), np.int32)
-            more_atom[:begin] = atom[:begin]
-            more_shift[:begin] = shift[:begin]
+            copy_pairs(atom, shift, begin, more_atom, more_shift, 0)
             atom, shift = more_atom, more_shift
-        for k in range(n):
-            atom[begin + k] = near.found_atom[k]
-            for d in range(3):
-                shift[begin + k, d] = near.found_image[k, d]
+        copy_pairs(near.found_atom, near.found_image, n, atom, shift, begin)
         start[i - first + 1] = begin + n
     return Pairs(start, atom, shift)
+
+
+@kernel
+def copy_pairs(from_atom, from_shift, n, atom, shift, begin):
+    """The first n neighbours to `begin` and after; as `covariance.copy`, element by element."""
+    for k in range(n):
+        atom[begin + k] = from_atom[k]
+        for d in range(3):
+            shift[begin + k, d] = from_shift[k, d]
 
 
 @kernel

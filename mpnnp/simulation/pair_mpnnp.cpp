@@ -272,7 +272,7 @@ void PairMpnnp::settings(int narg, char **arg)
 void PairMpnnp::compile_kernels()
 {
   if (comm->me == 0 && exchange.new_kernels)
-    utils::logmesg(lmp, "mpnnp: compiling the kernels: once per machine and version, about a minute\n");
+    utils::logmesg(lmp, "mpnnp: compiling the kernels: once per machine and version, half a minute\n");
   MPI_Comm node;
   MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
   int rank;

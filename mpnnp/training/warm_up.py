@@ -59,7 +59,7 @@ def compile_by_running(functions: Sequence[Callable[[], object]], part: str, com
     """
     new = CACHE_FOLDER is None or not any(CACHE_FOLDER.rglob(part))
     if new:
-        log("compiling the kernels: once per machine and version of mpnnp, about a minute")
+        log("compiling the kernels: once per machine and version of mpnnp, half a minute")
     begin = time.monotonic()
     spread_over_each_node(comm, functions)
     if new:
