@@ -3,7 +3,7 @@
 docs/api.md             the public names of mpnnp/__init__.py with their signatures and docstrings
 docs/architecture.md    its tables of layers and modules, from the contract in setup.cfg and the modules
 docs/configuration.md   every key of the configuration with its values, default and meaning, and
-mpnnp/config/schema.json    the same for editors; both from mpnnp/config/sections.py
+mpnnp/config/schema.json    the same for editors; both from the classes of its sections
 docs/formats.md         its tables of formats, of symmetry functions and of names of labels
 docs/n2p2-keywords.md   every keyword of n2p2 and RuNNer and every tool of n2p2, from mpnnp/n2p2/keywords.py
 """
@@ -51,7 +51,7 @@ LIMITS = ("exclusiveMinimum", "minimum", "exclusiveMaximum", "maximum")
 def configuration():
     """The page of the configuration, from its JSON schema."""
     page = [
-        HEAD.format("mpnnp/config/sections.py"),
+        HEAD.format("the classes in mpnnp/config/*_sections.py"),
         "# Configuration",
         "",
         *_paragraph("""

@@ -6,7 +6,9 @@ from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
-from mpnnp.config.sections import PATHS, Config, LabelSettings, key_of
+from mpnnp.config.fields import PATHS, key_of
+from mpnnp.config.sections import Config
+from mpnnp.config.training_sections import LabelSettings
 from mpnnp.config.writing import toml_value
 from mpnnp.errors import ConfigError
 

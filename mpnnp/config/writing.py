@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from mpnnp.config.sections import key_of
+from mpnnp.config.fields import key_of
 
 
 def to_toml(config):

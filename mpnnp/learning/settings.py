@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
 from mpnnp.config import Config, make_config
-from mpnnp.config.reading import explain, integers_to_floats, read_toml, resolve
-from mpnnp.config.sections import (
+from mpnnp.config.fields import (
     BelowOne,
     Count,
     Finite,
@@ -19,6 +18,7 @@ from mpnnp.config.sections import (
     key,
     string_list,
 )
+from mpnnp.config.reading import explain, integers_to_floats, read_toml, resolve
 from mpnnp.errors import ConfigError
 from mpnnp.simulation.integrators import Protocol
 

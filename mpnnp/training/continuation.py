@@ -16,7 +16,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.config import Config, toml_value
-from mpnnp.config.sections import Section, key_of
+from mpnnp.config.fields import Section, key_of
 from mpnnp.data import dataset as datasets
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import element_counts, make_atoms

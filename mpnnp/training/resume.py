@@ -5,7 +5,7 @@ what may change between two starts of a run, and what may not.
 from pathlib import Path
 
 from mpnnp.config import Config
-from mpnnp.config.sections import key_of
+from mpnnp.config.fields import key_of
 from mpnnp.errors import CheckpointError
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.optimizers.registry import OPTIMIZERS
