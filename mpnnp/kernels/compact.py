@@ -13,12 +13,13 @@ import numpy as np
 
 from mpnnp.kernels.cutoff import window
 from mpnnp.kernels.elementwise import row_acos, row_fill, row_window
-from mpnnp.kernels.functions import scatter_block
+from mpnnp.kernels.functions import multiply_terms, scatter_segments
 from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.neighbours import FC, OWN, RI, STRIDE, R, make_list, place
 from mpnnp.kernels.triplets import (
     COS,
     DJK,
+    FF,
     FJK,
     RJK,
     RJKI,
@@ -26,9 +27,11 @@ from mpnnp.kernels.triplets import (
     SLOPE,
     SUM,
     TC,
+    TR,
     VALUE,
     VF,
     F,
+    H,
     P,
     fill_block,
     geometry,
@@ -111,7 +114,7 @@ def prepare_triplets(number, n_segment, used, narrow, inner, plan, block):
         n, padded = np.uintp(segment[s, 1]), np.uintp((segment[s, 1] + 7) // 8 * 8)
         o, j, k = np.uintp(segment[s, 0]), place(segment[s, 2], plan), place(segment[s, 3], plan)
         geometry(S, o, padded, L, j, k, narrow)
-        pair_cutoffs(S, o, n, padded, L[j + FC], L, k + FC)
+        pair_cutoffs(S, o + FF, n, padded, L[j + FC], L, k + FC)
     third_window(number, narrow, used, plan, S)
     multiply_cutoffs(S, n_segment, used, segment)
     row_acos(S, THETA, SINE, COS, used)
@@ -191,7 +194,10 @@ def compact_gradient(e, element, list, plan, compact, block, dE_dG):
                     for f in range(compact.group[g, 3], compact.group[g + 1, 3]):
                         angle_of(f, used, plan, S)
                         add_angle(S, used, dE_dG[compact.function[f, 0] - first])
-                    scatter_block(n_segment, block, inner.rows, plan, FC, narrow, False)
+                    multiply_terms(S, used, narrow, False)
+                    scatter_segments(
+                        n_segment, block, inner.rows, plan, FC, COS, TC, P, H, VF, TR, False, 0.0
+                    )
             leave(inner, plan, list)
 
 

@@ -12,8 +12,16 @@ import numpy as np
 
 from mpnnp.kernels.elementwise import exp, row_fill
 from mpnnp.kernels.jit import FASTMATH, kernel
+from mpnnp.kernels.near import columns_of, prepare, prepare_run, put_back, reach2
 from mpnnp.kernels.neighbours import FC, KX, KY, KZ, OWN, RI, STRIDE, WIDTH, R, X, Y, Z, place
 from mpnnp.kernels.triplets import (
+    ALL_COS,
+    ALL_D,
+    ALL_H,
+    ALL_P,
+    ALL_TC,
+    ALL_TR,
+    ALL_VF,
     COS,
     DJK,
     FJK,
@@ -23,14 +31,14 @@ from mpnnp.kernels.triplets import (
     TR,
     VF,
     F,
+    H,
     P,
     angle_row,
     couple_rows,
     fill_block,
+    padded,
     page,
     pair_parts,
-    prepare,
-    prepare_run,
     run_exps,
     run_range,
 )
@@ -53,8 +61,7 @@ def angular_functions(e, list, plan, block, G):
                 n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, here)
                 if n_segment == 0:
                     break
-                used = np.uintp(n)
-                prepare(n_segment, used, g, narrow, list, plan, here)
+                used = prepare(n_segment, n, g, narrow, list, plan, here)
                 for run in range(first_run, last_run):
                     prepare_run(n_segment, used, run, narrow, list, plan, here)
                     run_exps(here.rows, used, run, g, narrow, plan)
@@ -173,9 +180,9 @@ def angular_gradient(e, list, plan, block, n_kept, dE_dG):
                 n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, here)
                 if n_segment == 0:
                     break
-                S, used = here.rows, np.uintp(n)
+                S, used = here.rows, columns_of(n, narrow, here)
                 if not kept:
-                    prepare(n_segment, used, g, narrow, list, plan, here)
+                    used = prepare(n_segment, n, g, narrow, list, plan, here)
                 for run in range(first_run, last_run):
                     if not kept or last_run - first_run > 1:
                         prepare_run(n_segment, used, run, narrow, list, plan, here)
@@ -183,7 +190,7 @@ def angular_gradient(e, list, plan, block, n_kept, dE_dG):
                         run_exps(S, used, run, g, narrow, plan)
                     add_run(S, used, run, g, e, dE_dG, plan)
                     fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
-                    scatter_block(n_segment, here, L, plan, fc, narrow, plan.pair[g, 4] != 0)
+                    scatter_block(n_segment, used, here, L, plan, fc, g, narrow)
                 b += 1
 
 
@@ -269,21 +276,66 @@ def add_shift(S, n, E, A1, a1, A2, a2):
 
 
 @kernel(forceinline=True)
-def scatter_block(n_segment, block, L, plan, fc, narrow, shifted):
-    """Add the gradients of all segments of a block on to OWN and K of the entries of a list's rows L."""
+def scatter_block(n_segment, used, block, L, plan, fc, g, narrow):
+    """Add the gradients of all triplets of a block on to OWN and K of the entries of a list's rows L."""
+    S, shifted = block.rows, plan.pair[g, 4] != 0
+    multiply_terms(S, used, narrow, shifted)
+    if narrow:
+        put_back(S, block.column, np.uintp(block.n_near[0]), shifted)
+        limit = reach2(g, plan)
+        scatter_segments(
+            n_segment, block, L, plan, fc, ALL_COS, ALL_TC, ALL_P, ALL_H, ALL_VF, ALL_TR, shifted, limit
+        )
+    else:
+        scatter_segments(n_segment, block, L, plan, fc, COS, TC, P, H, VF, TR, shifted, 0.0)
+
+
+@kernel(fastmath=FASTMATH)
+def multiply_terms(S, n, narrow, shifted):
+    """TC and TR times F, VF times FJK; H = d/dr_jk / r_jk, and P = 2 d/dsum F + H."""
+    if narrow:
+        for t in range(n):
+            f, v = S[F + t], S[VF + t]
+            p = f * S[P + t]
+            h = p + v * S[DJK + t]
+            S[TC + t] *= f
+            S[H + t] = h
+            S[P + t] = p + h
+            S[VF + t] = v * S[FJK + t]
+    else:
+        for t in range(n):
+            f = S[F + t]
+            S[TC + t] *= f
+            S[H + t] = 0.0
+            S[P + t] *= f
+            S[VF + t] *= S[FJK + t]
+    if shifted:
+        for t in range(n):
+            tr = S[F + t] * S[TR + t]
+            h = tr * S[RJKI + t] if narrow else 0.0
+            S[TR + t] = tr
+            S[P + t] += h
+            S[H + t] += h
+
+
+@kernel(forceinline=True)
+def scatter_segments(n_segment, block, L, plan, fc, cos, tc, p, h, vf, tr, shifted, limit):
+    """Add the gradients of all segments of a block, from its rows cos, ..., tr. If limit > 0 triplets with
+    ALL_D >= limit have none, whatever is in their columns.
+    """
     segment = block.segment
     for s in range(n_segment):
-        o, n = np.uintp(segment[s, 0]), np.uintp((segment[s, 1] + 7) // 8 * 8)
+        o, n = np.uintp(segment[s, 0]), padded(segment[s, 1])
         j, k = place(segment[s, 2], plan), place(segment[s, 3], plan)
-        scatter(block.rows, o, n, L, L, j, k, fc, narrow)
+        scatter(block.rows, o, n, L, L, j, k, fc, cos, tc, p, h, vf, limit)
         if shifted:
-            scatter_shift(block.rows, o, n, L, j, k, narrow)
+            scatter_shift(block.rows, o, n, L, j, k, tr, limit)
 
 
 @kernel(fastmath=FASTMATH, apart=True)
-def scatter(S, o, n, L, C, j, k, fc, narrow):
+def scatter(S, o, n, L, C, j, k, fc, cos, tc, p, h, vf, limit):
     """Add the gradients of the segment of n columns from o on, without what TR contributes, to OWN and K
-    of the entries j and k, k+1, ...; d/dr_jk / r_jk is h.
+    of the entries j and k, k+1, ...
 
     C  L once more, for the rows fc of the cutoff: they are not those written to
     """
@@ -292,18 +344,16 @@ def scatter(S, o, n, L, C, j, k, fc, narrow):
     ij2 = ij * ij
     a = gx = gy = gz = 0.0
     for t in range(n):
-        ik, f, v = L[k + RI + t], S[o + F + t], S[o + VF + t]
-        tc, p = f * S[o + TC + t], f * S[o + P + t]
-        h = p + v * S[o + DJK + t] if narrow else 0.0
-        vf = v * S[o + FJK + t]
-        turn = tc * S[o + COS + t]
-        both = p + h
-        g = tc * ij * ik - h
-        a += both - turn * ij2 + vf * dj * C[k + fc + t]
+        inside = S[o + ALL_D + t] < limit if limit > 0.0 else True
+        ik, f, dcos = L[k + RI + t], S[o + vf + t] if inside else 0.0, S[o + tc + t] if inside else 0.0
+        both = S[o + p + t] if inside else 0.0
+        turn = dcos * S[o + cos + t]
+        g = dcos * ij * ik - (S[o + h + t] if inside else 0.0)
+        a += both - turn * ij2 + f * dj * C[k + fc + t]
         gx += g * L[k + X + t]
         gy += g * L[k + Y + t]
         gz += g * L[k + Z + t]
-        L[k + OWN + t] += both - turn * ik * ik + vf * fj * C[k + fc + STRIDE + t]
+        L[k + OWN + t] += both - turn * ik * ik + f * fj * C[k + fc + STRIDE + t]
         L[k + KX + t] += g * xj
         L[k + KY + t] += g * yj
         L[k + KZ + t] += g * zj
@@ -314,22 +364,12 @@ def scatter(S, o, n, L, C, j, k, fc, narrow):
 
 
 @kernel(fastmath=FASTMATH, apart=True)
-def scatter_shift(S, o, n, L, j, k, narrow):
-    """What the derivative TR by rsum contributes to OWN and K."""
-    xj, yj, zj, ij = L[j + X], L[j + Y], L[j + Z], L[j + RI]
-    a = gx = gy = gz = 0.0
+def scatter_shift(S, o, n, L, j, k, tr, limit):
+    """What the derivative TR by rsum contributes to OWN, besides H."""
+    ij, a = L[j + RI], 0.0
     for t in range(n):
-        tr = S[o + F + t] * S[o + TR + t]
-        h = tr * S[o + RJKI + t] if narrow else 0.0
-        a += h + tr * ij
-        gx -= h * L[k + X + t]
-        gy -= h * L[k + Y + t]
-        gz -= h * L[k + Z + t]
-        L[k + OWN + t] += h + tr * L[k + RI + t]
-        L[k + KX + t] -= h * xj
-        L[k + KY + t] -= h * yj
-        L[k + KZ + t] -= h * zj
+        inside = S[o + ALL_D + t] < limit if limit > 0.0 else True
+        push = S[o + tr + t] if inside else 0.0
+        a += push * ij
+        L[k + OWN + t] += push * L[k + RI + t]
     L[j + OWN] += a
-    L[j + KX] += gx
-    L[j + KY] += gy
-    L[j + KZ] += gz

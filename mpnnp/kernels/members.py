@@ -12,14 +12,13 @@ from mpnnp.kernels.atomic_energies import energies_and_gradient
 from mpnnp.kernels.compact import compact_gradient
 from mpnnp.kernels.functions import add_run, radial_slope, scatter_block
 from mpnnp.kernels.jit import FASTMATH, kernel
+from mpnnp.kernels.near import prepare, prepare_run
 from mpnnp.kernels.neighbours import FC, FIRST_CAPACITY, KX, KY, KZ, OWN, STRIDE, WIDTH, make_list, place
 from mpnnp.kernels.pairs import add_forces, neighbours_in_pairs
 from mpnnp.kernels.triplets import (
     fill_block,
     make_block,
     pair_parts,
-    prepare,
-    prepare_run,
     run_exps,
     run_range,
 )
@@ -138,8 +137,7 @@ def angular_gradients(e, near, plan, block, dE_dG, kept):
                 n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
                 if n_segment == 0:
                     break
-                used = np.uintp(n)
-                prepare(n_segment, used, g, narrow, near, plan, block)
+                used = prepare(n_segment, n, g, narrow, near, plan, block)
                 for run in range(first_run, last_run):
                     prepare_run(n_segment, used, run, narrow, near, plan, block)
                     run_exps(S, used, run, g, narrow, plan)
@@ -147,5 +145,5 @@ def angular_gradients(e, near, plan, block, dE_dG, kept):
                     for s in range(kept.shape[0]):
                         add_run(S, used, run, g, e, dE_dG[s], plan)
                         exchange(near, plan, kept[s])
-                        scatter_block(n_segment, block, L, plan, fc, narrow, plan.pair[g, 4] != 0)
+                        scatter_block(n_segment, used, block, L, plan, fc, g, narrow)
                         exchange(near, plan, kept[s])

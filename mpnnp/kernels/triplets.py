@@ -21,7 +21,7 @@ from mpnnp.kernels.elementwise import (
     row_real_power,
 )
 from mpnnp.kernels.jit import FASTMATH, kernel
-from mpnnp.kernels.neighbours import FC, R2, RI, STRIDE, WIDTH, R, X, Y, Z, place
+from mpnnp.kernels.neighbours import R2, RI, WIDTH, R, X, Y, Z
 
 COLUMNS = np.uintp(2048)  # of a block, at least WIDTH: short rows cost calls, long ones the nearest cache
 # From row to row: an odd number of cache lines, and far from a multiple of 4096 bytes, as a CPU makes a load
@@ -29,7 +29,11 @@ COLUMNS = np.uintp(2048)  # of a block, at least WIDTH: short rows cost calls, l
 LINE = COLUMNS + np.uintp(8 * 37)
 COS, SUM, RSUM, RJK, RJKI, FF, F, FJK, DJK, BASE, TC, P, H, VF, TR = (np.uintp(k) * LINE for k in range(15))
 SHIFTED, FCOS, FSUM = (np.uintp(k) * LINE for k in range(15, 18))  # of tangents.py
-VALUE, SLOPE, N_ROW = (np.uintp(k) * LINE for k in range(18, 21))  # of compact.py
+VALUE, SLOPE = (np.uintp(k) * LINE for k in range(18, 20))  # of compact.py
+ALL_COS, ALL_SUM, ALL_RSUM, ALL_D, ALL_FF, ALL_H, ALL_TR, N_ROW = (
+    np.uintp(k) * LINE for k in range(20, 28)
+)  # of near.py
+ALL_TC, ALL_P, ALL_VF = ALL_SUM, ALL_RSUM, ALL_FF  # which are not read any more when these are written
 EIGHT = np.uintp(8)
 KEPT = np.uintp(2**20)  # numbers, 8 MB: pages beyond are slower to read than to compute
 TINY = 1e-12  # Angstrom^2; for columns that are masked
@@ -42,6 +46,8 @@ class Block(NamedTuple):
 
     rows: np.ndarray  # (n_page, rows of a page) of numbers, flat
     segment: np.ndarray  # (n_page COLUMNS / 8, 4) int64: first column, number of columns, j, first k
+    column: np.ndarray  # (n_page COLUMNS,) int64 of near.py: where the triplets inside come from
+    n_near: np.ndarray  # (n_page,) int64 how many are inside
     stop: np.ndarray  # (1,) of the plan
     n_page: int
 
@@ -55,8 +61,19 @@ def make_block(plan, keep):
         n_page += np.int64(KEPT // size)
     n_segment = np.int64(COLUMNS) // 8
     return Block(
-        aligned_rows(n_page * np.int64(size)), np.empty((n_page * n_segment, 4), np.int64), plan.stop, n_page
+        aligned_rows(n_page * np.int64(size)),
+        np.empty((n_page * n_segment, 4), np.int64),
+        np.empty(n_page * np.int64(COLUMNS), np.int64),
+        np.zeros(n_page, np.int64),
+        plan.stop,
+        n_page,
     )
+
+
+@kernel(forceinline=True)
+def padded(n):
+    """n columns and what fills the last vector up."""
+    return (np.uintp(n) + EIGHT - np.uintp(1)) // EIGHT * EIGHT
 
 
 @kernel(forceinline=True)
@@ -67,6 +84,8 @@ def page(block, p):
     return Block(
         block.rows[p * size : (p + 1) * size],
         block.segment[p * n_segment : (p + 1) * n_segment],
+        block.column[p * np.int64(COLUMNS) : (p + 1) * np.int64(COLUMNS)],
+        block.n_near[p : p + 1],
         block.stop,
         np.int64(1),
     )
@@ -155,11 +174,11 @@ def sum_of_distances(S, o, n, L, j, k, narrow):
 
 @kernel(fastmath=FASTMATH, apart=True)
 def pair_cutoffs(S, o, n, n_padded, fj, L, k):
-    """FF = fc(r_ij) fc(r_ik); 0 in the columns of padding."""
+    """fc(r_ij) fc(r_ik) from o on: columns of a segment in row FF; 0 in those of padding."""
     for t in range(n_padded):
-        S[o + FF + t] = fj * L[k + t]
+        S[o + t] = fj * L[k + t]
     for t in range(n, n_padded):
-        S[o + FF + t] = 0.0
+        S[o + t] = 0.0
 
 
 @kernel(fastmath=FASTMATH)
@@ -273,19 +292,6 @@ def all_angles(g, used, plan, S):
 
 
 @kernel(forceinline=True)
-def prepare(n_segment, used, g, narrow, list, plan, block):
-    """Geometry and angles of a block."""
-    S, L, segment = block.rows, list.rows, block.segment
-    for s in range(n_segment):
-        n = np.uintp((segment[s, 1] + 7) // 8 * 8)
-        o, j, k = np.uintp(segment[s, 0]), place(segment[s, 2], plan), place(segment[s, 3], plan)
-        geometry(S, o, n, L, j, k, narrow)
-        if plan.pair[g, 4]:
-            sum_of_distances(S, o, n, L, j, k, narrow)
-    all_angles(g, used, plan, S)
-
-
-@kernel(forceinline=True)
 def third_cutoffs(run, narrow, used, plan, S):
     """Rows FJK, DJK of a run."""
     q = plan.run[run, 1]
@@ -296,19 +302,6 @@ def third_cutoffs(run, narrow, used, plan, S):
     else:
         row_fill(S, FJK, used, 1.0)
         row_fill(S, DJK, used, 0.0)
-
-
-@kernel(forceinline=True)
-def prepare_run(n_segment, used, run, narrow, list, plan, block):
-    """Rows FF, FJK, F and DJK of a run."""
-    S, L, segment = block.rows, list.rows, block.segment
-    fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
-    for s in range(n_segment):
-        n, padded = np.uintp(segment[s, 1]), np.uintp((segment[s, 1] + 7) // 8 * 8)
-        fj = L[place(segment[s, 2], plan) + fc]
-        pair_cutoffs(S, np.uintp(segment[s, 0]), n, padded, fj, L, place(segment[s, 3], plan) + fc)
-    third_cutoffs(run, narrow, used, plan, S)
-    multiply_cutoffs(S, n_segment, used, segment)
 
 
 @kernel(fastmath=FASTMATH)
