@@ -60,7 +60,7 @@ def prepare(n_segment, n, g, narrow, list, plan, block):
             j, k = place(segment[s, 2], plan), place(segment[s, 3], plan)
             geometry(S, o, n_here, L, j, k, narrow)
             if shifted:
-                sum_of_distances(S, o, n_here, L, j, k, narrow)
+                sum_of_distances(S, o, n_here, L, j, k)
     all_angles(g, used, plan, S)
     return used
 
@@ -83,9 +83,8 @@ def prepare_run(n_segment, used, run, narrow, list, plan, block):
     if narrow:
         pick(S, ALL_FF, FF, block.column, np.uintp(block.n_near[0]), 0.0)
     third_cutoffs(run, narrow, used, plan, S)
-    multiply_cutoffs(
-        S, 0 if narrow else n_segment, used, segment
-    )  # what pads the triplets inside is not put back
+    n_with_padding = 0 if narrow else n_segment  # what pads the triplets inside is not put back
+    multiply_cutoffs(S, n_with_padding, used, segment)
 
 
 @kernel(forceinline=True)

@@ -162,14 +162,11 @@ def geometry(S, o, n, L, j, k, narrow):
 
 
 @kernel(fastmath=FASTMATH, apart=True)
-def sum_of_distances(S, o, n, L, j, k, narrow):
-    """RSUM of a segment, after geometry()."""
+def sum_of_distances(S, o, n, L, j, k):
+    """RSUM of a segment, without r_jk."""
     rj = L[j + R]
     for t in range(n):
         S[o + RSUM + t] = rj + L[k + R + t]
-    if narrow:
-        for t in range(n):
-            S[o + RSUM + t] += S[o + RJK + t]
 
 
 @kernel(fastmath=FASTMATH, apart=True)
