@@ -29,8 +29,8 @@ from mpnnp.data.store import load_structures
 from mpnnp.files import write_atomically
 from mpnnp.learning import labels, table
 from mpnnp.learning.choosing import choose
-from mpnnp.learning.settings import Learning, cases
-from mpnnp.learning.simulating import candidates, read_status, simulate
+from mpnnp.learning.settings import Case, Learning, cases
+from mpnnp.learning.simulating import candidates, is_done, read_status, simulate
 from mpnnp.learning.state import State, read_state, write_state
 from mpnnp.model.evaluation import evaluate
 from mpnnp.model.label_kinds import KINDS
@@ -63,9 +63,13 @@ class Loop:
     log: Log
     state: State
 
+    def folder_of(self, number: int) -> Path:
+        """Of a round."""
+        return self.folder / "rounds" / f"{number:03d}"
+
     @property
     def round_folder(self) -> Path:
-        return self.folder / "rounds" / f"{self.state.current.round:03d}"
+        return self.folder_of(self.state.current.round)
 
     @property
     def checkpoint(self) -> Path:
@@ -138,7 +142,7 @@ def train_phase(loop: Loop) -> State:
     config, directory = loop.config, loop.round_folder / "training"
     loop.log(f"round {current.round}: training")
     if current.round:
-        previous = loop.folder / "rounds" / f"{current.round - 1:03d}"
+        previous = loop.folder_of(current.round - 1)
         changed = {
             "data": {
                 "files": [str(previous / LABELLED)],
@@ -178,7 +182,7 @@ def _after_training(loop, data):
     with write_atomically(loop.folder / run_folder.CHECKPOINT) as temporary:
         shutil.copyfile(loop.checkpoint, temporary)
     for k in range(loop.state.current.round - 1):
-        old = loop.folder / "rounds" / f"{k:03d}" / "training"
+        old = loop.folder_of(k) / "training"
         for name in (run_folder.CHECKPOINT, run_folder.PREVIOUS, run_folder.BEST, run_folder.INITIAL):
             (old / name).unlink(missing_ok=True)
 
@@ -187,7 +191,7 @@ def everything(loop: Loop) -> Dataset:
     """All that was learned so far: the beginning and each round's labels. Collective."""
     sections = [loop.config.data]
     for k in range(loop.state.current.round):
-        files = [str(loop.folder / "rounds" / f"{k:03d}" / LABELLED)]
+        files = [str(loop.folder_of(k) / LABELLED)]
         sections.append(Data(files=files, cache=str(loop.folder / CACHE)))
     # what looks wrong in them stands in the logs of the trainings
     parts = [load_structures(section, loop.comm, Muted(), loop.folder)[0] for section in sections]
@@ -199,33 +203,51 @@ def without_marks(data: Dataset) -> Dataset:
 
 
 def simulate_phase(loop: Loop) -> State:
-    """All simulations, each to its end or to a frame that is not known. Collective."""
-    learning, comm, saved = loop.learning, loop.comm, checkpoint_of(loop)
+    """Simulations, each to its end or to a frame that is not known: first those that the last round stopped,
+    the others only if they can still make it the last round. Collective.
+    """
+    learning, comm, saved, all_cases = loop.learning, loop.comm, checkpoint_of(loop), cases(loop.learning)
     deviations = on_root(comm, draw_deviations, loop, saved, learning.stop.members)
     sigma = Sigma(loop.state.inflation, loop.state.noise)
+    known = everything(loop)
     loop.log(f"round {loop.state.current.round}: simulations, {loop.state.current.labels} labels learned")
-    outcomes = simulate(
-        cases(learning),
-        saved.potential,
-        deviations,
-        sigma,
-        everything(loop),
-        learning.stop,
-        loop.round_folder / SIMULATIONS,
-        loop.seed,
-        comm,
-        loop.log,
-    )
+
+    def simulate_these(numbers):
+        folder = loop.round_folder / SIMULATIONS
+        return simulate(
+            all_cases,
+            numbers,
+            saved.potential,
+            deviations,
+            sigma,
+            known,
+            learning.stop,
+            folder,
+            loop.seed,
+            comm,
+            loop.log,
+        )
+
+    first = on_root(comm, stopped_before, loop)
+    others = [k for k in range(len(all_cases)) if k not in first]
+    outcomes = simulate_these(first)
+    if others:
+        unseen = sum(all_cases[k].protocol["time"] for k in others)
+        if stops_in(outcomes) <= learning.end.stops_per_ps * (time_in(outcomes) + unseen):
+            outcomes |= simulate_these(others)
+        else:
+            loop.log(f"  the {len(others)} others, which lasted before, are not simulated in this round")
+    folders = on_root(comm, lambda: [last_folder(loop, case) for case in all_cases])
     state = loop.state.with_current(
         "choose",
-        simulated_ps=sum(outcome["time_ps"] for outcome in outcomes),
-        stops=sum(outcome["status"] == FAILED for outcome in outcomes),
+        simulated_ps=time_in(outcomes),
+        stops=stops_in(outcomes),
         calibration=float(np.sqrt(sigma.inflation)),
-        density=on_root(comm, table.mean_density, cases(learning), loop.round_folder / SIMULATIONS),
+        density=on_root(comm, table.mean_density, all_cases, folders),
     )
     current, end = state.current, learning.end
     loop.log(f"  {current.stops} of {len(outcomes)} were stopped, in {current.simulated_ps:.4g} ps")
-    if current.stops_per_ps <= end.stops_per_ps:
+    if len(outcomes) == len(all_cases) and current.stops_per_ps <= end.stops_per_ps:
         return replace(state, ending="the simulations last")
     if current.labels >= end.labels:
         return replace(state, ending=f"end.labels = {end.labels} are spent")
@@ -234,14 +256,40 @@ def simulate_phase(loop: Loop) -> State:
     return state
 
 
+def stops_in(outcomes: dict[int, dict]) -> int:
+    return sum(outcome["status"] == FAILED for outcome in outcomes.values())
+
+
+def time_in(outcomes: dict[int, dict]) -> float:
+    """ps"""
+    return sum(outcome["time_ps"] for outcome in outcomes.values())
+
+
+def stopped_before(loop: Loop) -> list[int]:
+    """Numbers of the cases that the last round stopped; all in the first round."""
+    folder = loop.folder_of(loop.state.current.round - 1) / SIMULATIONS
+    all_cases = cases(loop.learning)
+    found = [
+        k
+        for k, case in enumerate(all_cases)
+        if is_done(folder / case.name) and read_status(folder / case.name)["status"] == FAILED
+    ]
+    return found or list(range(len(all_cases)))
+
+
+def last_folder(loop: Loop, case: Case) -> Path:
+    """Of the last simulation of a case, in this round or one before."""
+    rounds = [loop.folder_of(k) for k in range(loop.state.current.round, -1, -1)]
+    return next(f / SIMULATIONS / case.name for f in rounds if is_done(f / SIMULATIONS / case.name))
+
+
 def choose_phase(loop: Loop) -> State:
     """chosen.h5: the frames that will be labelled. Collective."""
     learning, comm, saved = loop.learning, loop.comm, checkpoint_of(loop)
-    folder, known = loop.round_folder / SIMULATIONS, everything(loop)
+    known = everything(loop)
 
     def read_candidates():
-        outcomes = [read_status(folder / case.name) for case in cases(learning)]
-        return candidates(cases(learning), outcomes, learning.stop, folder, known)
+        return candidates([last_folder(loop, case) for case in cases(learning)], learning.stop, known)
 
     there = on_root(comm, read_candidates)
     n = min(learning.choose.frames, learning.end.labels - loop.state.current.labels)

@@ -28,6 +28,7 @@ STATUS = "status.json"
 
 def simulate(
     cases: Sequence[Case],
+    numbers: Sequence[int],
     potential: Potential,
     deviations: np.ndarray,
     sigma: Sigma,
@@ -37,8 +38,9 @@ def simulate(
     seed: int,
     comm: Comm,
     log: AnyLog,
-) -> list[dict]:
-    """status.json of every simulation, those that were done before included, on every rank. Collective.
+) -> dict[int, dict]:
+    """status.json of the cases of these numbers, those that were done before included, on every rank.
+    Collective.
 
     deviations, sigma  of the posterior, see Watch
     learned  all that was learned
@@ -46,7 +48,7 @@ def simulate(
     Raises Interrupted after a signal, with every simulation saved.
     """
     todo = on_root(  # asked once: a fast team may be done before another has looked
-        comm, lambda: [k for k, case in enumerate(cases) if not is_done(folder / case.name)]
+        comm, lambda: [k for k in numbers if not is_done(folder / cases[k].name)]
     )
     n_team = max(1, min(comm.size, len(todo)))
     team, own = share_teams(comm, n_team)
@@ -65,9 +67,9 @@ def simulate(
     agree(comm, raise_if, error)
     if any(comm.allgather(bool(interrupted))):
         raise of_all_ranks(Interrupted("stopped by a signal; start the same command again"))
-    outcomes = agree(comm, lambda: [read_status(folder / case.name) for case in cases])
-    for case, outcome in zip(cases, outcomes):
-        log.record(_in_words(case, outcome))
+    outcomes = agree(comm, lambda: {k: read_status(folder / cases[k].name) for k in numbers})
+    for k, outcome in outcomes.items():
+        log.record(_in_words(cases[k], outcome))
     return outcomes
 
 
@@ -107,21 +109,19 @@ def _in_words(case, outcome):
     return f"  {case.name}: {outcome['time_ps']:.4g} ps, {what}"
 
 
-def candidates(
-    cases: Sequence[Case], outcomes: Sequence[dict], stop: Stop, folder: Path, learned: Dataset
-) -> Dataset:
-    """Frames of a round that may be labelled: the last ones before a stop; of a simulation that lasted some
-    that are spread evenly over it. Frames with atoms too near each other are no candidates, nor are those
-    that were learned.
+def candidates(folders: Sequence[Path], stop: Stop, learned: Dataset) -> Dataset:
+    """Frames of simulations that may be labelled: the last ones before a stop; of a simulation that lasted
+    some that are spread evenly over it. Frames with atoms too near each other are no candidates, nor are
+    those that were learned.
 
     Raises DataError if there is none.
     """
     found = []
-    for case, outcome in zip(cases, outcomes):
-        frames = read(folder / case.name / "trajectory.xyz", index=":", parallel=False)
+    for folder in folders:
+        frames = read(folder / "trajectory.xyz", index=":", parallel=False)
         n = min(stop.frames, len(frames))
         numbers = range(len(frames) - n, len(frames))
-        if outcome["status"] != FAILED:
+        if read_status(folder)["status"] != FAILED:
             numbers = np.unique(np.linspace(0, len(frames) - 1, n + 1).astype(int))[1:]
         for k in numbers:
             atoms = frames[k]
@@ -135,13 +135,14 @@ def candidates(
                     positions=atoms.positions,
                     cell=atoms.cell.array,
                     pbc=atoms.pbc,
-                    source=f"{folder.parent.name}/{case.name}",
+                    source=f"{folder.parent.parent.name}/{folder.name}",
                     frame=k,
                 )
             )
     if not found:
         raise DataError(
-            f"{folder}: no frame can be labelled: all were learned, or have atoms nearer than stop.distance; "
-            "start from structures that are nearer to what the potential knows, or raise stop.force_std"
+            f"{folders[0].parent}: no frame can be labelled: all were learned, or have atoms nearer than "
+            "stop.distance; start from structures that are nearer to what the potential knows, or raise "
+            "stop.force_std"
         )
     return Dataset.from_structures(found)

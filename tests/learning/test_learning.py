@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +19,9 @@ from mpnnp.data.dataset import Dataset, concatenate
 from mpnnp.data.extxyz import write_extxyz
 from mpnnp.data.structure import Structure
 from mpnnp.errors import ConfigError, DataError, DynamicsError, Interrupted
-from mpnnp.learning import labels
+from mpnnp.learning import labels, rounds, table
 from mpnnp.learning.choosing import most_telling
-from mpnnp.learning.rounds import learn
+from mpnnp.learning.rounds import Loop, learn
 from mpnnp.learning.settings import LabelBy, Stop, cases, read_learning
 from mpnnp.learning.state import Round, State, read_state, write_state
 from mpnnp.learning.uncertainty import Watch, closest
@@ -264,6 +266,50 @@ def test_the_state_survives_its_file(tmp_path):
     (tmp_path / "state.json").write_text("{}")
     with pytest.raises(mpnnp.errors.CheckpointError, match="state.json"):
         read_state(tmp_path / "state.json")
+
+
+def simulations_of_a_round(loop, monkeypatch, stopped):
+    """(numbers of the cases that simulate_phase asked for, its State); those in `stopped` are stopped."""
+    asked = []
+
+    def simulate(all_cases, numbers, *arguments):
+        asked.append(list(numbers))
+        found = {k: {"status": "failed" if k in stopped else "finished", "time_ps": 0.5} for k in numbers}
+        for k, outcome in found.items():
+            folder = loop.round_folder / rounds.SIMULATIONS / all_cases[k].name
+            folder.mkdir(parents=True)
+            (folder / "status.json").write_text(json.dumps(outcome))
+        return found
+
+    for name in ("checkpoint_of", "draw_deviations", "everything"):
+        monkeypatch.setattr(rounds, name, lambda *arguments: SimpleNamespace(potential=None))
+    monkeypatch.setattr(table, "mean_density", lambda *arguments: None)
+    monkeypatch.setattr(rounds, "simulate", simulate)
+    return asked, rounds.simulate_phase(loop)
+
+
+def test_what_was_stopped_is_simulated_first_and_the_rest_only_if_it_can_be_the_end(
+    begun, tmp_path, monkeypatch
+):
+    learning, config = read_learning(begun / "learn.toml")
+    n = len(cases(learning))
+    assert n > 1
+    loop = Loop(learning, config, tmp_path, *quiet(), State(rounds=(Round(0, 8),)))
+    asked, state = simulations_of_a_round(loop, monkeypatch, stopped={1})
+    assert asked == [list(range(n))] and state.current.stops == 1
+    for stopped, expected, ending in (
+        ({1}, [[1]], ""),
+        ((), [[1], [0, *range(2, n)]], "the simulations last"),
+    ):
+        loop.state = state.with_current(new_labels=1).next_round()
+        asked, state = simulations_of_a_round(loop, monkeypatch, stopped)
+        assert asked == expected and state.ending == ending
+    folders = [rounds.last_folder(loop, case).parts[-3] for case in cases(learning)]
+    assert folders == ["002"] * n
+    assert (
+        rounds.last_folder(replace(loop, state=State(rounds=(Round(1, 9),))), cases(learning)[0]).parts[-3]
+        == "000"
+    )
 
 
 def test_a_learning_leaves_table_data_and_potential(learned):
