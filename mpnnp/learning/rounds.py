@@ -236,7 +236,7 @@ def simulate_phase(loop: Loop) -> State:
         if stops_in(outcomes) <= learning.end.stops_per_ps * (time_in(outcomes) + unseen):
             outcomes |= simulate_these(others)
         else:
-            loop.log(f"  the {len(others)} others, which lasted before, are not simulated in this round")
+            loop.log(f"  not simulated in this round, as they lasted before: {len(others)}")
     folders = on_root(comm, lambda: [last_folder(loop, case) for case in all_cases])
     state = loop.state.with_current(
         "choose",
