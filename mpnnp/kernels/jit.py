@@ -141,7 +141,7 @@ class Kernel(CPUDispatcher):
     """
 
     def __init__(self, py_func, locals=None, targetoptions=None, pipeline_class=KernelCompiler):
-        super().__init__(py_func, locals, targetoptions, pipeline_class)
+        super().__init__(py_func, locals or {}, targetoptions or {}, pipeline_class)
         self._parts_compiler = type(self._compiler)(
             py_func, self.targetdescr, self.targetoptions, self.locals, FOR_CALLERS[pipeline_class]
         )
