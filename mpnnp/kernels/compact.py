@@ -36,6 +36,7 @@ from mpnnp.kernels.triplets import (
     fill_block,
     geometry,
     multiply_cutoffs,
+    padded,
     pair_cutoffs,
     parts_of,
 )
@@ -111,10 +112,10 @@ def prepare_triplets(number, n_segment, used, narrow, inner, plan, block):
     """Geometry, angles, and product F of the windows of a block."""
     S, L, segment = block.rows, inner.rows, block.segment
     for s in range(n_segment):
-        n, padded = np.uintp(segment[s, 1]), np.uintp((segment[s, 1] + 7) // 8 * 8)
+        n, n_padded = np.uintp(segment[s, 1]), padded(segment[s, 1])
         o, j, k = np.uintp(segment[s, 0]), place(segment[s, 2], plan), place(segment[s, 3], plan)
-        geometry(S, o, padded, L, j, k, narrow)
-        pair_cutoffs(S, o + FF, n, padded, L[j + FC], L, k + FC)
+        geometry(S, o, n_padded, L, j, k, narrow)
+        pair_cutoffs(S, o + FF, n, n_padded, L[j + FC], L, k + FC)
     third_window(number, narrow, used, plan, S)
     multiply_cutoffs(S, n_segment, used, segment)
     row_acos(S, THETA, SINE, COS, used)

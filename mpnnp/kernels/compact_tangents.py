@@ -34,7 +34,7 @@ from mpnnp.kernels.tangents import (
     wide_cutoffs,
     wide_geometry,
 )
-from mpnnp.kernels.triplets import FCOS, FF, fill_block, parts_of
+from mpnnp.kernels.triplets import FCOS, FF, fill_block, padded, parts_of
 
 
 @kernel(forceinline=True)
@@ -66,7 +66,7 @@ def add_compact_changes(own, number, g, e, n_segment, used, plan, block, target,
         angle_of(f, used, plan, S)
         for s in range(n_segment):
             if target[s] >= 0:
-                n = np.uintp((segment[s, 1] + 7) // 8 * 8)
+                n = padded(segment[s, 1])
                 m = plan.compact.function[f, 0] - plan.start[e]
                 V[target[s], m] += change_of_angle(S, np.uintp(segment[s, 0]), n)
 
@@ -118,9 +118,9 @@ def compact_own_tangents(i, e, element, list, plan, compact, block, target, a, V
                         break
                     for s in range(n_segment):
                         o, n = np.uintp(segment[s, 0]), np.uintp(segment[s, 1])
-                        padded = np.uintp((segment[s, 1] + 7) // 8 * 8)
+                        n_padded = padded(segment[s, 1])
                         at_j, at_k = place(segment[s, 2], plan), place(segment[s, 3], plan)
-                        own_geometry(S, o, padded, inner.rows, at_j, at_k, a, narrow)
+                        own_geometry(S, o, n_padded, inner.rows, at_j, at_k, a, narrow)
                         own_cutoffs(S, o, n, inner.rows, at_j, at_k, a, FC)
                     add_compact_changes(
                         True, number, g, e, n_segment, np.uintp(columns), plan, block, target, V
@@ -155,9 +155,9 @@ def compact_neighbour_tangents(i, e_i, element, list, plan, compact, block, targ
                         c = inner.atom[segment[s, 2]]
                         target[s] = c if c != i else -1
                         o, n = np.uintp(segment[s, 0]), np.uintp(segment[s, 1])
-                        padded = np.uintp((segment[s, 1] + 7) // 8 * 8)
+                        n_padded = padded(segment[s, 1])
                         at_j, at_k = place(segment[s, 2], plan), place(segment[s, 3], plan)
-                        neighbour_geometry(S, o, padded, inner.rows, at_j, at_k, a)
+                        neighbour_geometry(S, o, n_padded, inner.rows, at_j, at_k, a)
                         neighbour_cutoffs(S, o, n, inner.rows, at_j, at_k, a, FC, weight)
                         itself = segment[s, 2] - segment[s, 3]
                         if 0 <= itself < segment[s, 1]:
@@ -193,7 +193,7 @@ def compact_wide_tangents(e_i, e, n_entry, element, list, its_list, plan, compac
             first, last = inner.part[e_k, 0], inner.part[e_k, 1]
             while first < last:
                 n = min(last - first, np.int64(WIDTH) - first % np.int64(WIDTH))
-                used, k = np.uintp((n + 7) // 8 * 8), place(first, plan)
+                used, k = padded(n), place(first, plan)
                 segment[0, 0], segment[0, 1] = 0, n
                 wide_geometry(S, used, L, j, inner.rows, k, a)
                 wide_cutoffs(S, np.uintp(n), L, j, w, dw, inner.rows, k, FC)

@@ -10,6 +10,7 @@ from functools import cache
 
 import numpy as np
 
+from mpnnp.kernels.elementwise import copy
 from mpnnp.kernels.jit import FASTMATH, kernel
 
 CACHE_LINE = 64
@@ -21,15 +22,6 @@ def aligned_zeros(shape):
     raw = np.zeros(size + CACHE_LINE // 8)
     first = -raw.ctypes.data % CACHE_LINE // 8
     return raw[first : first + size].reshape(shape)
-
-
-@kernel
-def copy(target, source, first):
-    """source into target from `first` on. Element by element: for rows that are assigned as a whole Numba
-    would compile an error message about their shapes, with all of its strings.
-    """
-    for i in range(len(source)):
-        target[first + i] = source[i]
 
 
 @kernel

@@ -29,6 +29,15 @@ def aligned_rows(n):
     return numbers[first : first + n]
 
 
+@kernel
+def copy(target, source, first):
+    """source into target from `first` on. Element by element: for rows that are assigned as a whole Numba
+    would compile an error message about their shapes, with all of its strings.
+    """
+    for i in range(len(source)):
+        target[first + i] = source[i]
+
+
 @kernel(fastmath={"contract", "nsz"}, forceinline=True)
 def exp(x):
     """exp(x) to 1.5 units of the last place for x in (-708, 709); beyond, exp of the nearest end.

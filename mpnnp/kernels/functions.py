@@ -180,8 +180,10 @@ def angular_gradient(e, list, plan, block, n_kept, dE_dG):
                 n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, here)
                 if n_segment == 0:
                     break
-                S, used = here.rows, columns_of(n, narrow, here)
-                if not kept:
+                S = here.rows
+                if kept:
+                    used = columns_of(n, narrow, here)
+                else:
                     used = prepare(n_segment, n, g, narrow, list, plan, here)
                 for run in range(first_run, last_run):
                     if not kept or last_run - first_run > 1:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mpnnp.kernels.atomic_energies import energies_and_gradient
 from mpnnp.kernels.compact import compact_gradient
+from mpnnp.kernels.elementwise import copy
 from mpnnp.kernels.functions import add_run, radial_slope, scatter_block
 from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.near import prepare, prepare_run
@@ -74,8 +75,7 @@ def gradients(element, G, model, w, deviations, energies, dE_dG):
             near_w += STEP * deviations[s - 1]
         energies_and_gradient(element, G, model, near_w, energies[s], own)
         for a in range(own.shape[0]):
-            for g in range(own.shape[1]):
-                dE_dG[a, s, g] = own[a, g]
+            copy(dE_dG[a, s], own[a], 0)
     for s in range(1, n):
         energies[s] = (energies[s] - energies[0]) / STEP
         dE_dG[:, s] = (dE_dG[:, s] - dE_dG[:, 0]) / STEP

@@ -10,7 +10,7 @@ import numpy as np
 
 from mpnnp.kernels.elementwise import inverse_sqrt
 from mpnnp.kernels.jit import FASTMATH, kernel
-from mpnnp.kernels.neighbours import FC, R2, RI, STRIDE, R, X, Y, Z, place
+from mpnnp.kernels.neighbours import FC, R2, RI, STRIDE, X, Y, Z, place
 from mpnnp.kernels.triplets import (
     ALL_COS,
     ALL_D,
@@ -60,7 +60,7 @@ def prepare(n_segment, n, g, narrow, list, plan, block):
             j, k = place(segment[s, 2], plan), place(segment[s, 3], plan)
             geometry(S, o, n_here, L, j, k, narrow)
             if shifted:
-                sum_of_distances(S, o, n_here, L, j, k)
+                sum_of_distances(S, o + RSUM, n_here, L, j, k)
     all_angles(g, used, plan, S)
     return used
 
@@ -81,7 +81,7 @@ def prepare_run(n_segment, used, run, narrow, list, plan, block):
         fj = L[place(segment[s, 2], plan) + fc]
         pair_cutoffs(S, o + out, n, padded(n), fj, L, place(segment[s, 3], plan) + fc)
     if narrow:
-        pick(S, ALL_FF, FF, block.column, np.uintp(block.n_near[0]), 0.0)
+        pick(S, ALL_FF, FF, block.column, np.uintp(block.n_near[0]))
     third_cutoffs(run, narrow, used, plan, S)
     n_with_padding = 0 if narrow else n_segment  # what pads the triplets inside is not put back
     multiply_cutoffs(S, n_with_padding, used, segment)
@@ -95,11 +95,13 @@ def prepare_near(n_segment, g, shifted, list, plan, block):
     for s in range(n_segment):
         o, n = np.uintp(segment[s, 0]), np.uintp(segment[s, 1])
         j, k = place(segment[s, 2], plan), place(segment[s, 3], plan)
-        geometry_of_all(S, o, n, padded(n), L, j, k, shifted)
+        geometry_of_all(S, o, n, padded(n), L, j, k)
+        if shifted:
+            sum_of_distances(S, o + ALL_RSUM, padded(n), L, j, k)
         near = find_near(S, o, n, limit, near, column)
     pick_geometry(S, column, near)
     if shifted:
-        pick(S, ALL_RSUM, RSUM, column, near, 0.0)
+        pick(S, ALL_RSUM, RSUM, column, near)
     finish_geometry(S, padded(near), shifted)
     block.n_near[0] = np.int64(near)
     return padded(near)
@@ -116,8 +118,8 @@ def reach2(g, plan):
 
 
 @kernel(fastmath=FASTMATH, apart=True)
-def geometry_of_all(S, o, n, n_padded, L, j, k, shifted):
-    """As geometry(): ALL_COS, ALL_D = r_jk^2, ALL_SUM and, if shifted, ALL_RSUM without r_jk."""
+def geometry_of_all(S, o, n, n_padded, L, j, k):
+    """As geometry(): ALL_COS, ALL_SUM and ALL_D = r_jk^2 of a segment."""
     xj, yj, zj, aj, ij = L[j + X], L[j + Y], L[j + Z], L[j + R2], L[j + RI]
     for t in range(n_padded):
         x, y, z = L[k + X + t], L[k + Y + t], L[k + Z + t]
@@ -129,10 +131,6 @@ def geometry_of_all(S, o, n, n_padded, L, j, k, shifted):
         S[o + ALL_D + t] = d
     for t in range(n, n_padded):
         S[o + ALL_D + t] = FAR
-    if shifted:
-        rj = L[j + R]
-        for t in range(n_padded):
-            S[o + ALL_RSUM + t] = rj + L[k + R + t]
 
 
 @kernel(apart=True)
@@ -159,12 +157,12 @@ def pick_geometry(S, column, n):
 
 
 @kernel(apart=True)
-def pick(S, source, target, column, n, last):
-    """Row target = row source of the n triplets inside, and `last` up to a whole vector."""
+def pick(S, source, target, column, n):
+    """Row target = row source of the n triplets inside, and 0 up to a whole vector."""
     for m in range(n):
         S[target + m] = S[source + np.uintp(column[m])]
     for m in range(n, padded(n)):
-        S[target + m] = last
+        S[target + m] = 0.0
 
 
 @kernel(fastmath=FASTMATH)

@@ -75,7 +75,7 @@ def find_pairs(structures, s, first, last, radius, plan):
 
 @kernel
 def copy_pairs(from_atom, from_shift, n, atom, shift, begin):
-    """The first n neighbours to `begin` and after; as `covariance.copy`, element by element."""
+    """The first n neighbours to `begin` and after; as `elementwise.copy`, element by element."""
     for k in range(n):
         atom[begin + k] = from_atom[k]
         for d in range(3):

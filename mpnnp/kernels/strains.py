@@ -33,7 +33,6 @@ from mpnnp.kernels.neighbours import (
 from mpnnp.kernels.tangents import DCOS, DFF, DJK2, DRSUM, DSUM, add_changes
 from mpnnp.kernels.triplets import (
     COS,
-    EIGHT,
     FF,
     RJK,
     RJKI,
@@ -42,6 +41,7 @@ from mpnnp.kernels.triplets import (
     TINY,
     all_angles,
     fill_block,
+    padded,
     pair_parts,
     parts_of,
     run_range,
@@ -136,7 +136,7 @@ def angular_strains(i, e, list, plan, block, target, V):
                     break
                 used = np.uintp(columns)
                 for s in range(n_segment):
-                    n = np.uintp((segment[s, 1] + 7) // 8 * 8)
+                    n = padded(segment[s, 1])
                     strain_geometry(
                         S,
                         np.uintp(segment[s, 0]),
@@ -185,9 +185,9 @@ def compact_strains(i, element, list, plan, compact, block, target, V):
                         break
                     for s in range(n_segment):
                         o, n = np.uintp(segment[s, 0]), np.uintp(segment[s, 1])
-                        padded = np.uintp((segment[s, 1] + 7) // 8 * 8)
+                        n_padded = padded(segment[s, 1])
                         at_j, at_k = place(segment[s, 2], plan), place(segment[s, 3], plan)
-                        strain_geometry(S, o, padded, inner.rows, at_j, at_k, narrow)
+                        strain_geometry(S, o, n_padded, inner.rows, at_j, at_k, narrow)
                         strain_cutoffs(S, o, n, inner.rows, at_j, at_k, FC)
                     add_compact_changes(
                         True, number, g, e, n_segment, np.uintp(columns), plan, block, target, V
@@ -229,11 +229,11 @@ def strain_geometry(S, o, n, L, j, k, narrow):
 @kernel(fastmath=FASTMATH, apart=True)
 def strain_cutoffs(S, o, n, L, j, k, fc):
     """FF and its change, without that of r_jk; 0 in the columns of padding."""
-    padded = (n + np.uintp(7)) // EIGHT * EIGHT
+    n_padded = padded(n)
     fj, dj = L[j + fc], L[j + fc + STRIDE] * L[j + OWN]
-    for t in range(padded):
+    for t in range(n_padded):
         S[o + FF + t] = fj * L[k + fc + t]
         S[o + DFF + t] = dj * L[k + fc + t] + fj * L[k + fc + STRIDE + t] * L[k + OWN + t]
-    for t in range(n, padded):
+    for t in range(n, n_padded):
         S[o + FF + t] = 0.0
         S[o + DFF + t] = 0.0

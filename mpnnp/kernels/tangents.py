@@ -19,7 +19,6 @@ from mpnnp.kernels.triplets import (
     BASE,
     COS,
     DJK,
-    EIGHT,
     FCOS,
     FF,
     FJK,
@@ -41,6 +40,7 @@ from mpnnp.kernels.triplets import (
     angle_row,
     couple_rows,
     fill_block,
+    padded,
     pair_parts,
     run_exps,
     run_range,
@@ -99,13 +99,13 @@ def own_distances(S, o, n, L, j, k, a, narrow):
 @kernel(fastmath=FASTMATH, apart=True)
 def own_cutoffs(S, o, n, L, j, k, a, fc):
     """FF and its change, without that of r_jk; 0 in the columns of padding."""
-    padded = (n + np.uintp(7)) // EIGHT * EIGHT
+    n_padded = padded(n)
     fj = L[j + fc]
     dj = -L[j + fc + STRIDE] * L[j + a] * L[j + SELF]
-    for t in range(padded):
+    for t in range(n_padded):
         S[o + FF + t] = fj * L[k + fc + t]
         S[o + DFF + t] = dj * L[k + fc + t] - fj * L[k + fc + STRIDE + t] * L[k + a + t] * L[k + SELF + t]
-    for t in range(n, padded):
+    for t in range(n, n_padded):
         S[o + FF + t] = 0.0
         S[o + DFF + t] = 0.0
 
@@ -145,13 +145,13 @@ def neighbour_distances(S, o, n, L, j, k, a):
 @kernel(fastmath=FASTMATH, apart=True)
 def neighbour_cutoffs(S, o, n, L, j, k, a, fc, weight):
     """FF = weight fc(r_ci) fc(r_ik) and its change; 0 in the columns of padding."""
-    padded = (n + np.uintp(7)) // EIGHT * EIGHT
+    n_padded = padded(n)
     fj = weight * L[j + fc]
     dj = -weight * L[j + fc + STRIDE] * L[j + a]
-    for t in range(padded):
+    for t in range(n_padded):
         S[o + FF + t] = fj * L[k + fc + t]
         S[o + DFF + t] = dj * L[k + fc + t] - fj * L[k + fc + STRIDE + t] * L[k + a + t]
-    for t in range(n, padded):
+    for t in range(n, n_padded):
         S[o + FF + t] = 0.0
         S[o + DFF + t] = 0.0
 
@@ -177,14 +177,14 @@ def wide_cutoffs(S, n, L, j, fj, dj, C, k, fc):
     """FF = fc(r_ci) fc(r_ck) and its change from fj = fc(r_ci) and its change dj;
     0 in the columns of padding and where the entry is i itself.
     """
-    padded = (n + np.uintp(7)) // EIGHT * EIGHT
+    n_padded = padded(n)
     xj, yj, zj = L[j + X], L[j + Y], L[j + Z]
-    for t in range(padded):
+    for t in range(n_padded):
         u, v, w = C[k + X + t] + xj, C[k + Y + t] + yj, C[k + Z + t] + zj
         f = C[k + fc + t] if u * u + v * v + w * w > 1e-8 else 0.0
         S[FF + t] = fj * f
         S[DFF + t] = dj * f
-    for t in range(n, padded):
+    for t in range(n, n_padded):
         S[FF + t] = 0.0
         S[DFF + t] = 0.0
 
@@ -249,7 +249,7 @@ def add_changes(own, g, e, run, narrow, n_segment, used, plan, block, target, V)
         A1, A2 = angle_row(plan.function[f1, 1], plan), angle_row(plan.function[last, 1], plan)
         for s in range(1 if own else n_segment):
             if target[s] >= 0:
-                o, n = np.uintp(segment[s, 0]), np.uintp((segment[s, 1] + 7) // 8 * 8)
+                o, n = np.uintp(segment[s, 0]), padded(segment[s, 1])
                 if own:
                     o, n = np.uintp(0), used
                 total1, turn1, total2, turn2 = change_of_couple(S, o, n, E, push, eta, A1, A2)
@@ -282,7 +282,7 @@ def own_tangents(i, e, list, plan, block, target, a, V):
                     break
                 used = np.uintp(columns)
                 for s in range(n_segment):
-                    o, n = np.uintp(segment[s, 0]), np.uintp((segment[s, 1] + 7) // 8 * 8)
+                    o, n = np.uintp(segment[s, 0]), padded(segment[s, 1])
                     at_j, at_k = place(segment[s, 2], plan), place(segment[s, 3], plan)
                     own_geometry(S, o, n, L, at_j, at_k, a, narrow)
                     if plan.pair[g, 4]:
@@ -332,7 +332,7 @@ def neighbour_tangents(i, e_i, list, plan, block, target, a, V):
                 for s in range(n_segment):
                     c = list.atom[segment[s, 2]]
                     target[s] = c if c != i else -1
-                    n = np.uintp((segment[s, 1] + 7) // 8 * 8)
+                    n = padded(segment[s, 1])
                     o, at_j, at_k = (
                         np.uintp(segment[s, 0]),
                         place(segment[s, 2], plan),
@@ -383,7 +383,7 @@ def wide_tangents(e_i, e, n_entry, list, its_list, plan, block, target, a, V):
         first, last = its_list.part[e_k, 0], its_list.part[e_k, 1]
         while first < last:
             n = min(last - first, np.int64(WIDTH) - first % np.int64(WIDTH))
-            used, k = np.uintp((n + 7) // 8 * 8), place(first, plan)
+            used, k = padded(n), place(first, plan)
             segment[0, 0], segment[0, 1] = 0, n
             wide_geometry(S, used, L, j, C, k, a)
             all_angles(g, used, plan, S)

@@ -163,10 +163,10 @@ def geometry(S, o, n, L, j, k, narrow):
 
 @kernel(fastmath=FASTMATH, apart=True)
 def sum_of_distances(S, o, n, L, j, k):
-    """RSUM of a segment, without r_jk."""
+    """r_ij + r_ik from o on: columns of a segment in row RSUM."""
     rj = L[j + R]
     for t in range(n):
-        S[o + RSUM + t] = rj + L[k + R + t]
+        S[o + t] = rj + L[k + R + t]
 
 
 @kernel(fastmath=FASTMATH, apart=True)

@@ -212,8 +212,9 @@ def simulate_phase(loop: Loop) -> State:
     known = everything(loop)
     loop.log(f"round {loop.state.current.round}: simulations, {loop.state.current.labels} labels learned")
 
+    folder = loop.round_folder / SIMULATIONS
+
     def simulate_these(numbers):
-        folder = loop.round_folder / SIMULATIONS
         return simulate(
             all_cases,
             numbers,
@@ -237,13 +238,12 @@ def simulate_phase(loop: Loop) -> State:
             outcomes |= simulate_these(others)
         else:
             loop.log(f"  not simulated in this round, as they lasted before: {len(others)}")
-    folders = on_root(comm, lambda: [last_folder(loop, case) for case in all_cases])
     state = loop.state.with_current(
         "choose",
         simulated_ps=time_in(outcomes),
         stops=stops_in(outcomes),
         calibration=float(np.sqrt(sigma.inflation)),
-        density=on_root(comm, table.mean_density, all_cases, folders),
+        density=on_root(comm, table.mean_density, [all_cases[k] for k in outcomes], folder),
     )
     current, end = state.current, learning.end
     loop.log(f"  {current.stops} of {len(outcomes)} were stopped, in {current.simulated_ps:.4g} ps")

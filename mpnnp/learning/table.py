@@ -15,11 +15,11 @@ from mpnnp.simulation.trajectories import read_densities
 UNITS = {"energy_error": "mev_per_atom", "force_error": "mev_per_angstrom", "density": "g_cm3"}
 
 
-def mean_density(cases: Sequence[Case], folders: Sequence[Path]) -> float | None:
+def mean_density(cases: Sequence[Case], folder: Path) -> float | None:
     """Mean over the second halves of the simulations at constant pressure, g/cm^3; None without."""
     found = []
-    for folder in (f for case, f in zip(cases, folders) if case.protocol["ensemble"] == "npt"):
-        series = read_densities(folder, 1.0)
+    for case in (case for case in cases if case.protocol["ensemble"] == "npt"):
+        series = read_densities(folder / case.name, 1.0)
         found.append(series.values[series.times >= 0.5 * series.times[-1]].mean())
     return float(np.mean(found)) if found else None
 

@@ -306,10 +306,8 @@ def test_what_was_stopped_is_simulated_first_and_the_rest_only_if_it_can_be_the_
         assert asked == expected and state.ending == ending
     folders = [rounds.last_folder(loop, case).parts[-3] for case in cases(learning)]
     assert folders == ["002"] * n
-    assert (
-        rounds.last_folder(replace(loop, state=State(rounds=(Round(1, 9),))), cases(learning)[0]).parts[-3]
-        == "000"
-    )
+    earlier = replace(loop, state=State(rounds=(Round(1, 9),)))
+    assert rounds.last_folder(earlier, cases(learning)[0]).parts[-3] == "000"
 
 
 def test_a_learning_leaves_table_data_and_potential(learned):
