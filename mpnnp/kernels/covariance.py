@@ -4,6 +4,10 @@ The tile size B is a constant of the compiled code, and what belongs to one bloc
 scratch: every offset is then known to the compiler, which can prove that the stores do not touch the loads,
 and keeps 4 rows x 2 observations in registers. Tiles and scratch start at multiples of 64 bytes
 (`aligned_zeros`): otherwise every second load straddles two cache lines, a third of the speed.
+
+A tile is worked on four rows at a time, with all observations or columns, before the next four, and each time
+some of the rows that come two turns later are asked for: memory delivers while the CPU computes. What a CPU
+asks for by itself comes in bursts between which memory rests, and the first of the passes waits for it.
 """
 
 from functools import cache
@@ -12,8 +16,11 @@ import numpy as np
 
 from mpnnp.kernels.elementwise import copy
 from mpnnp.kernels.jit import FASTMATH, kernel
+from mpnnp.kernels.prefetch import prefetch
 
 CACHE_LINE = 64
+NUMBERS = np.uintp(CACHE_LINE // 8)  # of a cache line
+AHEAD = np.uintp(2)  # turns between asking for rows of a tile and working on them
 
 
 def aligned_zeros(shape):
@@ -70,6 +77,17 @@ def unpack_rows(scratch, extent, rows):
         rows[m, done:] = 0.0
 
 
+@kernel(forceinline=True)
+def ask_for_rows(T, row, b, part, n_part):
+    """Part number `part` of the four rows that are worked on AHEAD turns after those that begin at T[row]."""
+    one, four, last = np.uintp(1), np.uintp(4), np.uintp(T.shape[0] - 1)
+    n_line = (four * b // NUMBERS + n_part - one) // n_part
+    at = row + AHEAD * four * b + part * n_line * NUMBERS
+    for _ in range(n_line):
+        prefetch(T, min(at, last))
+        at += NUMBERS
+
+
 def make_product(B, C):
     """The product with C = 1 or 2 rows at a time, compiled for tiles of B x B (B a multiple of 4)."""
     return (_make_product_1, _make_product_2)[C - 1](B)
@@ -93,11 +111,12 @@ def _make_product_2(B):
         for k in range(tiles.shape[0]):
             block_i = np.uintp(place[k, 0]) * n_pair * four * b
             block_j = np.uintp(place[k, 1]) * n_pair * four * b
-            for pair in range(n_pair):
-                at_i = block_i + np.uintp(pair) * four * b
-                at_j = block_j + np.uintp(pair) * four * b
-                for i in range(np.uintp(0), b, four):
-                    row = (np.uintp(k) * b + i) * b
+            for i in range(np.uintp(0), b, four):
+                row = (np.uintp(k) * b + i) * b
+                for pair in range(n_pair):
+                    ask_for_rows(T, row, b, np.uintp(pair), n_pair)
+                    at_i = block_i + np.uintp(pair) * four * b
+                    at_j = block_j + np.uintp(pair) * four * b
                     v = at_i + i
                     h00, h10, h20, h30 = s[v], s[v + one], s[v + two], s[v + three]
                     h01, h11, h21, h31 = s[v + b], s[v + b + one], s[v + b + two], s[v + b + three]
@@ -148,6 +167,7 @@ def _make_product_1(B):
             at_j = np.uintp(place[k, 1]) * two * b
             for i in range(np.uintp(0), b, four):
                 row = (np.uintp(k) * b + i) * b
+                ask_for_rows(T, row, b, np.uintp(0), one)
                 v = at_i + i
                 h0, h1, h2, h3 = s[v], s[v + one], s[v + two], s[v + three]
                 x0 = x1 = x2 = x3 = 0.0
@@ -188,11 +208,12 @@ def make_fold(B):
         r = np.uintp(columns.shape[1])
         for k in range(tiles.shape[0]):
             half = 0.5 if place[k, 0] == place[k, 1] else 1.0
-            for c in range(np.uintp(0), r, four):
-                at_i = (np.uintp(place[k, 0]) * r + c) * b
-                at_j = (np.uintp(place[k, 1]) * r + c) * b
-                for i in range(np.uintp(0), b, four):
-                    v = at_i + i
+            for i in range(np.uintp(0), b, four):
+                row = (np.uintp(k) * b + i) * b
+                for c in range(np.uintp(0), r, four):
+                    ask_for_rows(T, row, b, c // four, r // four)
+                    at_j = (np.uintp(place[k, 1]) * r + c) * b
+                    v = (np.uintp(place[k, 0]) * r + c) * b + i
                     a00, a01, a02, a03 = (
                         half * U[v],
                         half * U[v + one],
@@ -220,7 +241,6 @@ def make_fold(B):
                         half * U[v + two],
                         half * U[v + three],
                     )
-                    row = (np.uintp(k) * b + i) * b
                     for j in range(b):
                         u0, u1, u2, u3 = (
                             U[at_j + j],

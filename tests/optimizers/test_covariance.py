@@ -5,7 +5,8 @@ import pytest
 from mpi4py import MPI
 
 from mpnnp.errors import ConfigError
-from mpnnp.kernels.covariance import aligned_zeros, make_fold, make_product
+from mpnnp.kernels import jit
+from mpnnp.kernels.covariance import aligned_zeros, ask_for_rows, make_fold, make_product
 from mpnnp.optimizers.covariance import Covariance, pack, unpack
 from mpnnp.optimizers.layout import coupling_groups, make_layout, packed_start
 
@@ -120,6 +121,20 @@ def test_kernels_close_over_the_tile_size_alone():
     for kernel in (make_product(24, 1), make_product(24, 2), make_fold(24)):
         function = getattr(kernel, "py_func", kernel)
         assert [cell.cell_contents for cell in function.__closure__] == [24]
+
+
+def test_the_loops_ask_memory_for_rows_before_they_need_them(monkeypatch):
+    monkeypatch.setattr(jit, "CACHE_FOLDER", None)
+    T = np.arange(192.0)
+
+    def ask(T, part):
+        ask_for_rows(T, np.uintp(0), np.uintp(24), part, np.uintp(5))
+
+    compiled = jit.kernel(ask)
+    for part in range(5):  # the last ones lie beyond the tiles: the last line is asked for instead
+        compiled(T, np.uintp(part))
+    assert "llvm.prefetch" in compiled.inspect_llvm(compiled.signatures[0])
+    assert np.array_equal(T, np.arange(192.0))
 
 
 def test_packing_and_unpacking_give_back_the_same_bits():
