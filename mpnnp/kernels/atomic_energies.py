@@ -5,6 +5,8 @@ import numpy as np
 from mpnnp.kernels.jit import kernel
 from mpnnp.kernels.network import backward, forward, layer, make_workspace
 
+STEP = 1e-6  # of the weights, times a deviation: differences are derivatives to as many digits
+
 
 @kernel
 def energies_and_gradient(element, G, model, w, energies, dE_dG):
@@ -33,3 +35,18 @@ def energy_and_gradient(e, G, model, w, work, dE_dG):
     for m in range(g.shape[1]):
         dE_dG[m] = dE_dg[0, m] * model.factor[first + m]
     return layer(work.Y, 1, t, e, last)[0, 0]
+
+
+@kernel
+def energies_and_gradients(e, G, model, w, work, energies, dE_dG):
+    """Energy and gradient of one atom with the weights w[0], and how they change, per STEP, from there to
+    the other rows of w.
+
+    w (n, n_weight), energies (n,), dE_dG (n, n_max)
+    """
+    for s in range(w.shape[0]):
+        energies[s] = energy_and_gradient(e, G, model, w[s], work, dE_dG[s])
+    for s in range(1, w.shape[0]):
+        energies[s] = (energies[s] - energies[0]) / STEP
+        for m in range(G.shape[0]):
+            dE_dG[s, m] = (dE_dG[s, m] - dE_dG[0, m]) / STEP

@@ -25,12 +25,13 @@ def virials_of_pairs(pairs, first, element, positions, cell, model, w, G, virial
     energies, dE_dG = np.empty(n_own), np.empty((n_own, G.shape[1]))
     energies_and_gradient(element[first : first + n_own], G, model, w, energies, dE_dG)
     near, block = make_list(FIRST_CAPACITY, plan), make_block(plan, False)
+    members = np.zeros((1, 4, 0))
     virials[:] = 0.0
     for k in range(n_own):
         i = first + k
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         radial_gradient(element[i], near, plan, dE_dG[k])
-        angular_gradient(element[i], near, plan, block, 0, dE_dG[k])
+        angular_gradient(element[i], near, plan, block, 0, dE_dG[k : k + 1], members)
         compact_gradient(element[i], element, near, plan, plan.compact, block, dE_dG[k])
         add_virials(near, plan, virials)
 

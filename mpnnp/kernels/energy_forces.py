@@ -47,7 +47,8 @@ def energy_forces(structures, s, model, w, G, energies, forces, virial):
     virial      (3, 3) dE/dstrain, overwritten
     """
     pairs, geometry = pairs_of(structures, s, model.plan), geometry_of(structures, s)
-    energy_forces_of_pairs(pairs, 0, *geometry, model, read_only(w), False, G, energies, forces, virial)
+    of_one = energies[None], forces[None], virial[None]
+    energy_forces_of_pairs(pairs, 0, *geometry, model, read_only(w)[None], False, G, *of_one)
 
 
 def energy_forces_stored(structures, s, model, w, G, energies, forces, virial):
@@ -56,4 +57,5 @@ def energy_forces_stored(structures, s, model, w, G, energies, forces, virial):
     """
     G = np.array(G)  # of the type that the kernel writes to, so that it is compiled once
     pairs, geometry = pairs_of(structures, s, model.plan), geometry_of(structures, s)
-    energy_forces_of_pairs(pairs, 0, *geometry, model, read_only(w), True, G, energies, forces, virial)
+    of_one = energies[None], forces[None], virial[None]
+    energy_forces_of_pairs(pairs, 0, *geometry, model, read_only(w)[None], True, G, *of_one)

@@ -13,7 +13,22 @@ import numpy as np
 from mpnnp.kernels.elementwise import exp, row_fill
 from mpnnp.kernels.jit import FASTMATH, kernel
 from mpnnp.kernels.near import columns_of, prepare, prepare_run, put_back, reach2
-from mpnnp.kernels.neighbours import FC, KX, KY, KZ, OWN, RI, STRIDE, WIDTH, R, X, Y, Z, place
+from mpnnp.kernels.neighbours import (
+    FC,
+    KX,
+    KY,
+    KZ,
+    OWN,
+    RI,
+    STRIDE,
+    WIDTH,
+    R,
+    X,
+    Y,
+    Z,
+    exchange,
+    place,
+)
 from mpnnp.kernels.triplets import (
     ALL_COS,
     ALL_D,
@@ -164,10 +179,39 @@ def radial_slope(L, C, o, n, fc, eta, r_s, factor):
 
 
 @kernel
-def angular_gradient(e, list, plan, block, n_kept, dE_dG):
-    """Add to OWN and K what the angular functions of a centre of element e contribute; dE_dG (n_max,).
+def radial_gradients(e, list, plan, dE_dG, members):
+    """As radial_gradient for several potentials, dE_dG (n, n_max), on to OWN of each, members (n, 4, ...):
+    the slope of a function is computed once.
+    """
+    L = list.rows
+    for f in range(plan.radial[e], plan.radial[e + 1]):
+        m, e1, q = plan.radial_function[f, 0], plan.radial_function[f, 1], plan.radial_function[f, 2]
+        first, last = list.part[e1, 0], list.part[e1, 2]
+        while first < last:
+            n = min(last - first, np.int64(WIDTH) - first % np.int64(WIDTH))
+            o = place(first, plan)
+            fc = o + FC + np.uintp(2 * q) * STRIDE
+            radial_slope(L, L, o, np.uintp(n), fc, plan.radial_at[f, 0], plan.radial_at[f, 1], 1.0)
+            slope = L[o + OWN : o + OWN + np.uintp(n)]
+            for s in range(members.shape[0]):
+                add_times(dE_dG[s, m - plan.start[e]], slope, members[s, 0, first:])
+            slope[:] = 0.0
+            first += n
+
+
+@kernel(fastmath=FASTMATH)
+def add_times(factor, x, out):
+    for t in range(np.uintp(x.shape[0])):
+        out[t] += factor * x[t]
+
+
+@kernel
+def angular_gradient(e, list, plan, block, n_kept, dE_dG, members):
+    """Add to OWN and K what the angular functions of a centre of element e contribute.
 
     n_kept  blocks whose rows angular_functions has left in the pages of `block`
+    dE_dG   (n, n_max) of n potentials, which share geometry, angles and exponentials
+    members (n, 4, ...) OWN and K of each; those of the list itself if n = 1
     """
     L, b = list.rows, 0
     for g in range(plan.group[e], plan.group[e + 1]):
@@ -190,9 +234,12 @@ def angular_gradient(e, list, plan, block, n_kept, dE_dG):
                         prepare_run(n_segment, used, run, narrow, list, plan, here)
                     if not kept:
                         run_exps(S, used, run, g, narrow, plan)
-                    add_run(S, used, run, g, e, dE_dG, plan)
                     fc = FC + np.uintp(2 * plan.run[run, 1]) * STRIDE
-                    scatter_block(n_segment, used, here, L, plan, fc, g, narrow)
+                    for s in range(dE_dG.shape[0]):
+                        add_run(S, used, run, g, e, dE_dG[s], plan)
+                        exchange(list, plan, members, s)
+                        scatter_block(n_segment, used, here, L, plan, fc, g, narrow)
+                        exchange(list, plan, members, s)
                 b += 1
 
 

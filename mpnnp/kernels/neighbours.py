@@ -281,6 +281,24 @@ def distances(rows, o, n):
 
 
 @kernel
+def exchange(list, plan, members, s):
+    """Swap the gradient rows OWN, KX, KY, KZ of a list with members[s] (4, ...) of n potentials, if there are
+    several.
+    """
+    if members.shape[0] == 1:
+        return
+    L, last = list.rows, list.part[plan.z.shape[0], 2]
+    for c in range(0, last, np.int64(WIDTH)):
+        o, n = place(c, plan), np.uintp(min(last - c, np.int64(WIDTH)))
+        for t in range(n):
+            at = c + np.int64(t)
+            L[o + OWN + t], members[s, 0, at] = members[s, 0, at], L[o + OWN + t]
+            L[o + KX + t], members[s, 1, at] = members[s, 1, at], L[o + KX + t]
+            L[o + KY + t], members[s, 2, at] = members[s, 2, at], L[o + KY + t]
+            L[o + KZ + t], members[s, 3, at] = members[s, 3, at], L[o + KZ + t]
+
+
+@kernel
 def packed_atoms(structures, s):
     a, b = structures.start[s], structures.start[s + 1]
     atoms = np.empty(np.int64(N_ATOM_ROW) * ((b - a) // np.int64(WIDTH) + 1))

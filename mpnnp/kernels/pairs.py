@@ -10,9 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpnnp.kernels.atomic_energies import energy_and_gradient
+from mpnnp.kernels.atomic_energies import energies_and_gradients
 from mpnnp.kernels.compact import compact_functions, compact_gradient
-from mpnnp.kernels.functions import angular_functions, angular_gradient, radial_functions, radial_gradient
+from mpnnp.kernels.functions import (
+    angular_functions,
+    angular_gradient,
+    radial_functions,
+    radial_gradient,
+    radial_gradients,
+)
 from mpnnp.kernels.jit import kernel
 from mpnnp.kernels.neighbours import (
     FIRST_CAPACITY,
@@ -24,6 +30,7 @@ from mpnnp.kernels.neighbours import (
     X,
     Y,
     Z,
+    exchange,
     fill,
     make_list,
     measure,
@@ -123,19 +130,23 @@ def functions_of_centre(e, element, near, plan, block, G):
 def energy_forces_of_pairs(
     pairs, first, element, positions, cell, model, w, known, G, energies, forces, virial
 ):
-    """Energies, and the part of forces and virial, of the atoms of the pairs.
+    """Energies, and the part of forces and virial, of the atoms of the pairs, with the weights w[0]; and how
+    they change with deviations of the weights, if w has more rows, in the same pass over the triplets.
 
+    w         (n, n_weight) weights, then n - 1 times weights + STEP deviation
     known     whether G holds their symmetry functions already
     G         (n_own, n_max) symmetry functions, unscaled; overwritten if not known
-    energies  (n_own,) N_e(g_i), overwritten
-    forces    (n_atom, 3) -dE/dx of E = sum of these energies, 1/Angstrom, overwritten
-    virial    (3, 3) dE/dstrain, overwritten
+    energies  (n, n_own) N_e(g_i), then their derivatives along the deviations; overwritten
+    forces    (n, n_atom, 3) -dE/dx of E = sum of these energies, 1/Angstrom, overwritten
+    virial    (n, 3, 3) dE/dstrain, overwritten
 
-    Neighbours are sorted once, and what both passes over the triplets of a centre need is computed once.
+    Neighbours are sorted once, and what both passes over the triplets of a centre need is computed once. A
+    prediction is linear in dE/dG: its derivative by the weights has that of dE/dG, and the same geometry.
     """
-    plan = model.plan
+    plan, n = model.plan, w.shape[0]
     near, block = make_list(FIRST_CAPACITY, plan), make_block(plan, not known)
-    work, dE_dG = make_workspace(model.topology, 1), np.empty(G.shape[1])
+    work, dE_dG = make_workspace(model.topology, 1), np.empty((n, G.shape[1]))
+    own, members = np.empty(n), np.zeros((n, 4, near.atom.shape[0]))
     if not known:
         G[:] = 0.0
     energies[:] = 0.0
@@ -145,13 +156,25 @@ def energy_forces_of_pairs(
         if plan.stop[0]:
             break
         i = first + k
+        e = element[i]
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
-        n_kept = 0 if known else functions_of_centre(element[i], element, near, plan, block, G[k])
-        energies[k] = energy_and_gradient(element[i], G[k], model, w, work, dE_dG)
-        radial_gradient(element[i], near, plan, dE_dG)
-        angular_gradient(element[i], near, plan, block, n_kept, dE_dG)
-        compact_gradient(element[i], element, near, plan, plan.compact, block, dE_dG)
-        add_forces(i, near, plan, forces, virial)
+        n_kept = 0 if known else functions_of_centre(e, element, near, plan, block, G[k])
+        energies_and_gradients(e, G[k], model, w, work, own, dE_dG)
+        for s in range(n):
+            energies[s, k] = own[s]
+        if n == 1:
+            radial_gradient(e, near, plan, dE_dG[0])
+        else:
+            if near.atom.shape[0] > members.shape[2]:
+                members = np.zeros((n, 4, near.atom.shape[0]))
+            members[:] = 0.0
+            radial_gradients(e, near, plan, dE_dG, members)
+        angular_gradient(e, near, plan, block, n_kept, dE_dG, members)
+        for s in range(n):
+            exchange(near, plan, members, s)
+            compact_gradient(e, element, near, plan, plan.compact, block, dE_dG[s])
+            add_forces(i, near, plan, forces[s], virial[s])
+            exchange(near, plan, members, s)
 
 
 @kernel

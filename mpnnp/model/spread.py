@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpnnp.kernels.atomic_energies import STEP
 from mpnnp.kernels.energy_forces import geometry_of, pairs_of
 from mpnnp.kernels.jit import read_only
-from mpnnp.kernels.members import energy_forces_of_members
 from mpnnp.kernels.packs import Structures
-from mpnnp.kernels.pairs import Pairs, functions_of_pairs
+from mpnnp.kernels.pairs import Pairs, energy_forces_of_pairs
 from mpnnp.model.prediction import Prediction, Predictor
 from mpnnp.parallel import Comm
 
@@ -38,25 +38,24 @@ class Place(NamedTuple):
 
 
 def predict_with_spread(
-    predictor: Predictor, deviations: np.ndarray, place: Place, G: np.ndarray, comm: Comm | None = None
+    predictor: Predictor,
+    deviations: np.ndarray,
+    place: Place,
+    G: np.ndarray | None = None,
+    comm: Comm | None = None,
 ) -> tuple[Prediction, Spread]:
     """Prediction of the nets alone, and Spread, of a structure whose atoms the ranks share out. Collective.
 
     deviations  (n_member, n_weight) of the weights
-    G           (n_own, n_max) symmetry functions of this rank's atoms, unscaled
+    G           (n_own, n_max) symmetry functions of this rank's atoms, unscaled; computed if missing
     """
     n_atom, n_own, n = len(place.element), len(place.pairs.start) - 1, 1 + len(deviations)
     energies, forces, virial = np.empty((n, n_own)), np.empty((n, n_atom, 3)), np.empty((n, 3, 3))
-    energy_forces_of_members(
-        *place,
-        predictor.model,
-        read_only(predictor.potential.weights),
-        read_only(deviations),
-        read_only(G),
-        energies,
-        forces,
-        virial,
-    )
+    w = predictor.potential.weights
+    members = read_only(np.concatenate([w[None], w + STEP * deviations]))
+    known = G is not None
+    G = np.array(G) if known else np.empty((n_own, predictor.n_max))
+    energy_forces_of_pairs(*place, predictor.model, members, known, G, energies, forces, virial)
     all_energies = np.zeros((n, n_atom))
     all_energies[:, place.first : place.first + n_own] = energies
     if comm is not None and comm.size > 1:
@@ -83,7 +82,5 @@ def structure_with_spread(
     """Prediction, with the baseline of the potential, and Spread of structure s of `structures`."""
     plan = predictor.model.plan
     place = Place(pairs_of(structures, s, plan), 0, *geometry_of(structures, s))
-    G = np.empty((len(place.element), predictor.n_max))
-    functions_of_pairs(*place, plan, G)
-    prediction, spread = predict_with_spread(predictor, deviations, place, G)
+    prediction, spread = predict_with_spread(predictor, deviations, place)
     return predictor.with_baseline(prediction, structures, s), spread

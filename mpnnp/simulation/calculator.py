@@ -314,7 +314,8 @@ class Member:
         other = members[self.same_functions]
         known = other is not self
         G = np.array(other.G) if known else np.empty((len(place.pairs.start) - 1, self.n_max))
-        energy_forces_of_pairs(*place, self.model, self.w, known, G, energies, forces, virial)
+        of_one = energies[None], forces[None], virial[None]
+        energy_forces_of_pairs(*place, self.model, self.w[None], known, G, *of_one)
         self.G = read_only(G)
 
     def predict(self, place, members, comm):

@@ -63,12 +63,12 @@ def kernels(potential, atoms, structure, comm, n_step, stopwatch):
     positions, cell = read_only(atoms.positions), read_only(atoms.cell.array)
     pair_list = PairList(member.model.plan, SKIN)
     pairs = pair_list.update(element, positions, cell, atoms.pbc, mine.start, mine.stop)
-    G, energies = np.empty((len(mine), member.n_max)), np.empty(len(mine))
-    forces, virial = np.empty((len(atoms), 3)), np.empty((3, 3))
+    G, energies = np.empty((len(mine), member.n_max)), np.empty((1, len(mine)))
+    forces, virial = np.empty((1, len(atoms), 3)), np.empty((1, 3, 3))
 
     def step():
         place = pairs, mine.start, element, positions, cell
-        energy_forces_of_pairs(*place, member.model, member.w, False, G, energies, forces, virial)
+        energy_forces_of_pairs(*place, member.model, member.w[None], False, G, energies, forces, virial)
 
     step()
     stopwatch()
