@@ -1,6 +1,7 @@
 """Messages and progress of long work: rank 0 only; a bar on a terminal, plain lines in a job log."""
 
 import contextlib
+import os
 import sys
 import time
 import warnings
@@ -16,6 +17,9 @@ class Silent:
     active = False
 
     def __call__(self, text=""):
+        pass
+
+    def show(self, text):
         pass
 
     def record(self, text):
@@ -58,9 +62,13 @@ class Log:
         if self.bar is not None:
             self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(text, file=self.stream, flush=True)
+            write_line(self.stream, text)
         self.kept.append(text)
         self.record(text)
+
+    def show(self, text):
+        """A line that says how far the work is."""
+        self(text)
 
     def record(self, text):
         """A line for train.log alone.
@@ -85,6 +93,32 @@ class Log:
         if self.file is not None:
             self.file.close()
             self.file = None
+
+
+class SideLog(Log):
+    """The log of one of several works that go on side by side: to its train.log alone, but for warnings and
+    lines that say how far it is, which are also shown on the screen, behind its name.
+    """
+
+    def __init__(self, comm, name):
+        super().__init__(comm, stream=open(os.devnull, "w"))
+        self.name, self.screen = name, sys.stdout
+
+    def show(self, text):
+        super().show(text)
+        if self.active:
+            write_line(self.screen, f"{self.name}: {text}")
+
+    def warn(self, text):
+        super().warn(text)
+        if self.active:
+            write_line(self.screen, f"{self.name}: warning: {text}")
+
+
+def write_line(stream, text):
+    """At once and in one piece: other ranks may write to the same screen."""
+    stream.write(f"{text}\n")
+    stream.flush()
 
 
 AnyLog = Log | Silent  # for annotations
@@ -135,7 +169,7 @@ class Progress:
         if self.bar is not None:
             self.bar.update(self.task, completed=done, description=self.title, left=told)
             return
-        self.log(
+        self.log.show(
             f"{datetime.now():%H:%M:%S} {self.title} {done}/{self.total} "
             f"{100 * done // self.total}% {told} left"
         )

@@ -2,7 +2,6 @@
 on sub-communicators of one MPI job.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from mpnnp.config import Config, read_config, to_toml
 from mpnnp.errors import ConfigError, Interrupted, TrainingError
 from mpnnp.parallel import Comm, agree, maximum, of_all_ranks, of_team, on_root, raise_if, share_teams
-from mpnnp.progress import AnyLog, Log
+from mpnnp.progress import AnyLog, Log, SideLog
 from mpnnp.signals import Signals, name
 from mpnnp.training import run_folder
 from mpnnp.training.choices import with_choices_of
@@ -112,11 +111,10 @@ def _train_team(members, comm, side_by_side, overwrite, signals):
     for seed, (config, directory) in members.items():
         if received := int(maximum(comm, [signals.received])[0]):
             raise of_all_ranks(Interrupted(f"{name(received)}: stopped before seed {seed}; {ADVICE}"))
-        # side by side: in train.log only
-        own_log = Log(comm, stream=None if side_by_side == 1 else open(os.devnull, "w"))
+        own_log = Log(comm) if side_by_side == 1 else SideLog(comm, f"seed {seed}")
         say = Log(comm)
-        say(f"seed {seed}: begins, in {directory}")
         begun = not overwrite and on_root(comm, run_folder.was_begun, directory)
+        say(f"seed {seed}: {'goes on' if begun else 'begins'}, in {directory}")
         try:
             state = train(config, directory, comm, own_log, resume=begun, overwrite=overwrite)
             outcome[seed] = "trained"

@@ -258,7 +258,7 @@ def evaluate(run: Parts, epoch: int) -> None:
     if len(run.task.data.old):
         accuracies["old"] = point.old
     for line in run.table.lines(epoch, state, accuracies, better, left, noise):
-        run.log(line)
+        run.log.show(line)
     run.progress.told()
     if state.skipped:
         run.log(f"updates left out so far: {state.skipped} of {state.update}")

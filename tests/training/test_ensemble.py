@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -112,6 +113,9 @@ def test_teams_train_the_same_members_as_one_rank(tmp_path, mpiexec):
         tmp_path / "teams",
     ).stdout
     assert out.count("trained") == 3
+    for seed in (1, 2, 3):  # the learning curve of each, and how long it will take, beside the others'
+        assert re.search(rf"^seed {seed}: +epoch +update +time +left", out, re.MULTILINE)
+        assert re.search(rf"^seed {seed}: epoch +1 .* s ", out, re.MULTILINE)
     for seed in (1, 2, 3):
         one, other = (
             read_potential(tmp_path / folder / f"seed-{seed}" / "checkpoint.h5").weights
