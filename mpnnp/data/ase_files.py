@@ -317,7 +317,8 @@ class Labels:
             parts.append(f"weights from {', '.join(sorted(self.weights))}")
         if units := self.units or self.stated:
             parts.append(f"in {units}")
-        report(f"{self.path}: {self.n_frame} frames, {', '.join(parts)}")
+        frames = "1 frame" if self.n_frame == 1 else f"{self.n_frame} frames"
+        report(f"{self.path}: {frames}, {', '.join(parts)}")
         if self.n_without_volume:
             self.warn(
                 f"{self.path}: {self.n_without_volume} virials of structures without a volume are left out"

@@ -253,6 +253,7 @@ def _repulsion(d):
             continue
         order = np.lexsort((r, i))
         first = order[np.unique(i[order], return_index=True)[1]]
+        first = first[r[first] > 0.0]  # atoms at one place have no direction
         push = -((s.forces[i[first]] - s.forces[j[first]]) * vector[first]).sum(axis=1) / r[first]
         for n, p in zip(first, push):
             key = tuple(sorted((int(s.numbers[i[n]]), int(s.numbers[j[n]]))))

@@ -10,6 +10,8 @@ import numpy as np
 from mpnnp.errors import DataError
 from mpnnp.parallel import Comm
 
+NOT_FINITE = "a symmetry function is not a finite number: are two atoms at the same place?"
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -42,9 +44,7 @@ class Statistics:
                 if not len(g):
                     continue
                 if not np.isfinite(g).all():
-                    raise DataError(
-                        "a symmetry function is not a finite number: are two atoms at the same place?"
-                    )
+                    raise DataError(NOT_FINITE)
                 # moments about the middle of what was seen: a function may vary by little
                 # around a large value
                 mean, m = g.mean(axis=0), len(g)

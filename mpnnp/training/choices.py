@@ -33,7 +33,8 @@ def n_label(dataset: Dataset, train: np.ndarray) -> tuple[int, int]:
     """(energies, force components) that the training structures offer, by their first atoms."""
     first = np.asarray(dataset.start)[train]
     with_forces = np.isfinite(np.asarray(dataset.forces[first, 0]))
-    return len(train), 3 * int(dataset.n_atom[train][with_forces].sum())
+    n_energy = int(np.isfinite(np.asarray(dataset.energy)[train]).sum())
+    return n_energy, 3 * int(dataset.n_atom[train][with_forces].sum())
 
 
 def weights_of(n_inputs: Sequence[int], hidden: Sequence[int]) -> int:

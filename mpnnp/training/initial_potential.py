@@ -2,7 +2,7 @@
 from configuration and data.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from mpnnp.model.function_sets import default, from_tables, water
 from mpnnp.model.network import Network
 from mpnnp.model.potential import Potential
 from mpnnp.model.prediction import Predictor
-from mpnnp.model.scaling import Scaling, Statistics
+from mpnnp.model.scaling import NOT_FINITE, Scaling, Statistics
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions, element_number
 from mpnnp.n2p2 import potential_files
@@ -141,9 +141,7 @@ def build(
     while True:
         structures = make_atoms(dataset, functions.elements)
         G = load_symmetry_functions(structures, functions, key, cache, comm, log)
-        statistics = known or Statistics.collect(
-            blocks_of(structures, G, train, comm), functions.table.start, comm
-        )
+        statistics = known or statistics_of(dataset, structures, G, train, functions, comm)
         varies = statistics.varies()
         if varies.all():
             break
@@ -188,14 +186,33 @@ def initial_weights(config: Config, network: Network) -> np.ndarray:
     return weights * network.units() if net.normalize_nodes else weights
 
 
-def blocks_of(
-    structures: Structures, G: np.ndarray, train: np.ndarray, comm: Comm
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(element, G) of this rank's training structures, some at a time."""
+def statistics_of(
+    dataset: Dataset,
+    structures: Structures,
+    G: np.ndarray,
+    train: np.ndarray,
+    functions: SymmetryFunctions,
+    comm: Comm,
+) -> Statistics:
+    """Statistics of the functions over the training structures. Collective. Raises DataError naming a
+    structure with functions that are not finite.
+    """
     mine = share(len(train), comm)
-    for first in range(mine.start, mine.stop, BLOCK):
-        atoms = atoms_of(structures.start, train[first : min(first + BLOCK, mine.stop)])
-        yield structures.element[atoms], G[atoms]
+    blocks = [
+        atoms_of(structures.start, train[first : min(first + BLOCK, mine.stop)])
+        for first in range(mine.start, mine.stop, BLOCK)
+    ]
+
+    def check():
+        for atoms in blocks:
+            finite = np.isfinite(G[atoms]).all(axis=1)
+            if not finite.all():
+                s = int(np.searchsorted(structures.start, atoms[np.argmin(finite)], side="right")) - 1
+                raise DataError(f"{dataset.name(s)}: {NOT_FINITE}")
+
+    agree(comm, check)
+    parts = ((structures.element[atoms], G[atoms]) for atoms in blocks)
+    return Statistics.collect(parts, functions.table.start, comm)
 
 
 def _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm):

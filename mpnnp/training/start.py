@@ -11,17 +11,17 @@ from mpnnp.config import Config
 from mpnnp.data.dataset import Dataset, atoms_of
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.store import load_structures, split
+from mpnnp.errors import DataError
 from mpnnp.model.baseline import Baseline
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.potential import Potential
-from mpnnp.model.scaling import Statistics
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog, Silent
 from mpnnp.training.choices import n_label, settle
-from mpnnp.training.initial_potential import baseline_of, blocks_of, build
+from mpnnp.training.initial_potential import baseline_of, build, statistics_of
 from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.observations import Observer
 from mpnnp.training.schedules import Batch, Epoch, RunnerSchedule, SdnzSchedule, make_schedule
@@ -179,7 +179,21 @@ def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> 
     """
     dataset, cache = load_structures(config.data, comm, log, fallback)
     train, validation = agree(comm, split, dataset, config.data, config.run.seed_of("split"))
+    on_root(comm, _check_labels, dataset, train)
     return Data(dataset, train, validation, on_root(comm, dataset.hash), cache)
+
+
+def _check_labels(dataset, train):
+    """Raise DataError if the training structures have no label of any kind."""
+    for kind in KINDS.values():
+        sites = kind.sites(dataset.start, train)
+        if np.isfinite(kind.labels_of(dataset)[sites]).any():
+            return
+    words = ", ".join(kind.words for kind in KINDS.values())
+    raise DataError(
+        f"there is nothing to learn from: no structure for training has a label ({words}); "
+        "data.energy_key, data.forces_key and data.stress_key say under which names labels are"
+    )
 
 
 def subtract(baseline: Baseline, dataset: Dataset, comm: Comm, log: AnyLog) -> Dataset:
@@ -225,8 +239,7 @@ def assemble(
         structures = agree(comm, make_atoms, data.dataset, potential.elements)
         G = data.functions(potential.functions, comm, log)
         if data.parts:
-            blocks = blocks_of(structures, G, data.train, comm)
-            new = Statistics.collect(blocks, potential.functions.table.start, comm)
+            new = statistics_of(data.dataset, structures, G, data.train, potential.functions, comm)
             potential = potential.that_saw(new.minimum, new.maximum)
     observer = Observer(data.dataset, structures, G, potential, config.schedule, comm, data.train)
     if config.learns_noise:

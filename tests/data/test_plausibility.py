@@ -83,6 +83,15 @@ def test_forces_of_the_wrong_sign_are_doubted(water, copper, trajectory):
         assert "wrong sign" in texts(replace(data, forces=-data.forces))
 
 
+@pytest.mark.filterwarnings("error")
+def test_atoms_at_one_place_do_not_disturb_the_sign_of_the_forces(copper):
+    positions = copper.positions.copy()
+    positions[1] = positions[0]
+    same = replace(copper, positions=positions)
+    assert texts(same) == ""
+    assert "wrong sign" in texts(replace(same, forces=-copper.forces))
+
+
 @pytest.mark.parametrize("factor", [1 / Hartree, 51.42, kcal / mol, 627.5, 96.5])
 def test_forces_and_energies_of_different_units_are_doubted(trajectory, factor):
     assert "times as much" in texts(replace(trajectory, forces=trajectory.forces * factor))

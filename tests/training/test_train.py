@@ -12,13 +12,13 @@ import h5py
 import matplotlib.image
 import numpy as np
 import pytest
-from ase.io import read
+from ase.io import read, write
 from small import quiet, small_config, write_clusters
 
 import mpnnp
 from mpnnp.config import Config, read_config
 from mpnnp.data.store import load_structures, split
-from mpnnp.errors import CheckpointError
+from mpnnp.errors import CheckpointError, DataError
 from mpnnp.model.evaluation import evaluate
 from mpnnp.training import train as train_module
 from mpnnp.training.checkpoint import read_checkpoint
@@ -288,3 +288,21 @@ def test_checkpoints_are_written_every_so_many_updates(folder, tmp_path, monkeyp
     monkeypatch.setattr(train_module, "save", lambda run: saved.append(run.state.update))
     train(make_config(folder, "adam", epochs=2, checkpoint_updates=30), tmp_path / "run", *quiet())
     assert sorted(set(saved)) == [30, 60, 90, 120, 138]
+
+
+@pytest.mark.parametrize("what", ["labels", "places"])
+def test_data_that_cannot_be_learned_are_named_before_anything_is_computed(tmp_path, what):
+    config = make_config(tmp_path, "ekf")
+    frames = read(tmp_path / "clusters.extxyz", ":")
+    for atoms in frames:
+        if what == "labels":
+            atoms.calc = None
+        else:
+            atoms.positions[1] = atoms.positions[0]
+    write(tmp_path / "clusters.extxyz", frames)
+    message = {
+        "labels": "no structure for training has a label .*data.energy_key",
+        "places": "clusters.extxyz, frame [0-9]+: .*two atoms at the same place",
+    }[what]
+    with pytest.raises(DataError, match=message):
+        run(config, tmp_path / "run")
