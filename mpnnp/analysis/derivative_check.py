@@ -31,6 +31,11 @@ UNITS = {
 }
 
 
+# The largest value counts as this at least: where all vanish, as forces in a perfect crystal do, differences
+# of energies leave their rounding.
+SMALL = 1e-4
+
+
 @dataclass(frozen=True)
 class Deviations:
     """Of one kind of derivative: how many were compared, the largest deviation, and the largest value."""
@@ -42,7 +47,7 @@ class Deviations:
 
     @property
     def relative(self):
-        return self.largest / self.scale if self.scale > 0 else self.largest
+        return self.largest / max(self.scale, SMALL)
 
     def line(self):
         largest = f"{self.largest:.3g}{UNITS[self.name]}"

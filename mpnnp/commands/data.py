@@ -91,7 +91,7 @@ def info(
 ):
     """Describe data or a potential; warn of what looks wrong."""
     from mpnnp.data import inspection
-    from mpnnp.training.checkpoint import is_checkpoint
+    from mpnnp.training.checkpoint import is_checkpoint, refuse_run_folder
 
     _, log = start()
     if is_checkpoint(file):
@@ -104,6 +104,7 @@ def info(
 
         log(describe_folder(file, units))
         return
+    refuse_run_folder(file)
     from mpnnp.data.formats import read_sources
     from mpnnp.data.plausibility import doubts
 

@@ -28,7 +28,7 @@ from mpnnp.parallel import agree, maximum, on_root
 from mpnnp.progress import Progress, duration
 from mpnnp.run_lock import claim
 from mpnnp.signals import Signals, name
-from mpnnp.simulation.integrators import Protocol, make_integrator, start_velocities
+from mpnnp.simulation.integrators import Protocol, check_start, make_integrator, start_velocities
 from mpnnp.simulation.restart import read_restart, write_restart
 from mpnnp.units import BAR, DENSITY
 
@@ -90,11 +90,13 @@ def run(
                over its components), from a calculator that gives forces_std with every evaluation; None: any
     watch      collective function(atoms) called with every frame that was written; it ends the simulation by
                raising DynamicsError
-    Raises FolderError if the folder is in use or holds a run, DataError if there is none to resume, or one
+    Raises ConfigError for a start that does not suit the protocol, before the folder is touched;
+    FolderError if the folder is in use or holds a run, DataError if there is none to resume, or one
     with another protocol. A system that explodes, or leaves the range of training too often, ends the
     simulation with status "failed"; files up to the last good frame are kept.
     """
     directory = Path(directory)
+    on_root(comm, check_start, atoms, protocol)
     with Signals(comm, "continue with --resume") as signals:
         lock = agree(
             comm,

@@ -78,11 +78,19 @@ class Integrator:
         return self.dynamics.step(forces) if self.takes_forces else self.dynamics.step()
 
 
-def make_integrator(atoms, protocol, rng):
-    """Integrator for these atoms. Raises ConfigError if they do not suit the protocol."""
-    p, fs = protocol, units.fs
-    if p.ensemble == "npt" and not atoms.pbc.all():
+def check_start(atoms, protocol):
+    """Raise ConfigError if nothing can move from this start, or the protocol needs a cell that it has not."""
+    if len(atoms) == 1:
+        raise ConfigError("one atom: as the centre of mass rests, nothing moves; repeat the cell")
+    if atoms.get_number_of_degrees_of_freedom() < 1:
+        raise ConfigError("all atoms of the start are held fast by its constraints: nothing moves")
+    if protocol.ensemble == "npt" and not atoms.pbc.all():
         raise ConfigError("--ensemble npt: the structure has no cell that is periodic in all directions")
+
+
+def make_integrator(atoms, protocol, rng):
+    """Integrator for these atoms. Raises ConfigError where ASE does not have it."""
+    p, fs = protocol, units.fs
     if p.ensemble == "nve":
         from ase.md.verlet import VelocityVerlet
 

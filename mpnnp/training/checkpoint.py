@@ -111,7 +111,15 @@ def load_potential(path: str | Path, units: Units | str | None = None) -> Potent
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected a checkpoint or a folder of n2p2 files")
+    refuse_run_folder(path)
     return potential_files.read_potential(path, units=units) if path.is_dir() else read_potential(path)
+
+
+def refuse_run_folder(path: Path) -> None:
+    """Raise DataError that names the checkpoints in a folder, if there are some and no potential of n2p2."""
+    if path.is_dir() and not (path / "input.nn").exists():
+        if found := sorted(str(file) for file in path.glob("*.h5") if is_checkpoint(file)):
+            raise DataError(f"{path}: a folder with several potentials: name one of {', '.join(found)}")
 
 
 def config_of(saved: Checkpoint, path: str | Path) -> Config:

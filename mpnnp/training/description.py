@@ -31,8 +31,9 @@ def describe_checkpoint(path: str | Path) -> str:
             lines.append(
                 f"accuracy, {name}: {_accuracy_of_row({key: values[k] for key, values in curve.items()})}"
             )
-    lines.append("learned, one data set after another:")
-    lines += [f"  {k}. {entry.in_words()}" for k, entry in enumerate(of_checkpoint(found, path), 1)]
+    entries = of_checkpoint(found, path)
+    lines.append("learned, one data set after another:" if entries else "learned: nothing yet")
+    lines += [f"  {k}. {entry.in_words()}" for k, entry in enumerate(entries, 1)]
     if has_covariance(optimizer):
         n, stored = p.network.n_weight, numbers_stored(optimizer)
         lines.append(f"optimizer: ekf; P {n} x {n}: {stored} numbers stored, {stored * 8 / 1e6:.1f} MB")

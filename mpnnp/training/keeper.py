@@ -11,7 +11,7 @@ from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import CheckpointError
 from mpnnp.parallel import Comm, on_root
 from mpnnp.progress import AnyLog
-from mpnnp.training import run_folder
+from mpnnp.training import history, run_folder
 from mpnnp.training.checkpoint import Checkpoint, read_shared
 from mpnnp.training.resume import check_same_run
 from mpnnp.training.run_state import RunState, to_checkpoint
@@ -57,6 +57,7 @@ class Keeper:
             self.task.potential,
             to_toml(self.config),
             numbers,
+            history.to_text(self.task.data.before),
         )
 
     def keep_epoch(self, state: RunState, better: bool) -> None:
@@ -73,8 +74,10 @@ class Keeper:
     def _write_best(self, state):
         update = next((row[1] for row in reversed(state.curve.rows) if row[0] == state.best_epoch), 0)
         numbers = {"epoch": state.best_epoch, "update": int(update), "best": state.best} | self.trained
-        potential = self.task.potential.with_weights(state.best_weights)
-        run_folder.write_potential(self.directory, run_folder.BEST, potential, to_toml(self.config), numbers)
+        potential, data = self.task.potential.with_weights(state.best_weights), self.task.data
+        learned = history.to_text([*data.before, history.of_run(data, self.config, int(update))])
+        text = to_toml(self.config)
+        run_folder.write_potential(self.directory, run_folder.BEST, potential, text, numbers, learned)
 
     def keep_calibration(self, state: RunState, numbers: dict[str, float]) -> None:
         """Numbers of a Calibration in best.h5, and in checkpoint.h5 when it is written next."""

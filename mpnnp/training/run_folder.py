@@ -82,11 +82,12 @@ def write_checkpoint(directory: Path, content: Checkpoint) -> None:
 
 
 def write_potential(
-    directory: Path, name: str, potential: Potential, config_text: str, progress: dict
+    directory: Path, name: str, potential: Potential, config_text: str, progress: dict, learned: str
 ) -> None:
-    """A potential alone as checkpoint `name` (BEST, INITIAL)."""
+    """A potential alone as checkpoint `name` (BEST, INITIAL); learned: what, from which data."""
+    found = checkpoint.Checkpoint(potential, config_text, progress, learned=learned)
     with writing(directory / name):
-        checkpoint.write_checkpoint(directory / name, checkpoint.Checkpoint(potential, config_text, progress))
+        checkpoint.write_checkpoint(directory / name, found)
 
 
 def read_saved(directory: Path, log: AnyLog) -> tuple[str, Checkpoint]:

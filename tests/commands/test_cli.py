@@ -3,6 +3,7 @@ a message that names it, exit status 2, no traceback.
 """
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -125,7 +126,19 @@ def test_info_of_a_checkpoint(folder, succeed):
     out = succeed("info", folder / "run" / "checkpoint.h5")
     assert "weights: 82" in out and "H  net 4-4-3-1" in out
     assert "optimizer: ekf; P 82 x 82" in out
-    assert "optimizer: none" in succeed("info", folder / "run" / "best.h5")
+    best = succeed("info", folder / "run" / "best.h5")
+    assert "optimizer: none" in best
+    entry = re.search(r"  1[.] .*clusters.extxyz [(]hash [0-9a-f]{16}[)]: \d+ structures, \d+ updates", out)
+    assert entry and entry[0] in best
+    assert "learned: nothing yet" in succeed("info", folder / "run" / "initial.h5")
+
+
+@pytest.mark.parametrize("words", ["info {}", "evaluate {} {}/../clusters.extxyz", "export {} -o {}/../e"])
+def test_a_folder_of_a_run_is_no_potential_but_its_checkpoints_are_named(folder, command, words):
+    run = folder / "run"
+    result = command(*words.format(run, run).split())
+    assert result.status == 2
+    assert f"{run}: a folder with several potentials: name one of {run}/best.h5" in result.err
 
 
 # ---- training

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms
 from ase.io import read, write
 from conftest import DATA
 from launch import on_ranks
@@ -199,6 +200,15 @@ def test_pressure_needs_a_cell(tmp_path):
     simulate(tmp_path / "b", protocol(), cluster)
     rows = list(csv.DictReader(open(tmp_path / "b" / "md.csv", encoding="utf-8")))
     assert rows[0]["pressure_bar"] == rows[0]["density_g_cm3"] == ""
+
+
+def test_a_start_in_which_nothing_can_move_is_refused(tmp_path):
+    atoms = start()
+    with pytest.raises(ConfigError, match="one atom"):
+        simulate(tmp_path, protocol(ensemble="nvt"), atoms[:1])
+    atoms.set_constraint(FixAtoms(range(len(atoms))))
+    with pytest.raises(ConfigError, match="held fast"):
+        simulate(tmp_path, protocol(ensemble="nvt"), atoms)
 
 
 def ranks_simulate(comm):
