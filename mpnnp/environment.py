@@ -4,12 +4,15 @@ and a description for the log of a run.
 Imports nothing but the standard library until a function is called.
 """
 
+import contextlib
+import math
 import os
 import platform
 import socket
 from collections import Counter
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from mpnnp import __version__
 
@@ -82,6 +85,22 @@ def core_limit():
         return float(quota) / float(period)  # "max": no number
     except (OSError, ValueError):
         return None
+
+
+def free_memory():
+    """Bytes that can still be taken on this machine, or by this job if its control group allows less; inf
+    where neither is known.
+    """
+    free = [math.inf]
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free.append(1024.0 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        group = next(line for line in lines if line.startswith("0::/"))[len("0::/") :]
+        limit = (Path("/sys/fs/cgroup") / group / "memory.max").read_text(encoding="ascii")
+        free.append(float(int(limit)))  # "max" is no number
+    return min(free)
 
 
 def launch_complaints(comm, variables=os.environ):

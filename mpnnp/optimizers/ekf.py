@@ -32,6 +32,7 @@ from mpnnp.errors import CheckpointError, TrainingError
 from mpnnp.model.network import Network, Segment
 from mpnnp.optimizers.covariance import Covariance, pack, unpack
 from mpnnp.optimizers.layout import make_layout, packed_start
+from mpnnp.optimizers.memory import check_memory
 from mpnnp.optimizers.posterior import dense_covariance
 from mpnnp.optimizers.traffic import LabelGather, Traffic, Verdict, sum_over_ranks
 from mpnnp.parallel import Comm
@@ -76,8 +77,11 @@ def dense_update(
 
 
 def from_config(config: Config, network: Network, updates_per_epoch: int, comm: Comm) -> "Ekf":
-    """The filter of the section [ekf], whose rates are per epoch, for the weights of a Network."""
+    """The filter of the section [ekf], whose rates are per epoch, for the weights of a Network. Collective;
+    raises ConfigError if its covariance does not fit into memory.
+    """
     section = config.ekf
+    check_memory(section.coupling, network.n_weight, network.segments, comm)
     per_update = {"eta_tau": section.eta_tau / updates_per_epoch, "q_tau": section.q_tau / updates_per_epoch}
     if section.noise == "learned":  # errors and rows come divided by their noise levels
         per_update |= {"eta": 1.0, "eta_tau": 0.0, "eta_max": 1.0, "q": 0.0, "q_min": 0.0}

@@ -74,6 +74,13 @@ def test_the_default_set_covers_distances_up_to_its_radius(r_c):
         assert max(np.exp(-eta * (r - r_s) ** 2) for eta, r_s in shells) > 0.1
 
 
+def test_a_cutoff_without_room_for_the_shells_is_refused():
+    default((1,), r_c=1.81)
+    for r_c in (0.5, 1.8):
+        with pytest.raises(ConfigError, match=f"r_c = {r_c} Angstrom: must be more than 1.8"):
+            default((1,), r_c=r_c)
+
+
 def test_the_default_set_is_taken_when_nothing_is_said():
     config = make_config({"data": {"files": "x"}})
     assert (

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from mpnnp import environment
 from mpnnp.errors import ConfigError
 from mpnnp.kernels import jit
 from mpnnp.kernels.covariance import aligned_zeros, ask_for_rows, make_fold, make_product
+from mpnnp.optimizers import memory
 from mpnnp.optimizers.covariance import Covariance, pack, unpack
 from mpnnp.optimizers.layout import coupling_groups, make_layout, packed_start
+from mpnnp.optimizers.memory import bytes_of
 
 SEGMENTS = [(0, 4, 6, 0, 0), (30, 6, 1, 0, 1), (37, 4, 6, 1, 0), (67, 6, 1, 1, 1)]  # two elements, 4-6-1
 N = 74
@@ -80,6 +83,22 @@ def test_each_rank_holds_its_share_of_half_the_matrix(size):
 def test_blocks_of_a_large_net_need_memory_for_the_blocks_alone():
     layout = make_layout("block:5000", 50_000, [], 0, 1)
     assert len(layout.mine) * layout.B**2 * 8 < 5 * 10 * 5000**2
+
+
+@pytest.mark.parametrize("coupling", ["full", "element", "layer", "node", "block:30"])
+def test_the_memory_of_the_covariance_is_known_before_it_is_taken(coupling):
+    _, group = coupling_groups(coupling, N, SEGMENTS)
+    assert bytes_of(coupling, N, SEGMENTS) == 8 * packed_start(group)[-1]
+
+
+def test_a_covariance_that_does_not_fit_is_refused_with_those_that_do(monkeypatch):
+    n, segments = 10_000, [(0, 49, 100, 0, 0), (5_000, 49, 100, 0, 1)]
+    free = 2.1 * bytes_of("layer", n, segments)  # for P, and once more for a checkpoint
+    monkeypatch.setattr(memory, "free_memory", lambda: free)
+    memory.check_memory("layer", n, segments, MPI.COMM_SELF)
+    with pytest.raises(ConfigError, match="10000 weights takes 0.4 GB.*'layer' .*'node' .*'block:5000'"):
+        memory.check_memory("full", n, segments, MPI.COMM_SELF)
+    assert environment.free_memory() > 0
 
 
 def test_tiles_start_on_cache_lines():
