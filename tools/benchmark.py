@@ -111,6 +111,7 @@ def measure(arguments, comm, folder, age):
     evaluate(run, epoch=0)
     if not quick:
         result["startup_s"] = age + time.perf_counter() - begin
+        begin = time.perf_counter()
         make_run(data, folder, comm, **TWO_STREAMS)
         result["startup_functions_on_disk_s"] = age + time.perf_counter() - begin
     n_weight = run.task.potential.network.n_weight

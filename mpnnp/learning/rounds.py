@@ -32,6 +32,7 @@ from mpnnp.learning.choosing import choose
 from mpnnp.learning.settings import Case, Learning, cases
 from mpnnp.learning.simulating import candidates, is_done, read_status, simulate
 from mpnnp.learning.state import State, read_state, write_state
+from mpnnp.learning.uncertainty import Known
 from mpnnp.model.evaluation import evaluate
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.parallel import Comm, agree, on_root
@@ -209,25 +210,13 @@ def simulate_phase(loop: Loop) -> State:
     learning, comm, saved, all_cases = loop.learning, loop.comm, checkpoint_of(loop), cases(loop.learning)
     deviations = on_root(comm, draw_deviations, loop, saved, learning.stop.members)
     sigma = Sigma(loop.state.inflation, loop.state.noise)
-    known = everything(loop)
+    known = Known(saved.potential, deviations, sigma, everything(loop))
     loop.log(f"round {loop.state.current.round}: simulations, {loop.state.current.labels} labels learned")
 
     folder = loop.round_folder / SIMULATIONS
 
     def simulate_these(numbers):
-        return simulate(
-            all_cases,
-            numbers,
-            saved.potential,
-            deviations,
-            sigma,
-            known,
-            learning.stop,
-            folder,
-            loop.seed,
-            comm,
-            loop.log,
-        )
+        return simulate(all_cases, numbers, known, learning.stop, folder, loop.seed, comm, loop.log)
 
     first = on_root(comm, stopped_before, loop)
     others = [k for k in range(len(all_cases)) if k not in first]

@@ -13,15 +13,13 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DataError, Interrupted
 from mpnnp.learning.settings import Case, Stop
-from mpnnp.learning.uncertainty import Watch, closest, is_learned
-from mpnnp.model.potential import Potential
+from mpnnp.learning.uncertainty import Known, Watch, closest, is_learned
 from mpnnp.parallel import Comm, agree, of_all_ranks, of_team, on_root, raise_if, share_teams
 from mpnnp.progress import AnyLog, Log, Muted
 from mpnnp.simulation.boxes import at_density
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, run
 from mpnnp.simulation.trajectories import read_start
-from mpnnp.training.calibration import Sigma
 
 STATUS = "status.json"
 
@@ -29,10 +27,7 @@ STATUS = "status.json"
 def simulate(
     cases: Sequence[Case],
     numbers: Sequence[int],
-    potential: Potential,
-    deviations: np.ndarray,
-    sigma: Sigma,
-    learned: Dataset,
+    known: Known,
     stop: Stop,
     folder: Path,
     seed: int,
@@ -42,9 +37,7 @@ def simulate(
     """status.json of the cases of these numbers, those that were done before included, on every rank.
     Collective.
 
-    deviations, sigma  of the posterior, see Watch
-    learned  all that was learned
-    seed    of the round
+    seed  of the round
     Raises Interrupted after a signal, with every simulation saved.
     """
     todo = on_root(  # asked once: a fast team may be done before another has looked
@@ -55,9 +48,9 @@ def simulate(
 
     def simulate_mine():
         for k in todo[team::n_team]:
-            calculator = Calculator(potential)
+            calculator = Calculator(known.potential)
             calculator.comm = own
-            watch = Watch(stop, calculator, deviations, sigma, learned)
+            watch = Watch(stop, calculator, known)
             if _one(cases[k], calculator, watch, folder / cases[k].name, seed + k, stop.every, own):
                 return True
         return False

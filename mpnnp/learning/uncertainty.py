@@ -2,6 +2,8 @@
 outside the range of what was learned, atoms too near each other.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
@@ -12,6 +14,7 @@ from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DynamicsError
 from mpnnp.learning.settings import Stop
+from mpnnp.model.potential import Potential
 from mpnnp.model.prediction import Predictor
 from mpnnp.model.spread import structure_with_spread
 from mpnnp.simulation.calculator import Calculator
@@ -42,22 +45,31 @@ def is_learned(atoms: Atoms, learned: Dataset) -> bool:
     return False
 
 
+class Known(NamedTuple):
+    """What is known at the begin of a round.
+
+    potential   that simulates
+    deviations  (n_member, n_weight) of its weights, drawn from N(0, P)
+    sigma       of force components, from what the posterior says of them
+    learned     frames that are known whatever the posterior says of them
+    """
+
+    potential: Potential
+    deviations: np.ndarray
+    sigma: Sigma
+    learned: Dataset
+
+
 class Watch:
     """Ends a simulation, by DynamicsError, at a frame that is not known.
 
-    learned     Dataset: its frames are known whatever the posterior says of them
     calculator  of the simulation, whose extrapolations are counted
-    deviations  (n_member, n_weight) drawn from N(0, P)
-    sigma       calibration.Sigma of force components
     """
 
-    def __init__(
-        self, stop: Stop, calculator: Calculator, deviations: np.ndarray, sigma: Sigma, learned: Dataset
-    ):
-        self.stop, self.calculator, self.deviations, self.sigma = stop, calculator, deviations, sigma
-        self.learned = learned
-        self.predictor = Predictor(calculator.potentials[0])
-        functions = calculator.potentials[0].functions
+    def __init__(self, stop: Stop, calculator: Calculator, known: Known):
+        self.stop, self.calculator, self.known = stop, calculator, known
+        self.predictor = Predictor(known.potential)
+        functions = known.potential.functions
         self.n_function = np.array([len(functions.of(z)) for z in range(len(chemical_symbols))])
 
     def __call__(self, atoms: Atoms) -> None:
@@ -69,7 +81,7 @@ class Watch:
                 f"atoms {i} and {j} are {relative:.2f} times the sum of their covalent radii apart, "
                 f"less than stop.distance = {stop.distance:g}"
             )
-        if is_learned(atoms, self.learned):
+        if is_learned(atoms, self.known.learned):
             return
         if stop.extrapolations is not None:
             share = calculator.extrapolations / self.n_function[atoms.numbers].sum()
@@ -79,7 +91,7 @@ class Watch:
                     f"learned, more than stop.extrapolations = {stop.extrapolations:g}"
                 )
         if stop.force_std is not None:
-            sigma = np.linalg.norm(self.sigma.of(self._spread(atoms)), axis=1)
+            sigma = np.linalg.norm(self.known.sigma.of(self._spread(atoms)), axis=1)
             worst = int(np.argmax(sigma))
             if not sigma[worst] <= stop.force_std:
                 raise DynamicsError(
@@ -93,4 +105,4 @@ class Watch:
             numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc
         )
         structures = make_atoms(Dataset.from_structures([frame]), self.predictor.potential.elements)
-        return structure_with_spread(self.predictor, self.deviations, structures, 0)[1].forces
+        return structure_with_spread(self.predictor, self.known.deviations, structures, 0)[1].forces

@@ -41,20 +41,19 @@ def predict_with_spread(
     predictor: Predictor,
     deviations: np.ndarray,
     place: Place,
-    G: np.ndarray | None = None,
+    G: np.ndarray,
+    known: bool,
     comm: Comm | None = None,
 ) -> tuple[Prediction, Spread]:
     """Prediction of the nets alone, and Spread, of a structure whose atoms the ranks share out. Collective.
 
     deviations  (n_member, n_weight) of the weights
-    G           (n_own, n_max) symmetry functions of this rank's atoms, unscaled; computed if missing
+    G           (n_own, n_max) symmetry functions of this rank's atoms, unscaled; overwritten if not known
     """
     n_atom, n_own, n = len(place.element), len(place.pairs.start) - 1, 1 + len(deviations)
     energies, forces, virial = np.empty((n, n_own)), np.empty((n, n_atom, 3)), np.empty((n, 3, 3))
     w = predictor.potential.weights
     members = read_only(np.concatenate([w[None], w + STEP * deviations]))
-    known = G is not None
-    G = np.array(G) if known else np.empty((n_own, predictor.n_max))
     energy_forces_of_pairs(*place, predictor.model, members, known, G, energies, forces, virial)
     all_energies = np.zeros((n, n_atom))
     all_energies[:, place.first : place.first + n_own] = energies
@@ -82,5 +81,6 @@ def structure_with_spread(
     """Prediction, with the baseline of the potential, and Spread of structure s of `structures`."""
     plan = predictor.model.plan
     place = Place(pairs_of(structures, s, plan), 0, *geometry_of(structures, s))
-    prediction, spread = predict_with_spread(predictor, deviations, place)
+    G = np.empty((len(place.element), predictor.n_max))
+    prediction, spread = predict_with_spread(predictor, deviations, place, G, known=False)
     return predictor.with_baseline(prediction, structures, s), spread

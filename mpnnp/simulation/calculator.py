@@ -13,7 +13,7 @@ from mpnnp.errors import ConfigError, DataError, DynamicsError
 from mpnnp.kernels.jacobian import energy_rows
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import make_structures
-from mpnnp.kernels.pairs import count_extrapolations, energy_forces_of_pairs, functions_of_pairs
+from mpnnp.kernels.pairs import count_extrapolations, energy_forces_of_pairs
 from mpnnp.model.potential import Potential
 from mpnnp.model.prediction import Prediction, Predictor
 from mpnnp.model.spread import Place, predict_with_spread
@@ -155,15 +155,14 @@ class Calculator(AseCalculator):
             self.results = {}
             self._evaluate(self.atoms, with_std)
         elif with_std and "energy_std" not in self.results:
-            self.results |= self._with_spread(self._place(self.atoms))[1]
+            self.results |= self._with_spread(self._place(self.atoms), known=True)[1]
         if "energy_kalman_std" in properties and "energy_kalman_std" in self.implemented_properties:
             self.results["energy_kalman_std"] = self._kalman_std(self.atoms)
 
     def _evaluate(self, atoms, with_std):
         place, standard = self._place(atoms), {}
         if with_std:
-            self.members[0].compute_functions(place)
-            prediction, standard = self._with_spread(place)
+            prediction, standard = self._with_spread(place, known=False)
             predictions = [prediction]
         else:
             predictions = [member.predict(place, self.members, self.comm) for member in self.members]
@@ -199,13 +198,16 @@ class Calculator(AseCalculator):
             for prediction, p in zip(predictions, self.potentials)
         ]
 
-    def _with_spread(self, place):
-        """Prediction, and the standard deviations as results of ASE. Collective."""
-        known, member = self._uncertainty(), self.members[0]
-        prediction, spread = predict_with_spread(
-            member.predictor, known.deviations, place, member.G, self.comm
-        )
-        return prediction, dict(zip(STANDARD_DEVIATIONS, known.calibration.calibrated(spread)))
+    def _with_spread(self, place, known):
+        """Prediction, and the standard deviations as results of ASE; known: the member has the symmetry
+        functions already. Collective.
+        """
+        uncertainty, member = self._uncertainty(), self.members[0]
+        deviations, n_own = uncertainty.deviations, len(place.pairs.start) - 1
+        G = np.array(member.G) if known else np.empty((n_own, member.n_max))
+        prediction, spread = predict_with_spread(member.predictor, deviations, place, G, known, self.comm)
+        member.G = read_only(G)
+        return prediction, dict(zip(STANDARD_DEVIATIONS, uncertainty.calibration.calibrated(spread)))
 
     def _place(self, atoms):
         """This rank's atoms and their neighbours. Collective."""
@@ -300,12 +302,6 @@ class Member:
         self.same_functions, self.functions = same_functions, potential.functions.functions
         self.low, self.high = map(read_only, potential.range)
         self.G = None
-
-    def compute_functions(self, place):
-        """Symmetry functions of this rank's atoms."""
-        G = np.empty((len(place.pairs.start) - 1, self.n_max))
-        functions_of_pairs(*place, self.model.plan, G)
-        self.G = read_only(G)
 
     def compute(self, place, members, energies, forces, virial):
         """Overwrite what kernels.pairs.energy_forces_of_pairs gives for this rank's atoms, and the symmetry

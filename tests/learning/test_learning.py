@@ -24,7 +24,7 @@ from mpnnp.learning.choosing import most_telling
 from mpnnp.learning.rounds import Loop, learn
 from mpnnp.learning.settings import LabelBy, Stop, cases, read_learning
 from mpnnp.learning.state import Round, State, read_state, write_state
-from mpnnp.learning.uncertainty import Watch, closest
+from mpnnp.learning.uncertainty import Known, Watch, closest
 from mpnnp.model.network import Network
 from mpnnp.optimizers.ekf import dense_update, make_ekf
 from mpnnp.optimizers.posterior import Posterior
@@ -155,7 +155,8 @@ def watch(begun, atoms, learned=None, **stop):
     calculator = Calculator(potential)
     calculator.calculate(atoms)
     off = {"force_std": None, "extrapolations": None, "distance": 0.0}
-    return Watch(Stop(**(off | stop)), calculator, deviations, Sigma(), learned or frames(1))
+    known = Known(potential, deviations, Sigma(), learned or frames(1))
+    return Watch(Stop(**(off | stop)), calculator, known)
 
 
 def test_each_reason_stops_a_simulation(begun):
