@@ -60,6 +60,7 @@ STYLE = {
 }
 MAXIMUM_COLUMNS = 2  # panels beside each other that can be read at the width of a page
 DPI = 150
+KINDS = (".png", ".pdf", ".svg")  # of files
 WIDTH = 3.6  # of a panel, inches
 MANY_POINTS = 20  # near each other: the last colour of a density, unless there are more
 MANY_DECADES = 2.2  # of a logarithmic axis from which on powers of ten are enough
@@ -105,9 +106,16 @@ def colours(names):
     return fixed | {name: free[k % len(free)] for k, name in enumerate(others)}
 
 
+def check_name(path):
+    """Raise ConfigError unless a picture can be written under this name."""
+    if Path(path).suffix not in KINDS:
+        raise ConfigError(f"{path}: pictures are written as {', '.join(KINDS)}: give a name that ends so")
+
+
 def save(picture, path):
     """Write a picture to `path` and, if that is no PDF, as NAME.pdf beside it for print."""
     path = Path(path)
+    check_name(path)
     for target in dict.fromkeys((path, path.with_suffix(".pdf"))):
         with write_atomically(target) as temporary:
             _print(picture, temporary, target.suffix.lstrip("."))
@@ -136,9 +144,7 @@ def _print(picture, file, kind, **options):
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    canvas = {"png": FigureCanvasAgg, "pdf": FigureCanvasPdf, "svg": FigureCanvasSVG}.get(kind)
-    if canvas is None:
-        raise ConfigError(f"pictures are written as .png, .pdf or .svg, not as .{kind}")
+    canvas = {"png": FigureCanvasAgg, "pdf": FigureCanvasPdf, "svg": FigureCanvasSVG}[kind]
     with style():
         if picture.get_constrained_layout():
             picture.draw_without_rendering()

@@ -80,9 +80,11 @@ def compare(
     The members of an ensemble make a group.
     """
     from mpnnp.analysis import comparison
+    from mpnnp.figures import check_name
     from mpnnp.training.run_groups import find_groups
 
     _, log = start()
+    check_name(output)
     groups = [
         comparison.Group.read(name, folders) for name, folders in find_groups(runs or [], group or []).items()
     ]
