@@ -30,7 +30,7 @@ def virials_of_pairs(pairs, first, element, positions, cell, model, w, G, virial
     for k in range(n_own):
         i = first + k
         near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
-        radial_gradient(element[i], near, plan, dE_dG[k])
+        radial_gradient(element[i], near, plan, dE_dG[k : k + 1], members)
         angular_gradient(element[i], near, plan, block, 0, dE_dG[k : k + 1], members)
         compact_gradient(element[i], element, near, plan, plan.compact, block, dE_dG[k])
         add_virials(near, plan, virials)

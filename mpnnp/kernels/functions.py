@@ -146,25 +146,29 @@ def radial_sum(L, o, n, fc, eta, r_s):
 
 
 @kernel
-def radial_gradient(e, list, plan, dE_dG):
-    """Add to OWN what the radial functions of a centre of element e contribute; dE_dG (n_max,)."""
+def radial_gradient(e, list, plan, dE_dG, members):
+    """Add to OWN what the radial functions of a centre of element e contribute; the slope of a function is
+    computed once for all potentials.
+
+    dE_dG, members  as of angular_gradient
+    """
+    L = list.rows
     for f in range(plan.radial[e], plan.radial[e + 1]):
         m, e1, q = plan.radial_function[f, 0], plan.radial_function[f, 1], plan.radial_function[f, 2]
+        eta, r_s, factor = plan.radial_at[f, 0], plan.radial_at[f, 1], dE_dG[:, m - plan.start[e]]
         first, last = list.part[e1, 0], list.part[e1, 2]
         while first < last:
             n = min(last - first, np.int64(WIDTH) - first % np.int64(WIDTH))
-            o = place(first, plan)
+            o, n_here = place(first, plan), np.uintp(n)
             fc = o + FC + np.uintp(2 * q) * STRIDE
-            radial_slope(
-                list.rows,
-                list.rows,
-                o,
-                np.uintp(n),
-                fc,
-                plan.radial_at[f, 0],
-                plan.radial_at[f, 1],
-                dE_dG[m - plan.start[e]],
-            )
+            if len(factor) == 1:
+                radial_slope(L, L, o, n_here, fc, eta, r_s, factor[0])
+            else:
+                radial_slope(L, L, o, n_here, fc, eta, r_s, 1.0)
+                slope = L[o + OWN : o + OWN + n_here]
+                for s in range(len(factor)):
+                    add_times(factor[s], slope, members[s, 0, first:])
+                slope[:] = 0.0
             first += n
 
 
@@ -176,27 +180,6 @@ def radial_slope(L, C, o, n, fc, eta, r_s, factor):
         L[o + OWN + t] += (
             factor * exp(-eta * r * r) * (C[fc + STRIDE + t] - 2.0 * eta * r * L[o + RI + t] * C[fc + t])
         )
-
-
-@kernel
-def radial_gradients(e, list, plan, dE_dG, members):
-    """As radial_gradient for several potentials, dE_dG (n, n_max), on to OWN of each, members (n, 4, ...):
-    the slope of a function is computed once.
-    """
-    L = list.rows
-    for f in range(plan.radial[e], plan.radial[e + 1]):
-        m, e1, q = plan.radial_function[f, 0], plan.radial_function[f, 1], plan.radial_function[f, 2]
-        first, last = list.part[e1, 0], list.part[e1, 2]
-        while first < last:
-            n = min(last - first, np.int64(WIDTH) - first % np.int64(WIDTH))
-            o = place(first, plan)
-            fc = o + FC + np.uintp(2 * q) * STRIDE
-            radial_slope(L, L, o, np.uintp(n), fc, plan.radial_at[f, 0], plan.radial_at[f, 1], 1.0)
-            slope = L[o + OWN : o + OWN + np.uintp(n)]
-            for s in range(members.shape[0]):
-                add_times(dE_dG[s, m - plan.start[e]], slope, members[s, 0, first:])
-            slope[:] = 0.0
-            first += n
 
 
 @kernel(fastmath=FASTMATH)

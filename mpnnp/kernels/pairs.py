@@ -17,7 +17,6 @@ from mpnnp.kernels.functions import (
     angular_gradient,
     radial_functions,
     radial_gradient,
-    radial_gradients,
 )
 from mpnnp.kernels.jit import kernel
 from mpnnp.kernels.neighbours import (
@@ -162,13 +161,11 @@ def energy_forces_of_pairs(
         energies_and_gradients(e, G[k], model, w, work, own, dE_dG)
         for s in range(n):
             energies[s, k] = own[s]
-        if n == 1:
-            radial_gradient(e, near, plan, dE_dG[0])
-        else:
+        if n > 1:
             if near.atom.shape[0] > members.shape[2]:
                 members = np.zeros((n, 4, near.atom.shape[0]))
             members[:] = 0.0
-            radial_gradients(e, near, plan, dE_dG, members)
+        radial_gradient(e, near, plan, dE_dG, members)
         angular_gradient(e, near, plan, block, n_kept, dE_dG, members)
         for s in range(n):
             exchange(near, plan, members, s)
