@@ -43,9 +43,19 @@ class Judge:
         self.old_subset = self._subset(task.data.old, 5)
         self._check_measure()
 
+    def _with_more_than_energies(self, structures):
+        """Those of the structures with labels that need a prediction in full."""
+        start, labels = self.task.observer.structures.start, self.task.observer.labels
+        found = [
+            kind.structure_of(start, numbers)
+            for kind, numbers in zip(KINDS.values(), labels.of_structures(start, structures))
+            if not kind.per_atom
+        ]
+        return np.unique(np.concatenate(found))
+
     def _subset(self, structures, stream):
-        """A fixed random choice."""
-        run = self.config.run
+        """A fixed random choice of those that need a prediction in full."""
+        run, structures = self.config.run, self._with_more_than_energies(structures)
         n = run.evaluation_structures
         if n == 0 or n >= len(structures):
             return structures
@@ -158,9 +168,10 @@ class Judge:
             ("old validation", self.old_subset, self.task.data.old),
         )
         for name, some, structures in parts:
-            if len(some) < len(structures):
+            there = len(self._with_more_than_energies(structures))
+            if len(some) < there:
                 log(
-                    f"learning curve, {name}: all energies, forces of {len(some)} of {len(structures)} "
+                    f"learning curve, {name}: all energies, forces of {len(some)} of {there} "
                     "structures (run.evaluation_structures)"
                 )
 

@@ -2,6 +2,7 @@
 and where it goes on from.
 """
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from mpnnp.training.checkpoint import Checkpoint, read_shared
 from mpnnp.training.resume import check_same_run
 from mpnnp.training.run_state import RunState, to_checkpoint
 from mpnnp.training.start import Task
+
+PAUSE = 1.0  # seconds between two times that learning curve and best potential are written
 
 
 class Keeper:
@@ -39,6 +42,9 @@ class Keeper:
         self.begin = time.monotonic() - state.seconds
         self.saved: tuple | None = None  # what checkpoint.h5 holds
         self.saving = 0.0
+        self.unwritten = False  # whether there are epochs that are not in the files yet
+        self.better = False  # whether a better potential is among them
+        self.written = -math.inf  # time.monotonic() when the files were written
         self.trained = TrainingRange.of(task.dataset, task.train).numbers()
         on_root(self.comm, run_folder.write_config, directory, to_toml(config))
 
@@ -60,16 +66,34 @@ class Keeper:
             history.to_text(self.task.data.before),
         )
 
-    def keep_epoch(self, state: RunState, better: bool) -> None:
-        """The learning curve, and best.h5 if the potential is better."""
-        on_root(self.comm, self._write_epoch, state, better)
+    def keep_epoch(self, state: RunState, better: bool, now: bool = False) -> None:
+        """The learning curve, and best.h5 if the potential is better: not before PAUSE seconds have gone by
+        since the last time, unless `now`. checkpoint.h5 knows the best potential too.
+        """
+        on_root(self.comm, self._keep_epoch, state, better, now)
 
-    def _write_epoch(self, state, better):
+    def keep_rest(self, state: RunState) -> None:
+        """Write the epochs that are not written yet. Collective."""
+        on_root(self.comm, self._write_rest, state)
+
+    def _write_rest(self, state):
+        if self.unwritten:
+            self._write_epoch(state)
+
+    def _keep_epoch(self, state, better, now):
+        self.unwritten = True
+        self.better |= better
+        if now or time.monotonic() - self.written >= PAUSE:
+            self._write_epoch(state)
+
+    def _write_epoch(self, state):
         self.check()
         with run_folder.writing(self.directory / "learning-curve.csv"):
             state.curve.write(self.directory / "learning-curve.csv")
-        if better:
+        if self.better:
             self._write_best(state)
+        self.unwritten = self.better = False
+        self.written = time.monotonic()
 
     def _write_best(self, state):
         update = next((row[1] for row in reversed(state.curve.rows) if row[0] == state.best_epoch), 0)
@@ -99,6 +123,7 @@ class Keeper:
         return True
 
     def _write_checkpoint(self, state, arrays):
+        self._write_rest(state)
         self.check()
         run_folder.write_checkpoint(
             self.directory, to_checkpoint(state, self.task, self.config, arrays, self.trained)

@@ -88,7 +88,7 @@ def train(
                 run_folder.open_folder(directory, log, resume, overwrite) if comm.rank == 0 else (None, None)
             ),
         )
-        resume = comm.bcast(resume)
+        resume, run = comm.bcast(resume), None
         try:
             describe_environment(comm, log)
             compile_kernels(comm, log, config.schedule)
@@ -107,6 +107,8 @@ def train(
             signals.holding = False
             finish(run, directory)
         except MpnnpError as error:
+            if isinstance(error, TrainingError) and run is not None:
+                run.keeper.keep_rest(run.state)
             log.record(str(error) if isinstance(error, Interrupted) else f"error: {error}")
             raise
         finally:
@@ -181,7 +183,7 @@ def take_up(run: Parts, saved: Checkpoint, name: str) -> None:
         state.best = np.inf
     elif state.curve.rows and not same_measure(saved, run.config, name):
         state.best = run.judge.evaluate(state.best_weights).measure
-    run.keeper.keep_epoch(state, better=state.best_weights is not None)
+    run.keeper.keep_epoch(state, better=state.best_weights is not None, now=True)
     on_root(comm, run_folder.set_aside, run.keeper.directory, name)
 
 

@@ -277,7 +277,7 @@ BAD = {  # arguments, what the message holds; {f}: folder of the run, {t}: a new
         "evaluate {t}/other.h5 {f}/clusters.extxyz",
         "{t}/other.h5: is not a checkpoint of mpnnp",
     ),
-    "folder without potential": ("evaluate {t} {f}/clusters.extxyz", "{t}/input.nn"),
+    "folder without potential": ("evaluate {t} {f}/clusters.extxyz", "{t}: a folder without input.nn"),
     "no data to evaluate": ("evaluate {f}/run/best.h5 {t}/no.xyz", "{t}/no.xyz: no such file"),
     "accuracies cannot be written": (
         "evaluate {f}/run/best.h5 {f}/clusters.extxyz --json {t}/no/a.json",

@@ -12,6 +12,7 @@ import h5py
 import matplotlib.image
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from small import quiet, small_config, write_clusters
 
@@ -22,8 +23,10 @@ from mpnnp.errors import CheckpointError, DataError
 from mpnnp.model.evaluation import evaluate
 from mpnnp.training import train as train_module
 from mpnnp.training.checkpoint import read_checkpoint
+from mpnnp.training.judgement import Judge
 from mpnnp.training.learning_curve import LearningCurve, all_columns
 from mpnnp.training.run_state import RunState
+from mpnnp.training.start import assemble
 from mpnnp.training.train import train
 
 OPTIMIZERS = ("ekf", "adam")
@@ -306,3 +309,35 @@ def test_data_that_cannot_be_learned_are_named_before_anything_is_computed(tmp_p
     }[what]
     with pytest.raises(DataError, match=message):
         run(config, tmp_path / "run")
+
+
+def test_structures_with_energies_alone_are_not_predicted_in_full(tmp_path):
+    config = make_config(tmp_path, "ekf")
+    frames = read(tmp_path / "clusters.extxyz", ":")
+    for atoms in frames[::2]:
+        energy = atoms.get_potential_energy()
+        atoms.calc = SinglePointCalculator(atoms, energy=energy)
+    write(tmp_path / "clusters.extxyz", frames)
+    comm, log = quiet()
+    task = assemble(config, comm, log)
+    judge = Judge(task, config)
+    assert np.array_equal(judge.train_subset, task.train[task.train % 2 == 1])
+    found = judge.evaluate(task.potential.weights).train
+    all_in_full = evaluate(task.potential, task.dataset.take(task.train), comm, log).accuracy
+    assert found.energy_rmse == pytest.approx(all_in_full.energy_rmse, rel=1e-12)
+    assert found.force_rmse == pytest.approx(all_in_full.force_rmse, rel=1e-12)
+
+
+def test_epochs_that_take_no_time_are_all_in_the_files_at_the_end(tmp_path, monkeypatch):
+    written = []
+    original = LearningCurve.write
+    monkeypatch.setattr(LearningCurve, "write", lambda *args: written.append(original(*args)))
+    comm, log = quiet()
+    state = train(make_config(tmp_path, "ekf", epochs=12), tmp_path / "run", comm, log)
+    log.close()
+    assert len(written) < 12
+    curve = LearningCurve.read(tmp_path / "run" / "learning-curve.csv")
+    assert curve["epoch"].tolist() == list(range(13))
+    best = read_checkpoint(tmp_path / "run" / "best.h5")
+    assert best.progress["epoch"] == state.best_epoch
+    assert np.array_equal(best.potential.weights, state.best_weights)
