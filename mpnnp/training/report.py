@@ -1,6 +1,8 @@
 """What a run says while it goes on and at its end: lines of at most WIDTH columns, and accuracy.json."""
 
 import json
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from mpnnp.training.run_state import RunState
 
 WIDTH = 100  # columns
 HEADER_EVERY = 20  # lines
+ALL, PAUSE = 100, 1.0  # so many lines are told whenever they come, then one in so many seconds at the most
 PLACES = ("epoch", "update", "time", "left")  # before the errors ...
 WIDTHS = (10, 9, 10, 11)  # ... and their columns
 MARK = "  best"
@@ -31,11 +34,16 @@ def shown(*accuracies: Accuracy) -> list[LabelKind]:
 
 class CurveTable:
     """The learning curve as lines of the log, with a header every HEADER_EVERY lines; errors of kinds beyond
-    WIDTH columns stand in learning-curve.csv alone.
+    WIDTH columns stand in learning-curve.csv alone, and so do, after ALL lines, epochs that follow the last
+    line within PAUSE seconds.
     """
 
     def __init__(self) -> None:
-        self.n_line = 0
+        self.n_line, self.last = 0, -math.inf
+
+    def is_due(self) -> bool:
+        """Whether the next evaluation is told."""
+        return self.n_line < ALL or time.monotonic() - self.last >= PAUSE
 
     def lines(
         self,
@@ -58,7 +66,7 @@ class CurveTable:
             if noise and self.n_line:
                 yield f"{'':{WIDTHS[0]}s}{noise}"
             yield from _header(kinds, accuracies)
-        self.n_line += 1
+        self.n_line, self.last = self.n_line + 1, time.monotonic()
         words = (
             f"epoch {epoch:4d}",
             f"{state.update}",

@@ -259,9 +259,10 @@ def evaluate(run: Parts, epoch: int) -> None:
     accuracies = {"train": point.train, "valid": point.validation}
     if len(run.task.data.old):
         accuracies["old"] = point.old
-    for line in run.table.lines(epoch, state, accuracies, better, left, noise):
-        run.log.show(line)
-    run.progress.told()
+    if run.table.is_due():
+        for line in run.table.lines(epoch, state, accuracies, better, left, noise):
+            run.log.show(line)
+        run.progress.told()
     if state.skipped:
         run.log(f"updates left out so far: {state.skipped} of {state.update}")
     patience = run.config.run.patience

@@ -48,6 +48,18 @@ def test_the_header_comes_again_after_twenty_lines_with_the_noise():
     assert found[20][0].strip() == "noise: energy 0.6 meV/atom" and "RMSE" in found[20][1]
 
 
+def test_after_a_hundred_lines_not_more_than_one_in_a_second(monkeypatch):
+    now, told = [0.0], 0
+    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
+    table = CurveTable()
+    for epoch in range(1000):
+        if table.is_due():
+            told += 1
+            list(table.lines(epoch, SimpleNamespace(update=epoch, seconds=0.0), both(1.0), True, None))
+        now[0] += 0.25
+    assert told == 100 + 900 // 4
+
+
 @pytest.mark.parametrize(
     "values",
     [(0.061, 46.05, 0.431), (17.451, 917.43, 5.5), (1e7, 1e9, 1e12), (np.nan, 3.0), (np.inf, np.inf, np.inf)],
