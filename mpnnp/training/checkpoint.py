@@ -112,7 +112,7 @@ def load_potential(path: str | Path, units: Units | str | None = None) -> Potent
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected a checkpoint or a folder of n2p2 files")
     refuse_run_folder(path)
-    if path.is_dir() and not (path / "input.nn").exists():
+    if path.is_dir() and not any(path.glob("*.nn")) and not any(path.glob("*weights.*")):
         raise DataError(f"{path}: a folder without input.nn; expected a checkpoint or a folder of n2p2 files")
     return potential_files.read_potential(path, units=units) if path.is_dir() else read_potential(path)
 
