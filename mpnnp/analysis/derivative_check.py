@@ -31,9 +31,9 @@ UNITS = {
 }
 
 
-# The largest value counts as this at least: where all vanish, as forces in a perfect crystal do, differences
-# of energies leave their rounding.
-SMALL = 1e-4
+# The largest force, eV/A, and the largest change of one count as this at least: where all vanish, as in a
+# perfect crystal, differences leave their rounding.
+SMALL = {"forces": 1e-4, "rows of forces": 1e-4}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Deviations:
 
     @property
     def relative(self):
-        return self.largest / max(self.scale, SMALL)
+        scale = max(self.scale, SMALL.get(self.name, 0.0))
+        return self.largest / scale if scale > 0 else self.largest
 
     def line(self):
         largest = f"{self.largest:.3g}{UNITS[self.name]}"

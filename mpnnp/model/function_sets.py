@@ -71,7 +71,7 @@ class Grid(NamedTuple):
 # the more elements, the fewer functions: 36 of one element, 50 of each of two, 45 of three, 68 of four
 GRIDS = {1: Grid(4, 10, (0.3, 0.5, 1.0), (1.0, 2.0, 4.0, 16.0)), 2: Grid(3, 7, (0.5, 1.0), (1.0, 4.0, 16.0))}
 GRID_OF_MANY = Grid(2, 5, (0.6,), (1.0, 4.0))
-CLOSEST = 1.0  # Angstrom from the outermost shell to the cutoff
+MARGIN = 1.0  # Angstrom from the outermost shell to the cutoff
 
 
 def default(
@@ -88,14 +88,14 @@ def default(
     = 1/(2 dr^2). Angular, per pair of elements: lambda = -1, +1 with several zeta, and widths eta =
     1/(2 r^2). How many of each: GRIDS. Raises ConfigError for a cutoff without room for the shells.
     """
-    if not r_c > r_min + CLOSEST:
+    if not r_c > r_min + MARGIN:
         raise ConfigError(
-            f"symmetry_functions.r_c = {r_c:g} Angstrom: must be more than {r_min + CLOSEST:g}: the shells "
-            f"of the set 'default' go from {r_min:g} Angstrom to {CLOSEST:g} below the cutoff"
+            f"symmetry_functions.r_c = {r_c:g} Angstrom: must be more than {r_min + MARGIN:g}: the shells "
+            f"of the set 'default' go from {r_min:g} Angstrom to {MARGIN:g} below the cutoff"
         )
     grid = GRIDS.get(len(elements), GRID_OF_MANY)
     centred = np.linspace(r_min, r_c, grid.centred + 1)[1:]
-    shifted, step = np.linspace(r_min, r_c - CLOSEST, grid.shifted, retstep=True)
+    shifted, step = np.linspace(r_min, r_c - MARGIN, grid.shifted, retstep=True)
     shells = [(0.0, 0.5 / r**2) for r in centred] + [(r, 0.5 / step**2) for r in shifted]
     terms = [
         (0.5 / (width * r_c) ** 2, zeta, lam)
