@@ -47,23 +47,33 @@ def read_functions(source, units=None):
     neighbours swapped, become one. Raises DataError naming the line.
     """
     source = source if isinstance(source, InputFile) else InputFile(source)
+    functions = [f for _, meant in functions_by_line(source, units) for _, f in meant]
+    try:
+        return SymmetryFunctions(_elements(source), functions, merge=True)
+    except ConfigError as error:
+        raise DataError(f"{source.path}: {error}") from None
+
+
+def functions_by_line(source, units=None):
+    """What each line of an InputFile with symmetry functions means: [(Keyword, [(words behind
+    symfunction_short, SymmetryFunction), ...]), ...]. Raises DataError naming the line.
+    """
     elements, length = _elements(source), units_of(source, units).length
     cutoff, alpha = _cutoff(source)
-    functions = []
+    found = []
     for keyword in source.all("symfunction_short", "global_symfunction_short", "element_symfunction_short"):
         where = f"{source.path}, line {keyword.line}: '{' '.join((keyword.written, *keyword.words))}'"
+        meant = []
         try:
             for line in _function_lines(keyword, elements):
                 if reason := fault(parse_line(line, cutoff, alpha, length=1.0)):
                     raise DataError(f"{where}: {reason}")
-                functions.append(parse_line(line, cutoff, alpha, length))
-                _check_centre(functions[-1], elements, where)
+                meant.append((line, parse_line(line, cutoff, alpha, length)))
+                _check_centre(meant[-1][1], elements, where)
         except ConfigError as error:
             raise DataError(f"{source.path}, line {keyword.line}: {error}") from None
-    try:
-        return SymmetryFunctions(elements, functions, merge=True)
-    except ConfigError as error:
-        raise DataError(f"{source.path}: {error}") from None
+        found.append((keyword, meant))
+    return found
 
 
 def _check_centre(f, elements, where):
