@@ -339,6 +339,38 @@ def test_compact_functions_pass_the_check():
         assert found.relative < 1e-5, found
 
 
+def coincident(path):
+    """Write three clusters, the second with two atoms at one place."""
+    frames = write_clusters(path, 3)
+    frames[1].positions[2] = frames[1].positions[1]
+    write(path, frames)
+    return path
+
+
+@pytest.mark.parametrize("command", ["evaluate", "disagree", "check", "sensitivity", "prepare", "prune"])
+def test_atoms_at_one_place_are_refused_by_name(command, tmp_path):
+    data, target = coincident(tmp_path / "bad.xyz"), tmp_path / "out"
+    words = {
+        "evaluate": [FOLDER, data, "--json", target],
+        "disagree": [FOLDER, FOLDER, data, "-o", tmp_path / "d.csv"],
+        "check": [FOLDER, data, "--components", 2],
+        "sensitivity": [FOLDER, data],
+        "prepare": [data, FOLDER / "input.nn", "-o", target],
+        "prune": [data, FOLDER / "input.nn", "--range", 0.1, "-o", target],
+    }[command]
+    with pytest.raises(DataError, match=r"bad\.xyz, frame 1: .*two atoms at the same place"):
+        run(command, *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.xyz"]
+
+
+@pytest.mark.parametrize("by", ["farthest", "kalman"])
+def test_select_refuses_atoms_at_one_place(by, tmp_path, trained):
+    words = ["select", coincident(tmp_path / "bad.xyz"), "-n", 2, "--by", by, "-o", tmp_path / "s.h5"]
+    with pytest.raises(DataError, match=r"bad\.xyz, frame 1: .*two atoms at the same place"):
+        run(*words, "--potential", trained[0] / "checkpoint.h5")
+    assert not (tmp_path / "s.h5").exists()
+
+
 def test_the_number_of_ranks_changes_nothing(tmp_path, mpiexec):
     for n in (1, 2):
         mpiexec(n, "-m", "mpnnp", "sensitivity", FOLDER, FOLDER / "input.data", "-o", tmp_path / f"{n}.csv")
@@ -346,3 +378,6 @@ def test_the_number_of_ranks_changes_nothing(tmp_path, mpiexec):
     assert one == pytest.approx(two, rel=1e-8)
     result = mpiexec(2, "-m", "mpnnp", "check", FOLDER, tmp_path / "nothing.data", check=False)
     assert result.returncode == 2 and "no such file" in result.stderr and "Traceback" not in result.stderr
+    bad = coincident(tmp_path / "bad.xyz")
+    result = mpiexec(2, "-m", "mpnnp", "evaluate", FOLDER, bad, check=False)
+    assert result.returncode == 2 and result.stderr.count("bad.xyz, frame 1") == 1
