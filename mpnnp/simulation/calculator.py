@@ -1,5 +1,6 @@
 """The potential as a calculator of ASE: energy, forces, stress and what is known about their errors."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,6 +130,10 @@ class Calculator(AseCalculator):
         first.
         """
         return self._uncertainty().calibration
+
+    def digest(self):
+        """A hash of all that energies and forces depend on: Potential.digest, of members in any order."""
+        return hashlib.sha256(" ".join(sorted(p.digest() for p in self.potentials)).encode()).hexdigest()
 
     def _uncertainty(self):
         """Members drawn from the posterior and their calibration, drawn once. Collective."""

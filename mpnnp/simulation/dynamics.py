@@ -28,6 +28,7 @@ from mpnnp.parallel import agree, maximum, on_root
 from mpnnp.progress import Progress, duration
 from mpnnp.run_lock import claim
 from mpnnp.signals import Signals, name
+from mpnnp.simulation.calculator import Calculator
 from mpnnp.simulation.integrators import Protocol, check_start, make_integrator, start_velocities
 from mpnnp.simulation.restart import read_restart, write_restart
 from mpnnp.units import BAR, DENSITY
@@ -103,7 +104,9 @@ def run(
             lambda: _claim(directory, resume, overwrite, log) if comm.rank == 0 else None,
         )
         try:
-            restart = on_root(comm, _open_folder, directory, protocol, resume, trained, log)
+            restart = on_root(
+                comm, _open_folder, directory, protocol, resume, trained, log, atoms, digest_of(calculator)
+            )
             parts = protocol, atoms, calculator, directory, comm, log, restart, signals, lock
             simulation = Simulation(*parts, max_force_std, watch)
             return simulation.run()
@@ -119,8 +122,15 @@ def _claim(directory, resume, overwrite, log):
     return claim(directory, "a simulation", resume, overwrite, log)
 
 
-def _open_folder(directory, protocol, resume, trained, log):
-    """What restart.h5 holds (resume), or None. Raises DataError."""
+def digest_of(calculator):
+    """Calculator.digest, "" of a calculator of ASE."""
+    return calculator.digest() if isinstance(calculator, Calculator) else ""
+
+
+def _open_folder(directory, protocol, resume, trained, log, atoms, potential):
+    """What restart.h5 holds (resume), or None. Raises DataError; CheckpointError for other atoms or another
+    potential (its digest) than before.
+    """
     record = directory / PROTOCOL
     if not resume:
         known = {"trained_on": trained.numbers()} if trained else {}
@@ -140,7 +150,9 @@ def _open_folder(directory, protocol, resume, trained, log):
     if not (directory / RESTART).exists():
         log.warn(f"{directory}: the simulation was stopped before it was first saved: it begins anew")
         return None
-    return read_restart(directory / RESTART)
+    restart = read_restart(directory / RESTART)
+    restart.check(directory / RESTART, atoms, potential)
+    return restart
 
 
 class Simulation:
@@ -165,6 +177,7 @@ class Simulation:
         self.last_question, self.next_question, self.interval = time.monotonic(), 0, 1
         self.protocol, self.atoms, self.calculator = protocol, atoms, calculator
         self.directory, self.comm, self.log = directory, comm, log
+        self.digest = digest_of(calculator)
         self.max_force_std = max_force_std
         self.rng = np.random.default_rng([protocol.seed, 2])
         self.step = self.first_step = 0
@@ -380,6 +393,7 @@ class Simulation:
                 self.first_volume,
                 self.sizes,
                 counts,
+                self.digest,
             )
         self.last_save = time.monotonic()
 
