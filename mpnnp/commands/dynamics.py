@@ -131,9 +131,10 @@ def md(
 
 def load_members(names, units=None):
     """Potentials of paths with commas between them."""
+    from mpnnp.simulation.calculator import split_names
     from mpnnp.training.checkpoint import load_potential
 
-    return [load_potential(name, units) for name in names.split(",")]
+    return [load_potential(name, units) for name in split_names(names)]
 
 
 def training_range(names):

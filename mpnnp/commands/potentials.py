@@ -250,7 +250,7 @@ def label(
     comm, log = start()
     calculator = agree(comm, make_labeller, potential, potential_units)
     data = on_root(comm, lambda: read_sources(structures, units=units, report=log))
-    part = part_of(output, potential)
+    part = part_of(output, potential, calculator)
     labelled = run(data, calculator, comm, log, part)
     on_root(comm, write_target, output, labelled)
     on_root(comm, part.unlink, True)

@@ -46,6 +46,17 @@ class Extrapolation:
         )
 
 
+def split_names(text):
+    """Paths of potentials from a text with commas between them. Raises ConfigError where one is empty."""
+    names = text.split(",")
+    if not all(name.strip() for name in names):
+        raise ConfigError(
+            f"'{text}': a name of a potential is empty; give a checkpoint or a folder of n2p2 files, several "
+            "with one comma between them"
+        )
+    return names
+
+
 class Calculator(AseCalculator):
     """ASE calculator of a potential, or of several as an ensemble.
 

@@ -28,6 +28,7 @@ from mpnnp.n2p2.export import write_potential
 from mpnnp.simulation.boxes import water_box
 from mpnnp.simulation.dynamics import COLUMNS, run
 from mpnnp.simulation.integrators import Protocol
+from mpnnp.simulation.labelling import make_labeller, part_of
 from mpnnp.units import METAL
 
 RANDOM = load(DATA / "predict_acsf_cos")  # random weights: a smooth potential that knows nothing of water,
@@ -350,6 +351,34 @@ def test_labels_of_a_calculator_of_ase(tmp_path):
     for name, message in (("ase:nothing", "no such calculator"), ("ase:lj:sigma", "key=value")):
         result = CliRunner().invoke(app, ["label", name, str(source), "-o", str(target)])
         assert isinstance(result.exception, ConfigError) and message in str(result.exception)
+
+
+def test_half_done_labels_belong_to_a_potential_not_to_its_name(tmp_path):
+    folder, other, target = tmp_path / "a", tmp_path / "b", tmp_path / "out.h5"
+
+    def part(name, units=None):
+        return part_of(target, name, make_labeller(name, units))
+
+    write_potential(MILD, folder)
+    write_potential(RANDOM, other)
+    of_mild, of_both = part(str(folder)), part(f"{folder},{other}")
+    assert of_mild == part(str(folder)) == part(f"{tmp_path}/./a") and of_mild != of_both
+    assert part(str(folder), "eV Angstrom") != of_mild
+    write_potential(MILD.with_weights(1.01 * MILD.weights), folder)
+    assert of_mild != part(str(folder)) and of_both != part(f"{folder},{other}")
+    assert part("ase:lj:rc=3.0") == part("ase:lj:rc=3.0") != part("ase:lj:rc=3.5")
+
+
+@pytest.mark.parametrize("name", ["", " ", ",", "POTENTIAL,", "POTENTIAL, "])
+def test_an_empty_name_of_a_potential_is_not_the_working_directory(name, tmp_path):
+    write_potential(MILD, tmp_path / "p")
+    write(tmp_path / "in.xyz", start())
+    name = name.replace("POTENTIAL", str(tmp_path / "p"))
+    for command in ("label", "md"):
+        words = [command, name, str(tmp_path / "in.xyz"), "-o", str(tmp_path / "out.h5")]
+        result = CliRunner().invoke(app, words)
+        assert isinstance(result.exception, ConfigError)
+        assert "a name of a potential is empty" in str(result.exception)
 
 
 def test_label_names_the_structure_that_fails(tmp_path):
