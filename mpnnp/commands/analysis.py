@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, examples, on_first_rank, start, write_result
+from mpnnp.commands.common import Debug, check_positive, examples, on_first_rank, start, write_result
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -75,6 +75,7 @@ def density(
     from mpnnp.simulation.trajectories import read_densities
 
     check_skip(skip)
+    check_positive(frame_time=frame_time)
     _, log = start()
     if (low is None) != (high is None):
         raise ConfigError("--low and --high: give both or none")
@@ -123,8 +124,7 @@ def rdf(
     from mpnnp.simulation.trajectories import read_trajectory
 
     check_skip(skip)
-    if not (r_max > 0 and bins > 0):
-        raise ConfigError(f"--r-max {r_max} --bins {bins}: must be positive")
+    check_positive(r_max=r_max, bins=bins, frame_time=frame_time)
     _, log = start()
     all_g = []
     for path in runs:
@@ -154,12 +154,11 @@ def msd(
     viscosity: Annotated[
         Optional[float],
         typer.Option(
-            min=0.0,
             help="mPa s, of the same model: adds the correction of Yeh and Hummer for the finite cubic box.",
         ),
     ] = None,
     temperature: Annotated[
-        Optional[float], typer.Option(min=0.0, help="K, for the correction. [default: mean of md.csv]")
+        Optional[float], typer.Option(help="K, for the correction. [default: mean of md.csv]")
     ] = None,
     frame_time: FrameTime = 50.0,
     output: Output = None,
@@ -171,6 +170,7 @@ def msd(
     from mpnnp.simulation.trajectories import mean_temperature, read_trajectory
 
     check_skip(skip)
+    check_positive(viscosity=viscosity, temperature=temperature, frame_time=frame_time)
     _, log = start()
     found = []
     for path in runs:
@@ -182,7 +182,7 @@ def msd(
         for element, result in results.items():
             log(f"  D({element}) = {result}")
         if viscosity is not None:
-            kelvin = temperature or mean_temperature(path, skip)
+            kelvin = mean_temperature(path, skip) if temperature is None else temperature
             added = analysis.finite_size(trajectory, kelvin, viscosity)
             where = f"Yeh and Hummer 2004; {kelvin:.4g} K, {viscosity:g} mPa s"
             log(f"  in an infinite box {added:.3g} more ({where}):")
@@ -267,8 +267,7 @@ def energy_density(
     from mpnnp.data.formats import read_sources
     from mpnnp.figures import figure
 
-    if bins < 1:
-        raise ConfigError(f"--bins {bins}: must be positive")
+    check_positive(bins=bins)
     _, log = start()
     histogram = analysis.energy_density(read_sources(data, report=log), bins)
     picture, axes = figure(1)

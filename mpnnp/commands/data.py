@@ -139,7 +139,7 @@ def select(
             )
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of --by random.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of --by random.")] = 1,
     units: Units = None,
     debug: Debug = False,
 ):

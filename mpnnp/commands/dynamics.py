@@ -10,12 +10,12 @@ from mpnnp.commands.common import (
     Overwrite,
     PotentialUnits,
     Units,
+    check_positive,
     examples,
     on_first_rank,
     start,
     write_result,
 )
-from mpnnp.errors import ConfigError
 
 app = typer.Typer()
 
@@ -55,13 +55,15 @@ def md(
     tau_t: Annotated[float, typer.Option(help="Time constant of the thermostat, fs.")] = 50.0,
     tau_p: Annotated[float, typer.Option(help="Time constant of the barostat, fs.")] = 500.0,
     compressibility: Annotated[float, typer.Option(help="1/bar, for Berendsen's barostat.")] = 4.57e-5,
-    seed: Annotated[int, typer.Option(help="Of the first velocities and of random thermostats.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first velocities and of random thermostats.")] = 0,
     log_every: Annotated[float, typer.Option(help="fs between rows of md.csv.")] = 10.0,
     save_every: Annotated[float, typer.Option(help="fs between frames of trajectory.xyz.")] = 50.0,
     max_extrapolations: Annotated[
         Optional[int],
         typer.Option(
-            help="Stop when so many symmetry functions were outside their range of training, over all steps."
+            min=0,
+            help="Stop when more symmetry functions than this were outside their range of training, over all "
+            "steps.",
         ),
     ] = None,
     max_force_std: Annotated[
@@ -91,8 +93,7 @@ def md(
     from mpnnp.simulation.warm_up import compile_kernels
 
     comm, log = start()
-    if max_force_std is not None and not max_force_std > 0.0:
-        raise ConfigError(f"--max-force-std {max_force_std}: must be positive (eV/Angstrom)")
+    check_positive(max_force_std=max_force_std)
     protocol = Protocol(
         ensemble=ensemble,
         thermostat=thermostat,
@@ -175,14 +176,15 @@ def box(
     ],
     molecules: Annotated[int, typer.Option(help="Number of molecules.")] = 64,
     density: Annotated[float, typer.Option(help="g/cm^3.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the random arrangement.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random arrangement.")] = 0,
     debug: Debug = False,
 ):
     """Make a cubic box of molecules to start a simulation from."""
     from ase.io import write
 
-    from mpnnp.simulation.boxes import water_box
+    from mpnnp.simulation.boxes import check_format, water_box
 
+    check_format(output)
     _, log = start()
     atoms = water_box(molecules, density, seed)
     write_result(output, lambda path: write(path, atoms, parallel=False))

@@ -117,12 +117,12 @@ def fisher(
     ] = None,
     plot: Annotated[Optional[Path], typer.Option(help="Picture to draw.", metavar="PNG")] = None,
     batches: Annotated[
-        int, typer.Option(help="Batches of each kind of label; of single labels at most all.")
+        int, typer.Option(min=1, help="Batches of each kind of label; of single labels at most all.")
     ] = 4096,
     single: Annotated[
         bool, typer.Option("--single", help="Single labels instead of batches of the run's schedule.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the batches.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the batches.")] = 1,
     debug: Debug = False,
 ):
     """Fisher information of trained models.

@@ -297,8 +297,8 @@ def disagree(
 def check(
     potential: PotentialPath,
     data: DataPaths,
-    structures: Annotated[int, typer.Option(help="Structures that are checked, evenly chosen.")] = 10,
-    components: Annotated[int, typer.Option(help="Force components in each structure.")] = 20,
+    structures: Annotated[int, typer.Option(min=1, help="Structures that are checked, evenly chosen.")] = 10,
+    components: Annotated[int, typer.Option(min=1, help="Force components in each structure.")] = 20,
     rows: Annotated[bool, typer.Option("--rows", help="Check the derivatives by the weights too.")] = False,
     tolerance: Annotated[
         float, typer.Option(help="Largest deviation allowed, relative to the largest value.")

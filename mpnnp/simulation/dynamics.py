@@ -27,7 +27,8 @@ from mpnnp.files import write_atomically, write_text
 from mpnnp.parallel import agree, maximum, on_root
 from mpnnp.progress import Progress, duration
 from mpnnp.run_lock import claim
-from mpnnp.signals import Signals, name
+from mpnnp.signals import Signals
+from mpnnp.signals import name as name_of
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.simulation.integrators import Protocol, check_start, make_integrator, start_velocities
 from mpnnp.simulation.restart import read_restart, write_restart
@@ -48,6 +49,7 @@ NAMED = 5  # extrapolations named in the log
 SAVE_SECONDS = 60.0
 QUESTION, MOST_STEPS = 0.5, 1000  # seconds, and steps, between two looks for signals
 PROTOCOL, RESTART = "protocol.json", "restart.h5"
+NEW_FILES = "md.csv", "trajectory.xyz"  # that grow from the first step on
 FINISHED, STOPPED, FAILED, UNCERTAIN = "finished", "stopped", "failed", "uncertain"
 ENDS = {FAILED: "last-good.xyz", UNCERTAIN: "uncertain.xyz"}  # where the last frame is; else final.xyz
 
@@ -103,6 +105,7 @@ def run(
             comm,
             lambda: _claim(directory, resume, overwrite, log) if comm.rank == 0 else None,
         )
+        simulation = None
         try:
             restart = on_root(
                 comm, _open_folder, directory, protocol, resume, trained, log, atoms, digest_of(calculator)
@@ -110,6 +113,11 @@ def run(
             parts = protocol, atoms, calculator, directory, comm, log, restart, signals, lock
             simulation = Simulation(*parts, max_force_std, watch)
             return simulation.run()
+        except Exception:
+            if comm.rank == 0 and not resume and (simulation is None or simulation.good is None):
+                for name in (PROTOCOL, *NEW_FILES):  # nothing was computed: the folder holds no simulation
+                    (directory / name).unlink(missing_ok=True)
+            raise
         finally:
             if lock is not None:
                 lock.release()
@@ -192,7 +200,7 @@ class Simulation:
         else:
             restart.set_atoms(atoms)
         self.integrator = make_integrator(atoms, protocol, self.rng)
-        self.sizes = {"md.csv": 0, "trajectory.xyz": 0}
+        self.sizes = dict.fromkeys(NEW_FILES, 0)
         if restart is not None:
             restart.set_integrator(self.integrator, self.rng)
             self.step = self.first_step = restart.step
@@ -224,7 +232,7 @@ class Simulation:
                 status, reason = FAILED, str(error)
                 received = self.slow and self._heard(now=True)  # a step that was broken off may look like it
         if received:
-            status, reason = STOPPED, f"by {name(received)}"
+            status, reason = STOPPED, f"by {name_of(received)}"
         return self._close(status, reason)
 
     def _advance(self, forces):

@@ -98,6 +98,9 @@ def read_trajectory(path, frame_time):
                 numbers, pbc = atoms.numbers, atoms.pbc
             elif not np.array_equal(numbers, atoms.numbers):
                 raise DataError(f"{file}, frame {k}: has other atoms than the first frame")
+            vectors = atoms.cell.array[atoms.pbc]
+            if np.linalg.matrix_rank(vectors) < len(vectors):
+                raise DataError(f"{file}, frame {k}: is periodic, but has no cell in these directions")
             times.append(atoms.info.get("time_ps", k * frame_time))
             positions.append(atoms.positions)
             cells.append(atoms.cell.array)
