@@ -14,7 +14,7 @@ from mpnnp.data.formats import read_sources
 from mpnnp.errors import DataError
 from mpnnp.figures import figure, save, style
 from mpnnp.files import write_table, write_text
-from mpnnp.n2p2.export import scaling_text
+from mpnnp.n2p2.export import keep_foreign, scaling_text
 from mpnnp.n2p2.potential_files import read_functions
 from mpnnp.training.initial_potential import choose_functions
 
@@ -35,6 +35,15 @@ def read_settings(path, data_files, report_line, **keys):
     if not data_files:
         raise DataError(f"{path}: no data: give the files, e.g. input.data, before the settings")
     return read_functions(path), read_sources(data_files, report=report_line, **keys)
+
+
+def check_scaling(folder):
+    """Raise DataError if scaling.data in the folder is of another program, or belongs to a potential."""
+    keep_foreign(folder, ["scaling.data"])
+    if (Path(folder) / "scaling.data").exists() and any(Path(folder).glob("*weights.*")):
+        raise DataError(
+            f"{folder}: holds a potential, whose scaling.data would be replaced: choose another -o"
+        )
 
 
 def write_scaling(folder, functions, statistics):

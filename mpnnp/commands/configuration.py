@@ -18,6 +18,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
+from mpnnp.commands.targets import check_targets
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -59,6 +60,7 @@ def init(
         raise ConfigError(f"init: the file to write must be named FILE.toml; found {output}")
     if output.exists() and not overwrite:
         raise ConfigError(f"{output}: is there already; give another name by -o, or --overwrite")
+    check_targets(output, data=data)
     if settings := [name for name in data if is_input_nn(name)]:
         raise ConfigError(f"{settings[0]}: has settings, no data: mpnnp translate {settings[0]} -o {output}")
     keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "units": units}
@@ -86,6 +88,7 @@ def schema(
     from mpnnp.files import write_text
 
     _, log = start()
+    check_targets(output)
     text = FILE.read_text(encoding="utf-8")
     if output is None:
         print(text, end="")

@@ -18,6 +18,7 @@ from mpnnp.commands.common import (
     read_inputs,
     start,
 )
+from mpnnp.commands.targets import check_targets
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -58,8 +59,7 @@ def convert(
     if not inputs:
         raise ConfigError(f"convert: give at least one source and the file to write; found only {target}")
     check_target(target)
-    if any(source.resolve() == target.resolve() for source in inputs):
-        raise ConfigError(f"convert: {target} is a source and the target at once")
+    check_targets(target, data=inputs)
     _, log = start()
     data = read_sources(
         [str(s) for s in inputs],
@@ -154,6 +154,7 @@ def select(
 
     check_target(output, "select")
     comm, log = start()
+    on_root(comm, lambda: check_targets(output, data=data, potentials=potential or []))
     potentials, dataset = read_inputs(comm, log, potential or [], data, units)
     check_number(number, len(dataset))
     chosen, scores, what = select_structures(

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from mpnnp.commands.common import Debug, Overwrite, Settings, examples, on_first_rank, start, write_result
+from mpnnp.commands.targets import check_targets
 from mpnnp.errors import ConfigError, TrainingError
 
 app = typer.Typer()
@@ -80,18 +81,17 @@ def compare(
     The members of an ensemble make a group.
     """
     from mpnnp.analysis import comparison
-    from mpnnp.figures import check_name
     from mpnnp.training.run_groups import find_groups
 
     _, log = start()
-    check_name(output)
+    check_targets(json, pictures=[output])
     groups = [
         comparison.Group.read(name, folders) for name, folders in find_groups(runs or [], group or []).items()
     ]
+    log(comparison.table(groups))
     write_result(output, lambda path: comparison.draw(path, groups))
     if json:
         write_result(json, lambda path: comparison.write_json(path, groups))
-    log(comparison.table(groups))
     log(f"picture in {output}")
 
 
@@ -136,6 +136,7 @@ def fisher(
     if not data:
         raise ConfigError("fisher: give --data, the labelled structures over which is averaged")
     comm, log = start()
+    on_root(comm, lambda: check_targets(output, pictures=[plot], data=data, potentials=checkpoints or []))
     analysis = fisher_report.Analysis()
     folder = output.resolve().parent
     for name, paths in on_root(comm, find_groups, checkpoints or [], group or []).items():
@@ -143,8 +144,8 @@ def fisher(
             log(f"{name}: {path}")
             model = fisher_report.analyse(path, name, data, folder, comm, log, batches, single, seed)
             analysis.models.append(model)
+    if comm.rank == 0:
+        log(fisher_report.table(analysis))
     on_root(comm, write_result, output, lambda path: fisher_report.write(path, analysis))
     if plot:
         on_root(comm, write_result, plot, lambda path: fisher_report.draw(path, analysis))
-    if comm.rank == 0:
-        log(fisher_report.table(analysis))

@@ -21,6 +21,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
+from mpnnp.commands.targets import check_folder, check_targets
 from mpnnp.errors import CheckFailed, ConfigError
 
 app = typer.Typer()
@@ -71,6 +72,10 @@ def evaluate(
     comm, log = start()
     if reliability and not sigma:
         raise ConfigError("--reliability: needs --sigma")
+    on_root(
+        comm,
+        lambda: check_targets(json, predictions, pictures=[reliability], data=data, potentials=[potential]),
+    )
     (model,), dataset = read_inputs(
         comm,
         log,
@@ -83,15 +88,15 @@ def evaluate(
     )
     known = on_root(comm, read_uncertainty, potential) if sigma else None
     result = run(model, dataset, comm, log, None if known is None else make_sigma(model, known))
-    if comm.rank == 0:
-        for path, write in ((json, result.write_json), (predictions, result.write_predictions)):
-            if path:
-                write_result(path, write)
     for name, value in result.numbers().items():
         log(
             f"{name:32s} "
             f"{'no labels' if value is None else value if isinstance(value, int) else f'{value:.6g}'}"
         )
+    if comm.rank == 0:
+        for path, write in ((json, result.write_json), (predictions, result.write_predictions)):
+            if path:
+                write_result(path, write)
     if known is not None and comm.rank == 0:
         if not known.calibration.n_structure:
             log.warn(f"{potential}: not calibrated (mpnnp calibrate does it): sigma is what P says")
@@ -159,6 +164,13 @@ def export(
         Optional[Path],
         typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from."),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Write where files of another program lie, which are kept under other names (NAME.old-1).",
+        ),
+    ] = False,
     units: Units = None,
     potential_units: PotentialUnits = None,
     debug: Debug = False,
@@ -169,7 +181,7 @@ def export(
     """
     from mpnnp.data.formats import read_sources
     from mpnnp.n2p2 import engines
-    from mpnnp.n2p2.export import is_normalized, write_potential
+    from mpnnp.n2p2.export import is_normalized, weights_name, write_potential
     from mpnnp.training.checkpoint import load_potential
 
     _, log = start()
@@ -179,6 +191,12 @@ def export(
     model = load_potential(checkpoint, potential_units)
     if not cp2k:
         engines.check_kind(model, kind)  # before anything is written
+    check_folder(output)
+    if output.is_dir():
+        names = ["input.nn", "scaling.data", *map(weights_name, model.elements)]
+        inputs = ["cp2k.inp", "structure.coord"] if cp2k else ["lammps.in", "structure.lammps"]
+        read = [] if structure is None else [structure]
+        check_targets(*(output / n for n in [*names, *inputs]), data=read, potentials=[checkpoint])
     first = None
     if structure is not None:
         first = read_sources([str(structure)], units=units, assumed_units=model.units, report=log)[0]
@@ -190,7 +208,7 @@ def export(
         else:
             notes.extend(engines.write_lammps(folder, model, first, kind))
 
-    write_result(output, lambda folder: write_potential(model, folder, cp2k=cp2k))
+    write_result(output, lambda folder: write_potential(model, folder, cp2k=cp2k, overwrite=overwrite))
     write_result(output, write_input)
     file = "cp2k.inp" if cp2k else "lammps.in"
     log(f"n2p2 files and {file} written to {output}")
@@ -248,6 +266,7 @@ def label(
 
     check_target(output, "label")
     comm, log = start()
+    on_root(comm, lambda: check_targets(output, data=structures, potentials=[potential]))
     calculator = agree(comm, make_labeller, potential, potential_units)
     data = on_root(comm, lambda: read_sources(structures, units=units, report=log))
     part = part_of(output, potential, calculator)
@@ -277,6 +296,7 @@ def disagree(
     from mpnnp.parallel import on_root
 
     comm, log = start()
+    on_root(comm, lambda: check_targets(table=output, data=data, potentials=[a, b]))
     potentials, dataset = read_inputs(comm, log, [a, b], data)
     found = disagreement_of(potentials, dataset, comm, log)
     if comm.rank == 0:
