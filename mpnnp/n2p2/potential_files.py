@@ -43,10 +43,10 @@ def units_of(source, units=None):
 
 def read_functions(source, units=None):
     """SymmetryFunctions of an input.nn (an InputFile or a path); functions that are given twice, also with
-    their
-    neighbours swapped, become one. Raises DataError naming the line.
+    their neighbours swapped, become one. Raises DataError naming the line, also for a scaling that cannot be.
     """
     source = source if isinstance(source, InputFile) else InputFile(source)
+    scaling_kind(source)  # before anything is computed with the functions
     functions = [f for _, meant in functions_by_line(source, units) for _, f in meant]
     try:
         return SymmetryFunctions(_elements(source), functions, merge=True)
@@ -122,7 +122,7 @@ def _function_lines(keyword, elements):
 
 def scaling_kind(source):
     """(kind, s_min, s_max) of the scaling keywords of an input.nn;
-    sigma counts only where the others are absent, as in n2p2.
+    sigma counts only where the others are absent, as in n2p2. Raises DataError for an empty range.
     """
     scale, center = source.has("scale_symmetry_functions"), source.has("center_symmetry_functions")
     neither = "sigma" if source.has("scale_symmetry_functions_sigma") else "none"
@@ -132,7 +132,14 @@ def scaling_kind(source):
         (False, True): "center",
         (True, True): "min-max-center",
     }[scale, center]
-    return kind, source.value("scale_min_short", default=0.0), source.value("scale_max_short", default=1.0)
+    s_min, s_max = source.value("scale_min_short", default=0.0), source.value("scale_max_short", default=1.0)
+    if kind not in ("none", "center") and not s_max > s_min:
+        line = source.last("scale_max_short" if source.has("scale_max_short") else "scale_min_short").line
+        raise DataError(
+            f"{source.path}, line {line}: scale_max_short is {s_max:g}, must be larger than scale_min_short, "
+            f"which is {s_min:g}"
+        )
+    return kind, s_min, s_max
 
 
 def read_scaling(path, functions, kind, s_min, s_max):

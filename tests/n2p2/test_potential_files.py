@@ -476,6 +476,22 @@ def test_sigma_scaling_counts_only_without_the_others(tmp_path):
         assert scaling_kind(InputFile(tmp_path / "input.nn")) == (expected, -1.0, 2.0)
 
 
+@pytest.mark.parametrize("lines", ["scale_max_short 0", "scale_min_short 1", "scale_min_short_atomic 1.5"])
+def test_a_scaling_to_no_range_is_refused(lines, tmp_path):
+    write_potential(make_potential(), tmp_path / "p")
+    path = tmp_path / "p" / "input.nn"
+    kept = [line for line in path.read_text().splitlines() if not line.startswith(("scale_", "center_"))]
+    path.write_text("\n".join([*kept, "scale_symmetry_functions", lines]))
+    number = len(kept) + 2
+    for read in (read_functions, lambda source: mpnnp.load(source.parent)):
+        with pytest.raises(
+            DataError, match=rf"input\.nn, line {number}: scale_max_short is .*, must be larger"
+        ):
+            read(path)
+    path.write_text("\n".join([*kept, lines]))  # the scaling "none" needs no range
+    assert len(read_functions(path)) == len(make_potential().functions)
+
+
 def test_layers_of_an_element_are_taken_from_their_lines(tmp_path):
     text = """number_of_elements 2
 elements O H
