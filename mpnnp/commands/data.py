@@ -99,6 +99,11 @@ def info(
 
         log(describe_checkpoint(file))
         return
+    if (file / "protocol.json").is_file():
+        from mpnnp.simulation.trajectories import describe_run
+
+        log(describe_run(file))
+        return
     if (file / "input.nn").is_file() and any(file.glob("*weights.*")):
         from mpnnp.training.description import describe_folder
 

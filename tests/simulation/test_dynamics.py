@@ -336,6 +336,19 @@ def test_box_md_and_label_as_commands(tmp_path):
     assert np.array_equal(labelled.stress, atoms.get_stress())
 
 
+def test_info_says_what_the_folder_of_a_simulation_is(tmp_path):
+    simulate(tmp_path / "md", protocol(ensemble="nvt"))
+    result = CliRunner().invoke(app, ["info", str(tmp_path / "md")])
+    assert result.exit_code == 0, result.exception
+    words = (
+        f"md: folder of a simulation of {len(start())} atoms, nvt, 300.0 K, 0.01 ps asked for: finished at"
+    )
+    assert words in result.output and "md/trajectory.xyz" in result.output
+    (tmp_path / "md" / "status.json").unlink()
+    result = CliRunner().invoke(app, ["info", str(tmp_path / "md")])
+    assert "under way" in result.output
+
+
 def test_labels_of_a_calculator_of_ase(tmp_path):
     source, target = tmp_path / "in.xyz", tmp_path / "out.data"
     write(source, [water_box(3, 0.3, seed) for seed in range(3)])
