@@ -24,6 +24,7 @@ from ase.io.extxyz import write_extxyz
 
 from mpnnp.errors import DataError, DynamicsError
 from mpnnp.files import write_atomically, write_text
+from mpnnp.model.prediction import NO_PREDICTION
 from mpnnp.parallel import agree, maximum, on_root
 from mpnnp.progress import Progress, duration
 from mpnnp.run_lock import claim
@@ -95,8 +96,9 @@ def run(
                raising DynamicsError
     Raises ConfigError for a start that does not suit the protocol, before the folder is touched;
     FolderError if the folder is in use or holds a run, DataError if there is none to resume, or one
-    with another protocol. A system that explodes, or leaves the range of training too often, ends the
-    simulation with status "failed"; files up to the last good frame are kept.
+    with another protocol, and for a start whose forces are not finite. A system that explodes, or leaves the
+    range of training too often, ends the simulation with status "failed"; files up to the last good frame are
+    kept.
     """
     directory = Path(directory)
     on_root(comm, check_start, atoms, protocol)
@@ -258,6 +260,8 @@ class Simulation:
 
     def _first_forces(self):
         forces = self.atoms.get_forces(md=True)
+        if self.restart is None and not np.isfinite(forces).all():
+            raise DataError(f"the start of the simulation: {NO_PREDICTION}")
         self._check_std()
         self._remember()
         if self.restart is None:

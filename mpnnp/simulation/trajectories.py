@@ -260,7 +260,8 @@ def describe_run(folder):
     words += [f"{asked[key]}{unit}" for key, unit in DESCRIBED.items() if key in asked]
     ended = "under way, or ended without a word"
     if status:
-        ended = f"{status.get('status')} {status.get('reason')}".strip() + f" at {status.get('time_ps')} ps"
+        ended = f"{status.get('status')} at {status.get('time_ps')} ps"
+        ended += f": {status['reason']}" if status.get("reason") else ""
     return (
         f"{', '.join(words)}: {ended}\nits frames: mpnnp info {Path(folder) / 'trajectory.xyz'}; "
         f"what they say: mpnnp analyze density {folder}"

@@ -9,6 +9,7 @@ from ase.io import write
 from conftest import DATA
 from small import quiet, small_config, write_clusters
 
+import mpnnp
 from mpnnp.analysis import pruning
 from mpnnp.analysis.derivative_check import check_derivatives
 from mpnnp.analysis.descriptors import fingerprints, statistics_of
@@ -369,6 +370,18 @@ def test_select_refuses_atoms_at_one_place(by, tmp_path, trained):
     with pytest.raises(DataError, match=r"bad\.xyz, frame 1: .*two atoms at the same place"):
         run(*words, "--potential", trained[0] / "checkpoint.h5")
     assert not (tmp_path / "s.h5").exists()
+
+
+def test_fisher_and_the_library_refuse_atoms_at_one_place(tmp_path, trained):
+    data = coincident(tmp_path / "bad.xyz")
+    message = r"bad\.xyz, frame 1: .*two atoms at the same place"
+    with pytest.raises(DataError, match=message):
+        run("fisher", trained[0] / "checkpoint.h5", "--data", data, "-o", tmp_path / "f.h5")
+    assert not (tmp_path / "f.h5").exists()
+    potential = load_potential(trained[0] / "best.h5")
+    for computed in (mpnnp.evaluate, mpnnp.fisher):
+        with pytest.raises(DataError, match=message):
+            computed(potential, mpnnp.read(data))
 
 
 def test_the_number_of_ranks_changes_nothing(tmp_path, mpiexec):

@@ -75,6 +75,14 @@ def test_box_refuses_a_name_that_says_no_format(name, tmp_path):
     assert name in refused(tmp_path, "box", "water", "--molecules", 1, "-o", tmp_path / name)
 
 
+def test_a_simulation_does_not_begin_with_two_atoms_at_one_place(tmp_path):
+    water = molecule("H2O")
+    water.positions[2] = water.positions[1]
+    write(tmp_path / "bad.xyz", water)
+    found = refused(tmp_path, "md", POTENTIAL, tmp_path / "bad.xyz", "-o", tmp_path / "out")
+    assert "two atoms at the same place" in found
+
+
 def test_a_simulation_that_cannot_begin_leaves_a_free_folder(tmp_path):
     write(tmp_path / "co2.xyz", Atoms("CO2", [[0, 0, 0], [1.2, 0, 0], [-1.2, 0, 0]]))
     write(tmp_path / "h2o.xyz", molecule("H2O"))
