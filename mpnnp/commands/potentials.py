@@ -181,7 +181,7 @@ def export(
     """
     from mpnnp.data.formats import read_sources
     from mpnnp.n2p2 import engines
-    from mpnnp.n2p2.export import is_normalized, weights_name, write_potential
+    from mpnnp.n2p2.export import is_normalized, keep_foreign, weights_name, write_potential
     from mpnnp.training.checkpoint import load_potential
 
     _, log = start()
@@ -208,9 +208,10 @@ def export(
         else:
             notes.extend(engines.write_lammps(folder, model, first, kind))
 
+    file = "cp2k.inp" if cp2k else "lammps.in"
+    keep_foreign(output, [file], overwrite)
     write_result(output, lambda folder: write_potential(model, folder, cp2k=cp2k, overwrite=overwrite))
     write_result(output, write_input)
-    file = "cp2k.inp" if cp2k else "lammps.in"
     log(f"n2p2 files and {file} written to {output}")
     if not cp2k:
         command, needs = engines.STARTS[kind]

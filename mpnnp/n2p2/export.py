@@ -16,7 +16,8 @@ from mpnnp.units import ATOMIC, BOHR, HARTREE
 OF_CP2K = (TYPES[2], TYPES[3])  # types of symmetry functions that CP2K knows
 
 
-LENGTHS, SCALING, WEIGHTS = (  # lines that tell who wrote a file
+INPUT = "potential of this folder in"  # in the first line of an input of LAMMPS or CP2K
+LENGTHS, SCALING, WEIGHTS = (  # how lines begin that tell who wrote a file
     "# lengths in ",
     "# element  function  minimum  maximum  mean  sigma",
     "# connection, type (a weight, b bias), index, layer and neuron of the start and of the end",
@@ -73,7 +74,7 @@ def _is_own(path):
     """Whether one of the first lines of a file is one that only mpnnp writes."""
     with open(path, encoding="utf-8", errors="replace") as file:
         first = list(itertools.islice(file, 2))
-    return any(line.startswith((LENGTHS, SCALING, WEIGHTS)) for line in first)
+    return any(INPUT in line or line.startswith((LENGTHS, SCALING, WEIGHTS)) for line in first)
 
 
 def without_normalization(p):

@@ -321,11 +321,17 @@ def test_the_command_export_leaves_what_it_reads(tmp_path):
             result = CliRunner().invoke(app, ["export", str(folder), "-o", str(target), *more])
             assert isinstance(result.exception, ConfigError | DataError), result.output
             assert {path: path.read_bytes() for path in folder.iterdir()} == before
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "input.nn").write_text("elements H O\n")
-    result = CliRunner().invoke(app, ["export", str(folder), "-o", str(tmp_path / "own")])
-    assert isinstance(result.exception, DataError) and "not written by mpnnp" in str(result.exception)
-    assert [path.name for path in (tmp_path / "own").iterdir()] == ["input.nn"]
+    for name in ("input.nn", "lammps.in"):
+        own = tmp_path / f"own-{name}"
+        own.mkdir()
+        (own / name).write_text("made by hand\n")
+        words = ["export", str(folder), "-o", str(own)]
+        result = CliRunner().invoke(app, words)
+        assert isinstance(result.exception, DataError) and "not written by mpnnp" in str(result.exception)
+        assert [path.name for path in own.iterdir()] == [name]
+        for more in (["--overwrite"], []):
+            assert CliRunner().invoke(app, words + more).exit_code == 0
+        assert (own / f"{name}.old-1").read_text() == "made by hand\n"
 
 
 INPUT = """&GLOBAL
