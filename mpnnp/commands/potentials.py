@@ -93,18 +93,22 @@ def evaluate(
             f"{name:32s} "
             f"{'no labels' if value is None else value if isinstance(value, int) else f'{value:.6g}'}"
         )
-    if comm.rank == 0:
-        for path, write in ((json, result.write_json), (predictions, result.write_predictions)):
-            if path:
-                write_result(path, write)
+    found = {}
     if known is not None and comm.rank == 0:
         if not known.calibration.n_structure:
             log.warn(f"{potential}: not calibrated (mpnnp calibrate does it): sigma is what P says")
         found = reliability_of(result, dataset)
         for line in lines_of(found):
             log(line)
+
+    def write_all():
+        for path, write in ((json, result.write_json), (predictions, result.write_predictions)):
+            if path:
+                write_result(path, write)
         if reliability and found:
             write_result(reliability, lambda path: draw(path, found))
+
+    on_root(comm, write_all)
 
 
 @app.command(epilog=examples("mpiexec -n 2 mpnnp calibrate runs/train/best.h5 kept-aside.extxyz"))

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mpnnp.errors import ConfigError, DataError
-from mpnnp.figures import check_name
 
 
 def check_targets(
@@ -23,6 +22,8 @@ def check_targets(
     table     NAME.csv, with NAME.png and NAME.pdf beside it
     data, potentials  what the command reads: files, folders, patterns, several with commas between them
     """
+    from mpnnp.figures import check_name
+
     wanted = [file for file in files if file is not None]
     if table is not None:
         if table.suffix != ".csv":

@@ -59,7 +59,7 @@ class Evaluation:
         for name, kind in KINDS.items():
             unit = kind.error_unit.lower().replace("/", "_per_").replace("^", "")
             for what, values in (("rmse", self.accuracy.rmse), ("mae", self.accuracy.mae)):
-                found[f"{name}_{what}_{unit}"] = values[name] if np.isfinite(values[name]) else None
+                found[f"{name}_{what}_{unit}"] = None if np.isnan(values[name]) else values[name]
         return found
 
     def write_json(self, path: str | Path) -> None:

@@ -34,7 +34,7 @@ class Accuracy:
 
     def kinds(self) -> list[LabelKind]:
         """The kinds that are to be told: those that always are, and those with labels."""
-        return [kind for name, kind in KINDS.items() if kind.always or np.isfinite(self.rmse[name])]
+        return [kind for name, kind in KINDS.items() if kind.always or not np.isnan(self.rmse[name])]
 
     def numbers(self) -> dict[str, float]:
         """energy_rmse, energy_mae, ... -> number."""

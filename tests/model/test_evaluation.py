@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 from small import begun, quiet, small_config
 
+from mpnnp.model.evaluation import Evaluation
+from mpnnp.model.label_kinds import KINDS
+from mpnnp.model.metrics import Accuracy
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -42,3 +46,13 @@ def test_a_prediction_that_is_no_number_is_an_infinite_error_whether_forces_are_
     for forces_of in (run.task.train, run.task.train[:0]):
         assert run.task.observer.evaluate(run.task.train, w, forces_of=forces_of).energy_rmse == np.inf
     assert np.isnan(run.task.observer.evaluate(run.task.train, w, forces_of=run.task.train[:0]).force_rmse)
+
+
+def test_an_infinite_error_is_not_told_as_no_labels():
+    nothing = dict.fromkeys(KINDS, np.nan)
+    found = Evaluation(
+        Accuracy(nothing | {"energy": np.inf, "stress": np.inf}, nothing), {}, np.array([0, 3])
+    )
+    numbers = found.numbers()
+    assert numbers["energy_rmse_mev_per_atom"] == np.inf and numbers["force_rmse_mev_per_angstrom"] is None
+    assert [kind.name for kind in found.accuracy.kinds()] == ["energy", "force", "stress"]
