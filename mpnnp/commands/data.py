@@ -69,8 +69,8 @@ def convert(
         units=units,
         report=log,
     )
-    write_target(target, data)
     log(format_description(describe(data)))
+    write_target(target, data)
     log(f"written to {target}")
 
 
