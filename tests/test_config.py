@@ -398,6 +398,8 @@ def test_the_sources_are_python_3_10():
             "schedule.updates_per_epoch = 50: without effect with schedule.name = 'runner'",
         ),
         ("stress_probability = 0.5\n", "schedule.stress_probability = 0.5"),
+        ("trials = 5\n", "schedule.trials = 5: without effect with ekf.noise = 'learned'"),
+        ("force_threshold = 0.5\n", "schedule.force_threshold = 0.5: without effect with ekf.noise"),
     ],
 )
 def test_keys_of_the_schedule_that_is_not_chosen_are_errors(tmp_path, text, told):

@@ -6,7 +6,7 @@ from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
-from mpnnp.config.fields import PATHS, key_of
+from mpnnp.config.fields import PATHS, changed, key_of
 from mpnnp.config.sections import Config
 from mpnnp.config.training_sections import LabelSettings
 from mpnnp.config.writing import toml_value
@@ -82,11 +82,10 @@ def make_config(tree, source="configuration", base=None, lenient=False):
         keys = ", ".join(f"{s}.{k} = {toml_value(getattr(getattr(config, s), k))}" for s, k in values)
         raise ConfigError(f"{keys}: without effect with {because} ({source}){advice(because)}")
     if not lenient and config.run.from_ is None:
-        for key in ("rehearsal", "shift_energies"):
-            if value := getattr(config.data, key):
-                raise ConfigError(
-                    f"data.{key} = {toml_value(value)}: without effect without run.from ({source})"
-                )
+        for section, key in (("data", "rehearsal"), ("data", "shift_energies"), ("ekf", "inflation")):
+            if changed(getattr(config, section), [key]):
+                value = toml_value(getattr(getattr(config, section), key))
+                raise ConfigError(f"{section}.{key} = {value}: without effect without run.from ({source})")
     return config if base is None else _absolute(config, Path(base))
 
 
@@ -193,15 +192,15 @@ def explain(error, source, model=Config):
 
 
 def _absolute(config, base):
-    changed = {}
+    made = {}
     for name, keys in PATHS.items():
         section = getattr(config, name)
         given = {field: value for field, value in section if key_of(field) in keys and value}
         if given:
-            changed[name] = section.model_copy(
+            made[name] = section.model_copy(
                 update={field: resolve(value, base) for field, value in given.items()}
             )
-    return config.model_copy(update=changed)
+    return config.model_copy(update=made)
 
 
 def resolve(value, base):

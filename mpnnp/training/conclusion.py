@@ -91,6 +91,7 @@ def _facts(judge: Judge, collected: Mapping[str, Collected], part: str, reason: 
         weights=judge.weights(),
         epochs=judge.config.run.last_epoch,
         complete=not reason,
+        trained=bool(judge.config.run.from_ or judge.config.network.weights_from),
         spreads={name: _spread(task, k, structures) for k, name in enumerate(KINDS)},
         correlation=_correlation(task, found),
         n_label={list(KINDS)[k]: len(task.labels[k]) for k in learned},
