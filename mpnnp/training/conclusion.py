@@ -54,6 +54,8 @@ def conclude(
     noise = judge.noise_levels(state)
     for line in report.closing_table(state.best_epoch, counts, accuracies, noise):
         log(line)
+    if line := _of_simulations(judge, state):
+        log(line)
     facts = on_root(task.comm, _facts, judge, collected, part, reason)
     for k, line in enumerate(diagnosis.in_words(diagnosis.diagnose(state.curve.columns(), facts))):
         log(f"{'' if k else 'judgement:':11s}{line}")
@@ -80,6 +82,18 @@ def conclude(
         page.write(directory)
 
     return write
+
+
+def _of_simulations(judge: Judge, state: RunState) -> str:
+    """What the energies of simulations were taken for, in words; "" if there are none."""
+    groups = judge.task.observer.groups
+    if state.noise is None or not state.noise.correlation > 0.0:
+        return ""
+    correlation, n = state.noise.correlation, int(groups.size.sum())
+    return (
+        f"errors in common: {n} energies are of {len(groups.size)} simulations (same atoms, same cell), whose "
+        f"errors have a correlation of {correlation:.2f}: they counted as {groups.worth(correlation):.0f}"
+    )
 
 
 def _facts(judge: Judge, collected: Mapping[str, Collected], part: str, reason: str) -> Facts:
