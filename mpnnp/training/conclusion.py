@@ -91,8 +91,8 @@ def _of_simulations(judge: Judge, state: RunState) -> str:
         return ""
     correlation, n = state.noise.correlation, int(groups.size.sum())
     return (
-        f"errors in common: {n} energies are of {len(groups.size)} simulations (same atoms, same cell), whose "
-        f"errors have a correlation of {correlation:.2f}: they counted as {groups.worth(correlation):.0f}"
+        f"errors in common: {n} energies are of {len(groups.size)} simulations (same atoms, same cell), "
+        f"correlation {correlation:.2f}: they counted as {groups.worth(correlation):.0f}"
     )
 
 
