@@ -153,7 +153,9 @@ FORMATS = {
         "CP2K dynamics",
         _is_text(is_cp2k_trajectory),
         lambda path, reading: read_cp2k_trajectory(path, reading.warn),
-        "`PROJECT-pos-1.xyz`, with `PROJECT-frc-1.xyz` and `PROJECT-1.cell` or `PROJECT-1.restart` beside it",
+        "`PROJECT-pos-1.xyz`, with `PROJECT-frc-1.xyz` and `PROJECT-1.cell` or `PROJECT-1.restart` beside "
+        "it, whose `PERIODIC` counts; the cells of a run in which they change are those of the former alone; "
+        "steps that were computed again after a restart are matched in their order",
     ),
     "cp2k-output": Format(
         "CP2K single point",
