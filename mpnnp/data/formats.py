@@ -13,7 +13,13 @@ from mpnnp.data import dataset as hdf5
 from mpnnp.data.ase_files import Labels, read_ase
 from mpnnp.data.compressed import SUFFIXES as COMPRESSED
 from mpnnp.data.compressed import open_text, reading
-from mpnnp.data.cp2k import is_cp2k_output, is_cp2k_trajectory, read_cp2k_output, read_cp2k_trajectory
+from mpnnp.data.cp2k import (
+    beside,
+    is_cp2k_output,
+    is_cp2k_trajectory,
+    read_cp2k_output,
+    read_cp2k_trajectory,
+)
 from mpnnp.data.dataset import Dataset, concatenate
 from mpnnp.data.deepmd import deepmd_systems, read_deepmd
 from mpnnp.data.extxyz import write_extxyz
@@ -23,7 +29,15 @@ from mpnnp.data.structure import Structure
 from mpnnp.errors import ConfigError, DataError, MpnnpError
 from mpnnp.units import ATOMIC, METAL, Units, parse_units
 
-__all__ = ["FORMATS", "Format", "check_target", "read_sources", "targets_in_words", "write_target"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "check_target",
+    "companions_of",
+    "read_sources",
+    "targets_in_words",
+    "write_target",
+]
 
 SUFFIXES = (
     ".h5",
@@ -72,6 +86,7 @@ class Format:
     read(path, reading)  iterable of Structure, or a Dataset
     write(path, dataset) or None; suffixes, prefixes: names of files that it writes
     units            whether the units of its files may be said (data.units, --units); others state theirs
+    companions(path) files that are read with it, if they are there
     """
 
     name: str
@@ -82,6 +97,7 @@ class Format:
     suffixes: tuple = ()
     prefixes: tuple = ()
     units: bool = False
+    companions: Callable = lambda path: ()
 
 
 def _read_runner(path, reading):
@@ -156,6 +172,7 @@ FORMATS = {
         "`PROJECT-pos-1.xyz`, with `PROJECT-frc-1.xyz` and `PROJECT-1.cell` or `PROJECT-1.restart` beside "
         "it, whose `PERIODIC` counts; the cells of a run in which they change are those of the former alone; "
         "steps that were computed again after a restart are matched in their order",
+        companions=beside,
     ),
     "cp2k-output": Format(
         "CP2K single point",
@@ -255,7 +272,7 @@ def _read(path, options):
     """Dataset of one file. Raises DataError that names it, whatever a reader meets."""
     with reading(path):
         _check_fetched(path)
-        known = next(f for f in FORMATS.values() if f.recognises(path))
+        known = _format_of(path)
         try:
             read = known.read(path, options)
             return read if isinstance(read, Dataset) else Dataset.from_structures(read)
@@ -266,6 +283,17 @@ def _read(path, options):
                 f"{path}: cannot be read as {known.name}: {str(error) or 'no reason given'} "
                 f"({type(error).__name__})"
             ) from error
+
+
+def companions_of(path: str | Path) -> list[Path]:
+    """Files that are read with a file, there or not. Raises DataError if it cannot be read."""
+    path = Path(path)
+    with reading(path):
+        return list(_format_of(path).companions(path))
+
+
+def _format_of(path):
+    return next(f for f in FORMATS.values() if f.recognises(path))
 
 
 def _check_fetched(path):
