@@ -9,12 +9,9 @@ import typer
 from mpnnp.commands.common import (
     DataPaths,
     Debug,
-    EnergyKey,
-    ForcesKey,
-    StressKey,
-    Units,
     examples,
     on_first_rank,
+    reads_data,
     start,
     write_result,
 )
@@ -31,15 +28,13 @@ app = typer.Typer()
     )
 )
 @on_first_rank
+@reads_data
 def init(
+    how,
     data: DataPaths,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Configuration to write.", metavar="FILE.toml")
     ] = Path("train.toml"),
-    energy_key: EnergyKey = None,
-    forces_key: ForcesKey = None,
-    stress_key: StressKey = None,
-    units: Units = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     debug: Debug = False,
 ):
@@ -61,10 +56,9 @@ def init(
         raise ConfigError(f"{output}: is there already; give another name by -o, or --overwrite")
     if settings := [name for name in data if is_input_nn(name)]:
         raise ConfigError(f"{settings[0]}: has settings, no data: mpnnp translate {settings[0]} -o {output}")
-    keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "units": units}
-    dataset = read_sources(data, report=log, strict=True, **keys)
+    dataset = read_sources(data, report=log, strict=True, **how)
     files = [os.path.relpath(Path(name).expanduser(), output.parent) for name in data]
-    choices = propose(dataset, files, **keys)
+    choices = propose(dataset, files, **how)
     found = findings(dataset)
     for finding in found:
         log.warn(str(finding))

@@ -1,7 +1,7 @@
 """Reading structures from files and writing them: the table of formats."""
 
 import glob
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -212,6 +212,7 @@ def read_sources(
     assumed_units: Units | None = ATOMIC,
     strict: bool = False,
     lenient: bool = False,
+    without: Iterable[str | Path] = (),
     report: Callable[[str], object] = print,
 ) -> Dataset:
     """Read all structures of `files` into one Dataset; files in the order given, frames in order.
@@ -226,6 +227,7 @@ def read_sources(
             Angstrom, and `assumed_units` for `input.data`
     strict  for training: labels that may have been overlooked are errors
     lenient units that cannot be right are warned of, not refused
+    without files that are not read as part of a folder or pattern: those that will be written
     report  called with a line of text: where the labels of a file were found; its `warn`, if it has one,
             with warnings
     Raises DataError naming file and line or frame.
@@ -241,7 +243,7 @@ def read_sources(
         warn=getattr(report, "warn", lambda text: report(f"warning: {text}")),
     )
     datasets = []
-    for path in _expand(files):
+    for path in _expand(files, {Path(path).resolve() for path in without}, report):
         data = Dataset.from_structures(path) if isinstance(path, list) else _read(path, options)
         if len(data) == 0:
             empty = isinstance(path, Path) and path.is_file() and not path.stat().st_size
@@ -306,9 +308,10 @@ def _check_fetched(path):
                 )
 
 
-def _expand(files):
+def _expand(files, without, report):
     """Existing files of paths, patterns and folders, and lists of ase.Atoms and Structures; raises
-    DataError where there is none.
+    DataError where there is none. Resolved paths in `without` are left out of patterns and folders, which is
+    reported.
     """
     files = [files] if isinstance(files, (str, Path, Atoms, Structure)) else list(files)
     if not files:
@@ -323,6 +326,7 @@ def _expand(files):
         path = Path(file).expanduser()
         if path.is_dir():
             found = deepmd_systems(path) or [p for p in sorted(path.iterdir()) if _is_data(p)]
+            found = _leave_out(found, without, report)
             if not found:
                 raise DataError(
                     f"{file}: is a folder without data files ({', '.join(SUFFIXES)}, also compressed)"
@@ -331,12 +335,20 @@ def _expand(files):
             found = [path]
         elif glob.has_magic(str(path)):
             found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
+            found = _leave_out(found, without, report)
             if not found:
                 raise DataError(f"{file}: no file fits this pattern")
         else:
             raise DataError(f"{file}: no such file or folder")
         paths += found
     return paths
+
+
+def _leave_out(paths, without, report):
+    left_out = [path for path in paths if path.resolve() in without]
+    for path in left_out:
+        report(f"{path}: is not read, as it will be written")
+    return [path for path in paths if path not in left_out]
 
 
 def targets_in_words() -> str:

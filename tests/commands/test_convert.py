@@ -70,6 +70,22 @@ def test_from_format_to_format_and_back_nothing_changes(tmp_path):
     check_same(read_sources(source), read_sources(DATA / "train_energy_force" / "input.data"))
 
 
+@pytest.mark.parametrize("source", [".", "*.*", "*.h5"])
+def test_what_is_written_is_not_read_with_a_folder_or_a_pattern(tmp_path, source):
+    write_target(tmp_path / "a.h5", Dataset.from_structures(structures()))
+    words = ["convert", str(tmp_path / source), str(tmp_path / "all.h5")]
+    for k in range(2):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+        assert len(read_sources(tmp_path / "all.h5")) == 4
+        assert ("all.h5: is not read, as it will be written" in result.output) == (k == 1)
+    (tmp_path / "a.h5").unlink()
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, DataError) and len(read_sources(tmp_path / "all.h5")) == 4
+    result = CliRunner().invoke(app, ["convert", str(tmp_path / "all.h5"), str(tmp_path / "all.h5")])
+    assert isinstance(result.exception, ConfigError) and "a source and the target" in str(result.exception)
+
+
 def test_ase_reads_the_extxyz_with_its_labels(tmp_path):
     data = Dataset.from_structures(structures())
     write_target(tmp_path / "x.extxyz", data)
