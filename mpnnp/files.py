@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 __all__ = [
+    "all_digits",
     "check_heaps",
     "check_seal",
     "check_stored",
@@ -93,6 +94,11 @@ def read_number(word, kind=float):
         if kind is not float:
             raise
     return float(re.sub(r"(?<=[\d.])([+-]\d+)$", r"E\1", re.sub("[dD]", "E", word)))
+
+
+def all_digits(values):
+    """Numbers as text, with spaces between them: 17 digits, which are read back as the same."""
+    return " ".join(f"{value:.17g}" for value in values)
 
 
 @contextlib.contextmanager

@@ -159,7 +159,7 @@ FORMATS = {
         "the units that are said (below), else Hartree and Bohr; `begin set=train`, `begin set=test`; "
         "free spacing, "
         "Fortran exponents, comment lines (`#`, `!`); `weight` and `stress` lines are read; labels may "
-        "be missing",
+        "be missing; written in Hartree and Bohr, which a comment says, with weights and stress in comments",
         write=write_runner_data,
         suffixes=(".data",),
         prefixes=("input.data",),

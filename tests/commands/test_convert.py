@@ -1,5 +1,7 @@
 """Conversion: round trips of every format that is written, and readers of the files of other programs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.io import read
@@ -12,6 +14,7 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.formats import read_sources, write_target
 from mpnnp.data.structure import TRAIN, VALIDATION, Structure
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.units import METAL
 
 
 def structures():
@@ -33,31 +36,42 @@ def structures():
     ]  # fmt: skip
 
 
-def check_same(found, expected, stress=True, rtol=1e-15):
+def check_same(found, expected, rtol=1e-15):
     assert len(found) == len(expected)
-    for name in ("numbers", "positions", "cell", "pbc", "energy", "forces", "marks", *["stress"] * stress):
+    for name in ("numbers", "positions", "cell", "pbc", "energy", "forces", "marks", "stress", "weight"):
         np.testing.assert_allclose(
             getattr(found, name), getattr(expected, name), rtol=rtol, atol=1e-300, err_msg=name
         )
 
 
-@pytest.mark.parametrize(
-    "name, stress",
-    [("x.h5", True), ("x.extxyz", True), ("x.xyz", True), ("input.data", False), ("x.data", False)],
-)
-def test_what_is_written_is_read_back(tmp_path, name, stress):
+@pytest.mark.parametrize("name", ["x.h5", "x.extxyz", "x.xyz", "input.data", "x.data"])
+def test_what_is_written_is_read_back(tmp_path, name):
     expected = Dataset.from_structures(structures())
     write_target(tmp_path / name, expected)
-    check_same(read_sources(tmp_path / name, report=lambda _: None), expected, stress)
+    check_same(read_sources(tmp_path / name, report=lambda _: None), expected)
 
 
-def test_label_weights_are_kept_in_extxyz_and_hdf5(tmp_path):
+def test_label_weights_are_kept(tmp_path):
     data = Dataset.from_structures(
         [Structure(numbers=[1], positions=np.zeros((1, 3)), energy=-1.0, weight=np.array([0.5, 2.0, 0.0]))]
     )
-    for name in ("x.extxyz", "x.h5"):
+    for name in ("x.extxyz", "x.h5", "input.data"):
         write_target(tmp_path / name, data)
         assert read_sources(tmp_path / name, report=lambda _: None).weight.tolist() == [[0.5, 2.0, 0.0]]
+
+
+def test_input_data_has_only_words_of_n2p2_and_says_its_units(tmp_path):
+    data = Dataset.from_structures([replace(structures()[0], weight=[0.5, 2.0, 0.0])])
+    write_target(tmp_path / "input.data", data)
+    text = (tmp_path / "input.data").read_text()
+    words = {line.split()[0] for line in text.splitlines()}
+    assert words <= {"begin", "comment", "lattice", "atom", "energy", "charge", "end"}  # it refuses others
+    metal = read_sources(tmp_path / "input.data", assumed_units=METAL, report=lambda _: None)
+    check_same(metal, data)
+    for wrong in ("0.5 2", "0.5 -2 0", "0.5 2 x"):
+        (tmp_path / "input.data").write_text(text.replace("weight 0.5 2 0", f"weight {wrong}"))
+        with pytest.raises(DataError, match="input.data, line 3: "):
+            read_sources(tmp_path / "input.data")
 
 
 def test_from_format_to_format_and_back_nothing_changes(tmp_path):
