@@ -27,6 +27,7 @@ __all__ = [
     "lock_reason",
     "number_array",
     "read_number",
+    "seen_from",
     "write_atomically",
     "write_sealed",
     "write_table",
@@ -65,6 +66,14 @@ def write_atomically(path, previous=None):
         raise
     with contextlib.suppress(OSError):  # some file systems do not flush folders
         _flush(target.parent)
+
+
+def seen_from(folder, path):
+    """The path relative to a folder, right also where a symbolic link leads to one of them. The last part of
+    the path is left as it is: it may be a link itself, or a pattern.
+    """
+    path = Path(os.path.expanduser(path))
+    return os.path.relpath(path.parent.resolve() / path.name, Path(folder).resolve())
 
 
 def write_text(path, text, encoding="utf-8"):

@@ -1,6 +1,7 @@
 """Reading structures from files and writing them: the table of formats."""
 
 import glob
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,7 +185,7 @@ FORMATS = {
         "extended XYZ",
         lambda path: Path(_plain_name(path)).suffix.lower() in (".xyz", ".extxyz"),
         _read_ase,
-        "eV, Angstrom, eV/Angstrom^3 if nothing else is said; `split=train`, `split=validation`, "
+        "eV, Angstrom, eV/Angstrom^3 if nothing else is said; `split=train`, `split=validation` or `test`, "
         "`config_weight` in the comment; "
         "a column `force_mask` (F: no label); the cell of i-PI; written with all digits",
         write=write_extxyz,
@@ -323,7 +324,7 @@ def _expand(files, without, report):
                 paths.append([])
             paths[-1].append(file)
             continue
-        path = Path(file).expanduser()
+        path = Path(os.path.expanduser(file))
         if path.is_dir():
             found = deepmd_systems(path) or [p for p in sorted(path.iterdir()) if _is_data(p)]
             found = _leave_out(found, without, report)
