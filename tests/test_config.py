@@ -343,6 +343,15 @@ def test_paths_of_settings_are_relative_to_the_working_directory(tmp_path, monke
     assert config.data.cache == f"{here.parent}/jobs/cache"
 
 
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "c.toml").write_text('[data]\nfiles = ["~/a.xyz", "~nobody-of-this-name/b.xyz"]\n')
+    config = read_config(tmp_path / "c.toml", ["data.validation_files=~/v.xyz", 'data.cache="~/cache"'])
+    assert config.data.files == [f"{tmp_path}/home/a.xyz", f"{tmp_path.resolve()}/~nobody-of-this-name/b.xyz"]
+    assert config.data.validation_files == [f"{tmp_path}/home/v.xyz"]
+    assert config.data.cache == f"{tmp_path}/home/cache"
+
+
 def test_paths_of_inputs_are_relative_to_the_file(tmp_path):
     (tmp_path / "jobs").mkdir()
     text = """

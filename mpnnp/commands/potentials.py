@@ -10,14 +10,12 @@ from mpnnp.commands.common import (
     CsvPath,
     DataPaths,
     Debug,
-    EnergyKey,
-    ForcesKey,
     PotentialPath,
     PotentialUnits,
-    Units,
     examples,
     on_first_rank,
     read_inputs,
+    reads_data,
     start,
     write_result,
 )
@@ -32,7 +30,9 @@ app = typer.Typer()
         "mpnnp evaluate potential test.extxyz --json accuracy.json --predictions all.npz",
     )
 )
+@reads_data
 def evaluate(
+    how,
     potential: PotentialPath,
     data: Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")],
     json: Annotated[Optional[Path], typer.Option("--json", help="Write the accuracies to this file.")] = None,
@@ -53,9 +53,6 @@ def evaluate(
             help="Draw here how errors and standard deviations agree (with --sigma).", metavar="FILE.png"
         ),
     ] = None,
-    energy_key: EnergyKey = None,
-    forces_key: ForcesKey = None,
-    units: Units = None,
     potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
@@ -71,16 +68,7 @@ def evaluate(
     comm, log = start()
     if reliability and not sigma:
         raise ConfigError("--reliability: needs --sigma")
-    (model,), dataset = read_inputs(
-        comm,
-        log,
-        [potential],
-        data,
-        units,
-        potential_units,
-        energy_key=energy_key,
-        forces_key=forces_key,
-    )
+    (model,), dataset = read_inputs(comm, log, [potential], data, how, potential_units)
     known = on_root(comm, read_uncertainty, potential) if sigma else None
     result = run(model, dataset, comm, log, None if known is None else make_sigma(model, known))
     if comm.rank == 0:
@@ -103,7 +91,9 @@ def evaluate(
 
 
 @app.command(epilog=examples("mpiexec -n 2 mpnnp calibrate runs/train/best.h5 kept-aside.extxyz"))
+@reads_data
 def calibrate(
+    how,
     checkpoint: Annotated[
         Path,
         typer.Argument(
@@ -121,7 +111,7 @@ def calibrate(
     from mpnnp.training.uncertainty import calibrate_checkpoint
 
     comm, log = start()
-    (model,), dataset = read_inputs(comm, log, [checkpoint], data)
+    (model,), dataset = read_inputs(comm, log, [checkpoint], data, how)
     calibrate_checkpoint(checkpoint, model, dataset, comm, log)
 
 
@@ -132,7 +122,9 @@ def calibrate(
     )
 )
 @on_first_rank
+@reads_data
 def export(
+    how,
     checkpoint: PotentialPath,
     output: Annotated[
         Path,
@@ -159,7 +151,6 @@ def export(
         Optional[Path],
         typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from."),
     ] = None,
-    units: Units = None,
     potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
@@ -181,7 +172,7 @@ def export(
         engines.check_kind(model, kind)  # before anything is written
     first = None
     if structure is not None:
-        first = read_sources([str(structure)], units=units, assumed_units=model.units, report=log)[0]
+        first = read_sources([str(structure)], assumed_units=model.units, report=log, **how)[0]
     notes = []
 
     def write_input(folder):
@@ -214,7 +205,9 @@ def export(
         "mpnnp label ase:emt structures.xyz -o labelled.h5",
     )
 )
+@reads_data
 def label(
+    how,
     potential: Annotated[
         str,
         typer.Argument(
@@ -232,7 +225,6 @@ def label(
         Path,
         typer.Option("-o", "--output", help=f"Data set to write: {TARGETS}.", metavar="DATA"),
     ],
-    units: Units = None,
     potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
@@ -249,8 +241,8 @@ def label(
     check_target(output, "label")
     comm, log = start()
     calculator = agree(comm, make_labeller, potential, potential_units)
-    data = on_root(comm, lambda: read_sources(structures, units=units, report=log))
     part = part_of(output, potential)
+    data = on_root(comm, lambda: read_sources(structures, report=log, without=[output, part], **how))
     labelled = run(data, calculator, comm, log, part)
     on_root(comm, write_target, output, labelled)
     on_root(comm, part.unlink, True)
@@ -262,11 +254,14 @@ def label(
         "mpnnp disagree runs/a/best.h5 runs/b/best.h5 data.h5 -o where.csv",
     )
 )
+@reads_data
 def disagree(
+    how,
     a: Annotated[Path, typer.Argument(help="Potential.", metavar="A")],
     b: Annotated[Path, typer.Argument(help="Another potential.", metavar="B")],
     data: DataPaths,
     output: CsvPath = None,
+    potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
     """Compare two potentials: where do they differ?
@@ -277,7 +272,7 @@ def disagree(
     from mpnnp.parallel import on_root
 
     comm, log = start()
-    potentials, dataset = read_inputs(comm, log, [a, b], data)
+    potentials, dataset = read_inputs(comm, log, [a, b], data, how, potential_units)
     found = disagreement_of(potentials, dataset, comm, log)
     if comm.rank == 0:
         for line in lines_of(found, dataset, [a, b]):
@@ -294,7 +289,9 @@ def disagree(
         "mpnnp check runs/train/best.h5 data.h5 --rows --structures 3",
     )
 )
+@reads_data
 def check(
+    how,
     potential: PotentialPath,
     data: DataPaths,
     structures: Annotated[int, typer.Option(help="Structures that are checked, evenly chosen.")] = 10,
@@ -303,6 +300,7 @@ def check(
     tolerance: Annotated[
         float, typer.Option(help="Largest deviation allowed, relative to the largest value.")
     ] = 1e-5,
+    potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
     """Check forces and stress against finite differences.
@@ -313,7 +311,7 @@ def check(
     from mpnnp.analysis.selection import at_interval
 
     comm, log = start()
-    (model,), dataset = read_inputs(comm, log, [potential], data)
+    (model,), dataset = read_inputs(comm, log, [potential], data, how, potential_units)
     dataset = dataset.take(at_interval(min(structures, len(dataset)), len(dataset)))
     found = check_derivatives(model, dataset, comm, components, with_rows=rows)
     for deviations in found:

@@ -11,12 +11,12 @@ from mpnnp.commands.common import (
     CsvPath,
     DataPaths,
     Debug,
-    EnergyKey,
-    ForcesKey,
     PotentialPath,
+    PotentialUnits,
     examples,
     read_inputs,
     read_potentials,
+    reads_data,
     start,
     write_result,
 )
@@ -31,13 +31,15 @@ app = typer.Typer()
         "mpnnp prepare train.toml -o prepared",
     )
 )
+@reads_data
 def prepare(
+    how,
     sources: Annotated[
         list[str],
         typer.Argument(
             help=(
                 "Data sets, and last the settings: an input.nn, or a TOML configuration, "
-                "whose own data are the default."
+                "whose own data are the default; its section [data] says how data are read."
             )
         ),
     ],
@@ -47,8 +49,6 @@ def prepare(
     histograms: Annotated[
         bool, typer.Option("--histograms", help="Write histograms.csv and a picture for each element.")
     ] = False,
-    energy_key: EnergyKey = None,
-    forces_key: ForcesKey = None,
     debug: Debug = False,
 ):
     """Range, mean and spread of the symmetry functions over data.
@@ -61,9 +61,7 @@ def prepare(
 
     *data, settings = sources
     comm, log = start()
-    functions, dataset = on_root(
-        comm, lambda: read_settings(settings, data, log, energy_key=energy_key, forces_key=forces_key)
-    )
+    functions, dataset = on_root(comm, read_settings, settings, data, log, how)
     statistics = statistics_of(dataset, functions, comm, log)
     on_root(comm, write_result, output, lambda folder: write_scaling(folder, functions, statistics))
     if histograms:
@@ -84,7 +82,15 @@ def prepare(
         "mpnnp sensitivity runs/train/best.h5 data.h5 -o sensitivity.csv",
     )
 )
-def sensitivity(potential: PotentialPath, data: DataPaths, output: CsvPath = None, debug: Debug = False):
+@reads_data
+def sensitivity(
+    how,
+    potential: PotentialPath,
+    data: DataPaths,
+    output: CsvPath = None,
+    potential_units: PotentialUnits = None,
+    debug: Debug = False,
+):
     """How much atomic energies depend on each symmetry function.
 
     Root mean square, mean and largest |dE/dg|.
@@ -93,7 +99,7 @@ def sensitivity(potential: PotentialPath, data: DataPaths, output: CsvPath = Non
     from mpnnp.parallel import on_root
 
     comm, log = start()
-    (model,), dataset = read_inputs(comm, log, [potential], data)
+    (model,), dataset = read_inputs(comm, log, [potential], data, how, potential_units)
     found = sensitivity_of(model, dataset, comm, log)
     for line in lines_of(model.functions, found):
         log(line)
@@ -111,7 +117,9 @@ def sensitivity(potential: PotentialPath, data: DataPaths, output: CsvPath = Non
         "mpnnp prune train.toml --sensitivity 1 --potential runs/train/best.h5 -o fewer.toml",
     )
 )
+@reads_data
 def prune(
+    how,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -165,7 +173,7 @@ def prune(
         raise ConfigError("prune: --sensitivity needs --potential")
     *data, settings = sources
     comm, log = start()
-    functions, dataset = on_root(comm, read_settings, settings, data, log)
+    functions, dataset = on_root(comm, read_settings, settings, data, log, how)
     if by_range is not None:
         keep = keep_by_range(statistics_of(dataset, functions, comm, log), by_range)
     else:

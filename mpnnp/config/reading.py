@@ -1,6 +1,7 @@
 """Configurations from TOML files and from `--set`, and what a wrong key, type or value says."""
 
 import difflib
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -204,11 +205,12 @@ def _absolute(config, base):
 
 
 def resolve(value, base):
-    """A path, or each of a list, as absolute path; others than texts are left for the validation."""
+    """A path, or each of a list, as absolute path, ~ as the home folder; others than texts are left for the
+    validation.
+    """
     if isinstance(value, list):
         return [resolve(v, base) for v in value]
-    return (
-        str((base / value).resolve())
-        if isinstance(value, str) and value and not Path(value).is_absolute()
-        else value
-    )
+    if not isinstance(value, str) or not value:
+        return value
+    path = os.path.expanduser(value)
+    return path if os.path.isabs(path) else str((base / path).resolve())
