@@ -107,6 +107,19 @@ def test_prepare_and_prune_read_the_data_as_the_configuration_says(tmp_path):
     assert left[0].functions == left[1].functions and 2 <= len(left[0].functions) < 9
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["check", "--structures=1", "--components=1"], ["sensitivity"], ["disagree", FOLDER], ["prepare"]],
+)
+def test_commands_take_the_units_and_the_names_of_labels(tmp_path, capsys, words):
+    in_hartree_and_bohr(tmp_path / "b.extxyz", write_clusters(tmp_path / "a.extxyz", 3))
+    settings = [FOLDER / "input.nn", "-o", tmp_path] if words == ["prepare"] else []
+    potential = [] if settings else [FOLDER]
+    said = ["--units", "Hartree Bohr", "--forces-key", "none"]
+    run(words[0], *said, *potential, *words[1:], tmp_path / "b.extxyz", *settings)
+    assert "energy from 'energy', no forces, no stress, in Hartree Bohr" in capsys.readouterr().out
+
+
 def test_a_folder_is_read_without_what_is_written_there(tmp_path, capsys):
     (tmp_path / "pool").mkdir()
     write_clusters(tmp_path / "pool" / "a.extxyz", 5)
