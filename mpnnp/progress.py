@@ -122,8 +122,8 @@ class SideLog(Log):
 
 
 def write_line(stream, text):
-    """At once and in one piece: other ranks may write to the same screen. Letters that the screen does not
-    know are written by their number.
+    """At once and in one piece: other ranks may write to the same screen. Letters that a screen does not know
+    are written by their numbers.
     """
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(f"{text}\n".encode(encoding, "backslashreplace").decode(encoding))

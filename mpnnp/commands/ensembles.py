@@ -149,7 +149,7 @@ def fisher(
         raise ConfigError("fisher: give --data, the labelled structures over which is averaged")
     comm, log = start()
     said = {key: value for key, value in how.items() if value is not None}
-    section = on_root(comm, make_config, {"data": {"files": data, **said}}).data
+    section = on_root(comm, make_config, {"data": {"files": data, **said}}, "fisher", Path.cwd()).data
     analysis = fisher_report.Analysis()
     folder = output.resolve().parent
     for name, paths in on_root(comm, find_groups, checkpoints or [], group or []).items():

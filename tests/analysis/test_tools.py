@@ -1,5 +1,7 @@
 """The commands around training: prepare, prune, sensitivity, disagree, select, check."""
 
+import shutil
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -105,6 +107,37 @@ def test_prepare_and_prune_read_the_data_as_the_configuration_says(tmp_path):
         run("prune", tmp_path / f"{name}.toml", "--range", 0.05, "-o", tmp_path / f"{name}-fewer.toml")
     left = [read_config(tmp_path / f"{name}-fewer.toml").symmetry_functions for name in "ab"]
     assert left[0].functions == left[1].functions and 2 <= len(left[0].functions) < 9
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["check", "--structures=1", "--components=1"], ["sensitivity"], ["disagree", FOLDER], ["prepare"]],
+)
+def test_commands_take_the_units_and_the_names_of_labels(tmp_path, capsys, words):
+    in_hartree_and_bohr(tmp_path / "b.extxyz", write_clusters(tmp_path / "a.extxyz", 3))
+    settings = [FOLDER / "input.nn", "-o", tmp_path] if words == ["prepare"] else []
+    potential = [] if settings else [FOLDER]
+    said = ["--units", "Hartree Bohr", "--forces-key", "none"]
+    run(words[0], *said, *potential, *words[1:], tmp_path / "b.extxyz", *settings)
+    assert "energy from 'energy', no forces, no stress, in Hartree Bohr" in capsys.readouterr().out
+
+
+def test_fisher_and_calibrate_take_the_units_and_the_names_of_labels(tmp_path, capsys, trained):
+    in_hartree_and_bohr(tmp_path / "b.extxyz", write_clusters(tmp_path / "a.extxyz", 5))
+    shutil.copy(trained[0] / "checkpoint.h5", tmp_path)
+    said = ["--units", "Hartree Bohr", "--energy-key", "energy"]
+    run("fisher", tmp_path / "checkpoint.h5", "--data", tmp_path / "b.extxyz", "--batches", 5, *said,
+        "-o", tmp_path / "f.h5")  # fmt: skip
+    assert "forces from 'forces', no stress, in Hartree Bohr" in capsys.readouterr().out
+    assert (tmp_path / "f.h5").exists()
+    run("calibrate", tmp_path / "checkpoint.h5", tmp_path / "b.extxyz", *said)
+    assert "energy from 'energy', forces from 'forces', no stress, in Hartree Bohr" in capsys.readouterr().out
+    with pytest.raises(DataError, match="energy_key = 'other' is in no frame"):
+        run(
+            "calibrate", tmp_path / "checkpoint.h5", tmp_path / "b.extxyz", *said[:2], "--energy-key", "other"
+        )
+    with pytest.raises(ConfigError, match="data.units: 'ell' is no unit known here"):
+        run("fisher", tmp_path / "checkpoint.h5", "--data", tmp_path / "b.extxyz", "--units", "ell")
 
 
 def test_a_folder_is_read_without_what_is_written_there(tmp_path, capsys):
