@@ -101,6 +101,22 @@ class Log:
             self.file = None
 
 
+class QuietLog(Log):
+    """A Log that shows nothing on the screen: its file alone has the lines.
+
+    warns  warnings are shown nevertheless, as those of Python
+    """
+
+    def __init__(self, comm=None, warns=False):
+        super().__init__(comm, stream=open(os.devnull, "w"))
+        self.warns = warns
+
+    def warn(self, text):
+        super().warn(text)
+        if self.warns and self.active:
+            warnings.warn(text, stacklevel=2)
+
+
 class SideLog(Log):
     """The log of one of several works that go on side by side: to its train.log alone, but for warnings and
     lines that say how far it is, which are also shown on the screen, behind its name.

@@ -87,7 +87,7 @@ def make_config(tree, source="configuration", base=None, lenient=False):
             if changed(getattr(config, section), [key]):
                 value = toml_value(getattr(getattr(config, section), key))
                 raise ConfigError(f"{section}.{key} = {value}: without effect without run.from ({source})")
-    return config if base is None else _absolute(config, Path(base))
+    return config if base is None else with_absolute_paths(config, Path(base))
 
 
 def with_noise_model(config):
@@ -192,7 +192,8 @@ def explain(error, source, model=Config):
     return f"{place} = {error['input']!r}: {message} ({source})"
 
 
-def _absolute(config, base):
+def with_absolute_paths(config, base):
+    """The configuration with paths of files that are relative to the folder `base` made absolute."""
     made = {}
     for name, keys in PATHS.items():
         section = getattr(config, name)
