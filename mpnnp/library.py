@@ -22,7 +22,7 @@ from mpnnp.model.evaluation import Evaluation
 from mpnnp.model.evaluation import evaluate as evaluate_on
 from mpnnp.model.label_kinds import KINDS, position
 from mpnnp.model.potential import Potential
-from mpnnp.model.stored_functions import load_symmetry_functions
+from mpnnp.model.stored_functions import check_finite, load_symmetry_functions
 from mpnnp.optimizers.registry import Optimizer, make_optimizer
 from mpnnp.parallel import on_root, serial
 from mpnnp.progress import AnyLog, Log, Muted, QuietLog, Silent
@@ -175,6 +175,7 @@ def fisher(
     data = data.without_isolated_atoms()
     structures = make_atoms(data, potential.elements)
     G = load_symmetry_functions(structures, potential.functions, data.hash(), None, comm, Silent())
+    check_finite(G, structures, data, comm)
     gradients = Gradients(data, structures, G, potential)
     spectrum = fisher_spectrum(gradients, k, 1, n_batch, comm)
     batches = gradients.batches(k, 1, n_batch)  # on every rank the same, unlike the spectrum

@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpnnp.errors import Interrupted, LaunchError, MpnnpError, OutputError, TrainingError
+from mpnnp.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    LaunchError,
+    MpnnpError,
+    OutputError,
+    TrainingError,
+)
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm as Comm
 else:
     Comm = object  # a communicator, for annotations alone: importing this must not start MPI
 
+OF_EVERYONE = TrainingError, ConfigError, DataError  # every rank has the same arguments and data
 PATIENCE = 10.0  # seconds that ranks wait for each other to end with one message
 LAUNCH_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
 LAUNCH_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -194,14 +203,14 @@ def _outcome(comm, outcome):
 def stop_all(comm, error, debug=False):
     """End every rank because of `error`: one message, a non-zero exit status, no hang.
 
-    An error that every rank raised (on_root, agree; TrainingError always) is told by rank 0 and ends with
-    its own status. Any other error is told by the rank that met it, which then aborts the others. So does
-    a rank that waits in vain for the others to end with the same error.
+    An error that every rank raised (on_root, agree) is told by rank 0 and ends with its own status. Any other
+    error is told by the rank that met it, which then aborts the others. So does a rank that waits in vain for
+    the others to end with the same error. Kinds of error that are mostly everyone's are thought to be so.
     """
     collective = (
         comm is None
         or comm.size == 1
-        or isinstance(error, TrainingError)
+        or isinstance(error, OF_EVERYONE)
         or getattr(error, "told_by", None) == 0
     )
     status = getattr(error, "exit_status", getattr(error, "exit_code", 1))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import DATA
 from launch import on_ranks
 from mpi4py import MPI
 from small import begun, quiet, small_config, write_clusters
@@ -20,6 +21,7 @@ from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.parallel import check_launch
 from mpnnp.progress import Log
 
+POTENTIAL = str(DATA / "predict_acsf_cos")
 ADAM = {"learning_rate": 0.01, "clip_norm": 1.0}
 
 
@@ -118,6 +120,7 @@ def config_file(folder):
     from mpnnp.config import to_toml
 
     config = small_config(folder)
+    (folder / "carbon.xyz").write_text("2\n\nC 0 0 0\nO 0 0 1.2\n")
     (folder / "train.toml").write_text(to_toml(config))
     return folder / "train.toml"
 
@@ -198,6 +201,22 @@ BAD = {
         "gone.xyz: no such file",
     ),
     "no potential": (("evaluate", "{folder}/gone.h5", "{folder}/clusters.extxyz"), "gone.h5: no such file"),
+    "one potential to disagree": (
+        ("select", "{folder}/clusters.extxyz", "-n", "2", "--by", "disagreement", "-o", "{folder}/s.h5"),
+        "two or more --potential",
+    ),
+    "too many to select": (
+        ("select", "{folder}/clusters.extxyz", "-n", "999", "-o", "{folder}/s.h5"),
+        "-n 999: must be between 1 and",
+    ),
+    "an option without another": (
+        ("evaluate", "{folder}/gone.h5", "{folder}/clusters.extxyz", "--reliability", "r.png"),
+        "--reliability: needs --sigma",
+    ),
+    "an unknown element": (
+        ("evaluate", POTENTIAL, "{folder}/carbon.xyz"),
+        "it knows H O",
+    ),
     "not a data set": (("convert", "{folder}/train.toml", "{folder}/out.h5"), "train.toml"),
 }
 

@@ -16,7 +16,7 @@ from mpnnp.kernels.jacobian import (
     stress_values,
 )
 from mpnnp.kernels.jit import read_only
-from mpnnp.model.prediction import Predictor
+from mpnnp.model.prediction import NO_PREDICTION, Predictor, refuse_not_finite
 
 FOURTH_ORDER = ((1, 8.0 / 12.0), (-1, -8.0 / 12.0), (2, -1.0 / 12.0), (-2, 1.0 / 12.0))
 STEP = 1e-3  # Angstrom, and strain
@@ -59,7 +59,8 @@ class Deviations:
 
 
 def check_derivatives(potential, dataset, comm, n_component=20, seed=0, with_rows=False, step=STEP):
-    """List of Deviations over the structures of a data set. Collective. Raises DataError.
+    """List of Deviations over the structures of a data set. Collective. Raises DataError, also for a
+    structure whose prediction is not finite.
 
     n_component  force components that are compared in each structure, drawn by seed; stresses are compared
                  where all directions are periodic
@@ -68,15 +69,20 @@ def check_derivatives(potential, dataset, comm, n_component=20, seed=0, with_row
     step         Angstrom (forces), strain (stress); differences are of fourth order
     """
     make_atoms(dataset, potential.elements)  # an unknown element is an error on every rank
-    predictor, found = Predictor(potential), {}
+    predictor, found, wrong = Predictor(potential), {}, []
     for s in range(comm.rank, len(dataset), comm.size):
         structure, rng = dataset[s], np.random.default_rng([seed, s])
         components = rng.choice(3 * len(structure), min(n_component, 3 * len(structure)), replace=False)
-        _compare_forces(predictor, structure, components, step, found)
+        prediction = predictor.predict(_pack(structure, predictor), 0)
+        if not prediction.is_finite():
+            wrong.append(s)
+            continue
+        _compare_forces(predictor, structure, prediction, components, step, found)
         if structure.pbc.all():
-            _compare_stress(predictor, structure, step, found)
+            _compare_stress(predictor, structure, prediction, step, found)
         if with_rows:
             _compare_rows(predictor, structure, components, rng, found)
+    refuse_not_finite(wrong, dataset, comm, NO_PREDICTION)
     return _collect(found, comm)
 
 
@@ -88,8 +94,8 @@ def _energy(predictor, structure, positions, cell):
     return predictor.predict(_pack(replace(structure, positions=positions, cell=cell), predictor), 0).energy
 
 
-def _compare_forces(predictor, structure, components, step, found):
-    forces = predictor.predict(_pack(structure, predictor), 0).forces
+def _compare_forces(predictor, structure, prediction, components, step, found):
+    forces = prediction.forces
     for component in components:
         direction = np.zeros(forces.shape)
         direction.flat[component] = step
@@ -100,8 +106,8 @@ def _compare_forces(predictor, structure, components, step, found):
         _note(found, "forces", -sum(energies) / step, forces.flat[component])
 
 
-def _compare_stress(predictor, structure, step, found):
-    stress = predictor.predict(_pack(structure, predictor), 0).stress(structure.cell)
+def _compare_stress(predictor, structure, prediction, step, found):
+    stress = prediction.stress(structure.cell)
     volume = abs(np.linalg.det(structure.cell))
     for component, (a, b) in enumerate(VOIGT):
         strain = np.zeros((3, 3))

@@ -7,25 +7,32 @@ import numpy as np
 from mpnnp.data.packed import make_atoms
 from mpnnp.kernels.energy_forces import functions_of_structure
 from mpnnp.kernels.plan import plan_of
-from mpnnp.model.scaling import Statistics
+from mpnnp.model.prediction import refuse_not_finite
+from mpnnp.model.scaling import NOT_FINITE, Statistics
 from mpnnp.progress import Progress
 
 BINS = 50
 
 
 def each_structure(dataset, functions, comm, log, title="symmetry functions: structure"):
-    """Yield (structure number, element (n,), G (n, n_max) unscaled) of this rank's structures.
+    """Yield (structure number, element (n,), G (n, n_max) unscaled) of this rank's structures. Collective at
+    the end, which all ranks must reach.
 
-    Raises DataError for a strange element.
+    Raises DataError for a strange element, and in the end for a structure whose functions are not finite.
     """
+    wrong = []
     structures, plan = make_atoms(dataset, functions.elements), plan_of(functions.table)
     with Progress(log, title, len(dataset)) as progress:
         for s in range(comm.rank, len(dataset), comm.size):
             element = structures.element[structures.start[s] : structures.start[s + 1]]
             G = np.zeros((len(element), functions.n_max))
             functions_of_structure(structures, s, plan, G)
-            yield s, element, G
+            if np.isfinite(G).all():
+                yield s, element, G
+            else:
+                wrong.append(s)
             progress.update(min(s + comm.size, len(dataset)))
+    refuse_not_finite(wrong, dataset, comm, NOT_FINITE)
 
 
 def statistics_of(dataset, functions, comm, log):

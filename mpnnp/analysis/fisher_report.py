@@ -25,7 +25,7 @@ from mpnnp.errors import CheckpointError
 from mpnnp.figures import PALETTE, figure, save, style, with_signs
 from mpnnp.files import write_atomically
 from mpnnp.model.label_kinds import KINDS
-from mpnnp.model.stored_functions import load_symmetry_functions
+from mpnnp.model.stored_functions import check_finite, load_symmetry_functions
 from mpnnp.optimizers.posterior import has_covariance
 from mpnnp.parallel import on_root
 from mpnnp.training import checkpoint
@@ -110,6 +110,7 @@ def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=Fal
     dataset, cache = load_structures(data, comm, log, cache_folder)
     structures = make_atoms(dataset, potential.elements)
     G = load_symmetry_functions(structures, potential.functions, dataset.hash(), cache, comm, log)
+    check_finite(G, structures, dataset, comm)
     gradients = Gradients(dataset, structures, G, potential)
     spectra = {}
     for k, (name, kind) in enumerate(KINDS.items()):

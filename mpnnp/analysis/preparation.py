@@ -15,7 +15,7 @@ from mpnnp.data.store import read_configured
 from mpnnp.errors import DataError
 from mpnnp.figures import figure, save, style
 from mpnnp.files import write_table, write_text
-from mpnnp.n2p2.export import scaling_text
+from mpnnp.n2p2.export import keep_foreign, scaling_text
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.n2p2.potential_files import read_functions, units_of
 from mpnnp.training.initial_potential import choose_functions
@@ -41,6 +41,15 @@ def read_settings(path, data_files, report, how):
     source = InputFile(path)
     data = read_sources(data_files, strict=True, report=report, assumed_units=units_of(source), **how)
     return read_functions(source), data.without_isolated_atoms()
+
+
+def check_scaling(folder):
+    """Raise DataError if scaling.data in the folder is of another program, or belongs to a potential."""
+    keep_foreign(folder, ["scaling.data"])
+    if (Path(folder) / "scaling.data").exists() and any(Path(folder).glob("*weights.*")):
+        raise DataError(
+            f"{folder}: holds a potential, whose scaling.data would be replaced: choose another -o"
+        )
 
 
 def write_scaling(folder, functions, statistics):

@@ -10,10 +10,13 @@ from ase.data import chemical_symbols
 from mpnnp.config import make_config, read_config, to_toml
 from mpnnp.config.schema import schema_line
 from mpnnp.errors import ConfigError, DataError
-from mpnnp.files import write_text
+from mpnnp.files import write_atomically
 from mpnnp.kernels.table import COMPACT
 from mpnnp.model.function_sets import table_of
-from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions, parse_line
+from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions
+from mpnnp.n2p2.input_file import InputFile
+from mpnnp.n2p2.potential_files import functions_by_line, read_functions
+from mpnnp.training.initial_potential import choose_functions
 
 
 def keep_by_range(statistics, threshold):
@@ -37,34 +40,37 @@ def check_kept(functions, keep):
 
 def write_pruned(settings, path, functions, keep):
     """The settings file (input.nn or TOML) without the functions where keep (n_function,) is False,
-    to `path`. Raises ConfigError, DataError.
+    to `path`. Raises ConfigError, DataError; also if the file that was written means other functions.
     """
     check_kept(functions, keep)
-    text = (
-        _pruned_toml(settings, functions.keep(keep))
-        if Path(settings).suffix == ".toml"
-        else _pruned_input(settings, functions, keep)
-    )
-    write_text(path, text)
+    is_toml, kept = Path(settings).suffix == ".toml", functions.keep(keep)
+    text = _pruned_toml(settings, kept) if is_toml else _pruned_input(settings, kept)
+    with write_atomically(path) as temporary:
+        Path(temporary).write_text(text, encoding="utf-8")
+        if is_toml:
+            found = choose_functions(read_config(temporary).symmetry_functions, functions.elements)
+        else:
+            found = read_functions(temporary)
+        if found.functions != kept.functions:
+            raise DataError(
+                f"{settings}: could not be pruned: the file to write would have {len(found)} symmetry "
+                f"functions, not the {len(kept)} that are left"
+            )
 
 
-def _pruned_input(settings, functions, keep):
-    """The same lines, with # before those of the functions that are left out."""
-    dropped = {_plain(f) for f, kept in zip(functions.functions, keep) if not kept}
-    lines = []
-    for line in Path(settings).read_text(encoding="utf-8", errors="replace").splitlines():
-        words = line.split("#", 1)[0].split("!", 1)[0].split()
-        if words and words[0] in ("symfunction_short", "symfunction"):
-            f = SymmetryFunctions.ordered(parse_line(" ".join(words[1:])))
-            if _plain(f) in dropped:
-                line = f"# pruned: {line}"
-        lines.append(line)
+def _pruned_input(settings, kept):
+    """The same lines, with # before those of functions that are left out. Of a line that stands for several
+    (global_ and element_ of RuNNer) those that are left follow one by one.
+    """
+    source, left = InputFile(settings), set(kept.functions)
+    lines = Path(settings).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    for keyword, meant in functions_by_line(source):
+        there = [words for words, f in meant if SymmetryFunctions.ordered(f) in left]
+        if len(there) < len(meant):
+            name = "symfunction_short" + ("_atomic" if keyword.written.endswith("_atomic") else "")
+            marked = f"# pruned: {lines[keyword.line - 1]}"
+            lines[keyword.line - 1] = "\n".join([marked, *(f"{name} {words}" for words in there)])
     return "\n".join(lines) + "\n"
-
-
-def _plain(f):
-    """What tells functions of one input.nn apart: all but the cutoff function, which they share."""
-    return tuple(value for name, value in sorted(vars(f).items()) if name not in ("cutoff", "alpha"))
 
 
 def _pruned_toml(settings, functions):

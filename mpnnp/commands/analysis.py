@@ -6,7 +6,16 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, examples, on_first_rank, reads_data, start, write_result
+from mpnnp.commands.common import (
+    Debug,
+    check_positive,
+    examples,
+    on_first_rank,
+    reads_data,
+    start,
+    write_result,
+)
+from mpnnp.commands.targets import check_targets
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -77,9 +86,11 @@ def density(
     from mpnnp.simulation.trajectories import read_densities
 
     check_skip(skip)
+    check_positive(frame_time=frame_time)
     _, log = start()
     if (low is None) != (high is None):
         raise ConfigError("--low and --high: give both or none")
+    output = results_of(output, runs, "density")
     all_series = [read_densities(path, frame_time / 1000.0) for path in runs]
     if data:
         trained = TrainingRange.of(read_sources(data, report=log, **how))
@@ -100,7 +111,7 @@ def density(
         log(f"{len(means)} of {len(results)} runs lasted{spread}; {stable} are stable")
     picture, axes = figure(1)
     analysis.draw(axes[0], all_series, results)
-    write_results(output or beside(runs, "density"), analysis.columns(all_series), picture, log)
+    write_results(output, analysis.columns(all_series), picture, log)
 
 
 @analyze.command(
@@ -125,9 +136,9 @@ def rdf(
     from mpnnp.simulation.trajectories import read_trajectory
 
     check_skip(skip)
-    if not (r_max > 0 and bins > 0):
-        raise ConfigError(f"--r-max {r_max} --bins {bins}: must be positive")
+    check_positive(r_max=r_max, bins=bins, frame_time=frame_time)
     _, log = start()
+    output = results_of(output, runs, "rdf")
     all_g = []
     for path in runs:
         trajectory = read_trajectory(path, frame_time / 1000.0).after(skip)
@@ -140,7 +151,7 @@ def rdf(
     check_same(runs, all_g)
     picture, axes = figure(len(all_g[0]))
     analysis.draw(axes, r, all_g)
-    write_results(output or beside(runs, "rdf"), analysis.columns(r, all_g, runs), picture, log)
+    write_results(output, analysis.columns(r, all_g, runs), picture, log)
 
 
 @analyze.command(
@@ -156,12 +167,11 @@ def msd(
     viscosity: Annotated[
         Optional[float],
         typer.Option(
-            min=0.0,
             help="mPa s, of the same model: adds the correction of Yeh and Hummer for the finite cubic box.",
         ),
     ] = None,
     temperature: Annotated[
-        Optional[float], typer.Option(min=0.0, help="K, for the correction. [default: mean of md.csv]")
+        Optional[float], typer.Option(help="K, for the correction. [default: mean of md.csv]")
     ] = None,
     frame_time: FrameTime = 50.0,
     output: Output = None,
@@ -173,7 +183,9 @@ def msd(
     from mpnnp.simulation.trajectories import mean_temperature, read_trajectory
 
     check_skip(skip)
+    check_positive(viscosity=viscosity, temperature=temperature, frame_time=frame_time)
     _, log = start()
+    output = results_of(output, runs, "msd")
     found = []
     for path in runs:
         trajectory = read_trajectory(path, frame_time / 1000.0).after(skip)
@@ -184,7 +196,7 @@ def msd(
         for element, result in results.items():
             log(f"  D({element}) = {result}")
         if viscosity is not None:
-            kelvin = temperature or mean_temperature(path, skip)
+            kelvin = mean_temperature(path, skip) if temperature is None else temperature
             added = analysis.finite_size(trajectory, kelvin, viscosity)
             where = f"Yeh and Hummer 2004; {kelvin:.4g} K, {viscosity:g} mPa s"
             log(f"  in an infinite box {added:.3g} more ({where}):")
@@ -197,7 +209,7 @@ def msd(
             log(f"all runs: D({element}) = {analysis.in_words([run[element] for run in found])}")
     picture, axes = figure(1)
     analysis.draw(axes[0], found)
-    write_results(output or beside(runs, "msd"), analysis.columns(found, runs), picture, log)
+    write_results(output, analysis.columns(found, runs), picture, log)
 
 
 @analyze.command(
@@ -239,6 +251,7 @@ def eos(
         groups[shared_folder(runs).resolve().name] = runs
     if not groups:
         raise ConfigError("eos: give simulations, or --group NAME=RUN,RUN,...")
+    output = results_of(output, [str(path) for folders in groups.values() for path in folders], "eos")
     curves = []
     for name, folders in groups.items():
         points = analysis.read_points(name, folders, skip, log)
@@ -246,8 +259,7 @@ def eos(
         log(str(curves[-1]))
     picture, axes = figure(1)
     analysis.draw(axes[0], curves)
-    everything = [str(folder) for folders in groups.values() for folder in folders]
-    write_results(output or beside(everything, "eos"), analysis.columns(curves), picture, log)
+    write_results(output, analysis.columns(curves), picture, log)
 
 
 @analyze.command(
@@ -271,13 +283,14 @@ def energy_density(
     from mpnnp.data.formats import read_sources
     from mpnnp.figures import figure
 
-    if bins < 1:
-        raise ConfigError(f"--bins {bins}: must be positive")
+    check_positive(bins=bins)
     _, log = start()
+    output = output or Path("energy-density")
+    check_targets(table=Path(f"{output}.csv"), data=data)
     histogram = analysis.energy_density(read_sources(data, report=log, **how), bins)
     picture, axes = figure(1)
     analysis.draw(picture, axes[0], *histogram)
-    write_results(output or Path("energy-density"), analysis.columns(*histogram), picture, log)
+    write_results(output, analysis.columns(*histogram), picture, log)
 
 
 def beside(runs, name):
@@ -307,6 +320,15 @@ def check_same(runs, results):
                 f"{path}: holds {', '.join(result)}, {runs[0]} {', '.join(results[0])}: "
                 "analyse them one by one"
             )
+
+
+def results_of(output, runs, name):
+    """Where results go, without .csv, .png and .pdf: `output`, or beside the runs. Raises ConfigError or
+    DataError unless they can be written.
+    """
+    output = output or beside(runs, name)
+    check_targets(table=Path(f"{output}.csv"), data=runs)
+    return output
 
 
 def write_results(name, table, picture, log):

@@ -2,12 +2,13 @@
 
 import functools
 import inspect
+import math
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.errors import DataError
+from mpnnp.errors import ConfigError, DataError
 
 DEBUG = "--debug"
 # what can be written: as formats.targets_in_words, which is slow to import
@@ -120,6 +121,15 @@ def read_inputs(comm, log, paths, data, how, potential_units=None, without=()):
     potentials = read_potentials(comm, paths, potential_units)
     keys = how | ({"assumed_units": potentials[0].units} if potentials else {})
     return potentials, on_root(comm, lambda: read_sources(data, report=log, without=without, **keys))
+
+
+def check_positive(**options):
+    """Raise ConfigError unless the numbers of these options (r_max=6.0 is --r-max) are positive and finite;
+    None is no number.
+    """
+    for name, value in options.items():
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"--{name.replace('_', '-')} {value:g}: must be positive")
 
 
 def write_result(path, write):

@@ -14,6 +14,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
+from mpnnp.commands.targets import check_targets
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -54,6 +55,7 @@ def init(
         raise ConfigError(f"init: the file to write must be named FILE.toml; found {output}")
     if output.exists() and not overwrite:
         raise ConfigError(f"{output}: is there already; give another name by -o, or --overwrite")
+    check_targets(output, data=data)
     if settings := [name for name in data if is_input_nn(name)]:
         raise ConfigError(f"{settings[0]}: has settings, no data: mpnnp translate {settings[0]} -o {output}")
     files = [seen_from(output.parent, name) for name in data]
@@ -85,6 +87,7 @@ def schema(
     from mpnnp.files import write_text
 
     _, log = start()
+    check_targets(output)
     text = FILE.read_text(encoding="utf-8")
     if output is None:
         print(text, end="")

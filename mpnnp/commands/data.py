@@ -15,6 +15,7 @@ from mpnnp.commands.common import (
     reads_data,
     start,
 )
+from mpnnp.commands.targets import check_targets
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -53,8 +54,7 @@ def convert(
     if not inputs:
         raise ConfigError(f"convert: give at least one source and the file to write; found only {target}")
     check_target(target)
-    if any(source.resolve() == target.resolve() for source in inputs):
-        raise ConfigError(f"convert: {target} is a source and the target at once")
+    check_targets(target, data=inputs)
     _, log = start()
     data = read_sources([str(s) for s in inputs], report=log, without=[target], **how)
     write_target(target, data)
@@ -87,6 +87,11 @@ def info(
         from mpnnp.training.description import describe_checkpoint
 
         log(describe_checkpoint(file))
+        return
+    if (file / "protocol.json").is_file():
+        from mpnnp.simulation.trajectories import describe_run
+
+        log(describe_run(file))
         return
     if (file / "input.nn").is_file() and any(file.glob("*weights.*")):
         from mpnnp.training.description import describe_folder
@@ -130,7 +135,7 @@ def select(
             )
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of --by random.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of --by random.")] = 1,
     debug: Debug = False,
 ):
     """Select structures that are worth their labels.
@@ -144,6 +149,7 @@ def select(
 
     check_target(output, "select")
     comm, log = start()
+    on_root(comm, lambda: check_targets(output, data=data, potentials=potential or []))
     potentials, dataset = read_inputs(comm, log, potential or [], data, how, without=[output])
     check_number(number, len(dataset))
     chosen, scores, what = select_structures(

@@ -10,12 +10,13 @@ from mpnnp.commands.common import (
     Overwrite,
     PotentialUnits,
     Units,
+    check_positive,
     examples,
     on_first_rank,
     start,
     write_result,
 )
-from mpnnp.errors import ConfigError
+from mpnnp.commands.targets import check_targets
 
 app = typer.Typer()
 
@@ -55,13 +56,15 @@ def md(
     tau_t: Annotated[float, typer.Option(help="Time constant of the thermostat, fs.")] = 50.0,
     tau_p: Annotated[float, typer.Option(help="Time constant of the barostat, fs.")] = 500.0,
     compressibility: Annotated[float, typer.Option(help="1/bar, for Berendsen's barostat.")] = 4.57e-5,
-    seed: Annotated[int, typer.Option(help="Of the first velocities and of random thermostats.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first velocities and of random thermostats.")] = 0,
     log_every: Annotated[float, typer.Option(help="fs between rows of md.csv.")] = 10.0,
     save_every: Annotated[float, typer.Option(help="fs between frames of trajectory.xyz.")] = 50.0,
     max_extrapolations: Annotated[
         Optional[int],
         typer.Option(
-            help="Stop when so many symmetry functions were outside their range of training, over all steps."
+            min=0,
+            help="Stop when more symmetry functions than this were outside their range of training, over all "
+            "steps.",
         ),
     ] = None,
     max_force_std: Annotated[
@@ -91,8 +94,7 @@ def md(
     from mpnnp.simulation.warm_up import compile_kernels
 
     comm, log = start()
-    if max_force_std is not None and not max_force_std > 0.0:
-        raise ConfigError(f"--max-force-std {max_force_std}: must be positive (eV/Angstrom)")
+    check_positive(max_force_std=max_force_std)
     protocol = Protocol(
         ensemble=ensemble,
         thermostat=thermostat,
@@ -131,9 +133,10 @@ def md(
 
 def load_members(names, units=None):
     """Potentials of paths with commas between them."""
+    from mpnnp.simulation.calculator import split_names
     from mpnnp.training.checkpoint import load_potential
 
-    return [load_potential(name, units) for name in names.split(",")]
+    return [load_potential(name, units) for name in split_names(names)]
 
 
 def training_range(names):
@@ -174,14 +177,16 @@ def box(
     ],
     molecules: Annotated[int, typer.Option(help="Number of molecules.")] = 64,
     density: Annotated[float, typer.Option(help="g/cm^3.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the random arrangement.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random arrangement.")] = 0,
     debug: Debug = False,
 ):
     """Make a cubic box of molecules to start a simulation from."""
     from ase.io import write
 
-    from mpnnp.simulation.boxes import water_box
+    from mpnnp.simulation.boxes import check_format, water_box
 
+    check_format(output)
+    check_targets(output)
     _, log = start()
     atoms = water_box(molecules, density, seed)
     write_result(output, lambda path: write(path, atoms, parallel=False))

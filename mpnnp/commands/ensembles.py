@@ -15,6 +15,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
+from mpnnp.commands.targets import check_targets
 from mpnnp.errors import ConfigError, TrainingError
 
 app = typer.Typer()
@@ -89,18 +90,17 @@ def compare(
     The members of an ensemble make a group.
     """
     from mpnnp.analysis import comparison
-    from mpnnp.figures import check_name
     from mpnnp.training.run_groups import find_groups
 
     _, log = start()
-    check_name(output)
+    check_targets(json, pictures=[output])
     groups = [
         comparison.Group.read(name, folders) for name, folders in find_groups(runs or [], group or []).items()
     ]
+    log(comparison.table(groups))
     write_result(output, lambda path: comparison.draw(path, groups))
     if json:
         write_result(json, lambda path: comparison.write_json(path, groups))
-    log(comparison.table(groups))
     log(f"picture in {output}")
 
 
@@ -128,12 +128,12 @@ def fisher(
     ] = None,
     plot: Annotated[Optional[Path], typer.Option(help="Picture to draw.", metavar="PNG")] = None,
     batches: Annotated[
-        int, typer.Option(help="Batches of each kind of label; of single labels at most all.")
+        int, typer.Option(min=1, help="Batches of each kind of label; of single labels at most all.")
     ] = 4096,
     single: Annotated[
         bool, typer.Option("--single", help="Single labels instead of batches of the run's schedule.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the batches.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the batches.")] = 1,
     debug: Debug = False,
 ):
     """Fisher information of trained models.
@@ -148,6 +148,7 @@ def fisher(
     if not data:
         raise ConfigError("fisher: give --data, the labelled structures over which is averaged")
     comm, log = start()
+    on_root(comm, lambda: check_targets(output, pictures=[plot], data=data, potentials=checkpoints or []))
     said = {key: value for key, value in how.items() if value is not None}
     section = on_root(comm, make_config, {"data": {"files": data, **said}}, "fisher", Path.cwd()).data
     analysis = fisher_report.Analysis()
@@ -157,8 +158,8 @@ def fisher(
             log(f"{name}: {path}")
             model = fisher_report.analyse(path, name, section, folder, comm, log, batches, single, seed)
             analysis.models.append(model)
+    if comm.rank == 0:
+        log(fisher_report.table(analysis))
     on_root(comm, write_result, output, lambda path: fisher_report.write(path, analysis))
     if plot:
         on_root(comm, write_result, plot, lambda path: fisher_report.draw(path, analysis))
-    if comm.rank == 0:
-        log(fisher_report.table(analysis))

@@ -41,7 +41,9 @@ def lammps(
     max_extrapolations: Annotated[
         Optional[int],
         typer.Option(
-            help="Stop when so many symmetry functions were outside their range of training, over all steps."
+            min=0,
+            help="Stop when more symmetry functions than this were outside their range of training, over all "
+            "steps.",
         ),
     ] = None,
     potential_units: PotentialUnits = None,

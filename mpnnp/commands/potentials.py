@@ -19,6 +19,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
+from mpnnp.commands.targets import check_folder, check_targets
 from mpnnp.errors import CheckFailed, ConfigError
 
 app = typer.Typer()
@@ -68,18 +69,22 @@ def evaluate(
     comm, log = start()
     if reliability and not sigma:
         raise ConfigError("--reliability: needs --sigma")
+    on_root(
+        comm,
+        lambda: check_targets(json, predictions, pictures=[reliability], data=data, potentials=[potential]),
+    )
     (model,), dataset = read_inputs(comm, log, [potential], data, how, potential_units)
     known = on_root(comm, read_uncertainty, potential) if sigma else None
     result = run(model, dataset, comm, log, None if known is None else make_sigma(model, known))
-    if comm.rank == 0:
-        for path, write in ((json, result.write_json), (predictions, result.write_predictions)):
-            if path:
-                write_result(path, write)
     for name, value in result.numbers().items():
         log(
             f"{name:32s} "
             f"{'no labels' if value is None else value if isinstance(value, int) else f'{value:.6g}'}"
         )
+    if comm.rank == 0:
+        for path, write in ((json, result.write_json), (predictions, result.write_predictions)):
+            if path:
+                write_result(path, write)
     if known is not None and comm.rank == 0:
         if not known.calibration.n_structure:
             log.warn(f"{potential}: not calibrated (mpnnp calibrate does it): sigma is what P says")
@@ -151,6 +156,13 @@ def export(
         Optional[Path],
         typer.Option(help="Data set whose first structure lammps.in or cp2k.inp starts from."),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Write where files of another program lie, which are kept under other names (NAME.old-1).",
+        ),
+    ] = False,
     potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
@@ -160,7 +172,7 @@ def export(
     """
     from mpnnp.data.formats import read_sources
     from mpnnp.n2p2 import engines
-    from mpnnp.n2p2.export import is_normalized, write_potential
+    from mpnnp.n2p2.export import is_normalized, keep_foreign, weights_name, write_potential
     from mpnnp.training.checkpoint import load_potential
 
     _, log = start()
@@ -170,6 +182,12 @@ def export(
     model = load_potential(checkpoint, potential_units)
     if not cp2k:
         engines.check_kind(model, kind)  # before anything is written
+    check_folder(output)
+    if output.is_dir():
+        names = ["input.nn", "scaling.data", *map(weights_name, model.elements)]
+        inputs = ["cp2k.inp", "structure.coord"] if cp2k else ["lammps.in", "structure.lammps"]
+        read = [] if structure is None else [structure]
+        check_targets(*(output / n for n in [*names, *inputs]), data=read, potentials=[checkpoint])
     first = None
     if structure is not None:
         first = read_sources([str(structure)], assumed_units=model.units, report=log, **how)[0]
@@ -181,9 +199,10 @@ def export(
         else:
             notes.extend(engines.write_lammps(folder, model, first, kind))
 
-    write_result(output, lambda folder: write_potential(model, folder, cp2k=cp2k))
-    write_result(output, write_input)
     file = "cp2k.inp" if cp2k else "lammps.in"
+    keep_foreign(output, [file], overwrite)
+    write_result(output, lambda folder: write_potential(model, folder, cp2k=cp2k, overwrite=overwrite))
+    write_result(output, write_input)
     log(f"n2p2 files and {file} written to {output}")
     if not cp2k:
         command, needs = engines.STARTS[kind]
@@ -240,8 +259,9 @@ def label(
 
     check_target(output, "label")
     comm, log = start()
+    on_root(comm, lambda: check_targets(output, data=structures, potentials=[potential]))
     calculator = agree(comm, make_labeller, potential, potential_units)
-    part = part_of(output, potential)
+    part = part_of(output, potential, calculator)
     data = on_root(comm, lambda: read_sources(structures, report=log, without=[output, part], **how))
     labelled = run(data, calculator, comm, log, part)
     on_root(comm, write_target, output, labelled)
@@ -272,6 +292,7 @@ def disagree(
     from mpnnp.parallel import on_root
 
     comm, log = start()
+    on_root(comm, lambda: check_targets(table=output, data=data, potentials=[a, b]))
     potentials, dataset = read_inputs(comm, log, [a, b], data, how, potential_units)
     found = disagreement_of(potentials, dataset, comm, log)
     if comm.rank == 0:
@@ -294,8 +315,8 @@ def check(
     how,
     potential: PotentialPath,
     data: DataPaths,
-    structures: Annotated[int, typer.Option(help="Structures that are checked, evenly chosen.")] = 10,
-    components: Annotated[int, typer.Option(help="Force components in each structure.")] = 20,
+    structures: Annotated[int, typer.Option(min=1, help="Structures that are checked, evenly chosen.")] = 10,
+    components: Annotated[int, typer.Option(min=1, help="Force components in each structure.")] = 20,
     rows: Annotated[bool, typer.Option("--rows", help="Check the derivatives by the weights too.")] = False,
     tolerance: Annotated[
         float, typer.Option(help="Largest deviation allowed, relative to the largest value.")

@@ -20,6 +20,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
+from mpnnp.commands.targets import check_folder, check_targets
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -56,21 +57,29 @@ def prepare(
     Written are scaling.data, a table, and with --histograms pictures.
     """
     from mpnnp.analysis.descriptors import histograms_of, statistics_of
-    from mpnnp.analysis.preparation import read_settings, table_lines, write_histograms, write_scaling
+    from mpnnp.analysis.preparation import (
+        check_scaling,
+        read_settings,
+        table_lines,
+        write_histograms,
+        write_scaling,
+    )
     from mpnnp.parallel import on_root
 
     *data, settings = sources
     comm, log = start()
+    on_root(comm, check_folder, output)
+    on_root(comm, check_scaling, output)
     functions, dataset = on_root(comm, read_settings, settings, data, log, how)
     statistics = statistics_of(dataset, functions, comm, log)
+    for line in table_lines(functions, statistics):
+        log(line)
     on_root(comm, write_result, output, lambda folder: write_scaling(folder, functions, statistics))
     if histograms:
         counts = histograms_of(dataset, functions, statistics, comm, log)
         on_root(
             comm, write_result, output, lambda folder: write_histograms(folder, functions, statistics, counts)
         )
-    for line in table_lines(functions, statistics):
-        log(line)
     log(
         f"{len(functions)} symmetry functions over {len(dataset)} structures, {len(dataset.numbers)} atoms; "
         f"results in {output}"
@@ -99,6 +108,7 @@ def sensitivity(
     from mpnnp.parallel import on_root
 
     comm, log = start()
+    on_root(comm, lambda: check_targets(table=output, data=data, potentials=[potential]))
     (model,), dataset = read_inputs(comm, log, [potential], data, how, potential_units)
     found = sensitivity_of(model, dataset, comm, log)
     for line in lines_of(model.functions, found):
@@ -173,6 +183,7 @@ def prune(
         raise ConfigError("prune: --sensitivity needs --potential")
     *data, settings = sources
     comm, log = start()
+    on_root(comm, lambda: check_targets(output, data=sources, potentials=[potential] if potential else []))
     functions, dataset = on_root(comm, read_settings, settings, data, log, how)
     if by_range is not None:
         keep = keep_by_range(statistics_of(dataset, functions, comm, log), by_range)

@@ -15,6 +15,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
+from mpnnp.commands.targets import check_targets
 from mpnnp.errors import CheckpointError, DataError
 
 app = typer.Typer()
@@ -138,6 +139,7 @@ def translate(
     from mpnnp.n2p2.translate import translate as read
 
     _, log = start()
+    check_targets(output, data=[source])
     settings = (settings or []) + ([f"data.units={units}"] if units else [])
     translation = read(source, ranks, 1, settings)
     translation.config(settings)

@@ -15,7 +15,7 @@ from mpnnp.kernels.packs import Structures
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.metrics import Accuracy, Errors
 from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Prediction, Predictor
+from mpnnp.model.prediction import NO_PREDICTION, Prediction, Predictor, refuse_not_finite
 from mpnnp.model.spread import Spread
 from mpnnp.parallel import Comm
 from mpnnp.progress import AnyLog, Progress
@@ -113,12 +113,13 @@ def evaluate(
 
     with_sigma  (structures, s) -> Prediction and standard deviations of structure s: these are then among
                 the predictions, energy_std (n_structure,) and forces_std (n_atom, 3)
-    Collective. Raises DataError.
+    Collective. Raises DataError, also for a structure whose prediction is not finite.
     """
     structures, predictor = make_atoms(dataset, potential.elements), Predictor(potential)
     start, kinds = np.asarray(structures.start), [kind for kind in KINDS.values() if kind.column]
     mine: list = []
     sigmas: list = []
+    wrong: list[int] = []
 
     def predict(s):
         if with_sigma is None:
@@ -130,6 +131,8 @@ def evaluate(
     with Progress(log, "evaluating structure", len(dataset)) as progress:
 
         def keep(s, prediction):
+            if not prediction.is_finite():
+                wrong.append(int(s))
             there = [kind.exists(structures, s) for kind in kinds]
             mine.append(
                 (
@@ -150,6 +153,7 @@ def evaluate(
             comm,
             keep=keep,
         )
+    refuse_not_finite(wrong, dataset, comm, NO_PREDICTION)
     predictions = {
         kind.column: np.full((len(kind.labels_of(dataset)), kind.n_component), np.nan) for kind in kinds
     }

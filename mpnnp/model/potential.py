@@ -4,6 +4,7 @@ and the reference energies and scales.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
@@ -81,6 +82,16 @@ class Potential:
 
     def with_weights(self, weights: np.ndarray) -> Potential:
         return replace(self, weights=np.array(weights))
+
+    def digest(self) -> str:
+        """A hash of all that predictions depend on: the same for potentials that predict the same."""
+        numbers = self.mean_energy, self.energy_scale
+        arrays = *self.functions.table, *self.scaling.shift_and_factor(), self.weights, self.atomic_energies
+        nets = self.network.sizes, self.network.activations, str(self.baseline)
+        found = hashlib.sha256(json.dumps([nets, [float(x) for x in numbers]]).encode())
+        for array in arrays:
+            found.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
     def offset(self, counts: np.typing.ArrayLike) -> np.ndarray:
         """Energy (…,) eV that does not depend on the geometry, for numbers of atoms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,31 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
 from mpnnp.data.voigt import to_voigt
+from mpnnp.errors import DataError
 from mpnnp.kernels.energy_forces import energy_forces, energy_forces_stored
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import Structures, make_model
 from mpnnp.model.baseline import Contribution
+from mpnnp.parallel import Comm, of_all_ranks
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from mpnnp.model.potential import Potential
+
+
+NO_PREDICTION = "its energy or forces are not finite numbers: are two atoms at the same place?"
+
+
+def refuse_not_finite(wrong: Iterable[int], dataset: Dataset, comm: Comm, reason: str) -> None:
+    """Raise DataError that names the first structure of all ranks which is not to be computed. Collective.
+
+    wrong  numbers of such structures that this rank has met
+    reason scaling.NOT_FINITE or NO_PREDICTION
+    """
+    first = min(comm.allgather(min(wrong, default=len(dataset))))
+    if first < len(dataset):
+        raise of_all_ranks(DataError(f"{dataset.name(first)}: {reason}"))
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,10 @@ class Prediction:
     def stress(self, cell: np.ndarray) -> np.ndarray:
         """(6,) eV/Angstrom^3, xx yy zz yz xz xy, in a cell (3, 3) that is periodic in all directions."""
         return to_voigt(self.virial) / abs(np.linalg.det(cell))
+
+    def is_finite(self) -> bool:
+        """False where a geometry cannot be computed: two atoms at one place, say."""
+        return bool(np.isfinite(self.energy) and np.isfinite(self.forces).all())
 
     def plus(self, added: Contribution) -> Prediction:
         """The prediction with what a baseline adds."""

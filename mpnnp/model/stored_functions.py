@@ -9,11 +9,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mpnnp.data.dataset import Dataset
 from mpnnp.files import check_seal, write_sealed
 from mpnnp.kernels.energy_forces import functions_of_structure
 from mpnnp.kernels.packs import Structures
 from mpnnp.kernels.plan import plan_of
 from mpnnp.model.cost import cost_of
+from mpnnp.model.prediction import refuse_not_finite
+from mpnnp.model.scaling import NOT_FINITE
 from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.parallel import Comm, agree, on_root, share
 from mpnnp.progress import AnyLog, Progress, duration
@@ -46,6 +49,14 @@ def load_symmetry_functions(
     if not there:
         _compute(path, atoms, functions, shape, comm, log)
     return agree(comm, _map, path)
+
+
+def check_finite(G: np.ndarray, atoms: Structures, dataset: Dataset, comm: Comm) -> None:
+    """Raise DataError that names a structure whose functions G (n_atom, n_max) are not finite. Collective."""
+    start = atoms.start
+    mine = share(len(dataset), comm)
+    wrong = [s for s in mine if not np.isfinite(G[start[s] : start[s + 1]]).all()]
+    refuse_not_finite(wrong, dataset, comm, NOT_FINITE)
 
 
 def _in_words(cost, shape, comm):

@@ -244,15 +244,13 @@ def _around(structure, r_c):
 
 
 def _lammps_data(potential, structure):
-    """(data file of LAMMPS, messages): the cell as a lower triangle, the positions turned with it."""
-    if structure.pbc.any() and not structure.pbc.all():
-        raise DataError(
-            f"{structure.name}: is periodic along {int(structure.pbc.sum())} vectors; 0 or 3 can be written "
-            "for LAMMPS"
-        )
+    """(data file of LAMMPS, messages): the cell as a lower triangle, the positions turned with it. Along
+    vectors that are not periodic the box ends 1 Angstrom behind the last atoms.
+    """
     positions, title, notes = structure.positions, structure.name, []
-    if structure.pbc.all():
-        cell = structure.cell
+    low, high, tilt = np.zeros(3), np.zeros(3), np.zeros(3)
+    if structure.pbc.any():
+        cell = _with_normals(structure.cell, structure.pbc)
         if np.linalg.det(cell) < 0:
             cell = cell[[1, 0, 2]]
             title += ", first two cell vectors swapped"
@@ -263,9 +261,11 @@ def _lammps_data(potential, structure):
         triangle = _lower_triangle(cell)
         positions = positions @ np.linalg.solve(cell, triangle)
         triangle = _less_tilted(triangle)
-        low, high, tilt = np.zeros(3), np.diag(triangle), (triangle[1, 0], triangle[2, 0], triangle[2, 1])
-    else:
-        low, high, tilt = positions.min(axis=0) - 1.0, positions.max(axis=0) + 1.0, (0.0, 0.0, 0.0)
+        high = np.diag(triangle)
+        i, j = [1, 2, 2], [0, 0, 1]
+        tilt = np.where(structure.pbc[i] & structure.pbc[j], triangle[i, j], 0.0)
+    low = np.where(structure.pbc, low, positions.min(axis=0) - 1.0)
+    high = np.where(structure.pbc, high, positions.max(axis=0) + 1.0)
     lines = [title, "", f"{len(structure)} atoms", f"{len(potential.elements)} atom types", ""]
     lines += [f"{a:.16g} {b:.16g} {x}lo {x}hi" for a, b, x in zip(low, high, "xyz")]
     if any(tilt):
@@ -277,6 +277,18 @@ def _lammps_data(potential, structure):
         for k, (kind, x) in enumerate(zip(kinds, positions), 1)
     ]
     return "\n".join([*lines, ""]), notes
+
+
+def _with_normals(cell, pbc):
+    """The cell with unit vectors normal to the periodic ones in place of those that are not periodic: so that
+    LAMMPS, which knows no tilt along these, sees none. Right-handed if any vector may be chosen.
+    """
+    periodic, normals = cell[pbc], np.linalg.svd(cell[pbc])[2][int(pbc.sum()) :]
+    found = np.empty((3, 3))
+    found[pbc], found[~pbc] = periodic, normals
+    if not pbc.all() and np.linalg.det(found) < 0:
+        found[np.flatnonzero(~pbc)[0]] *= -1.0
+    return found
 
 
 def _lower_triangle(cell):

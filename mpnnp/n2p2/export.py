@@ -1,5 +1,6 @@
 """Potentials out: input.nn, scaling.data and weights.NNN.data, for n2p2, RuNNer, LAMMPS and CP2K."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,23 +16,65 @@ from mpnnp.units import ATOMIC, BOHR, HARTREE
 OF_CP2K = (TYPES[2], TYPES[3])  # types of symmetry functions that CP2K knows
 
 
-def write_potential(potential, folder, comment="written by mpnnp", cp2k=False):
+INPUT = "potential of this folder in"  # in the first line of an input of LAMMPS or CP2K
+LENGTHS, SCALING, WEIGHTS = (  # how lines begin that tell who wrote a file
+    "# lengths in ",
+    "# element  function  minimum  maximum  mean  sigma",
+    "# connection, type (a weight, b bias), index, layer and neuron of the start and of the end",
+)
+
+
+def write_potential(potential, folder, comment="written by mpnnp", cp2k=False, overwrite=False):
     """Write input.nn, scaling.data and weights.NNN.data, readable by n2p2, LAMMPS (ML-HDNNP) and RuNNer;
     with cp2k=True by CP2K too.
 
     The normalisation is written as mean_energy, conv_energy and conv_length. CP2K and RuNNer do not know
-    these lines: with cp2k=True they are trivial and the weights carry the units. Raises DataError for what
-    CP2K cannot compute, and for several cutoff functions.
+    these lines: with cp2k=True they are trivial and the weights carry the units. Files of another origin
+    stay: DataError if there are any, or with overwrite=True they are kept as NAME.old-1. Raises DataError
+    too for what CP2K cannot compute, and for several cutoff functions.
     """
     if cp2k:
         check_cp2k(potential)
         potential = without_normalization(potential)
-    folder = Path(folder)
+    folder, elements = Path(folder), enumerate(potential.functions.elements)
+    texts = {
+        "input.nn": _input_text(potential, comment),
+        "scaling.data": scaling_text(potential.functions, potential.scaling.statistics),
+        **{weights_name(z): _weights_text(potential, k) for k, z in elements},
+    }
+    keep_foreign(folder, texts, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_text(folder / "input.nn", _input_text(potential, comment))
-    _write_text(folder / "scaling.data", scaling_text(potential.functions, potential.scaling.statistics))
-    for e, z in enumerate(potential.functions.elements):
-        _write_text(folder / f"weights.{z:03d}.data", _weights_text(potential, e))
+    for name, text in texts.items():
+        _write_text(folder / name, text)
+
+
+def weights_name(z):
+    """Name of the file with the weights of an element (atomic number)."""
+    return f"weights.{z:03d}.data"
+
+
+def keep_foreign(folder, names, overwrite=False):
+    """Raise DataError if one of these files is in the folder and mpnnp has not written it; overwrite: such
+    files are kept as NAME.old-1 and so on.
+    """
+    foreign = [path for name in names if (path := Path(folder) / name).exists() and not _is_own(path)]
+    if foreign and not overwrite:
+        raise DataError(
+            f"{', '.join(map(str, foreign))}: not written by mpnnp, and would be lost: choose another folder "
+            "(-o), or --overwrite, which keeps what is there under other names"
+        )
+    for path in foreign:
+        number = 1
+        while (kept := path.with_name(f"{path.name}.old-{number}")).exists():
+            number += 1
+        path.rename(kept)
+
+
+def _is_own(path):
+    """Whether one of the first lines of a file is one that only mpnnp writes."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        first = list(itertools.islice(file, 2))
+    return any(INPUT in line or line.startswith((LENGTHS, SCALING, WEIGHTS)) for line in first)
 
 
 def without_normalization(p):
@@ -75,7 +118,8 @@ def check_cp2k(p):
         (not any("relu" in names for _, names in nets), "no activation relu"),
         (
             not any("softplus" in names for _, names in nets),
-            'a wrong derivative of softplus (seen in CP2K 2023.1): train with network.activation = "tanh"',
+            "no activation softplus that gives right forces: it takes a wrong derivative of it (seen in CP2K "
+            '2023.1); train with network.activation = "tanh"',
         ),
     ]
     for holds, message in rules:
@@ -96,7 +140,7 @@ def _input_text(p, comment):
     cutoff, alpha = cutoffs.pop()
     lines = [
         f"# {comment}",
-        f"# lengths in {p.units.length_name}, energies in {p.units.energy_name}",
+        f"{LENGTHS}{p.units.length_name}, energies in {p.units.energy_name}",
         *([] if p.units == ATOMIC else [f"# units: {p.units}"]),
         *([f"# baseline: {p.baseline}"] if p.baseline else []),
         f"mean_energy {p.mean_energy / energy:.16E}",
@@ -139,7 +183,7 @@ def _input_text(p, comment):
 def scaling_text(functions, statistics):
     """The text of scaling.data."""
     t, start = statistics, functions.table.start
-    lines = ["# element  function  minimum  maximum  mean  sigma"]
+    lines = [SCALING]
     for e in range(len(start) - 1):
         for k in range(start[e], start[e + 1]):
             numbers = " ".join(f"{x[k]:24.16E}" for x in (t.minimum, t.maximum, t.mean, t.sigma))
@@ -148,10 +192,7 @@ def scaling_text(functions, statistics):
 
 
 def _weights_text(p, e):
-    lines, index = (
-        ["# connection, type (a weight, b bias), index, layer and neuron of the start and of the end"],
-        0,
-    )
+    lines, index = [WEIGHTS], 0
     for s in p.network.segments:
         if s.element != e:
             continue

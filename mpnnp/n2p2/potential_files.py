@@ -43,27 +43,37 @@ def units_of(source, units=None):
 
 def read_functions(source, units=None):
     """SymmetryFunctions of an input.nn (an InputFile or a path); functions that are given twice, also with
-    their
-    neighbours swapped, become one. Raises DataError naming the line.
+    their neighbours swapped, become one. Raises DataError naming the line, also for a scaling that cannot be.
     """
     source = source if isinstance(source, InputFile) else InputFile(source)
+    scaling_kind(source)  # before anything is computed with the functions
+    functions = [f for _, meant in functions_by_line(source, units) for _, f in meant]
+    try:
+        return SymmetryFunctions(_elements(source), functions, merge=True)
+    except ConfigError as error:
+        raise DataError(f"{source.path}: {error}") from None
+
+
+def functions_by_line(source, units=None):
+    """What each line of an InputFile with symmetry functions means: [(Keyword, [(words behind
+    symfunction_short, SymmetryFunction), ...]), ...]. Raises DataError naming the line.
+    """
     elements, length = _elements(source), units_of(source, units).length
     cutoff, alpha = _cutoff(source)
-    functions = []
+    found = []
     for keyword in source.all("symfunction_short", "global_symfunction_short", "element_symfunction_short"):
         where = f"{source.path}, line {keyword.line}: '{' '.join((keyword.written, *keyword.words))}'"
+        meant = []
         try:
             for line in _function_lines(keyword, elements):
                 if reason := fault(parse_line(line, cutoff, alpha, length=1.0)):
                     raise DataError(f"{where}: {reason}")
-                functions.append(parse_line(line, cutoff, alpha, length))
-                _check_centre(functions[-1], elements, where)
+                meant.append((line, parse_line(line, cutoff, alpha, length)))
+                _check_centre(meant[-1][1], elements, where)
         except ConfigError as error:
             raise DataError(f"{source.path}, line {keyword.line}: {error}") from None
-    try:
-        return SymmetryFunctions(elements, functions, merge=True)
-    except ConfigError as error:
-        raise DataError(f"{source.path}: {error}") from None
+        found.append((keyword, meant))
+    return found
 
 
 def _check_centre(f, elements, where):
@@ -112,7 +122,7 @@ def _function_lines(keyword, elements):
 
 def scaling_kind(source):
     """(kind, s_min, s_max) of the scaling keywords of an input.nn;
-    sigma counts only where the others are absent, as in n2p2.
+    sigma counts only where the others are absent, as in n2p2. Raises DataError for an empty range.
     """
     scale, center = source.has("scale_symmetry_functions"), source.has("center_symmetry_functions")
     neither = "sigma" if source.has("scale_symmetry_functions_sigma") else "none"
@@ -122,7 +132,14 @@ def scaling_kind(source):
         (False, True): "center",
         (True, True): "min-max-center",
     }[scale, center]
-    return kind, source.value("scale_min_short", default=0.0), source.value("scale_max_short", default=1.0)
+    s_min, s_max = source.value("scale_min_short", default=0.0), source.value("scale_max_short", default=1.0)
+    if kind not in ("none", "center") and not s_max > s_min:
+        line = source.last("scale_max_short" if source.has("scale_max_short") else "scale_min_short").line
+        raise DataError(
+            f"{source.path}, line {line}: scale_max_short is {s_max:g}, must be larger than scale_min_short, "
+            f"which is {s_min:g}"
+        )
+    return kind, s_min, s_max
 
 
 def read_scaling(path, functions, kind, s_min, s_max):

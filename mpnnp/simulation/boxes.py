@@ -3,6 +3,7 @@
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses
+from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 from ase.neighborlist import natural_cutoffs, neighbor_list
 from scipy.optimize import minimize
 from scipy.sparse import coo_matrix
@@ -16,6 +17,18 @@ SPACING = 1.2  # of the centres, over that of a simple cubic lattice: they repel
 CHARGE = np.array([-0.834, 0.417, 0.417])  # of O, H, H: molecules are turned towards low energy (TIP3P)
 HARD = 2.1  # Angstrom; atoms of two molecules nearer than this repel each other
 TRIALS, SWEEPS = 60, 3
+
+
+def check_format(path):
+    """Raise ConfigError unless ASE can write a structure under this name."""
+    try:
+        format_ = get_ioformat(filetype(str(path), read=False))
+    except UnknownFileTypeError:
+        raise ConfigError(
+            f"{path}: no format that ASE writes is named so; give .xyz, .cif, .pdb, ..."
+        ) from None
+    if not format_.can_write:
+        raise ConfigError(f"{path}: ASE reads this format ({format_.name}), but cannot write it")
 
 
 def water_box(n_molecule, density, seed=0):

@@ -1,5 +1,6 @@
 """The potential as a calculator of ASE: energy, forces, stress and what is known about their errors."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,17 @@ class Extrapolation:
             f"atom {self.atom}: {self.function} is {self.value:.6g}, "
             f"in training {self.low:.6g} to {self.high:.6g}"
         )
+
+
+def split_names(text):
+    """Paths of potentials from a text with commas between them. Raises ConfigError where one is empty."""
+    names = text.split(",")
+    if not all(name.strip() for name in names):
+        raise ConfigError(
+            f"'{text}': a name of a potential is empty; give a checkpoint or a folder of n2p2 files, several "
+            "with one comma between them"
+        )
+    return names
 
 
 class Calculator(AseCalculator):
@@ -129,6 +141,10 @@ class Calculator(AseCalculator):
         first.
         """
         return self._uncertainty().calibration
+
+    def digest(self):
+        """A hash of all that energies and forces depend on: Potential.digest, of members in any order."""
+        return hashlib.sha256(" ".join(sorted(p.digest() for p in self.potentials)).encode()).hexdigest()
 
     def _uncertainty(self):
         """Members drawn from the posterior and their calibration, drawn once. Collective."""

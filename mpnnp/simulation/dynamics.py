@@ -24,10 +24,13 @@ from ase.io.extxyz import write_extxyz
 
 from mpnnp.errors import DataError, DynamicsError
 from mpnnp.files import write_atomically, write_text
+from mpnnp.model.prediction import NO_PREDICTION
 from mpnnp.parallel import agree, maximum, on_root
 from mpnnp.progress import Progress, duration
 from mpnnp.run_lock import claim
-from mpnnp.signals import Signals, name
+from mpnnp.signals import Signals
+from mpnnp.signals import name as name_of
+from mpnnp.simulation.calculator import Calculator
 from mpnnp.simulation.integrators import Protocol, check_start, make_integrator, start_velocities
 from mpnnp.simulation.restart import read_restart, write_restart
 from mpnnp.units import BAR, DENSITY
@@ -47,6 +50,7 @@ NAMED = 5  # extrapolations named in the log
 SAVE_SECONDS = 60.0
 QUESTION, MOST_STEPS = 0.5, 1000  # seconds, and steps, between two looks for signals
 PROTOCOL, RESTART = "protocol.json", "restart.h5"
+NEW_FILES = "md.csv", "trajectory.xyz"  # that grow from the first step on
 FINISHED, STOPPED, FAILED, UNCERTAIN = "finished", "stopped", "failed", "uncertain"
 ENDS = {FAILED: "last-good.xyz", UNCERTAIN: "uncertain.xyz"}  # where the last frame is; else final.xyz
 
@@ -92,8 +96,9 @@ def run(
                raising DynamicsError
     Raises ConfigError for a start that does not suit the protocol, before the folder is touched;
     FolderError if the folder is in use or holds a run, DataError if there is none to resume, or one
-    with another protocol. A system that explodes, or leaves the range of training too often, ends the
-    simulation with status "failed"; files up to the last good frame are kept.
+    with another protocol, and for a start whose forces are not finite. A system that explodes, or leaves the
+    range of training too often, ends the simulation with status "failed"; files up to the last good frame are
+    kept.
     """
     directory = Path(directory)
     on_root(comm, check_start, atoms, protocol)
@@ -102,11 +107,19 @@ def run(
             comm,
             lambda: _claim(directory, resume, overwrite, log) if comm.rank == 0 else None,
         )
+        simulation = None
         try:
-            restart = on_root(comm, _open_folder, directory, protocol, resume, trained, log)
+            restart = on_root(
+                comm, _open_folder, directory, protocol, resume, trained, log, atoms, digest_of(calculator)
+            )
             parts = protocol, atoms, calculator, directory, comm, log, restart, signals, lock
             simulation = Simulation(*parts, max_force_std, watch)
             return simulation.run()
+        except Exception:
+            if comm.rank == 0 and not resume and (simulation is None or simulation.good is None):
+                for name in (PROTOCOL, *NEW_FILES):  # nothing was computed: the folder holds no simulation
+                    (directory / name).unlink(missing_ok=True)
+            raise
         finally:
             if lock is not None:
                 lock.release()
@@ -119,8 +132,15 @@ def _claim(directory, resume, overwrite, log):
     return claim(directory, "a simulation", resume, overwrite, log)
 
 
-def _open_folder(directory, protocol, resume, trained, log):
-    """What restart.h5 holds (resume), or None. Raises DataError."""
+def digest_of(calculator):
+    """Calculator.digest, "" of a calculator of ASE."""
+    return calculator.digest() if isinstance(calculator, Calculator) else ""
+
+
+def _open_folder(directory, protocol, resume, trained, log, atoms, potential):
+    """What restart.h5 holds (resume), or None. Raises DataError; CheckpointError for other atoms or another
+    potential (its digest) than before.
+    """
     record = directory / PROTOCOL
     if not resume:
         known = {"trained_on": trained.numbers()} if trained else {}
@@ -140,7 +160,9 @@ def _open_folder(directory, protocol, resume, trained, log):
     if not (directory / RESTART).exists():
         log.warn(f"{directory}: the simulation was stopped before it was first saved: it begins anew")
         return None
-    return read_restart(directory / RESTART)
+    restart = read_restart(directory / RESTART)
+    restart.check(directory / RESTART, atoms, potential)
+    return restart
 
 
 class Simulation:
@@ -165,6 +187,7 @@ class Simulation:
         self.last_question, self.next_question, self.interval = time.monotonic(), 0, 1
         self.protocol, self.atoms, self.calculator = protocol, atoms, calculator
         self.directory, self.comm, self.log = directory, comm, log
+        self.digest = digest_of(calculator)
         self.max_force_std = max_force_std
         self.rng = np.random.default_rng([protocol.seed, 2])
         self.step = self.first_step = 0
@@ -179,7 +202,7 @@ class Simulation:
         else:
             restart.set_atoms(atoms)
         self.integrator = make_integrator(atoms, protocol, self.rng)
-        self.sizes = {"md.csv": 0, "trajectory.xyz": 0}
+        self.sizes = dict.fromkeys(NEW_FILES, 0)
         if restart is not None:
             restart.set_integrator(self.integrator, self.rng)
             self.step = self.first_step = restart.step
@@ -211,7 +234,7 @@ class Simulation:
                 status, reason = FAILED, str(error)
                 received = self.slow and self._heard(now=True)  # a step that was broken off may look like it
         if received:
-            status, reason = STOPPED, f"by {name(received)}"
+            status, reason = STOPPED, f"by {name_of(received)}"
         return self._close(status, reason)
 
     def _advance(self, forces):
@@ -237,6 +260,8 @@ class Simulation:
 
     def _first_forces(self):
         forces = self.atoms.get_forces(md=True)
+        if self.restart is None and not np.isfinite(forces).all():
+            raise DataError(f"the start of the simulation: {NO_PREDICTION}")
         self._check_std()
         self._remember()
         if self.restart is None:
@@ -380,6 +405,7 @@ class Simulation:
                 self.first_volume,
                 self.sizes,
                 counts,
+                self.digest,
             )
         self.last_save = time.monotonic()
 

@@ -48,6 +48,8 @@ class Protocol:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: must be positive")
         if not (np.isfinite(self.temperature) and self.temperature > 0):
             raise ConfigError(f"--temperature {self.temperature}: must be positive")
+        if self.seed < 0:
+            raise ConfigError(f"--seed {self.seed}: must not be negative")
         if not np.isfinite(self.pressure):
             raise ConfigError(f"--pressure {self.pressure}: must be a number")
         if self.ensemble == "npt" and self.thermostat != "berendsen":

@@ -19,7 +19,7 @@ from mpnnp.errors import ConfigError, DataError, Interrupted, MpnnpError
 from mpnnp.parallel import agree, maximum, of_all_ranks, on_root, raise_if
 from mpnnp.progress import Progress
 from mpnnp.signals import Signals, name
-from mpnnp.simulation.calculator import Calculator
+from mpnnp.simulation.calculator import Calculator, split_names
 
 ASE = "ase:"
 SAVE_SECONDS = 60.0
@@ -35,7 +35,8 @@ def make_labeller(name, units=None):
     units  of folders of n2p2 files that do not state theirs
     """
     if not name.startswith(ASE):
-        return Calculator(name.split(",") if "," in name else name, skin=0.0, units=units)
+        names = split_names(name)
+        return Calculator(names if len(names) > 1 else name, skin=0.0, units=units)
     kind, _, settings = name[len(ASE) :].partition(":")
     try:
         module, _, attribute = kind.rpartition(".")
@@ -58,15 +59,13 @@ def _setting(name, text):
         return key, value
 
 
-def part_of(output, labeller):
-    """File beside `output` that keeps what is labelled while the rest is not: another one for each labeller
-    (its name, and its contents if it is a file).
+def part_of(output, name, calculator):
+    """File beside `output` that keeps what is labelled while the rest is not: another one for each
+    calculator, told apart by what a potential predicts, or by the name and settings of a calculator of ASE.
     """
-    digest = hashlib.sha256(labeller.encode())
-    if Path(labeller).is_file():
-        digest.update(Path(labeller).read_bytes())
+    own = calculator.digest() if isinstance(calculator, Calculator) else name
     output = Path(output)
-    return output.with_name(f"{output.stem}.{digest.hexdigest()[:8]}.part.h5")
+    return output.with_name(f"{output.stem}.{hashlib.sha256(own.encode()).hexdigest()[:8]}.part.h5")
 
 
 def label(dataset, calculator, comm, log, part=None):

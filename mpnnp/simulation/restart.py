@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import h5py
 import numpy as np
+from ase.data import chemical_symbols
 
 from mpnnp.errors import CheckpointError, DamagedError
 from mpnnp.files import check_seal, number_array, write_sealed
@@ -25,13 +26,34 @@ class Restart:
     cell: np.ndarray
     integrator: dict  # path of an attribute -> number or array
     rng: dict
+    # None in files of earlier versions:
+    numbers: np.ndarray | None = None  # atomic numbers
+    pbc: np.ndarray | None = None
+    potential: str | None = None  # its digest; "" of calculators that have none
 
-    def set_atoms(self, atoms):
-        """Raises CheckpointError if these are other atoms."""
+    def check(self, path, atoms, potential):
+        """Raise CheckpointError if this file `path` is of other atoms, or of another potential (digest)."""
         if len(atoms) != len(self.positions):
             raise CheckpointError(
-                f"restart.h5 is of {len(self.positions)} atoms, the structure has {len(atoms)}"
+                f"{path}: is of {len(self.positions)} atoms, the structure has {len(atoms)}"
             )
+        if self.numbers is not None and (other := np.flatnonzero(self.numbers != atoms.numbers)).size:
+            was, now = (chemical_symbols[int(z[other[0]])] for z in (self.numbers, atoms.numbers))
+            raise CheckpointError(
+                f"{path}: is of other atoms, or of these in another order: atom {other[0]} was {was}, in the "
+                f"structure it is {now}; give the structure that the simulation was started from"
+            )
+        if self.pbc is not None and (self.pbc != atoms.pbc).any():
+            was, now = (" ".join("FT"[int(p)] for p in pbc) for pbc in (self.pbc, atoms.pbc))
+            raise CheckpointError(f"{path}: was periodic in the directions {was}, the structure is in {now}")
+        if self.potential and potential and self.potential != potential:
+            raise CheckpointError(
+                f"{path}: was written with another potential, or this one has been trained since: give the "
+                "one that the simulation was started with, or start a new one from the frame that was reached"
+            )
+
+    def set_atoms(self, atoms):
+        """Move the atoms to where they were."""
         atoms.set_cell(self.cell)
         atoms.set_positions(self.positions)
         atoms.set_momenta(self.momenta)
@@ -61,7 +83,7 @@ def numbers_of(thing, path=""):
     return found
 
 
-def write_restart(path, atoms, integrator, rng, step, first_volume, sizes, extrapolations):
+def write_restart(path, atoms, integrator, rng, step, first_volume, sizes, extrapolations, potential=""):
     with write_sealed(path) as file:
         file.attrs["kind"], file.attrs["format_version"] = KIND, FORMAT_VERSION
         file.attrs["rng"] = json.dumps(rng.bit_generator.state)
@@ -72,6 +94,8 @@ def write_restart(path, atoms, integrator, rng, step, first_volume, sizes, extra
             atoms.get_momenta(),
             np.array(atoms.cell),
         )
+        file["numbers"], file["pbc"] = atoms.numbers, atoms.pbc
+        file.attrs["potential"] = potential
         file.create_group("sizes").attrs.update(sizes)
         for name, value in numbers_of(integrator.dynamics).items():
             file[f"integrator/{name}"] = value
@@ -95,6 +119,9 @@ def read_restart(path):
                 cell=number_array(file, "cell"),
                 integrator={name: number_array(file["integrator"], name) for name in file["integrator"]},
                 rng=json.loads(file.attrs["rng"]),
+                numbers=number_array(file, "numbers") if "numbers" in file else None,
+                pbc=number_array(file, "pbc") if "pbc" in file else None,
+                potential=str(file.attrs["potential"]) if "potential" in file.attrs else None,
             )
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise DamagedError(f"{path}: cannot be resumed: {error}") from None

@@ -17,6 +17,7 @@ from mpnnp.errors import DataError
 from mpnnp.progress import Silent
 from mpnnp.units import DENSITY
 
+DESCRIBED = {"ensemble": "", "temperature": " K", "time": " ps asked for"}  # of a protocol, with units
 SAME_DENSITY = 1e-6  # relative; more is no constant volume
 
 
@@ -98,6 +99,9 @@ def read_trajectory(path, frame_time):
                 numbers, pbc = atoms.numbers, atoms.pbc
             elif not np.array_equal(numbers, atoms.numbers):
                 raise DataError(f"{file}, frame {k}: has other atoms than the first frame")
+            vectors = atoms.cell.array[atoms.pbc]
+            if np.linalg.matrix_rank(vectors) < len(vectors):
+                raise DataError(f"{file}, frame {k}: is periodic, but has no cell in these directions")
             times.append(atoms.info.get("time_ps", k * frame_time))
             positions.append(atoms.positions)
             cells.append(atoms.cell.array)
@@ -211,8 +215,13 @@ def _read_table(path, needed):
 
 def _protocol(path):
     """What protocol.json of a folder says, {} if there is none."""
+    return _json(Path(path) / "protocol.json")
+
+
+def _json(path):
+    """A JSON object, {} if there is none."""
     try:
-        found = json.loads((Path(path) / "protocol.json").read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -238,8 +247,22 @@ def _file(path):
 
 def _ending(path):
     """Why the simulation in a folder failed, else ""."""
-    try:
-        status = json.loads((Path(path) / "status.json").read_text(encoding="utf-8"))
-        return f"at {status['time_ps']:.6g} ps: {status['reason']}" if status["status"] == "failed" else ""
-    except (OSError, ValueError, KeyError):
+    status = _json(Path(path) / "status.json")
+    if status.get("status") != "failed" or not {"time_ps", "reason"} <= status.keys():
         return ""
+    return f"at {status['time_ps']:.6g} ps: {status['reason']}"
+
+
+def describe_run(folder):
+    """What the simulation in a folder is and how it ended, for people."""
+    asked, status, n_atom = _protocol(folder), _json(Path(folder) / "status.json"), _count_atoms(folder)
+    words = [f"{folder}: folder of a simulation{f' of {n_atom} atoms' if n_atom else ''}"]
+    words += [f"{asked[key]}{unit}" for key, unit in DESCRIBED.items() if key in asked]
+    ended = "under way, or ended without a word"
+    if status:
+        ended = f"{status.get('status')} at {status.get('time_ps')} ps"
+        ended += f": {status['reason']}" if status.get("reason") else ""
+    return (
+        f"{', '.join(words)}: {ended}\nits frames: mpnnp info {Path(folder) / 'trajectory.xyz'}; "
+        f"what they say: mpnnp analyze density {folder}"
+    )

@@ -1,6 +1,7 @@
 """The commands around training: prepare, prune, sensitivity, disagree, select, check."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from ase.io import write
 from conftest import DATA
 from small import quiet, small_config, write_clusters
 
+import mpnnp
+from mpnnp.analysis import pruning
 from mpnnp.analysis.derivative_check import check_derivatives
 from mpnnp.analysis.descriptors import fingerprints, statistics_of
 from mpnnp.analysis.disagreement import disagreement_of
@@ -21,6 +24,7 @@ from mpnnp.config import read_config, to_toml
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import CheckFailed, ConfigError, DataError
+from mpnnp.model.symmetry_functions import format_line
 from mpnnp.n2p2.export import write_potential
 from mpnnp.n2p2.potential_files import read_functions, read_potential
 from mpnnp.parallel import serial
@@ -178,6 +182,41 @@ def test_prune_by_range_marks_lines_of_input_nn(tmp_path):
     )
     with pytest.raises(DataError, match="no symmetry function of . would be left"):
         run("prune", FOLDER / "input.data", FOLDER / "input.nn", "--range", 1e9, "-o", tmp_path / "none.nn")
+
+
+@pytest.mark.parametrize("dialect", ["Angstrom", "alias", "atomic", "global", "element"])
+def test_prune_leaves_out_what_it_says_in_every_dialect(dialect, tmp_path):
+    text = (FOLDER / "input.nn").read_text()
+    others = [line for line in text.splitlines() if not line.startswith("symfunction_short")]
+    if dialect == "Angstrom":
+        known = read_functions(FOLDER / "input.nn").functions
+        own = [f"symfunction_short {format_line(f, length=1.0)}" for f in known]
+        text = "\n".join(["# units: eV Angstrom", *others, *own]) + "\n"
+    elif dialect in ("alias", "atomic"):
+        name = {"alias": "symfunction", "atomic": "symfunction_short_atomic"}[dialect]
+        text = text.replace("symfunction_short ", f"{name} ")
+    else:
+        centers = [""] if dialect == "global" else ["H ", "O "]
+        numbers = ("2 0.01 0.0 12.0", "2 3.0 0.1 9.0", "3 0.01 1.0 4.0 12.0", "3 0.3 -1.0 1.0 9.0")
+        own = [f"{dialect}_symfunction_short {c}{n}  # comment" for c in centers for n in numbers]
+        text = "\n".join([*others, *own]) + "\n"
+    (tmp_path / "input.nn").write_text(text)
+    functions = read_functions(tmp_path / "input.nn")
+    data, (comm, log) = read_sources(FOLDER / "input.data", report=silent), quiet()
+    t = statistics_of(data, functions, comm, log)
+    spread = t.maximum - t.minimum
+    threshold, target = np.median(spread), tmp_path / "pruned.nn"
+    run("prune", FOLDER / "input.data", tmp_path / "input.nn", "--range", threshold, "-o", target)
+    expected = functions.keep(spread >= threshold)
+    assert 0 < len(expected) < len(functions)
+    assert read_functions(target).functions == expected.functions
+
+
+def test_prune_writes_nothing_that_means_other_functions(tmp_path, monkeypatch):
+    monkeypatch.setattr(pruning, "_pruned_input", lambda settings, kept: Path(settings).read_text())
+    with pytest.raises(DataError, match="could not be pruned"):
+        run("prune", FOLDER / "input.data", FOLDER / "input.nn", "--range", 0.01, "-o", tmp_path / "new.nn")
+    assert not list(tmp_path.iterdir())
 
 
 def test_prune_by_sensitivity_writes_a_configuration(tmp_path, trained):
@@ -383,6 +422,50 @@ def test_compact_functions_pass_the_check():
         assert found.relative < 1e-5, found
 
 
+def coincident(path):
+    """Write three clusters, the second with two atoms at one place."""
+    frames = write_clusters(path, 3)
+    frames[1].positions[2] = frames[1].positions[1]
+    write(path, frames)
+    return path
+
+
+@pytest.mark.parametrize("command", ["evaluate", "disagree", "check", "sensitivity", "prepare", "prune"])
+def test_atoms_at_one_place_are_refused_by_name(command, tmp_path):
+    data, target = coincident(tmp_path / "bad.xyz"), tmp_path / "out"
+    words = {
+        "evaluate": [FOLDER, data, "--json", target],
+        "disagree": [FOLDER, FOLDER, data, "-o", tmp_path / "d.csv"],
+        "check": [FOLDER, data, "--components", 2],
+        "sensitivity": [FOLDER, data],
+        "prepare": [data, FOLDER / "input.nn", "-o", target],
+        "prune": [data, FOLDER / "input.nn", "--range", 0.1, "-o", target],
+    }[command]
+    with pytest.raises(DataError, match=r"bad\.xyz, frame 1: .*two atoms at the same place"):
+        run(command, *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.xyz"]
+
+
+@pytest.mark.parametrize("by", ["farthest", "kalman"])
+def test_select_refuses_atoms_at_one_place(by, tmp_path, trained):
+    words = ["select", coincident(tmp_path / "bad.xyz"), "-n", 2, "--by", by, "-o", tmp_path / "s.h5"]
+    with pytest.raises(DataError, match=r"bad\.xyz, frame 1: .*two atoms at the same place"):
+        run(*words, "--potential", trained[0] / "checkpoint.h5")
+    assert not (tmp_path / "s.h5").exists()
+
+
+def test_fisher_and_the_library_refuse_atoms_at_one_place(tmp_path, trained):
+    data = coincident(tmp_path / "bad.xyz")
+    message = r"bad\.xyz, frame 1: .*two atoms at the same place"
+    with pytest.raises(DataError, match=message):
+        run("fisher", trained[0] / "checkpoint.h5", "--data", data, "-o", tmp_path / "f.h5")
+    assert not (tmp_path / "f.h5").exists()
+    potential = load_potential(trained[0] / "best.h5")
+    for computed in (mpnnp.evaluate, mpnnp.fisher):
+        with pytest.raises(DataError, match=message):
+            computed(potential, mpnnp.read(data))
+
+
 def test_the_number_of_ranks_changes_nothing(tmp_path, mpiexec):
     for n in (1, 2):
         mpiexec(n, "-m", "mpnnp", "sensitivity", FOLDER, FOLDER / "input.data", "-o", tmp_path / f"{n}.csv")
@@ -390,3 +473,6 @@ def test_the_number_of_ranks_changes_nothing(tmp_path, mpiexec):
     assert one == pytest.approx(two, rel=1e-8)
     result = mpiexec(2, "-m", "mpnnp", "check", FOLDER, tmp_path / "nothing.data", check=False)
     assert result.returncode == 2 and "no such file" in result.stderr and "Traceback" not in result.stderr
+    bad = coincident(tmp_path / "bad.xyz")
+    result = mpiexec(2, "-m", "mpnnp", "evaluate", FOLDER, bad, check=False)
+    assert result.returncode == 2 and result.stderr.count("bad.xyz, frame 1") == 1

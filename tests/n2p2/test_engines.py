@@ -1,5 +1,6 @@
 """Out to other programs: inputs that run as they are, CP2K's own committee, i-PI's protocol."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -215,7 +216,22 @@ def much_tilted():
     return Structure(numbers=s.numbers, positions=s.positions, cell=cell, pbc=s.pbc)
 
 
-@pytest.mark.parametrize("structure", [triclinic, cluster, left_handed, much_tilted])
+def periodic_in(*pbc):
+    """Function that makes a triclinic structure which is periodic along these vectors alone."""
+
+    def structure():
+        s = triclinic()
+        return Structure(numbers=s.numbers, positions=s.positions, cell=s.cell, pbc=np.array(pbc))
+
+    return structure
+
+
+SOME = [p for p in itertools.product([True, False], repeat=3) if any(p) and not all(p)]
+
+
+@pytest.mark.parametrize(
+    "structure", [triclinic, cluster, left_handed, much_tilted, *(periodic_in(*pbc) for pbc in SOME)]
+)
 def test_the_structure_for_lammps_is_the_same_but_turned(tmp_path, structure):
     s, potential = structure(), make_potential()
     notes = write_lammps(tmp_path, potential, s)
@@ -231,7 +247,13 @@ def test_the_structure_for_lammps_is_the_same_but_turned(tmp_path, structure):
     assert abs(cell[1, 0]) <= 0.5001 * cell[0, 0] and abs(cell[2, 0]) <= 0.5001 * cell[0, 0]
     assert abs(cell[2, 1]) <= 0.5001 * cell[1, 1]
     numbers = np.array(potential.elements)[rows[:, 1].astype(int) - 1]
-    turned = Structure(numbers=numbers, positions=rows[:, 2:], cell=cell if s.pbc.all() else None, pbc=s.pbc)
+    turned = Structure(numbers=numbers, positions=rows[:, 2:], cell=cell if s.pbc.any() else None, pbc=s.pbc)
+    for (i, j), value in zip(((0, 1), (0, 2), (1, 2)), tilt):  # LAMMPS refuses others
+        assert value == 0.0 or (s.pbc[i] and s.pbc[j])
+    boundary = " ".join("p" if periodic else "s" for periodic in s.pbc)
+    assert f"boundary        {boundary}" in (tmp_path / "lammps.in").read_text()
+    for axis in np.flatnonzero(~s.pbc):
+        assert (rows[:, 2 + axis] > bounds[axis, 0]).all() and (rows[:, 2 + axis] < bounds[axis, 1]).all()
     energy, forces = potential.energy_forces(turned)
     expected, expected_forces = potential.energy_forces(s)
     assert energy == pytest.approx(expected, rel=1e-12)

@@ -9,11 +9,13 @@ import pytest
 from conftest import DATA
 from oracles.cp2k import run_input
 from small import cluster
+from typer.testing import CliRunner
 
 import mpnnp
+from mpnnp.cli import app
 from mpnnp.data.formats import read_sources
 from mpnnp.data.packed import make_atoms
-from mpnnp.errors import DataError
+from mpnnp.errors import ConfigError, DataError
 from mpnnp.kernels.energy_forces import symmetry_functions
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.function_sets import from_tables
@@ -278,7 +280,10 @@ def test_the_export_for_cp2k_carries_the_normalisation_in_the_weights(tmp_path):
         ({"tables": TABLES}, "types 2 and 3 only"),
         ({"hidden": ((5, 4), (7, 3))}, "same hidden layers"),
         ({"names": (("tanh", "relu"), ("tanh", "relu"))}, "no activation relu"),
-        ({"names": (("tanh", "softplus"), ("tanh", "softplus"))}, "a wrong derivative of softplus"),
+        (
+            {"names": (("tanh", "softplus"), ("tanh", "softplus"))},
+            "no activation softplus that gives right",
+        ),
         ({"names": (("tanh", "tanh"), ("tanh", "cos"))}, "same hidden layers"),
         ({"cutoff": 3}, "cutoff functions 1"),
         ({"kind": "center"}, "scaled by their range or sigma only"),
@@ -289,6 +294,44 @@ def test_what_cp2k_cannot_compute_is_an_error(tmp_path, variant, part):
     with pytest.raises(DataError, match=f"CP2K cannot compute this potential: it knows .*{part}"):
         write_potential(make_potential(**{"tables": FOR_CP2K} | variant), tmp_path / "new", cp2k=True)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["input.nn", "scaling.data", "weights.008.data"])
+def test_the_export_does_not_write_over_files_of_others(name, tmp_path):
+    potential = make_potential()
+    (tmp_path / name).write_text("# made by hand\nelements H O\n")
+    with pytest.raises(DataError, match=rf"{name}: not written by mpnnp, and would be lost"):
+        write_potential(potential, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    for _ in range(2):  # the second time the files are its own
+        write_potential(potential, tmp_path, overwrite=True)
+    assert (tmp_path / f"{name}.old-1").read_text() == "# made by hand\nelements H O\n"
+    assert not (tmp_path / f"{name}.old-2").exists()
+    check_equal(potential, mpnnp.load(tmp_path))
+    write_potential(potential, tmp_path)
+
+
+def test_the_command_export_leaves_what_it_reads(tmp_path):
+    folder, link = tmp_path / "p", tmp_path / "link"
+    write_potential(make_potential(), folder)
+    link.symlink_to(folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for target in (folder, link, folder / ".." / "p"):
+        for more in ([], ["--overwrite"], ["--cp2k"]):
+            result = CliRunner().invoke(app, ["export", str(folder), "-o", str(target), *more])
+            assert isinstance(result.exception, ConfigError | DataError), result.output
+            assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    for name in ("input.nn", "lammps.in"):
+        own = tmp_path / f"own-{name}"
+        own.mkdir()
+        (own / name).write_text("made by hand\n")
+        words = ["export", str(folder), "-o", str(own)]
+        result = CliRunner().invoke(app, words)
+        assert isinstance(result.exception, DataError) and "not written by mpnnp" in str(result.exception)
+        assert [path.name for path in own.iterdir()] == [name]
+        for more in (["--overwrite"], []):
+            assert CliRunner().invoke(app, words + more).exit_code == 0
+        assert (own / f"{name}.old-1").read_text() == "made by hand\n"
 
 
 INPUT = """&GLOBAL
@@ -437,6 +480,22 @@ def test_sigma_scaling_counts_only_without_the_others(tmp_path):
     ):
         (tmp_path / "input.nn").write_text(lines + "\nscale_min_short -1\nscale_max_short 2\n")
         assert scaling_kind(InputFile(tmp_path / "input.nn")) == (expected, -1.0, 2.0)
+
+
+@pytest.mark.parametrize("lines", ["scale_max_short 0", "scale_min_short 1", "scale_min_short_atomic 1.5"])
+def test_a_scaling_to_no_range_is_refused(lines, tmp_path):
+    write_potential(make_potential(), tmp_path / "p")
+    path = tmp_path / "p" / "input.nn"
+    kept = [line for line in path.read_text().splitlines() if not line.startswith(("scale_", "center_"))]
+    path.write_text("\n".join([*kept, "scale_symmetry_functions", lines]))
+    number = len(kept) + 2
+    for read in (read_functions, lambda source: mpnnp.load(source.parent)):
+        with pytest.raises(
+            DataError, match=rf"input\.nn, line {number}: scale_max_short is .*, must be larger"
+        ):
+            read(path)
+    path.write_text("\n".join([*kept, lines]))  # the scaling "none" needs no range
+    assert len(read_functions(path)) == len(make_potential().functions)
 
 
 def test_layers_of_an_element_are_taken_from_their_lines(tmp_path):

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from ase.calculators.lj import LennardJones
@@ -19,11 +20,16 @@ from typer.testing import CliRunner
 from mpnnp import Calculator, load
 from mpnnp.cli import app
 from mpnnp.data.formats import read_sources
-from mpnnp.errors import ConfigError, DataError, FolderError
+from mpnnp.errors import CheckpointError, ConfigError, DataError, FolderError
+from mpnnp.files import write_sealed
+from mpnnp.model.baseline import parse_baseline
+from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.n2p2.export import write_potential
 from mpnnp.simulation.boxes import water_box
 from mpnnp.simulation.dynamics import COLUMNS, run
 from mpnnp.simulation.integrators import Protocol
+from mpnnp.simulation.labelling import make_labeller, part_of
+from mpnnp.units import METAL
 
 RANDOM = load(DATA / "predict_acsf_cos")  # random weights: a smooth potential that knows nothing of water,
 MILD = replace(RANDOM, energy_scale=1e-3 * RANDOM.energy_scale)  # with forces as of water
@@ -129,6 +135,63 @@ def test_resuming_checks_the_protocol(tmp_path):
         simulate(tmp_path / "a", protocol(temperature=310.0, time=0.02), resume=True)
     with pytest.raises(DataError, match="no simulation"):
         simulate(tmp_path / "b", protocol(), resume=True)
+
+
+def test_resuming_refuses_other_atoms_and_another_potential(tmp_path):
+    simulate(tmp_path, protocol(time=0.005))
+    kept = (tmp_path / "md.csv").read_bytes()
+    turned, open_cell = start()[::-1], start()
+    open_cell.pbc = (True, True, False)
+    for atoms, potential, message in (
+        (turned, MILD, "of other atoms, or of these in another order: atom 0 was"),
+        (start()[:-3], MILD, "the structure has"),
+        (open_cell, MILD, "was periodic in the directions T T T, the structure is in T T F"),
+        (start(), RANDOM, "another potential"),
+        (start(), MILD.with_weights(1.001 * MILD.weights), "another potential"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            simulate(tmp_path, protocol(time=0.01), atoms, resume=True, calculator=Calculator(potential))
+        assert (tmp_path / "md.csv").read_bytes() == kept
+    simulate(tmp_path, protocol(time=0.01), resume=True)
+    assert len(table(tmp_path)["time_ps"]) == 11
+
+
+def test_a_restart_file_without_atoms_and_potential_is_resumed(tmp_path):
+    """As versions before 0.2 wrote it."""
+    simulate(tmp_path, protocol(time=0.005))
+    with h5py.File(tmp_path / "restart.h5") as old, write_sealed(tmp_path / "old.h5") as new:
+        for name in old:
+            if name not in ("numbers", "pbc"):
+                old.copy(name, new)
+        new.attrs.update({k: v for k, v in old.attrs.items() if k != "potential"})
+    (tmp_path / "old.h5").replace(tmp_path / "restart.h5")
+    outcome, _ = simulate(tmp_path, protocol(time=0.01), resume=True)
+    assert outcome.status == "finished" and outcome.steps == 20
+
+
+def test_a_digest_tells_potentials_apart_by_what_they_predict(tmp_path):
+    """The same after it was written and read; another one where weights, scaling or baseline differ."""
+    write_potential(RANDOM, tmp_path / "bohr")
+    write_potential(replace(RANDOM, units=METAL), tmp_path / "metal")
+    again = load(tmp_path / "bohr")
+    assert again.digest() == load(tmp_path / "bohr").digest() != load(tmp_path / "metal").digest()
+    statistics = replace(RANDOM.scaling.statistics, maximum=1.1 * RANDOM.scaling.statistics.maximum)
+    others = [
+        RANDOM.with_weights(RANDOM.weights + 1e-15 * (np.arange(len(RANDOM.weights)) == 3)),
+        replace(RANDOM, scaling=replace(RANDOM.scaling, statistics=statistics)),
+        replace(RANDOM, mean_energy=0.1),
+        replace(RANDOM, baseline=parse_baseline("zbl 0.5 1.0")),
+        replace(RANDOM, functions=functions_of(RANDOM, 1.01)),
+    ]
+    assert len({p.digest() for p in (RANDOM, *others)}) == 6
+    a, b = RANDOM, others[0]
+    assert Calculator([a, b]).digest() == Calculator([b, a]).digest() != Calculator(a).digest()
+
+
+def functions_of(potential, factor):
+    """The symmetry functions with other cutoff radii."""
+    functions = [replace(f, r_c=factor * f.r_c) for f in potential.functions.functions]
+    return SymmetryFunctions(potential.elements, functions)
 
 
 class Unstable(LennardJones):
@@ -273,6 +336,19 @@ def test_box_md_and_label_as_commands(tmp_path):
     assert np.array_equal(labelled.stress, atoms.get_stress())
 
 
+def test_info_says_what_the_folder_of_a_simulation_is(tmp_path):
+    simulate(tmp_path / "md", protocol(ensemble="nvt"))
+    result = CliRunner().invoke(app, ["info", str(tmp_path / "md")])
+    assert result.exit_code == 0, result.exception
+    words = (
+        f"md: folder of a simulation of {len(start())} atoms, nvt, 300.0 K, 0.01 ps asked for: finished at"
+    )
+    assert words in result.output and "md/trajectory.xyz" in result.output
+    (tmp_path / "md" / "status.json").unlink()
+    result = CliRunner().invoke(app, ["info", str(tmp_path / "md")])
+    assert "under way" in result.output
+
+
 def test_labels_of_a_calculator_of_ase(tmp_path):
     source, target = tmp_path / "in.xyz", tmp_path / "out.data"
     write(source, [water_box(3, 0.3, seed) for seed in range(3)])
@@ -288,6 +364,34 @@ def test_labels_of_a_calculator_of_ase(tmp_path):
     for name, message in (("ase:nothing", "no such calculator"), ("ase:lj:sigma", "key=value")):
         result = CliRunner().invoke(app, ["label", name, str(source), "-o", str(target)])
         assert isinstance(result.exception, ConfigError) and message in str(result.exception)
+
+
+def test_half_done_labels_belong_to_a_potential_not_to_its_name(tmp_path):
+    folder, other, target = tmp_path / "a", tmp_path / "b", tmp_path / "out.h5"
+
+    def part(name, units=None):
+        return part_of(target, name, make_labeller(name, units))
+
+    write_potential(MILD, folder)
+    write_potential(RANDOM, other)
+    of_mild, of_both = part(str(folder)), part(f"{folder},{other}")
+    assert of_mild == part(str(folder)) == part(f"{tmp_path}/./a") and of_mild != of_both
+    assert part(str(folder), "eV Angstrom") != of_mild
+    write_potential(MILD.with_weights(1.01 * MILD.weights), folder)
+    assert of_mild != part(str(folder)) and of_both != part(f"{folder},{other}")
+    assert part("ase:lj:rc=3.0") == part("ase:lj:rc=3.0") != part("ase:lj:rc=3.5")
+
+
+@pytest.mark.parametrize("name", ["", " ", ",", "POTENTIAL,", "POTENTIAL, "])
+def test_an_empty_name_of_a_potential_is_not_the_working_directory(name, tmp_path):
+    write_potential(MILD, tmp_path / "p")
+    write(tmp_path / "in.xyz", start())
+    name = name.replace("POTENTIAL", str(tmp_path / "p"))
+    for command in ("label", "md"):
+        words = [command, name, str(tmp_path / "in.xyz"), "-o", str(tmp_path / "out.h5")]
+        result = CliRunner().invoke(app, words)
+        assert isinstance(result.exception, ConfigError)
+        assert "a name of a potential is empty" in str(result.exception)
 
 
 def test_label_names_the_structure_that_fails(tmp_path):
