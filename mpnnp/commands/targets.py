@@ -66,7 +66,7 @@ def _check_place(path):
 
 
 def _of_potential(source):
-    """Files of a potential: a checkpoint, those that are read of a folder, or of several with commas between."""
+    """Files of a potential: a checkpoint, those read of a folder, or of several with commas between."""
     path = Path(source).expanduser()
     if path.is_dir():
         return [file for file in path.iterdir() if file.name in OF_POTENTIAL or "weights." in file.name]
