@@ -20,12 +20,14 @@ import h5py
 import numpy as np
 
 __all__ = [
+    "all_digits",
     "check_heaps",
     "check_seal",
     "check_stored",
     "lock_reason",
     "number_array",
     "read_number",
+    "seen_from",
     "write_atomically",
     "write_sealed",
     "write_table",
@@ -66,6 +68,14 @@ def write_atomically(path, previous=None):
         _flush(target.parent)
 
 
+def seen_from(folder, path):
+    """The path relative to a folder, right also where a symbolic link leads to one of them. The last part of
+    the path is left as it is: it may be a link itself, or a pattern.
+    """
+    path = Path(os.path.expanduser(path))
+    return os.path.relpath(path.parent.resolve() / path.name, Path(folder).resolve())
+
+
 def write_text(path, text, encoding="utf-8"):
     """Write a text file in one step, see `write_atomically`. Raises OSError."""
     with write_atomically(path) as temporary:
@@ -93,6 +103,11 @@ def read_number(word, kind=float):
         if kind is not float:
             raise
     return float(re.sub(r"(?<=[\d.])([+-]\d+)$", r"E\1", re.sub("[dD]", "E", word)))
+
+
+def all_digits(values):
+    """Numbers as text, with spaces between them: 17 digits, which are read back as the same."""
+    return " ".join(f"{value:.17g}" for value in values)
 
 
 @contextlib.contextmanager

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from mpnnp.analysis.fisher import Gradients, Spectrum, accumulate, fisher_spectrum
-from mpnnp.config import Config, make_config, read_config
+from mpnnp.config import Config, make_config, read_config, with_absolute_paths
 from mpnnp.data import dataset as datasets
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.formats import read_sources
 from mpnnp.data.packed import make_atoms
-from mpnnp.errors import ConfigError
+from mpnnp.errors import CheckpointError, ConfigError
 from mpnnp.model.evaluation import Evaluation
 from mpnnp.model.evaluation import evaluate as evaluate_on
 from mpnnp.model.label_kinds import KINDS, position
@@ -25,8 +25,11 @@ from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import check_finite, load_symmetry_functions
 from mpnnp.optimizers.registry import Optimizer, make_optimizer
 from mpnnp.parallel import on_root, serial
-from mpnnp.progress import Log, Silent
+from mpnnp.progress import AnyLog, Log, Muted, QuietLog, Silent
+from mpnnp.run_lock import claim
+from mpnnp.training import run_folder
 from mpnnp.training.choices import n_label, settle
+from mpnnp.training.continuation import completed
 from mpnnp.training.initial_potential import baseline_of, build
 from mpnnp.training.observations import Observer
 from mpnnp.training.run_state import RunState
@@ -58,7 +61,8 @@ def new_potential(
     baseline: dict | None = None,
     **network,
 ) -> Potential:
-    """Potential with initial weights; scaling, references and units of training are those of `data`.
+    """Potential with initial weights; scaling, references and units of training are those of `data`, whose
+    isolated atoms give the atomic energies alone.
 
     Collective.
 
@@ -67,9 +71,14 @@ def new_potential(
     hidden     nodes of the hidden layers of each element's net
     activation  of these; tanh goes with the fixed noise of `new_task` and `new_optimizer`
     baseline   keys of [baseline], as in {"zbl": [0.5, 1.0]}
-    network    further keys of [network]
+    network    further keys of [network], but for normalize_nodes, which is a matter of the optimizer too
     Raises ConfigError, DataError.
     """
+    if network.get("normalize_nodes"):
+        raise ConfigError(
+            "normalize_nodes = True: means units of the weights that the optimizer sees too, which "
+            "new_optimizer knows nothing of: leave it out, or let mpnnp.train make potential and optimizer"
+        )
     if isinstance(functions, str | Path):
         named = str(functions) in ("default", "water")
         section = {"set": functions} if named else {"input_nn": str(Path(functions).resolve())}
@@ -78,7 +87,7 @@ def new_potential(
     tree = {"hidden": list(hidden), "activation": activation, **network}
     sections = {"symmetry_functions": section, "network": tree, "baseline": baseline or {}}
     config = make_config(IN_MEMORY | sections | {"run": {"seed": seed}})
-    comm = serial() if comm is None else comm
+    comm, data = serial() if comm is None else comm, data.without_isolated_atoms()
     added = baseline_of(config)
     rest = added.subtract(data, comm)
     return replace(build(config, rest, np.arange(len(data)), None, comm, Silent())[0], baseline=added)
@@ -87,12 +96,15 @@ def new_potential(
 def new_task(
     potential: Potential, data: Dataset, schedule: str = "runner", seed: int = 1, comm=None, **settings
 ) -> Task:
-    """Task: what a potential learns from all structures of `data`, batch by batch. Collective.
+    """Task: what a potential learns from all structures of `data` but isolated atoms, batch by batch.
 
-    schedule  "runner" or "sdnz";  settings  other keys of [schedule]: streams, force_fraction, ...
+    Collective.
+
+    schedule  "runner" or "sdnz";  settings  other keys of [schedule]: streams, force_fraction, ...; with
+              selection="sort" an epoch is task.epoch(number, task.errors(w))
     Raises ConfigError, DataError.
     """
-    comm = serial() if comm is None else comm
+    comm, data = serial() if comm is None else comm, data.without_isolated_atoms()
     if schedule == "runner":
         settings = {"selection": "random"} | settings
     section = {"name": schedule} | settings
@@ -117,12 +129,17 @@ def new_optimizer(task: Task, name: str = "ekf", **settings) -> Optimizer:
     """Optimizer for the weights of a task: "ekf", "adam" or another of OPTIMIZERS.
 
     settings  keys of its section, [ekf] or [adam], with the meaning that they have there (rates are per
-              epoch)
+              epoch); noise is "fixed": levels of learned noise are those of a run
     Raises ConfigError.
     """
     section = name if name in Config.model_fields else "optimizer"
     known = {"noise": "fixed"} if section == "ekf" else {}  # a Task by itself has no noise levels
     config = make_config(IN_MEMORY | {"run": {"optimizer": name}, section: known | settings})
+    if config.learns_noise:
+        raise ConfigError(
+            f"noise = {config.ekf.noise!r}: needs levels of noise that a whole run estimates, a Task by "
+            "itself has none: leave it out (noise = 'fixed'), or let mpnnp.train learn"
+        )
     return make_optimizer(config, task.potential.network, task.schedule.updates_per_epoch, task.comm)
 
 
@@ -144,7 +161,7 @@ def fisher(
 ) -> Spectrum | tuple[Spectrum, np.ndarray] | None:
     """Spectrum of the Fisher information I1 = <h^T h> of single labels, h = dy/dw: see analysis.fisher.
 
-    On rank 0. Collective.
+    On rank 0, None elsewhere. Collective. Isolated atoms are not learned from, and have no part in it.
 
     kind     "energy" (eV per unit of weight)^2, "force" (eV/Angstrom per unit of weight)^2, or another of
              KINDS
@@ -155,14 +172,15 @@ def fisher(
     if kind not in KINDS:
         raise ConfigError(f"kind = {kind!r}: must be one of {', '.join(KINDS)}")
     comm, k = serial() if comm is None else comm, position(kind)
+    data = data.without_isolated_atoms()
     structures = make_atoms(data, potential.elements)
     G = load_symmetry_functions(structures, potential.functions, data.hash(), None, comm, Silent())
     check_finite(G, structures, data, comm)
     gradients = Gradients(data, structures, G, potential)
     spectrum = fisher_spectrum(gradients, k, 1, n_batch, comm)
-    if not matrix or spectrum is None:
+    batches = gradients.batches(k, 1, n_batch)  # on every rank the same, unlike the spectrum
+    if not (matrix and len(batches)):
         return spectrum
-    batches = gradients.batches(k, 1, n_batch)
     lower = accumulate(gradients.blocks(k, batches, comm), gradients.n, len(batches), comm)
     return None if lower is None else (spectrum, np.tril(lower) + np.tril(lower, -1).T)
 
@@ -174,24 +192,35 @@ def train(
     on_update: Iterable[Callable] = (),
     on_epoch: Iterable[Callable] = (),
     comm=None,
-    log: Log | None = None,
+    log: AnyLog | None = None,
     overwrite: bool = False,
 ) -> RunState:
     """Train as a TOML file, a dict of sections or a Config says;
     results in `directory` (default run.directory). Collective.
 
+    Relative paths in a TOML file are those of its folder, in a dict or a Config of the working directory.
+
     on_update  functions (task, state) called after each update;  on_epoch  functions (task, state, point)
                after each evaluation
-    log        progress.Log; default: what the command shows
+    log        progress.Log; default: what the command shows. progress.Silent() shows warnings alone, as
+               those of Python, progress.Muted() nothing; train.log is written all the same
     overwrite  a run that is in the folder keeps its files under another name
     Returns the final RunState, whose best_weights are those of best.h5. Raises as training.train.train.
     """
     comm = serial() if comm is None else comm
-    if not isinstance(config, Config):
-        config = make_config(config) if isinstance(config, dict) else read_config(config)
-    log = Log(comm) if log is None else log
+    if isinstance(config, Config):
+        config = with_absolute_paths(config, Path.cwd())
+    else:
+        config = make_config(config, base=Path.cwd()) if isinstance(config, dict) else read_config(config)
     return train_as_configured(
-        config, directory or config.run.directory, comm, log, resume, on_update, on_epoch, overwrite
+        config,
+        directory or config.run.directory,
+        comm,
+        _log(log, comm),
+        resume,
+        on_update,
+        on_epoch,
+        overwrite,
     )
 
 
@@ -203,7 +232,8 @@ def continue_from(
     rehearsal: float = 0.0,
     resume: bool = False,
     comm=None,
-    log: Log | None = None,
+    log: AnyLog | None = None,
+    overwrite: bool = False,
     **sections,
 ) -> RunState:
     """Go on learning from a checkpoint.h5, weights and covariance, with new data; results in `directory`.
@@ -212,21 +242,57 @@ def continue_from(
 
     data       Dataset, which is kept in directory/data.h5, or files of any format
     rehearsal  share of the structures learned before that are learned again
+    log, overwrite  as in `train`
     sections   further keys of a configuration: ekf={"inflation": 2.0}, run={"seed": 3}, ...
-    Returns as `train`. Raises ConfigError, DataError, CheckpointError: see training.continuation.
+    Returns as `train`. Raises ConfigError, DataError, FolderError, CheckpointError: see
+    training.continuation. What another run left in the folder is then as it was.
     """
-    comm = serial() if comm is None else comm
-    if isinstance(data, Dataset):
-        files = str(Path(directory).resolve() / "data.h5")
-        on_root(comm, _keep, data, files)
+    comm, in_memory = serial() if comm is None else comm, isinstance(data, Dataset)
+    for name, keys in sections.items():
+        if not isinstance(keys, dict):
+            raise ConfigError(
+                f"{name} = {keys!r}: is no argument of continue_from, and of a section of the configuration "
+                f'the keys are given as a dict, as in run={{"seed": 3}}'
+            )
+    if in_memory:
+        files = [str(Path(directory).resolve() / "data.h5")]
     else:
         files = [str(Path(file).resolve()) for file in ([data] if isinstance(data, str | Path) else data)]
     given = {"data": {"files": files, "rehearsal": rehearsal}}
     given["run"] = {"from": str(Path(checkpoint).resolve()), "epochs": epochs}
     tree = {name: given.get(name, {}) | sections.get(name, {}) for name in given | sections}
-    return train(tree, directory, resume, comm=comm, log=log)
+    log = _log(log, comm)
+    if in_memory:
+        config = make_config(tree, base=Path.cwd())
+        on_root(comm, completed, config, Path(directory))  # else nothing is begun, and nothing replaced
+        on_root(comm, _keep, data, Path(directory), resume, overwrite, log)
+        overwrite = False  # done
+    return train(tree, directory, resume, comm=comm, log=log, overwrite=overwrite)
 
 
-def _keep(data, path):
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    datasets.write(path, data)
+def _keep(data, directory, resume, overwrite, log):
+    """data.h5 in the folder of a run that is about to begin, or to go on with these data.
+
+    Raises FolderError, and CheckpointError if the run in the folder has learned other data.
+    """
+    if resume and not run_folder.was_begun(directory):
+        return  # the training says so
+    path, lock = directory / "data.h5", claim(directory, run_folder.KIND, resume, overwrite, log)
+    try:
+        if resume and path.exists():
+            if (then := datasets.read(path).hash()) != data.hash():
+                raise CheckpointError(
+                    f"{path}: are the data that the run in this folder learns (hash {then[:16]}), others "
+                    f"than those to resume with ({data.hash()[:16]}): keep them as they were, or start anew"
+                )
+        else:
+            datasets.write(path, data)
+    finally:
+        lock.release()
+
+
+def _log(log, comm):
+    """A Log; one that shows nothing for those that cannot write train.log."""
+    if isinstance(log, Silent):
+        return QuietLog(comm, warns=not isinstance(log, Muted))
+    return Log(comm) if log is None else log

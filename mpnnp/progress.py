@@ -10,6 +10,11 @@ from datetime import datetime
 FIRST = 10.0  # seconds after which a log says for the first time how long it takes
 
 
+def printable(text):
+    """A text that every file and screen takes: bytes of names of files that are not UTF-8 as \\xe9."""
+    return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 class Silent:
     """A log for those who want none; warnings are still shown."""
 
@@ -59,6 +64,7 @@ class Log:
     def __call__(self, text=""):
         if not self.active:
             return
+        text = printable(text)
         if self.bar is not None:
             self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -78,7 +84,7 @@ class Log:
         if self.file is None:
             return
         try:
-            self.file.write(f"{text}\n")
+            self.file.write(f"{printable(text)}\n")
             self.file.flush()
         except OSError as error:
             path, file, self.file = self.file.name, self.file, None
@@ -95,6 +101,22 @@ class Log:
             self.file = None
 
 
+class QuietLog(Log):
+    """A Log that shows nothing on the screen: its file alone has the lines.
+
+    warns  warnings are shown nevertheless, as those of Python
+    """
+
+    def __init__(self, comm=None, warns=False):
+        super().__init__(comm, stream=open(os.devnull, "w"))
+        self.warns = warns
+
+    def warn(self, text):
+        super().warn(text)
+        if self.warns and self.active:
+            warnings.warn(text, stacklevel=2)
+
+
 class SideLog(Log):
     """The log of one of several works that go on side by side: to its train.log alone, but for warnings and
     lines that say how far it is, which are also shown on the screen, behind its name.
@@ -107,17 +129,20 @@ class SideLog(Log):
     def show(self, text):
         super().show(text)
         if self.active:
-            write_line(self.screen, f"{self.name}: {text}")
+            write_line(self.screen, printable(f"{self.name}: {text}"))
 
     def warn(self, text):
         super().warn(text)
         if self.active:
-            write_line(self.screen, f"{self.name}: warning: {text}")
+            write_line(self.screen, printable(f"{self.name}: warning: {text}"))
 
 
 def write_line(stream, text):
-    """At once and in one piece: other ranks may write to the same screen."""
-    stream.write(f"{text}\n")
+    """At once and in one piece: other ranks may write to the same screen. Letters that a screen does not know
+    are written by their numbers.
+    """
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(f"{text}\n".encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()
 
 

@@ -120,13 +120,19 @@ def parse_units(text):
 
 
 # a comment line of input.data or input.nn that states units
-LINE = re.compile(r"\s*(?:#|!|comment\b)[\s#!]*units\b[\s:=]*([^#!]*)", re.IGNORECASE)
+LINE = re.compile(r"\s*(?:#|!|comment\b)[\s#!]*units\b\s*([:=]*)([^#!]*)", re.IGNORECASE)
 
 
 def units_of_line(line):
-    """Units of a comment line "# units: eV Angstrom"; None if it is none. Raises ValueError."""
+    """Units of a comment line "# units: eV Angstrom"; None if it is none, as a text without ":" in which no
+    word is a unit. Raises ValueError.
+    """
     found = LINE.match(line)
-    return parse_units(found[1]) if found else None
+    if not found:
+        return None
+    words = found[2].replace(",", " ").split()
+    free_text = not found[1] and len(words) != 1 and not any(len(w) > 1 and _named(w)[0] for w in words)
+    return None if free_text else parse_units(found[2])
 
 
 def _named(word):

@@ -343,6 +343,15 @@ def test_paths_of_settings_are_relative_to_the_working_directory(tmp_path, monke
     assert config.data.cache == f"{here.parent}/jobs/cache"
 
 
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "c.toml").write_text('[data]\nfiles = ["~/a.xyz", "~nobody-of-this-name/b.xyz"]\n')
+    config = read_config(tmp_path / "c.toml", ["data.validation_files=~/v.xyz", 'data.cache="~/cache"'])
+    assert config.data.files == [f"{tmp_path}/home/a.xyz", f"{tmp_path.resolve()}/~nobody-of-this-name/b.xyz"]
+    assert config.data.validation_files == [f"{tmp_path}/home/v.xyz"]
+    assert config.data.cache == f"{tmp_path}/home/cache"
+
+
 def test_paths_of_inputs_are_relative_to_the_file(tmp_path):
     (tmp_path / "jobs").mkdir()
     text = """
@@ -398,6 +407,8 @@ def test_the_sources_are_python_3_10():
             "schedule.updates_per_epoch = 50: without effect with schedule.name = 'runner'",
         ),
         ("stress_probability = 0.5\n", "schedule.stress_probability = 0.5"),
+        ("trials = 5\n", "schedule.trials = 5: without effect with ekf.noise = 'learned'"),
+        ("force_threshold = 0.5\n", "schedule.force_threshold = 0.5: without effect with ekf.noise"),
     ],
 )
 def test_keys_of_the_schedule_that_is_not_chosen_are_errors(tmp_path, text, told):

@@ -1,6 +1,7 @@
 """Time left: in lines about once a minute, on a terminal in a bar, by a clock that the test turns."""
 
 import io
+import os
 
 import pytest
 
@@ -80,3 +81,13 @@ def test_a_terminal_gets_a_bar_with_the_time_left(clock):
         log("a line above the bar")
     assert "a line above the bar" in stream.getvalue()
     assert log.bar is None
+
+
+def test_names_of_files_that_are_not_utf_8_and_letters_that_a_screen_does_not_know_are_written(tmp_path):
+    raw = io.BytesIO()
+    log = Log(stream=io.TextIOWrapper(raw, encoding="ascii"))
+    log.open(tmp_path / "train.log")
+    log(os.fsdecode(b"caf\xe9.xyz") + ": \u00fc")
+    log.close()
+    assert raw.getvalue() == b"caf\\xe9.xyz: \\xfc\n"
+    assert (tmp_path / "train.log").read_text(encoding="utf-8") == "caf\\xe9.xyz: \u00fc\n"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # One frame of RUN/to-label.extxyz, the one of this array task, labelled by a calculator of ASE. Put your own
 # program in the place of `mpnnp label`: what must appear in RUN/labels is an output that mpnnp reads (CP2K,
-# VASP, extxyz, ...) of the same atoms in the same order.
+# VASP, extxyz, ...) of the same atoms.
 #   sbatch --array=0-9 jobs/learn/label.sh runs/learn "ase:tblite.ase.TBLite:method=GFN1-xTB"
 #SBATCH --job-name=mpnnp-label
 #SBATCH --ntasks=1

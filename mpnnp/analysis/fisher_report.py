@@ -18,7 +18,7 @@ from mpnnp.analysis.fisher import (
     fisher_spectrum,
     labels_per_update,
 )
-from mpnnp.config import PLURALS, make_config
+from mpnnp.config import PLURALS
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.store import load_structures
 from mpnnp.errors import CheckpointError
@@ -98,16 +98,16 @@ class Analysis:
 
 
 def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=False, seed=1):
-    """Model of a checkpoint on the data sets `data`. Collective; the result is of use on rank 0.
+    """Model of a checkpoint on the data of a section [data]. Collective; the result is of use on rank 0.
     Raises DataError, CheckpointError.
 
+    data      config.Data
     n_batch   batches of each kind: all energies if there are fewer
     single    single labels instead of the batches of the run's schedule
     """
     saved = on_root(comm, checkpoint.read_checkpoint, path)
     potential, config, arrays = saved.potential, config_of(saved, path), saved.optimizer
-    files = make_config({"data": {"files": [str(d) for d in data]}}).data
-    dataset, cache = load_structures(files, comm, log, cache_folder)
+    dataset, cache = load_structures(data, comm, log, cache_folder)
     structures = make_atoms(dataset, potential.elements)
     G = load_symmetry_functions(structures, potential.functions, dataset.hash(), cache, comm, log)
     check_finite(G, structures, dataset, comm)

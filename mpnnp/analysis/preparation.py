@@ -11,30 +11,36 @@ from ase.data import chemical_symbols
 from mpnnp.analysis.descriptors import BINS
 from mpnnp.config import read_config
 from mpnnp.data.formats import read_sources
+from mpnnp.data.store import read_configured
 from mpnnp.errors import DataError
 from mpnnp.figures import figure, save, style
 from mpnnp.files import write_table, write_text
 from mpnnp.n2p2.export import keep_foreign, scaling_text
-from mpnnp.n2p2.potential_files import read_functions
+from mpnnp.n2p2.input_file import InputFile
+from mpnnp.n2p2.potential_files import read_functions, units_of
 from mpnnp.training.initial_potential import choose_functions
 
 COLUMNS = 4  # of histograms in a picture
 
 
-def read_settings(path, data_files, report_line, **keys):
+def read_settings(path, data_files, report, how):
     """(SymmetryFunctions, Dataset) of a TOML configuration or an input.nn, and of data files;
-    without these a configuration's own data are read.
+    without these a configuration's own data are read. The data are what a training with the settings learns.
+
+    how  keywords of formats.read_sources about labels and units; if not None, instead of those of [data]
     """
     path = Path(path)
     if path.suffix == ".toml":
         config = read_config(path)
-        data = read_sources(
-            data_files or [*config.data.files, *config.data.validation_files], report=report_line, **keys
-        )
+        said = {key: value for key, value in how.items() if value is not None}
+        given = {"files": list(data_files), "validation_files": [], "weights": None} if data_files else {}
+        data = read_configured(config.data.model_copy(update=said | given), report)
         return choose_functions(config.symmetry_functions, data.elements), data
     if not data_files:
         raise DataError(f"{path}: no data: give the files, e.g. input.data, before the settings")
-    return read_functions(path), read_sources(data_files, report=report_line, **keys)
+    source = InputFile(path)
+    data = read_sources(data_files, strict=True, report=report, assumed_units=units_of(source), **how)
+    return read_functions(source), data.without_isolated_atoms()
 
 
 def check_scaling(folder):

@@ -6,7 +6,15 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, check_positive, examples, on_first_rank, start, write_result
+from mpnnp.commands.common import (
+    Debug,
+    check_positive,
+    examples,
+    on_first_rank,
+    reads_data,
+    start,
+    write_result,
+)
 from mpnnp.commands.targets import check_targets
 from mpnnp.errors import ConfigError
 
@@ -39,7 +47,9 @@ Output = Annotated[
     )
 )
 @on_first_rank
+@reads_data
 def density(
+    how,
     runs: Runs,
     low: Annotated[
         Optional[float],
@@ -83,7 +93,7 @@ def density(
     output = results_of(output, runs, "density")
     all_series = [read_densities(path, frame_time / 1000.0) for path in runs]
     if data:
-        trained = TrainingRange.of(read_sources(data, report=log))
+        trained = TrainingRange.of(read_sources(data, report=log, **how))
         all_series = [replace(s, trained=trained) for s in all_series]
     results = [analysis.analyse(s, skip, None if low is None else (low, high)) for s in all_series]
     for series, result in zip(all_series, results):
@@ -260,7 +270,9 @@ def eos(
     ),
 )
 @on_first_rank
+@reads_data
 def energy_density(
+    how,
     data: Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")],
     bins: Annotated[int, typer.Option(help="Number of bins in each direction.")] = 40,
     output: Output = None,
@@ -275,7 +287,7 @@ def energy_density(
     _, log = start()
     output = output or Path("energy-density")
     check_targets(table=Path(f"{output}.csv"), data=data)
-    histogram = analysis.energy_density(read_sources(data, report=log), bins)
+    histogram = analysis.energy_density(read_sources(data, report=log, **how), bins)
     picture, axes = figure(1)
     analysis.draw(picture, axes[0], *histogram)
     write_results(output, analysis.columns(*histogram), picture, log)

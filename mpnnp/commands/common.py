@@ -1,6 +1,7 @@
 """What every command needs: the communicator, the log, common arguments, written results."""
 
 import functools
+import inspect
 import math
 from pathlib import Path
 from typing import Annotated, Optional
@@ -38,6 +39,7 @@ PotentialUnits = Annotated[
     typer.Option(help="Units of a folder of n2p2 files that does not state them; else Hartree and Bohr."),
 ]
 StressKey = Annotated[Optional[str], typer.Option(help="Name of the stress.")]
+DATA_OPTIONS = {"energy_key": EnergyKey, "forces_key": ForcesKey, "stress_key": StressKey, "units": Units}
 
 Settings = Annotated[Optional[list[str]], typer.Option("--set", help="Change a key: section.key=value.")]
 DataPaths = Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")]
@@ -81,6 +83,24 @@ def on_first_rank(command):
     return started
 
 
+def reads_data(command):
+    """Decorator of a command that reads data sets: adds the DATA_OPTIONS, before --debug. The command gets
+    them in its first argument `how`, as keywords of formats.read_sources.
+    """
+
+    @functools.wraps(command)
+    def with_options(**arguments):
+        how = {name: arguments.pop(name) for name in DATA_OPTIONS}
+        return command(how, **arguments)
+
+    signature = inspect.signature(command)
+    _, *others, debug = signature.parameters.values()
+    options = [debug.replace(name=name, default=None, annotation=a) for name, a in DATA_OPTIONS.items()]
+    with_options.__signature__ = signature.replace(parameters=[*others, *options, debug])
+    with_options.__annotations__ = command.__annotations__ | DATA_OPTIONS
+    return with_options
+
+
 def read_potentials(comm, paths, units=None):
     """Potentials of paths, on every rank; units: of folders of n2p2 files. Collective."""
     from mpnnp.parallel import on_root
@@ -89,17 +109,18 @@ def read_potentials(comm, paths, units=None):
     return on_root(comm, lambda: [load_potential(path, units) for path in paths])
 
 
-def read_inputs(comm, log, paths, data, units=None, potential_units=None, **keys):
+def read_inputs(comm, log, paths, data, how, potential_units=None, without=()):
     """(potentials, Dataset), on every rank. Collective.
 
-    units   of files of data that do not state theirs; an input.data is by default in those of the potential
+    how      the DATA_OPTIONS; an input.data is by default in the units of the potential
+    without  as of formats.read_sources
     """
     from mpnnp.data.formats import read_sources
     from mpnnp.parallel import on_root
 
     potentials = read_potentials(comm, paths, potential_units)
-    keys |= {"units": units} | ({"assumed_units": potentials[0].units} if potentials else {})
-    return potentials, on_root(comm, lambda: read_sources(data, report=log, **keys))
+    keys = how | ({"assumed_units": potentials[0].units} if potentials else {})
+    return potentials, on_root(comm, lambda: read_sources(data, report=log, without=without, **keys))
 
 
 def check_positive(**options):

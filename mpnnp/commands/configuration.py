@@ -1,6 +1,5 @@
 """Commands about the configuration file: init, schema."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -9,12 +8,9 @@ import typer
 from mpnnp.commands.common import (
     DataPaths,
     Debug,
-    EnergyKey,
-    ForcesKey,
-    StressKey,
-    Units,
     examples,
     on_first_rank,
+    reads_data,
     start,
     write_result,
 )
@@ -32,15 +28,13 @@ app = typer.Typer()
     )
 )
 @on_first_rank
+@reads_data
 def init(
+    how,
     data: DataPaths,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Configuration to write.", metavar="FILE.toml")
     ] = Path("train.toml"),
-    energy_key: EnergyKey = None,
-    forces_key: ForcesKey = None,
-    stress_key: StressKey = None,
-    units: Units = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     debug: Debug = False,
 ):
@@ -52,8 +46,9 @@ def init(
     from mpnnp.analysis.proposal import propose, text_of
     from mpnnp.data.formats import read_sources
     from mpnnp.data.inspection import findings
-    from mpnnp.files import write_text
+    from mpnnp.files import seen_from, write_text
     from mpnnp.n2p2.translate import is_input_nn
+    from mpnnp.progress import printable
 
     _, log = start()
     if output.suffix != ".toml":
@@ -63,10 +58,14 @@ def init(
     check_targets(output, data=data)
     if settings := [name for name in data if is_input_nn(name)]:
         raise ConfigError(f"{settings[0]}: has settings, no data: mpnnp translate {settings[0]} -o {output}")
-    keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "units": units}
-    dataset = read_sources(data, report=log, strict=True, **keys)
-    files = [os.path.relpath(Path(name).expanduser(), output.parent) for name in data]
-    choices = propose(dataset, files, **keys)
+    files = [seen_from(output.parent, name) for name in data]
+    if other := [name for name in (*files, str(output)) if printable(name) != name]:
+        raise ConfigError(
+            f"init: {printable(other[0])}: its name is not UTF-8, so that no configuration can have it: "
+            "rename it"
+        )
+    dataset = read_sources(data, report=log, strict=True, **how)
+    choices = propose(dataset, files, **how)
     found = findings(dataset)
     for finding in found:
         log.warn(str(finding))

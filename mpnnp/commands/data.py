@@ -9,13 +9,10 @@ from mpnnp.commands.common import (
     TARGETS,
     DataPaths,
     Debug,
-    EnergyKey,
-    ForcesKey,
-    StressKey,
-    Units,
     examples,
     on_first_rank,
     read_inputs,
+    reads_data,
     start,
 )
 from mpnnp.commands.targets import check_targets
@@ -31,7 +28,9 @@ app = typer.Typer()
     )
 )
 @on_first_rank
+@reads_data
 def convert(
+    how,
     sources: Annotated[
         list[Path],
         typer.Argument(
@@ -41,16 +40,12 @@ def convert(
             )
         ),
     ],
-    energy_key: EnergyKey = None,
-    forces_key: ForcesKey = None,
-    stress_key: StressKey = None,
-    units: Units = None,
     debug: Debug = False,
 ):
     """Read data sets of any format and write them as one.
 
     The last argument is the file to write; its name says the format: HDF5, input.data of n2p2 and RuNNer,
-    extended XYZ.
+    extended XYZ. Among the files of a folder or pattern it is left out.
     """
     from mpnnp.data.formats import check_target, read_sources, write_target
     from mpnnp.data.inspection import describe, format_description
@@ -61,14 +56,7 @@ def convert(
     check_target(target)
     check_targets(target, data=inputs)
     _, log = start()
-    data = read_sources(
-        [str(s) for s in inputs],
-        energy_key=energy_key,
-        forces_key=forces_key,
-        stress_key=stress_key,
-        units=units,
-        report=log,
-    )
+    data = read_sources([str(s) for s in inputs], report=log, without=[target], **how)
     log(format_description(describe(data)))
     write_target(target, data)
     log(f"written to {target}")
@@ -81,12 +69,13 @@ def convert(
     )
 )
 @on_first_rank
+@reads_data
 def info(
+    how,
     file: Annotated[
         Path, typer.Argument(help="Data set of any format, a checkpoint, or a folder of n2p2 files.")
     ],
     force_limit: Annotated[float, typer.Option(help="Warn about forces above this, eV/Angstrom.")] = 50.0,
-    units: Units = None,
     debug: Debug = False,
 ):
     """Describe data or a potential; warn of what looks wrong."""
@@ -107,13 +96,13 @@ def info(
     if (file / "input.nn").is_file() and any(file.glob("*weights.*")):
         from mpnnp.training.description import describe_folder
 
-        log(describe_folder(file, units))
+        log(describe_folder(file, how["units"]))
         return
     refuse_run_folder(file)
     from mpnnp.data.formats import read_sources
     from mpnnp.data.plausibility import doubts
 
-    data = read_sources([str(file)], units=units, lenient=True, report=log)
+    data = read_sources([str(file)], lenient=True, report=log, **how)
     log(inspection.format_description(inspection.describe(data)))
     for message in [*map(str, doubts(data)), *inspection.warnings(data, force_limit=force_limit)]:
         log.warn(message)
@@ -125,7 +114,9 @@ def info(
         "mpnnp select pool.h5 -n 50 --by kalman --potential runs/a/checkpoint.h5 -o next.h5",
     )
 )
+@reads_data
 def select(
+    how,
     data: DataPaths,
     number: Annotated[int, typer.Option("-n", help="Structures to select.")],
     output: Annotated[
@@ -145,7 +136,6 @@ def select(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of --by random.")] = 1,
-    units: Units = None,
     debug: Debug = False,
 ):
     """Select structures that are worth their labels.
@@ -160,7 +150,7 @@ def select(
     check_target(output, "select")
     comm, log = start()
     on_root(comm, lambda: check_targets(output, data=data, potentials=potential or []))
-    potentials, dataset = read_inputs(comm, log, potential or [], data, units)
+    potentials, dataset = read_inputs(comm, log, potential or [], data, how, without=[output])
     check_number(number, len(dataset))
     chosen, scores, what = select_structures(
         by, number, dataset, potentials, potential or [], seed, comm, log

@@ -5,7 +5,16 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, Overwrite, Settings, examples, on_first_rank, start, write_result
+from mpnnp.commands.common import (
+    Debug,
+    Overwrite,
+    Settings,
+    examples,
+    on_first_rank,
+    reads_data,
+    start,
+    write_result,
+)
 from mpnnp.commands.targets import check_targets
 from mpnnp.errors import ConfigError, TrainingError
 
@@ -101,7 +110,9 @@ def compare(
         'mpiexec -n 8 mpnnp fisher "runs/e/seed-*/checkpoint.h5" --data data.h5',
     )
 )
+@reads_data
 def fisher(
+    how,
     checkpoints: Annotated[
         Optional[list[str]],
         typer.Argument(help="checkpoint.h5, best.h5, or patterns; members of an ensemble make a group."),
@@ -130,6 +141,7 @@ def fisher(
     Spectra of groups, distances, the filter's covariance.
     """
     from mpnnp.analysis import fisher_report
+    from mpnnp.config import make_config
     from mpnnp.parallel import on_root
     from mpnnp.training.run_groups import find_groups
 
@@ -137,12 +149,14 @@ def fisher(
         raise ConfigError("fisher: give --data, the labelled structures over which is averaged")
     comm, log = start()
     on_root(comm, lambda: check_targets(output, pictures=[plot], data=data, potentials=checkpoints or []))
+    said = {key: value for key, value in how.items() if value is not None}
+    section = on_root(comm, make_config, {"data": {"files": data, **said}}, "fisher", Path.cwd()).data
     analysis = fisher_report.Analysis()
     folder = output.resolve().parent
     for name, paths in on_root(comm, find_groups, checkpoints or [], group or []).items():
         for path in paths:
             log(f"{name}: {path}")
-            model = fisher_report.analyse(path, name, data, folder, comm, log, batches, single, seed)
+            model = fisher_report.analyse(path, name, section, folder, comm, log, batches, single, seed)
             analysis.models.append(model)
     if comm.rank == 0:
         log(fisher_report.table(analysis))

@@ -10,14 +10,12 @@ from mpnnp.commands.common import (
     CsvPath,
     DataPaths,
     Debug,
-    EnergyKey,
-    ForcesKey,
     PotentialPath,
     PotentialUnits,
-    Units,
     examples,
     on_first_rank,
     read_inputs,
+    reads_data,
     start,
     write_result,
 )
@@ -33,7 +31,9 @@ app = typer.Typer()
         "mpnnp evaluate potential test.extxyz --json accuracy.json --predictions all.npz",
     )
 )
+@reads_data
 def evaluate(
+    how,
     potential: PotentialPath,
     data: Annotated[list[str], typer.Argument(help="Data sets of any format.", metavar="DATA...")],
     json: Annotated[Optional[Path], typer.Option("--json", help="Write the accuracies to this file.")] = None,
@@ -54,9 +54,6 @@ def evaluate(
             help="Draw here how errors and standard deviations agree (with --sigma).", metavar="FILE.png"
         ),
     ] = None,
-    energy_key: EnergyKey = None,
-    forces_key: ForcesKey = None,
-    units: Units = None,
     potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
@@ -76,16 +73,7 @@ def evaluate(
         comm,
         lambda: check_targets(json, predictions, pictures=[reliability], data=data, potentials=[potential]),
     )
-    (model,), dataset = read_inputs(
-        comm,
-        log,
-        [potential],
-        data,
-        units,
-        potential_units,
-        energy_key=energy_key,
-        forces_key=forces_key,
-    )
+    (model,), dataset = read_inputs(comm, log, [potential], data, how, potential_units)
     known = on_root(comm, read_uncertainty, potential) if sigma else None
     result = run(model, dataset, comm, log, None if known is None else make_sigma(model, known))
     for name, value in result.numbers().items():
@@ -112,7 +100,9 @@ def evaluate(
 
 
 @app.command(epilog=examples("mpiexec -n 2 mpnnp calibrate runs/train/best.h5 kept-aside.extxyz"))
+@reads_data
 def calibrate(
+    how,
     checkpoint: Annotated[
         Path,
         typer.Argument(
@@ -130,7 +120,7 @@ def calibrate(
     from mpnnp.training.uncertainty import calibrate_checkpoint
 
     comm, log = start()
-    (model,), dataset = read_inputs(comm, log, [checkpoint], data)
+    (model,), dataset = read_inputs(comm, log, [checkpoint], data, how)
     calibrate_checkpoint(checkpoint, model, dataset, comm, log)
 
 
@@ -141,7 +131,9 @@ def calibrate(
     )
 )
 @on_first_rank
+@reads_data
 def export(
+    how,
     checkpoint: PotentialPath,
     output: Annotated[
         Path,
@@ -175,7 +167,6 @@ def export(
             help="Write where files of another program lie, which are kept under other names (NAME.old-1).",
         ),
     ] = False,
-    units: Units = None,
     potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
@@ -203,7 +194,7 @@ def export(
         check_targets(*(output / n for n in [*names, *inputs]), data=read, potentials=[checkpoint])
     first = None
     if structure is not None:
-        first = read_sources([str(structure)], units=units, assumed_units=model.units, report=log)[0]
+        first = read_sources([str(structure)], assumed_units=model.units, report=log, **how)[0]
     notes = []
 
     def write_input(folder):
@@ -237,7 +228,9 @@ def export(
         "mpnnp label ase:emt structures.xyz -o labelled.h5",
     )
 )
+@reads_data
 def label(
+    how,
     potential: Annotated[
         str,
         typer.Argument(
@@ -255,7 +248,6 @@ def label(
         Path,
         typer.Option("-o", "--output", help=f"Data set to write: {TARGETS}.", metavar="DATA"),
     ],
-    units: Units = None,
     potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
@@ -273,8 +265,8 @@ def label(
     comm, log = start()
     on_root(comm, lambda: check_targets(output, data=structures, potentials=[potential]))
     calculator = agree(comm, make_labeller, potential, potential_units)
-    data = on_root(comm, lambda: read_sources(structures, units=units, report=log))
     part = part_of(output, potential, calculator)
+    data = on_root(comm, lambda: read_sources(structures, report=log, without=[output, part], **how))
     labelled = run(data, calculator, comm, log, part)
     on_root(comm, write_target, output, labelled)
     on_root(comm, part.unlink, True)
@@ -286,11 +278,14 @@ def label(
         "mpnnp disagree runs/a/best.h5 runs/b/best.h5 data.h5 -o where.csv",
     )
 )
+@reads_data
 def disagree(
+    how,
     a: Annotated[Path, typer.Argument(help="Potential.", metavar="A")],
     b: Annotated[Path, typer.Argument(help="Another potential.", metavar="B")],
     data: DataPaths,
     output: CsvPath = None,
+    potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
     """Compare two potentials: where do they differ?
@@ -302,7 +297,7 @@ def disagree(
 
     comm, log = start()
     on_root(comm, lambda: check_targets(table=output, data=data, potentials=[a, b]))
-    potentials, dataset = read_inputs(comm, log, [a, b], data)
+    potentials, dataset = read_inputs(comm, log, [a, b], data, how, potential_units)
     found = disagreement_of(potentials, dataset, comm, log)
     if comm.rank == 0:
         for line in lines_of(found, dataset, [a, b]):
@@ -319,7 +314,9 @@ def disagree(
         "mpnnp check runs/train/best.h5 data.h5 --rows --structures 3",
     )
 )
+@reads_data
 def check(
+    how,
     potential: PotentialPath,
     data: DataPaths,
     structures: Annotated[int, typer.Option(min=1, help="Structures that are checked, evenly chosen.")] = 10,
@@ -328,6 +325,7 @@ def check(
     tolerance: Annotated[
         float, typer.Option(help="Largest deviation allowed, relative to the largest value.")
     ] = 1e-5,
+    potential_units: PotentialUnits = None,
     debug: Debug = False,
 ):
     """Check forces and stress against finite differences.
@@ -338,7 +336,7 @@ def check(
     from mpnnp.analysis.selection import at_interval
 
     comm, log = start()
-    (model,), dataset = read_inputs(comm, log, [potential], data)
+    (model,), dataset = read_inputs(comm, log, [potential], data, how, potential_units)
     dataset = dataset.take(at_interval(min(structures, len(dataset)), len(dataset)))
     found = check_derivatives(model, dataset, comm, components, with_rows=rows)
     for deviations in found:

@@ -11,12 +11,12 @@ from mpnnp.commands.common import (
     CsvPath,
     DataPaths,
     Debug,
-    EnergyKey,
-    ForcesKey,
     PotentialPath,
+    PotentialUnits,
     examples,
     read_inputs,
     read_potentials,
+    reads_data,
     start,
     write_result,
 )
@@ -32,13 +32,15 @@ app = typer.Typer()
         "mpnnp prepare train.toml -o prepared",
     )
 )
+@reads_data
 def prepare(
+    how,
     sources: Annotated[
         list[str],
         typer.Argument(
             help=(
                 "Data sets, and last the settings: an input.nn, or a TOML configuration, "
-                "whose own data are the default."
+                "whose own data are the default; its section [data] says how data are read."
             )
         ),
     ],
@@ -48,8 +50,6 @@ def prepare(
     histograms: Annotated[
         bool, typer.Option("--histograms", help="Write histograms.csv and a picture for each element.")
     ] = False,
-    energy_key: EnergyKey = None,
-    forces_key: ForcesKey = None,
     debug: Debug = False,
 ):
     """Range, mean and spread of the symmetry functions over data.
@@ -70,9 +70,7 @@ def prepare(
     comm, log = start()
     on_root(comm, check_folder, output)
     on_root(comm, check_scaling, output)
-    functions, dataset = on_root(
-        comm, lambda: read_settings(settings, data, log, energy_key=energy_key, forces_key=forces_key)
-    )
+    functions, dataset = on_root(comm, read_settings, settings, data, log, how)
     statistics = statistics_of(dataset, functions, comm, log)
     for line in table_lines(functions, statistics):
         log(line)
@@ -93,7 +91,15 @@ def prepare(
         "mpnnp sensitivity runs/train/best.h5 data.h5 -o sensitivity.csv",
     )
 )
-def sensitivity(potential: PotentialPath, data: DataPaths, output: CsvPath = None, debug: Debug = False):
+@reads_data
+def sensitivity(
+    how,
+    potential: PotentialPath,
+    data: DataPaths,
+    output: CsvPath = None,
+    potential_units: PotentialUnits = None,
+    debug: Debug = False,
+):
     """How much atomic energies depend on each symmetry function.
 
     Root mean square, mean and largest |dE/dg|.
@@ -103,7 +109,7 @@ def sensitivity(potential: PotentialPath, data: DataPaths, output: CsvPath = Non
 
     comm, log = start()
     on_root(comm, lambda: check_targets(table=output, data=data, potentials=[potential]))
-    (model,), dataset = read_inputs(comm, log, [potential], data)
+    (model,), dataset = read_inputs(comm, log, [potential], data, how, potential_units)
     found = sensitivity_of(model, dataset, comm, log)
     for line in lines_of(model.functions, found):
         log(line)
@@ -121,7 +127,9 @@ def sensitivity(potential: PotentialPath, data: DataPaths, output: CsvPath = Non
         "mpnnp prune train.toml --sensitivity 1 --potential runs/train/best.h5 -o fewer.toml",
     )
 )
+@reads_data
 def prune(
+    how,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -176,7 +184,7 @@ def prune(
     *data, settings = sources
     comm, log = start()
     on_root(comm, lambda: check_targets(output, data=sources, potentials=[potential] if potential else []))
-    functions, dataset = on_root(comm, read_settings, settings, data, log)
+    functions, dataset = on_root(comm, read_settings, settings, data, log, how)
     if by_range is not None:
         keep = keep_by_range(statistics_of(dataset, functions, comm, log), by_range)
     else:

@@ -1,11 +1,12 @@
 """Files that a command is to write: whether it can, and may, is asked before anything is computed."""
 
-import glob
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from mpnnp.errors import ConfigError, DataError
+
+OF_POTENTIAL = ("input.nn", "scaling.data", "checkpoint.h5", "best.h5")
 
 
 def check_targets(
@@ -20,7 +21,9 @@ def check_targets(
     files     None: not asked for
     pictures  with NAME.pdf beside them, see figures.save
     table     NAME.csv, with NAME.png and NAME.pdf beside it
-    data, potentials  what the command reads: files, folders, patterns, several with commas between them
+    data        files that the command reads; in its folders and patterns formats.read_sources leaves out what
+                will be written (`without`)
+    potentials  files and folders that it reads, several with commas between them
     """
     from mpnnp.figures import check_name
 
@@ -34,8 +37,8 @@ def check_targets(
         if picture is not None:
             check_name(picture)
             wanted += dict.fromkeys((picture, picture.with_suffix(".pdf")))
-    known = [path for source in data for path in _files(str(source), _is_data)]
-    known += [path for source in potentials for path in _files(str(source), _is_of_potential)]
+    known = [Path(source).expanduser() for source in data]
+    known += [path for source in potentials for path in _of_potential(str(source))]
     written: set = set()
     for path in wanted:
         _check_place(path)
@@ -63,26 +66,14 @@ def _check_place(path):
         raise DataError(f"{path}: cannot be written: its folder is read-only")
 
 
-def _files(source, is_read):
-    """Paths that a source means: a file, the files of a folder that are read, or what fits a pattern."""
+def _of_potential(source):
+    """Files of a potential: a checkpoint, those read of a folder, or of several with commas between."""
     path = Path(source).expanduser()
     if path.is_dir():
-        return [file for file in path.iterdir() if is_read(file)]
+        return [file for file in path.iterdir() if file.name in OF_POTENTIAL or "weights." in file.name]
     if path.exists():
         return [path]
-    if glob.has_magic(source):
-        return [Path(file) for file in glob.glob(str(path), recursive=True)]
-    return [file for part in source.split(",") for file in _files(part, is_read)] if "," in source else []
-
-
-def _is_data(file):
-    from mpnnp.data.formats import PREFIXES, SUFFIXES
-
-    return file.name.endswith(SUFFIXES) or file.name.startswith(PREFIXES)
-
-
-def _is_of_potential(file):
-    return file.name in ("input.nn", "scaling.data", "checkpoint.h5", "best.h5") or "weights." in file.name
+    return [file for part in source.split(",") for file in _of_potential(part)] if "," in source else []
 
 
 def _is_same(path, source):

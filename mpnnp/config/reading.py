@@ -1,12 +1,13 @@
 """Configurations from TOML files and from `--set`, and what a wrong key, type or value says."""
 
 import difflib
+import os
 from pathlib import Path
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
-from mpnnp.config.fields import PATHS, key_of
+from mpnnp.config.fields import PATHS, changed, key_of
 from mpnnp.config.sections import Config
 from mpnnp.config.training_sections import LabelSettings
 from mpnnp.config.writing import toml_value
@@ -82,12 +83,11 @@ def make_config(tree, source="configuration", base=None, lenient=False):
         keys = ", ".join(f"{s}.{k} = {toml_value(getattr(getattr(config, s), k))}" for s, k in values)
         raise ConfigError(f"{keys}: without effect with {because} ({source}){advice(because)}")
     if not lenient and config.run.from_ is None:
-        for key in ("rehearsal", "shift_energies"):
-            if value := getattr(config.data, key):
-                raise ConfigError(
-                    f"data.{key} = {toml_value(value)}: without effect without run.from ({source})"
-                )
-    return config if base is None else _absolute(config, Path(base))
+        for section, key in (("data", "rehearsal"), ("data", "shift_energies"), ("ekf", "inflation")):
+            if changed(getattr(config, section), [key]):
+                value = toml_value(getattr(getattr(config, section), key))
+                raise ConfigError(f"{section}.{key} = {value}: without effect without run.from ({source})")
+    return config if base is None else with_absolute_paths(config, Path(base))
 
 
 def with_noise_model(config):
@@ -192,24 +192,26 @@ def explain(error, source, model=Config):
     return f"{place} = {error['input']!r}: {message} ({source})"
 
 
-def _absolute(config, base):
-    changed = {}
+def with_absolute_paths(config, base):
+    """The configuration with paths of files that are relative to the folder `base` made absolute."""
+    made = {}
     for name, keys in PATHS.items():
         section = getattr(config, name)
         given = {field: value for field, value in section if key_of(field) in keys and value}
         if given:
-            changed[name] = section.model_copy(
+            made[name] = section.model_copy(
                 update={field: resolve(value, base) for field, value in given.items()}
             )
-    return config.model_copy(update=changed)
+    return config.model_copy(update=made)
 
 
 def resolve(value, base):
-    """A path, or each of a list, as absolute path; others than texts are left for the validation."""
+    """A path, or each of a list, as absolute path, ~ as the home folder; others than texts are left for the
+    validation.
+    """
     if isinstance(value, list):
         return [resolve(v, base) for v in value]
-    return (
-        str((base / value).resolve())
-        if isinstance(value, str) and value and not Path(value).is_absolute()
-        else value
-    )
+    if not isinstance(value, str) or not value:
+        return value
+    path = os.path.expanduser(value)
+    return path if os.path.isabs(path) else str((base / path).resolve())

@@ -34,11 +34,11 @@ class Config(Section):
         schedule = [f"schedule.{name}" for name in self.schedule.idle_keys()]
         if schedule or not self.learns_noise:
             return schedule, f"schedule.name = '{self.schedule.name}'"
-        weights = [f"{kind}_weight" for kind in PLURALS]
+        unread = [f"{kind}_weight" for kind in PLURALS]
+        if self.schedule.selection == "random":
+            unread += ["trials", *(f"{kind}_threshold" for kind in PLURALS)]
         idle = [f"ekf.{name}" for name in changed(self.ekf, FIXED_NOISE_KEYS)]
-        return idle + [
-            f"schedule.{name}" for name in changed(self.schedule, weights)
-        ], "ekf.noise = 'learned'"
+        return idle + [f"schedule.{name}" for name in changed(self.schedule, unread)], "ekf.noise = 'learned'"
 
     def metric_weight(self, kind):
         """Weight of a kind of label (its name) in the choice of the best potential."""

@@ -223,8 +223,8 @@ class Run(Section):
     updates: Count | None = key(None, "Stop after so many updates.")
     time_limit: Positive | None = key(
         None,
-        "Stop after so much time, counted from the start of the program. A batch job's end is known from "
-        "SLURM.",
+        "Stop after so much time, counted from where the training is asked for: data, functions and the "
+        "compilation of kernels are within it. A batch job's end is known from SLURM.",
         unit="minutes",
     )
     patience: Count | None = key(

@@ -54,6 +54,7 @@ SPLITS = {
     "val": VALIDATION,
     "test": VALIDATION,
 }
+NO_WORDS = ("", "none", "nan")  # of a split
 WEIGHTS = (
     "config_energy_weight",
     "config_forces_weight",
@@ -104,7 +105,7 @@ def structure_of(atoms: Atoms, labels: Labels, frame: int, units: Units | None =
             pbc=atoms.pbc,
             source=str(labels.path),
             frame=frame,
-            split=SPLITS.get(str(atoms.info.get("split")).lower(), NO_SPLIT),
+            split=labels.split_of(atoms.info, where),
             **labels.of(atoms, frame, units),
         )
     except DataError:
@@ -179,6 +180,7 @@ class Labels:
         self.numbers = set()  # names of single numbers and of six or nine, under whatever name
         self.tensors = set()
         self.weights, self.masked = set(), False
+        self.parts = set()  # what `split` is where it is no word
         self.n_frame = self.n_without_volume = 0
         self.stated: Units | None = None  # units that frames state
 
@@ -192,6 +194,21 @@ class Labels:
             raise DataError(f"{where}: states the units {stated}, but {self.units} were asked for")
         self.stated = stated
         return stated
+
+    def split_of(self, info: Mapping, where: str) -> int:
+        """Training, validation or neither, by the word `split`. Raises DataError for an unknown word."""
+        word = info.get("split", "")
+        plain = str(word).strip().lower()
+        if plain in SPLITS:
+            return SPLITS[plain]
+        if not isinstance(word, str):
+            self.parts.add(plain[:20])
+        elif plain not in NO_WORDS:
+            raise DataError(
+                f"{where}: split={word!r}: must be one of {', '.join(SPLITS)}; rename split if it means "
+                "something else"
+            )
+        return NO_SPLIT
 
     def of(self, atoms: Atoms, frame: int, units: Units = METAL) -> dict:
         """energy, forces, stress and weight of `atoms` as keywords of Structure."""
@@ -323,6 +340,9 @@ class Labels:
             self.warn(
                 f"{self.path}: {self.n_without_volume} virials of structures without a volume are left out"
             )
+        if self.parts:
+            numbers = ", ".join(sorted(self.parts)[:5])
+            self.warn(f"{self.path}: split = {numbers}: does not say what is for validation, and is not read")
         other = {"energy": self.numbers, "stress": self.tensors}
         for kind, names in other.items():
             if (names := names - set(self.suspects)) and self.guess[kind] and self.choice[kind] is None:
@@ -361,11 +381,15 @@ def _as_floats(value, where, kind, name):
 
 
 def _as_stress(value, where, name):
-    """(6,) of 6 or 3x3 numbers; None if a component is NaN."""
+    """(6,) of 6 or 3x3 numbers; None if all are NaN. Raises DataError if some are not finite."""
     if value.shape in ((9,), (3, 3)):
         value = to_voigt(value.reshape(3, 3))
     if value.shape != (6,):
         raise DataError(
             f"{where}: stress {_plain(name)!r} has shape {value.shape}, must be (6,), (9,) or (3, 3)"
         )
-    return None if np.isnan(value).any() else value
+    if np.isnan(value).all():
+        return None
+    if not np.isfinite(value).all():
+        raise DataError(f"{where}: stress {_plain(name)!r} is not finite; remove the label or the frame")
+    return value

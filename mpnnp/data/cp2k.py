@@ -4,6 +4,7 @@ and outputs of single points.
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,11 +15,16 @@ from mpnnp.data.structure import Structure
 from mpnnp.errors import DataError
 from mpnnp.units import ATOMIC, BOHR, HARTREE
 
-__all__ = ["is_cp2k_output", "is_cp2k_trajectory", "read_cp2k_output", "read_cp2k_trajectory"]
+__all__ = ["beside", "is_cp2k_output", "is_cp2k_trajectory", "read_cp2k_output", "read_cp2k_trajectory"]
 
 COMMENT = re.compile(r"\bi *= *(\d+).*\bE *= *(\S+)")
 VECTOR = re.compile(r"CELL\| Vector ([abc]) \[angstrom\]:? +(\S+) +(\S+) +(\S+)")
 ATOM = re.compile(r"^ +\d+ +\d+ +([A-Z][a-z]?) +\d+((?: +-?\d+\.\d+){3})")
+PERIODICITY = re.compile(r"CELL\| Periodicity +(\S+)")
+CELL_BLOCK = re.compile(r"&CELL\b(.*?)&END CELL\b", re.DOTALL | re.IGNORECASE)
+OTHER_CELL = re.compile(r"&CELL_REF\b.*?&END CELL_REF\b", re.DOTALL | re.IGNORECASE)
+CHANGING = ("NPT", "NPE", "MSST", "HYDROSTATICSHOCK")  # how ensembles begin in which the cell changes
+SAME_ENERGY = 1e-8  # Hartree; the same frame in the files of positions and of forces
 FORCE_LINE = re.compile(r"^ +\d+ +\d+ +([A-Z][a-z]?)((?: +-?\d+\.\d+){3})")
 
 
@@ -30,41 +36,103 @@ def is_cp2k_trajectory(path: Path) -> bool:
         return any(COMMENT.search(line) for line in itertools.islice(file, 1, 2))
 
 
+def beside(path: Path) -> tuple[Path, Path, Path]:
+    """The files of forces, of cells and of the restart that belong to PROJECT-pos-1.xyz, there or not."""
+    project, _, number = Path(path).stem.rpartition("-pos-")
+    names = (f"frc-{number}.xyz", f"{number}.cell", f"{number}.restart")
+    force_file, cell_file, restart = (Path(path).with_name(f"{project}-{name}") for name in names)
+    return force_file, cell_file, restart
+
+
 def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iterator[Structure]:
     """Yield the Structures of PROJECT-pos-1.xyz; forces from PROJECT-frc-1.xyz,
-    cells from PROJECT-1.cell or the cell of PROJECT-1.restart.
+    cells from PROJECT-1.cell or the cell of PROJECT-1.restart, the periodicity from the latter.
 
-    Positions in Angstrom, energies and forces in Hartree and Bohr. Frames are matched by their step. Raises
-    DataError naming the file.
+    Positions in Angstrom, energies and forces in Hartree and Bohr. Frames are matched by their step; a step
+    that comes again, as CP2K appends to its files where it goes on from an older restart, by its order.
+    Raises DataError naming the file and step where the files do not fit each other.
     """
     path = Path(path)
-    project, _, number = path.stem.rpartition("-pos-")
-    beside = lambda name: path.with_name(f"{project}-{name}")  # noqa: E731
-    force_file = beside(f"frc-{number}.xyz")
-    forces = {step: values for step, _, _, values in _frames(force_file)} if force_file.exists() else {}
-    cells = _cells(beside(f"{number}.cell"), beside(f"{number}.restart"))
+    force_file, cell_file, restart = beside(path)
+    forces = _Beside(force_file, path, _forces(force_file))
+    periodic, fixed = _of_restart(restart, cell_file)
+    cells = _Beside(cell_file, path, _cells(cell_file))
     missing = 0
     for frame, (step, energy, symbols, positions) in enumerate(_frames(path)):
-        cell = cells.get(step, cells.get(None))
+        force = forces.next(step, energy)
+        cell = cells.next(step) if cells.values else fixed
         if cell is None:
-            raise DataError(
-                f"{path}: no cell for step {step}: needs {project}-{number}.cell "
-                f"or {project}-{number}.restart beside it"
-            )
-        force = forces.get(step)
+            wanted = f"{cell_file.name} or {restart.name}"
+            reason = f"{cell_file.name} has none" if cells.values else f"needs {wanted} beside it"
+            raise DataError(f"{path}: no cell for step {step}: {reason}")
         missing += force is None
         yield Structure(
             numbers=[atomic_numbers[symbol] for symbol in symbols],
             positions=positions,
             cell=cell,
-            pbc=True,
+            pbc=periodic,
             energy=energy * HARTREE,
             forces=None if force is None else force * ATOMIC.force,
             source=str(path),
             frame=frame,
         )
-    if forces and missing:
+    forces.check()
+    cells.check()
+    if forces.values and missing:
         warn(f"{path}: {missing} of its frames have no forces in {force_file.name}")
+
+
+class _Beside:
+    """What a file beside a trajectory says of its steps: for the k-th time that a step comes the k-th value.
+
+    file, trajectory   paths, for messages
+    entries            (step, energy in Hartree or None, array) in the order of the file
+    """
+
+    def __init__(self, file, trajectory, entries):
+        self.file, self.trajectory = file, trajectory
+        self.values, self.asked = {}, Counter()
+        for step, *value in entries:
+            self.values.setdefault(step, []).append(value)
+
+    def next(self, step, energy=None):
+        """The array of a step that comes in the trajectory, None if the file has none.
+
+        Raises DataError if it belongs to another energy.
+        """
+        known = self.values.get(step)
+        if not known:
+            return None
+        self.asked[step] += 1
+        of_it, array = known[min(self.asked[step], len(known)) - 1]
+        if None not in (of_it, energy) and abs(of_it - energy) > SAME_ENERGY:
+            raise DataError(
+                f"{self.trajectory}: step {step} has the energy {energy:.10f} Hartree here and {of_it:.10f} "
+                f"in {self.file.name}, which is that of another run"
+            )
+        return array
+
+    def check(self):
+        """Raise DataError for a step that comes more often in one file than in the other, where it matters
+        which of its values is taken.
+        """
+        everything = [value for values in self.values.values() for value in values]
+        if all(energy is None and np.array_equal(a, everything[0][1]) for energy, a in everything):
+            return  # one cell, whichever is taken
+        for step, n in self.asked.items():
+            if n != len(self.values[step]):
+                raise DataError(
+                    f"{self.trajectory}: step {step} comes {n} times here and {len(self.values[step])} times "
+                    f"in {self.file.name}: which belong together is not known; leave out of both files what "
+                    "was computed again after a restart"
+                )
+
+
+def _forces(path):
+    """Yield (step, energy, (n, 3) forces) of a file of forces, if it is there."""
+    if path.exists():
+        for step, energy, _, values in _frames(path):
+            yield step, energy, values
 
 
 def _frames(path):
@@ -87,23 +155,62 @@ def _frames(path):
                 ) from None
 
 
-def _cells(cell_file, restart):
-    """{step: (3, 3) Angstrom} of a .cell file, or {None: cell} of a restart file."""
-    if cell_file.exists():
-        rows = [
-            line.split()
-            for line in cell_file.read_text(encoding="utf-8").splitlines()
-            if line.split() and line.split()[0].isdigit()
-        ]
-        return {int(row[0]): np.array(row[2:11], float).reshape(3, 3) for row in rows}
-    if restart.exists():
-        block = re.search(
-            r"&CELL\b(.*?)&END CELL", restart.read_text(encoding="utf-8", errors="replace"), re.DOTALL
-        )
-        vectors = dict(re.findall(r"^ +([ABC]) +(.*)$", block[1], re.MULTILINE)) if block else {}
+def _cells(cell_file):
+    """Yield (step, None, (3, 3) Angstrom) of a .cell file, if it is there."""
+    if not cell_file.exists():
+        return
+    for line in cell_file.read_text(encoding="utf-8", errors="replace").splitlines():
+        words = line.split()
+        if words and words[0].isdigit():
+            try:
+                yield int(words[0]), None, np.array(words[2:11], float).reshape(3, 3)
+            except ValueError:
+                raise DataError(
+                    f"{cell_file}: expected step, time and nine numbers of a cell, found "
+                    f"'{line.strip()[:60]}'"
+                ) from None
+
+
+def _of_restart(restart, cell_file):
+    """((3,) bool periodic, (3, 3) Angstrom the cell of all frames or None) of a restart file that may not be
+    there. Raises DataError for one cell of a run in which it changes, without a file of all cells.
+    """
+    if not restart.exists():
+        return (True, True, True), None
+    text = restart.read_text(encoding="utf-8", errors="replace")
+    for block in CELL_BLOCK.finditer(text):  # one without vectors is that of the output
+        lines = OTHER_CELL.sub("", block[1])
+        vectors = dict(re.findall(r"^ *([ABC]) +(.*)$", lines, re.MULTILINE))
         if len(vectors) == 3:
-            return {None: np.array([vectors[name].split()[:3] for name in "ABC"], float)}
-    return {}
+            break
+    else:
+        return (True, True, True), None
+    periodic = _periodic(_word(lines, "PERIODIC") or "XYZ", restart)
+    if cell_file.exists():
+        return periodic, None
+    run, ensemble = _word(text, "RUN_TYPE") or "MD", _word(text, "ENSEMBLE") or ""
+    changing = run == "CELL_OPT" or (run in ("MD", "MOLECULAR_DYNAMICS") and ensemble.startswith(CHANGING))
+    if changing:
+        raise DataError(
+            f"{restart}: its cell is that of one step, but the cell changes in this run "
+            f"({run if run == 'CELL_OPT' else ensemble}): {cell_file.name} is wanted beside it, "
+            "which MOTION/PRINT/CELL writes"
+        )
+    return periodic, np.array([vectors[name].split()[:3] for name in "ABC"], float)
+
+
+def _word(text, keyword):
+    """The first word behind a keyword of CP2K, in capitals; None if it is not there."""
+    found = re.search(rf"^ *{keyword} +(\S+)", text, re.MULTILINE | re.IGNORECASE)
+    return found[1].upper() if found else None
+
+
+def _periodic(word, path):
+    """(3,) bool of XYZ, XY, ..., NONE. Raises DataError."""
+    word = word.upper()
+    if word != "NONE" and not set(word) <= set("XYZ"):
+        raise DataError(f"{path}: PERIODIC {word}: must be NONE or some of X, Y and Z")
+    return tuple(axis in word for axis in "XYZ") if word != "NONE" else (False,) * 3
 
 
 def is_cp2k_output(path: Path) -> bool:
@@ -136,13 +243,14 @@ def read_cp2k_output(path: Path) -> Structure:
             f"{path}: has no {'atomic coordinates' if len(vectors) == 3 else 'cell'} in it; "
             "raise PRINT_LEVEL to MEDIUM"
         )
+    periodicity = next((found[1] for line in lines if (found := PERIODICITY.search(line))), "XYZ")
     scale = BOHR if any("ATOMIC COORDINATES IN" in line and "BOHR" in line.upper() for line in lines) else 1.0
     forces = [found[2].split()[:3] for found in _block(lines, "ATOMIC FORCES in", FORCE_LINE)]
     return Structure(
         numbers=[atomic_numbers[found[1]] for found in atoms],
         positions=np.array([found[2].split() for found in atoms], float) * scale,
         cell=np.array([vectors[name] for name in "abc"], float),
-        pbc=True,
+        pbc=_periodic(periodicity, path),
         energy=energies[0] * HARTREE,
         forces=np.array(forces, float) * ATOMIC.force if forces else None,
         source=str(path),

@@ -18,6 +18,7 @@ from mpnnp.data.isolated import agreed, isolated_atoms
 from mpnnp.data.structure import VALIDATION, Structure
 from mpnnp.errors import DataError
 from mpnnp.files import check_heaps, check_stored, lock_reason, write_atomically
+from mpnnp.progress import printable
 
 __all__ = ["FORMAT_VERSION", "KIND", "Dataset", "concatenate", "read", "write"]
 
@@ -87,7 +88,7 @@ class Dataset:
             object.__setattr__(self, "weight", np.ones((len(self.start) - 1, 3)))
         for name, (dtype, _, _) in ARRAYS.items():
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype))
-        object.__setattr__(self, "source_names", tuple(str(name) for name in self.source_names))
+        object.__setattr__(self, "source_names", tuple(map(printable, self.source_names)))
         _check_shapes(self)
 
     def __len__(self):

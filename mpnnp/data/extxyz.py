@@ -11,7 +11,7 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.data.voigt import to_tensor
 from mpnnp.errors import DataError
-from mpnnp.files import write_atomically
+from mpnnp.files import all_digits, write_atomically
 
 SPLITS = {TRAIN: "train", VALIDATION: "validation"}
 
@@ -35,7 +35,7 @@ def _frame(s):
     masked = labelled.any() and not labelled.all()
     header = []
     if s.cell.any():
-        header.append(f'Lattice="{_numbers(s.cell.ravel())}"')
+        header.append(f'Lattice="{all_digits(s.cell.ravel())}"')
     header.append(
         "Properties=species:S:1:pos:R:3"
         + ":forces:R:3" * bool(labelled.any())
@@ -44,7 +44,7 @@ def _frame(s):
     if math.isfinite(s.energy):
         header.append(f"energy={s.energy:.17g}")
     if np.isfinite(s.stress).all():
-        header.append(f'stress="{_numbers(to_tensor(s.stress).ravel())}"')
+        header.append(f'stress="{all_digits(to_tensor(s.stress).ravel())}"')
     for name, weight in zip(WEIGHTS, s.weight):
         if weight != 1.0:
             header.append(f"{name}={weight:.17g}")
@@ -54,11 +54,7 @@ def _frame(s):
     columns = np.hstack([s.positions, np.nan_to_num(s.forces)]) if labelled.any() else s.positions
     masks = [f" {'FT'[int(known)]}" for known in labelled] if masked else [""] * len(s)
     atoms = (
-        f"{chemical_symbols[z]} {_numbers(row)}{mask}"
+        f"{chemical_symbols[z]} {all_digits(row)}{mask}"
         for z, row, mask in zip(s.numbers, columns.tolist(), masks)
     )
     return "\n".join([str(len(s)), " ".join(header), *atoms, ""])
-
-
-def _numbers(values):
-    return " ".join(f"{v:.17g}" for v in values)

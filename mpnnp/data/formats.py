@@ -1,7 +1,8 @@
 """Reading structures from files and writing them: the table of formats."""
 
 import glob
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ from mpnnp.data import dataset as hdf5
 from mpnnp.data.ase_files import Labels, read_ase
 from mpnnp.data.compressed import SUFFIXES as COMPRESSED
 from mpnnp.data.compressed import open_text, reading
-from mpnnp.data.cp2k import is_cp2k_output, is_cp2k_trajectory, read_cp2k_output, read_cp2k_trajectory
+from mpnnp.data.cp2k import (
+    beside,
+    is_cp2k_output,
+    is_cp2k_trajectory,
+    read_cp2k_output,
+    read_cp2k_trajectory,
+)
 from mpnnp.data.dataset import Dataset, concatenate
 from mpnnp.data.deepmd import deepmd_systems, read_deepmd
 from mpnnp.data.extxyz import write_extxyz
@@ -23,7 +30,15 @@ from mpnnp.data.structure import Structure
 from mpnnp.errors import ConfigError, DataError, MpnnpError
 from mpnnp.units import ATOMIC, METAL, Units, parse_units
 
-__all__ = ["FORMATS", "Format", "check_target", "read_sources", "targets_in_words", "write_target"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "check_target",
+    "companions_of",
+    "read_sources",
+    "targets_in_words",
+    "write_target",
+]
 
 SUFFIXES = (
     ".h5",
@@ -72,6 +87,7 @@ class Format:
     read(path, reading)  iterable of Structure, or a Dataset
     write(path, dataset) or None; suffixes, prefixes: names of files that it writes
     units            whether the units of its files may be said (data.units, --units); others state theirs
+    companions(path) files that are read with it, if they are there
     """
 
     name: str
@@ -82,6 +98,7 @@ class Format:
     suffixes: tuple = ()
     prefixes: tuple = ()
     units: bool = False
+    companions: Callable = lambda path: ()
 
 
 def _read_runner(path, reading):
@@ -143,7 +160,7 @@ FORMATS = {
         "the units that are said (below), else Hartree and Bohr; `begin set=train`, `begin set=test`; "
         "free spacing, "
         "Fortran exponents, comment lines (`#`, `!`); `weight` and `stress` lines are read; labels may "
-        "be missing",
+        "be missing; written in Hartree and Bohr, which a comment says, with weights and stress in comments",
         write=write_runner_data,
         suffixes=(".data",),
         prefixes=("input.data",),
@@ -153,7 +170,10 @@ FORMATS = {
         "CP2K dynamics",
         _is_text(is_cp2k_trajectory),
         lambda path, reading: read_cp2k_trajectory(path, reading.warn),
-        "`PROJECT-pos-1.xyz`, with `PROJECT-frc-1.xyz` and `PROJECT-1.cell` or `PROJECT-1.restart` beside it",
+        "`PROJECT-pos-1.xyz`, with `PROJECT-frc-1.xyz` and `PROJECT-1.cell` or `PROJECT-1.restart` beside "
+        "it, whose `PERIODIC` counts; the cells of a run in which they change are those of the former alone; "
+        "steps that were computed again after a restart are matched in their order",
+        companions=beside,
     ),
     "cp2k-output": Format(
         "CP2K single point",
@@ -165,7 +185,7 @@ FORMATS = {
         "extended XYZ",
         lambda path: Path(_plain_name(path)).suffix.lower() in (".xyz", ".extxyz"),
         _read_ase,
-        "eV, Angstrom, eV/Angstrom^3 if nothing else is said; `split=train`, `split=validation`, "
+        "eV, Angstrom, eV/Angstrom^3 if nothing else is said; `split=train`, `split=validation` or `test`, "
         "`config_weight` in the comment; "
         "a column `force_mask` (F: no label); the cell of i-PI; written with all digits",
         write=write_extxyz,
@@ -193,6 +213,7 @@ def read_sources(
     assumed_units: Units | None = ATOMIC,
     strict: bool = False,
     lenient: bool = False,
+    without: Iterable[str | Path] = (),
     report: Callable[[str], object] = print,
 ) -> Dataset:
     """Read all structures of `files` into one Dataset; files in the order given, frames in order.
@@ -207,6 +228,7 @@ def read_sources(
             Angstrom, and `assumed_units` for `input.data`
     strict  for training: labels that may have been overlooked are errors
     lenient units that cannot be right are warned of, not refused
+    without files that are not read as part of a folder or pattern: those that will be written
     report  called with a line of text: where the labels of a file were found; its `warn`, if it has one,
             with warnings
     Raises DataError naming file and line or frame.
@@ -222,7 +244,7 @@ def read_sources(
         warn=getattr(report, "warn", lambda text: report(f"warning: {text}")),
     )
     datasets = []
-    for path in _expand(files):
+    for path in _expand(files, {Path(path).resolve() for path in without}, report):
         data = Dataset.from_structures(path) if isinstance(path, list) else _read(path, options)
         if len(data) == 0:
             empty = isinstance(path, Path) and path.is_file() and not path.stat().st_size
@@ -253,7 +275,7 @@ def _read(path, options):
     """Dataset of one file. Raises DataError that names it, whatever a reader meets."""
     with reading(path):
         _check_fetched(path)
-        known = next(f for f in FORMATS.values() if f.recognises(path))
+        known = _format_of(path)
         try:
             read = known.read(path, options)
             return read if isinstance(read, Dataset) else Dataset.from_structures(read)
@@ -266,6 +288,17 @@ def _read(path, options):
             ) from error
 
 
+def companions_of(path: str | Path) -> list[Path]:
+    """Files that are read with a file, there or not. Raises DataError if it cannot be read."""
+    path = Path(path)
+    with reading(path):
+        return list(_format_of(path).companions(path))
+
+
+def _format_of(path):
+    return next(f for f in FORMATS.values() if f.recognises(path))
+
+
 def _check_fetched(path):
     """Raise DataError for what Git LFS leaves in place of a file that was not fetched."""
     if path.is_file() and path.stat().st_size < 1024 and path.suffix not in COMPRESSED:
@@ -276,9 +309,10 @@ def _check_fetched(path):
                 )
 
 
-def _expand(files):
+def _expand(files, without, report):
     """Existing files of paths, patterns and folders, and lists of ase.Atoms and Structures; raises
-    DataError where there is none.
+    DataError where there is none. Resolved paths in `without` are left out of patterns and folders, which is
+    reported.
     """
     files = [files] if isinstance(files, (str, Path, Atoms, Structure)) else list(files)
     if not files:
@@ -290,9 +324,10 @@ def _expand(files):
                 paths.append([])
             paths[-1].append(file)
             continue
-        path = Path(file).expanduser()
+        path = Path(os.path.expanduser(file))
         if path.is_dir():
             found = deepmd_systems(path) or [p for p in sorted(path.iterdir()) if _is_data(p)]
+            found = _leave_out(found, without, report)
             if not found:
                 raise DataError(
                     f"{file}: is a folder without data files ({', '.join(SUFFIXES)}, also compressed)"
@@ -301,12 +336,20 @@ def _expand(files):
             found = [path]
         elif glob.has_magic(str(path)):
             found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
+            found = _leave_out(found, without, report)
             if not found:
                 raise DataError(f"{file}: no file fits this pattern")
         else:
             raise DataError(f"{file}: no such file or folder")
         paths += found
     return paths
+
+
+def _leave_out(paths, without, report):
+    left_out = [path for path in paths if path.resolve() in without]
+    for path in left_out:
+        report(f"{path}: is not read, as it will be written")
+    return [path for path in paths if path not in left_out]
 
 
 def targets_in_words() -> str:

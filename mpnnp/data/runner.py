@@ -13,15 +13,17 @@ from ase.data import atomic_numbers, chemical_symbols
 from mpnnp.data.compressed import open_text
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
-from mpnnp.data.voigt import to_voigt
+from mpnnp.data.voigt import to_tensor, to_voigt
 from mpnnp.errors import DataError
-from mpnnp.files import read_number, write_atomically
+from mpnnp.files import all_digits, read_number, write_atomically
 from mpnnp.units import ATOMIC, Units, units_of_line
 
 __all__ = ["is_runner_data", "read_runner_data", "stated_units", "write_runner_data"]
 
 KEYWORDS = ("begin", "comment", "lattice", "atom", "energy", "charge", "end", "weight", "stress")
 COUNTS = {"lattice": 3, "stress": 9}  # numbers behind a keyword, if not one
+OURS = "mpnnp"  # begins comments that are labels: n2p2 and RuNNer refuse files with keywords they do not know
+IN_COMMENTS = {"weight": 3, "stress": 9}
 SPLITS = {"train": TRAIN, "test": VALIDATION}
 
 
@@ -72,9 +74,9 @@ def read_runner_data(path: str | Path, units: Units | None = None) -> Iterator[S
     units   Units of the file; None: those that it states, else Hartree and Bohr
     Atom lines are `atom x y z symbol [charge [n [fx fy fz]]]`; charges and comments are dropped;
     `begin set=train|test` sets the split; `weight w` is a weight of all labels of a structure, `stress` has
-    nine numbers xx xy xz yx ... of energy per volume. Keywords may be in capitals, lines that begin with #
-    or !
-    are comments. Raises DataError naming file and line.
+    nine numbers xx xy xz yx ... of energy per volume. Comments that mpnnp writes are `comment mpnnp stress`,
+    the same, and `comment mpnnp weight` with the weights of energy, forces and stress. Keywords may be in
+    capitals, lines that begin with # or ! are comments. Raises DataError naming file and line.
     """
     units = units or stated_units(path) or ATOMIC
     block = None
@@ -108,7 +110,9 @@ def read_runner_data(path: str | Path, units: Units | None = None) -> Iterator[S
                     block = None
                     frame += 1
                 elif keyword != "comment":
-                    block.add(keyword, words[1:])
+                    block.add(keyword, words[1:], COUNTS.get(keyword, 1))
+                elif len(words) > 2 and words[1] == OURS and words[2] in IN_COMMENTS:
+                    block.add(words[2], words[3:], IN_COMMENTS[words[2]])
             except _LineError as error:
                 raise DataError(f"{path}, line {error.line}: {error}") from None
             except DataError as error:
@@ -143,9 +147,8 @@ class _Block:
                     raise DataError(f"{_shown(word)}: must be set=train or set=test")
                 self.split = SPLITS[word[4:]]
 
-    def add(self, keyword, words):
-        """A line with lattice, energy, charge, weight or stress."""
-        count = COUNTS.get(keyword, 1)
+    def add(self, keyword, words, count):
+        """A line with lattice, energy, charge, weight or stress, which must have so many numbers."""
         if len(words) != count:
             raise DataError(f"{keyword} has {len(words)} numbers, must have {count}")
         values = [_number(word) for word in words]
@@ -156,9 +159,9 @@ class _Block:
         elif keyword != "charge":
             if getattr(self, keyword) is not None:
                 raise DataError(f"second {keyword} of one structure")
-            if keyword == "weight" and values[0] < 0:
-                raise DataError(f"weight is {values[0]:g}, must not be negative")
-            setattr(self, keyword, values if keyword == "stress" else values[0])
+            if keyword == "weight" and min(values) < 0:
+                raise DataError(f"weight is {min(values):g}, must not be negative")
+            setattr(self, keyword, values if count > 1 else values[0])
 
     def structure(self, source, frame):
         """The Structure, in eV and Angstrom."""
@@ -241,7 +244,7 @@ def _shown(word):
 
 def write_runner_data(path: str | Path, dataset: Dataset) -> None:
     """Write a Dataset as `input.data` (17 digits; charges are 0; set=train and set=test as in `split`;
-    stress is dropped).
+    units, weights and stress in comments, so that n2p2 and RuNNer read the file too).
 
     Raises DataError for what the format cannot say: periodicity along one or two vectors only, forces on some
     atoms of a structure only.
@@ -266,16 +269,19 @@ def _block_text(s):
             "input.data knows only all or none"
         )
     split = {TRAIN: " set=train", VALIDATION: " set=test"}.get(s.split, "")
-    lines = [f"begin{split}", f"comment frame {s.frame} of {' '.join(s.source.split()) or 'nothing'}"]
+    lines = [f"begin{split}", f"comment units: {ATOMIC}"]
+    if (s.weight != 1.0).any():
+        lines.append(f"comment {OURS} weight {all_digits(s.weight)}")
+    if np.isfinite(s.stress).all():
+        lines.append(f"comment {OURS} stress {all_digits(to_tensor(s.stress).ravel() / ATOMIC.stress)}")
+    lines.append(f"comment frame {s.frame} of {' '.join(s.source.split()) or 'nothing'}")
     if s.pbc.all():
-        lines += ["lattice {:.17g} {:.17g} {:.17g}".format(*vector) for vector in s.cell / ATOMIC.length]
+        lines += [f"lattice {all_digits(vector)}" for vector in s.cell / ATOMIC.length]
     for z, position, force in zip(
         s.numbers, (s.positions / ATOMIC.length).tolist(), forces.tolist(), strict=True
     ):
-        columns = " {:.17g} {:.17g} {:.17g}".format(*force) if labelled[0] else ""
-        lines.append(
-            "atom {:.17g} {:.17g} {:.17g} ".format(*position) + f"{chemical_symbols[z]} 0 0{columns}"
-        )
+        columns = f" {all_digits(force)}" if labelled[0] else ""
+        lines.append(f"atom {all_digits(position)} {chemical_symbols[z]} 0 0{columns}")
     if math.isfinite(s.energy):
         lines.append(f"energy {s.energy / ATOMIC.energy:.17g}")
     return "\n".join([*lines, "charge 0", "end", ""])

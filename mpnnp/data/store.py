@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.data import dataset as hdf5
+from mpnnp.data.compressed import reading
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.formats import read_sources
+from mpnnp.data.formats import companions_of, read_sources
 from mpnnp.data.inspection import findings
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.errors import DataError
@@ -33,7 +35,10 @@ from mpnnp.progress import AnyLog
 if TYPE_CHECKING:
     from mpnnp.config import Data
 
-FORMAT_VERSION = 3  # 2: frames behind a blank line, labels under more names, units; 3: what was said is kept
+# of what the readers find. 2: frames behind a blank line, labels under more names, units; 3: what was said is
+# kept; 4: what was overlooked without a word is an error
+FORMAT_VERSION = 4
+CHUNK = 1 << 20
 BLOCK = 64  # structures per rank between two writes of symmetry functions
 
 
@@ -77,28 +82,56 @@ def _as_hdf5(config, log, fallback):
         whole = hdf5.read(files[0])  # checks every value and the hash
         if whole.without_isolated_atoms() is whole:
             return files[0], cache
-    named = (FORMAT_VERSION, config.energy_key, config.forces_key, config.stress_key)
-    digest: Any = hashlib.sha256(repr(named + ((config.units,) if config.units else ())).encode())
-    for file in files:
-        digest.update(f"{file in config.validation_files}{Path(file).name}".encode())
-        if Path(file).is_file():
-            with open(file, "rb") as handle:
-                while block := handle.read(1 << 20):
-                    digest.update(block)
-        else:
-            digest = None  # patterns and folders are read anew each time
-            break
-    if config.weights and digest:
-        digest.update(b"weights" + _read_bytes(config.weights))
-    path = Path(cache) / f"structures-{digest.hexdigest()[:16]}.h5" if digest else None
+    key = key_of(config)
+    path = Path(cache) / f"structures-{key[:16]}.h5" if key else None
     if path and path.exists():
         with contextlib.suppress(DataError, OSError, ValueError):
             hdf5.read(path)
             Recorder.repeat(path, log)
             return path, cache
     log = Recorder(log)
+    data = read_configured(config, log)
+    # another run's data never take this name
+    path = path or Path(cache) / f"structures-{data.hash()[:16]}.h5"
+    hdf5.write(path, data)
+    log.write(path)
+    return path, cache
+
+
+def key_of(config: Data) -> str | None:
+    """sha256 (hex) of the section [data] and of all that its files say, with those that are read with them;
+    None with patterns and folders, which are read anew each time. Raises DataError.
+    """
+    named = (FORMAT_VERSION, config.energy_key, config.forces_key, config.stress_key)
+    digest: Any = hashlib.sha256(repr(named + ((config.units,) if config.units else ())).encode())
+    for file in [*config.files, *config.validation_files]:
+        if not Path(file).is_file():
+            return None
+        digest.update(f"{file in config.validation_files}".encode() + os.fsencode(Path(file).name))
+        _add(digest, file)
+        for companion in companions_of(file):
+            digest.update(b"with" + os.fsencode(companion.name))
+            if companion.is_file():
+                _add(digest, companion)
+    if config.weights:
+        digest.update(b"weights" + _read_bytes(config.weights))
+    return digest.hexdigest()
+
+
+def _add(digest, path):
+    with reading(path), open(path, "rb") as handle:
+        while block := handle.read(CHUNK):
+            digest.update(block)
+
+
+def read_configured(config: Data, report: Callable) -> Dataset:
+    """Dataset of the section [data] as it is trained on: labels and units as it says, the validation files
+    marked, weighted by `data.weights`, without the isolated atoms. Raises DataError.
+
+    report  as of formats.read_sources
+    """
     keys = {name: getattr(config, name) for name in ("energy_key", "forces_key", "stress_key", "units")}
-    keys |= {"strict": True, "report": log}
+    keys |= {"strict": True, "report": report}
     data = read_sources(config.files, **keys)
     if config.validation_files:
         held_out = read_sources(config.validation_files, **keys)
@@ -106,12 +139,7 @@ def _as_hdf5(config, log, fallback):
         data = replace(hdf5.concatenate([data, held_out]), marks=marks)
     if config.weights:
         data = replace(data, weight=data.weight * read_weights(config.weights, len(data)))
-    data = data.without_isolated_atoms()
-    # another run's data never take this name
-    path = path or Path(cache) / f"structures-{data.hash()[:16]}.h5"
-    hdf5.write(path, data)
-    log.write(path)
-    return path, cache
+    return data.without_isolated_atoms()
 
 
 class Recorder:

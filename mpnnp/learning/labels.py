@@ -30,10 +30,18 @@ def by_calculator(chosen: Dataset, how: LabelBy, folder: Path, comm: Comm, log: 
     """The frames that could be labelled, with labels, on every rank; each is kept in `folder` as soon as it
     has them. Collective.
 
-    A frame at which the calculator fails is left out. Raises DataError if it fails at all of them.
+    A frame at which the calculator fails is left out, and not tried again by the same one. Raises DataError
+    if it fails at all of them, which are then tried again at the next start: what it needs may be there.
     """
     calculator = agree(comm, make_labeller, how.by)
-    on_root(comm, lambda: folder.mkdir(parents=True, exist_ok=True))
+
+    def begin():
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob("frame-*.failed"):
+            if path.read_text(encoding="utf-8").partition("\n")[0] != how.by:
+                path.unlink()
+
+    on_root(comm, begin)
 
     def label_mine():
         with Progress(log, "labelling frame", len(chosen)) as progress:
@@ -44,17 +52,23 @@ def by_calculator(chosen: Dataset, how: LabelBy, folder: Path, comm: Comm, log: 
                         labelled = replace(chosen[k], **labels_of(chosen[k], calculator))
                         datasets.write(done, Dataset.from_structures([labelled]))
                     except DataError as error:
-                        write_text(failed, f"{error}\n")
+                        write_text(failed, f"{how.by}\n{error}\n")
                 progress.update(min(k + comm.size, len(chosen)))
 
     agree(comm, label_mine)
     comm.Barrier()
 
     def collect():
-        failures = [path.read_text().strip() for path in sorted(folder.glob("frame-*.failed"))]
+        failed = sorted(folder.glob("frame-*.failed"))
+        failures = [path.read_text(encoding="utf-8").partition("\n")[2].strip() for path in failed]
         found = [datasets.read(path) for path in sorted(folder.glob("frame-*.h5"))]
         if not found:
-            raise DataError(f"label.by = {how.by}: no frame could be labelled: {failures[0]}")
+            for path in failed:
+                path.unlink()
+            raise DataError(
+                f"label.by = {how.by}: none of {len(chosen)} frames could be labelled, the first because of "
+                f"{failures[0]}; all are tried again when the same command is started again"
+            )
         for failure in failures:
             log.warn(f"left out: {failure}")
         return datasets.concatenate(found)
@@ -66,7 +80,8 @@ def by_files(chosen: Dataset, how: LabelBy, folder: Path, log: AnyLog) -> Datase
     """The frames with the labels that lie in `folder`: rank 0.
 
     Raises Interrupted, with what is wanted, while labels are missing, and DataError naming file and frame for
-    labels of something else. Nothing that lies there is changed.
+    labels of something else, or where no more will come and there is none. Nothing that lies there is
+    changed.
     """
     wanted, sources = folder / WANTED, [folder / GIVEN, folder / GIVEN_FOLDER]
     if not wanted.exists():
@@ -75,7 +90,13 @@ def by_files(chosen: Dataset, how: LabelBy, folder: Path, log: AnyLog) -> Datase
     given = read_sources(there, units=how.units, report=log) if there else None
     labels = match(chosen, given) if given is not None else [None] * len(chosen)
     missing = [k for k, found in enumerate(labels) if found is None]
-    if missing and (folder / COMPLETE).exists() and len(missing) < len(chosen):
+    if missing and (folder / COMPLETE).exists():
+        if len(missing) == len(chosen):
+            raise DataError(
+                f"{folder / COMPLETE}: says that no more labels will come, but there is none for any of "
+                f"the {len(chosen)} frames in {wanted}: take the file away and give labels, as "
+                f"{folder / GIVEN} or as outputs in {folder / GIVEN_FOLDER}/"
+            )
         log.warn(f"left out: {len(missing)} frames without labels, as {folder / COMPLETE} says")
     elif missing:
         n, few = len(chosen) - len(missing), ", ".join(map(str, missing[:20]))
@@ -85,6 +106,7 @@ def by_files(chosen: Dataset, how: LabelBy, folder: Path, log: AnyLog) -> Datase
         raise Interrupted(
             f"labels are wanted: energies and forces of the {len(chosen)} frames in {wanted}, "
             f"as {folder / GIVEN} or as outputs in {folder / GIVEN_FOLDER}/; {so_far}; "
+            f"{f'an empty file {folder / COMPLETE} says that no more will come; ' if n else ''}"
             "then start the same command again"
         )
     return Dataset.from_structures([s for s in labels if s is not None])
@@ -103,38 +125,56 @@ def files_with_labels(source: Path) -> list[Path]:
 
 
 def match(chosen: Dataset, given: Dataset) -> Sequence[Structure | None]:
-    """For each chosen frame the given one of the same geometry, with the chosen positions and its own labels;
-    None where there is none.
+    """For each chosen frame the given one of the same geometry, with the chosen positions and its own labels,
+    whatever the order of its atoms; None where there is none.
 
     Raises DataError for a frame that is none of the chosen ones, or has no energy or not all forces.
     """
     found: list[Structure | None] = [None] * len(chosen)
+    wanted = list(chosen)
     for g in range(len(given)):
         s = given[g]
-        k = next((k for k in range(len(chosen)) if _same(chosen[k], s)), None)
-        if k is None:
+        same = {k: order for k, here in enumerate(wanted) if (order := order_of(here, s)) is not None}
+        if not same:
             raise DataError(
                 f"{given.name(g)}: is none of the frames that were asked for (other atoms, cell or positions "
                 f"by more than {SAME:g} Angstrom); nothing is lost: take it away, or replace it"
             )
         if not (np.isfinite(s.energy) and np.isfinite(s.forces).all()):
             raise DataError(f"{given.name(g)}: has no energy, or not all forces: both are needed")
-        here = chosen[k]
-        found[k] = replace(here, energy=s.energy, forces=s.forces, stress=s.stress)
+        for k, order in same.items():
+            found[k] = replace(wanted[k], energy=s.energy, forces=s.forces[order], stress=s.stress)
     return found
 
 
-def _same(a, b):
-    """Whether two structures are the same atoms in the same order, up to lattice vectors and rounding."""
-    if not np.array_equal(a.numbers, b.numbers) or not np.array_equal(a.pbc, b.pbc):
-        return False
+def order_of(a: Structure, b: Structure) -> np.ndarray | None:
+    """(n_atom,) for each atom of `a` the atom of `b` that is the same, up to lattice vectors and rounding;
+    None if these are two geometries, or if it cannot be told which atom is which.
+    """
+    if not np.array_equal(np.sort(a.numbers), np.sort(b.numbers)) or not np.array_equal(a.pbc, b.pbc):
+        return None
     if np.abs(a.cell - b.cell).max() > SAME:
-        return False
-    d = a.positions - b.positions
-    if a.pbc.any():
-        cell = np.where(a.pbc[:, None], a.cell, np.eye(3) * 1e6)
-        d -= np.round(d @ np.linalg.inv(cell)) @ cell
-    return bool(np.abs(d).max() < SAME)
+        return None
+    cell = np.where(a.pbc[:, None], a.cell, np.eye(3) * 1e6)
+    inverse = np.linalg.inv(cell)
+
+    def near(i, j):
+        d = b.positions[j] - a.positions[i]
+        if a.pbc.any():
+            d -= np.round(d @ inverse) @ cell
+        return np.abs(d).max(axis=1) < SAME
+
+    everyone = np.arange(len(a.numbers))
+    if np.array_equal(a.numbers, b.numbers) and near(everyone, everyone).all():
+        return everyone
+    order = np.empty(len(everyone), np.int64)
+    for i in everyone:
+        of_element = np.flatnonzero(b.numbers == a.numbers[i])
+        there = of_element[near(i, of_element)]
+        if len(there) != 1:
+            return None
+        order[i] = there[0]
+    return order if np.array_equal(np.sort(order), everyone) else None
 
 
 def put_away(folder: Path, target: Path) -> None:
@@ -145,10 +185,16 @@ def put_away(folder: Path, target: Path) -> None:
 
 
 def without_large_forces(labelled: Dataset, limit: float, log: AnyLog) -> Dataset:
-    """The frames whose forces are all below a limit, eV/Angstrom; all if none is."""
+    """The frames whose forces are all below a limit, eV/Angstrom. Raises DataError if none is."""
     largest = np.maximum.reduceat(np.abs(labelled.forces).max(axis=1), labelled.start[:-1])
     keep = largest <= limit
     if keep.all():
         return labelled
+    if not keep.any():
+        raise DataError(
+            f"all {len(labelled)} labelled frames have forces above label.max_force = {limit:g} eV/Angstrom: "
+            f"the largest is {largest.max():.4g}, that of the best frame {largest.min():.4g}; are the labels "
+            "in these units? Raise label.max_force, or give other labels, and start the same command again"
+        )
     log.warn(f"left out: {int((~keep).sum())} frames with forces up to {largest.max():.3g} eV/Angstrom")
     return labelled.take(keep)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from mpnnp.config import Config, Data
 from mpnnp.data import dataset as datasets
@@ -26,11 +27,12 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.extxyz import write_extxyz
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.store import load_structures
+from mpnnp.errors import DataError
 from mpnnp.files import write_atomically
 from mpnnp.learning import labels, table
 from mpnnp.learning.choosing import choose
 from mpnnp.learning.settings import Case, Learning, cases
-from mpnnp.learning.simulating import candidates, is_done, read_status, simulate
+from mpnnp.learning.simulating import candidates, is_done, read_status, simulate, start_of
 from mpnnp.learning.state import State, read_state, write_state
 from mpnnp.learning.uncertainty import Known
 from mpnnp.model.evaluation import evaluate
@@ -40,6 +42,8 @@ from mpnnp.progress import Log, Muted, Silent, duration
 from mpnnp.run_lock import RunLock
 from mpnnp.signals import Signals
 from mpnnp.simulation.dynamics import FAILED
+from mpnnp.simulation.integrators import check_start
+from mpnnp.simulation.labelling import make_labeller
 from mpnnp.simulation.warm_up import compile_kernels as compile_simulation
 from mpnnp.training import run_folder
 from mpnnp.training.calibration import Sigma, calibrate, errors_and_spread
@@ -55,7 +59,10 @@ DRAWN = 32  # deviations of the weights that the calibration is measured with
 
 @dataclass
 class Loop:
-    """What a learning is made of, while it goes on."""
+    """What a learning is made of, while it goes on.
+
+    check  called on rank 0 before a file is replaced: raises if the folder is no longer this learning's
+    """
 
     learning: Learning
     config: Config
@@ -63,6 +70,7 @@ class Loop:
     comm: Comm
     log: Log
     state: State
+    check: Callable[[], object] = lambda: None
 
     def folder_of(self, number: int) -> Path:
         """Of a round."""
@@ -83,8 +91,20 @@ class Loop:
 
     def keep(self, state: State) -> None:
         """The phase is done. Collective."""
-        on_root(self.comm, write_state, self.folder / "state.json", state)
+        self.write(write_state, self.folder / "state.json", state)
         self.state = state
+
+    def write(self, function: Callable, *arguments) -> None:
+        """Call a function that writes into the folder, on rank 0. Collective.
+
+        Raises CheckpointError if another process has taken the folder over.
+        """
+
+        def checked():
+            self.check()
+            function(*arguments)
+
+        on_root(self.comm, checked)
 
 
 def learn(learning: Learning, config: Config, folder: str | Path, comm: Comm, log: Log) -> State:
@@ -97,7 +117,7 @@ def learn(learning: Learning, config: Config, folder: str | Path, comm: Comm, lo
     with Signals(comm, ADVICE):
         lock = agree(comm, claim_folder, folder, comm, log)
         try:
-            return go_on(learning, config, folder, comm, log)
+            return go_on(learning, config, folder, comm, log, lock.check if lock else lambda: None)
         finally:
             if lock is not None:
                 lock.release()
@@ -113,9 +133,44 @@ def claim_folder(folder: Path, comm: Comm, log: Log) -> RunLock | None:
     return lock
 
 
-def go_on(learning: Learning, config: Config, folder: Path, comm: Comm, log: Log) -> State:
-    """The phases from where the folder says to the end. Collective."""
-    loop = Loop(learning, config, folder, comm, log, on_root(comm, read_state, folder / "state.json"))
+def check_means(loop: Loop) -> None:
+    """Raise DataError or ConfigError where a simulation cannot start or nothing can label, before anything is
+    computed. Collective.
+    """
+    learning, known = loop.learning, everything(loop).elements
+
+    def check():
+        for case in cases(learning):
+            atoms = start_of(case)
+            check_start(atoms, case.make_protocol(0, learning.stop.every))
+            if unknown := sorted(set(atoms.numbers) - set(known)):
+                there, here = (" ".join(chemical_symbols[z] for z in numbers) for numbers in (unknown, known))
+                raise DataError(
+                    f"{case.start}: contains {there}, the data to learn from only {here}: no potential that "
+                    "learns them can simulate it"
+                )
+        if learning.label.by != "files":
+            make_labeller(learning.label.by)
+
+    on_root(loop.comm, check)
+
+
+def go_on(
+    learning: Learning,
+    config: Config,
+    folder: Path,
+    comm: Comm,
+    log: Log,
+    check: Callable[[], object] = lambda: None,
+) -> State:
+    """The phases from where the folder says to the end. Collective.
+
+    check  as in Loop
+    """
+    state = on_root(comm, read_state, folder / "state.json")
+    loop = Loop(learning, config, folder, comm, log, state, check)
+    if not loop.state.ending:
+        check_means(loop)
     compile_kernels(comm, log, config.schedule)
     compile_simulation(comm, log)
     phases: dict[str, Callable[[Loop], State]] = {
@@ -126,12 +181,12 @@ def go_on(learning: Learning, config: Config, folder: Path, comm: Comm, log: Log
     }
     before, begin = loop.state.seconds, time.monotonic()
     while not loop.state.ending:
-        on_root(comm, lambda: loop.round_folder.mkdir(exist_ok=True))
+        loop.write(lambda: loop.round_folder.mkdir(exist_ok=True))
         state = phases[loop.state.phase](loop)
         seconds = comm.bcast(before + time.monotonic() - begin, root=0)
         loop.keep(state.timed(seconds))
-        on_root(comm, table.write, folder, loop.state)
-    on_root(comm, table.write, folder, loop.state)  # after a kill just before the last one
+        loop.write(table.write, folder, loop.state)
+    loop.write(table.write, folder, loop.state)  # after a kill just before the last one
     log(f"{loop.state.ending}: {loop.state.current.labels} labelled frames in {duration(loop.state.seconds)}")
     log(f"the last potential is {folder / run_folder.CHECKPOINT}")
     return loop.state
@@ -149,6 +204,7 @@ def train_phase(loop: Loop) -> State:
                 "files": [str(previous / LABELLED)],
                 "validation_files": [],
                 "validation_fraction": update.validation_fraction,
+                "split": "auto",
                 "weights": None,
                 "rehearsal": update.rehearsal,
                 "shift_energies": False,
@@ -173,7 +229,7 @@ def train_phase(loop: Loop) -> State:
         own_log.close()
     loop.log(f"  {state.update} updates in {duration(state.seconds)}, RMSE {errors_in_words(state.curve)}")
     data = everything(loop)
-    on_root(comm, _after_training, loop, data)
+    loop.write(_after_training, loop, data)
     return loop.state.with_current("simulate", labels=len(data))
 
 
@@ -204,8 +260,8 @@ def without_marks(data: Dataset) -> Dataset:
 
 
 def simulate_phase(loop: Loop) -> State:
-    """Simulations, each to its end or to a frame that is not known: first those that the last round stopped,
-    the others only if they can still make it the last round. Collective.
+    """Simulations, each to its end or to a frame that is not known: first new ones and those that the last
+    round stopped, the others only if they can still make it the last round. Collective.
     """
     learning, comm, saved, all_cases = loop.learning, loop.comm, checkpoint_of(loop), cases(loop.learning)
     deviations = on_root(comm, draw_deviations, loop, saved, learning.stop.members)
@@ -218,12 +274,12 @@ def simulate_phase(loop: Loop) -> State:
     def simulate_these(numbers):
         return simulate(all_cases, numbers, known, learning.stop, folder, loop.seed, comm, loop.log)
 
-    first = on_root(comm, stopped_before, loop)
+    first = on_root(comm, to_be_first, loop)
     others = [k for k in range(len(all_cases)) if k not in first]
     outcomes = simulate_these(first)
     if others:
-        unseen = sum(all_cases[k].protocol["time"] for k in others)
-        if stops_in(outcomes) <= learning.end.stops_per_ps * (time_in(outcomes) + unseen):
+        rest = sum(all_cases[k].protocol["time"] for k in others)
+        if stops_in(outcomes) <= learning.end.stops_per_ps * (time_in(outcomes) + rest):
             outcomes |= simulate_these(others)
         else:
             loop.log(f"  not simulated in this round, as they lasted before: {len(others)}")
@@ -254,22 +310,25 @@ def time_in(outcomes: dict[int, dict]) -> float:
     return sum(outcome["time_ps"] for outcome in outcomes.values())
 
 
-def stopped_before(loop: Loop) -> list[int]:
-    """Numbers of the cases that the last round stopped; all in the first round."""
-    folder = loop.folder_of(loop.state.current.round - 1) / SIMULATIONS
-    all_cases = cases(loop.learning)
-    found = [
+def to_be_first(loop: Loop) -> list[int]:
+    """Numbers of the cases that the last round stopped, and of those that no round before has simulated: all
+    in the first round.
+    """
+    last, all_cases = loop.state.current.round - 1, cases(loop.learning)
+    folders = {k: last_folder(loop, case, last) for k, case in enumerate(all_cases)}
+    stopped_then = loop.folder_of(last) / SIMULATIONS
+    first = [
         k
-        for k, case in enumerate(all_cases)
-        if is_done(folder / case.name) and read_status(folder / case.name)["status"] == FAILED
+        for k, folder in folders.items()
+        if folder is None or (folder.parent == stopped_then and read_status(folder)["status"] == FAILED)
     ]
-    return found or list(range(len(all_cases)))
+    return first or list(folders)
 
 
-def last_folder(loop: Loop, case: Case) -> Path:
-    """Of the last simulation of a case, in this round or one before."""
-    rounds = [loop.folder_of(k) for k in range(loop.state.current.round, -1, -1)]
-    return next(f / SIMULATIONS / case.name for f in rounds if is_done(f / SIMULATIONS / case.name))
+def last_folder(loop: Loop, case: Case, last: int) -> Path | None:
+    """Of the last simulation of a case, in round `last` or one before; None if there is none."""
+    folders = (loop.folder_of(k) / SIMULATIONS / case.name for k in range(last, -1, -1))
+    return next((folder for folder in folders if is_done(folder)), None)
 
 
 def choose_phase(loop: Loop) -> State:
@@ -277,13 +336,17 @@ def choose_phase(loop: Loop) -> State:
     learning, comm, saved = loop.learning, loop.comm, checkpoint_of(loop)
     known = everything(loop)
 
-    def read_candidates():
-        return candidates([last_folder(loop, case) for case in cases(learning)], learning.stop, known)
+    def find_folders():
+        found = [last_folder(loop, case, loop.state.current.round) for case in cases(learning)]
+        return [folder for folder in found if folder is not None]  # others are new: their turn comes
 
-    there = on_root(comm, read_candidates)
+    if not (folders := on_root(comm, find_folders)):
+        loop.log("  none of the simulations was done, as they are others than before")
+        return loop.state.with_current("simulate")
+    there = on_root(comm, candidates, folders, learning.stop, known)
     n = min(learning.choose.frames, learning.end.labels - loop.state.current.labels)
     chosen = choose(there, n, learning.choose, saved, loop.seed, comm)
-    on_root(comm, datasets.write, loop.round_folder / CHOSEN, there.take(chosen))
+    loop.write(datasets.write, loop.round_folder / CHOSEN, there.take(chosen))
     loop.log(f"  {len(chosen)} of {len(there)} frames chosen by {learning.choose.by}")
     return loop.state.with_current("label")
 
@@ -291,20 +354,19 @@ def choose_phase(loop: Loop) -> State:
 def label_phase(loop: Loop) -> State:
     """labelled.h5: the chosen frames with labels, and what they say of the potential before it learns them.
 
-    Collective. Raises Interrupted while labels are missing.
+    Collective. Raises Interrupted while labels are missing, and DataError where nothing is left of them.
     """
     comm, how, target = loop.comm, loop.learning.label, loop.round_folder / LABELLED
-    if not on_root(comm, target.exists):
+    if not on_root(comm, lambda: target.exists() and len(datasets.read(target)) > 0):
         chosen = on_root(comm, datasets.read, loop.round_folder / CHOSEN)
         if how.by == "files":
             found = on_root(comm, labels.by_files, chosen, how, loop.folder, loop.log)
         else:
             found = labels.by_calculator(chosen, how, loop.round_folder / "labels", comm, loop.log)
-        on_root(
-            comm, lambda: datasets.write(target, labels.without_large_forces(found, how.max_force, loop.log))
-        )
+        good = on_root(comm, labels.without_large_forces, found, how.max_force, loop.log)
+        loop.write(datasets.write, target, good)
     if how.by == "files":
-        on_root(comm, labels.put_away, loop.folder, loop.round_folder)
+        loop.write(labels.put_away, loop.folder, loop.round_folder)
     labelled, saved = on_root(comm, datasets.read, target), checkpoint_of(loop)
     accuracy = evaluate(saved.potential, labelled, comm, Silent()).accuracy
     deviations = on_root(comm, draw_deviations, loop, saved, DRAWN)

@@ -1,6 +1,9 @@
 """What `mpnnp learn` is asked to do: a training configuration with sections of its own beside it."""
 
+import hashlib
 import itertools
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +19,7 @@ from mpnnp.config.fields import (
     Positive,
     Section,
     key,
+    known_units,
     string_list,
 )
 from mpnnp.config.reading import explain, integers_to_floats, read_toml, resolve
@@ -105,6 +109,8 @@ class LabelBy(Section):
     units: str | None = key(None, "Units of files that do not state theirs.")
     max_force: Positive = key(50.0, "Frames with larger forces are left out.", "eV/Angstrom")
 
+    _known_units = field_validator("units")(known_units)
+
 
 class Update(Section):
     """How the filter goes on with new labels."""
@@ -134,16 +140,21 @@ class Learning(Section):
 
 
 class Case(Section):
-    """One simulation: where it starts, and its protocol."""
+    """One simulation: where it starts, and its protocol.
+
+    name, seed  follow from what is simulated, not from where it stands in the list; seed is added to that of
+                the round
+    """
 
     name: str
+    seed: int
     start: str
     density: float | None
     protocol: dict[str, Any]
 
     def make_protocol(self, seed: int, every: float) -> Protocol:
-        """The Protocol with a seed, and a frame and a row every so many fs."""
-        return Protocol(**self.protocol, seed=seed, log_every=every, save_every=every)
+        """The Protocol with the seed of a round, and a frame and a row every so many fs."""
+        return Protocol(**self.protocol, seed=seed + self.seed, log_every=every, save_every=every)
 
 
 def read_learning(path: str | Path, settings=()) -> tuple[Learning, Config]:
@@ -180,6 +191,7 @@ def read_learning(path: str | Path, settings=()) -> tuple[Learning, Config]:
 def cases(learning: Learning) -> list[Case]:
     """Every simulation of a round."""
     found: list[Case] = []
+    copies: Counter = Counter()
     for s in learning.simulations:
         pressures = s.pressure if s.ensemble == "npt" else s.pressure[:1]
         for start, temperature, pressure, density, _ in itertools.product(
@@ -195,6 +207,10 @@ def cases(learning: Learning) -> list[Case]:
             protocol |= {"temperature": temperature, "pressure": pressure}
             if s.ensemble != "npt":
                 protocol["thermostat"] = s.thermostat
-            name = "-".join([f"{len(found):02d}", *words])
-            found.append(Case(name=name, start=start, density=density, protocol=protocol))
+            # a longer time is the same simulation, which goes on
+            content = json.dumps([Path(start).name, density, protocol | {"time": 0.0}], sort_keys=True)
+            copies[content] += 1
+            digest = hashlib.sha256(f"{content} {copies[content]}".encode()).hexdigest()[:8]
+            name, number = "-".join([*words, digest]), int(digest, 16)
+            found.append(Case(name=name, seed=number, start=start, density=density, protocol=protocol))
     return found

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.io import read
 
 from mpnnp.data.dataset import Dataset
@@ -51,7 +52,7 @@ def simulate(
             calculator = Calculator(known.potential)
             calculator.comm = own
             watch = Watch(stop, calculator, known)
-            if _one(cases[k], calculator, watch, folder / cases[k].name, seed + k, stop.every, own):
+            if _one(cases[k], calculator, watch, folder / cases[k].name, seed, stop.every, own):
                 return True
         return False
 
@@ -76,6 +77,12 @@ def read_status(folder: Path) -> dict:
     return json.loads((folder / STATUS).read_text(encoding="utf-8"))
 
 
+def start_of(case: Case) -> Atoms:
+    """What the simulation of a case starts from. Raises DataError."""
+    atoms = read_start(case.start)
+    return atoms if case.density is None else at_density(atoms, case.density)
+
+
 def _one(case, calculator, watch, folder, seed, every, comm):
     """Simulate one case to its end or to a signal: True then."""
 
@@ -86,11 +93,16 @@ def _one(case, calculator, watch, folder, seed, every, comm):
         return resume
 
     resume = on_root(comm, begin)
-    atoms = read_start(case.start)
-    if case.density is not None:
-        atoms = at_density(atoms, case.density)
-    protocol = case.make_protocol(seed, every)
-    outcome = run(protocol, atoms, calculator, folder, comm, Muted(), resume, watch=watch)
+    outcome = run(
+        case.make_protocol(seed, every),
+        start_of(case),
+        calculator,
+        folder,
+        comm,
+        Muted(),
+        resume,
+        watch=watch,
+    )
     if outcome.status == STOPPED:
         return True
     Log(comm)(_in_words(case, asdict(outcome)))

@@ -78,7 +78,7 @@ class Predictor:
     def predict(
         self, structures: Structures, s: int, weights: np.ndarray | None = None, G: np.ndarray | None = None
     ) -> Prediction:
-        """Prediction for structure s of `structures` (kernels.arrays.Structures).
+        """Prediction for structure s of `structures` (kernels.packs.Structures).
 
         weights  (n_weight,) instead of the potential's
         G        (n_atom, n_max) known symmetry functions of this structure, unscaled; computed if missing

@@ -17,7 +17,7 @@ BASELINE = re.compile(r"\s*[#!]\s*baseline:\s*(.*)")  # a comment line that writ
 
 @dataclass(frozen=True)
 class Keyword:
-    """One line: the keyword by its first name (see n2p2_keywords), its words, its line,
+    """One line: the keyword by its first name (see n2p2.keywords), its words, its line,
     and the name that was written.
     """
 

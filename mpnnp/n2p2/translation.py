@@ -1,11 +1,11 @@
 """What an input.nn becomes: a configuration whose every key knows the line that it comes from."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpnnp.config import apply_setting, make_config, toml_value
 from mpnnp.config.schema import schema_line
+from mpnnp.files import seen_from
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Translation:
             )
 
     def _from(self, folder, path):
-        return os.path.relpath(self.path.parent / path, folder)
+        return seen_from(folder, self.path.parent / path)
 
 
 def line_of(keyword):

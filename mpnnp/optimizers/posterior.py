@@ -5,12 +5,13 @@ P = f (T - U^T U + d I), see ekf.py. The variance of a prediction with row h = d
 units.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
-from scipy.linalg.blas import dspmv
+from scipy.linalg.blas import dspmv, dsyrk
 from scipy.linalg.lapack import dpotrf
 
+from mpnnp.environment import free_memory
 from mpnnp.errors import CheckpointError
 from mpnnp.model.network import Network
 from mpnnp.optimizers.layout import coupling_groups, packed_start
@@ -91,12 +92,18 @@ class Posterior:
         """n draws from N(0, P), as (n, n_weight): deviations of a committee's members from the weights.
 
         Each is L z with P = L L^T and z from a generator of `seed`: the same draws each time. One block of P
-        is dense at a time. Raises CheckpointError if P is not positive beyond rounding.
+        is dense at a time. Raises CheckpointError if P is not positive beyond rounding, or memory too small.
         """
         z = np.random.default_rng([seed, self.group[-1]]).normal(size=(n, self.group[-1]))
         arrays = {"group": self.group, "T": self.T, "U": self.U, "scalars": np.array([self.d, self.factor])}
-        for first, last, block in _blocks(arrays):
-            z[:, first:last] = z[:, first:last] @ _root(block).T
+        needed, free = 8.0 * float(np.diff(self.group).max()) ** 2, free_memory()
+        if needed > free:
+            raise CheckpointError(
+                f"the covariance of the weights takes {needed / 1e9:.3g} GB as a whole, and the memory that "
+                f"is free is {free / 1e9:.3g} GB"
+            )
+        for g, (first, last) in enumerate(zip(self.group[:-1], self.group[1:])):
+            z[:, first:last] = _draws(z[:, first:last], arrays, g)
         result = np.empty_like(z)
         result[:, self.order] = z
         return result * self.units
@@ -112,37 +119,48 @@ def dense_covariance(arrays: Mapping[str, np.ndarray], order: np.ndarray | None 
     """P (n, n) from the arrays of a filter; order (n,): the weight of each position inside,
     None: the same.
     """
-    n = arrays["group"][-1]
+    n, group = arrays["group"][-1], arrays["group"]
     order, P = np.arange(n) if order is None else order, np.zeros((n, n))
-    for first, last, block in _blocks(arrays):
-        P[np.ix_(order[first:last], order[first:last])] = block
+    for g, (first, last) in enumerate(zip(group[:-1], group[1:])):
+        P[np.ix_(order[first:last], order[first:last])] = _whole(_lower_block(arrays, g))
     return P
 
 
-def _blocks(arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[int, int, np.ndarray]]:
-    """(first, last + 1, block of P) of each group of coupled weights, in the filter's own order."""
-    group, T, U = arrays["group"], arrays["T"], arrays["U"]
+def _lower_block(arrays: Mapping[str, np.ndarray], g: int) -> np.ndarray:
+    """Lower triangle, zeros above, of the block of P of group g of coupled weights, in the filter's order:
+    the one array of that size which is made.
+    """
     d, factor = arrays["scalars"][:2]
-    start = packed_start(group)
-    for g, (first, last) in enumerate(zip(group[:-1], group[1:])):
-        block = np.zeros((last - first, last - first))
-        block[np.tril_indices(last - first)] = T[start[g] : start[g + 1]]
-        block += np.tril(block, -1).T
-        block -= U[:, first:last].T @ U[:, first:last]
-        block[np.diag_indices_from(block)] += d
-        block *= factor
-        yield first, last, block
+    first, last = arrays["group"][g : g + 2]
+    block, at = np.zeros((last - first, last - first)), packed_start(arrays["group"])[g]
+    for i, row in enumerate(block):
+        row[: i + 1] = arrays["T"][at : at + i + 1]
+        at += i + 1
+    U = np.asfortranarray(arrays["U"][:, first:last])
+    if len(U):  # lower triangles of rows are upper ones of columns, as BLAS and LAPACK take them in place
+        dsyrk(-1.0, U, beta=1.0, c=block.T, trans=1, overwrite_c=1)
+    block[np.diag_indices_from(block)] += d
+    block *= factor
+    return block
 
 
-def _root(block: np.ndarray) -> np.ndarray:
-    """L with L L^T = block: Cholesky's, or from the spectrum where rounding left a block without one."""
-    L, failure = dpotrf(block, lower=1, clean=1)
+def _whole(lower: np.ndarray) -> np.ndarray:
+    """The symmetric matrix of a lower triangle, which is written over."""
+    lower += np.tril(lower, -1).T
+    return lower
+
+
+def _draws(z: np.ndarray, arrays: Mapping[str, np.ndarray], g: int) -> np.ndarray:
+    """z L^T of z (m, n) with L L^T the block of group g: L is Cholesky's, or from the spectrum where rounding
+    left a block without one.
+    """
+    transposed, failure = dpotrf(_lower_block(arrays, g).T, lower=0, clean=1, overwrite_a=1)
     if not failure:
-        return L
-    values, vectors = np.linalg.eigh(block)
+        return z @ transposed
+    values, vectors = np.linalg.eigh(_whole(_lower_block(arrays, g)))
     if not values[0] >= -ROUNDING * values[-1]:
         raise CheckpointError(
             f"the covariance of the weights is not positive: eigenvalues from {values[0]:.3g} to "
             f"{values[-1]:.3g}; nothing can be drawn from it"
         )
-    return vectors * np.sqrt(np.maximum(values, 0.0))
+    return z @ (vectors * np.sqrt(np.maximum(values, 0.0))).T

@@ -14,7 +14,7 @@ from mpnnp.progress import duration
 from mpnnp.signals import Signals, name
 
 QUESTION = 0.5  # seconds between questions
-MARGIN = 60.0  # seconds before the end of a batch job at which a run ends by itself
+MARGIN = 60.0  # seconds before the end of a batch job at which a run ends by itself; work worth a checkpoint
 MOST_UPDATES = 1000  # between questions
 
 
@@ -34,11 +34,13 @@ class Agenda:
 
     config   section [run]
     update   number of updates done before
+    clock    time.monotonic() when the training was asked for, from which run.time_limit counts; now if None
     """
 
-    def __init__(self, comm: Comm, config: Run, signals: Signals, update: int):
+    def __init__(self, comm: Comm, config: Run, signals: Signals, update: int, clock: float | None = None):
         self.comm, self.config, self.signals = comm, config, signals
-        self.begin = self.last_save = self.last_time = time.monotonic()
+        self.last_save = self.last_time = time.monotonic()
+        self.begin = self.last_time if clock is None else clock
         self.last_update, self.interval = update, 1
         self.end = end_of_job()
 
@@ -128,6 +130,10 @@ class Agenda:
         if limit == 2:
             return Verdict(True, f"the batch job ends within {MARGIN:.0f} s (SLURM_JOB_END_TIME)", True)
         return Verdict(bool(due), f"run.time_limit = {self.config.time_limit:g} min reached" if limit else "")
+
+    def much_to_lose(self) -> bool:
+        """True if the last checkpoint is more than MARGIN old. Collective."""
+        return bool(maximum(self.comm, [int(time.monotonic() - self.last_save > MARGIN)])[0])
 
     def saved(self) -> None:
         self.last_save = time.monotonic()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mpnnp.config import Config, Schedule
-from mpnnp.data.dataset import Dataset
+from mpnnp.data.dataset import Dataset, atoms_of
 from mpnnp.progress import AnyLog
 
 HIDDEN, HIDDEN_OF_FEW = [25, 25], [15, 15]  # nodes of the layers, and where there are few labels
@@ -30,11 +30,9 @@ CHOSEN = (
 
 
 def n_label(dataset: Dataset, train: np.ndarray) -> tuple[int, int]:
-    """(energies, force components) that the training structures offer, by their first atoms."""
-    first = np.asarray(dataset.start)[train]
-    with_forces = np.isfinite(np.asarray(dataset.forces[first, 0]))
+    """(energies, force components) that the training structures offer."""
     n_energy = int(np.isfinite(np.asarray(dataset.energy)[train]).sum())
-    return n_energy, 3 * int(dataset.n_atom[train][with_forces].sum())
+    return n_energy, int(np.isfinite(dataset.forces[atoms_of(dataset.start, train)]).sum())
 
 
 def weights_of(n_inputs: Sequence[int], hidden: Sequence[int]) -> int:

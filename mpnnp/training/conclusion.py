@@ -54,6 +54,8 @@ def conclude(
     noise = judge.noise_levels(state)
     for line in report.closing_table(state.best_epoch, counts, accuracies, noise):
         log(line)
+    if line := _of_simulations(judge, state):
+        log(line)
     facts = on_root(task.comm, _facts, judge, collected, part, reason)
     for k, line in enumerate(diagnosis.in_words(diagnosis.diagnose(state.curve.columns(), facts))):
         log(f"{'' if k else 'judgement:':11s}{line}")
@@ -82,6 +84,18 @@ def conclude(
     return write
 
 
+def _of_simulations(judge: Judge, state: RunState) -> str:
+    """What the energies of simulations were taken for, in words; "" if there are none."""
+    groups = judge.task.observer.groups
+    if state.noise is None or not state.noise.correlation > 0.0:
+        return ""
+    correlation, n = state.noise.correlation, int(groups.size.sum())
+    return (
+        f"errors in common: {n} energies are of {len(groups.size)} simulations (same atoms, same cell), "
+        f"correlation {correlation:.2f}: they counted as {groups.worth(correlation):.0f}"
+    )
+
+
 def _facts(judge: Judge, collected: Mapping[str, Collected], part: str, reason: str) -> Facts:
     """Facts for the diagnosis, from what was collected. On rank 0."""
     task, found = judge.task, collected[part]
@@ -91,6 +105,7 @@ def _facts(judge: Judge, collected: Mapping[str, Collected], part: str, reason: 
         weights=judge.weights(),
         epochs=judge.config.run.last_epoch,
         complete=not reason,
+        trained=bool(judge.config.run.from_ or judge.config.network.weights_from),
         spreads={name: _spread(task, k, structures) for k, name in enumerate(KINDS)},
         correlation=_correlation(task, found),
         n_label={list(KINDS)[k]: len(task.labels[k]) for k in learned},

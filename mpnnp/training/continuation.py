@@ -39,7 +39,8 @@ from mpnnp.training.start import Data, Part, Task
 FIXED = {  # section -> its keys that P belongs to; None: all of them
     "symmetry_functions": None,
     "network": None,
-    "ekf": ("coupling", "fading_memory"),
+    "baseline": None,
+    "ekf": ("coupling", "fading_memory", "prior", "epsilon", "eta", "q", "lam"),
     "run": ("optimizer",),
 }
 INHERITED = ("schedule", "ekf", "adam", "optimizer")  # sections whose keys are the checkpoint's if not given
@@ -85,7 +86,9 @@ def completed(config: Config, directory: Path | None = None) -> Config:
             + "\n  ".join(refused)
             + "\nleave these keys out, or start anew (network.weights_from takes weights without covariance)"
         )
-    changed: dict[str, Section] = {name: getattr(before, name) for name in ("symmetry_functions", "network")}
+    changed: dict[str, Section] = {
+        name: getattr(before, name) for name, keys in FIXED.items() if keys is None
+    }
     for name in INHERITED:
         given, section = getattr(config, name), getattr(before, name)
         changed[name] = section.model_copy(

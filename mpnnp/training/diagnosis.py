@@ -43,6 +43,7 @@ class Facts:
     weights   kind of label -> weight of its error in the measure
     epochs    run.epochs
     complete  all of them were done
+    trained   the run began with weights that had learned before
     spreads   kind -> standard deviation of its validation labels about what is known without a net,
               in its error_unit; infinite if they are too few to say anything
     correlation  of predicted with labelled validation energies of structures of one composition, NaN where
@@ -56,6 +57,7 @@ class Facts:
     weights: Mapping[str, float]
     epochs: int = 0
     complete: bool = True
+    trained: bool = False
     spreads: Mapping[str, float] = field(default_factory=dict)
     correlation: float = np.nan
     n_label: Mapping[str, int] = field(default_factory=dict)
@@ -99,6 +101,8 @@ def labels_are_wrong(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding |
     if len(values) < 2:
         return None
     if not values[1:].min() < values[0]:
+        if facts.trained:
+            return None
         return Finding("the start is the best: no epoch came below it", CHECK_LABELS)
     if len(values) <= FEW_EPOCHS:
         return None
@@ -132,6 +136,11 @@ def best_long_ago(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | No
     """The validation error has risen for long."""
     values, epochs = measures(curve, facts.weights), curve["epoch"]
     best, last = int(np.argmin(values)), epochs[-1]
+    if best == 0 and facts.trained and len(values) > 1:
+        return Finding(
+            "the start is the best: no epoch came below the potential that this run began with",
+            "more new structures, or a share of the old ones again (data.rehearsal)",
+        )
     if best == 0 or epochs[best] > LONG_AGO * last or last - epochs[best] < FEW_EPOCHS:
         return None
     if values[-1] < WORSE * values[best]:

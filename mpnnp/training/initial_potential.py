@@ -121,11 +121,9 @@ def build(
         potential = on_root(comm, load_weights_from, config)
         log(f"functions, scaling, references and weights from {config.network.weights_from}")
         structures = make_atoms(dataset, potential.elements)
-        return (
-            potential,
-            structures,
-            load_symmetry_functions(structures, potential.functions, key, cache, comm, log),
-        )
+        G = load_symmetry_functions(structures, potential.functions, key, cache, comm, log)
+        new = statistics_of(dataset, structures, G, train, potential.functions, comm)
+        return potential.that_saw(new.minimum, new.maximum), structures, G
     functions = on_root(comm, choose_functions, section, dataset.elements)
     known = (
         on_root(comm, potential_files.read_statistics, section.scaling_data, functions)

@@ -110,13 +110,14 @@ class Judge:
             train, validation, old, float(np.mean([measure(a.rmse, self.weights()) for a in judged]))
         )
 
-    def _teach(self, noise, point):
+    def _teach(self, noise, point, w):
         """Validation errors as they are, of old data where new ones have none; NaN where there are no labels:
         then innovations alone tell.
         """
         units = MILLI * np.array(self.task.observer.labels.units)
         told = point.validation if point.validation.has_labels else point.old
-        noise.evaluated(np.array([told.rmse[name] for name in KINDS]) / units)
+        rmse = np.array([told.rmse[name] for name in KINDS])
+        noise.evaluated(rmse / units, self.task.observer.correlation_of_energies(read_only(w)))
 
     def in_training_units(self, accuracy: Accuracy) -> np.ndarray:
         """RMSE (n_kind,) of an Accuracy in training units; 1 where there is none."""
@@ -150,7 +151,7 @@ class Judge:
         state.seconds = seconds()
         state.rmse[:] = self.in_training_units(point.train)
         if state.noise is not None:
-            self._teach(state.noise, point)
+            self._teach(state.noise, point, state.weights)
         noise = self.noise_levels(state)
         state.curve.add(
             epoch, state.update, state.seconds, point.train, point.validation, point.old, noise=noise

@@ -10,7 +10,8 @@ Errors and rows of a label are divided by its level, so that R = 1 for all of th
 of N atoms is N times the level per atom, but not more than what the forces already say about it: forces with
 independent errors sigma_F give the energy of displacements d of all atoms to sqrt(N) d sigma_F, with d = 0.3
 Angstrom, a large thermal displacement. Without this bound few validation structures with bad energies make
-bad energies: what is not believed is not learned. Both estimates count labels and are sums over ranks:
+bad energies: what is not believed is not learned. Energies of one simulation have errors in common, and count
+as fewer labels than they are (see common_errors). Both estimates count labels and are sums over ranks:
 levels are the same on every rank, and with any number of ranks to rounding. Filters that find their noise in
 their innovations: Mohamed and Schwarz, J. Geodesy 73, 193 (1999).
 """
@@ -20,8 +21,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpnnp.model.label_kinds import FORCE, KINDS, MILLI
+from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS, MILLI
 from mpnnp.parallel import Comm
+from mpnnp.training.common_errors import design_effect
 
 MEMORY = 100.0  # labels that the running RMS of the innovations remembers ...
 MAXIMUM_SHARE = 0.5  # ... of which one update replaces at most this share
@@ -37,12 +39,14 @@ class NoiseLevels:
     validation  (n_kind,) smoothed RMSE of the last evaluations; NaN before the first, and without labels
     innovation  (n_kind,) running RMS; NaN before the first update of a kind
     passes      evaluations after updates
+    correlation of the errors of energies of one simulation, at the last evaluation
     """
 
     validation: np.ndarray = field(default_factory=lambda: np.full(len(KINDS), np.nan))
     innovation: np.ndarray = field(default_factory=lambda: np.full(len(KINDS), np.nan))
 
     passes: int = 0
+    correlation: float = 0.0
 
     def level(self, kind: int) -> float:
         """Level of kind number `kind`; 1, the spread of the labels, where there is no estimate."""
@@ -51,16 +55,19 @@ class NoiseLevels:
             return later
         return first if np.isfinite(first) and first > 0.0 else 1.0
 
-    def of_energies(self, kind: int, n_atom: np.ndarray, units: Sequence[float]) -> np.ndarray:
+    def of_energies(
+        self, kind: int, n_atom: np.ndarray, together: np.ndarray, units: Sequence[float]
+    ) -> np.ndarray:
         """Levels (m,) of labels of a kind that is told per atom, of structures of n_atom (m,) atoms.
 
-        units  (n_kind,) of training: eV, eV/Angstrom, ...
+        together  (m,) structures of the simulation that each is from, itself included
+        units     (n_kind,) of training: eV, eV/Angstrom, ...
         """
         own = n_atom * self.level(kind)
-        if not np.isfinite(self.innovation[FORCE]):  # no force has been learned
-            return own
-        force = self.level(FORCE) * units[FORCE] / units[kind]
-        return np.minimum(own, np.sqrt(n_atom) * DISPLACEMENT * force)
+        if np.isfinite(self.innovation[FORCE]):  # forces have been learned
+            force = self.level(FORCE) * units[FORCE] / units[kind]
+            own = np.minimum(own, np.sqrt(n_atom) * DISPLACEMENT * force)
+        return own * np.sqrt(design_effect(self.correlation, together))
 
     def observe(self, kind: int, errors: np.ndarray, comm: Comm) -> None:
         """Take notice of this rank's errors (m,) of labels that are about to be learned. Collective."""
@@ -76,12 +83,13 @@ class NoiseLevels:
             mean if np.isnan(before) else (1.0 - share) * before**2 + share * mean
         )
 
-    def evaluated(self, rmse: np.ndarray) -> None:
-        """Take notice of the RMSE (n_kind,) of the validation structures, NaN without labels.
-
-        A larger one than before counts half.
+    def evaluated(self, rmse: np.ndarray, correlation: float = 0.0) -> None:
+        """Take notice of the RMSE (n_kind,) of the validation structures, NaN without labels: a larger one
+        than before counts half; and of the correlation of the errors of energies, once some were learned.
         """
         self.passes += bool(np.isfinite(self.innovation).any())
+        if np.isfinite(self.innovation[ENERGY]):
+            self.correlation = correlation
         for kind, found in enumerate(rmse):
             before = self.validation[kind]
             if np.isfinite(found):

@@ -16,6 +16,7 @@ from mpnnp.model.metrics import Accuracy, Errors
 from mpnnp.model.potential import Potential
 from mpnnp.model.prediction import Prediction, Predictor
 from mpnnp.parallel import Comm, share
+from mpnnp.training.common_errors import Groups
 from mpnnp.training.labels import Labels, label_scale
 from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.schedules import Batch
@@ -31,6 +32,7 @@ class Observer:
     dataset  with the labels that the nets are to give: those of the data less the potential's baseline
     train  structures that are learned from, see Labels.of
     noise  NoiseLevels that errors and rows are divided by, instead of the scales of [schedule]; None: these
+    groups  structures whose energies have errors in common
     rmse   (n_kind,) of the last evaluation, training units: the unit of the selection thresholds
     seen   labels, rows and errors of this rank's share of the last batch, for messages
     """
@@ -54,6 +56,7 @@ class Observer:
             potential.energy_scale / unit for unit in self.labels.units
         ]  # from net units to training units
         self.noise: NoiseLevels | None = None
+        self.groups = Groups.of(dataset, self.labels.of_structures(structures.start, train)[ENERGY])
         self.rmse = np.ones(len(self.labels.kinds))
         self.seen: tuple = ()
 
@@ -101,7 +104,8 @@ class Observer:
             return np.full(len(labels), 1.0 / self.noise.level(k))
         n_atom = self._n_atom(kind, labels)
         self.noise.observe(k, errors / n_atom, self.comm)
-        return 1.0 / self.noise.of_energies(k, n_atom, self.labels.units)
+        together = self.groups.size_of(kind.structure_of(self.structures.start, labels))
+        return 1.0 / self.noise.of_energies(k, n_atom, together, self.labels.units)
 
     def _sum_groups(self, rows, errors, mine, n_label):
         """One observation per group of k streams, sum of rows / sqrt(k) and sum of errors / sqrt(k),
@@ -178,6 +182,13 @@ class Observer:
             kind.places(self.structures, labels), self.structures, self.G, self.predictor.model, w, values
         )
         return self.labels.targets[k][labels] - values * self.factors[k]
+
+    def correlation_of_energies(self, w: np.ndarray) -> float:
+        """Correlation of the errors per atom of energies that are from the same simulation. Collective."""
+        members = self.groups.members()
+        mine = members[self.comm.rank :: self.comm.size]
+        errors = self.errors(ENERGY, mine, w) / np.diff(self.structures.start)[mine]
+        return self.groups.correlation(mine, errors, self.comm)
 
     def _n_atom(self, kind, labels):
         """Atoms of the structures of labels."""

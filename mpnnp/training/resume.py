@@ -34,6 +34,7 @@ MAY_CHANGE_ENDINGS = (
 )  # measures of the best potential; names of labels in data, whose hash is compared
 PATHS = {
     ("symmetry_functions", "input_nn"),
+    ("symmetry_functions", "scaling_data"),
     ("network", "weights_from"),
     ("run", "from_"),
 }  # the folder may have moved

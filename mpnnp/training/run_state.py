@@ -88,6 +88,7 @@ def to_checkpoint(
     progress |= {f"{name}_rmse": state.rmse[kind] for kind, name in enumerate(KINDS)}
     if state.noise is not None:
         progress["noise_passes"] = state.noise.passes
+        progress["noise_correlation"] = state.noise.correlation
         for what in ESTIMATES:
             progress |= {f"{name}_noise_{what}": x for name, x in zip(KINDS, getattr(state.noise, what))}
     progress |= {"data": task.data.hash, "n_rank": task.comm.size, "optimizer": config.run.optimizer}
@@ -111,7 +112,8 @@ def noise_levels(progress: Mapping) -> NoiseLevels | None:
     if "noise_passes" not in progress:
         return None
     values = {w: np.array([progress.get(f"{name}_noise_{w}", np.nan) for name in KINDS]) for w in ESTIMATES}
-    return NoiseLevels(**values, passes=progress["noise_passes"])
+    correlation = progress.get("noise_correlation", 0.0)
+    return NoiseLevels(**values, passes=progress["noise_passes"], correlation=correlation)
 
 
 def from_checkpoint(saved: Checkpoint, optimizer: Optimizer) -> RunState:

@@ -103,7 +103,7 @@ class RunnerSchedule:
 
     def epoch(self, number: int, errors: Sequence[np.ndarray] | None = None) -> Epoch:
         """The updates of epoch `number` (from 1). errors: per kind, |error| of each label at its start,
-        for sorted selection.
+        for sorted selection. Raises ConfigError without them.
         """
         rng = np.random.default_rng([self.seed, 2, number])
         kinds = self.order(number, rng)
@@ -112,7 +112,11 @@ class RunnerSchedule:
             n_trial = self.config.trials if self.config.selection == "threshold" else 1
             size = n * m * n_trial
             if self.config.selection == "sort":
-                assert errors is not None, "sorted selection needs the errors of all labels"
+                if errors is None:
+                    raise ConfigError(
+                        "schedule.selection = 'sort': an epoch needs the errors of all labels at its start: "
+                        "task.epoch(number, task.errors(w))"
+                    )
                 order = np.argsort(-errors[kind], kind="stable") if n else np.zeros(0, np.int64)
                 picks = np.resize(order, size)
             else:

@@ -178,9 +178,25 @@ def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> 
     fallback  folder for what is computed once, where the one beside the data cannot be written
     """
     dataset, cache = load_structures(config.data, comm, log, fallback)
+    found = on_root(comm, dataset.hash)
+    dataset = without_ignored_labels(dataset)
     train, validation = agree(comm, split, dataset, config.data, config.run.seed_of("split"))
     on_root(comm, _check_labels, dataset, train)
-    return Data(dataset, train, validation, on_root(comm, dataset.hash), cache)
+    return Data(dataset, train, validation, found, cache)
+
+
+def without_ignored_labels(dataset: Dataset) -> Dataset:
+    """The data set without its labels of weight 0, which are none: neither learned nor judged by, and not
+    among those that units of training and atomic energies come from.
+    """
+    kept: dict[str, Any] = {}
+    for kind in KINDS.values():
+        ignored = np.asarray(kind.weights(dataset)) == 0.0
+        if kind.column and ignored.any():
+            labels = np.array(getattr(dataset, kind.column), float)
+            labels[kind.sites(dataset.start, np.flatnonzero(ignored))] = np.nan
+            kept[kind.column] = labels
+    return replace(dataset, **kept) if kept else dataset
 
 
 def _check_labels(dataset, train):
@@ -231,7 +247,7 @@ def assemble(
         data = load_data(config, comm, log, fallback)
         config = settle(config, agree(comm, n_label, data.dataset, data.train), Silent())
     baseline = on_root(comm, baseline_of, config) if potential is None else potential.baseline
-    data = replace(data, dataset=subtract(baseline, data.dataset, comm, log))
+    data = replace(data, dataset=subtract(baseline, without_ignored_labels(data.dataset), comm, log))
     if potential is None:
         potential, structures, G = build(config, data.dataset, data.train, data.cache, comm, log, data.hash)
         potential = replace(potential, baseline=baseline)

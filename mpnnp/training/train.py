@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from mpnnp.training.conclusion import conclude
 from mpnnp.training.inflation import inflate
 from mpnnp.training.judgement import Judge
 from mpnnp.training.keeper import Keeper, read_saved
+from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.report import CurveTable, symbols
 from mpnnp.training.resume import same_measure
 from mpnnp.training.run_state import RunState, from_checkpoint, new_state
@@ -79,7 +80,7 @@ def train(
     wrong, and Interrupted after a signal or near the end of a batch job, with a checkpoint written; on every
     rank alike.
     """
-    directory = Path(directory)
+    directory, clock = Path(directory), time.monotonic()
     with Signals(comm, "continue with --resume") as signals:
         config = on_root(comm, continuation.completed, config, directory)
         lock, resume = agree(
@@ -92,7 +93,9 @@ def train(
         try:
             describe_environment(comm, log)
             compile_kernels(comm, log, config.schedule)
-            run = begin(config, directory, comm, log, resume, signals, tuple(on_update), tuple(on_epoch))
+            run = begin(
+                config, directory, comm, log, resume, signals, tuple(on_update), tuple(on_epoch), clock
+            )
             if lock is not None:
                 run.keeper.check = lock.check
             signals.holding = True
@@ -102,10 +105,13 @@ def train(
                     evaluate(run, epoch=0)
                 while run.state.epoch <= run.config.run.last_epoch and not run.reason:
                     one_epoch(run)
-            calibrate(run)
+            if run.agenda.much_to_lose():
+                save(run)
+            last = with_last_weights(run)
+            calibrate(run, last)
             save(run)
             signals.holding = False
-            finish(run, directory)
+            finish(run, last, directory)
         except MpnnpError as error:
             if isinstance(error, TrainingError) and run is not None:
                 run.keeper.keep_rest(run.state)
@@ -126,8 +132,11 @@ def begin(
     signals: Signals,
     on_update: tuple = (),
     on_epoch: tuple = (),
+    clock: float | None = None,
 ) -> Parts:
-    """Parts of a run that has not begun, or goes on from its checkpoint. Collective."""
+    """Parts of a run that has not begun, or goes on from its checkpoint; clock: time.monotonic() when the
+    training was asked for. Collective.
+    """
     data, origin = load_data(config, comm, log, directory), None
     if config.run.from_:
         origin = continuation.read_origin(config, comm)
@@ -143,11 +152,11 @@ def begin(
         state = new_state(task) if origin is None else continuation.take_over(origin, task)
     task.observer.rmse, task.observer.noise = state.rmse, state.noise
     keeper = Keeper(directory, task, config, state)
-    agenda = Agenda(comm, config.run, signals, state.update)
+    agenda = Agenda(comm, config.run, signals, state.update, clock)
     n_update = config.run.last_epoch * task.schedule.updates_per_epoch
     most = min(n_update, config.run.updates or n_update)
     progress = Progress(log, "update", most, done=state.update, deadline=agenda.deadline())
-    reason = agenda.reached(state.update)
+    reason = agenda.reached(state.update) or out_of_patience(config, state)
     run = Parts(config, task, state, judge, keeper, agenda, log, on_update, on_epoch, progress, reason)
     describe(run)
     if saved:
@@ -265,9 +274,7 @@ def evaluate(run: Parts, epoch: int) -> None:
         run.progress.told()
     if state.skipped:
         run.log(f"updates left out so far: {state.skipped} of {state.update}")
-    patience = run.config.run.patience
-    if patience and epoch - state.best_epoch >= patience:
-        run.reason = f"no better validation error for {patience} epochs"
+    run.reason = run.reason or out_of_patience(run.config, state)
     run.keeper.keep_epoch(state, better)
     for call in run.on_epoch:
         call(run.task, state, point)
@@ -300,16 +307,53 @@ def save(run: Parts) -> None:
         run.agenda.saved()
 
 
-def calibrate(run: Parts) -> None:
+def out_of_patience(config: Config, state: RunState) -> str:
+    """Why a run ends that has not become better for run.patience epochs; "" if it goes on."""
+    patience, last = config.run.patience, state.curve.rows[-1][0] if state.curve.rows else 0
+    if patience and last - state.best_epoch >= patience:
+        return f"no better validation error for {patience} epochs"
+    return ""
+
+
+def with_last_weights(run: Parts) -> RunState:
+    """The state for the last word of a run. One that ends within an epoch has weights that were not evaluated
+    yet: if they are better, best.h5 is of them. checkpoint.h5 does not know: a run that is resumed takes the
+    way that it would have taken. Collective.
+    """
+    state = run.state
+    if not state.done:
+        return state
+    point = run.judge.evaluate(state.weights, lambda: pause(run))
+    if not point.measure < state.best:
+        return state
+    curve = LearningCurve(state.curve.columns())
+    curve.add(
+        state.epoch,
+        state.update,
+        run.keeper.seconds(),
+        point.train,
+        point.validation,
+        point.old,
+        noise=run.judge.noise_levels(state),
+    )
+    run.log(f"the weights after the last update, within epoch {state.epoch}, are the best")
+    last = replace(
+        state, curve=curve, best=point.measure, best_epoch=state.epoch, best_weights=state.weights.copy()
+    )
+    run.keeper.keep_epoch(last, better=True, now=True)
+    return last
+
+
+def calibrate(run: Parts, state: RunState) -> None:
     """Standard deviations of the best potential's predictions, for its checkpoints. Collective."""
-    calibration = calibrate_run(run.judge, run.state, run.log)
+    calibration = calibrate_run(run.judge, state, run.log)
     if calibration is not None:
-        run.keeper.keep_calibration(run.state, calibration.numbers())
+        run.keeper.keep_calibration(state, calibration.numbers())
 
 
-def finish(run: Parts, directory: Path) -> None:
+def finish(run: Parts, state: RunState, directory: Path) -> None:
     """Last messages and pictures. Collective."""
-    state, log, comm = run.state, run.log, run.task.comm
+    log, comm = run.log, run.task.comm
     log(f"{run.reason or 'all epochs are done'}: {state.update} updates in {duration(state.seconds)}")
     log(
         f"checkpoints took {run.keeper.saving:.2f} s "
@@ -351,6 +395,13 @@ def describe(run: Parts) -> None:
         )
     )
     run.judge.describe(log)
+    for k, kind in enumerate(KINDS.values()):
+        streams, labels = config.schedule.of_kind(kind.name, "streams"), len(task.labels[k])
+        if config.schedule.name == "runner" and task.schedule.learns(k) and streams > labels > 0:
+            log.warn(
+                f"{streams} streams, but {labels} {kind.words} for training: an update takes some of them "
+                "more than once, and they count so often"
+            )
     sizes = "; ".join(
         f"{s} {'-'.join(map(str, size))}" for s, size in zip(symbols(task.potential.elements), network.sizes)
     )

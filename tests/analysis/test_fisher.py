@@ -22,6 +22,7 @@ from mpnnp.analysis.fisher import (
     fisher_spectrum,
     labels_per_update,
 )
+from mpnnp.config import Data
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import ConfigError
 from mpnnp.model.label_kinds import ENERGY, FORCE
@@ -184,8 +185,8 @@ def test_filter_of_a_net_that_hardly_moves_has_seen_the_final_rows(tmp_path):
         run={"epochs": 1},
     )
     train(config, tmp_path / "run", comm, log)
-    training = tmp_path / "clusters.extxyz"
-    model = fisher_report.analyse(tmp_path / "run" / "checkpoint.h5", "one", [training], tmp_path, comm, log)
+    training = Data(files=[str(tmp_path / "clusters.extxyz")])
+    model = fisher_report.analyse(tmp_path / "run" / "checkpoint.h5", "one", training, tmp_path, comm, log)
     change = model.filter_information - 1e4, model.expected - 1e4
     np.testing.assert_allclose(change[1].sum(), change[0].sum(), rtol=0.15)
     np.testing.assert_allclose(model.expected[-3:], model.filter_information[-3:], rtol=0.15)
@@ -201,28 +202,18 @@ def test_analysis_of_two_groups_writes_spectra_distances_and_starts(tmp_path):
                 tmp_path, ekf=CONSTANT, run={"optimizer": optimizer, "seed": seed, "epochs": 1}
             )
             train(config, folder, comm, log)
+    data = Data(files=[str(tmp_path / "clusters.extxyz")])
     for name, paths in find_groups([str(tmp_path / "*" / "seed-*" / "checkpoint.h5")]).items():
         for path in paths:
-            analysis.models.append(
-                fisher_report.analyse(
-                    path, name, [tmp_path / "clusters.extxyz"], tmp_path, comm, log, n_batch=200
-                )
-            )
+            analysis.models.append(fisher_report.analyse(path, name, data, tmp_path, comm, log, n_batch=200))
     assert {name: len(models) for name, models in analysis.groups.items()} == {"ekf": 2, "adam": 2}
     model = analysis.models[0]
     start = read_potential(tmp_path / "adam" / "seed-1" / "initial.h5").weights
     np.testing.assert_array_equal(model.start, start)
     np.testing.assert_allclose(model.moved, np.linalg.norm(model.weights - start))
     (tmp_path / "adam" / "seed-1" / "initial.h5").unlink()
-    again = fisher_report.analyse(
-        tmp_path / "adam/seed-1/checkpoint.h5",
-        "adam",
-        [tmp_path / "clusters.extxyz"],
-        tmp_path,
-        comm,
-        log,
-        n_batch=20,
-    )
+    first = tmp_path / "adam/seed-1/checkpoint.h5"
+    again = fisher_report.analyse(first, "adam", data, tmp_path, comm, log, n_batch=20)
     np.testing.assert_array_equal(again.start, start)  # from the seed
     fisher_report.write(tmp_path / "fisher.h5", analysis)
     fisher_report.draw(tmp_path / "fisher.png", analysis)

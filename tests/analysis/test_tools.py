@@ -1,10 +1,13 @@
 """The commands around training: prepare, prune, sensitivity, disagree, select, check."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from conftest import DATA
 from small import quiet, small_config, write_clusters
@@ -28,6 +31,7 @@ from mpnnp.parallel import serial
 from mpnnp.training.checkpoint import load_potential, read_posterior
 from mpnnp.training.initial_potential import choose_functions
 from mpnnp.training.train import train
+from mpnnp.units import BOHR, HARTREE
 
 FOLDER = DATA / "predict_acsf_cos"
 
@@ -73,6 +77,84 @@ def test_prepare_takes_the_data_of_a_configuration(tmp_path, trained, capsys):
     assert "9 symmetry functions over 12 structures" in capsys.readouterr().out
     with pytest.raises(DataError, match="no data"):
         run("prepare", FOLDER / "input.nn", "-o", tmp_path / "out")
+
+
+def in_hartree_and_bohr(path, frames):
+    """The clusters in other units, without saying so, and an isolated atom of each element."""
+    frames = [*frames, Atoms("H"), Atoms("O")]
+    for atoms in frames:
+        energy = atoms.get_potential_energy() if atoms.calc else -1.0
+        forces = atoms.get_forces() if atoms.calc else np.zeros((1, 3))
+        atoms.positions /= BOHR
+        atoms.calc = SinglePointCalculator(atoms, energy=energy / HARTREE, forces=forces * BOHR / HARTREE)
+    write(path, frames, parallel=False)
+
+
+def test_prepare_and_prune_read_the_data_as_the_configuration_says(tmp_path):
+    config = small_config(tmp_path)
+    (tmp_path / "a.toml").write_text(to_toml(config))
+    run("prepare", tmp_path / "a.toml", "-o", tmp_path / "a")
+    in_hartree_and_bohr(tmp_path / "b.extxyz", write_clusters(tmp_path / "clusters.extxyz", 12))
+    section = {"files": [str(tmp_path / "b.extxyz")], "units": "Hartree Bohr"}
+    other = config.model_copy(update={"data": config.data.model_copy(update=section)})
+    (tmp_path / "b.toml").write_text(to_toml(other))
+    run("prepare", tmp_path / "b.toml", "-o", tmp_path / "b")
+    section = other.data.model_copy(update={"units": None})
+    (tmp_path / "c.toml").write_text(to_toml(other.model_copy(update={"data": section})))
+    run(
+        "prepare", tmp_path / "b.extxyz", tmp_path / "c.toml", "--units", "Hartree Bohr", "-o", tmp_path / "c"
+    )
+    of_a, of_b, of_c = (np.loadtxt(tmp_path / name / "scaling.data") for name in "abc")
+    np.testing.assert_allclose(of_b, of_a, rtol=1e-5, atol=1e-7)  # ASE writes eight digits
+    np.testing.assert_array_equal(of_c, of_b)
+    for name in "ab":
+        run("prune", tmp_path / f"{name}.toml", "--range", 0.05, "-o", tmp_path / f"{name}-fewer.toml")
+    left = [read_config(tmp_path / f"{name}-fewer.toml").symmetry_functions for name in "ab"]
+    assert left[0].functions == left[1].functions and 2 <= len(left[0].functions) < 9
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["check", "--structures=1", "--components=1"], ["sensitivity"], ["disagree", FOLDER], ["prepare"]],
+)
+def test_commands_take_the_units_and_the_names_of_labels(tmp_path, capsys, words):
+    in_hartree_and_bohr(tmp_path / "b.extxyz", write_clusters(tmp_path / "a.extxyz", 3))
+    settings = [FOLDER / "input.nn", "-o", tmp_path] if words == ["prepare"] else []
+    potential = [] if settings else [FOLDER]
+    said = ["--units", "Hartree Bohr", "--forces-key", "none"]
+    run(words[0], *said, *potential, *words[1:], tmp_path / "b.extxyz", *settings)
+    assert "energy from 'energy', no forces, no stress, in Hartree Bohr" in capsys.readouterr().out
+
+
+def test_fisher_and_calibrate_take_the_units_and_the_names_of_labels(tmp_path, capsys, trained):
+    in_hartree_and_bohr(tmp_path / "b.extxyz", write_clusters(tmp_path / "a.extxyz", 5))
+    shutil.copy(trained[0] / "checkpoint.h5", tmp_path)
+    said = ["--units", "Hartree Bohr", "--energy-key", "energy"]
+    run("fisher", tmp_path / "checkpoint.h5", "--data", tmp_path / "b.extxyz", "--batches", 5, *said,
+        "-o", tmp_path / "f.h5")  # fmt: skip
+    assert "forces from 'forces', no stress, in Hartree Bohr" in capsys.readouterr().out
+    assert (tmp_path / "f.h5").exists()
+    run("calibrate", tmp_path / "checkpoint.h5", tmp_path / "b.extxyz", *said)
+    assert "energy from 'energy', forces from 'forces', no stress, in Hartree Bohr" in capsys.readouterr().out
+    with pytest.raises(DataError, match="energy_key = 'other' is in no frame"):
+        run(
+            "calibrate", tmp_path / "checkpoint.h5", tmp_path / "b.extxyz", *said[:2], "--energy-key", "other"
+        )
+    with pytest.raises(ConfigError, match="data.units: 'ell' is no unit known here"):
+        run("fisher", tmp_path / "checkpoint.h5", "--data", tmp_path / "b.extxyz", "--units", "ell")
+
+
+def test_a_folder_is_read_without_what_is_written_there(tmp_path, capsys):
+    (tmp_path / "pool").mkdir()
+    write_clusters(tmp_path / "pool" / "a.extxyz", 5)
+    run("label", "ase:emt", tmp_path / "pool", "-o", tmp_path / "pool" / "labelled.h5")
+    for source in (tmp_path / "pool", tmp_path / "pool" / "*.*"):
+        run("label", "ase:emt", source, "-o", tmp_path / "pool" / "labelled.h5")
+        assert len(hdf5.read(tmp_path / "pool" / "labelled.h5")) == 5
+        assert "labelled.h5: is not read, as it will be written" in capsys.readouterr().out
+    run("select", tmp_path / "pool" / "*.extxyz", "-n", 2, "-o", tmp_path / "pool" / "two.extxyz")
+    run("select", tmp_path / "pool" / "*.extxyz", "-n", 5, "-o", tmp_path / "pool" / "two.extxyz")
+    assert len(read_sources(tmp_path / "pool" / "two.extxyz", report=silent)) == 5
 
 
 def test_prune_by_range_marks_lines_of_input_nn(tmp_path):

@@ -1,5 +1,7 @@
 """Conversion: round trips of every format that is written, and readers of the files of other programs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.io import read
@@ -12,6 +14,7 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.formats import read_sources, write_target
 from mpnnp.data.structure import TRAIN, VALIDATION, Structure
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.units import METAL
 
 
 def structures():
@@ -33,31 +36,42 @@ def structures():
     ]  # fmt: skip
 
 
-def check_same(found, expected, stress=True, rtol=1e-15):
+def check_same(found, expected, rtol=1e-15):
     assert len(found) == len(expected)
-    for name in ("numbers", "positions", "cell", "pbc", "energy", "forces", "marks", *["stress"] * stress):
+    for name in ("numbers", "positions", "cell", "pbc", "energy", "forces", "marks", "stress", "weight"):
         np.testing.assert_allclose(
             getattr(found, name), getattr(expected, name), rtol=rtol, atol=1e-300, err_msg=name
         )
 
 
-@pytest.mark.parametrize(
-    "name, stress",
-    [("x.h5", True), ("x.extxyz", True), ("x.xyz", True), ("input.data", False), ("x.data", False)],
-)
-def test_what_is_written_is_read_back(tmp_path, name, stress):
+@pytest.mark.parametrize("name", ["x.h5", "x.extxyz", "x.xyz", "input.data", "x.data"])
+def test_what_is_written_is_read_back(tmp_path, name):
     expected = Dataset.from_structures(structures())
     write_target(tmp_path / name, expected)
-    check_same(read_sources(tmp_path / name, report=lambda _: None), expected, stress)
+    check_same(read_sources(tmp_path / name, report=lambda _: None), expected)
 
 
-def test_label_weights_are_kept_in_extxyz_and_hdf5(tmp_path):
+def test_label_weights_are_kept(tmp_path):
     data = Dataset.from_structures(
         [Structure(numbers=[1], positions=np.zeros((1, 3)), energy=-1.0, weight=np.array([0.5, 2.0, 0.0]))]
     )
-    for name in ("x.extxyz", "x.h5"):
+    for name in ("x.extxyz", "x.h5", "input.data"):
         write_target(tmp_path / name, data)
         assert read_sources(tmp_path / name, report=lambda _: None).weight.tolist() == [[0.5, 2.0, 0.0]]
+
+
+def test_input_data_has_only_words_of_n2p2_and_says_its_units(tmp_path):
+    data = Dataset.from_structures([replace(structures()[0], weight=[0.5, 2.0, 0.0])])
+    write_target(tmp_path / "input.data", data)
+    text = (tmp_path / "input.data").read_text()
+    words = {line.split()[0] for line in text.splitlines()}
+    assert words <= {"begin", "comment", "lattice", "atom", "energy", "charge", "end"}  # it refuses others
+    metal = read_sources(tmp_path / "input.data", assumed_units=METAL, report=lambda _: None)
+    check_same(metal, data)
+    for wrong in ("0.5 2", "0.5 -2 0", "0.5 2 x"):
+        (tmp_path / "input.data").write_text(text.replace("weight 0.5 2 0", f"weight {wrong}"))
+        with pytest.raises(DataError, match="input.data, line 3: "):
+            read_sources(tmp_path / "input.data")
 
 
 def test_from_format_to_format_and_back_nothing_changes(tmp_path):
@@ -68,6 +82,22 @@ def test_from_format_to_format_and_back_nothing_changes(tmp_path):
         assert result.exit_code == 0, result.output
         source = tmp_path / target
     check_same(read_sources(source), read_sources(DATA / "train_energy_force" / "input.data"))
+
+
+@pytest.mark.parametrize("source", [".", "*.*", "*.h5"])
+def test_what_is_written_is_not_read_with_a_folder_or_a_pattern(tmp_path, source):
+    write_target(tmp_path / "a.h5", Dataset.from_structures(structures()))
+    words = ["convert", str(tmp_path / source), str(tmp_path / "all.h5")]
+    for k in range(2):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+        assert len(read_sources(tmp_path / "all.h5")) == 4
+        assert ("all.h5: is not read, as it will be written" in result.output) == (k == 1)
+    (tmp_path / "a.h5").unlink()
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, DataError) and len(read_sources(tmp_path / "all.h5")) == 4
+    result = CliRunner().invoke(app, ["convert", str(tmp_path / "all.h5"), str(tmp_path / "all.h5")])
+    assert isinstance(result.exception, ConfigError) and "a source and the target" in str(result.exception)
 
 
 def test_ase_reads_the_extxyz_with_its_labels(tmp_path):
@@ -263,6 +293,110 @@ def test_a_trajectory_of_cp2k_without_a_cell_or_cut_off_is_an_error(tmp_path):
     (tmp_path / "run-1.restart").unlink()
     with pytest.raises(DataError, match="no cell for step 0: needs run-1.cell or run-1.restart"):
         read_sources(path)
+
+
+def append_cp2k(folder, steps, shift, name="run"):
+    """Frames of a run of CP2K behind what its files hold: x and the force on H are step + shift."""
+    for kind in ("pos", "frc"):
+        with open(folder / f"{name}-{kind}-1.xyz", "a") as file:
+            for step in steps:
+                file.write(f"2\n i = {step}, time = 0.0, E = {-1.0 - 0.01 * step - 0.001 * shift:.10f}\n")
+                file.write(f"H {step + shift} 0 0\nO 9 9 9\n")
+    with open(folder / f"{name}-1.cell", "a") as file:
+        file.writelines(f" {k} 0.0 {20 + k + shift} 0 0 0 20 0 0 0 20 0\n" for k in steps)
+
+
+def test_what_cp2k_computed_again_after_a_restart_has_its_own_forces_and_cells(tmp_path):
+    append_cp2k(tmp_path, range(4), 0.0)
+    append_cp2k(tmp_path, range(2, 5), 0.5)
+    data = read_sources(tmp_path / "run-pos-1.xyz")
+    first = [0, 1, 2, 3, 2.5, 3.5, 4.5]
+    assert data.positions[::2, 0].tolist() == first
+    np.testing.assert_allclose(data.forces[::2, 0] * BOHR / HARTREE, first, rtol=1e-14)
+    np.testing.assert_allclose(data.cell[:, 0, 0], np.add(first, 20), rtol=1e-14)
+
+
+def test_files_of_cp2k_that_do_not_fit_each_other_are_an_error(tmp_path):
+    path, forces, cells = (tmp_path / f"run-{name}" for name in ("pos-1.xyz", "frc-1.xyz", "1.cell"))
+    append_cp2k(tmp_path, range(4), 0.0)
+    forces.unlink()
+    append_cp2k(tmp_path, range(2, 5), 0.5)
+    with pytest.raises(DataError, match="step 2 has the energy -1.02.* and -1.02.* in run-frc-1.xyz"):
+        read_sources(path)  # the forces of the first run are not there
+    forces.unlink()
+    lines = cells.read_text().splitlines(keepends=True)
+    cells.write_text("".join(lines[:5] + lines[6:]))
+    with pytest.raises(DataError, match="step 3 comes 2 times here and 1 times in run-1.cell"):
+        read_sources(path)
+    cells.write_text("".join(f"{k} 0.0 9 0 0 0 9 0 0 0 9 0\n" for k in range(5)))
+    assert (read_sources(path).cell == 9 * np.eye(3)).all()  # one cell, whichever is taken
+    cells.write_text("2 0.0 9 0 0 0 x 0 0 0 9 0\n")
+    with pytest.raises(DataError, match="run-1.cell: expected step, time and nine numbers"):
+        read_sources(path)
+
+
+def test_forces_of_cp2k_may_be_written_less_often(tmp_path):
+    append_cp2k(tmp_path, range(4), 0.0)
+    lines = (tmp_path / "run-frc-1.xyz").read_text().splitlines(keepends=True)
+    (tmp_path / "run-frc-1.xyz").write_text("".join(lines[:4] + lines[8:12]))
+    warned = []
+    data = read_sources(tmp_path / "run-pos-1.xyz", report=warned.append)
+    assert np.isfinite(data.forces[::2, 0]).tolist() == [True, False, True, False]
+    assert "2 of its frames have no forces" in warned[0]
+
+
+RESTART = """ &GLOBAL
+   RUN_TYPE  {run}
+ &END GLOBAL
+ &MOTION
+   &MD
+     ENSEMBLE  {ensemble}
+   &END MD
+   &PRINT
+     &CELL  SILENT
+     &END CELL
+   &END PRINT
+ &END MOTION
+ &CELL
+   A 5.0E+00 0.0 0.0
+   B 0.0 6.0 0.0
+   C 0.0 0.5 7.0
+   PERIODIC  {periodic}
+   &CELL_REF
+     A 1.0 0.0 0.0
+     B 0.0 1.0 0.0
+     C 0.0 0.0 1.0
+   &END CELL_REF
+ &END CELL
+"""
+
+
+@pytest.mark.parametrize("word, pbc", [("NONE", [0, 0, 0]), ("XY", [1, 1, 0]), ("xyz", [1, 1, 1])])
+def test_the_periodicity_that_cp2k_says_is_kept(tmp_path, word, pbc):
+    write_trajectory(tmp_path)
+    restart = tmp_path / "run-1.restart"
+    restart.write_text(RESTART.format(run="MD", ensemble="NVT", periodic=word))
+    data = read_sources(tmp_path / "run-pos-1.xyz")
+    assert data.pbc.tolist() == [pbc, pbc] and data.cell[1].diagonal().tolist() == [5.0, 6.0, 7.0]
+    output = OUTPUT.replace(
+        " MODULE QUICKSTEP", f" CELL| Periodicity          {word:>10s}\n MODULE QUICKSTEP"
+    )
+    (tmp_path / "cp2k.out").write_text(output)
+    assert read_sources(tmp_path / "cp2k.out").pbc.tolist() == [pbc]
+    restart.write_text(RESTART.format(run="MD", ensemble="NVT", periodic="ABC"))
+    with pytest.raises(DataError, match="run-1.restart: PERIODIC ABC: must be NONE or some of X, Y and Z"):
+        read_sources(tmp_path / "run-pos-1.xyz")
+
+
+@pytest.mark.parametrize("run, ensemble", [("MD", "NPT_I"), ("MD", "NPE_F"), ("CELL_OPT", "NVE")])
+def test_one_cell_is_not_taken_for_all_frames_of_a_run_in_which_it_changes(tmp_path, run, ensemble):
+    write_trajectory(tmp_path)
+    (tmp_path / "run-1.restart").write_text(RESTART.format(run=run, ensemble=ensemble, periodic="XY"))
+    with pytest.raises(DataError, match="the cell changes in this run .*: run-1.cell is wanted beside it"):
+        read_sources(tmp_path / "run-pos-1.xyz")
+    (tmp_path / "run-1.cell").write_text(" 0 0.0 9 0 0 0 9 0 0 0 9 729\n 5 2.5 8 0 0 0 8 0 0 0 8 512\n")
+    data = read_sources(tmp_path / "run-pos-1.xyz")
+    assert data.cell[:, 2, 2].tolist() == [9.0, 8.0] and data.pbc.tolist() == [[1, 1, 0]] * 2
 
 
 # ---- VASP, through ASE

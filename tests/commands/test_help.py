@@ -70,6 +70,18 @@ def test_defaults_are_shown(name):
             assert f"[default: {option.default}" in text, option.name
 
 
+READERS = (
+    *("convert", "info", "select", "evaluate", "calibrate", "export", "label", "disagree", "check", "fisher"),
+    *("sensitivity", "prepare", "prune", "init", "analyze density", "analyze energy-density"),
+)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_commands_that_read_data_have_the_same_options_for_it(name):
+    options = {word for option in COMMANDS[name].params for word in option.opts}
+    assert options >= {"--units", "--energy-key", "--forces-key", "--stress-key"}
+
+
 def choices(function, option):
     """The words of the Literal in the annotation of an option."""
     hint = typing.get_type_hints(function)[option]

@@ -1,6 +1,7 @@
 """`mpnnp init`, and trainings by what it writes, untouched; `mpnnp schema`."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from vasp import outcar
 from mpnnp.cli import app
 from mpnnp.config import read_config
 from mpnnp.config.schema import schema
+from mpnnp.errors import ConfigError
+from mpnnp.library import read
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -59,12 +62,41 @@ def test_files_are_named_as_seen_from_the_configuration(tmp_path, monkeypatch):
     assert read_config("jobs/train.toml").data.files == [str(tmp_path / "a.extxyz")]
 
 
+def test_a_configuration_in_a_folder_that_is_a_link_names_the_files(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "far" / "away")
+    monkeypatch.chdir(tmp_path / "here")
+    write("a.extxyz", copper(4))
+    run("init", "a.extxyz", "-o", "link/train.toml")
+    run("init", "*.extxyz", "-o", "link/pattern.toml")
+    assert 'files = ["../../here/a.extxyz"]' in (tmp_path / "far" / "away" / "train.toml").read_text()
+    assert read_config("link/train.toml").data.files == [str(tmp_path / "here" / "a.extxyz")]
+    assert read_config("link/pattern.toml").data.files == [str(tmp_path / "here" / "*.extxyz")]
+
+
+def test_a_name_that_is_not_utf_8_is_no_reason_to_fail_but_for_a_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"caf\xe9.extxyz")
+    write("a.extxyz", copper(4))
+    os.rename("a.extxyz", name)
+    for target in ("b.h5", "input.data", "c.extxyz"):
+        told = run("convert", name, target)
+        assert "caf\\xe9.extxyz: 4 frames" in told
+        assert len(read(target, report=lambda _: None)) == 4
+    assert read("b.h5").name(0) == "caf\\xe9.extxyz, frame 0"
+    result = CliRunner().invoke(app, ["init", name])
+    assert isinstance(result.exception, ConfigError) and "its name is not UTF-8" in str(result.exception)
+    assert not (tmp_path / "train.toml").exists()
+
+
 def test_units_of_input_data_are_stated_as_assumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("a.extxyz", copper(4))
     run("convert", "a.extxyz", "input.data")
+    text = (tmp_path / "input.data").read_text().replace("comment units: Hartree Bohr\n", "")
+    (tmp_path / "input.data").write_text(text)
     run("init", "input.data", "-o", "assumed.toml")
-    text = (tmp_path / "input.data").read_text()
     (tmp_path / "input.data").write_text(f"# units: Hartree Bohr\n{text}")
     run("init", "input.data", "-o", "said.toml")
     assert read_config("said.toml").data.units is None

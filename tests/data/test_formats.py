@@ -341,6 +341,14 @@ def test_a_label_that_changes_its_name_is_an_error(tmp_path):
         read_sources(tmp_path / "a.xyz", report=quiet)
 
 
+@pytest.mark.parametrize("name", ["stress", "virial"])
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_stress_of_which_one_number_is_not_finite_is_an_error(tmp_path, name, number):
+    text = f'1\n{CELL} energy=1.0 {name}="1 0 0 0 {number} 0 0 0 1"\nH 0 0 0\n'
+    with pytest.raises(DataError, match=f"a.xyz, frame 0: stress '{name}' is not finite"):
+        read_text(tmp_path, text, "a.xyz")
+
+
 def test_stress_that_is_nan_is_missing(tmp_path):
     write_ase(tmp_path / "a.traj", [make_atoms(2, results={"energy": 1.0, "stress": np.full(6, np.nan)})])
     assert np.isnan(read_sources(tmp_path / "a.traj", report=quiet).stress).all()

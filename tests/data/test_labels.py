@@ -219,6 +219,25 @@ def test_atoms_are_data_with_the_labels_that_files_have(tmp_path):
         Dataset.from_structures(frames)
 
 
+@pytest.mark.parametrize(
+    ("word", "mark"),
+    [("train", 1), ("Training", 1), ("val", 2), ("valid", 2), ("validation", 2), ("TEST", 2), ("none", 0)],
+)
+def test_words_of_other_programs_say_what_is_for_validation(word, mark):
+    assert Dataset.from_structures([labelled(-1.0, split=word)]).marks.tolist() == [mark]
+
+
+def test_an_unknown_split_is_an_error_and_a_number_is_warned_of(tmp_path):
+    frame = "1\nProperties=species:S:1:pos:R:3 energy=-1 split={}\nH 0 0 0\n"
+    with pytest.raises(
+        DataError, match="a.xyz, frame 1: split='holdout': must be one of train, training, val"
+    ):
+        read(tmp_path, frame.format("train") + frame.format("holdout"))
+    data, said = read(tmp_path, frame.format(0) + frame.format(3) + frame.format("test"))
+    assert data.marks.tolist() == [0, 0, 2]
+    assert "split = 0, 3: does not say what is for validation" in said
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.34])
 def test_a_split_is_that_of_a_run_with_this_seed(fraction):
     data = Dataset.from_structures([labelled(-float(k), number=k) for k in range(30)])

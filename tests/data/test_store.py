@@ -14,6 +14,7 @@ from mpnnp.data.store import load_structures
 from mpnnp.errors import DataError
 from mpnnp.files import HEAP, check_heaps, write_table
 from mpnnp.parallel import serial
+from mpnnp.units import BOHR, HARTREE
 
 
 class Said(list):
@@ -42,6 +43,27 @@ def test_the_cache_says_again_what_the_readers_said(tmp_path):
     record.write_text("[")
     load_structures(config, serial(), third := Said(), tmp_path)
     assert third == first  # read anew
+
+
+def test_a_file_that_is_read_with_another_is_part_of_the_key_of_the_cache(tmp_path):
+    frame = "2\n i = 0, time = 0.0, E = -1.0\nH 0 0 0\nO {} 0 0\n"
+    (tmp_path / "w-pos-1.xyz").write_text(frame.format(1))
+    config = Data(files=[str(tmp_path / "w-pos-1.xyz")], cache=str(tmp_path / "cache"))
+
+    def read():
+        return load_structures(config, serial(), Said(), tmp_path)[0]
+
+    cell = tmp_path / "w-1.cell"
+    cell.write_text("0 0.0 9 0 0 0 9 0 0 0 9 729\n")
+    assert np.isnan(read().forces).all()
+    (tmp_path / "w-frc-1.xyz").write_text(frame.format(0.5))
+    assert read().forces[1, 0] == pytest.approx(0.5 * HARTREE / BOHR)
+    (tmp_path / "w-frc-1.xyz").write_text(frame.format(0.25))
+    assert read().forces[1, 0] == pytest.approx(0.25 * HARTREE / BOHR)
+    cell.write_text("0 0.0 8 0 0 0 9 0 0 0 9 729\n")
+    assert read().cell[0, 0, 0] == 8.0
+    (tmp_path / "w-1.restart").write_text("&CELL\n A 9 0 0\n B 0 9 0\n C 0 0 9\n PERIODIC NONE\n&END CELL\n")
+    assert not read().pbc.any()
 
 
 @pytest.fixture

@@ -97,6 +97,22 @@ def test_input_data_is_read_in_the_units_that_are_said(tmp_path, text, how):
         np.testing.assert_allclose(getattr(found, name), getattr(data, name), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("line", ["comment units cell 2", "comment units", "comment Units of a cell: 2"])
+def test_the_word_units_in_a_text_says_no_units(tmp_path, line):
+    content = in_units(crystal(), Bohr, Hartree).replace("begin", f"begin\n{line}", 1)
+    (tmp_path / "input.data").write_text(content)
+    data = read_sources(tmp_path / "input.data", report=quiet)
+    np.testing.assert_allclose(data.energy, crystal().energy, rtol=1e-12)
+
+
+@pytest.mark.parametrize("line", ["comment units: cell 2", "comment units metal", "# units eV furlong"])
+def test_units_that_are_said_in_unknown_words_are_an_error(tmp_path, line):
+    content = in_units(crystal(), Bohr, Hartree).replace("begin", f"begin\n{line}", 1)
+    (tmp_path / "input.data").write_text(content)
+    with pytest.raises(DataError, match="input.data, line 2: .*no unit known here"):
+        read_sources(tmp_path / "input.data", report=quiet)
+
+
 def test_contradicting_units_are_an_error(tmp_path):
     (tmp_path / "input.data").write_text(in_units(crystal(), 1, 1, "# units: eV Angstrom"))
     with pytest.raises(DataError, match="states the units eV Angstrom, but Hartree Bohr were asked for"):

@@ -14,11 +14,12 @@ from launch import run_on_ranks
 from small import cluster, quiet
 
 import mpnnp
-from mpnnp.config import Ekf
+from mpnnp.config import Ekf, read_config
 from mpnnp.data.dataset import Dataset, concatenate
 from mpnnp.data.extxyz import write_extxyz
+from mpnnp.data.formats import write_target
 from mpnnp.data.structure import Structure
-from mpnnp.errors import ConfigError, DataError, DynamicsError, Interrupted
+from mpnnp.errors import CheckpointError, ConfigError, DataError, DynamicsError, Interrupted
 from mpnnp.learning import labels, rounds, table
 from mpnnp.learning.choosing import most_telling
 from mpnnp.learning.rounds import Loop, learn
@@ -28,6 +29,7 @@ from mpnnp.learning.uncertainty import Known, Watch, closest
 from mpnnp.model.network import Network
 from mpnnp.optimizers.ekf import dense_update, make_ekf
 from mpnnp.optimizers.posterior import Posterior
+from mpnnp.run_lock import RunLock
 from mpnnp.simulation.boxes import at_density, water_box
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.training.calibration import Sigma
@@ -236,6 +238,77 @@ def test_what_was_not_asked_for_and_what_has_no_forces_is_refused():
         labels.match(bare, bare.take([1]))
 
 
+def test_labels_are_known_in_another_order_of_the_atoms():
+    data = frames(3)
+    by_element = np.concatenate(
+        [start + np.argsort(-s.numbers, kind="stable") for start, s in zip(data.start, data)]
+    )
+    arrays = {name: getattr(data, name)[by_element] for name in ("numbers", "positions", "forces")}
+    given = moved(replace(data, **arrays), 8.0)
+    assert not np.array_equal(given.numbers, data.numbers)
+    for k, s in enumerate(labels.match(without_labels(data), given)):
+        assert np.array_equal(s.forces, data[k].forces) and np.array_equal(s.positions, data[k].positions)
+    swapped = replace(given, numbers=np.roll(given.numbers, 1))
+    with pytest.raises(DataError, match="frames, frame 0: is none of the frames that were asked for"):
+        labels.match(without_labels(data), swapped)
+
+
+def test_which_of_two_atoms_at_one_place_is_meant_is_not_guessed():
+    a = Structure(numbers=[1, 1, 8], positions=[[0, 0, 0], [5e-4, 0, 0], [1, 0, 0]])
+    b = Structure(numbers=[8, 1, 1], positions=[[1, 0, 0], [0, 0, 0], [5e-4, 0, 0]])
+    assert labels.order_of(a, b) is None
+    assert labels.order_of(a, a).tolist() == [0, 1, 2]
+
+
+def test_a_frame_that_was_chosen_twice_gets_its_labels_twice():
+    data = frames(2)
+    found = labels.match(without_labels(data.take([0, 1, 0])), data)
+    assert [s.energy for s in found] == [data.energy[0], data.energy[1], data.energy[0]]
+
+
+def test_what_one_labeller_could_not_label_another_may(tmp_path, monkeypatch):
+    chosen, (comm, log), asked = without_labels(frames(3)), quiet(), []
+    label = lambda by: labels.by_calculator(chosen, LabelBy(by=by), tmp_path / "labels", comm, log)  # noqa: E731
+
+    def labels_of(s, calculator):
+        asked.append(s)
+        if len(asked) == 2:
+            raise DataError("it broke")
+        return {"energy": 1.0, "forces": np.zeros((len(s.numbers), 3))}
+
+    monkeypatch.setattr(labels, "labels_of", labels_of)
+    assert len(label("ase:emt")) == 2 and log.kept[-1] == "warning: left out: it broke"
+    assert len(label("ase:emt")) == 2 and len(asked) == 3
+    assert len(label("ase:ase.calculators.emt.EMT")) == 3 and len(asked) == 4
+
+
+def test_a_calculator_that_labels_nothing_may_be_mended(tmp_path, monkeypatch):
+    chosen, (comm, log) = without_labels(frames(2)), quiet()
+
+    def fail(s, calculator):
+        raise DataError(f"the pseudopotential is not there ({s.name})")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(labels, "labels_of", fail)
+        with pytest.raises(DataError, match="none of 2 frames could be labelled, .* pseudopotential"):
+            labels.by_calculator(chosen, LabelBy(by="ase:emt"), tmp_path / "labels", comm, log)
+    assert len(labels.by_calculator(chosen, LabelBy(by="ase:emt"), tmp_path / "labels", comm, log)) == 2
+
+
+def test_forces_that_are_all_too_large_leave_nothing():
+    data, (_, log) = frames(3), quiet()
+    largest = np.abs(data.forces).max()
+    assert labels.without_large_forces(data, largest, log) is data
+    with pytest.raises(DataError, match=f"label.max_force = 0.0001 .* the largest is {largest:.4g}"):
+        labels.without_large_forces(data, 1e-4, log)
+
+
+def test_that_no_more_labels_will_come_where_there_is_none_is_an_error(tmp_path):
+    (tmp_path / "labels-complete").touch()
+    with pytest.raises(DataError, match="labels-complete: says that no more labels .* any of the 3 frames"):
+        labels.by_files(without_labels(frames(3)), LabelBy(), tmp_path, quiet()[1])
+
+
 def test_labels_may_come_one_after_the_other(tmp_path):
     data, (_, log) = frames(3), quiet()
     chosen = without_labels(data)
@@ -305,10 +378,36 @@ def test_what_was_stopped_is_simulated_first_and_the_rest_only_if_it_can_be_the_
         loop.state = state.with_current(new_labels=1).next_round()
         asked, state = simulations_of_a_round(loop, monkeypatch, stopped)
         assert asked == expected and state.ending == ending
-    folders = [rounds.last_folder(loop, case).parts[-3] for case in cases(learning)]
+    folders = [rounds.last_folder(loop, case, 2).parts[-3] for case in cases(learning)]
     assert folders == ["002"] * n
-    earlier = replace(loop, state=State(rounds=(Round(1, 9),)))
-    assert rounds.last_folder(earlier, cases(learning)[0]).parts[-3] == "000"
+    assert rounds.last_folder(loop, cases(learning)[0], 1).parts[-3] == "000"
+
+
+def with_another(learning):
+    """The settings with a simulation before the others."""
+    new = learning.simulations[0].model_copy(update={"temperature": [450.0]})
+    return learning.model_copy(update={"simulations": [new, *learning.simulations]})
+
+
+def test_a_new_simulation_renames_no_other_and_is_simulated_first(begun, tmp_path, monkeypatch):
+    learning, config = read_learning(begun / "learn.toml")
+    before, after = cases(learning), cases(with_another(learning))
+    assert after[-len(before) :] == before
+    longer = learning.simulations[0].model_copy(update={"time": 2.0})
+    same = cases(learning.model_copy(update={"simulations": [longer]}))
+    assert [case.name for case in same] == [case.name for case in before]
+    twice = cases(learning.model_copy(update={"simulations": 2 * learning.simulations}))
+    assert len({case.seed for case in twice}) == len(twice)
+    loop = Loop(learning, config, tmp_path, *quiet(), State(rounds=(Round(0, 8),)))
+    _, state = simulations_of_a_round(loop, monkeypatch, stopped={1})
+    loop = replace(loop, learning=with_another(learning), state=state)
+    n_new = len(after) - len(before)
+    assert [rounds.last_folder(loop, case, 0) is None for case in after] == [True] * n_new + [False] * len(
+        before
+    )
+    loop.state = state.with_current(new_labels=1).next_round()
+    asked, _ = simulations_of_a_round(loop, monkeypatch, stopped={0})
+    assert asked == [[*range(n_new), n_new + 1]]
 
 
 def test_a_learning_leaves_table_data_and_potential(learned):
@@ -338,24 +437,25 @@ def test_a_finished_learning_is_left_as_it_is(begun, learned):
     assert (folder / "checkpoint.h5").read_bytes() == before
 
 
+def give_labels(begun, folder):
+    """labelled.extxyz in the folder of a learning, by the teacher."""
+    teacher, given = mpnnp.load(begun / "teacher" / "checkpoint.h5"), []
+    for s in mpnnp.read(folder / "to-label.extxyz"):
+        energy, forces = teacher.energy_forces(s)
+        given.append(Structure(numbers=s.numbers, positions=s.positions, energy=energy, forces=forces))
+    write_extxyz(folder / "labelled.extxyz", Dataset.from_structures(given))
+
+
 def test_labels_from_files_lead_to_the_same_potential(begun, learned, tmp_path):
     """The loop ends with status 75 until the labels of each round are there."""
     learning, config = read_learning(begun / "learn.toml", ["label.by=files"])
-    teacher = mpnnp.load(begun / "teacher" / "checkpoint.h5")
     for _ in range(10):
         try:
             learn(learning, config, tmp_path, *quiet())
             break
         except Interrupted as error:
             assert error.exit_status == 75 and "to-label.extxyz" in str(error)
-            wanted = mpnnp.read(tmp_path / "to-label.extxyz")
-            given = []
-            for s in wanted:
-                energy, forces = teacher.energy_forces(s)
-                given.append(
-                    Structure(numbers=s.numbers, positions=s.positions, energy=energy, forces=forces)
-                )
-            write_extxyz(tmp_path / "labelled.extxyz", Dataset.from_structures(given))
+            give_labels(begun, tmp_path)
     assert suite.data_of(tmp_path) == pytest.approx(suite.data_of(learned[0]), abs=1e-9)
 
 
@@ -390,3 +490,70 @@ def test_wrong_labels_lose_nothing(begun, tmp_path):
         learn(learning, config, tmp_path, *quiet())
     assert (tmp_path / "labelled.extxyz").exists() and (tmp_path / "to-label.extxyz").exists()
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_labels_that_are_all_left_out_may_be_taken_by_another_limit(begun, learned, tmp_path):
+    learning, config = read_learning(begun / "learn.toml", ["label.max_force=0.0001"])
+    with pytest.raises(DataError, match="all 2 labelled frames have forces above label.max_force"):
+        learn(learning, config, tmp_path, *quiet())
+    assert not (tmp_path / "rounds" / "000" / "labelled.h5").exists()
+    learn(*read_learning(begun / "learn.toml"), tmp_path, *quiet())
+    assert suite.data_of(tmp_path).tolist() == suite.data_of(learned[0]).tolist()
+
+
+def test_marks_of_the_first_data_are_not_asked_of_new_labels(begun, tmp_path):
+    data = mpnnp.read(begun / "start.extxyz")
+    write_target(tmp_path / "marked.h5", replace(data, marks=np.array([1] * 7 + [2])))
+    files = f"data.files={tmp_path / 'marked.h5'}"
+    learning, config = read_learning(begun / "learn.toml", [files, "data.split=file", "end.rounds=1"])
+    assert len(learn(learning, config, tmp_path / "run", *quiet()).rounds) == 2
+    config = read_config(tmp_path / "run" / "rounds" / "000" / "training" / "config.toml")
+    assert config.data.split == "file"
+
+
+def test_a_simulation_may_be_added_while_labels_are_awaited(begun, tmp_path):
+    learning, config = read_learning(begun / "learn.toml", ["label.by=files", "end.rounds=1"])
+    with pytest.raises(Interrupted):
+        learn(learning, config, tmp_path, *quiet())
+    give_labels(begun, tmp_path)
+    more = with_another(learning)
+    state = learn(more, config, tmp_path, *quiet())
+    folder = tmp_path / "rounds" / "001" / "simulations"
+    new = {case.name for case in cases(more)} - {case.name for case in cases(learning)}
+    assert len(state.rounds) == 2 and new <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"start": "gone.xyz"}, "gone.xyz: no such file"),
+        ({"start": "salt.xyz"}, "salt.xyz: contains Na Cl, the data to learn from only H O"),
+        ({"ensemble": "npt"}, "npt"),
+        ({"by": "ase:nonsense"}, "ase:nonsense: no such calculator"),
+        ({"by": "nowhere"}, "nowhere"),
+    ],
+)
+def test_what_cannot_start_or_label_is_noticed_before_anything_is_learned(begun, tmp_path, change, message):
+    Atoms("NaCl", [[0, 0, 0], [2.4, 0, 0]]).write(tmp_path / "salt.xyz", parallel=False)
+    learning, config = read_learning(begun / "learn.toml")
+    if "by" in change:
+        how = learning.label.model_copy(update=change)
+        learning = learning.model_copy(update={"label": how})
+    else:
+        if "start" in change:
+            change = {"start": [str(tmp_path / change["start"])]}
+        first = learning.simulations[0].model_copy(update=change)
+        learning = learning.model_copy(update={"simulations": [first]})
+    with pytest.raises((DataError, ConfigError, CheckpointError), match=message):
+        learn(learning, config, tmp_path / "run", *quiet())
+    assert list((tmp_path / "run" / "rounds").iterdir()) == []
+
+
+def test_a_learning_that_has_lost_its_folder_writes_nothing(begun, tmp_path, monkeypatch):
+    def lost(lock):
+        raise CheckpointError("another process has taken it over")
+
+    monkeypatch.setattr(RunLock, "check", lost)
+    with pytest.raises(CheckpointError, match="taken it over"):
+        learn(*read_learning(begun / "learn.toml"), tmp_path, *quiet())
+    assert not (tmp_path / "state.json").exists() and list((tmp_path / "rounds").iterdir()) == []

@@ -157,6 +157,7 @@ def test_translate_refuses_lengths_that_cannot_be_bohr(folder):
     data = read_sources(FOLDER / "input.data", report=lambda _: None)
     shrunk = [vars(s) | {"positions": s.positions * BOHR, "cell": s.cell * BOHR} for s in data]
     write_runner_data(folder / "input.data", Dataset.from_structures(Structure(**s) for s in shrunk))
+    change(folder / "input.data", "comment units: Hartree Bohr\n", "")
     with pytest.raises(ConfigError, match="hardly in Bohr.*data.units = 'eV Angstrom'"):
         translate(folder / "input.nn")
     assert translate(folder / "input.nn", settings=["data.units='eV Angstrom'"]).tree["data"]["units"]

@@ -448,6 +448,15 @@ def test_an_input_nn_of_runner_is_read(folder):
     assert {(f.cutoff, f.alpha) for f in potential.functions.functions} == {(1, 0.2)}
 
 
+def test_a_toml_file_in_a_folder_that_is_a_link_names_the_files(folder, tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    (tmp_path / "link" / "t.toml").write_text(translate(folder / "input.nn").toml(tmp_path / "link"))
+    config = read_config(tmp_path / "link" / "t.toml")
+    assert config.data.files == [str(folder.resolve() / "input.data")]
+    assert config.symmetry_functions.input_nn == str(folder.resolve() / "input.nn")
+
+
 def test_the_toml_file_means_the_same_and_tells_where_each_key_comes_from(folder, tmp_path):
     result = CliRunner().invoke(
         app, ["translate", str(folder / "input.nn"), "-o", str(tmp_path / "other.toml"), "--ranks", "16"]

@@ -180,6 +180,9 @@ def test_ranks_do_not_matter(old, tmp_path):
         ({"symmetry_functions": {"set": "water"}}, 'symmetry_functions.set = "water", there not given'),
         ({"ekf": {"coupling": "layer"}}, 'ekf.coupling = "layer", there "full"'),
         ({"run": {"optimizer": "adam"}}, 'run.optimizer = "adam", there "ekf"'),
+        ({"baseline": {"zbl": [0.3, 0.6]}}, "baseline.zbl = [0.3, 0.6], there not given"),
+        ({"ekf": {"prior": 1000.0}}, "ekf.prior = 1000.0, there "),
+        ({"ekf": {"q": 0.5}}, "ekf.q = 0.5, there 0.01"),
     ],
 )
 def test_what_the_covariance_is_not_of_is_refused(old, tmp_path, sections, message):
@@ -296,6 +299,8 @@ def test_the_most_likely_factor_is_found_from_samples(factor):
 def test_rehearsal_needs_something_to_go_on_from():
     with pytest.raises(ConfigError, match=r"data.rehearsal = 0.1: without effect without run.from"):
         make_config({"data": {"files": "a", "rehearsal": 0.1}})
+    with pytest.raises(ConfigError, match=r'ekf.inflation = "auto": without effect without run.from'):
+        make_config({"data": {"files": "a"}, "ekf": {"inflation": "auto"}})
 
 
 def test_from_python_in_a_few_lines(old, tmp_path):

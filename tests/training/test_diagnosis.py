@@ -156,3 +156,10 @@ def test_short_curves_say_nothing_that_is_not_so(n):
     for forces in ((), (np.linspace(100.0, 110.0, n),)):
         found = diagnose(curve(FALLING[:n], *forces), facts())
         assert [finding.text.endswith("too few to judge") for finding in found] == [True] * (n > 1)
+
+
+def test_a_trained_start_that_stays_the_best_does_not_blame_the_labels():
+    risen = np.concatenate([[1.0], np.full(10, 1.5)])
+    first = diagnose(curve(risen), facts(trained=True))[0]
+    assert "the potential that this run began with" in first.text and "sign" not in first.remedy
+    assert "sign" in diagnose(curve(risen), facts())[0].remedy

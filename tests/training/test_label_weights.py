@@ -175,3 +175,24 @@ def test_weights_in_data_sets(tmp_path):
     assert (hdf5.read(tmp_path / "old.h5").weight == 1).all()
     with pytest.raises(DataError, match="weight"):
         Structure(numbers=[1], positions=np.zeros((1, 3)), weight=-1.0)
+
+
+def test_labels_of_weight_zero_are_none(tmp_path):
+    """Outliers of weight 0 change nothing: not what is learned, not the units, not the errors told."""
+    atoms = frames(8)
+    for outlier in (atoms[2], atoms[7]):
+        outlier.calc.results["energy"] += 500.0
+        outlier.calc.results["forces"] *= 100.0
+        outlier.info["config_weight"] = 0.0
+    data = {"validation_fraction": 0.5}
+    config = config_of(tmp_path, atoms, data=data, run={"evaluation_structures": 1, "epochs": 1})
+    run = run_of(config, tmp_path)
+    kept = np.setdiff1d(np.arange(8), [2, 7])
+    energies = run.task.dataset.energy
+    assert np.isnan(energies[[2, 7]]).all() and np.isfinite(energies[kept]).all()
+    assert run.task.potential.energy_scale < 10.0 and run.task.potential.force_scale < 10.0
+    point = run.judge.evaluate(run.state.weights)
+    for accuracy in (point.train, point.validation):
+        assert accuracy.energy_rmse < 1e4  # meV/atom; an outlier would make it 500 eV / 3 atoms
+    state = train(config, tmp_path / "run", *quiet())
+    assert np.isfinite(state.curve.columns()["energy_rmse_train"]).all()

@@ -22,7 +22,7 @@ from mpnnp.data.store import load_structures, split
 from mpnnp.errors import CheckpointError, DataError
 from mpnnp.model.evaluation import evaluate
 from mpnnp.training import train as train_module
-from mpnnp.training.checkpoint import read_checkpoint
+from mpnnp.training.checkpoint import load_potential, read_checkpoint
 from mpnnp.training.judgement import Judge
 from mpnnp.training.learning_curve import LearningCurve, all_columns
 from mpnnp.training.run_state import RunState
@@ -269,8 +269,38 @@ def test_a_run_ends_after_epochs_without_a_better_validation_error(folder, tmp_p
 def test_a_run_ends_after_its_updates(folder, tmp_path, updates, epoch, done):
     ended = run(make_config(folder, "ekf", updates=updates), tmp_path / "run")
     assert (ended.state.update, ended.state.epoch, ended.state.done) == (updates, epoch, done)
-    assert curve_of(tmp_path / "run")["epoch"][-1] == epoch - 1
+    assert ended.state.curve.columns()["epoch"][-1] == epoch - 1
     assert any(line.startswith(f"run.updates = {updates} reached: {updates} updates") for line in ended.lines)
+
+
+def test_the_best_potential_may_be_that_of_the_last_update_within_an_epoch(folder, tmp_path):
+    """And the checkpoint does not know of it: the resumed run is the uninterrupted one."""
+    ended = run(make_config(folder, "ekf", updates=10), tmp_path / "run")
+    best = load_potential(tmp_path / "run" / "best.h5")
+    assert np.array_equal(best.weights, ended.state.weights)
+    assert curve_of(tmp_path / "run")["update"].tolist() == [0, 10]
+    told = json.loads((tmp_path / "run" / "accuracy.json").read_text())
+    assert told["epoch"] == 1 and any("within epoch 1, are the best" in line for line in ended.lines)
+    saved = read_checkpoint(tmp_path / "run" / "checkpoint.h5")
+    assert saved.progress["best_epoch"] == 0 and saved.curve["update"].tolist() == [0]
+    resumed = run(make_config(folder, "ekf"), tmp_path / "run", resume=True)
+    whole = run(make_config(folder, "ekf"), tmp_path / "whole")
+    assert np.array_equal(resumed.state.weights, whole.state.weights)
+    assert resumed.state.curve.columns()["update"].tolist() == whole.state.curve.columns()["update"].tolist()
+
+
+def test_a_run_that_patience_ended_does_nothing_when_resumed(folder, tmp_path):
+    config = make_config(folder, "adam", epochs=50, patience=3)
+    config = config.model_copy(update={"adam": config.adam.model_copy(update={"learning_rate": 3.0})})
+    ended = run(config, tmp_path / "run")
+    resumed = run(config, tmp_path / "run", resume=True)
+    assert resumed.state.update == ended.state.update
+    assert "no better validation error for 3 epochs: " in "\n".join(resumed.lines)
+
+
+def test_more_streams_than_labels_are_told(tmp_path):
+    log = run(small_config(tmp_path, schedule={"streams": 100}), tmp_path / "run").lines
+    assert any("100 streams, but 9 energies for training" in line for line in log)
 
 
 def test_a_run_ends_at_its_time_limit_and_can_be_resumed(folder, tmp_path):

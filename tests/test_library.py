@@ -1,0 +1,167 @@
+"""The public functions of `import mpnnp`: what they refuse, what they leave alone, and on several ranks."""
+
+import warnings
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from launch import on_ranks
+from small import FUNCTIONS, cluster, quiet, write_clusters
+
+import mpnnp
+from mpnnp.config import make_config, read_config
+from mpnnp.errors import CheckpointError, ConfigError, FolderError
+from mpnnp.progress import Muted, Silent
+from mpnnp.training import history
+from mpnnp.training.checkpoint import read_summary
+
+SMALL = {"functions": FUNCTIONS, "hidden": [4]}
+
+
+def clusters(n=8, seed=0):
+    rng = np.random.default_rng(seed)
+    return mpnnp.read([cluster(rng) for _ in range(n)])
+
+
+def sections(**data):
+    """A small training, whose data are clusters.extxyz in the working directory."""
+    return {
+        "data": {"files": "clusters.extxyz", "validation_fraction": 0.25} | data,
+        "symmetry_functions": {"functions": FUNCTIONS},
+        "network": {"hidden": [4]},
+        "schedule": {"force_fraction": 0.2, "streams": 2},
+        "run": {"epochs": 1},
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder of a run on clusters.extxyz, which was named relative to the working directory."""
+    folder = tmp_path_factory.mktemp("library")
+    write_clusters(folder / "clusters.extxyz")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        mpnnp.train(sections(cache="cache"), "run", log=quiet()[1])
+    return folder / "run"
+
+
+def fisher_with_its_matrix(comm):
+    data, none = clusters(), clusters()
+    none.energy[:] = np.nan
+    potential = mpnnp.new_potential(data, **SMALL, comm=comm)
+    alone = mpnnp.fisher(potential, data, kind="force", n_batch=20, matrix=True)
+    found = mpnnp.fisher(potential, data, kind="force", n_batch=20, matrix=True, comm=comm)
+    without = mpnnp.fisher(potential, none, kind="energy", matrix=True, comm=comm)
+    told = comm.bcast(
+        comm.rank == 0 and np.allclose(found[1], alone[1]) and np.isclose(np.trace(found[1]), found[0].trace)
+    )
+    assert told and without is None and (comm.rank == 0 or found is None)
+
+
+def test_the_fisher_matrix_is_the_same_on_two_ranks():
+    on_ranks(2, fisher_with_its_matrix)
+
+
+def test_a_refused_continuation_leaves_the_data_of_the_run_that_is_there(trained, tmp_path):
+    start, first, other = trained / "checkpoint.h5", clusters(6, seed=1), clusters(9, seed=2)
+    folder, log = tmp_path / "b", quiet()[1]
+    go_on = lambda data, **keys: mpnnp.continue_from(start, data, folder, epochs=1, log=log, **keys)  # noqa: E731
+    go_on(first)
+    before = (folder / "data.h5").read_bytes()
+    with pytest.raises(FolderError, match="holds a training already"):
+        go_on(other)
+    with pytest.raises(CheckpointError, match="data.h5: are the data that the run in this folder learns"):
+        go_on(other, resume=True)
+    with pytest.raises(ConfigError, match="schedule.sreams: unknown key"):
+        go_on(other, overwrite=True, schedule={"sreams": 3})
+    with pytest.raises(ConfigError, match="the results would replace what they go on from"):
+        mpnnp.continue_from(folder / "checkpoint.h5", other, folder, overwrite=True, log=log)
+    assert (folder / "data.h5").read_bytes() == before
+    go_on(first, resume=True)
+    go_on(other, overwrite=True)
+    assert len(mpnnp.read(folder / "data.h5")) == 9
+    assert (tmp_path / "b.old-1" / "data.h5").read_bytes() == before
+
+
+def test_nothing_is_begun_where_there_is_nothing_to_resume(trained, tmp_path):
+    with pytest.raises(CheckpointError, match="there is no checkpoint.h5 to resume from"):
+        mpnnp.continue_from(trained / "checkpoint.h5", clusters(), tmp_path / "b", resume=True)
+    assert not (tmp_path / "b").exists()
+
+
+def test_what_is_no_section_is_refused(trained, tmp_path):
+    with pytest.raises(ConfigError, match="epoch = 3: is no argument of continue_from"):
+        mpnnp.continue_from(trained / "checkpoint.h5", clusters(), tmp_path / "b", epoch=3)
+
+
+def test_paths_of_a_dict_hold_from_any_working_directory(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written, log = read_config(trained / "config.toml"), quiet()[1]
+    assert written.data.files == [str(trained.parent / "clusters.extxyz")]
+    assert written.data.cache == str(trained.parent / "cache")
+    write_clusters(tmp_path / "new.extxyz", 6, seed=1)
+    mpnnp.continue_from(trained / "checkpoint.h5", "new.extxyz", "b", epochs=1, log=log)
+    assert not [line for line in log.kept if "old errors are not told" in line]
+    saved = read_summary(tmp_path / "b" / "checkpoint.h5")
+    files = [entry.section["files"] for entry in history.of_checkpoint(saved, "b")]
+    assert files == [[str(trained.parent / "clusters.extxyz")], [str(tmp_path / "new.extxyz")]]
+
+
+def test_paths_of_a_config_are_those_of_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_clusters(tmp_path / "clusters.extxyz")
+    mpnnp.train(make_config(sections()), "run", log=quiet()[1])
+    files = read_config(tmp_path / "run" / "config.toml").data.files
+    assert files == [str(tmp_path / "clusters.extxyz")]
+
+
+def single(symbol, energy):
+    atom = Atoms(symbol, [[0.0, 0.0, 0.0]])
+    atom.calc = SinglePointCalculator(atom, energy=energy, forces=np.zeros((1, 3)))
+    return atom
+
+
+def test_isolated_atoms_are_references_and_not_learned():
+    rng = np.random.default_rng(0)
+    frames = [cluster(rng) for _ in range(8)]
+    data = mpnnp.read([single("H", -20.0), single("O", -40.0), *frames])
+    potential, alone = mpnnp.new_potential(data, **SMALL), mpnnp.new_potential(mpnnp.read(frames), **SMALL)
+    assert potential.atomic_energies.tolist() == [-20.0, -40.0]
+    assert np.isclose(potential.energy_scale, alone.energy_scale, rtol=0.3)
+    task = mpnnp.new_task(potential, data, streams=2)
+    assert len(task.dataset) == 8 and len(task.labels[0]) == 8
+    assert mpnnp.fisher(potential, data).n_row == 8
+    assert len(mpnnp.evaluate(potential, data).energy) == 10
+
+
+def test_what_a_task_by_itself_cannot_give_is_refused():
+    data = clusters()
+    potential = mpnnp.new_potential(data, **SMALL)
+    task = mpnnp.new_task(potential, data, streams=2)
+    for noise in ("learned", None):
+        with pytest.raises(ConfigError, match="noise = 'learned': needs levels of noise"):
+            mpnnp.new_optimizer(task, noise=noise)
+    with pytest.raises(ConfigError, match="normalize_nodes = True: means units of the weights"):
+        mpnnp.new_potential(data, **SMALL, normalize_nodes=True)
+    assert mpnnp.new_potential(data, **SMALL, normalize_nodes=False).weights.tolist() == (
+        potential.weights.tolist()
+    )
+    task = mpnnp.new_task(potential, data, streams=2, selection="sort")
+    with pytest.raises(ConfigError, match=r"task.epoch\(number, task.errors\(w\)\)"):
+        task.epoch(1)
+    errors = task.errors(potential.weights)
+    first = next(batch for batch in task.epoch(1, errors) if batch.kind == 0)
+    assert first.candidates[0, 0] == task.labels[0][np.argmax(errors[0])]
+
+
+@pytest.mark.parametrize("log, warns", [(Silent(), True), (Muted(), False)])
+def test_a_silent_log_shows_nothing_and_leaves_train_log(trained, tmp_path, log, warns, capsys):
+    again = trained.parent / "clusters.extxyz"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mpnnp.continue_from(trained / "checkpoint.h5", again, tmp_path / "b", epochs=1, log=log)
+    assert capsys.readouterr().out == ""
+    assert any("were learned before" in str(w.message) for w in caught) is warns
+    said = (tmp_path / "b" / "train.log").read_text()
+    assert "were learned before" in said and "results in" in said
