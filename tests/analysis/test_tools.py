@@ -206,7 +206,8 @@ def test_prune_leaves_out_what_it_says_in_every_dialect(dialect, tmp_path):
     t = statistics_of(data, functions, comm, log)
     spread = t.maximum - t.minimum
     threshold, target = np.median(spread), tmp_path / "pruned.nn"
-    run("prune", FOLDER / "input.data", tmp_path / "input.nn", "--range", threshold, "-o", target)
+    words = ["prune", FOLDER / "input.data", tmp_path / "input.nn", "--range", threshold, "-o", target]
+    run(*words, "--units", "Hartree Bohr")
     expected = functions.keep(spread >= threshold)
     assert 0 < len(expected) < len(functions)
     assert read_functions(target).functions == expected.functions

@@ -97,7 +97,9 @@ def test_what_is_written_is_not_read_with_a_folder_or_a_pattern(tmp_path, source
     result = CliRunner().invoke(app, words)
     assert isinstance(result.exception, DataError) and len(read_sources(tmp_path / "all.h5")) == 4
     result = CliRunner().invoke(app, ["convert", str(tmp_path / "all.h5"), str(tmp_path / "all.h5")])
-    assert isinstance(result.exception, ConfigError) and "a source and the target" in str(result.exception)
+    assert isinstance(result.exception, ConfigError) and "is read by the same command" in str(
+        result.exception
+    )
 
 
 def test_ase_reads_the_extxyz_with_its_labels(tmp_path):

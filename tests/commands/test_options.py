@@ -133,8 +133,6 @@ SOURCES = (
     "convert x.extxyz link.extxyz",
     "select x.extxyz -n 1 -o x.extxyz",
     "select x.extxyz -n 1 -o folder/link.extxyz",
-    "select *.extxyz -n 1 -o x.extxyz",
-    "select folder -n 1 -o folder/y.extxyz",
     "label p x.extxyz -o x.extxyz",
     "label p,p x.extxyz -o p/scaling.data",
     "translate p/input.nn -o p/input.nn",
