@@ -162,7 +162,7 @@ def warn_of_new(loop: Loop) -> None:
     if new := [case.name for case in cases(loop.learning) if last_folder(loop, case, last) is None]:
         loop.log.warn(
             f"this learning has ended without {', '.join(new)}: for these begin another one, with "
-            f'"{loop.folder / DATA}"'
+            f'data.files = "{loop.folder / DATA}"'
         )
 
 
