@@ -23,7 +23,7 @@ from mpnnp.model.evaluation import evaluate as evaluate_on
 from mpnnp.model.label_kinds import KINDS, position
 from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import check_finite, load_symmetry_functions
-from mpnnp.optimizers.registry import Optimizer, make_optimizer
+from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer
 from mpnnp.parallel import on_root, serial
 from mpnnp.progress import AnyLog, Log, Muted, QuietLog, Silent
 from mpnnp.run_lock import claim
@@ -132,6 +132,7 @@ def new_optimizer(task: Task, name: str = "ekf", **settings) -> Optimizer:
               epoch); noise is "fixed": levels of learned noise are those of a run
     Raises ConfigError.
     """
+    check_name(name, "new_optimizer")
     section = name if name in Config.model_fields else "optimizer"
     known = {"noise": "fixed"} if section == "ekf" else {}  # a Task by itself has no noise levels
     config = make_config(IN_MEMORY | {"run": {"optimizer": name}, section: known | settings})

@@ -142,6 +142,9 @@ def test_what_a_task_by_itself_cannot_give_is_refused():
     for noise in ("learned", None):
         with pytest.raises(ConfigError, match="noise = 'learned': needs levels of noise"):
             mpnnp.new_optimizer(task, noise=noise)
+    for name in ("run", "nothing"):
+        with pytest.raises(ConfigError, match=f"'{name}': there is no such optimizer"):
+            mpnnp.new_optimizer(task, name)
     with pytest.raises(ConfigError, match="normalize_nodes = True: means units of the weights"):
         mpnnp.new_potential(data, **SMALL, normalize_nodes=True)
     assert mpnnp.new_potential(data, **SMALL, normalize_nodes=False).weights.tolist() == (

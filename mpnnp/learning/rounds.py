@@ -53,6 +53,7 @@ from mpnnp.training.train import train
 from mpnnp.training.warm_up import compile_kernels
 
 CACHE, SIMULATIONS, CHOSEN, LABELLED = "mpnnp-cache", "simulations", "chosen.h5", "labelled.h5"
+DATA = "data.extxyz"
 ADVICE = "start the same command again"
 DRAWN = 32  # deviations of the weights that the calibration is measured with
 
@@ -155,6 +156,16 @@ def check_means(loop: Loop) -> None:
     on_root(loop.comm, check)
 
 
+def warn_of_new(loop: Loop) -> None:
+    """Tell which simulations a learning that has ended does not know: rank 0."""
+    last = loop.state.current.round
+    if new := [case.name for case in cases(loop.learning) if last_folder(loop, case, last) is None]:
+        loop.log.warn(
+            f"this learning has ended without {', '.join(new)}: for these begin another one, with "
+            f'data.files = "{loop.folder / DATA}"'
+        )
+
+
 def go_on(
     learning: Learning,
     config: Config,
@@ -169,7 +180,9 @@ def go_on(
     """
     state = on_root(comm, read_state, folder / "state.json")
     loop = Loop(learning, config, folder, comm, log, state, check)
-    if not loop.state.ending:
+    if loop.state.ending:
+        on_root(comm, warn_of_new, loop)
+    else:
         check_means(loop)
     compile_kernels(comm, log, config.schedule)
     compile_simulation(comm, log)
@@ -235,7 +248,7 @@ def train_phase(loop: Loop) -> State:
 
 def _after_training(loop, data):
     """The data so far, the potential so far; checkpoints that nothing goes on from are removed."""
-    write_extxyz(loop.folder / "data.extxyz", data)
+    write_extxyz(loop.folder / DATA, data)
     with write_atomically(loop.folder / run_folder.CHECKPOINT) as temporary:
         shutil.copyfile(loop.checkpoint, temporary)
     for k in range(loop.state.current.round - 1):

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpnnp.config import Config, read_config, to_toml
-from mpnnp.errors import ConfigError, Interrupted, TrainingError
+from mpnnp.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from mpnnp.parallel import Comm, agree, maximum, of_all_ranks, of_team, on_root, raise_if, share_teams
 from mpnnp.progress import AnyLog, Log, SideLog
 from mpnnp.signals import Signals, name
-from mpnnp.training import run_folder
+from mpnnp.training import continuation, run_folder
 from mpnnp.training.choices import with_choices_of
 from mpnnp.training.run_groups import MEMBER
-from mpnnp.training.start import assemble
+from mpnnp.training.start import assemble, load_data
 from mpnnp.training.train import train
 from mpnnp.training.warm_up import compile_kernels
 
@@ -44,10 +44,30 @@ def member_config(config: Config, seed: int, over: str) -> Config:
     over   both: run.seed, so split, weights and batches differ; split, weights: only that differs, the rest
            follows run.seed of `config`
     """
-    if over not in OVER:
-        raise ConfigError(f"--over {over}: must be {', '.join(OVER)}")
+    check_over(config, over)
     key = {"both": "seed", "split": "split_seed", "weights": "weight_seed"}[over]
     return config.model_copy(update={"run": config.run.model_copy(update={key: seed})})
+
+
+def check_over(config: Config, over: str) -> None:
+    """Raise ConfigError for an `over` that is none, or that leaves members alike which shall differ."""
+    if over not in OVER:
+        raise ConfigError(f"--over {over}: must be {', '.join(OVER)}")
+    data, run, why = config.data, config.run, ""
+    given = run.from_ or (config.network.weights_from if config.network.initializer == "files" else None)
+    if over == "weights" and given:
+        why = f"all members would begin with the weights of {given}: take --over split or both"
+    elif over == "split" and data.validation_fraction == 0.0:
+        why = "data.validation_fraction = 0.0 leaves nothing to split: take --over weights or both"
+    elif over == "split" and (data.split == "file" or (data.validation_files and data.split == "auto")):
+        why = "the data say which structures are for validation: take --over weights or both"
+    elif over == "both" and run.weight_seed is not None and not given:
+        why = (
+            f"run.weight_seed = {run.weight_seed} would give all members the same initial weights: leave it "
+            "out, or take --over split"
+        )
+    if why:
+        raise ConfigError(f"--over {over}: {why}")
 
 
 def _check_teams(side_by_side, size):
@@ -74,6 +94,9 @@ def run_ensemble(
     go wrong does not end the others. Raises the errors of `train.train` but for TrainingError.
     """
     on_root(comm, _check_teams, side_by_side, comm.size)
+    on_root(comm, check_over, config, over)
+    if over == "both" and config.run.split_seed is not None:
+        log(f"run.split_seed = {config.run.split_seed}: all members have the same structures for validation")
     members = {seed: (member_config(config, seed, over), folder / f"{MEMBER}{seed}") for seed in seeds}
     todo = [seed for seed in seeds if overwrite or not on_root(comm, is_finished, *members[seed])]
     outcome = {seed: "was finished" for seed in seeds if seed not in todo}
@@ -99,9 +122,9 @@ def is_finished(config: Config, directory: Path) -> bool:
     if not ((directory / "accuracy.json").is_file() and stored.is_file()):
         return False
     try:
-        run = read_config(stored)
-    except ConfigError:  # of another version: it decides what to do with it when it is resumed
-        return False
+        run, config = read_config(stored), continuation.completed(config, directory)
+    except (ConfigError, CheckpointError):  # of another version, or without what it goes on from: when it is
+        return False  # resumed, the training decides what to do with it
     return stored.read_text(encoding="utf-8") == to_toml(with_choices_of(config, run))
 
 
@@ -130,5 +153,11 @@ def _train_team(members, comm, side_by_side, overwrite, signals):
 def _prepare(config, folder, comm, log):
     """Kernels and the files of the data made once, by all ranks, and not by each team."""
     on_root(comm, lambda: folder.mkdir(parents=True, exist_ok=True))
+    config = on_root(comm, continuation.completed, config)
     compile_kernels(comm, log, config.schedule)
-    assemble(config, comm, log, folder)
+    if config.run.from_ is None:
+        assemble(config, comm, log, folder)
+        return
+    origin = continuation.read_origin(config, comm)
+    data = continuation.with_old_data(load_data(config, comm, log, folder), origin, config, comm, log, folder)
+    data.functions(origin.saved.potential.functions, comm, log)

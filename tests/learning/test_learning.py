@@ -433,8 +433,12 @@ def test_a_finished_learning_is_left_as_it_is(begun, learned):
     folder, state = learned
     before = (folder / "checkpoint.h5").read_bytes()
     learning, config = read_learning(begun / "learn.toml")
-    assert learn(learning, config, folder, *quiet()) == state
+    comm, log = quiet()
+    assert learn(learning, config, folder, comm, log) == state
     assert (folder / "checkpoint.h5").read_bytes() == before
+    assert not [line for line in log.kept if line.startswith("warning")]
+    assert learn(with_another(learning), config, folder, comm, log) == state
+    assert any("this learning has ended without nvt-450K-" in line for line in log.kept)
 
 
 def give_labels(begun, folder):

@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-from small import begun, quiet, small_config
+from small import begun, quiet, small_config, write_clusters
 
 from mpnnp.analysis import comparison
-from mpnnp.config import to_toml
+from mpnnp.config import make_config, to_toml
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.training.checkpoint import read_potential
 from mpnnp.training.choices import settle
@@ -87,6 +87,66 @@ def test_finished_members_are_left_and_begun_ones_resumed(tmp_path):
         read_potential(f / "checkpoint.h5").weights for f in (folder / "seed-1", tmp_path / "alone")
     )
     np.testing.assert_array_equal(resumed, alone)
+
+
+def test_members_that_go_on_from_a_checkpoint_are_known_to_be_finished(tmp_path):
+    comm, log = quiet()
+    train(small_config(tmp_path, run={"epochs": 1}), tmp_path / "old", comm, log)
+    write_clusters(tmp_path / "new.extxyz", 8, seed=5)
+    config = make_config(
+        {
+            "data": {"files": str(tmp_path / "new.extxyz"), "cache": str(tmp_path / "cache")},
+            "run": {"from": str(tmp_path / "old" / "checkpoint.h5"), "epochs": 1},
+        }
+    )
+    folder = tmp_path / "all"
+    assert run_ensemble(config, [1, 2], "both", folder, comm, log) == {1: "trained", 2: "trained"}
+    assert run_ensemble(config, [1, 2], "both", folder, comm, log) == {1: "was finished", 2: "was finished"}
+    longer = config.model_copy(update={"run": config.run.model_copy(update={"epochs": 2})})
+    assert not is_finished(member_config(longer, 1, "both"), folder / "seed-1")
+    (tmp_path / "old" / "checkpoint.h5").unlink()
+    assert not is_finished(member_config(config, 1, "both"), folder / "seed-1")
+
+
+def test_teams_go_on_from_a_checkpoint(tmp_path, mpiexec):
+    train(small_config(tmp_path, run={"epochs": 1}), tmp_path / "old", *quiet())
+    write_clusters(tmp_path / "new.extxyz", 8, seed=5)
+    (tmp_path / "train.toml").write_text(
+        'data.files = "new.extxyz"\nrun.epochs = 1\nrun.from = "old/checkpoint.h5"'
+    )
+    arguments = ["--seeds", "1-2", "--side-by-side", 2, "-o", tmp_path / "teams"]
+    out = mpiexec(2, "-m", "mpnnp", "ensemble", tmp_path / "train.toml", *arguments).stdout
+    assert out.count(": trained") == 2
+    first, second = (
+        read_potential(tmp_path / "teams" / f"seed-{k}" / "checkpoint.h5").weights for k in (1, 2)
+    )
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "sections, over, message",
+    [
+        ({"run": {"weight_seed": 3}}, "both", "run.weight_seed = 3 would give all members the same"),
+        ({"run": {"from": "a.h5"}}, "weights", "begin with the weights of a.h5"),
+        ({"data": {"validation_fraction": 0.0}}, "split", "leaves nothing to split"),
+        ({"data": {"split": "file"}}, "split", "the data say which structures"),
+        ({"data": {"validation_files": ["b"]}}, "split", "the data say which structures"),
+    ],
+)
+def test_members_that_would_be_alike_are_refused(sections, over, message):
+    config = make_config(
+        {"data": {"files": ["a"]}} | sections | {"data": {"files": ["a"]} | sections.get("data", {})}
+    )
+    comm, log = quiet()
+    with pytest.raises(ConfigError, match=f"--over {over}: .*{message}"):
+        run_ensemble(config, [1, 2], over, "never", comm, log)
+
+
+def test_a_seed_of_the_split_alone_is_told(tmp_path):
+    comm, log = quiet()
+    config = small_config(tmp_path, run={"epochs": 1, "split_seed": 3})
+    run_ensemble(config, [1], "both", tmp_path / "all", comm, log)
+    assert "run.split_seed = 3: all members have the same structures for validation" in log.kept
 
 
 def command(mpiexec, n, tmp_path, *arguments, check=True):
