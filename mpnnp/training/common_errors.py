@@ -8,21 +8,24 @@ sigma^2 / m. So the noise of each is given 1 + (m - 1) rho times the variance, t
 sampling (Kish, Survey Sampling, 1965): else the filter takes what the frames have in common for knowledge,
 and potentials of several densities go astray beyond them.
 
-rho comes from a one-way analysis of variance of the errors of training structures (Searle, Casella,
-McCulloch, Variance Components, 1992, with groups of different sizes). Single frames, as of a simulation at
-constant pressure, tell nothing about it, and fewer than LEAST_GROUPS groups too little. In the first epoch
-rho is 0: what was not learned yet is no error in common.
+rho comes from a one-way analysis of variance of the errors of training structures: its lower confidence
+limit, so that what may be chance changes nothing (Searle, Casella, McCulloch, Variance Components, 1992, 3.6,
+with the mean size of groups that differ). Single frames, as of a simulation at constant pressure, tell
+nothing about it, and fewer than LEAST_GROUPS groups too little. In the first epoch rho is 0: what was not
+learned yet is no error in common.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import fdtri
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.parallel import Comm
 
 SAME = 1e-4  # Angstrom; cells that differ by less are the same
 LEAST_GROUPS = 5
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,12 @@ class Groups:
         return np.flatnonzero(self.group >= 0)
 
     def correlation(self, structures: np.ndarray, errors: np.ndarray, comm: Comm) -> float:
-        """rho of errors (n,) of this rank's part of members() (n,); 0 without groups. Collective."""
+        """rho of errors (n,) of this rank's part of members() (n,), at least, with CONFIDENCE; 0 without
+        groups. Collective.
+
+        With F the variance between groups (of size m_0) over that within them, rho is at least
+        (F / F_c - 1) / (F / F_c + m_0 - 1), where F_c is exceeded by chance once in 1 / (1 - CONFIDENCE).
+        """
         if not len(self.size):
             return 0.0
         sums = np.zeros((len(self.size), 2))
@@ -75,10 +83,11 @@ class Groups:
         mean = total[:, 0] / size
         within = float(total[:, 1].sum() - size @ mean**2) / (n - n_group)
         between = float(size @ (mean - total[:, 0].sum() / n) ** 2) / (n_group - 1)
-        of_groups = (between - within) * (n_group - 1) / (n - size @ size / n)
-        if not np.isfinite(of_groups) or of_groups <= 0.0:
+        if not (within > 0.0 and np.isfinite(between / within)):
             return 0.0
-        return of_groups / (of_groups + within)
+        ratio = between / within / fdtri(n_group - 1, n - n_group, CONFIDENCE)
+        m_0 = (n - size @ size / n) / (n_group - 1)
+        return float(max(ratio - 1.0, 0.0) / (max(ratio - 1.0, 0.0) + m_0))
 
     def worth(self, correlation: float) -> float:
         """How many independent labels the energies in groups are worth."""

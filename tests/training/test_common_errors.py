@@ -64,14 +64,28 @@ def test_what_makes_no_groups(tmp_path, change):
     assert found.correlation(found.members(), np.zeros(0), serial()) == 0.0
 
 
-@pytest.mark.parametrize("of_groups", [0.0, 0.5, 2.0])
-def test_the_correlation_is_found(of_groups):
-    rng = np.random.default_rng(5)
-    size = rng.integers(2, 40, size=300)
-    group = np.repeat(np.arange(300), size)
-    errors = 7.0 + of_groups * rng.normal(size=300)[group] + rng.normal(size=len(group))
-    found = Groups(group, size).correlation(np.arange(len(group)), errors, serial())
-    assert found == pytest.approx(of_groups**2 / (of_groups**2 + 1), abs=0.04)
+def correlations(rng, n_group, of_groups, times):
+    """Lower limits from samples of groups that deviate by of_groups, their members by 1."""
+    found = []
+    for _ in range(times):
+        size = rng.integers(2, 20, size=n_group)
+        group = np.repeat(np.arange(n_group), size)
+        errors = 7.0 + of_groups * rng.normal(size=n_group)[group] + rng.normal(size=len(group))
+        found.append(Groups(group, size).correlation(np.arange(len(group)), errors, serial()))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("of_groups", [0.5, 2.0])
+def test_the_correlation_of_many_groups_is_found(of_groups):
+    found = correlations(np.random.default_rng(5), 1000, of_groups, 3)
+    truth = of_groups**2 / (of_groups**2 + 1)
+    assert (truth - 0.05 < found).all() and (found < truth + 0.01).all()
+
+
+def test_a_correlation_by_chance_is_none():
+    rng = np.random.default_rng(6)
+    assert 0.92 < np.mean(correlations(rng, 8, 0.0, 1000) == 0.0) < 0.98
+    assert 0.9 < np.mean(correlations(rng, 8, 0.5, 1000) < 0.2) < 0.99  # the true one
 
 
 def test_the_mean_of_a_group_gets_the_variance_that_it_has():
