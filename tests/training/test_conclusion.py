@@ -41,9 +41,10 @@ def test_right_labels_are_not_doubted_and_at_most_five_lines_are_said(tmp_path):
     assert accuracy["validation"]["force_rmse"] < 0.5 * kept["spreads"]["force"]
 
 
-def test_a_run_that_was_stopped_is_not_said_to_improve(tmp_path):
+def test_a_run_that_was_stopped_while_it_improved_wants_more_time_not_more_epochs(tmp_path):
     lines = judgement(tmp_path, 1.0, updates=300)
-    assert not any("improving" in line for line in lines)
+    assert lines[0].startswith("still improving")
+    assert lines[-1] == "first: more time: the same command with --resume and a later limit"
     assert read_results(tmp_path / "run" / "results.h5").facts["reason"] == "run.updates = 300 reached"
 
 
