@@ -23,7 +23,7 @@ from mpnnp.errors import DataError
 from mpnnp.kernels.packs import Structures
 from mpnnp.model.label_kinds import KINDS, MILLI
 from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Predictor
+from mpnnp.model.prediction import NO_PREDICTION, Predictor, refuse_not_finite
 from mpnnp.model.spread import Spread, structure_with_spread
 from mpnnp.parallel import Comm
 
@@ -116,15 +116,21 @@ def errors_and_spread(
     chosen: np.ndarray,
     comm: Comm,
 ) -> Found:
-    """Found of the labels of the chosen structures, on every rank. Collective."""
-    predictor, mine = Predictor(potential), []
+    """Found of the labels of the chosen structures, on every rank. Collective. Raises DataError that names a
+    structure whose prediction is not finite.
+    """
+    predictor, mine, wrong = Predictor(potential), [], []
     for s in chosen[comm.rank :: comm.size]:
         prediction, spread = structure_with_spread(predictor, deviations, structures, s)
+        if not prediction.is_finite():
+            wrong.append(s)
+            continue
         n, atoms = len(spread.forces), slice(structures.start[s], structures.start[s + 1])
         forces = (np.asarray(dataset.forces[atoms]) - prediction.forces).ravel()
         there = np.isfinite(forces)
         energy = (float(dataset.energy[s]) - prediction.energy) / n
         mine.append((energy, spread.energy / n, forces[there], spread.forces.ravel()[there]))
+    refuse_not_finite(wrong, dataset, comm, NO_PREDICTION)
     parts = [part for rank in comm.allgather(mine) for part in rank]
     if not parts:
         return Found(Errors(np.empty(0), np.empty(0)), Errors(np.empty(0), np.empty(0)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase.io import read
+from ase.io import read, write
 from conftest import DATA
 from launch import on_ranks
 from small import quiet, small_config, write_clusters
@@ -19,7 +19,7 @@ from mpnnp.cli import app
 from mpnnp.config import Ekf as Rates
 from mpnnp.data.formats import read_sources
 from mpnnp.data.packed import make_atoms
-from mpnnp.errors import CheckpointError, ConfigError
+from mpnnp.errors import CheckpointError, ConfigError, DataError
 from mpnnp.kernels.energy_forces import symmetry_functions
 from mpnnp.kernels.jacobian import energy_rows, force_rows
 from mpnnp.kernels.packs import make_structures
@@ -236,3 +236,11 @@ def ranks_agree(comm):
 
 def test_ranks_share_out_the_members():
     on_ranks(2, ranks_agree, seconds=240)
+
+
+def test_calibrate_names_a_structure_that_cannot_be_computed(run, tmp_path):
+    frames = write_clusters(tmp_path / "new.extxyz", n=4, seed=9)
+    frames[2].positions[1] = frames[2].positions[0]
+    write(tmp_path / "new.extxyz", frames)
+    found = CliRunner().invoke(app, ["calibrate", str(run[0] / "best.h5"), str(tmp_path / "new.extxyz")])
+    assert isinstance(found.exception, DataError) and "new.extxyz, frame 2" in str(found.exception)
