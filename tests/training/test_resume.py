@@ -147,7 +147,6 @@ def test_other_limits_and_another_measure_may_be_chosen(tmp_path):
         "a",
         resume=True,
         run={"epochs": 2, "energy_metric_weight": 0.0, "force_metric_weight": 100.0},
-        ekf={"inflation": 3.0},  # of P before the first update
     )
     assert second.best_epoch == first.best_epoch and second.best != first.best  # judged anew
     row = second.curve.rows[second.best_epoch]
