@@ -24,6 +24,7 @@ __all__ = [
     "check_heaps",
     "check_seal",
     "check_stored",
+    "keep_aside",
     "lock_reason",
     "number_array",
     "read_number",
@@ -74,6 +75,17 @@ def seen_from(folder, path):
     """
     path = Path(os.path.expanduser(path))
     return os.path.relpath(path.parent.resolve() / path.name, Path(folder).resolve())
+
+
+def keep_aside(path):
+    """Rename a file or folder to NAME.old-1, or with the first number that is free; returns the new path.
+    Raises OSError.
+    """
+    path, number = Path(path), 1
+    while (kept := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    os.rename(path, kept)
+    return kept
 
 
 def write_text(path, text, encoding="utf-8"):

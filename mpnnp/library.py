@@ -34,7 +34,7 @@ from mpnnp.training.initial_potential import baseline_of, build
 from mpnnp.training.observations import Observer
 from mpnnp.training.run_state import RunState
 from mpnnp.training.schedules import make_schedule
-from mpnnp.training.start import Data, Task
+from mpnnp.training.start import Data, Task, without_ignored_labels
 from mpnnp.training.train import train as train_as_configured
 
 IN_MEMORY = {"data": {"files": ["data in memory"]}}  # where a configuration must name files
@@ -89,7 +89,7 @@ def new_potential(
     config = make_config(IN_MEMORY | sections | {"run": {"seed": seed}})
     comm, data = serial() if comm is None else comm, data.without_isolated_atoms()
     added = baseline_of(config)
-    rest = added.subtract(data, comm)
+    rest = added.subtract(without_ignored_labels(data), comm)
     return replace(build(config, rest, np.arange(len(data)), None, comm, Silent())[0], baseline=added)
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from mpnnp import signals
 from mpnnp.errors import CheckpointError, FolderError, MpnnpError, OutputError
+from mpnnp.files import keep_aside
 
 NAME = "run.lock"
 BEAT, PATIENCE, ENDING = 5.0, 20.0, 2.0  # seconds: between signs of life, without one, to end
@@ -192,11 +193,8 @@ def held_by(directory: str | Path) -> list[str]:
 
 def _keep_aside(directory, lock, log):
     """Rename the folder, and make a new one: its lock."""
-    number = 1
-    while (kept := directory.with_name(f"{directory.name}.old-{number}")).exists():
-        number += 1
     lock.release()
-    os.rename(directory, kept)
+    kept = keep_aside(directory)
     directory.mkdir()
     log(f"{directory} held {' and '.join(held_by(kept))}, which is now in {kept}")
     return RunLock(directory, log.warn)

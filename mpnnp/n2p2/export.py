@@ -7,7 +7,7 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from mpnnp.errors import DataError
-from mpnnp.files import write_text
+from mpnnp.files import keep_aside, write_text
 from mpnnp.kernels.table import TYPES
 from mpnnp.model.network import ACTIVATIONS, LETTERS
 from mpnnp.model.symmetry_functions import format_line
@@ -64,10 +64,7 @@ def keep_foreign(folder, names, overwrite=False):
             "(-o), or --overwrite, which keeps what is there under other names"
         )
     for path in foreign:
-        number = 1
-        while (kept := path.with_name(f"{path.name}.old-{number}")).exists():
-            number += 1
-        path.rename(kept)
+        keep_aside(path)
 
 
 def _is_own(path):

@@ -14,7 +14,8 @@ from mpnnp.progress import duration
 from mpnnp.signals import Signals, name
 
 QUESTION = 0.5  # seconds between questions
-MARGIN = 60.0  # seconds before the end of a batch job at which a run ends by itself; work worth a checkpoint
+MARGIN = 60.0  # seconds before the end of a batch job at which a run ends by itself
+MUCH = 60.0  # seconds of work that are worth a checkpoint of their own
 MOST_UPDATES = 1000  # between questions
 
 
@@ -132,8 +133,8 @@ class Agenda:
         return Verdict(bool(due), f"run.time_limit = {self.config.time_limit:g} min reached" if limit else "")
 
     def much_to_lose(self) -> bool:
-        """True if the last checkpoint is more than MARGIN old. Collective."""
-        return bool(maximum(self.comm, [int(time.monotonic() - self.last_save > MARGIN)])[0])
+        """True if the last checkpoint is more than MUCH old. Collective."""
+        return bool(maximum(self.comm, [int(time.monotonic() - self.last_save > MUCH)])[0])
 
     def saved(self) -> None:
         self.last_save = time.monotonic()

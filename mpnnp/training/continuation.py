@@ -34,7 +34,7 @@ from mpnnp.training.history import Learned
 from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.run_state import RunState, from_checkpoint
-from mpnnp.training.start import Data, Part, Task
+from mpnnp.training.start import Data, Part, Task, without_ignored_labels
 
 FIXED = {  # section -> its keys that P belongs to; None: all of them
     "symmetry_functions": None,
@@ -205,7 +205,7 @@ def _old_data(entry, needed, comm, log, fallback):
         log.warn(f"old errors are not told: {error}")
         return None
     train, validation = agree(comm, split, dataset, entry.data(), entry.seed)
-    part = Part(shifted(dataset, entry.shifts), np.arange(len(dataset)), found, cache)
+    part = Part(shifted(without_ignored_labels(dataset), entry.shifts), np.arange(len(dataset)), found, cache)
     return part, train, validation
 
 

@@ -20,7 +20,7 @@ from mpnnp.model.baseline import Baseline, Dispersion, Zbl
 from mpnnp.model.function_sets import default, from_tables, water
 from mpnnp.model.network import Network
 from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Predictor
+from mpnnp.model.prediction import Predictor, refuse_not_finite
 from mpnnp.model.scaling import NOT_FINITE, Scaling, Statistics
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions, element_number
@@ -201,14 +201,12 @@ def statistics_of(
         for first in range(mine.start, mine.stop, BLOCK)
     ]
 
-    def check():
-        for atoms in blocks:
-            finite = np.isfinite(G[atoms]).all(axis=1)
-            if not finite.all():
-                s = int(np.searchsorted(structures.start, atoms[np.argmin(finite)], side="right")) - 1
-                raise DataError(f"{dataset.name(s)}: {NOT_FINITE}")
-
-    agree(comm, check)
+    wrong = [
+        int(np.searchsorted(structures.start, atoms[np.argmin(finite)], side="right")) - 1
+        for atoms in blocks
+        if not (finite := np.isfinite(G[atoms]).all(axis=1)).all()
+    ]
+    refuse_not_finite(wrong, dataset, comm, NOT_FINITE)
     parts = ((structures.element[atoms], G[atoms]) for atoms in blocks)
     return Statistics.collect(parts, functions.table.start, comm)
 

@@ -152,14 +152,18 @@ class Judge:
         state.rmse[:] = self.in_training_units(point.train)
         if state.noise is not None:
             self._teach(state.noise, point, state.weights)
-        noise = self.noise_levels(state)
-        state.curve.add(
-            epoch, state.update, state.seconds, point.train, point.validation, point.old, noise=noise
-        )
+        self.add_point(state, epoch, point)
         better = point.measure < state.best or len(state.curve.rows) == 1
         if better:
             state.best, state.best_epoch, state.best_weights = point.measure, epoch, state.weights.copy()
         return point, better
+
+    def add_point(self, state: RunState, epoch: int, point: Point) -> None:
+        """Add a point to the learning curve of `state`, at its update and time."""
+        noise = self.noise_levels(state)
+        state.curve.add(
+            epoch, state.update, state.seconds, point.train, point.validation, point.old, noise=noise
+        )
 
     def describe(self, log: AnyLog) -> None:
         """What the learning curve is made of."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -32,7 +33,6 @@ class Observer:
     dataset  with the labels that the nets are to give: those of the data less the potential's baseline
     train  structures that are learned from, see Labels.of
     noise  NoiseLevels that errors and rows are divided by, instead of the scales of [schedule]; None: these
-    groups  structures whose energies have errors in common
     rmse   (n_kind,) of the last evaluation, training units: the unit of the selection thresholds
     seen   labels, rows and errors of this rank's share of the last batch, for messages
     """
@@ -50,15 +50,19 @@ class Observer:
         self.dataset, self.structures, self.G = dataset, structures, read_only(G)
         self.predictor = Predictor(replace(potential, baseline=NONE))
         self.labels = Labels.of(dataset, structures, potential, schedule_config, train)
-        self.config, self.comm = schedule_config, comm
+        self.config, self.comm, self.train = schedule_config, comm, train
         self.n_weight = potential.network.n_weight
         self.factors = [
             potential.energy_scale / unit for unit in self.labels.units
         ]  # from net units to training units
         self.noise: NoiseLevels | None = None
-        self.groups = Groups.of(dataset, self.labels.of_structures(structures.start, train)[ENERGY])
         self.rmse = np.ones(len(self.labels.kinds))
         self.seen: tuple = ()
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Structures for training whose energies have errors in common: learned noise alone asks for them."""
+        return Groups.of(self.dataset, self.labels.of_structures(self.structures.start, self.train)[ENERGY])
 
     def observe(
         self, batch: Batch, w: np.ndarray, pause: Callable[[], object] | None = None

@@ -247,7 +247,7 @@ def assemble(
         data = load_data(config, comm, log, fallback)
         config = settle(config, agree(comm, n_label, data.dataset, data.train), Silent())
     baseline = on_root(comm, baseline_of, config) if potential is None else potential.baseline
-    data = replace(data, dataset=subtract(baseline, without_ignored_labels(data.dataset), comm, log))
+    data = replace(data, dataset=subtract(baseline, data.dataset, comm, log))
     if potential is None:
         potential, structures, G = build(config, data.dataset, data.train, data.cache, comm, log, data.hash)
         potential = replace(potential, baseline=baseline)

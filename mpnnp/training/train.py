@@ -326,20 +326,16 @@ def with_last_weights(run: Parts) -> RunState:
     point = run.judge.evaluate(state.weights, lambda: pause(run))
     if not point.measure < state.best:
         return state
-    curve = LearningCurve(state.curve.columns())
-    curve.add(
-        state.epoch,
-        state.update,
-        run.keeper.seconds(),
-        point.train,
-        point.validation,
-        point.old,
-        noise=run.judge.noise_levels(state),
-    )
     run.log(f"the weights after the last update, within epoch {state.epoch}, are the best")
     last = replace(
-        state, curve=curve, best=point.measure, best_epoch=state.epoch, best_weights=state.weights.copy()
+        state,
+        curve=LearningCurve(state.curve.columns()),
+        seconds=run.keeper.seconds(),
+        best=point.measure,
+        best_epoch=state.epoch,
+        best_weights=state.weights.copy(),
     )
+    run.judge.add_point(last, state.epoch, point)
     run.keeper.keep_epoch(last, better=True, now=True)
     return last
 

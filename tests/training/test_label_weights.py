@@ -6,8 +6,9 @@ import h5py
 import numpy as np
 import pytest
 from ase.io import write
-from small import begun, cluster, quiet, small_config
+from small import FUNCTIONS, begun, cluster, quiet, small_config
 
+from mpnnp import new_potential
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.dataset import Dataset, concatenate
 from mpnnp.data.formats import read_sources
@@ -196,3 +197,15 @@ def test_labels_of_weight_zero_are_none(tmp_path):
         assert accuracy.energy_rmse < 1e4  # meV/atom; an outlier would make it 500 eV / 3 atoms
     state = train(config, tmp_path / "run", *quiet())
     assert np.isfinite(state.curve.columns()["energy_rmse_train"]).all()
+
+
+def test_labels_of_weight_zero_do_not_make_the_units_of_a_new_potential(tmp_path):
+    atoms = frames(8)
+    before = new_potential(read_frames(tmp_path, atoms[:7]), FUNCTIONS, hidden=(3,))
+    atoms[7].calc.results["energy"] += 500.0
+    atoms[7].calc.results["forces"] *= 100.0
+    atoms[7].info["config_weight"] = 0.0
+    found = new_potential(read_frames(tmp_path, atoms), FUNCTIONS, hidden=(3,))
+    assert found.energy_scale == pytest.approx(before.energy_scale)
+    assert found.force_scale == pytest.approx(before.force_scale)
+    assert found.atomic_energies == pytest.approx(before.atomic_energies)
