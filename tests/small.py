@@ -12,10 +12,13 @@ from ase.io import write
 from mpnnp.config import make_config
 from mpnnp.parallel import serial
 from mpnnp.progress import Log
+from mpnnp.training import offsets
 from mpnnp.training.judgement import Judge
 from mpnnp.training.run_state import new_state
 from mpnnp.training.start import assemble
 from mpnnp.training.train import one_update
+
+CELL = 30.0  # Angstrom, of boxes
 
 # 4 functions of H, 5 of O; Angstrom
 FUNCTIONS = [
@@ -79,6 +82,17 @@ def write_clusters(path, n=12, seed=0, sizes=(1, 2), labels=True):
     return frames
 
 
+def boxes(sizes, seed=3):
+    """Frames of clusters in boxes too large for images, sizes[g] of them in box g, mixed."""
+    rng, frames = np.random.default_rng(seed), []
+    for g, n in enumerate(sizes):
+        for _ in range(n):
+            atoms = cluster(rng, 1)
+            atoms.cell, atoms.pbc = [CELL + g] * 3, True
+            frames.append(atoms)
+    return [frames[k] for k in rng.permutation(len(frames))]
+
+
 def small_config(tmp_path, n=12, **sections):
     """Config of a run on n clusters written to tmp_path/clusters.extxyz; sections overrule."""
     path = tmp_path / "clusters.extxyz"
@@ -113,6 +127,7 @@ class Begun(NamedTuple):
         for batch in task.epoch(state.epoch, errors):
             one_update(task, state, batch)
             state.update += 1
+        offsets.settle(task, state)
         self.judge.record(state, state.epoch, lambda: 0.0)
         state.epoch += 1
 

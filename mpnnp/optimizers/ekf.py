@@ -16,6 +16,10 @@ sum over the blocks: Puskorius and Feldkamp, IEEE Trans. Neural Netw. 5, 279 (19
 a linear model, P^-1 = epsilon I + eta sum H^T H and the increment is -(eta/2) P_t g after t updates, g being
 the gradient of sum xi^2: eta only damps, as 1/(eta t). (Shao et al., J. Chem. Phys. 155, 204108 (2021), eq. 2
 has eta^2/2 instead, which is the same at eta = 1 only.)
+
+Behind the weights the state may carry offsets, unknowns of the labels that no potential is made of (see
+training.offsets): rows and increments have n_weight + n_offset columns, and what is saved as P is that of the
+weights, which is what integrating over the offsets leaves.
 """
 
 import math
@@ -76,16 +80,19 @@ def dense_update(
     return K @ errors, 0.5 * (P + P.T)
 
 
-def from_config(config: Config, network: Network, updates_per_epoch: int, comm: Comm) -> "Ekf":
-    """The filter of the section [ekf], whose rates are per epoch, for the weights of a Network. Collective;
-    raises ConfigError if its covariance does not fit into memory.
+def from_config(
+    config: Config, network: Network, updates_per_epoch: int, comm: Comm, n_offset: int = 0
+) -> "Ekf":
+    """The filter of the section [ekf], whose rates are per epoch, for the weights of a Network and n_offset
+    offsets. Collective; raises ConfigError if its covariance does not fit into memory.
     """
     section = config.ekf
-    check_memory(section.coupling, network.n_weight, network.segments, comm)
+    check_memory(section.coupling, network.n_weight + n_offset, network.segments, comm)
     per_update = {"eta_tau": section.eta_tau / updates_per_epoch, "q_tau": section.q_tau / updates_per_epoch}
     if section.noise == "learned":  # errors and rows come divided by their noise levels
         per_update |= {"eta": 1.0, "eta_tau": 0.0, "eta_max": 1.0, "q": 0.0, "q_min": 0.0}
-    return make_ekf(section.model_copy(update=per_update), network.n_weight, network.segments, comm)
+    rates = section.model_copy(update=per_update)
+    return make_ekf(rates, network.n_weight, network.segments, comm, n_offset=n_offset)
 
 
 def make_ekf(
@@ -94,6 +101,7 @@ def make_ekf(
     segments: Sequence[Segment],
     comm: Comm,
     fold_columns: int | None = None,
+    n_offset: int = 0,
 ) -> "Ekf":
     """The filter as an optimiser with `init` and `update`.
 
@@ -101,8 +109,9 @@ def make_ekf(
                   coupling, r_max
     segments      (offset, n_in, n_out, element, layer) of each layer of the weights
     fold_columns  rows of U instead of config.r_max
+    n_offset      offsets behind the weights, of variance 1 before any label; with full coupling alone
     """
-    return Ekf(config, n_weight, segments, comm, fold_columns)
+    return Ekf(config, n_weight, segments, comm, fold_columns, n_offset)
 
 
 class Ekf:
@@ -115,10 +124,12 @@ class Ekf:
         segments: Sequence[Segment],
         comm: Comm,
         fold_columns: int | None = None,
+        n_offset: int = 0,
     ):
+        assert not n_offset or config.coupling == "full", "offsets are coupled with all weights"
         self.config, self.segments = config, segments
-        self.comm = comm
-        self.layout = make_layout(config.coupling, n_weight, segments, comm.rank, comm.size)
+        self.comm, self.n_weight, self.n_offset = comm, n_weight, n_offset
+        self.layout = make_layout(config.coupling, n_weight + n_offset, segments, comm.rank, comm.size)
         self.traffic = Traffic()
         self.gather = LabelGather(comm, self.layout.n, self.traffic)
         self.anywhere = Verdict(comm, self.traffic)
@@ -129,7 +140,8 @@ class Ekf:
     def __repr__(self):
         config, groups = self.config, len(self.layout.group) - 1
         return (
-            f"Ekf({self.layout.n} weights, coupling {config.coupling} ({groups} blocks), "
+            f"Ekf({self.n_weight} weights, {self.n_offset} offsets, "
+            f"coupling {config.coupling} ({groups} blocks), "
             f"epsilon {config.epsilon:g}, eta {config.eta:g} to {config.eta_max:g}, "
             f"q {config.q:g} to {config.q_min:g})"
         )
@@ -139,16 +151,15 @@ class Ekf:
         return self._state(self._prior(), 0, 0.0, 1.0, self.config.eta, self.config.q, self.config.lam, 0)
 
     def _prior(self):
-        """1/epsilon; or the variances (n,) of the weights before any label, prior 2/(n_in + n_out).
-
-        In the filter's own order.
+        """Variances (n,) of the weights before any label, 1/epsilon or prior 2/(n_in + n_out), and of the
+        offsets, 1. In the filter's own order.
         """
         factor = getattr(self.config, "prior", None)
-        if factor is None:
-            return 1.0 / self.config.epsilon
-        variance = np.empty(self.layout.n)
+        variance = np.ones(self.layout.n)
+        variance[: self.n_weight] = 1.0 / self.config.epsilon
         for offset, n_in, n_out, _, _ in self.segments:
-            variance[offset : offset + (n_in + 1) * n_out] = factor * 2.0 / (n_in + n_out)
+            if factor is not None:
+                variance[offset : offset + (n_in + 1) * n_out] = factor * 2.0 / (n_in + n_out)
         return variance if self.layout.order is None else variance[self.layout.order]
 
     def _state(self, diagonal, r, *scalars):
@@ -156,20 +167,15 @@ class Ekf:
         return EkfState(Covariance(self.layout, diagonal), U, r, *scalars)
 
     def update(self, state: EkfState, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
-        """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank.
+        """Increment of the weights (n,), offsets behind them, from this rank's rows (m, n) and errors (m,);
+        the same on every rank.
 
         Collective; changes state. Labels count in rank order; a rank may have none, and their number may
         change from update to update. Raises TrainingError on every rank, with the state unchanged, if A has
         no Cholesky factor or a number is not finite.
         """
         self.traffic.start_update()
-        rows, errors = np.ascontiguousarray(rows, dtype=float), np.ascontiguousarray(errors, dtype=float)
-        assert rows.shape == (len(errors), self.layout.n), (
-            "one row for each error, one column for each weight"
-        )
-        H, errors = self.gather(rows, errors)
-        if self.layout.order is not None:
-            H = H[:, self.layout.order]
+        H, errors = self._of_all_ranks(rows, errors)
         M = len(H)
         assert M > 0, "an update without labels"
         eta = next_eta(self.config, state.eta)
@@ -191,14 +197,29 @@ class Ekf:
         """(H P H^T (M, M), errors (M,), r) of the labels of all ranks, R = r I: what P and R expect of these
         errors before they are learned. Collective; the state stays as it is.
         """
+        H, errors = self._of_all_ranks(rows, errors)
+        prior = state.factor * (self._multiply(state, H, np.empty_like(H)) @ H.T)
+        return 0.5 * (prior + prior.T), errors, self._noise(state)
+
+    def increment(self, state: EkfState, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
+        """What `update` would give, to rounding; the state stays as it is. Collective."""
+        H, errors = self._of_all_ranks(rows, errors)
+        X = state.factor * self._multiply(state, H, np.empty_like(H))
+        A = X @ H.T + self._noise(state) * np.eye(len(H))
+        return self._by_weight(np.linalg.solve(A, errors) @ X)
+
+    def _of_all_ranks(self, rows, errors):
+        """Rows and errors of all ranks, in label order and the filter's order of weights."""
         rows, errors = np.ascontiguousarray(rows, dtype=float), np.ascontiguousarray(errors, dtype=float)
+        assert rows.shape == (len(errors), self.layout.n), (
+            "one row for each error, one column for each weight and offset"
+        )
         H, errors = self.gather(rows, errors)
-        if self.layout.order is not None:
-            H = H[:, self.layout.order]
-        X = self._multiply(state, H, np.empty_like(H))
-        prior = state.factor * (X @ H.T)
-        noise = state.lam if self.config.fading_memory else 1.0 / state.eta
-        return 0.5 * (prior + prior.T), errors, noise
+        return H if self.layout.order is None else H[:, self.layout.order], errors
+
+    def _noise(self, state):
+        """R of one label, at the rate of the last update."""
+        return state.lam if self.config.fading_memory else 1.0 / state.eta
 
     def inflate(self, state: EkfState, factor: float) -> None:
         """P *= factor."""
@@ -305,16 +326,28 @@ class Ekf:
         packed = pack(state.T, self.comm)
         if packed is None:
             return None
-        return {
+        n, U = self.n_weight, state.U[: state.r]
+        arrays = {
             "T": packed,
-            "group": self.layout.group,
-            "U": state.U[: state.r],
+            "group": self._group(),
+            "U": U,
             "scalars": np.array([state.d, state.factor, state.eta, state.q, state.lam]),
             "n_update": np.array(state.n_update),
         }
+        if self.n_offset:  # what comes first, rows of the lower triangle and columns of U, is of the weights
+            of_weights = packed_start(arrays["group"])[-1]
+            arrays |= {"T": packed[:of_weights], "offset_T": packed[of_weights:]}
+            arrays |= {"U": np.ascontiguousarray(U[:, :n]), "offset_U": np.ascontiguousarray(U[:, n:])}
+        return arrays
+
+    def _group(self):
+        """Positions of each group of coupled weights, without offsets."""
+        return np.array([0, self.n_weight]) if self.n_offset else self.layout.group
 
     def load_arrays(self, arrays: dict[str, np.ndarray] | None) -> EkfState:
         """The state from `save_arrays`, given on rank 0 (ignored elsewhere), bit for bit. Collective.
+
+        Offsets begin anew if the arrays hold another number of them, or none.
 
         Raises CheckpointError if it is of another net, coupling or optimiser.
         """
@@ -329,15 +362,31 @@ class Ekf:
             (len(arrays["U"]), arrays["scalars"], int(arrays["n_update"])) if comm.rank == 0 else None, root=0
         )
         state = self._state(0.0, r, *(float(x) for x in scalars), n_update)
+        packed = None
         if comm.rank == 0:
-            state.U[:r] = arrays["U"]
+            packed, state.U[:r] = self._with_offsets(arrays, state)
         comm.Bcast(state.U[:r], root=0)
-        unpack(state.T, arrays["T"] if comm.rank == 0 else None, comm)
+        unpack(state.T, packed, comm)
         return state
+
+    def _with_offsets(self, arrays, state):
+        """Packed T and rows U of weights and offsets, from the arrays of a checkpoint."""
+        if not self.n_offset:
+            return arrays["T"], arrays["U"]
+        U = arrays.get("offset_U", np.zeros((state.r, 0)))
+        if U.shape[1] == self.n_offset:
+            T = arrays["offset_T"]
+        else:  # of variance 1, independent of the weights
+            U = np.zeros((state.r, self.n_offset))
+            rows = [np.zeros(self.n_weight + k + 1) for k in range(self.n_offset)]
+            for row in rows:
+                row[-1] = 1.0 / state.factor - state.d
+            T = np.concatenate(rows)
+        return np.concatenate([arrays["T"], T]), np.concatenate([arrays["U"], U], axis=1)
 
     def _fits(self, arrays):
         group, packed = arrays.get("group"), arrays.get("T", ())
-        return np.array_equal(group, self.layout.group) and len(packed) == packed_start(group)[-1]
+        return np.array_equal(group, self._group()) and len(packed) == packed_start(group)[-1]
 
     def covariance(self, state: EkfState) -> np.ndarray | None:
         """P (n, n) in the order of the weights on rank 0 (None elsewhere): n^2 numbers. Collective."""
@@ -345,14 +394,16 @@ class Ekf:
         return None if arrays is None else dense_covariance(arrays, self.layout.order)
 
     def diagnostics(self, state: EkfState) -> dict:
-        """mean |P_ii|, trace, smallest P_ii and whether all of P is finite, as a dict. Collective."""
+        """mean |P_ii| and trace of the weights, smallest P_ii and whether all of P is finite, as a dict.
+        Collective.
+        """
         T = self.comm.allreduce(state.T.diagonal())
         U = state.U[: state.r]
         P = state.factor * (T - np.einsum("ri,ri->i", U, U) + state.d)
         finite = np.isfinite(P).all() and np.isfinite(self.comm.allreduce(state.T.tiles.sum()))
         return {
-            "mean": float(np.abs(P).mean()),
-            "trace": float(P.sum()),
+            "mean": float(np.abs(P[: self.n_weight]).mean()),
+            "trace": float(P[: self.n_weight].sum()),
             "min": float(P.min()),
             "finite": bool(finite),
         }

@@ -69,7 +69,13 @@ def check_name(name: str, source: str = "configuration") -> None:
         )
 
 
-def make_optimizer(config: Config, network: Network, updates_per_epoch: int, comm: Comm) -> Optimizer:
-    """The optimizer that config.run.optimizer names, for the weights of `network`. Raises ConfigError."""
+def make_optimizer(
+    config: Config, network: Network, updates_per_epoch: int, comm: Comm, n_offset: int = 0
+) -> Optimizer:
+    """The optimizer that config.run.optimizer names, for the weights of `network`. Raises ConfigError.
+
+    n_offset  offsets behind the weights, of the Kalman filter alone
+    """
     check_name(config.run.optimizer)
-    return OPTIMIZERS[config.run.optimizer](config, network, updates_per_epoch, comm)
+    offsets = {"n_offset": n_offset} if n_offset else {}
+    return OPTIMIZERS[config.run.optimizer](config, network, updates_per_epoch, comm, **offsets)

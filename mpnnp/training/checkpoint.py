@@ -28,7 +28,7 @@ class Checkpoint(NamedTuple):
     progress      name -> number or text: where the run stands
     optimizer     name -> array: the optimiser's state; empty in best.h5
     curve         name -> column of the learning curve
-    arrays        name -> array: what a schedule must remember
+    arrays        name -> array: what a schedule must remember, offsets of simulations
     best_weights  (n_weight,) of the best potential so far; None if not known
     learned       what was learned from which data (history.to_text); "" in files that do not say
     """

@@ -10,12 +10,13 @@ import numpy as np
 from mpnnp.data.packed import element_counts
 from mpnnp.data.ranges import TrainingRange
 from mpnnp.kernels.jit import read_only
-from mpnnp.model.label_kinds import KINDS, MILLI
+from mpnnp.model.label_kinds import ENERGY, KINDS, MILLI
 from mpnnp.parallel import on_root
 from mpnnp.progress import AnyLog
 from mpnnp.training import diagnosis, page, report, results
 from mpnnp.training.diagnosis import Facts
 from mpnnp.training.judgement import Judge
+from mpnnp.training.offsets import LEAST
 from mpnnp.training.results import (
     Collected,
     Collector,
@@ -86,14 +87,21 @@ def conclude(
 
 def _of_simulations(judge: Judge, state: RunState) -> str:
     """What the energies of simulations were taken for, in words; "" if there are none."""
-    groups = judge.task.observer.groups
-    if state.noise is None or not state.noise.correlation > 0.0:
+    noise, groups = state.noise, judge.task.observer.groups
+    if noise is None or not (noise.correlation > 0.0 or len(noise.offsets)):
         return ""
-    correlation, n = state.noise.correlation, int(groups.size.sum())
-    return (
-        f"errors in common: {n} energies are of {len(groups.size)} simulations (same atoms, same cell), "
-        f"correlation {correlation:.2f}: they counted as {groups.worth(correlation):.0f}"
+    told = (
+        f"errors in common: {int(groups.size.sum())} energies are of {len(groups.size)} simulations "
+        "(same atoms, same cell), "
     )
+    if not len(noise.offsets):
+        worth = groups.worth(noise.correlation)
+        return told + f"correlation {noise.correlation:.2f}: they counted as {worth:.0f}"
+    spread = float(np.sqrt(np.mean(noise.offsets**2)))
+    if spread < LEAST * noise.level(ENERGY):
+        return told + "which have none"
+    spread *= judge.task.observer.labels.units[ENERGY] * MILLI
+    return told + f"whose offsets are learned beside the potential: {spread:.2g} meV/atom (RMS)"
 
 
 def _facts(judge: Judge, collected: Mapping[str, Collected], part: str, reason: str) -> Facts:

@@ -28,7 +28,7 @@ from mpnnp.model.potential import Potential
 from mpnnp.model.prediction import Predictor
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog
-from mpnnp.training import history
+from mpnnp.training import history, offsets
 from mpnnp.training.checkpoint import Checkpoint, config_of, read_checkpoint, read_shared, read_summary
 from mpnnp.training.history import Learned
 from mpnnp.training.learning_curve import LearningCurve
@@ -276,12 +276,14 @@ def take_over(origin: Origin, task: Task) -> RunState:
 
     Collective. Raises CheckpointError.
     """
-    state = from_checkpoint(origin.saved, task.optimizer)
+    state = from_checkpoint(_without_offsets(origin.saved), task)
     noise = None
     if task.observer.noise is not None:
-        noise = state.noise or NoiseLevels(validation=state.rmse.copy(), passes=1)
+        noise = state.noise or NoiseLevels(
+            validation=state.rmse.copy(), passes=1, offsets=np.zeros(task.n_offset)
+        )
     fresh: dict[str, Any] = {"epoch": 1, "done": 0, "update": 0, "seconds": 0.0, "skipped": 0}
-    return replace(
+    state = replace(
         state,
         **fresh,
         curve=LearningCurve(),
@@ -292,6 +294,18 @@ def take_over(origin: Origin, task: Task) -> RunState:
         noise=noise,
         sort_errors=None,
     )
+    variance = origin.saved.progress.get("offset_variance", 1.0)
+    if task.n_offset and variance < 1.0:  # those of new simulations are believed to be as large
+        offsets.narrow(task, state, variance)
+    return state
+
+
+def _without_offsets(saved: Checkpoint) -> Checkpoint:
+    """A checkpoint without the offsets of the simulations that were learned, which are not those to come."""
+    of_others = ("offset_T", "offset_U")
+    optimizer = {name: x for name, x in saved.optimizer.items() if name not in of_others}
+    arrays = {name: x for name, x in saved.arrays.items() if name != "offsets"}
+    return saved._replace(optimizer=optimizer, arrays=arrays)
 
 
 def warn_of_other_level(origin: Origin, task: Task, log: AnyLog) -> None:

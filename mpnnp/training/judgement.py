@@ -117,7 +117,10 @@ class Judge:
         units = MILLI * np.array(self.task.observer.labels.units)
         told = point.validation if point.validation.has_labels else point.old
         rmse = np.array([told.rmse[name] for name in KINDS])
-        noise.evaluated(rmse / units, self.task.observer.correlation_of_energies(read_only(w)))
+        offsets = len(noise.offsets) > 0
+        noise.evaluated(
+            rmse / units, 0.0 if offsets else self.task.observer.correlation_of_energies(read_only(w))
+        )
 
     def in_training_units(self, accuracy: Accuracy) -> np.ndarray:
         """RMSE (n_kind,) of an Accuracy in training units; 1 where there is none."""

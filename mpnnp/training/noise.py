@@ -10,10 +10,10 @@ Errors and rows of a label are divided by its level, so that R = 1 for all of th
 of N atoms is N times the level per atom, but not more than what the forces already say about it: forces with
 independent errors sigma_F give the energy of displacements d of all atoms to sqrt(N) d sigma_F, with d = 0.3
 Angstrom, a large thermal displacement. Without this bound few validation structures with bad energies make
-bad energies: what is not believed is not learned. Energies of one simulation have errors in common, and count
-as fewer labels than they are (see common_errors). Both estimates count labels and are sums over ranks:
-levels are the same on every rank, and with any number of ranks to rounding. Filters that find their noise in
-their innovations: Mohamed and Schwarz, J. Geodesy 73, 193 (1999).
+bad energies: what is not believed is not learned. Energies of one simulation have errors in common, which the
+filter learns as offsets (see offsets), or counts as fewer labels (see common_errors). Both estimates count
+labels and are sums over ranks: levels are the same on every rank, and with any number of ranks to rounding.
+Filters that find their noise in their innovations: Mohamed and Schwarz, J. Geodesy 73, 193 (1999).
 """
 
 from collections.abc import Sequence
@@ -30,6 +30,7 @@ MAXIMUM_SHARE = 0.5  # ... of which one update replaces at most this share
 
 
 DISPLACEMENT = 0.3  # Angstrom, over which forces tell the differences of energies
+LEAST_OWN = 0.25  # share of the variance of an energy that is its own, whatever its simulation's offset takes
 
 
 @dataclass
@@ -39,7 +40,9 @@ class NoiseLevels:
     validation  (n_kind,) smoothed RMSE of the last evaluations; NaN before the first, and without labels
     innovation  (n_kind,) running RMS; NaN before the first update of a kind
     passes      evaluations after updates
-    correlation of the errors of energies of one simulation, at the last evaluation
+    correlation of the errors of energies of one simulation, at the last evaluation; 0 where there are offsets
+    offsets     (n_offset,) of the energies of each simulation, per atom, where the filter carries them
+    offset_variance  of these before any label
     """
 
     validation: np.ndarray = field(default_factory=lambda: np.full(len(KINDS), np.nan))
@@ -47,6 +50,8 @@ class NoiseLevels:
 
     passes: int = 0
     correlation: float = 0.0
+    offsets: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    offset_variance: float = 1.0
 
     def level(self, kind: int) -> float:
         """Level of kind number `kind`; 1, the spread of the labels, where there is no estimate."""
@@ -63,7 +68,13 @@ class NoiseLevels:
         together  (m,) structures of the simulation that each is from, itself included
         units     (n_kind,) of training: eV, eV/Angstrom, ...
         """
-        own = n_atom * self.level(kind)
+        level = self.level(kind)
+        own = n_atom * level
+        if (
+            len(self.offsets) and self.passes
+        ):  # the error of the moment holds offsets, which are learned apart
+            rest = max(1.0 - self.offset_variance / level**2, LEAST_OWN)
+            own = np.where(together > 1, own * np.sqrt(rest), own)
         if np.isfinite(self.innovation[FORCE]):  # forces have been learned
             force = self.level(FORCE) * units[FORCE] / units[kind]
             own = np.minimum(own, np.sqrt(n_atom) * DISPLACEMENT * force)
@@ -103,4 +114,7 @@ class NoiseLevels:
             for k, kind in enumerate(KINDS.values())
             if np.isfinite(self.innovation[k])
         ]
+        if told and len(self.offsets) and self.passes:
+            spread = np.sqrt(self.offset_variance) * units[ENERGY] * MILLI
+            told.append(f"offsets of simulations {spread:.2g} meV/atom")
         return f"noise: {', '.join(told)}" if told else ""

@@ -68,7 +68,8 @@ class Observer:
         self, batch: Batch, w: np.ndarray, pause: Callable[[], object] | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(rows (m, n), errors (m,), labels (m,)) of this rank's share of the batch: s d y*_hat / dw,
-        s (y* - y*_hat), and of what.
+        s (y* - y*_hat), and of what. Where offsets of simulations are learned y*_hat holds them, and n counts
+        them behind the weights.
 
         The arrays are new ones. pause: as in Task.observe
         """
@@ -83,6 +84,10 @@ class Observer:
         if pause is not None:
             pause()
         factor = self.factors[batch.kind]
+        if self.noise is not None and len(self.noise.offsets):
+            columns = self._offset_columns(batch.kind, labels, len(self.noise.offsets))
+            errors -= columns @ self.noise.offsets
+            rows = np.concatenate([rows, columns / factor], axis=1)
         scale = self._scale(batch.kind, labels, errors, n_label)
         errors *= scale
         if np.ndim(scale):
@@ -111,6 +116,15 @@ class Observer:
         together = self.groups.size_of(kind.structure_of(self.structures.start, labels))
         return 1.0 / self.noise.of_energies(k, n_atom, together, self.labels.units)
 
+    def _offset_columns(self, k, labels, n_offset):
+        """d y*_hat / d offset (m, n_offset) in training units: the atoms of the structure of an energy."""
+        kind, columns = self.labels.kinds[k], np.zeros((len(labels), n_offset))
+        if k == ENERGY:
+            group = self.groups.group[kind.structure_of(self.structures.start, labels)]
+            inside = np.flatnonzero(group >= 0)
+            columns[inside, group[inside]] = self._n_atom(kind, labels[inside])
+        return columns
+
     def _sum_groups(self, rows, errors, mine, n_label):
         """One observation per group of k streams, sum of rows / sqrt(k) and sum of errors / sqrt(k),
         on rank 0 (none elsewhere). Collective.
@@ -121,7 +135,7 @@ class Observer:
         n_group = min(self.config.groups, n_label)
         group = np.arange(mine.start, mine.stop) * n_group // n_label
         size = np.bincount(np.arange(n_label) * n_group // n_label)
-        part = np.zeros((n_group, self.n_weight + 1))
+        part = np.zeros((n_group, rows.shape[1] + 1))
         for k, g in enumerate(group):
             part[g, :-1] += rows[k]
             part[g, -1] += errors[k]
@@ -189,10 +203,17 @@ class Observer:
 
     def correlation_of_energies(self, w: np.ndarray) -> float:
         """Correlation of the errors per atom of energies that are from the same simulation. Collective."""
+        return self.groups.correlation(*self._errors_in_groups(w), self.comm)
+
+    def common_variance(self, w: np.ndarray) -> float:
+        """Variance per atom of what errors of energies have in common, training units. Collective."""
+        return self.groups.variances(*self._errors_in_groups(w), self.comm)[0]
+
+    def _errors_in_groups(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Structures (m,) of groups that are this rank's, and the errors per atom of their energies."""
         members = self.groups.members()
         mine = members[self.comm.rank :: self.comm.size]
-        errors = self.errors(ENERGY, mine, w) / np.diff(self.structures.start)[mine]
-        return self.groups.correlation(mine, errors, self.comm)
+        return mine, self.errors(ENERGY, mine, w) / np.diff(self.structures.start)[mine]
 
     def _n_atom(self, kind, labels):
         """Atoms of the structures of labels."""

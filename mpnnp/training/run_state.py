@@ -7,7 +7,6 @@ import numpy as np
 
 from mpnnp.config import Config, to_toml
 from mpnnp.model.label_kinds import KINDS
-from mpnnp.optimizers.registry import Optimizer
 from mpnnp.training import history
 from mpnnp.training.checkpoint import Checkpoint
 from mpnnp.training.learning_curve import LearningCurve
@@ -68,7 +67,7 @@ def new_state(task: Task) -> RunState:
         curve=LearningCurve(),
         best_weights=w.copy(),
         weight_limit=MAXIMUM_WEIGHT * max(1.0, float(np.abs(w).max())),
-        noise=None if task.observer.noise is None else NoiseLevels(),
+        noise=None if task.observer.noise is None else NoiseLevels(offsets=np.zeros(task.n_offset)),
     )
 
 
@@ -89,46 +88,58 @@ def to_checkpoint(
     if state.noise is not None:
         progress["noise_passes"] = state.noise.passes
         progress["noise_correlation"] = state.noise.correlation
+        progress["offset_variance"] = state.noise.offset_variance
         for what in ESTIMATES:
             progress |= {f"{name}_noise_{what}": x for name, x in zip(KINDS, getattr(state.noise, what))}
     progress |= {"data": task.data.hash, "n_rank": task.comm.size, "optimizer": config.run.optimizer}
-    errors = state.sort_errors and {
-        f"{name}_errors": state.sort_errors[kind] for kind, name in enumerate(KINDS)
-    }
+    arrays = {}
+    if state.sort_errors is not None:
+        arrays |= {f"{name}_errors": state.sort_errors[kind] for kind, name in enumerate(KINDS)}
+    if state.noise is not None and len(state.noise.offsets):
+        arrays["offsets"] = state.noise.offsets
     return Checkpoint(
         potential=task.potential.with_weights(state.weights),
         config_text=to_toml(config),
         progress=progress,
         optimizer=optimizer or {},
         curve=state.curve.columns(),
-        arrays=errors or {},
+        arrays=arrays,
         best_weights=state.best_weights,
         learned=history.to_text([*task.data.before, history.of_run(task.data, config, state.update)]),
     )
 
 
 def noise_levels(progress: Mapping) -> NoiseLevels | None:
-    """NoiseLevels in a checkpoint's progress; None if it has none."""
+    """NoiseLevels in a checkpoint's progress, without offsets; None if it has none."""
     if "noise_passes" not in progress:
         return None
-    values = {w: np.array([progress.get(f"{name}_noise_{w}", np.nan) for name in KINDS]) for w in ESTIMATES}
+    validation, innovation = (
+        np.array([progress.get(f"{name}_noise_{what}", np.nan) for name in KINDS]) for what in ESTIMATES
+    )
     correlation = progress.get("noise_correlation", 0.0)
-    return NoiseLevels(**values, passes=progress["noise_passes"], correlation=correlation)
+    return NoiseLevels(validation, innovation, progress["noise_passes"], correlation)
 
 
-def from_checkpoint(saved: Checkpoint, optimizer: Optimizer) -> RunState:
-    """RunState of a Checkpoint, whose optimizer's arrays are on rank 0.
+def from_checkpoint(saved: Checkpoint, task: Task) -> RunState:
+    """RunState of a Checkpoint, whose optimizer's arrays are on rank 0. Offsets that it does not hold, as one
+    of mpnnp 0.2 or of other data does not, begin anew.
 
     Collective. Raises CheckpointError.
     """
     progress, arrays = saved.progress, saved.arrays
+    noise, offsets = noise_levels(progress), arrays.get("offsets", np.zeros(0))
+    if noise is not None:
+        noise.offsets = offsets.copy() if len(offsets) == task.n_offset else np.zeros(task.n_offset)
+        if len(offsets) == task.n_offset:
+            noise.offset_variance = progress.get("offset_variance", 1.0)
+    sorts = any(name.endswith("_errors") for name in arrays)
     return RunState(
         weights=saved.potential.weights.copy(),
-        optimizer=optimizer.load_arrays(saved.optimizer),
+        optimizer=task.optimizer.load_arrays(saved.optimizer),
         curve=LearningCurve(saved.curve),
         best_weights=saved.best_weights,
         rmse=np.array([progress.get(f"{name}_rmse", 1.0) for name in KINDS]),
-        noise=noise_levels(progress),
-        sort_errors=[arrays.get(f"{name}_errors", np.zeros(0)) for name in KINDS] if arrays else None,
+        noise=noise,
+        sort_errors=[arrays.get(f"{name}_errors", np.zeros(0)) for name in KINDS] if sorts else None,
         **{name: progress[name] for name in NUMBERS if name in progress},
     )

@@ -21,6 +21,7 @@ from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog, Silent
 from mpnnp.training.choices import n_label, settle
+from mpnnp.training.common_errors import n_offset
 from mpnnp.training.initial_potential import baseline_of, build, statistics_of
 from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.observations import Observer
@@ -91,6 +92,7 @@ class Task:
 
     potential  with the initial weights
     labels     for each kind of label the numbers of those that are learned from
+    n_offset   offsets of simulations that the optimizer carries behind the weights
     """
 
     potential: Potential
@@ -99,6 +101,7 @@ class Task:
     schedule: RunnerSchedule | SdnzSchedule
     comm: Comm
     optimizer: Optimizer = None  # type: ignore[assignment]  # None: the task is observed, not trained
+    n_offset: int = 0
     labels: tuple = field(init=False)
 
     def __post_init__(self):
@@ -125,8 +128,8 @@ class Task:
     def observe(
         self, batch: Batch, w: np.ndarray, pause: Callable[[], object] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(rows (m, n_weight), errors (m,)) of this rank's share of a batch at weights w, in training units;
-        new arrays. Collective.
+        """(rows (m, n_weight + n_offset), errors (m,)) of this rank's share of a batch at weights w, in
+        training units; new arrays. Collective.
 
         pause  collective function called before anything is made of the predictions, which may raise
         """
@@ -150,8 +153,8 @@ class Task:
 
 
 class InUnits:
-    """An optimizer that sees the weights in units (n_weight,): rows are multiplied by them,
-    and so is the increment.
+    """An optimizer that sees the weights, and offsets behind them, in units (n,): rows are multiplied by
+    them, and so is the increment.
     """
 
     def __init__(self, optimizer: Optimizer, units: np.ndarray):
@@ -170,6 +173,11 @@ class InUnits:
         """As of the Kalman filter."""
         filter_: Any = self.optimizer
         return filter_.innovation(state, rows * self.units, errors)
+
+    def increment(self, state: Any, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
+        """As of the Kalman filter."""
+        filter_: Any = self.optimizer
+        return filter_.increment(state, rows * self.units, errors) * self.units
 
 
 def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> Data:
@@ -258,11 +266,13 @@ def assemble(
             new = statistics_of(data.dataset, structures, G, data.train, potential.functions, comm)
             potential = potential.that_saw(new.minimum, new.maximum)
     observer = Observer(data.dataset, structures, G, potential, config.schedule, comm, data.train)
+    n = 0
     if config.learns_noise:
-        observer.noise = NoiseLevels()
+        n = n_offset(config, observer.groups, potential.network.n_weight)
+        observer.noise = NoiseLevels(offsets=np.zeros(n))
     labels = observer.labels.of_structures(structures.start, data.train)
     schedule = agree(comm, make_schedule, config.schedule, labels, config.run.seed)
-    optimizer = make_optimizer(config, potential.network, schedule.updates_per_epoch, comm)
+    optimizer = make_optimizer(config, potential.network, schedule.updates_per_epoch, comm, n)
     if config.network.normalize_nodes:
-        optimizer = InUnits(optimizer, potential.network.units())
-    return Task(potential, data, observer, schedule, comm, optimizer)
+        optimizer = InUnits(optimizer, np.append(potential.network.units(), np.ones(n)))
+    return Task(potential, data, observer, schedule, comm, optimizer, n)

@@ -17,7 +17,7 @@ from mpnnp.model.label_kinds import FORCE, KINDS
 from mpnnp.parallel import Comm, agree, of_all_ranks, on_root
 from mpnnp.progress import Log, Progress, duration
 from mpnnp.signals import Signals
-from mpnnp.training import continuation, run_folder
+from mpnnp.training import continuation, offsets, run_folder
 from mpnnp.training.agenda import Agenda, Verdict
 from mpnnp.training.checkpoint import Checkpoint
 from mpnnp.training.choices import n_label, settle
@@ -147,7 +147,7 @@ def begin(
     task = assemble(config, comm, log, data=data, potential=prior and prior.potential)
     judge = agree(comm, Judge, task, config)
     if saved:
-        state = from_checkpoint(saved, task.optimizer)
+        state = from_checkpoint(saved, task)
     else:
         state = new_state(task) if origin is None else continuation.take_over(origin, task)
     task.observer.rmse, task.observer.noise = state.rmse, state.noise
@@ -218,19 +218,22 @@ def one_epoch(run: Parts) -> None:
         run.progress.update(state.update, title)
         obey(run, run.agenda.after_update(state.update))
     if state.done >= len(epoch):
+        offsets.settle(task, state)
         evaluate(run, state.epoch)
         state.epoch, state.done, state.sort_errors = state.epoch + 1, 0, None
         obey(run, run.agenda.after_epoch(state.epoch - 1, state.update))
 
 
 def one_update(task: Task, state: RunState, batch: Batch, pause: Callable[[], object] | None = None) -> None:
-    """Observe the labels of a batch, update the optimizer, move the weights.
+    """Observe the labels of a batch, update the optimizer, move weights and offsets.
 
     pause  collective function called when the labels are observed, which may raise
     Collective; raises TrainingError with the weights as they were.
     """
     rows, errors = task.observe(batch, read_only(state.weights), pause)
-    increment = task.optimizer.update(state.optimizer, rows, errors)
+    increment, of_offsets = np.split(
+        task.optimizer.update(state.optimizer, rows, errors), [len(state.weights)]
+    )
     maximum = np.abs(state.weights + increment).max()
     if maximum > state.weight_limit:
         raise TrainingError(
@@ -239,6 +242,8 @@ def one_update(task: Task, state: RunState, batch: Batch, pause: Callable[[], ob
             f"try {task.optimizer.advice}"
         )
     state.weights += increment
+    if state.noise is not None:
+        state.noise.offsets += of_offsets
     state.skipped_in_row = 0
 
 
@@ -323,7 +328,8 @@ def with_last_weights(run: Parts) -> RunState:
     state = run.state
     if not state.done:
         return state
-    point = run.judge.evaluate(state.weights, lambda: pause(run))
+    weights = offsets.settled_weights(run.task, state)
+    point = run.judge.evaluate(weights, lambda: pause(run))
     if not point.measure < state.best:
         return state
     run.log(f"the weights after the last update, within epoch {state.epoch}, are the best")
@@ -333,7 +339,7 @@ def with_last_weights(run: Parts) -> RunState:
         seconds=run.keeper.seconds(),
         best=point.measure,
         best_epoch=state.epoch,
-        best_weights=state.weights.copy(),
+        best_weights=weights.copy(),
     )
     run.judge.add_point(last, state.epoch, point)
     run.keeper.keep_epoch(last, better=True, now=True)

@@ -3,26 +3,13 @@
 import numpy as np
 import pytest
 from ase.io import write
-from small import begun, cluster, quiet, small_config
+from small import CELL, begun, boxes, cluster, quiet, small_config
 
 from mpnnp.data.formats import read_sources
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import ENERGY
 from mpnnp.parallel import serial
 from mpnnp.training.common_errors import LEAST_GROUPS, Groups, design_effect
-
-CELL = 30.0  # Angstrom, for clusters that do not see their images
-
-
-def boxes(sizes):
-    """Frames of clusters in boxes, sizes[g] of them in box g, mixed."""
-    rng, frames = np.random.default_rng(3), []
-    for g, n in enumerate(sizes):
-        for _ in range(n):
-            atoms = cluster(rng, 1)
-            atoms.cell, atoms.pbc = [CELL + g] * 3, True
-            frames.append(atoms)
-    return [frames[k] for k in rng.permutation(len(frames))]
 
 
 def groups_of(tmp_path, frames):
@@ -103,7 +90,11 @@ def test_the_mean_of_a_group_gets_the_variance_that_it_has():
 
 def test_energies_are_believed_less_and_forces_as_before(tmp_path):
     write(tmp_path / "clusters.extxyz", boxes([4] * 6))
-    run = begun(small_config(tmp_path, ekf={"noise": "learned", "prior": 30.0}), tmp_path, *quiet())
+    run = begun(
+        small_config(tmp_path, ekf={"noise": "learned", "prior": 30.0, "coupling": "element"}),
+        tmp_path,
+        *quiet(),
+    )
     observer, noise, w = run.task.observer, run.state.noise, run.state.weights
     batch = next(b for b in run.task.epoch(1) if b.kind == ENERGY)
     together = observer.groups.size_of(batch.candidates[:, 0])
