@@ -82,7 +82,7 @@ def train(
     """
     directory, clock = Path(directory), time.monotonic()
     with Signals(comm, "continue with --resume") as signals:
-        config = on_root(comm, continuation.completed, config, directory)
+        config = on_root(comm, continuation.completed, config, directory, resume)
         lock, resume = agree(
             comm,
             lambda: (
@@ -139,7 +139,7 @@ def begin(
     """
     data, origin = load_data(config, comm, log, directory), None
     if config.run.from_:
-        origin = continuation.read_origin(config, comm)
+        origin = continuation.origin_of(config, directory, comm, resume)
         data = continuation.with_old_data(data, origin, config, comm, log, directory)
     config = settle(config, agree(comm, n_label, data.dataset, data.train), log)
     name, saved = read_saved(directory, config, data.hash, comm, log) if resume else ("", None)
