@@ -19,7 +19,7 @@ has eta^2/2 instead, which is the same at eta = 1 only.)
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,6 +162,18 @@ class Ekf:
         change from update to update. Raises TrainingError on every rank, with the state unchanged, if A has
         no Cholesky factor or a number is not finite.
         """
+        return self.update_if(state, rows, errors, lambda increment: None)
+
+    def update_if(
+        self,
+        state: EkfState,
+        rows: np.ndarray,
+        errors: np.ndarray,
+        accept: Callable[[np.ndarray], object],
+    ) -> np.ndarray:
+        """The same, unless accept(increment) raises TrainingError: P is as it was then, without a copy, as
+        the rows of this update are not counted among those of U yet. Collective.
+        """
         self.traffic.start_update()
         rows, errors = np.ascontiguousarray(rows, dtype=float), np.ascontiguousarray(errors, dtype=float)
         assert rows.shape == (len(errors), self.layout.n), (
@@ -175,15 +187,22 @@ class Ekf:
         eta = next_eta(self.config, state.eta)
         self._make_room(state, M)
         increment = self._correct(state, H, errors, state.lam if self.config.fading_memory else 1.0 / eta)
-        if self.anywhere(increment is None):
-            raise TrainingError(self._advice(state, H, errors))
+        refusal = None
+        if increment is not None:
+            increment = self._by_weight(increment)
+            try:
+                accept(increment)
+            except TrainingError as error:
+                refusal = error
+        if self.anywhere(increment is None or refusal is not None):
+            raise refusal or TrainingError(self._advice(state, H, errors))
         state.r += M
         state.eta = eta
         self._after_use(state)
         state.n_update += 1
         if state.r + M > self.fold_columns:
             self._fold(state)
-        return self._by_weight(increment)
+        return increment
 
     def innovation(
         self, state: EkfState, rows: np.ndarray, errors: np.ndarray

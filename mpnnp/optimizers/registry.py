@@ -17,7 +17,8 @@ from mpnnp.parallel import Comm
 class Optimizer(Protocol):
     """How weights move: the loop observes, `update` gives the increment, the loop adds it.
 
-    `contract.check_optimizer` tests these promises.
+    `contract.check_optimizer` tests these promises. An optimizer may have a method `update_if` too, see the
+    function of this name.
 
     advice   what to try when the weights run away
     state    whatever survives an update; `init` makes it, the other methods take it
@@ -73,3 +74,23 @@ def make_optimizer(config: Config, network: Network, updates_per_epoch: int, com
     """The optimizer that config.run.optimizer names, for the weights of `network`. Raises ConfigError."""
     check_name(config.run.optimizer)
     return OPTIMIZERS[config.run.optimizer](config, network, updates_per_epoch, comm)
+
+
+def update_if(
+    optimizer: Optimizer,
+    state: Any,
+    rows: np.ndarray,
+    errors: np.ndarray,
+    accept: Callable[[np.ndarray], object],
+) -> np.ndarray:
+    """Increment as of `optimizer.update`, unless accept(increment) raises TrainingError. Collective.
+
+    An optimizer with a method `update_if` of the same arguments asks before its state changes: an increment
+    that is not accepted leaves it as it was. Others are asked when it has changed.
+    """
+    own = getattr(optimizer, "update_if", None)
+    if own is not None:
+        return own(state, rows, errors, accept)
+    increment = optimizer.update(state, rows, errors)
+    accept(increment)
+    return increment

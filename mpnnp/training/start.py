@@ -17,7 +17,7 @@ from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.model.symmetry_functions import SymmetryFunctions
-from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer
+from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer, update_if
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog, Silent
 from mpnnp.training.choices import n_label, settle
@@ -163,6 +163,13 @@ class InUnits:
     def update(self, state: Any, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
         """As of the optimizer."""
         return self.optimizer.update(state, rows * self.units, errors) * self.units
+
+    def update_if(
+        self, state: Any, rows: np.ndarray, errors: np.ndarray, accept: Callable[[np.ndarray], object]
+    ) -> np.ndarray:
+        """As of the optimizer."""
+        within = lambda increment: accept(increment * self.units)  # noqa: E731
+        return update_if(self.optimizer, state, rows * self.units, errors, within) * self.units
 
     def innovation(
         self, state: Any, rows: np.ndarray, errors: np.ndarray

@@ -14,6 +14,7 @@ from mpnnp.errors import Interrupted, MpnnpError, TrainingError
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.cost import cost_of
 from mpnnp.model.label_kinds import FORCE, KINDS
+from mpnnp.optimizers.registry import update_if
 from mpnnp.parallel import Comm, agree, of_all_ranks, on_root
 from mpnnp.progress import Log, Progress, duration
 from mpnnp.signals import Signals
@@ -227,23 +228,31 @@ def one_update(task: Task, state: RunState, batch: Batch, pause: Callable[[], ob
     """Observe the labels of a batch, update the optimizer, move the weights.
 
     pause  collective function called when the labels are observed, which may raise
-    Collective; raises TrainingError with the weights as they were.
+    Collective; raises TrainingError with the state as it was, if the optimizer knows `update_if`.
     """
-    rows, errors = task.observe(batch, read_only(state.weights), pause)
-    increment = task.optimizer.update(state.optimizer, rows, errors)
-    maximum = np.abs(state.weights + increment).max()
-    if maximum > state.weight_limit:
-        raise TrainingError(
-            f"update {state.update + 1}: the weights run away: "
-            f"the largest is {maximum:.3g}, the limit {state.weight_limit:.3g}; "
-            f"try {task.optimizer.advice}"
-        )
-    state.weights += increment
+
+    def accept(increment):
+        maximum = np.abs(state.weights + increment).max()
+        if not maximum <= state.weight_limit:
+            raise TrainingError(
+                f"update {state.update + 1}: the weights run away: "
+                f"the largest is {maximum:.3g}, the limit {state.weight_limit:.3g}; "
+                f"try {task.optimizer.advice}"
+            )
+
+    levels = None if state.noise is None else state.noise.innovation.copy()
+    try:
+        rows, errors = task.observe(batch, read_only(state.weights), pause)
+        state.weights += update_if(task.optimizer, state.optimizer, rows, errors, accept)
+    except TrainingError:
+        if state.noise is not None:
+            state.noise.innovation[:] = levels
+        raise
     state.skipped_in_row = 0
 
 
 def leave_out(run: Parts, error: TrainingError, batch: Batch) -> None:
-    """Stop, or count an update that is left out: the weights stay as they are. Collective."""
+    """Stop, or count an update that is left out: all else is as before it. Collective."""
     state = run.state
     message = f"{error}\n{run.task.observer.suspect_label(batch.kind)}"
     if run.config.run.on_divergence == "stop":
