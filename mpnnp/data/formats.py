@@ -3,7 +3,7 @@
 import glob
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,9 @@ def _read_runner(path, reading):
     if stated and reading.units and stated != reading.units:
         raise DataError(f"{path}: states the units {stated}, but {reading.units} were asked for")
     units = reading.units or stated or reading.assumed
-    data = Dataset.from_structures(read_runner_data(path, units))
+    isolated: dict[int, float] = {}
+    data = Dataset.from_structures(read_runner_data(path, units, isolated))
+    data = replace(data, isolated=isolated or None)
     said = reading.units or stated
     reading.report(f"{path}: {len(data)} structures in {units}{'' if said else ' (assumed)'}")
     if not said:
@@ -116,7 +118,7 @@ def _read_runner(path, reading):
 
 def _read_ase(path, reading):
     labels = Labels(path, reading.keys, reading.units, reading.warn)
-    data = Dataset.from_structures(read_ase(path, labels))
+    data = replace(Dataset.from_structures(read_ase(path, labels)), isolated=labels.isolated or None)
     labels.report(reading.report)
     reading.labels.append(labels)
     if reading.units is None and labels.stated is None:
@@ -160,7 +162,8 @@ FORMATS = {
         "the units that are said (below), else Hartree and Bohr; `begin set=train`, `begin set=test`; "
         "free spacing, "
         "Fortran exponents, comment lines (`#`, `!`); `weight` and `stress` lines are read; labels may "
-        "be missing; written in Hartree and Bohr, which a comment says, with weights and stress in comments",
+        "be missing; written in Hartree and Bohr, which a comment says, with weights, stress and energies of "
+        "isolated atoms in comments",
         write=write_runner_data,
         suffixes=(".data",),
         prefixes=("input.data",),

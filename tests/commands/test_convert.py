@@ -53,6 +53,29 @@ def test_what_is_written_is_read_back(tmp_path, name):
     check_same(read_sources(tmp_path / name, report=lambda _: None), expected)
 
 
+@pytest.mark.parametrize("name", ["x.h5", "x.extxyz", "input.data"])
+def test_energies_of_isolated_atoms_are_kept(tmp_path, name):
+    data = replace(Dataset.from_structures(structures()), isolated={1: -13.6, 8: -432.123456789012345})
+    write_target(tmp_path / "a.h5", data)
+    result = CliRunner().invoke(app, ["convert", str(tmp_path / "a.h5"), str(tmp_path / name)])
+    assert result.exit_code == 0 and "H -13.6 eV, O -432.123 eV" in result.output
+    again = read_sources(tmp_path / name, report=lambda _: None)
+    assert again.isolated == pytest.approx(data.isolated, rel=1e-15)
+    check_same(again, data)
+    write_target(tmp_path / f"again-{name}", again)  # and from there
+    if name == "input.data":
+        assert {line.split()[0] for line in (tmp_path / name).read_text().splitlines()} <= {
+            *("begin", "comment", "lattice", "atom", "energy", "charge", "end")
+        }
+    if name != "x.h5":
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(text.replace("isolated_atoms H", "isolated_atoms H O").replace(
+            'isolated_atoms="H', 'isolated_atoms="H O'
+        ))  # fmt: skip
+        with pytest.raises(DataError, match=f"{name}, .*isolated atoms 'H O"):
+            read_sources(tmp_path / name, report=lambda _: None)
+
+
 def test_label_weights_are_kept(tmp_path):
     data = Dataset.from_structures(
         [Structure(numbers=[1], positions=np.zeros((1, 3)), energy=-1.0, weight=np.array([0.5, 2.0, 0.0]))]
