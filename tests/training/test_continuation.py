@@ -336,3 +336,9 @@ def test_from_python_in_a_few_lines(old, tmp_path):
     assert np.array_equal(state.weights, again.weights)
     entries = history.of_checkpoint(read_summary(tmp_path / "b" / "checkpoint.h5"), "b")
     assert entries[1].hash == replace(data).hash()
+    shutil.copytree(old / "run", tmp_path / "origin")
+    origin = tmp_path / "origin" / "checkpoint.h5"
+    mpnnp.continue_from(origin, data, tmp_path / "e", epochs=1, log=quiet()[1])
+    shutil.rmtree(tmp_path / "origin")
+    longer = mpnnp.continue_from(origin, data, tmp_path / "e", epochs=2, resume=True, log=quiet()[1])
+    assert longer.update == 2 * state.update
