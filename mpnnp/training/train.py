@@ -76,7 +76,7 @@ def train(
     overwrite  a run that the directory holds keeps its files under another name
     on_update  functions (task, state) called on every rank after each update
     on_epoch   functions (task, state, point) called on every rank after each evaluation; point:
-               judgement.Point
+               judgement.Point. What one of them raises on one rank is raised on every rank
     Raises ConfigError, DataError, FolderError, CheckpointError, OutputError, TrainingError when numbers go
     wrong, and Interrupted after a signal or near the end of a batch job, with a checkpoint written; on every
     rank alike.
@@ -214,8 +214,7 @@ def one_epoch(run: Parts) -> None:
             leave_out(run, error, batch)
         state.done += 1
         state.update += 1
-        for call in run.on_update:
-            call(task, state)
+        call_all(run, run.on_update, task, state)
         run.progress.update(state.update, title)
         obey(run, run.agenda.after_update(state.update))
     if state.done >= len(epoch):
@@ -285,8 +284,18 @@ def evaluate(run: Parts, epoch: int) -> None:
         run.log(f"updates left out so far: {state.skipped} of {state.update}")
     run.reason = run.reason or out_of_patience(run.config, state)
     run.keeper.keep_epoch(state, better)
-    for call in run.on_epoch:
-        call(run.task, state, point)
+    call_all(run, run.on_epoch, run.task, state, point)
+
+
+def call_all(run: Parts, functions: tuple, *arguments: object) -> None:
+    """Call functions of the user; an error on one rank is raised on every rank. Collective."""
+
+    def call():
+        for function in functions:
+            function(*arguments)
+
+    if functions:
+        agree(run.task.comm, call)
 
 
 def obey(run: Parts, verdict: Verdict) -> None:
