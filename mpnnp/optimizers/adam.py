@@ -73,29 +73,25 @@ class Adam:
             period = math.floor(period)
         return config.learning_rate * config.decay_rate**period
 
-    def update(self, state: AdamState, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
-        """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank.
-
-        Collective; changes state. Raises TrainingError on every rank, with the state unchanged, if the
-        gradient is not finite.
-        """
-        return self.update_gradient(state, -2.0 * (np.asarray(errors) @ np.asarray(rows)))
-
-    def update_if(
+    def update(
         self,
         state: AdamState,
         rows: np.ndarray,
         errors: np.ndarray,
-        accept: Callable[[np.ndarray], object],
+        accept: Callable[[np.ndarray], object] | None = None,
     ) -> np.ndarray:
-        """The same, unless accept(increment) raises TrainingError: the state stays as it was. Collective."""
+        """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank.
+
+        Collective; changes state. Raises TrainingError on every rank, with the state unchanged, if the
+        gradient is not finite, and so if accept(increment) raises it.
+        """
         return self.update_gradient(state, -2.0 * (np.asarray(errors) @ np.asarray(rows)), accept)
 
     def update_gradient(
         self,
         state: AdamState,
         gradient: np.ndarray,
-        accept: Callable[[np.ndarray], object] = lambda increment: None,
+        accept: Callable[[np.ndarray], object] | None = None,
     ) -> np.ndarray:
         """The same from this rank's part of the gradient (n,) of the loss. Collective."""
         config = self.config
@@ -117,7 +113,8 @@ class Adam:
         v = state.v + (1.0 - config.beta2) * (g * g - state.v)
         rate *= math.sqrt(1.0 - config.beta2**t) / (1.0 - config.beta1**t)
         increment = -rate * m / (np.sqrt(v) + config.epsilon)
-        accept(increment)
+        if accept is not None:
+            accept(increment)
         state.m, state.v, state.n_update = m, v, t
         return increment
 

@@ -155,24 +155,19 @@ class Ekf:
         U = np.empty((max(r, self.fold_columns), self.layout.n))
         return EkfState(Covariance(self.layout, diagonal), U, r, *scalars)
 
-    def update(self, state: EkfState, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
-        """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank.
-
-        Collective; changes state. Labels count in rank order; a rank may have none, and their number may
-        change from update to update. Raises TrainingError on every rank, with the state unchanged, if A has
-        no Cholesky factor or a number is not finite.
-        """
-        return self.update_if(state, rows, errors, lambda increment: None)
-
-    def update_if(
+    def update(
         self,
         state: EkfState,
         rows: np.ndarray,
         errors: np.ndarray,
-        accept: Callable[[np.ndarray], object],
+        accept: Callable[[np.ndarray], object] | None = None,
     ) -> np.ndarray:
-        """The same, unless accept(increment) raises TrainingError: P is as it was then, without a copy, as
-        the rows of this update are not counted among those of U yet. Collective.
+        """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank.
+
+        Collective; changes state. Labels count in rank order; a rank may have none, and their number may
+        change from update to update. Raises TrainingError on every rank, with the state unchanged, if A has
+        no Cholesky factor or a number is not finite; and so if accept(increment) raises it: the rows of this
+        update are not counted among those of U yet, so that no copy of P is needed.
         """
         self.traffic.start_update()
         rows, errors = np.ascontiguousarray(rows, dtype=float), np.ascontiguousarray(errors, dtype=float)
@@ -191,7 +186,8 @@ class Ekf:
         if increment is not None:
             increment = self._by_weight(increment)
             try:
-                accept(increment)
+                if accept is not None:
+                    accept(increment)
             except TrainingError as error:
                 refusal = error
         if self.anywhere(increment is None or refusal is not None):

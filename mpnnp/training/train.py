@@ -14,7 +14,7 @@ from mpnnp.errors import Interrupted, MpnnpError, TrainingError
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.cost import cost_of
 from mpnnp.model.label_kinds import FORCE, KINDS
-from mpnnp.optimizers.registry import update_if
+from mpnnp.optimizers.registry import update_if_accepted
 from mpnnp.parallel import Comm, agree, of_all_ranks, on_root
 from mpnnp.progress import Log, Progress, duration
 from mpnnp.signals import Signals
@@ -227,7 +227,7 @@ def one_update(task: Task, state: RunState, batch: Batch, pause: Callable[[], ob
     """Observe the labels of a batch, update the optimizer, move the weights.
 
     pause  collective function called when the labels are observed, which may raise
-    Collective; raises TrainingError with the state as it was, if the optimizer knows `update_if`.
+    Collective; raises TrainingError with the state as it was, if the optimizer's update takes `accept`.
     """
 
     def accept(increment):
@@ -242,7 +242,7 @@ def one_update(task: Task, state: RunState, batch: Batch, pause: Callable[[], ob
     levels = None if state.noise is None else state.noise.innovation.copy()
     try:
         rows, errors = task.observe(batch, read_only(state.weights), pause)
-        state.weights += update_if(task.optimizer, state.optimizer, rows, errors, accept)
+        state.weights += update_if_accepted(task.optimizer, state.optimizer, rows, errors, accept)
     except TrainingError:
         if state.noise is not None:
             state.noise.innovation[:] = levels
