@@ -63,7 +63,8 @@ DPI = 150
 KINDS = (".png", ".pdf", ".svg")  # of files
 WIDTH = 3.6  # of a panel, inches
 MANY_POINTS = 20  # near each other: the last colour of a density, unless there are more
-MANY_DECADES = 2.2  # of a logarithmic axis from which on powers of ten are enough
+MANY_DECADES = 2.2  # of a logarithmic axis from which on powers of ten are enough ...
+MANY_LETTERS = 9  # ... and of one along x times the digits of its largest number
 
 
 @contextlib.contextmanager
@@ -166,7 +167,8 @@ def log_axis(axis, which="y"):
     decades = np.log10(high / low)
     line = getattr(axis, f"{which}axis")
     line.set_minor_formatter(NullFormatter())
-    if decades > MANY_DECADES:
+    room = MANY_DECADES if which == "y" else min(MANY_DECADES, MANY_LETTERS / len(f"{high:.0f}"))
+    if decades > room:
         return
     subs = (1.0, 2.0, 5.0) if decades > 0.5 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
     line.set_major_locator(LogLocator(subs=subs))

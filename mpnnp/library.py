@@ -202,7 +202,7 @@ def train(
     Relative paths in a TOML file are those of its folder, in a dict or a Config of the working directory.
 
     on_update  functions (task, state) called after each update;  on_epoch  functions (task, state, point)
-               after each evaluation
+               after each evaluation; on every rank, and what one of them raises on one rank ends all
     log        progress.Log; default: what the command shows. progress.Silent() shows warnings alone, as
                those of Python, progress.Muted() nothing; train.log is written all the same
     overwrite  a run that is in the folder keeps its files under another name
@@ -265,7 +265,8 @@ def continue_from(
     log = _log(log, comm)
     if in_memory:
         config = make_config(tree, base=Path.cwd())
-        on_root(comm, completed, config, Path(directory))  # else nothing is begun, and nothing replaced
+        # else nothing is begun, and nothing replaced
+        on_root(comm, completed, config, Path(directory), resume)
         on_root(comm, _keep, data, Path(directory), resume, overwrite, log)
         overwrite = False  # done
     return train(tree, directory, resume, comm=comm, log=log, overwrite=overwrite)

@@ -1,6 +1,7 @@
 """The only door to MPI: the communicator, collective errors, shares of work."""
 
 import os
+import pickle
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -105,7 +106,8 @@ def on_root(comm, function, *arguments):
             result = function(*arguments)
         except Exception as exception:
             error = exception
-    return _outcome(comm, comm.bcast((result, error), root=0))
+    result, told = comm.bcast((result, _as_sent(error)), root=0)
+    return _outcome(comm, (result, told if error is None else error))
 
 
 def agree(comm, function, *arguments):
@@ -118,8 +120,24 @@ def agree(comm, function, *arguments):
         result = function(*arguments)
     except Exception as exception:
         error = exception
-    errors = [e for e in comm.allgather(error) if e is not None]
-    return _outcome(comm, (result, errors[0] if errors else None))
+    errors = comm.allgather(_as_sent(error))
+    first = next((rank for rank, e in enumerate(errors) if e is not None), None)
+    if first is None:
+        return result
+    return _outcome(comm, (None, error if first == comm.rank else errors[first]))
+
+
+def _as_sent(error):
+    """An error that travels to other ranks: as it is, or one with the same words where it does not survive
+    that, as some of other packages and of scripts do not.
+    """
+    if error is None:
+        return None
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def of_team(comm, function, *arguments):

@@ -59,6 +59,26 @@ def test_numbers_of_a_logarithmic_axis_do_not_overprint(low, high):
     assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
 
 
+@pytest.mark.parametrize(
+    "low, high", [(220.0, 20148.0), (1000.0, 100000.0), (48.0, 52.0), (3.0, 180.0), (3.0, 900.0), (1e-3, 1e4)]
+)
+@figures.style()
+def test_numbers_beside_each_other_do_not_overprint(low, high):
+    picture, axes = figures.figure(4)
+    for axis in axes:
+        axis.plot([low, high], [1, 2])
+        axis.set_ylabel("RMSE of energy (meV/atom)")
+        figures.log_axis(axis, "x")
+    picture.draw_without_rendering()
+    boxes = [
+        label.get_window_extent()
+        for label in axes[0].get_xticklabels(which="both")
+        if label.get_text() and low <= label.get_position()[0] <= high
+    ]
+    assert len(boxes) >= 2
+    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+
+
 @pytest.mark.parametrize("last", [1, 2, 3, 7, 25, 4000])
 def test_epochs_are_whole_numbers(last):
     picture, axes = figures.figure(1)

@@ -20,6 +20,7 @@ from mpnnp.errors import LaunchError
 from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.parallel import check_launch
 from mpnnp.progress import Log
+from mpnnp.training.train import train
 
 POTENTIAL = str(DATA / "predict_acsf_cos")
 ADAM = {"learning_rate": 0.01, "clip_norm": 1.0}
@@ -171,6 +172,43 @@ def test_an_error_on_one_rank_ends_all_ranks(tmp_path, mpiexec, rank, deed, mess
     assert message in result.stderr
     assert result.stderr.count("mpnnp: error") == bool(message)
     assert "Traceback" not in result.stderr
+
+
+class NotSent(Exception):
+    """One that does not survive pickling, as some of other packages."""
+
+    def __init__(self, what, why):
+        super().__init__(f"{what}: {why}")
+
+
+def functions_of_the_user_that_fail(comm):
+    """on_update and on_epoch raise on one rank: every rank raises the same, and nobody waits."""
+    keep, folder = shared_folder(comm)
+    if comm.rank == 0:
+        write_clusters(folder / "clusters.extxyz", 12)
+    comm.Barrier()
+    config, n = small_config(folder), comm.size
+    for rank, error in ((n - 1, ValueError("as said")), (0, NotSent("a", "b")), (n - 1, NotSent("a", "b"))):
+        for name in ("on_update", "on_epoch"):
+
+            def fail(task, state, *point, rank=rank, error=error):
+                middle = state.update == 3 * task.schedule.updates_per_epoch // 2
+                if comm.rank == rank and (middle or (point and state.update)):
+                    raise error
+
+            log = Log(comm, stream=open(os.devnull, "w"))
+            place = folder / f"{name}-{rank}-{type(error).__name__}"
+            with pytest.raises(Exception) as caught:
+                train(config, place, comm, log, **{name: [fail]})
+            own = comm.rank == rank or isinstance(error, ValueError)
+            assert type(caught.value) is (type(error) if own else RuntimeError)
+            assert str(caught.value) == (str(error) if own else f"NotSent: {error}")
+            assert caught.value.told_by == 0 and (caught.value is error) == (comm.rank == rank)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_an_error_in_a_function_of_the_user_on_one_rank_is_raised_on_all(ranks):
+    on_ranks(ranks, functions_of_the_user_that_fail)
 
 
 def test_numbers_that_go_wrong_end_all_ranks_with_one_message(tmp_path, mpiexec):

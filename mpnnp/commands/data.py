@@ -49,6 +49,7 @@ def convert(
     """
     from mpnnp.data.formats import check_target, read_sources, write_target
     from mpnnp.data.inspection import describe, format_description
+    from mpnnp.data.isolated import in_words
 
     *inputs, target = sources
     if not inputs:
@@ -58,6 +59,8 @@ def convert(
     _, log = start()
     data = read_sources([str(s) for s in inputs], report=log, without=[target], **how)
     log(format_description(describe(data)))
+    if data.isolated:
+        log(f"energies of isolated atoms, kept beside the structures: {in_words(data.isolated)}")
     write_target(target, data)
     log(f"written to {target}")
 

@@ -164,7 +164,8 @@ def export(
         bool,
         typer.Option(
             "--overwrite",
-            help="Write where files of another program lie, which are kept under other names (NAME.old-1).",
+            help="Write where files of another program, or an input edited by hand, lie: they are kept under "
+            "other names (NAME.old-1).",
         ),
     ] = False,
     potential_units: PotentialUnits = None,
@@ -172,7 +173,8 @@ def export(
 ):
     """Write a potential for LAMMPS, CP2K and n2p2.
 
-    Beside the n2p2 files lies a lammps.in, or with --cp2k a cp2k.inp, that runs them.
+    Beside the n2p2 files lies a lammps.in, or with --cp2k a cp2k.inp, that runs them. One that was edited
+    stays.
     """
     from mpnnp.data.formats import read_sources
     from mpnnp.n2p2 import engines
@@ -199,15 +201,16 @@ def export(
 
     def write_input(folder):
         if cp2k:
-            engines.write_cp2k(folder, model, first)
+            notes.extend(engines.write_cp2k(folder, model, first, overwrite))
         else:
-            notes.extend(engines.write_lammps(folder, model, first, kind))
+            notes.extend(engines.write_lammps(folder, model, first, kind, overwrite))
 
     file = "cp2k.inp" if cp2k else "lammps.in"
     keep_foreign(output, [file], overwrite)
+    stays = engines.is_edited(output / file) and not overwrite
     write_result(output, lambda folder: write_potential(model, folder, cp2k=cp2k, overwrite=overwrite))
     write_result(output, write_input)
-    log(f"n2p2 files and {file} written to {output}")
+    log(f"n2p2 files{'' if stays else f' and {file}'} written to {output}")
     if not cp2k:
         command, needs = engines.STARTS[kind]
         log(f"start it in {output}: {command}  (needs {needs})")

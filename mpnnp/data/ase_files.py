@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpnnp.data.compressed import decompressed
+from mpnnp.data.isolated import KEY, agreed, energies_of
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import stress_of_virial, to_voigt
 from mpnnp.data.xyz import xyz_frames
@@ -97,6 +98,7 @@ def structure_of(atoms: Atoms, labels: Labels, frame: int, units: Units | None =
     """
     where = f"{labels.path}, frame {frame}"
     units = labels.units_of(units, where)
+    labels.take_isolated(atoms.info, units, where)
     try:
         return Structure(
             numbers=atoms.numbers,
@@ -183,6 +185,7 @@ class Labels:
         self.parts = set()  # what `split` is where it is no word
         self.n_frame = self.n_without_volume = 0
         self.stated: Units | None = None  # units that frames state
+        self.isolated: dict[int, float] = {}  # eV of isolated atoms that are no frames
 
     def units_of(self, stated: Units | None, where: str) -> Units:
         """Units of a frame: of the user, of the frame itself, or eV and Angstrom. Raises DataError where
@@ -209,6 +212,14 @@ class Labels:
                 "something else"
             )
         return NO_SPLIT
+
+    def take_isolated(self, info: Mapping, units: Units, where: str) -> None:
+        """Energies of isolated atoms that the comment of a frame tells. Raises DataError."""
+        if KEY in info:
+            try:
+                self.isolated = agreed([self.isolated, energies_of(str(info[KEY]), units.energy)])
+            except DataError as error:
+                raise DataError(f"{where}: {error}") from None
 
     def of(self, atoms: Atoms, frame: int, units: Units = METAL) -> dict:
         """energy, forces, stress and weight of `atoms` as keywords of Structure."""

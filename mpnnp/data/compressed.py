@@ -13,10 +13,18 @@ from typing import IO, Any
 
 from mpnnp.errors import DataError
 
-__all__ = ["SUFFIXES", "decompressed", "open_text", "reading"]
+__all__ = ["SUFFIXES", "decompressed", "open_text", "plain_name", "reading"]
 
 OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 SUFFIXES = tuple(OPEN)
+
+
+def plain_name(path: str | Path) -> str:
+    """The name of a file without the suffix of a compression."""
+    name = Path(path).name
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers
 
+from mpnnp.data.compressed import SUFFIXES, open_text, plain_name, reading
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DataError
 from mpnnp.units import ATOMIC, BOHR, HARTREE
@@ -30,18 +31,27 @@ FORCE_LINE = re.compile(r"^ +\d+ +\d+ +([A-Z][a-z]?)((?: +-?\d+\.\d+){3})")
 
 def is_cp2k_trajectory(path: Path) -> bool:
     """Whether the file is PROJECT-pos-1.xyz: by its name and the comment of its first frame."""
-    if "-pos-" not in Path(path).name or Path(path).suffix != ".xyz":
+    name = plain_name(path)
+    if "-pos-" not in name or not name.endswith(".xyz"):
         return False
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with open_text(path) as file:
         return any(COMMENT.search(line) for line in itertools.islice(file, 1, 2))
 
 
 def beside(path: Path) -> tuple[Path, Path, Path]:
-    """The files of forces, of cells and of the restart that belong to PROJECT-pos-1.xyz, there or not."""
-    project, _, number = Path(path).stem.rpartition("-pos-")
+    """The files of forces, of cells and of the restart that belong to PROJECT-pos-1.xyz, there or not;
+    compressed ones where only they are there.
+    """
+    project, _, number = plain_name(path).removesuffix(".xyz").rpartition("-pos-")
     names = (f"frc-{number}.xyz", f"{number}.cell", f"{number}.restart")
-    force_file, cell_file, restart = (Path(path).with_name(f"{project}-{name}") for name in names)
+    force_file, cell_file, restart = (_found(Path(path).with_name(f"{project}-{name}")) for name in names)
     return force_file, cell_file, restart
+
+
+def _found(path):
+    """The file, or the compressed one in its place."""
+    packed = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
+    return next((found for found in (path, *packed) if found.exists()), path)
 
 
 def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iterator[Structure]:
@@ -137,7 +147,7 @@ def _forces(path):
 
 def _frames(path):
     """(step, energy, symbols, (n, 3) numbers) of each frame of an xyz file of CP2K."""
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with reading(path), open_text(path) as file:
         for line in file:
             try:
                 n = int(line)
@@ -155,11 +165,16 @@ def _frames(path):
                 ) from None
 
 
+def _text(path):
+    with reading(path), open_text(path) as file:
+        return file.read()
+
+
 def _cells(cell_file):
     """Yield (step, None, (3, 3) Angstrom) of a .cell file, if it is there."""
     if not cell_file.exists():
         return
-    for line in cell_file.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in _text(cell_file).splitlines():
         words = line.split()
         if words and words[0].isdigit():
             try:
@@ -177,7 +192,7 @@ def _of_restart(restart, cell_file):
     """
     if not restart.exists():
         return (True, True, True), None
-    text = restart.read_text(encoding="utf-8", errors="replace")
+    text = _text(restart)
     for block in CELL_BLOCK.finditer(text):  # one without vectors is that of the output
         lines = OTHER_CELL.sub("", block[1])
         vectors = dict(re.findall(r"^ *([ABC]) +(.*)$", lines, re.MULTILINE))

@@ -8,6 +8,7 @@ from ase.data import chemical_symbols
 
 from mpnnp.data.ase_files import WEIGHTS
 from mpnnp.data.dataset import Dataset
+from mpnnp.data.isolated import KEY, in_text
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.data.voigt import to_tensor
 from mpnnp.errors import DataError
@@ -18,19 +19,20 @@ SPLITS = {TRAIN: "train", VALIDATION: "validation"}
 
 def write_extxyz(path: str | Path, dataset: Dataset) -> None:
     """Write a Dataset as extended XYZ: eV, Angstrom, stress in eV/Angstrom^3;
-    `split` tells train and validation, `config_*_weight` the weights.
+    `split` tells train and validation, `config_*_weight` the weights, `mpnnp_isolated_atoms` in the first
+    comment the energies of isolated atoms that are no structures any more.
 
     Forces on some atoms only are written with a column force_mask, and as zeros where it is F. Raises
     DataError naming the file.
     """
     try:
         with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(_frame(dataset[k]) for k in range(len(dataset)))
+            file.writelines(_frame(dataset[k], None if k else dataset.isolated) for k in range(len(dataset)))
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def _frame(s):
+def _frame(s, isolated=None):
     labelled = np.isfinite(s.forces).all(axis=1)
     masked = labelled.any() and not labelled.all()
     header = []
@@ -50,6 +52,8 @@ def _frame(s):
             header.append(f"{name}={weight:.17g}")
     if s.split in SPLITS:
         header.append(f"split={SPLITS[s.split]}")
+    if isolated:
+        header.append(f'{KEY}="{in_text(isolated)}"')
     header.append('pbc="{}"'.format(" ".join("FT"[int(p)] for p in s.pbc)))
     columns = np.hstack([s.positions, np.nan_to_num(s.forces)]) if labelled.any() else s.positions
     masks = [f" {'FT'[int(known)]}" for known in labelled] if masked else [""] * len(s)

@@ -3,7 +3,7 @@
 import glob
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ase import Atoms
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.ase_files import Labels, read_ase
 from mpnnp.data.compressed import SUFFIXES as COMPRESSED
-from mpnnp.data.compressed import open_text, reading
+from mpnnp.data.compressed import open_text, plain_name, reading
 from mpnnp.data.cp2k import (
     beside,
     is_cp2k_output,
@@ -106,7 +106,9 @@ def _read_runner(path, reading):
     if stated and reading.units and stated != reading.units:
         raise DataError(f"{path}: states the units {stated}, but {reading.units} were asked for")
     units = reading.units or stated or reading.assumed
-    data = Dataset.from_structures(read_runner_data(path, units))
+    isolated: dict[int, float] = {}
+    data = Dataset.from_structures(read_runner_data(path, units, isolated))
+    data = replace(data, isolated=isolated or None)
     said = reading.units or stated
     reading.report(f"{path}: {len(data)} structures in {units}{'' if said else ' (assumed)'}")
     if not said:
@@ -116,7 +118,7 @@ def _read_runner(path, reading):
 
 def _read_ase(path, reading):
     labels = Labels(path, reading.keys, reading.units, reading.warn)
-    data = Dataset.from_structures(read_ase(path, labels))
+    data = replace(Dataset.from_structures(read_ase(path, labels)), isolated=labels.isolated or None)
     labels.report(reading.report)
     reading.labels.append(labels)
     if reading.units is None and labels.stated is None:
@@ -160,7 +162,8 @@ FORMATS = {
         "the units that are said (below), else Hartree and Bohr; `begin set=train`, `begin set=test`; "
         "free spacing, "
         "Fortran exponents, comment lines (`#`, `!`); `weight` and `stress` lines are read; labels may "
-        "be missing; written in Hartree and Bohr, which a comment says, with weights and stress in comments",
+        "be missing; written in Hartree and Bohr, which a comment says, with weights, stress and energies of "
+        "isolated atoms in comments",
         write=write_runner_data,
         suffixes=(".data",),
         prefixes=("input.data",),
@@ -168,11 +171,12 @@ FORMATS = {
     ),
     "cp2k-trajectory": Format(
         "CP2K dynamics",
-        _is_text(is_cp2k_trajectory),
+        is_cp2k_trajectory,
         lambda path, reading: read_cp2k_trajectory(path, reading.warn),
         "`PROJECT-pos-1.xyz`, with `PROJECT-frc-1.xyz` and `PROJECT-1.cell` or `PROJECT-1.restart` beside "
         "it, whose `PERIODIC` counts; the cells of a run in which they change are those of the former alone; "
-        "steps that were computed again after a restart are matched in their order",
+        "steps that were computed again after a restart are matched in their order; each of them may be "
+        "compressed",
         companions=beside,
     ),
     "cp2k-output": Format(
@@ -183,7 +187,7 @@ FORMATS = {
     ),
     "extxyz": Format(
         "extended XYZ",
-        lambda path: Path(_plain_name(path)).suffix.lower() in (".xyz", ".extxyz"),
+        lambda path: Path(plain_name(path)).suffix.lower() in (".xyz", ".extxyz"),
         _read_ase,
         "eV, Angstrom, eV/Angstrom^3 if nothing else is said; `split=train`, `split=validation` or `test`, "
         "`config_weight` in the comment; "
@@ -312,7 +316,7 @@ def _check_fetched(path):
 def _expand(files, without, report):
     """Existing files of paths, patterns and folders, and lists of ase.Atoms and Structures; raises
     DataError where there is none. Resolved paths in `without` are left out of patterns and folders, which is
-    reported.
+    reported; so are files that are read with others.
     """
     files = [files] if isinstance(files, (str, Path, Atoms, Structure)) else list(files)
     if not files:
@@ -349,7 +353,11 @@ def _leave_out(paths, without, report):
     left_out = [path for path in paths if path.resolve() in without]
     for path in left_out:
         report(f"{path}: is not read, as it will be written")
-    return [path for path in paths if path not in left_out]
+    with_others = set()  # forces of CP2K look like a trajectory
+    for path in paths:
+        with reading(path):
+            with_others.update(beside(path) if is_cp2k_trajectory(path) else ())
+    return [path for path in paths if path not in left_out and path not in with_others]
 
 
 def targets_in_words() -> str:
@@ -382,19 +390,11 @@ def _writer(path):
     return next(iter(by_suffix or (by_name if path.suffix not in COMPRESSED else [])), None)
 
 
-def _plain_name(path):
-    """The name of a file without the suffix of a compression."""
-    name = path.name
-    for suffix in COMPRESSED:
-        name = name.removesuffix(suffix)
-    return name
-
-
 def _is_data(path):
     """Whether a file in a folder is to be read: by its name, and by its content where the name is .data as
     for other files of RuNNer.
     """
-    name = _plain_name(path)
+    name = plain_name(path)
     if (
         name.startswith(".")
         or not path.is_file()

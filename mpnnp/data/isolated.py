@@ -4,19 +4,22 @@ from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 
 from mpnnp.errors import DataError
+from mpnnp.files import all_digits, read_number
 
 if TYPE_CHECKING:
     from mpnnp.data.dataset import Dataset
 
-__all__ = ["agreed", "isolated_atoms"]
+__all__ = ["KEY", "agreed", "energies_of", "in_text", "in_words", "isolated_atoms"]
 
+KEY = "mpnnp_isolated_atoms"  # in the comment of the first frame of an extended XYZ file
 APART = 8.0  # Angstrom; an atom alone in a cell that repeats it no nearer than this is isolated
 SAME = 1e-3  # eV; energies of one element must agree to this
 
@@ -52,4 +55,32 @@ def agreed(several: Iterable[dict[int, float] | None]) -> dict[int, float]:
                     f"isolated atoms of {chemical_symbols[z]} contradict each other: {found[z]:.6g} and "
                     f"{energy:.6g} eV; keep one of them"
                 )
+    return found
+
+
+def in_words(energies: dict[int, float]) -> str:
+    """As "H -13.6 eV, O -432.1 eV", for messages."""
+    return ", ".join(f"{chemical_symbols[z]} {energy:.6g} eV" for z, energy in energies.items())
+
+
+def in_text(energies: dict[int, float], unit: float = 1.0) -> str:
+    """As "H -13.6 O -432.1", all digits, for files whose energies are in `unit` eV."""
+    return " ".join(f"{chemical_symbols[z]} {all_digits([energy / unit])}" for z, energy in energies.items())
+
+
+def energies_of(text: str, unit: float = 1.0) -> dict[int, float]:
+    """Energies in eV of such a text. Raises DataError."""
+    words, found = text.split(), {}
+    try:
+        for symbol, word in zip(words[::2], words[1::2], strict=True):
+            z, energy = atomic_numbers[symbol], read_number(word) * unit
+            if z < 1 or not math.isfinite(energy):
+                raise ValueError
+            found = agreed([found, {z: energy}])
+    except (KeyError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"isolated atoms {text[:60]!r}: expected symbols and energies in turn, as in 'H -13.6 O -432.1'"
+        ) from None
     return found

@@ -12,6 +12,7 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from mpnnp.data.compressed import open_text
 from mpnnp.data.dataset import Dataset
+from mpnnp.data.isolated import agreed, energies_of, in_text
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import to_tensor, to_voigt
 from mpnnp.errors import DataError
@@ -24,6 +25,7 @@ KEYWORDS = ("begin", "comment", "lattice", "atom", "energy", "charge", "end", "w
 COUNTS = {"lattice": 3, "stress": 9}  # numbers behind a keyword, if not one
 OURS = "mpnnp"  # begins comments that are labels: n2p2 and RuNNer refuse files with keywords they do not know
 IN_COMMENTS = {"weight": 3, "stress": 9}
+ISOLATED = "isolated_atoms"  # such a comment too, of the whole file
 SPLITS = {"train": TRAIN, "test": VALIDATION}
 
 
@@ -67,15 +69,19 @@ def _units_of(line, path, number):
         raise DataError(f"{path}, line {number}: {error}") from None
 
 
-def read_runner_data(path: str | Path, units: Units | None = None) -> Iterator[Structure]:
+def read_runner_data(
+    path: str | Path, units: Units | None = None, isolated: dict[int, float] | None = None
+) -> Iterator[Structure]:
     """Yield the Structures of an `input.data` file one by one;
     a structure with a lattice is periodic along all three vectors.
 
     units   Units of the file; None: those that it states, else Hartree and Bohr
+    isolated  takes the energies of isolated atoms that are no structures, eV
     Atom lines are `atom x y z symbol [charge [n [fx fy fz]]]`; charges and comments are dropped;
     `begin set=train|test` sets the split; `weight w` is a weight of all labels of a structure, `stress` has
     nine numbers xx xy xz yx ... of energy per volume. Comments that mpnnp writes are `comment mpnnp stress`,
-    the same, and `comment mpnnp weight` with the weights of energy, forces and stress. Keywords may be in
+    the same, `comment mpnnp weight` with the weights of energy, forces and stress, and `comment mpnnp
+    isolated_atoms H -0.5 ...`. Keywords may be in
     capitals, lines that begin with # or ! are comments. Raises DataError naming file and line.
     """
     units = units or stated_units(path) or ATOMIC
@@ -113,6 +119,8 @@ def read_runner_data(path: str | Path, units: Units | None = None) -> Iterator[S
                     block.add(keyword, words[1:], COUNTS.get(keyword, 1))
                 elif len(words) > 2 and words[1] == OURS and words[2] in IN_COMMENTS:
                     block.add(words[2], words[3:], IN_COMMENTS[words[2]])
+                elif words[1:3] == [OURS, ISOLATED] and isolated is not None:
+                    isolated |= agreed([isolated, energies_of(" ".join(words[3:]), units.energy)])
             except _LineError as error:
                 raise DataError(f"{path}, line {error.line}: {error}") from None
             except DataError as error:
@@ -244,19 +252,21 @@ def _shown(word):
 
 def write_runner_data(path: str | Path, dataset: Dataset) -> None:
     """Write a Dataset as `input.data` (17 digits; charges are 0; set=train and set=test as in `split`;
-    units, weights and stress in comments, so that n2p2 and RuNNer read the file too).
+    units, weights, stress and energies of isolated atoms in comments, so that n2p2 and RuNNer read the file
+    too).
 
     Raises DataError for what the format cannot say: periodicity along one or two vectors only, forces on some
     atoms of a structure only.
     """
     try:
         with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(_block_text(dataset[k]) for k in range(len(dataset)))
+            for k in range(len(dataset)):
+                file.write(_block_text(dataset[k], None if k else dataset.isolated))
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def _block_text(s):
+def _block_text(s, isolated=None):
     if s.pbc.any() and not s.pbc.all():
         raise DataError(
             f"{s.name}: is periodic along {int(s.pbc.sum())} vectors, input.data knows only 0 or 3"
@@ -270,6 +280,8 @@ def _block_text(s):
         )
     split = {TRAIN: " set=train", VALIDATION: " set=test"}.get(s.split, "")
     lines = [f"begin{split}", f"comment units: {ATOMIC}"]
+    if isolated:
+        lines.append(f"comment {OURS} {ISOLATED} {in_text(isolated, ATOMIC.energy)}")
     if (s.weight != 1.0).any():
         lines.append(f"comment {OURS} weight {all_digits(s.weight)}")
     if np.isfinite(s.stress).all():

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-from ase.data import chemical_symbols
 
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.compressed import reading
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.formats import companions_of, read_sources
 from mpnnp.data.inspection import findings
+from mpnnp.data.isolated import in_words
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.errors import DataError
 from mpnnp.files import write_text
@@ -57,8 +57,7 @@ def load_structures(config: Data, comm: Comm, log: AnyLog, fallback: str | Path)
 def _check(data, log):
     """Say what in a data set looks wrong. Raises DataError where nothing can be learned."""
     if data.isolated:
-        named = ", ".join(f"{chemical_symbols[z]} {energy:.6g} eV" for z, energy in data.isolated.items())
-        log(f"energies of isolated atoms, which are not trained on: {named}")
+        log(f"energies of isolated atoms, which are not trained on: {in_words(data.isolated)}")
     for finding in findings(data):
         if finding.fatal:
             raise DataError(f"nothing can be learned: {finding}")

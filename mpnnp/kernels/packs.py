@@ -23,7 +23,7 @@ class Structures(NamedTuple):
 class Model(NamedTuple):
     """Functions, scaling and nets without the weights (make_model)."""
 
-    table: NamedTuple  # mpnnp.model.symmetry_functions.Table
+    table: NamedTuple  # mpnnp.kernels.table.Table
     plan: NamedTuple  # mpnnp.kernels.plan.Plan
     shift: np.ndarray  # (n_function,) scaled input g = (G - shift) factor
     factor: np.ndarray  # (n_function,)

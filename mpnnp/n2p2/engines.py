@@ -1,16 +1,17 @@
 """Inputs of LAMMPS and CP2K (NNP) that use an exported potential, and the files of a first structure."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 
 from mpnnp.errors import ConfigError, DataError
-from mpnnp.files import write_atomically
+from mpnnp.files import keep_aside, write_atomically
 from mpnnp.model.baseline import Dispersion
 from mpnnp.units import BOHR
 
-__all__ = ["STARTS", "check_kind", "unequal_nets", "write_cp2k", "write_lammps"]
+__all__ = ["STARTS", "check_kind", "is_edited", "unequal_nets", "write_cp2k", "write_lammps"]
 
 LAMMPS = """# {elements}: potential of this folder in LAMMPS; in this folder, type: {start}
 units           metal
@@ -58,6 +59,8 @@ pair_style      {hybrid}hdnnp {cutoff:.6f} dir "./" showew no showewsum 1000 res
                 cflength {cflength:.16g} cfenergy {cfenergy:.16g}{overlay}
 pair_coeff      * * {own}{elements}{added}""",
 }
+
+AS_WRITTEN = "edited, this file stays, and export writes another beside it; as written it is"
 
 CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this folder
 &GLOBAL
@@ -116,10 +119,11 @@ CP2K = """! {elements}: potential of this folder in CP2K; start cp2k in this fol
 """
 
 
-def write_lammps(folder, potential, structure=None, kind="mpnnp"):
+def write_lammps(folder, potential, structure=None, kind="mpnnp", overwrite=False):
     """lammps.in and, of a Structure, structure.lammps. Returns messages about what a user would not expect.
 
     kind    "mpnnp": pair_style mpnnp; "external": for the command mpnnp lammps; "hdnnp": n2p2's pair style
+    overwrite  a lammps.in that was edited is kept as NAME.old-1; else it stays, beside lammps-new.in
     Raises ConfigError for another kind, DataError if the structure has other elements or a periodicity that
     LAMMPS cannot say, or if n2p2 would read this potential as another one.
     """
@@ -146,7 +150,7 @@ def write_lammps(folder, potential, structure=None, kind="mpnnp"):
         pair=PAIRS[kind].format(**numbers),
         **numbers,
     )
-    _write(Path(folder) / "lammps.in", text)
+    notes += _write_input(Path(folder) / "lammps.in", text, "# ", overwrite)
     if structure is not None:
         _check_elements(potential, structure)
         data, changes = _lammps_data(potential, structure)
@@ -196,10 +200,12 @@ def unequal_nets(potential):
     )
 
 
-def write_cp2k(folder, potential, structure=None):
+def write_cp2k(folder, potential, structure=None, overwrite=False):
     """cp2k.inp and, of a Structure, structure.coord, in Bohr so that both programs see the same numbers.
+    Returns messages.
 
     Without a structure the input reads structure.xyz, and its cell is a cube of 10 Angstrom, to be replaced.
+    overwrite  as of write_lammps
     """
     elements = " ".join(chemical_symbols[z] for z in potential.elements)
     if structure is None:
@@ -222,7 +228,36 @@ def write_cp2k(folder, potential, structure=None):
         cell="\n".join(f"      {line}" for line in cell),
         atoms="\n".join(f"    {line}" for line in atoms),
     )
-    _write(Path(folder) / "cp2k.inp", text)
+    return _write_input(Path(folder) / "cp2k.inp", text, "! ", overwrite)
+
+
+def is_edited(path):
+    """Whether an input is there that is not as it was written, by the hash in its second line."""
+    if not Path(path).exists():
+        return False
+    first, *rest = Path(path).read_bytes().decode("utf-8", "replace").split("\n", 2)
+    return len(rest) < 2 or rest[0][2:] != _seal(f"{first}\n{rest[1]}")
+
+
+def _seal(text):
+    return f"{AS_WRITTEN} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _write_input(path, text, comment, overwrite):
+    """Write an input whose second line tells whether it was edited later; returns messages."""
+    notes = []
+    if is_edited(path) and not overwrite:
+        new = path.with_name(f"{path.stem}-new{path.suffix}")
+        notes.append(
+            f"{path}: was edited, or is of an earlier version, and stays as it is; the new one is {new.name} "
+            "beside it (--overwrite writes it in its place, and keeps what is there under another name)"
+        )
+        path = new
+    if is_edited(path):
+        keep_aside(path)
+    first, rest = text.split("\n", 1)
+    _write(path, f"{first}\n{comment}{_seal(text)}\n{rest}")
+    return notes
 
 
 def _vectors(cell):

@@ -10,6 +10,7 @@ updates.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,15 +73,26 @@ class Adam:
             period = math.floor(period)
         return config.learning_rate * config.decay_rate**period
 
-    def update(self, state: AdamState, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    def update(
+        self,
+        state: AdamState,
+        rows: np.ndarray,
+        errors: np.ndarray,
+        accept: Callable[[np.ndarray], object] | None = None,
+    ) -> np.ndarray:
         """Increment of the weights (n,) from this rank's rows (m, n) and errors (m,), the same on every rank.
 
         Collective; changes state. Raises TrainingError on every rank, with the state unchanged, if the
-        gradient is not finite.
+        gradient is not finite, and so if accept(increment) raises it.
         """
-        return self.update_gradient(state, -2.0 * (np.asarray(errors) @ np.asarray(rows)))
+        return self.update_gradient(state, -2.0 * (np.asarray(errors) @ np.asarray(rows)), accept)
 
-    def update_gradient(self, state: AdamState, gradient: np.ndarray) -> np.ndarray:
+    def update_gradient(
+        self,
+        state: AdamState,
+        gradient: np.ndarray,
+        accept: Callable[[np.ndarray], object] | None = None,
+    ) -> np.ndarray:
         """The same from this rank's part of the gradient (n,) of the loss. Collective."""
         config = self.config
         self.traffic.start_update()
@@ -96,12 +108,15 @@ class Adam:
             )
         if config.clip_norm and norm > config.clip_norm:
             g *= config.clip_norm / norm
-        rate = self.rate(state.n_update)
-        state.n_update += 1
-        state.m += (1.0 - config.beta1) * (g - state.m)
-        state.v += (1.0 - config.beta2) * (g * g - state.v)
-        rate *= math.sqrt(1.0 - config.beta2**state.n_update) / (1.0 - config.beta1**state.n_update)
-        return -rate * state.m / (np.sqrt(state.v) + config.epsilon)
+        rate, t = self.rate(state.n_update), state.n_update + 1
+        m = state.m + (1.0 - config.beta1) * (g - state.m)
+        v = state.v + (1.0 - config.beta2) * (g * g - state.v)
+        rate *= math.sqrt(1.0 - config.beta2**t) / (1.0 - config.beta1**t)
+        increment = -rate * m / (np.sqrt(v) + config.epsilon)
+        if accept is not None:
+            accept(increment)
+        state.m, state.v, state.n_update = m, v, t
+        return increment
 
     def check(self, state: AdamState) -> None:
         """Nothing can break here that `update` does not see."""

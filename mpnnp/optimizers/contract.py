@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mpnnp.errors import CheckpointError, TrainingError
-from mpnnp.optimizers.registry import Optimizer
+from mpnnp.optimizers.registry import Optimizer, takes_accept
 from mpnnp.parallel import Comm
 
 
@@ -18,7 +18,8 @@ def check_optimizer(make: Callable[[], Optimizer], n_weight: int, comm: Comm, n_
     make  function() -> optimizer of n_weight weights; the same each time
 
     The errors of a linear model fall; ranks agree bit for bit; a state saved and loaded goes on bit for bit;
-    NaN is refused with the state as it was; arrays of something else are refused.
+    NaN is refused with the state as it was, and so is, if `update` takes `accept`, an increment that is not
+    accepted; arrays of something else are refused.
     """
     rng = np.random.default_rng(1)
     truth, H = (
@@ -63,6 +64,11 @@ def _check_refusals(optimizer, state, n_weight, comm):
         assert _raises(TrainingError, optimizer.update, state, rows, np.ones(1)), (
             f"rows of {bad} must be a TrainingError"
         )
+    if takes_accept(optimizer):
+        rows = np.ones((1, n_weight))
+        assert _raises(TrainingError, optimizer.update, state, rows, np.ones(1), _refuse), (
+            "an increment that is not accepted must be a TrainingError"
+        )
     unchanged = optimizer.save_arrays(state)
     if comm.rank == 0:
         assert all(np.array_equal(saved[k], unchanged[k]) for k in saved), (
@@ -72,6 +78,10 @@ def _check_refusals(optimizer, state, n_weight, comm):
     assert _raises(CheckpointError, optimizer.load_arrays, foreign), (
         "foreign arrays must be a CheckpointError"
     )
+
+
+def _refuse(increment):
+    raise TrainingError("not accepted")
 
 
 def _raises(error, function, *arguments):

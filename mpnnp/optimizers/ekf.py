@@ -23,7 +23,7 @@ weights, which is what integrating over the offsets leaves.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,13 +166,20 @@ class Ekf:
         U = np.empty((max(r, self.fold_columns), self.layout.n))
         return EkfState(Covariance(self.layout, diagonal), U, r, *scalars)
 
-    def update(self, state: EkfState, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    def update(
+        self,
+        state: EkfState,
+        rows: np.ndarray,
+        errors: np.ndarray,
+        accept: Callable[[np.ndarray], object] | None = None,
+    ) -> np.ndarray:
         """Increment of the weights (n,), offsets behind them, from this rank's rows (m, n) and errors (m,);
         the same on every rank.
 
         Collective; changes state. Labels count in rank order; a rank may have none, and their number may
         change from update to update. Raises TrainingError on every rank, with the state unchanged, if A has
-        no Cholesky factor or a number is not finite.
+        no Cholesky factor or a number is not finite; and so if accept(increment) raises it: the rows of this
+        update are not counted among those of U yet, so that no copy of P is needed.
         """
         self.traffic.start_update()
         H, errors = self._of_all_ranks(rows, errors)
@@ -181,15 +188,23 @@ class Ekf:
         eta = next_eta(self.config, state.eta)
         self._make_room(state, M)
         increment = self._correct(state, H, errors, state.lam if self.config.fading_memory else 1.0 / eta)
-        if self.anywhere(increment is None):
-            raise TrainingError(self._advice(state, H, errors))
+        refusal = None
+        if increment is not None:
+            increment = self._by_weight(increment)
+            try:
+                if accept is not None:
+                    accept(increment)
+            except TrainingError as error:
+                refusal = error
+        if self.anywhere(increment is None or refusal is not None):
+            raise refusal or TrainingError(self._advice(state, H, errors))
         state.r += M
         state.eta = eta
         self._after_use(state)
         state.n_update += 1
         if state.r + M > self.fold_columns:
             self._fold(state)
-        return self._by_weight(increment)
+        return increment
 
     def innovation(
         self, state: EkfState, rows: np.ndarray, errors: np.ndarray

@@ -2,6 +2,8 @@
 a new one is a file with these methods and a line in OPTIMIZERS.
 """
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -17,7 +19,8 @@ from mpnnp.parallel import Comm
 class Optimizer(Protocol):
     """How weights move: the loop observes, `update` gives the increment, the loop adds it.
 
-    `contract.check_optimizer` tests these promises.
+    `contract.check_optimizer` tests these promises. `update` may take a fourth argument `accept` (None by
+    default): accept(increment) is called before the state changes, and may raise TrainingError.
 
     advice   what to try when the weights run away
     state    whatever survives an update; `init` makes it, the other methods take it
@@ -79,3 +82,30 @@ def make_optimizer(
     check_name(config.run.optimizer)
     offsets = {"n_offset": n_offset} if n_offset else {}
     return OPTIMIZERS[config.run.optimizer](config, network, updates_per_epoch, comm, **offsets)
+
+
+def update_if_accepted(
+    optimizer: Optimizer,
+    state: Any,
+    rows: np.ndarray,
+    errors: np.ndarray,
+    accept: Callable[[np.ndarray], object],
+) -> np.ndarray:
+    """Increment as of `optimizer.update`, unless accept(increment) raises TrainingError: then the state is as
+    it was, where the optimizer's update takes `accept`; others are asked when it has changed. Collective.
+    """
+    if takes_accept(optimizer):
+        return optimizer.update(state, rows, errors, accept)  # type: ignore[call-arg]
+    increment = optimizer.update(state, rows, errors)
+    accept(increment)
+    return increment
+
+
+def takes_accept(optimizer: Optimizer) -> bool:
+    """Whether the optimizer's update has a parameter `accept`."""
+    return _has_accept(getattr(optimizer.update, "__func__", optimizer.update))
+
+
+@functools.cache
+def _has_accept(function):
+    return "accept" in inspect.signature(function).parameters

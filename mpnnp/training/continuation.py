@@ -5,6 +5,8 @@ holds N(w, P), the filter's p(w | old). So nothing is drawn or fitted anew: func
 references and units of training stay what P was made for. P counts each old label as often as it came, and
 new ones are counted as often as they come: so the old data weigh what they weighed in their own training.
 `inflation` makes them weigh less.
+
+The run's own checkpoints hold all of that: when it is resumed, what it went on from need not be there.
 """
 
 from collections.abc import Sequence
@@ -27,8 +29,8 @@ from mpnnp.model.label_kinds import ENERGY, MILLI
 from mpnnp.model.potential import Potential
 from mpnnp.model.prediction import Predictor
 from mpnnp.parallel import Comm, agree, on_root
-from mpnnp.progress import AnyLog
-from mpnnp.training import history, offsets
+from mpnnp.progress import AnyLog, Silent
+from mpnnp.training import history, offsets, run_folder
 from mpnnp.training.checkpoint import Checkpoint, config_of, read_checkpoint, read_shared, read_summary
 from mpnnp.training.history import Learned
 from mpnnp.training.learning_curve import LearningCurve
@@ -51,16 +53,21 @@ ROUND = 6  # digits of shifts, eV: the same on any number of ranks
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """What a run goes on from: the optimizer's arrays of `saved` are on rank 0 alone."""
+    """What a run goes on from: the optimizer's arrays of `saved` are on rank 0 alone.
+
+    shifts  of a run that is resumed: `fit_shifts` of its data as they were; None of one that begins
+    """
 
     path: Path
     saved: Checkpoint
     learned: tuple[Learned, ...]
+    shifts: dict | None = None
 
 
-def completed(config: Config, directory: Path | None = None) -> Config:
+def completed(config: Config, directory: Path | None = None, resume: bool = False) -> Config:
     """`config` with what must and what may come from the checkpoint run.from; without it `config` itself.
 
+    resume  the run in `directory` goes on: its own checkpoint, if there is one, says the same
     Rank 0 calls this, before anything is written to `directory`. Raises CheckpointError, and ConfigError
     naming every key that contradicts it.
     """
@@ -72,16 +79,20 @@ def completed(config: Config, directory: Path | None = None) -> Config:
             f"run.from = {toml_value(path)}: the results would replace what they go on from: "
             "choose another folder (-o)"
         )
-    saved = read_summary(path)
-    if not saved.optimizer:
-        raise CheckpointError(
-            f"{path}: is a potential alone, without the state of an optimizer: "
-            "go on from the checkpoint.h5 of its run"
-        )
+    if directory is not None and resume and run_folder.has_checkpoint(directory):
+        name, saved = run_folder.read_saved(directory, Silent(), read_summary)
+        path = where = str(directory / name)
+    else:
+        saved, where = read_summary(path), f"run.from = {toml_value(path)}"
+        if not saved.optimizer:
+            raise CheckpointError(
+                f"{path}: is a potential alone, without the state of an optimizer: "
+                "go on from the checkpoint.h5 of its run"
+            )
     before = _with_own_nets(config_of(saved, path), saved.potential)
     if refused := _contradictions(config, before):
         raise ConfigError(
-            f"run.from = {toml_value(path)}: the weights and their covariance there are of other "
+            f"{where}: the weights and their covariance there are of other "
             "settings:\n  "
             + "\n  ".join(refused)
             + "\nleave these keys out, or start anew (network.weights_from takes weights without covariance)"
@@ -128,11 +139,22 @@ def _contradictions(config, before):
     return found
 
 
-def read_origin(config: Config, comm: Comm) -> Origin:
-    """Origin of a configuration with run.from. Collective. Raises CheckpointError, ConfigError."""
+def origin_of(config: Config, directory: Path, comm: Comm, resume: bool) -> Origin:
+    """Origin of a configuration with run.from: the checkpoint there; for a run in `directory` that is
+    resumed its own newest one, without the optimizer's arrays. Collective. Raises CheckpointError,
+    ConfigError.
+    """
+    if resume:
+        return on_root(comm, _of_resumed, directory)
     path = Path(config.run.from_ or "")
     saved = read_shared(comm, lambda: read_checkpoint(path))
     return Origin(path, saved, on_root(comm, history.of_checkpoint, saved, path))
+
+
+def _of_resumed(directory):
+    name, saved = run_folder.read_saved(directory, Silent(), read_summary)
+    *before, own = history.of_checkpoint(saved, directory / name)
+    return Origin(directory / name, saved, tuple(before), own.shifts)
 
 
 def with_old_data(
@@ -147,7 +169,10 @@ def with_old_data(
     if new.hash in [entry.hash for entry in origin.learned]:
         log.warn("these data were learned before: their labels count once more in the covariance")
     parts = [Part(new.dataset, np.arange(len(new.dataset)), new.hash, new.cache)]
-    shifts = fit_shifts(parts[0], new.train, potential, comm, log) if config.data.shift_energies else {}
+    if origin.shifts is not None:
+        shifts = agree(comm, _of_same_sources, origin.shifts, new.dataset, origin.path)
+    else:
+        shifts = fit_shifts(parts[0], new.train, potential, comm, log) if config.data.shift_energies else {}
     old = [
         found
         for entry in origin.learned
@@ -249,6 +274,18 @@ def fit_shifts(part: Part, train: np.ndarray, potential: Potential, comm: Comm, 
                 f"atom{why}"
             )
     return comm.bcast(shifts, root=0)
+
+
+def _of_same_sources(shifts, dataset, path):
+    """Stored shifts under the names that the sources have now: files may have moved, their order stays."""
+    present = np.unique(dataset.source)
+    names = [source for k, source in enumerate(dataset.source_names) if k in present]
+    if shifts and len(shifts) != len(names):
+        raise DataError(
+            f"{path} has shifts of the energies of {len(shifts)} sources ({', '.join(shifts)}), the data are "
+            f"now of {len(names)} ({', '.join(names)}): give the same files in the same order"
+        )
+    return dict(zip(names, shifts.values()))
 
 
 def _shift(rest, n_atom, counts, elements):

@@ -101,7 +101,7 @@ def run_ensemble(
     todo = [seed for seed in seeds if overwrite or not on_root(comm, is_finished, *members[seed])]
     outcome = {seed: "was finished" for seed in seeds if seed not in todo}
     if todo and side_by_side > 1:
-        _prepare(members[todo[0]][0], folder, comm, log)
+        _prepare(*members[todo[0]], folder, comm, log, overwrite)
     team, own = share_teams(comm, side_by_side)
     mine = {seed: members[seed] for seed in todo[team::side_by_side]}
     with Signals(comm, ADVICE) as signals:
@@ -122,7 +122,7 @@ def is_finished(config: Config, directory: Path) -> bool:
     if not ((directory / "accuracy.json").is_file() and stored.is_file()):
         return False
     try:
-        run, config = read_config(stored), continuation.completed(config, directory)
+        run, config = read_config(stored), continuation.completed(config, directory, resume=True)
     except (ConfigError, CheckpointError):  # of another version, or without what it goes on from: when it is
         return False  # resumed, the training decides what to do with it
     return stored.read_text(encoding="utf-8") == to_toml(with_choices_of(config, run))
@@ -150,14 +150,18 @@ def _train_team(members, comm, side_by_side, overwrite, signals):
     return outcome
 
 
-def _prepare(config, folder, comm, log):
-    """Kernels and the files of the data made once, by all ranks, and not by each team."""
+def _prepare(config, directory, folder, comm, log, overwrite):
+    """Kernels and the files of the data made once, by all ranks, and not by each team.
+
+    config, directory  of a member that is trained
+    """
     on_root(comm, lambda: folder.mkdir(parents=True, exist_ok=True))
-    config = on_root(comm, continuation.completed, config)
+    resume = not overwrite and on_root(comm, run_folder.has_checkpoint, directory)
+    config = on_root(comm, continuation.completed, config, directory, resume)
     compile_kernels(comm, log, config.schedule)
     if config.run.from_ is None:
         assemble(config, comm, log, folder)
         return
-    origin = continuation.read_origin(config, comm)
+    origin = continuation.origin_of(config, directory, comm, resume)
     data = continuation.with_old_data(load_data(config, comm, log, folder), origin, config, comm, log, folder)
     data.functions(origin.saved.potential.functions, comm, log)

@@ -6,7 +6,7 @@ Rank 0 calls this; errors name the file.
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -90,12 +90,17 @@ def write_potential(
         checkpoint.write_checkpoint(directory / name, found)
 
 
-def read_saved(directory: Path, log: AnyLog) -> tuple[str, Checkpoint]:
-    """(name, Checkpoint) of the newest checkpoint that is whole. Raises CheckpointError."""
+def read_saved(
+    directory: Path, log: AnyLog, read: Callable[[Path], Checkpoint] = checkpoint.read_checkpoint
+) -> tuple[str, Checkpoint]:
+    """(name, Checkpoint) of the newest checkpoint that is whole. Raises CheckpointError.
+
+    read  read_checkpoint or read_summary
+    """
     reasons = []
     for name in (CHECKPOINT, PREVIOUS):
         try:
-            saved = checkpoint.read_checkpoint(directory / name)
+            saved = read(directory / name)
         except DamagedError as error:
             reasons.append(str(error))
             continue

@@ -17,7 +17,7 @@ from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.model.symmetry_functions import SymmetryFunctions
-from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer
+from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer, update_if_accepted
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog, Silent
 from mpnnp.training.choices import n_label, settle
@@ -163,9 +163,19 @@ class InUnits:
     def __getattr__(self, name):
         return getattr(self.optimizer, name)
 
-    def update(self, state: Any, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    def update(
+        self,
+        state: Any,
+        rows: np.ndarray,
+        errors: np.ndarray,
+        accept: Callable[[np.ndarray], object] | None = None,
+    ) -> np.ndarray:
         """As of the optimizer."""
-        return self.optimizer.update(state, rows * self.units, errors) * self.units
+        rows = rows * self.units
+        if accept is None:
+            return self.optimizer.update(state, rows, errors) * self.units
+        of_weights = lambda increment: accept(increment * self.units)  # noqa: E731
+        return update_if_accepted(self.optimizer, state, rows, errors, of_weights) * self.units
 
     def innovation(
         self, state: Any, rows: np.ndarray, errors: np.ndarray

@@ -14,6 +14,7 @@ from mpnnp.errors import Interrupted, MpnnpError, TrainingError
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.cost import cost_of
 from mpnnp.model.label_kinds import FORCE, KINDS
+from mpnnp.optimizers.registry import update_if_accepted
 from mpnnp.parallel import Comm, agree, of_all_ranks, on_root
 from mpnnp.progress import Log, Progress, duration
 from mpnnp.signals import Signals
@@ -75,14 +76,14 @@ def train(
     overwrite  a run that the directory holds keeps its files under another name
     on_update  functions (task, state) called on every rank after each update
     on_epoch   functions (task, state, point) called on every rank after each evaluation; point:
-               judgement.Point
+               judgement.Point. What one of them raises on one rank is raised on every rank
     Raises ConfigError, DataError, FolderError, CheckpointError, OutputError, TrainingError when numbers go
     wrong, and Interrupted after a signal or near the end of a batch job, with a checkpoint written; on every
     rank alike.
     """
     directory, clock = Path(directory), time.monotonic()
     with Signals(comm, "continue with --resume") as signals:
-        config = on_root(comm, continuation.completed, config, directory)
+        config = on_root(comm, continuation.completed, config, directory, resume)
         lock, resume = agree(
             comm,
             lambda: (
@@ -139,7 +140,7 @@ def begin(
     """
     data, origin = load_data(config, comm, log, directory), None
     if config.run.from_:
-        origin = continuation.read_origin(config, comm)
+        origin = continuation.origin_of(config, directory, comm, resume)
         data = continuation.with_old_data(data, origin, config, comm, log, directory)
     config = settle(config, agree(comm, n_label, data.dataset, data.train), log)
     name, saved = read_saved(directory, config, data.hash, comm, log) if resume else ("", None)
@@ -213,8 +214,7 @@ def one_epoch(run: Parts) -> None:
             leave_out(run, error, batch)
         state.done += 1
         state.update += 1
-        for call in run.on_update:
-            call(task, state)
+        call_all(run, run.on_update, task, state)
         run.progress.update(state.update, title)
         obey(run, run.agenda.after_update(state.update))
     if state.done >= len(epoch):
@@ -228,27 +228,34 @@ def one_update(task: Task, state: RunState, batch: Batch, pause: Callable[[], ob
     """Observe the labels of a batch, update the optimizer, move weights and offsets.
 
     pause  collective function called when the labels are observed, which may raise
-    Collective; raises TrainingError with the weights as they were.
+    Collective; raises TrainingError with the state as it was, if the optimizer's update takes `accept`.
     """
-    rows, errors = task.observe(batch, read_only(state.weights), pause)
-    increment, of_offsets = np.split(
-        task.optimizer.update(state.optimizer, rows, errors), [len(state.weights)]
-    )
-    maximum = np.abs(state.weights + increment).max()
-    if maximum > state.weight_limit:
-        raise TrainingError(
-            f"update {state.update + 1}: the weights run away: "
-            f"the largest is {maximum:.3g}, the limit {state.weight_limit:.3g}; "
-            f"try {task.optimizer.advice}"
-        )
-    state.weights += increment
+
+    def accept(increment):
+        maximum = np.abs(state.weights + increment[:n]).max()
+        if not maximum <= state.weight_limit:
+            raise TrainingError(
+                f"update {state.update + 1}: the weights run away: "
+                f"the largest is {maximum:.3g}, the limit {state.weight_limit:.3g}; "
+                f"try {task.optimizer.advice}"
+            )
+
+    n, levels = len(state.weights), None if state.noise is None else state.noise.innovation.copy()
+    try:
+        rows, errors = task.observe(batch, read_only(state.weights), pause)
+        increment = update_if_accepted(task.optimizer, state.optimizer, rows, errors, accept)
+    except TrainingError:
+        if state.noise is not None:
+            state.noise.innovation[:] = levels
+        raise
+    state.weights += increment[:n]
     if state.noise is not None:
-        state.noise.offsets += of_offsets
+        state.noise.offsets += increment[n:]
     state.skipped_in_row = 0
 
 
 def leave_out(run: Parts, error: TrainingError, batch: Batch) -> None:
-    """Stop, or count an update that is left out: the weights stay as they are. Collective."""
+    """Stop, or count an update that is left out: all else is as before it. Collective."""
     state = run.state
     message = f"{error}\n{run.task.observer.suspect_label(batch.kind)}"
     if run.config.run.on_divergence == "stop":
@@ -281,8 +288,18 @@ def evaluate(run: Parts, epoch: int) -> None:
         run.log(f"updates left out so far: {state.skipped} of {state.update}")
     run.reason = run.reason or out_of_patience(run.config, state)
     run.keeper.keep_epoch(state, better)
-    for call in run.on_epoch:
-        call(run.task, state, point)
+    call_all(run, run.on_epoch, run.task, state, point)
+
+
+def call_all(run: Parts, functions: tuple, *arguments: object) -> None:
+    """Call functions of the user; an error on one rank is raised on every rank. Collective."""
+
+    def call():
+        for function in functions:
+            function(*arguments)
+
+    if functions:
+        agree(run.task.comm, call)
 
 
 def obey(run: Parts, verdict: Verdict) -> None:

@@ -1,5 +1,6 @@
 """Conversion: round trips of every format that is written, and readers of the files of other programs."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,9 @@ from typer.testing import CliRunner
 from vasp import VASPRUN, outcar, oxygen_and_hydrogen
 
 from mpnnp.cli import app
+from mpnnp.data.compressed import OPEN
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.formats import read_sources, write_target
+from mpnnp.data.formats import companions_of, read_sources, write_target
 from mpnnp.data.structure import TRAIN, VALIDATION, Structure
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.units import METAL
@@ -49,6 +51,29 @@ def test_what_is_written_is_read_back(tmp_path, name):
     expected = Dataset.from_structures(structures())
     write_target(tmp_path / name, expected)
     check_same(read_sources(tmp_path / name, report=lambda _: None), expected)
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.extxyz", "input.data"])
+def test_energies_of_isolated_atoms_are_kept(tmp_path, name):
+    data = replace(Dataset.from_structures(structures()), isolated={1: -13.6, 8: -432.123456789012345})
+    write_target(tmp_path / "a.h5", data)
+    result = CliRunner().invoke(app, ["convert", str(tmp_path / "a.h5"), str(tmp_path / name)])
+    assert result.exit_code == 0 and "H -13.6 eV, O -432.123 eV" in result.output
+    again = read_sources(tmp_path / name, report=lambda _: None)
+    assert again.isolated == pytest.approx(data.isolated, rel=1e-15)
+    check_same(again, data)
+    write_target(tmp_path / f"again-{name}", again)  # and from there
+    if name == "input.data":
+        assert {line.split()[0] for line in (tmp_path / name).read_text().splitlines()} <= {
+            *("begin", "comment", "lattice", "atom", "energy", "charge", "end")
+        }
+    if name != "x.h5":
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(text.replace("isolated_atoms H", "isolated_atoms H O").replace(
+            'isolated_atoms="H', 'isolated_atoms="H O'
+        ))  # fmt: skip
+        with pytest.raises(DataError, match=f"{name}, .*isolated atoms 'H O"):
+            read_sources(tmp_path / name, report=lambda _: None)
 
 
 def test_label_weights_are_kept(tmp_path):
@@ -283,6 +308,36 @@ def test_a_trajectory_of_cp2k_is_read_with_the_forces_beside_it(tmp_path):
         "# Step Time Ax ...\n 0 0.0 9 0 0 0 9 0 0 0 9 729\n 5 2.5 8 0 0 0 8 0 0 0 8 512\n"
     )
     assert read_sources(tmp_path / "run-pos-1.xyz")[1].cell[0, 0] == 8.0
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+@pytest.mark.parametrize("packed", [("pos-1.xyz", "frc-1.xyz", "1.cell"), ("pos-1.xyz",), ("frc-1.xyz",)])
+def test_a_compressed_trajectory_of_cp2k_has_its_forces_and_cells(tmp_path, packed, suffix):
+    append_cp2k(tmp_path, range(4), 0.0)
+    plain = read_sources(tmp_path / "run-pos-1.xyz")
+    assert np.isfinite(plain.forces).all()
+    for name in packed:
+        path = tmp_path / f"run-{name}"
+        with OPEN[suffix](f"{path}{suffix}", "wb") as file:
+            file.write(path.read_bytes())
+        path.unlink()
+    path = next(tmp_path.glob("run-pos-1.xyz*"))
+    data = read_sources(path)
+    for column in ("energy", "positions", "forces", "cell", "numbers"):
+        assert np.array_equal(getattr(data, column), getattr(plain, column)), column
+    forces = next(tmp_path.glob("run-frc-1.xyz*"))
+    assert forces in companions_of(path)
+    if forces.suffix == suffix:
+        forces.write_bytes(forces.read_bytes()[:40])
+        with pytest.raises(DataError, match=re.escape(str(forces))):
+            read_sources(path)
+
+
+def test_forces_of_cp2k_in_a_folder_are_no_structures(tmp_path):
+    append_cp2k(tmp_path, range(4), 0.0)
+    for files in (tmp_path, str(tmp_path / "*.xyz")):
+        data = read_sources(files)
+        assert len(data) == 4 and np.isfinite(data.forces).all()
 
 
 def test_a_trajectory_of_cp2k_without_a_cell_or_cut_off_is_an_error(tmp_path):

@@ -340,6 +340,39 @@ def test_a_structure_of_other_elements_is_an_error(tmp_path):
             write(tmp_path, make_potential(), gold)
 
 
+@pytest.mark.parametrize("name, more", [("lammps.in", []), ("cp2k.inp", ["--cp2k"])])
+def test_an_input_that_was_edited_stays_when_the_potential_is_exported_again(tmp_path, name, more):
+    write_potential(make_potential(tables=FOR_CP2K), tmp_path / "potential")
+    words = ["export", str(tmp_path / "potential"), "-o", str(tmp_path / "new"), *more]
+    path = tmp_path / "new" / name
+    beside = path.with_name(name.replace(".", "-new."))
+
+    def export(*options):
+        result = CliRunner().invoke(app, [*words, *options])
+        assert result.exit_code == 0, result.output
+        return path.read_text(), result.output
+
+    written, output = export()
+    again, _ = export()
+    assert written == again and f"and {name} written" in output and not beside.exists()
+    for edited in (
+        written + "# more\n",
+        written.replace("300", "350", 1),
+        written.split("\n")[0] + "\nrun 0\n",
+    ):
+        path.write_text(edited)
+        kept, output = export()
+        assert kept == edited and beside.read_text() == written
+        assert f"{name}: was edited" in output and f"and {name} written" not in output
+    beside.write_text("mine\n")
+    export()
+    assert beside.read_text() == written and beside.with_name(f"{beside.name}.old-1").read_text() == "mine\n"
+    replaced, _ = export("--overwrite")
+    assert replaced == written and path.with_name(f"{name}.old-1").read_text() == edited
+    export("--overwrite")
+    assert not path.with_name(f"{name}.old-2").exists()
+
+
 def test_export_says_that_a_structure_is_missing(tmp_path):
     write_potential(make_potential(), tmp_path / "potential")
     result = CliRunner().invoke(app, ["export", str(tmp_path / "potential"), "-o", str(tmp_path / "new")])

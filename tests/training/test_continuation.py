@@ -1,5 +1,6 @@
 """Going on with new data: the checkpoint is the prior, old errors are told, what does not fit is refused."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -150,6 +151,29 @@ def test_a_killed_continuation_resumes_bit_for_bit(old, tmp_path):
     train(half, tmp_path / "half", comm, log)
     again = train(config, tmp_path / "half", comm, log, resume=True)
     assert np.array_equal(whole.weights, again.weights) and whole.update == again.update
+
+
+def test_a_resumed_run_does_not_need_what_it_went_on_from(old, tmp_path):
+    comm, log = quiet()
+    shutil.copytree(old / "run", tmp_path / "origin")
+    shutil.copy(old / "new.extxyz", tmp_path / "new.extxyz")
+    origin = tmp_path / "origin" / "checkpoint.h5"
+
+    def config(epochs, files="new.extxyz", shift_energies=True, **sections):
+        data = {"files": str(tmp_path / files), "rehearsal": 0.3, "shift_energies": shift_energies}
+        return going_on(old, data=data, run={"from": str(origin), "epochs": epochs}, **sections)
+
+    whole = train(config(3), tmp_path / "whole", comm, log)
+    train(config(1), tmp_path / "half", comm, log)
+    shutil.rmtree(tmp_path / "origin")
+    (tmp_path / "new.extxyz").rename(tmp_path / "moved.extxyz")  # shifts are stored under the file's name
+    again = train(config(3, "moved.extxyz"), tmp_path / "half", comm, log, resume=True)
+    assert np.array_equal(whole.weights, again.weights) and whole.update == again.update
+    with pytest.raises(CheckpointError, match="data.shift_energies: True, now False"):
+        train(config(4, "moved.extxyz", False), tmp_path / "half", comm, log, resume=True)
+    with pytest.raises(ConfigError, match="(?s)half.checkpoint.h5: .* other settings:.*network.hidden"):
+        wider = config(4, "moved.extxyz", network={"hidden": [5, 5]})
+        train(wider, tmp_path / "half", comm, log, resume=True)
 
 
 def test_ranks_do_not_matter(old, tmp_path):
@@ -312,3 +336,9 @@ def test_from_python_in_a_few_lines(old, tmp_path):
     assert np.array_equal(state.weights, again.weights)
     entries = history.of_checkpoint(read_summary(tmp_path / "b" / "checkpoint.h5"), "b")
     assert entries[1].hash == replace(data).hash()
+    shutil.copytree(old / "run", tmp_path / "origin")
+    origin = tmp_path / "origin" / "checkpoint.h5"
+    mpnnp.continue_from(origin, data, tmp_path / "e", epochs=1, log=quiet()[1])
+    shutil.rmtree(tmp_path / "origin")
+    longer = mpnnp.continue_from(origin, data, tmp_path / "e", epochs=2, resume=True, log=quiet()[1])
+    assert longer.update == 2 * state.update

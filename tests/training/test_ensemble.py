@@ -17,6 +17,7 @@ from mpnnp.training.checkpoint import read_potential
 from mpnnp.training.choices import settle
 from mpnnp.training.ensemble import is_finished, member_config, run_ensemble, seeds_of
 from mpnnp.training.learning_curve import LearningCurve
+from mpnnp.training.run_folder import CHECKPOINT, PREVIOUS
 from mpnnp.training.train import train
 
 
@@ -105,6 +106,9 @@ def test_members_that_go_on_from_a_checkpoint_are_known_to_be_finished(tmp_path)
     longer = config.model_copy(update={"run": config.run.model_copy(update={"epochs": 2})})
     assert not is_finished(member_config(longer, 1, "both"), folder / "seed-1")
     (tmp_path / "old" / "checkpoint.h5").unlink()
+    assert is_finished(member_config(config, 1, "both"), folder / "seed-1")  # its own checkpoint says it
+    for name in (CHECKPOINT, PREVIOUS):
+        (folder / "seed-1" / name).unlink(missing_ok=True)
     assert not is_finished(member_config(config, 1, "both"), folder / "seed-1")
 
 
