@@ -175,6 +175,7 @@ def export(
     Beside the n2p2 files lies a lammps.in, or with --cp2k a cp2k.inp, that runs them.
     """
     from mpnnp.data.formats import read_sources
+    from mpnnp.files import keep_changed
     from mpnnp.n2p2 import engines
     from mpnnp.n2p2.export import is_normalized, keep_foreign, weights_name, write_potential
     from mpnnp.training.checkpoint import load_potential
@@ -204,10 +205,13 @@ def export(
             notes.extend(engines.write_lammps(folder, model, first, kind))
 
     file = "cp2k.inp" if cp2k else "lammps.in"
-    keep_foreign(output, [file], overwrite)
+    keep_foreign(output, [file] if first is None or cp2k else [file, "structure.lammps"], overwrite)
     write_result(output, lambda folder: write_potential(model, folder, cp2k=cp2k, overwrite=overwrite))
-    write_result(output, write_input)
+    with keep_changed(output / file) as kept:  # a user may have changed it
+        write_result(output, write_input)
     log(f"n2p2 files and {file} written to {output}")
+    for path in kept:
+        log(f"{file} was there and read otherwise: that one is kept as {path}")
     if not cp2k:
         command, needs = engines.STARTS[kind]
         log(f"start it in {output}: {command}  (needs {needs})")

@@ -17,6 +17,7 @@ OF_CP2K = (TYPES[2], TYPES[3])  # types of symmetry functions that CP2K knows
 
 
 INPUT = "potential of this folder in"  # in the first line of an input of LAMMPS or CP2K
+FRAME = ", frame "  # in the title of a structure
 LENGTHS, SCALING, WEIGHTS = (  # how lines begin that tell who wrote a file
     "# lengths in ",
     "# element  function  minimum  maximum  mean  sigma",
@@ -71,7 +72,10 @@ def _is_own(path):
     """Whether one of the first lines of a file is one that only mpnnp writes."""
     with open(path, encoding="utf-8", errors="replace") as file:
         first = list(itertools.islice(file, 2))
-    return any(INPUT in line or line.startswith((LENGTHS, SCALING, WEIGHTS)) for line in first)
+    ours = (INPUT, FRAME) if path.name == "structure.lammps" else (INPUT,)
+    return any(
+        any(part in line for part in ours) or line.startswith((LENGTHS, SCALING, WEIGHTS)) for line in first
+    )
 
 
 def without_normalization(p):
@@ -138,7 +142,7 @@ def _input_text(p, comment):
     lines = [
         f"# {comment}",
         f"{LENGTHS}{p.units.length_name}, energies in {p.units.energy_name}",
-        *([] if p.units == ATOMIC else [f"# units: {p.units}"]),
+        f"# units: {p.units}",
         *([f"# baseline: {p.baseline}"] if p.baseline else []),
         f"mean_energy {p.mean_energy / energy:.16E}",
         f"conv_energy {conv_energy:.16E}",
