@@ -39,7 +39,11 @@ def evaluate(
     json: Annotated[Optional[Path], typer.Option("--json", help="Write the accuracies to this file.")] = None,
     predictions: Annotated[
         Optional[Path],
-        typer.Option(help="Write energy, forces, start (with --sigma energy_std, forces_std) to this .npz."),
+        typer.Option(
+            help="Write energy, forces, stress, their labels as energy_label, ... (or NaN) and start; with "
+            "--sigma also energy_std, forces_std.",
+            metavar="FILE.npz",
+        ),
     ] = None,
     sigma: Annotated[
         bool,
@@ -73,6 +77,8 @@ def evaluate(
         comm,
         lambda: check_targets(json, predictions, pictures=[reliability], data=data, potentials=[potential]),
     )
+    if predictions and predictions.suffix != ".npz":
+        raise ConfigError(f"--predictions {predictions}: arrays of NumPy are written: give NAME.npz")
     (model,), dataset = read_inputs(comm, log, [potential], data, how, potential_units)
     known = on_root(comm, read_uncertainty, potential) if sigma else None
     result = run(model, dataset, comm, log, None if known is None else make_sigma(model, known))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ class Evaluation:
                  eV/Angstrom, ...; NaN where a structure has none (no stress unless periodic in all
                  directions)
     start        (n_structure+1,) offsets of the atoms
+    labels       column -> array of the same shape; NaN where there is no label
     """
 
     accuracy: Accuracy
     predictions: dict
     start: np.ndarray
+    labels: dict = field(default_factory=dict)
 
     def __getattr__(self, name):
         if name in self.__dict__.get("predictions", ()):
@@ -67,7 +69,8 @@ class Evaluation:
 
     def write_predictions(self, path: str | Path) -> None:
         with write_atomically(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **self.predictions, start=self.start)
+            labels = {f"{column}_label": values for column, values in self.labels.items()}
+            np.savez(file, **self.predictions, **labels, start=self.start)
 
 
 def accuracy_over(
@@ -161,10 +164,14 @@ def evaluate(
         for s, values in part:
             for kind, value in zip(kinds, values):
                 predictions[kind.column][kind.of_structure(structures, s)] = value
-    predictions = {column: a if a.shape[1] > 1 else a[:, 0] for column, a in predictions.items()}
+    labels = {kind.column: kind.labels_of(dataset) for kind in kinds}
+    predictions, labels = (
+        {column: a if a.shape[1] > 1 else a[:, 0] for column, a in found.items()}
+        for found in (predictions, labels)
+    )
     if with_sigma is not None:
         predictions |= _columns(start, comm.gather(sigmas, root=0) or [])
-    return Evaluation(accuracy, predictions, start)
+    return Evaluation(accuracy, predictions, start, labels)
 
 
 def _columns(start, parts):

@@ -200,6 +200,10 @@ def test_evaluate_writes_accuracies_and_predictions(folder, succeed, tmp_path):
         np.testing.assert_allclose(
             arrays["forces"][arrays["start"][k] : arrays["start"][k + 1]], forces, rtol=1e-10, atol=1e-12
         )
+    labels = [atoms.get_potential_energy() for atoms in frames]
+    np.testing.assert_allclose(arrays["energy_label"], labels, rtol=1e-12)
+    np.testing.assert_allclose(arrays["forces_label"], np.vstack([atoms.get_forces() for atoms in frames]))
+    assert arrays["stress_label"].shape == arrays["stress"].shape and np.isnan(arrays["stress_label"]).all()
     errors = [
         1000 * (arrays["energy"][k] - atoms.get_potential_energy()) / len(atoms)
         for k, atoms in enumerate(frames)
