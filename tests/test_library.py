@@ -135,7 +135,14 @@ def test_isolated_atoms_are_references_and_not_learned():
     task = mpnnp.new_task(potential, data, streams=2)
     assert len(task.dataset) == 8 and len(task.labels[0]) == 8
     assert mpnnp.fisher(potential, data).n_row == 8
-    assert len(mpnnp.evaluate(potential, data).energy) == 10
+    found = mpnnp.evaluate(potential, data)
+    assert (
+        len(found.energy) == 10
+        and np.isfinite(found.energy).all()
+        and np.isfinite(found.labels["energy"]).all()
+    )
+    without = mpnnp.evaluate(potential, data.without_isolated_atoms()).accuracy
+    assert found.accuracy.rmse == pytest.approx(without.rmse, nan_ok=True)
 
 
 def test_what_a_task_by_itself_cannot_give_is_refused():

@@ -67,6 +67,7 @@ def evaluate(
     """
     from mpnnp.analysis.reliability import draw, lines_of, reliability_of
     from mpnnp.model.evaluation import evaluate as run
+    from mpnnp.model.evaluation import judged
     from mpnnp.parallel import on_root
     from mpnnp.training.uncertainty import make_sigma, read_uncertainty
 
@@ -91,7 +92,7 @@ def evaluate(
     if known is not None and comm.rank == 0:
         if not known.calibration.n_structure:
             log.warn(f"{potential}: not calibrated (mpnnp calibrate does it): sigma is what P says")
-        found = reliability_of(result, dataset)
+        found = reliability_of(result, judged(dataset))
         for line in lines_of(found):
             log(line)
 

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mpnnp.data.dataset import Dataset
+from mpnnp.data.isolated import is_isolated
 from mpnnp.data.packed import make_atoms
 from mpnnp.files import write_atomically, write_text
 from mpnnp.kernels.packs import Structures
@@ -105,6 +106,22 @@ def accuracy_over(
     return errors.accuracy(comm)
 
 
+def judged(dataset: Dataset) -> Dataset:
+    """The data set with the labels that a potential is judged by: without those of isolated atoms, which are
+    references that no run learns.
+    """
+    alone = is_isolated(dataset)
+    if not alone.any():
+        return dataset
+    of_atoms = np.repeat(alone, dataset.n_atom)[:, None]
+    return replace(
+        dataset,
+        energy=np.where(alone, np.nan, dataset.energy),
+        forces=np.where(of_atoms, np.nan, dataset.forces),
+        stress=np.where(alone[:, None], np.nan, dataset.stress),
+    )
+
+
 def evaluate(
     potential: Potential,
     dataset: Dataset,
@@ -116,8 +133,11 @@ def evaluate(
 
     with_sigma  (structures, s) -> Prediction and standard deviations of structure s: these are then among
                 the predictions, energy_std (n_structure,) and forces_std (n_atom, 3)
-    Collective. Raises DataError, also for a structure whose prediction is not finite.
+    Isolated atoms are predicted, and have no part in the accuracy. Collective. Raises DataError, also for a
+    structure whose prediction is not finite.
     """
+    if n_alone := int(is_isolated(dataset).sum()):
+        log(f"{n_alone} isolated atoms are references of the energies: they are predicted, but not judged")
     structures, predictor = make_atoms(dataset, potential.elements), Predictor(potential)
     start, kinds = np.asarray(structures.start), [kind for kind in KINDS.values() if kind.column]
     mine: list = []
@@ -150,7 +170,7 @@ def evaluate(
 
         accuracy = accuracy_over(
             predict,
-            dataset,
+            judged(dataset),
             structures,
             np.arange(len(dataset)),
             comm,
