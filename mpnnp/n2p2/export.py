@@ -54,15 +54,19 @@ def weights_name(z):
     return f"weights.{z:03d}.data"
 
 
-def keep_foreign(folder, names, overwrite=False):
+def keep_foreign(folder, names, overwrite=None):
     """Raise DataError if one of these files is in the folder and mpnnp has not written it; overwrite: such
-    files are kept as NAME.old-1 and so on.
+    files are kept as NAME.old-1 and so on. None: the command has no --overwrite that could be told.
     """
     foreign = [path for name in names if (path := Path(folder) / name).exists() and not _is_own(path)]
     if foreign and not overwrite:
         raise DataError(
             f"{', '.join(map(str, foreign))}: not written by mpnnp, and would be lost: choose another folder "
-            "(-o), or --overwrite, which keeps what is there under other names"
+            + (
+                "(-o)"
+                if overwrite is None
+                else "(-o), or --overwrite, which keeps what is there under other names"
+            )
         )
     for path in foreign:
         keep_aside(path)
