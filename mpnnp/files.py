@@ -13,6 +13,7 @@ import mmap
 import os
 import re
 import secrets
+import shutil
 import zlib
 from pathlib import Path
 
@@ -25,6 +26,7 @@ __all__ = [
     "check_seal",
     "check_stored",
     "keep_aside",
+    "keep_changed",
     "lock_reason",
     "number_array",
     "read_number",
@@ -81,11 +83,37 @@ def keep_aside(path):
     """Rename a file or folder to NAME.old-1, or with the first number that is free; returns the new path.
     Raises OSError.
     """
-    path, number = Path(path), 1
-    while (kept := path.with_name(f"{path.name}.old-{number}")).exists():
-        number += 1
+    kept = _free_name(Path(path))
     os.rename(path, kept)
     return kept
+
+
+@contextlib.contextmanager
+def keep_changed(path):
+    """Context manager whose body writes `path`: where a file was there and reads otherwise afterwards, it is
+    kept as NAME.old-1, or with the first number that is free. Yields a list that gets this path. Raises
+    OSError.
+    """
+    path, kept = Path(path), []
+    if not path.exists():
+        yield kept
+        return
+    copy = _free_name(path)
+    shutil.copy2(path, copy)
+    try:
+        yield kept
+    finally:
+        if path.read_bytes() == copy.read_bytes():
+            copy.unlink()
+        else:
+            kept.append(copy)
+
+
+def _free_name(path):
+    number = 1
+    while (free := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    return free
 
 
 def write_text(path, text, encoding="utf-8"):

@@ -51,8 +51,15 @@ def read(files, report: Callable | None = None, **keys) -> Dataset:
     return read_sources(files, report=Silent() if report is None else report, **keys)
 
 
+def _dataset(data, potential: Potential | None = None) -> Dataset:
+    """A Dataset as it is, anything else read: input.data without units in those of the potential."""
+    if isinstance(data, Dataset):
+        return data
+    return read(data, **({} if potential is None else {"assumed_units": potential.units}))
+
+
 def new_potential(
-    data: Dataset,
+    data,
     functions="default",
     hidden=(25, 25),
     activation="tanh",
@@ -66,6 +73,7 @@ def new_potential(
 
     Collective.
 
+    data       Dataset, or what `read` takes
     functions  "default" or "water", the path of an input.nn, or a list of tables as in [symmetry_functions]
                functions
     hidden     nodes of the hidden layers of each element's net
@@ -81,30 +89,36 @@ def new_potential(
         )
     if isinstance(functions, str | Path):
         named = str(functions) in ("default", "water")
+        if not (named or Path(functions).exists()):
+            raise ConfigError(
+                f'functions = {str(functions)!r}: must be "default" or "water", the path of an input.nn, '
+                "or a list of tables; there is no such file"
+            )
         section = {"set": functions} if named else {"input_nn": str(Path(functions).resolve())}
     else:
         section = {"functions": list(functions)}
     tree = {"hidden": list(hidden), "activation": activation, **network}
     sections = {"symmetry_functions": section, "network": tree, "baseline": baseline or {}}
     config = make_config(IN_MEMORY | sections | {"run": {"seed": seed}})
-    comm, data = serial() if comm is None else comm, data.without_isolated_atoms()
+    comm, data = serial() if comm is None else comm, _dataset(data).without_isolated_atoms()
     added = baseline_of(config)
     rest = added.subtract(without_ignored_labels(data), comm)
     return replace(build(config, rest, np.arange(len(data)), None, comm, Silent())[0], baseline=added)
 
 
 def new_task(
-    potential: Potential, data: Dataset, schedule: str = "runner", seed: int = 1, comm=None, **settings
+    potential: Potential, data, schedule: str = "runner", seed: int = 1, comm=None, **settings
 ) -> Task:
     """Task: what a potential learns from all structures of `data` but isolated atoms, batch by batch.
 
     Collective.
 
+    data      Dataset, or what `read` takes
     schedule  "runner" or "sdnz";  settings  other keys of [schedule]: streams, force_fraction, ...; with
               selection="sort" an epoch is task.epoch(number, task.errors(w))
     Raises ConfigError, DataError.
     """
-    comm, data = serial() if comm is None else comm, data.without_isolated_atoms()
+    comm, data = serial() if comm is None else comm, _dataset(data, potential).without_isolated_atoms()
     if schedule == "runner":
         settings = {"selection": "random"} | settings
     section = {"name": schedule} | settings
@@ -144,17 +158,18 @@ def new_optimizer(task: Task, name: str = "ekf", **settings) -> Optimizer:
     return make_optimizer(config, task.potential.network, task.schedule.updates_per_epoch, task.comm)
 
 
-def evaluate(potential: Potential, data: Dataset, comm=None) -> Evaluation:
-    """Predictions for all structures of `data`, and their accuracies where there are labels.
+def evaluate(potential: Potential, data, comm=None) -> Evaluation:
+    """Predictions for all structures of `data` (a Dataset, or what `read` takes), and their accuracies where
+    there are labels.
 
     Collective. Raises DataError.
     """
-    return evaluate_on(potential, data, serial() if comm is None else comm, Silent())
+    return evaluate_on(potential, _dataset(data, potential), serial() if comm is None else comm, Silent())
 
 
 def fisher(
     potential: Potential,
-    data: Dataset,
+    data,
     kind: str = "energy",
     n_batch: int = 4096,
     matrix: bool = False,
@@ -164,6 +179,7 @@ def fisher(
 
     On rank 0, None elsewhere. Collective. Isolated atoms are not learned from, and have no part in it.
 
+    data     Dataset, or what `read` takes
     kind     "energy" (eV per unit of weight)^2, "force" (eV/Angstrom per unit of weight)^2, or another of
              KINDS
     n_batch  labels that the mean is over, drawn at random: all if there are fewer
@@ -173,7 +189,7 @@ def fisher(
     if kind not in KINDS:
         raise ConfigError(f"kind = {kind!r}: must be one of {', '.join(KINDS)}")
     comm, k = serial() if comm is None else comm, position(kind)
-    data = data.without_isolated_atoms()
+    data = _dataset(data, potential).without_isolated_atoms()
     structures = make_atoms(data, potential.elements)
     G = load_symmetry_functions(structures, potential.functions, data.hash(), None, comm, Silent())
     check_finite(G, structures, data, comm)

@@ -1,7 +1,9 @@
 """The public functions of `import mpnnp`: what they refuse, what they leave alone, and on several ranks."""
 
 import warnings
+from dataclasses import replace
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
@@ -15,6 +17,7 @@ from mpnnp.errors import CheckpointError, ConfigError, FolderError
 from mpnnp.progress import Muted, Silent
 from mpnnp.training import history
 from mpnnp.training.checkpoint import read_summary
+from mpnnp.units import METAL
 
 SMALL = {"functions": FUNCTIONS, "hidden": [4]}
 
@@ -132,7 +135,14 @@ def test_isolated_atoms_are_references_and_not_learned():
     task = mpnnp.new_task(potential, data, streams=2)
     assert len(task.dataset) == 8 and len(task.labels[0]) == 8
     assert mpnnp.fisher(potential, data).n_row == 8
-    assert len(mpnnp.evaluate(potential, data).energy) == 10
+    found = mpnnp.evaluate(potential, data)
+    assert (
+        len(found.energy) == 10
+        and np.isfinite(found.energy).all()
+        and np.isfinite(found.labels["energy"]).all()
+    )
+    without = mpnnp.evaluate(potential, data.without_isolated_atoms()).accuracy
+    assert found.accuracy.rmse == pytest.approx(without.rmse, nan_ok=True)
 
 
 def test_what_a_task_by_itself_cannot_give_is_refused():
@@ -156,6 +166,35 @@ def test_what_a_task_by_itself_cannot_give_is_refused():
     errors = task.errors(potential.weights)
     first = next(batch for batch in task.epoch(1, errors) if batch.kind == 0)
     assert first.candidates[0, 0] == task.labels[0][np.argmax(errors[0])]
+
+
+def test_files_and_atoms_are_taken_where_a_dataset_is(tmp_path):
+    write_clusters(tmp_path / "clusters.extxyz")
+    data = mpnnp.read(tmp_path / "clusters.extxyz")
+    potential = mpnnp.new_potential(data, **SMALL)
+    expected = mpnnp.evaluate(potential, data).accuracy.rmse
+    for given in (str(tmp_path / "clusters.extxyz"), ase.io.read(tmp_path / "clusters.extxyz", ":")):
+        assert mpnnp.new_potential(given, **SMALL).weights.tolist() == potential.weights.tolist()
+        assert mpnnp.evaluate(potential, given).accuracy.rmse == pytest.approx(expected, nan_ok=True)
+        assert len(mpnnp.new_task(potential, given).labels[0]) == len(data)
+        assert mpnnp.fisher(potential, given, n_batch=4).n_row == 4
+
+
+def test_input_data_without_units_is_read_in_those_of_the_potential(tmp_path):
+    potential = replace(mpnnp.new_potential(clusters(), **SMALL), units=METAL)
+    atoms = cluster(np.random.default_rng(0))
+    rows = zip(atoms.positions, atoms.symbols, atoms.get_forces())
+    numbers = [f"atom {x[0]} {x[1]} {x[2]} {s} 0 0 {f[0]} {f[1]} {f[2]}" for x, s, f in rows]
+    lines = ["begin", *numbers, f"energy {atoms.get_potential_energy()}", "charge 0", "end", ""]
+    (tmp_path / "input.data").write_text("\n".join(lines))
+    found = mpnnp.evaluate(potential, tmp_path / "input.data")
+    assert found.energy[0] == pytest.approx(mpnnp.evaluate(potential, atoms).energy[0], rel=1e-10)
+    assert found.labels["energy"][0] == pytest.approx(atoms.get_potential_energy())
+
+
+def test_functions_that_are_neither_a_set_nor_a_file_are_refused():
+    with pytest.raises(ConfigError, match='functions = \'watr\': must be "default" or "water", the path'):
+        mpnnp.new_potential(clusters(), functions="watr")
 
 
 @pytest.mark.parametrize("log, warns", [(Silent(), True), (Muted(), False)])

@@ -64,7 +64,7 @@ def init(
             f"init: {printable(other[0])}: its name is not UTF-8, so that no configuration can have it: "
             "rename it"
         )
-    dataset = read_sources(data, report=log, strict=True, **how)
+    dataset = read_sources(data, report=log, strict=True, **how).without_isolated_atoms()
     choices = propose(dataset, files, **how)
     found = findings(dataset)
     for finding in found:

@@ -68,6 +68,7 @@ def convert(
 @app.command(
     epilog=examples(
         "mpnnp info data.extxyz",
+        "mpnnp info calculation-*/OUTCAR",
         "mpnnp info runs/train/checkpoint.h5",
     )
 )
@@ -75,40 +76,50 @@ def convert(
 @reads_data
 def info(
     how,
-    file: Annotated[
-        Path, typer.Argument(help="Data set of any format, a checkpoint, or a folder of n2p2 files.")
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Data sets of any format, taken as one; checkpoints, folders of n2p2 files, simulations.",
+            metavar="FILE...",
+        ),
     ],
     force_limit: Annotated[float, typer.Option(help="Warn about forces above this, eV/Angstrom.")] = 50.0,
     debug: Debug = False,
 ):
     """Describe data or a potential; warn of what looks wrong."""
     from mpnnp.data import inspection
-    from mpnnp.training.checkpoint import is_checkpoint, refuse_run_folder
-
-    _, log = start()
-    if is_checkpoint(file):
-        from mpnnp.training.description import describe_checkpoint
-
-        log(describe_checkpoint(file))
-        return
-    if (file / "protocol.json").is_file():
-        from mpnnp.simulation.trajectories import describe_run
-
-        log(describe_run(file))
-        return
-    if (file / "input.nn").is_file() and any(file.glob("*weights.*")):
-        from mpnnp.training.description import describe_folder
-
-        log(describe_folder(file, how["units"]))
-        return
-    refuse_run_folder(file)
     from mpnnp.data.formats import read_sources
     from mpnnp.data.plausibility import doubts
+    from mpnnp.training.checkpoint import refuse_run_folder
 
-    data = read_sources([str(file)], lenient=True, report=log, **how)
+    _, log = start()
+    texts = {file: _in_words(file, how["units"]) for file in files}
+    for text in filter(None, texts.values()):
+        log(text)
+    if not (sources := [file for file in files if texts[file] is None]):
+        return
+    for file in sources:
+        refuse_run_folder(file)
+    data = read_sources([str(file) for file in sources], lenient=True, report=log, **how)
     log(inspection.format_description(inspection.describe(data)))
     for message in [*map(str, doubts(data)), *inspection.warnings(data, force_limit=force_limit)]:
         log.warn(message)
+
+
+def _in_words(file, units):
+    """What a checkpoint, a simulation or a folder of n2p2 files holds; None if it is none of these."""
+    from mpnnp.training.checkpoint import is_checkpoint
+    from mpnnp.training.description import describe_checkpoint, describe_folder
+
+    if is_checkpoint(file):
+        return describe_checkpoint(file)
+    if (file / "protocol.json").is_file():
+        from mpnnp.simulation.trajectories import describe_run
+
+        return describe_run(file)
+    if (file / "input.nn").is_file() and any(file.glob("*weights.*")):
+        return describe_folder(file, units)
+    return None
 
 
 @app.command(

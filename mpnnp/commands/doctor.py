@@ -55,7 +55,11 @@ def doctor(
         log(f"{name:22s} {text}")
     for message in complaints:
         log.warn(message)
-    log("nothing wrong was found" if not complaints else f"{len(complaints)} things to look at")
+    log(
+        "nothing wrong was found"
+        if not complaints
+        else f"{len(complaints)} thing{'s' * (len(complaints) > 1)} to look at"
+    )
 
 
 def compile_ahead(comm, log):

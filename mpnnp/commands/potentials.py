@@ -39,7 +39,11 @@ def evaluate(
     json: Annotated[Optional[Path], typer.Option("--json", help="Write the accuracies to this file.")] = None,
     predictions: Annotated[
         Optional[Path],
-        typer.Option(help="Write energy, forces, start (with --sigma energy_std, forces_std) to this .npz."),
+        typer.Option(
+            help="Write energy, forces, stress, their labels as energy_label, ... (or NaN) and start; with "
+            "--sigma also energy_std, forces_std.",
+            metavar="FILE.npz",
+        ),
     ] = None,
     sigma: Annotated[
         bool,
@@ -63,6 +67,7 @@ def evaluate(
     """
     from mpnnp.analysis.reliability import draw, lines_of, reliability_of
     from mpnnp.model.evaluation import evaluate as run
+    from mpnnp.model.evaluation import judged
     from mpnnp.parallel import on_root
     from mpnnp.training.uncertainty import make_sigma, read_uncertainty
 
@@ -73,6 +78,8 @@ def evaluate(
         comm,
         lambda: check_targets(json, predictions, pictures=[reliability], data=data, potentials=[potential]),
     )
+    if predictions and predictions.suffix != ".npz":
+        raise ConfigError(f"--predictions {predictions}: arrays of NumPy are written: give NAME.npz")
     (model,), dataset = read_inputs(comm, log, [potential], data, how, potential_units)
     known = on_root(comm, read_uncertainty, potential) if sigma else None
     result = run(model, dataset, comm, log, None if known is None else make_sigma(model, known))
@@ -85,7 +92,7 @@ def evaluate(
     if known is not None and comm.rank == 0:
         if not known.calibration.n_structure:
             log.warn(f"{potential}: not calibrated (mpnnp calibrate does it): sigma is what P says")
-        found = reliability_of(result, dataset)
+        found = reliability_of(result, judged(dataset))
         for line in lines_of(found):
             log(line)
 
@@ -206,7 +213,7 @@ def export(
             notes.extend(engines.write_lammps(folder, model, first, kind, overwrite))
 
     file = "cp2k.inp" if cp2k else "lammps.in"
-    keep_foreign(output, [file], overwrite)
+    keep_foreign(output, [file] if first is None or cp2k else [file, "structure.lammps"], overwrite)
     stays = engines.is_edited(output / file) and not overwrite
     write_result(output, lambda folder: write_potential(model, folder, cp2k=cp2k, overwrite=overwrite))
     write_result(output, write_input)

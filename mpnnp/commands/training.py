@@ -135,7 +135,7 @@ def translate(
 
     With comments on each key, and what is not used.
     """
-    from mpnnp.files import write_text
+    from mpnnp.files import keep_changed, write_text
     from mpnnp.n2p2.translate import translate as read
 
     _, log = start()
@@ -148,12 +148,12 @@ def translate(
         log(text)
         return
 
-    def write(path):
-        write_text(path, text)
-
-    write_result(output, write)
+    with keep_changed(output) as kept:  # settings are changed there
+        write_result(output, lambda path: write_text(path, text))
     translation.tell(log)
     log(f"written to {output}")
+    for path in kept:
+        log(f"{output} was there and read otherwise: that one is kept as {path}")
 
 
 def _from_input_nn(path, output, settings, ranks, size, resume, log):

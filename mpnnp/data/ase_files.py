@@ -67,6 +67,7 @@ MASK = "force_mask"  # array of truth values: False where the force on an atom i
 LOOKS = re.compile(r"energ|forc|virial|stress|weight|etot|gradient", re.IGNORECASE)
 NO_ENERGY = re.compile(r"time|temp|press|dens|vol|charge|spin|mag|cut|angle", re.IGNORECASE)
 NO_STRESS = re.compile(r"polar|quadru|hess|cell|lattice|box", re.IGNORECASE)
+OF_ATOMS = ("energies", "stresses")  # of single atoms, by calculators of ASE: never labels
 NO_FORCES = re.compile(
     r"mom|vel|magmom|dipole|dir|disp|pos|eigen|mask|frac|scaled|charge|image", re.IGNORECASE
 )
@@ -261,7 +262,7 @@ class Labels:
             if plain in taken or not isinstance(plain, str) or plain in self.suspects:
                 continue
             array = np.asarray(value) if not isinstance(value, str) else np.zeros(0, "U1")
-            if array.dtype.kind not in "fiu":
+            if array.dtype.kind not in "fiu" or (plain in OF_ATOMS and array.shape[:1] == (n_atom,)):
                 continue
             if array.size == 1 and array.dtype.kind == "f" and not NO_ENERGY.search(plain):
                 self.numbers.add(plain)

@@ -7,6 +7,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.data.dataset import Dataset
+from mpnnp.data.isolated import is_isolated
 from mpnnp.data.plausibility import Finding, doubts, energy_residuals, neighbours
 from mpnnp.data.ranges import densities
 from mpnnp.data.structure import TRAIN, VALIDATION
@@ -27,7 +28,7 @@ class Description:
     elements: tuple  # atomic numbers, ascending
     atoms_per_structure: tuple  # smallest, largest
     density: tuple | None  # smallest, largest of the periodic structures, g/cm^3
-    energy_per_atom: tuple | None  # smallest, largest, standard deviation, eV
+    energy_per_atom: tuple | None  # smallest, largest, standard deviation, eV; without isolated atoms
     max_force: float | None  # largest component, eV/Angstrom
     force_rms: float | None  # of the components, eV/Angstrom
     stress_rms: float | None  # of the components, eV/Angstrom^3
@@ -37,6 +38,7 @@ class Description:
     n_without_stress: int  # structures
     splits: dict  # none, train, validation -> structures
     pbc: dict  # "T T T" -> structures
+    n_isolated: int  # structures: atoms that are references of the energies
     shortest: dict  # (Z1, Z2) -> shortest distance below 3.2 Angstrom, with Z1 <= Z2
     sources: dict  # name -> structures
     hash: str
@@ -46,7 +48,8 @@ def describe(dataset: Dataset) -> Description:
     """Description of a Dataset."""
     d = dataset
     forces = d.forces[np.isfinite(d.forces).all(axis=1)] if len(d) else d.forces
-    energies = (d.energy / d.n_atom)[np.isfinite(d.energy)]
+    alone = is_isolated(d)
+    energies = (d.energy / d.n_atom)[np.isfinite(d.energy) & ~alone]
     stress = d.stress[np.isfinite(d.stress).all(axis=1)]
     kinds, n_kind = np.unique(d.pbc, axis=0, return_counts=True)
     return Description(
@@ -62,7 +65,8 @@ def describe(dataset: Dataset) -> Description:
         force_rms=float(np.sqrt(np.mean(forces**2))) if len(forces) else None,
         stress_rms=float(np.sqrt(np.mean(stress**2))) if len(stress) else None,
         stress_diagonal=(float(stress[:, :3].min()), float(stress[:, :3].max())) if len(stress) else None,
-        n_without_energy=len(d) - len(energies),
+        n_isolated=int(alone.sum()),
+        n_without_energy=int(np.isnan(d.energy).sum()),
         n_without_forces=len(d.forces) - len(forces),
         n_without_stress=int(np.isnan(d.stress).any(axis=1).sum()),
         splits={
@@ -304,6 +308,10 @@ def format_description(description: Description, messages: Iterable[str] = ()) -
         ),
         ("hash", n.hash[:16]),
     ]
+    if n.n_isolated:
+        rows.insert(
+            2, ("of these", f"{n.n_isolated:,} isolated atoms: references of the energies, not learned")
+        )
     if n.shortest:
         rows[-2] = (rows[-2][0], rows[-2][1] + " Angstrom")
     rows += [

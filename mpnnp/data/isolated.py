@@ -17,11 +17,19 @@ from mpnnp.files import all_digits, read_number
 if TYPE_CHECKING:
     from mpnnp.data.dataset import Dataset
 
-__all__ = ["KEY", "agreed", "energies_of", "in_text", "in_words", "isolated_atoms"]
+__all__ = ["KEY", "agreed", "energies_of", "in_text", "in_words", "is_isolated", "isolated_atoms"]
 
 KEY = "mpnnp_isolated_atoms"  # in the comment of the first frame of an extended XYZ file
 APART = 8.0  # Angstrom; an atom alone in a cell that repeats it no nearer than this is isolated
 SAME = 1e-3  # eV; energies of one element must agree to this
+
+
+def is_isolated(dataset: Dataset) -> np.ndarray:
+    """Mask (n_structure,) of the isolated atoms with an energy, that are references of other structures: none
+    where there are no others.
+    """
+    mask = _mask(dataset)
+    return mask & (not mask.all())
 
 
 def isolated_atoms(dataset: Dataset) -> tuple[dict[int, float], np.ndarray]:
@@ -30,9 +38,7 @@ def isolated_atoms(dataset: Dataset) -> tuple[dict[int, float], np.ndarray]:
 
     Raises DataError where two energies of one element contradict each other.
     """
-    d = dataset
-    shortest = np.where(d.pbc, np.linalg.norm(d.cell, axis=2), np.inf).min(axis=1)
-    mask = (d.n_atom == 1) & np.isfinite(d.energy) & (shortest >= APART)
+    d, mask = dataset, _mask(dataset)
     energies, first = {}, {}
     for k in np.flatnonzero(mask):
         z = int(d.numbers[d.start[k]])
@@ -43,6 +49,11 @@ def isolated_atoms(dataset: Dataset) -> tuple[dict[int, float], np.ndarray]:
             )
         first.setdefault(z, int(k))
     return energies, mask
+
+
+def _mask(d):
+    shortest = np.where(d.pbc, np.linalg.norm(d.cell, axis=2), np.inf).min(axis=1)
+    return (d.n_atom == 1) & np.isfinite(d.energy) & (shortest >= APART)
 
 
 def agreed(several: Iterable[dict[int, float] | None]) -> dict[int, float]:

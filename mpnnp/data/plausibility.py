@@ -16,6 +16,7 @@ import numpy as np
 from ase.data import covalent_radii
 from vesin import NeighborList
 
+from mpnnp.data.isolated import is_isolated
 from mpnnp.units import ENERGIES, HARTREE, LENGTHS, METAL, Units
 
 if TYPE_CHECKING:
@@ -351,9 +352,9 @@ def _two_groups(x, least):
 
 def energy_residuals(d: Dataset) -> tuple[Any, Any]:
     """(residual eV/atom, structures) of the energies from sum_i e(Z_i), e fitted to the least sum of
-    absolute deviations; (None, None) if few.
+    absolute deviations; (None, None) if few. Isolated atoms have no part in it.
     """
-    labelled = np.flatnonzero(np.isfinite(d.energy))
+    labelled = np.flatnonzero(np.isfinite(d.energy) & ~is_isolated(d))
     if len(labelled) < 5:
         return None, None
     k_of_atom = np.repeat(np.arange(len(d)), d.n_atom)

@@ -45,10 +45,13 @@ def draw(path: Path, state: State) -> None:
         "density": "density at constant pressure\n(g/cm³)",
     }
     picture, axes = figure(len(panels))
-    rows = [row for row in state.rounds if row.simulated_ps]
     for axis, (name, words) in zip(axes, panels.items()):
-        values = np.array([getattr(row, name) for row in rows], float)  # None: NaN
-        axis.plot([row.labels for row in rows], values, "o-", markersize=3)
+        values = np.array([getattr(row, name) for row in state.rounds], float)  # None: NaN
+        there = np.isfinite(values)  # no stops per ps where all were stopped at once
+        if name == "stops_per_ps":
+            there &= np.array([row.simulated_ps > 0 for row in state.rounds])  # not before the simulations
+        values = values[there]
+        axis.plot(np.array([row.labels for row in state.rounds])[there], values, "o-", markersize=3)
         if name != "density" and (values > 0).any():
             axis.set_yscale("symlog" if name == "stops_per_ps" else "log")
         axis.set(xlabel="labelled frames learned", ylabel=words)

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mpnnp.data.dataset import Dataset
+from mpnnp.data.isolated import is_isolated
 from mpnnp.data.packed import make_atoms
 from mpnnp.files import write_atomically, write_text
 from mpnnp.kernels.packs import Structures
@@ -31,11 +32,13 @@ class Evaluation:
                  eV/Angstrom, ...; NaN where a structure has none (no stress unless periodic in all
                  directions)
     start        (n_structure+1,) offsets of the atoms
+    labels       column -> array of the same shape; NaN where there is no label
     """
 
     accuracy: Accuracy
     predictions: dict
     start: np.ndarray
+    labels: dict = field(default_factory=dict)
 
     def __getattr__(self, name):
         if name in self.__dict__.get("predictions", ()):
@@ -67,7 +70,8 @@ class Evaluation:
 
     def write_predictions(self, path: str | Path) -> None:
         with write_atomically(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **self.predictions, start=self.start)
+            labels = {f"{column}_label": values for column, values in self.labels.items()}
+            np.savez(file, **self.predictions, **labels, start=self.start)
 
 
 def accuracy_over(
@@ -102,6 +106,22 @@ def accuracy_over(
     return errors.accuracy(comm)
 
 
+def judged(dataset: Dataset) -> Dataset:
+    """The data set with the labels that a potential is judged by: without those of isolated atoms, which are
+    references that no run learns.
+    """
+    alone = is_isolated(dataset)
+    if not alone.any():
+        return dataset
+    of_atoms = np.repeat(alone, dataset.n_atom)[:, None]
+    return replace(
+        dataset,
+        energy=np.where(alone, np.nan, dataset.energy),
+        forces=np.where(of_atoms, np.nan, dataset.forces),
+        stress=np.where(alone[:, None], np.nan, dataset.stress),
+    )
+
+
 def evaluate(
     potential: Potential,
     dataset: Dataset,
@@ -113,8 +133,11 @@ def evaluate(
 
     with_sigma  (structures, s) -> Prediction and standard deviations of structure s: these are then among
                 the predictions, energy_std (n_structure,) and forces_std (n_atom, 3)
-    Collective. Raises DataError, also for a structure whose prediction is not finite.
+    Isolated atoms are predicted, and have no part in the accuracy. Collective. Raises DataError, also for a
+    structure whose prediction is not finite.
     """
+    if n_alone := int(is_isolated(dataset).sum()):
+        log(f"{n_alone} isolated atoms are references of the energies: they are predicted, but not judged")
     structures, predictor = make_atoms(dataset, potential.elements), Predictor(potential)
     start, kinds = np.asarray(structures.start), [kind for kind in KINDS.values() if kind.column]
     mine: list = []
@@ -147,7 +170,7 @@ def evaluate(
 
         accuracy = accuracy_over(
             predict,
-            dataset,
+            judged(dataset),
             structures,
             np.arange(len(dataset)),
             comm,
@@ -161,10 +184,14 @@ def evaluate(
         for s, values in part:
             for kind, value in zip(kinds, values):
                 predictions[kind.column][kind.of_structure(structures, s)] = value
-    predictions = {column: a if a.shape[1] > 1 else a[:, 0] for column, a in predictions.items()}
+    labels = {kind.column: kind.labels_of(dataset) for kind in kinds}
+    predictions, labels = (
+        {column: a if a.shape[1] > 1 else a[:, 0] for column, a in found.items()}
+        for found in (predictions, labels)
+    )
     if with_sigma is not None:
         predictions |= _columns(start, comm.gather(sigmas, root=0) or [])
-    return Evaluation(accuracy, predictions, start)
+    return Evaluation(accuracy, predictions, start, labels)
 
 
 def _columns(start, parts):

@@ -17,6 +17,7 @@ OF_CP2K = (TYPES[2], TYPES[3])  # types of symmetry functions that CP2K knows
 
 
 INPUT = "potential of this folder in"  # in the first line of an input of LAMMPS or CP2K
+FRAME = ", frame "  # in the title of a structure
 LENGTHS, SCALING, WEIGHTS = (  # how lines begin that tell who wrote a file
     "# lengths in ",
     "# element  function  minimum  maximum  mean  sigma",
@@ -53,15 +54,19 @@ def weights_name(z):
     return f"weights.{z:03d}.data"
 
 
-def keep_foreign(folder, names, overwrite=False):
+def keep_foreign(folder, names, overwrite=None):
     """Raise DataError if one of these files is in the folder and mpnnp has not written it; overwrite: such
-    files are kept as NAME.old-1 and so on.
+    files are kept as NAME.old-1 and so on. None: the command has no --overwrite that could be told.
     """
     foreign = [path for name in names if (path := Path(folder) / name).exists() and not _is_own(path)]
     if foreign and not overwrite:
         raise DataError(
             f"{', '.join(map(str, foreign))}: not written by mpnnp, and would be lost: choose another folder "
-            "(-o), or --overwrite, which keeps what is there under other names"
+            + (
+                "(-o)"
+                if overwrite is None
+                else "(-o), or --overwrite, which keeps what is there under other names"
+            )
         )
     for path in foreign:
         keep_aside(path)
@@ -71,7 +76,10 @@ def _is_own(path):
     """Whether one of the first lines of a file is one that only mpnnp writes."""
     with open(path, encoding="utf-8", errors="replace") as file:
         first = list(itertools.islice(file, 2))
-    return any(INPUT in line or line.startswith((LENGTHS, SCALING, WEIGHTS)) for line in first)
+    ours = (INPUT, FRAME) if path.name == "structure.lammps" else (INPUT,)
+    return any(
+        any(part in line for part in ours) or line.startswith((LENGTHS, SCALING, WEIGHTS)) for line in first
+    )
 
 
 def without_normalization(p):
@@ -138,7 +146,7 @@ def _input_text(p, comment):
     lines = [
         f"# {comment}",
         f"{LENGTHS}{p.units.length_name}, energies in {p.units.energy_name}",
-        *([] if p.units == ATOMIC else [f"# units: {p.units}"]),
+        f"# units: {p.units}",
         *([f"# baseline: {p.baseline}"] if p.baseline else []),
         f"mean_energy {p.mean_energy / energy:.16E}",
         f"conv_energy {conv_energy:.16E}",

@@ -135,7 +135,7 @@ def calibrate_checkpoint(
     """Calibrate the potential in a checkpoint by labelled structures that were not learned, and store it
     there. Collective. Raises CheckpointError, DataError.
     """
-    known = on_root(comm, read_uncertainty, path)
+    known, data = on_root(comm, read_uncertainty, path), data.without_isolated_atoms()
     structures = make_atoms(data, potential.elements)
     everything = np.arange(len(data))
     found = errors_and_spread(potential, known.deviations, data, structures, everything, comm)

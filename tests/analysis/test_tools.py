@@ -71,6 +71,14 @@ def test_prepare_writes_the_scaling_data_of_n2p2(tmp_path):
     assert all((tmp_path / f"histograms-{symbol}.png").stat().st_size > 5000 for symbol in "HO")
 
 
+def test_prepare_leaves_a_scaling_of_another_program_and_tells_no_option_that_it_has_not(tmp_path):
+    (tmp_path / "scaling.data").write_text("made by hand\n")
+    with pytest.raises(DataError, match="not written by mpnnp, and would be lost") as told:
+        run("prepare", FOLDER / "input.data", FOLDER / "input.nn", "-o", tmp_path)
+    assert "--overwrite" not in str(told.value)
+    assert (tmp_path / "scaling.data").read_text() == "made by hand\n"
+
+
 def test_prepare_takes_the_data_of_a_configuration(tmp_path, trained, capsys):
     (tmp_path / "train.toml").write_text(to_toml(trained[1]))
     run("prepare", tmp_path / "train.toml", "-o", tmp_path / "out")

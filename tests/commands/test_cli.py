@@ -122,6 +122,14 @@ def test_convert_and_info(folder, succeed, tmp_path):
     assert "as structure 2" in told  # warned of: each structure is there twice
 
 
+def test_info_takes_several_files(folder, succeed, tmp_path):
+    write_clusters(tmp_path / "more.extxyz", 3, labels=False)
+    out = succeed("info", folder / "clusters.extxyz", tmp_path / "more.extxyz")
+    assert re.search(r"^structures +15$", out, re.M) and "energy 3 structures" in out
+    out = succeed("info", folder / "run" / "best.h5", tmp_path / "more.extxyz")
+    assert "checkpoint of mpnnp" in out and re.search(r"^structures +3$", out, re.M)
+
+
 def test_info_of_a_checkpoint(folder, succeed):
     out = succeed("info", folder / "run" / "checkpoint.h5")
     assert "weights: 82" in out and "H  net 4-4-3-1" in out
@@ -200,6 +208,10 @@ def test_evaluate_writes_accuracies_and_predictions(folder, succeed, tmp_path):
         np.testing.assert_allclose(
             arrays["forces"][arrays["start"][k] : arrays["start"][k + 1]], forces, rtol=1e-10, atol=1e-12
         )
+    labels = [atoms.get_potential_energy() for atoms in frames]
+    np.testing.assert_allclose(arrays["energy_label"], labels, rtol=1e-12)
+    np.testing.assert_allclose(arrays["forces_label"], np.vstack([atoms.get_forces() for atoms in frames]))
+    assert arrays["stress_label"].shape == arrays["stress"].shape and np.isnan(arrays["stress_label"]).all()
     errors = [
         1000 * (arrays["energy"][k] - atoms.get_potential_energy()) / len(atoms)
         for k, atoms in enumerate(frames)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +146,28 @@ def test_a_name_without_a_known_format_is_an_error(tmp_path):
         and ".extxyz" in str(result.exception)
         and not (tmp_path / "x.npz").exists()
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["convert", "x.h5"],
+        ["select", "x.h5", "-n", "1", "--by", "interval", "-o"],
+        ["label", "ase:emt", "x.h5", "-o"],
+    ],
+)
+def test_input_data_of_another_program_is_not_written_over(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = Dataset.from_structures([Structure(numbers=[29, 29], positions=2.5 * np.eye(3)[:2])])
+    write_target("x.h5", data)
+    foreign = "begin\ncomment my own\natom 0 0 0 Cu 0 0 0 0 0\nenergy 0\ncharge 0\nend\n"
+    Path("input.data").write_text(foreign)
+    result = CliRunner().invoke(app, [*words, "input.data"])
+    assert isinstance(result.exception, DataError), result.output
+    assert "input.data: not written by mpnnp, and would be lost" in str(result.exception)
+    assert Path("input.data").read_text() == foreign
+    for _ in range(2):  # the second time the file is its own
+        assert CliRunner().invoke(app, [*words, "new.data"]).exit_code == 0
 
 
 def test_forces_on_some_atoms_are_kept_in_extxyz_and_refused_by_input_data(tmp_path):

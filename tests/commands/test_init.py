@@ -5,8 +5,10 @@ import os
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from launch import ROOT
 from typer.testing import CliRunner
@@ -120,6 +122,16 @@ def test_what_cannot_be_is_an_error(tmp_path, monkeypatch, words, told):
     result = CliRunner().invoke(app, ["init", *words])
     assert result.exit_code != 0 and told in str(result.exception)
     assert (tmp_path / "there.toml").read_text() == "" and not (tmp_path / "train.toml").exists()
+
+
+def test_isolated_atoms_are_not_counted_and_do_not_look_wrong(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    atom = Atoms("Cu")
+    atom.calc = SinglePointCalculator(atom, energy=3.5, forces=np.zeros((1, 3)))
+    write("a.extxyz", [atom, *copper(8)])
+    assert "linear fit" not in run("init", "a.extxyz", "-o", "a.toml")
+    text = (tmp_path / "a.toml").read_text()
+    assert "8 structures of 32 atoms" in text and "Labels: 8 energies" in text and "Looks wrong" not in text
 
 
 def test_overwrite_replaces_the_file(tmp_path, monkeypatch):

@@ -97,6 +97,7 @@ NOTHING = "none.h5"  # neither potential nor data: what is said of targets is sa
 TARGETS = (  # what must be said, and the command
     ("nofolder/a.json: cannot be written", f"evaluate {NOTHING} {NOTHING} --json nofolder/a.json"),
     ("nofolder/a.npz: cannot be written", f"evaluate {NOTHING} {NOTHING} --predictions nofolder/a.npz"),
+    ("give NAME.npz", f"evaluate {NOTHING} {NOTHING} --predictions p.csv"),
     ("pictures are written as", f"evaluate {NOTHING} {NOTHING} --sigma --reliability r.jpg"),
     ("two results", f"evaluate {NOTHING} {NOTHING} --json a.json --predictions a.json"),
     ("nofolder/s.h5: cannot be written", f"select {NOTHING} -n 3 -o nofolder/s.h5"),

@@ -139,6 +139,17 @@ def test_isolated_atoms_are_found():
     )
 
 
+def test_isolated_atoms_that_are_references_do_not_look_wrong(water):
+    atoms = [Structure(numbers=[z], positions=[[0, 0, 0]], energy=e) for z, e in ((1, -13.6), (8, -432.0))]
+    data = concatenate([Dataset.from_structures(atoms), water])
+    assert warnings(data) == []
+    n = describe(data)
+    assert (n.n_structure, n.n_isolated, n.n_without_energy) == (20, 2, 0)
+    assert n.energy_per_atom == describe(water).energy_per_atom
+    assert "2 isolated atoms: references of the energies, not learned" in format_description(n)
+    assert "isolated" not in format_description(describe(water))
+
+
 def test_large_forces_are_found(water):
     forces = water[2].forces.copy()
     forces[7, 1], forces[8, 0] = -60, 55

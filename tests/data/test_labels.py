@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read as ase_read
+from ase.io import write
 from launch import ROOT
 
 from mpnnp.commands.common import TARGETS
@@ -89,6 +93,19 @@ def test_momenta_and_positions_of_other_kinds_are_no_labels(tmp_path):
     for name in ("momenta", "velo", "dipoles", "magmoms"):
         _, said = read(tmp_path, frame(f"{CELL} {COLUMNS.format(name)} energy=1"))
         assert "perhaps labels" not in said, name
+
+
+def test_energies_of_single_atoms_that_a_calculator_of_ase_wrote_are_no_labels(tmp_path):
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = EMT()
+    atoms.get_forces(), atoms.get_stress()
+    write(tmp_path / "emt.extxyz", atoms)
+    said = []
+    assert "energies" in ase_read(tmp_path / "emt.extxyz").calc.results
+    read_sources(tmp_path / "emt.extxyz", report=said.append)
+    assert len(said) == 1 and "perhaps labels" not in said[0]
+    _, told = read(tmp_path, frame(f'{CELL} {COLUMNS.format("forces")} energy=1 energies="1 2 3"'))
+    assert "perhaps labels: 'energies' (3)" in told
 
 
 def test_training_without_forces_beside_a_column_of_them_needs_a_word(tmp_path):

@@ -423,6 +423,22 @@ def test_a_learning_leaves_table_data_and_potential(learned):
     assert all(row.new_labels and row.force_error > 0 for row in state.rounds[:-1])
 
 
+def test_the_picture_of_the_rounds_has_errors_also_where_all_simulations_were_stopped_at_once(
+    tmp_path, monkeypatch
+):
+    drawn = []
+    monkeypatch.setattr(table, "save", lambda picture, path: drawn.append(picture))
+    rows = (
+        Round(
+            0, 20, simulated_ps=0.0, stops=2, new_labels=2, energy_error=1.1, force_error=168.0, density=1.0
+        ),
+        Round(1, 22, simulated_ps=0.2, density=1.02),
+    )
+    table.draw(tmp_path / "rounds.png", State(rounds=rows))
+    shown = [axis.lines[0].get_xydata().tolist() for axis in drawn[0].axes[:4]]
+    assert shown == [[[20, 1.1]], [[20, 168.0]], [[22, 0.0]], [[20, 1.0], [22, 1.02]]]
+
+
 def test_new_labels_are_those_of_the_teacher(begun, learned):
     labelled = mpnnp.read(learned[0] / "rounds" / "000" / "labelled.h5")
     said = mpnnp.evaluate(mpnnp.load(begun / "teacher" / "checkpoint.h5"), labelled)

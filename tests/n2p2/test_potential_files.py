@@ -27,7 +27,7 @@ from mpnnp.n2p2.export import is_normalized, write_potential
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.n2p2.nets import read_network
 from mpnnp.n2p2.potential_files import read_functions, read_potential, scaling_kind
-from mpnnp.units import BOHR, HARTREE
+from mpnnp.units import BOHR, HARTREE, parse_units
 
 FOLDERS = ["predict_acsf_cos", "predict_acsf_poly2_inner", "predict_acsf_tanh3", "predict_weighted"]
 
@@ -296,6 +296,18 @@ def test_what_cp2k_cannot_compute_is_an_error(tmp_path, variant, part):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("own", "other"), [("Hartree Bohr", "eV Angstrom"), ("eV Angstrom", "Hartree Bohr")], ids=["atomic", "eV"]
+)
+def test_an_exported_potential_says_its_units_and_others_are_refused(own, other, tmp_path):
+    potential = replace(make_potential(), units=parse_units(own))
+    write_potential(potential, tmp_path)
+    assert f"# units: {own}\n" in (tmp_path / "input.nn").read_text()
+    check_equal(potential, mpnnp.load(tmp_path, own))
+    with pytest.raises(DataError, match=f"states the units {own}, but {other} were asked for"):
+        mpnnp.load(tmp_path, other)
+
+
 @pytest.mark.parametrize("name", ["input.nn", "scaling.data", "weights.008.data"])
 def test_the_export_does_not_write_over_files_of_others(name, tmp_path):
     potential = make_potential()
@@ -332,6 +344,49 @@ def test_the_command_export_leaves_what_it_reads(tmp_path):
         for more in (["--overwrite"], []):
             assert CliRunner().invoke(app, words + more).exit_code == 0
         assert (own / f"{name}.old-1").read_text() == "made by hand\n"
+
+
+@pytest.mark.parametrize(("name", "more"), [("lammps.in", []), ("cp2k.inp", ["--cp2k"])])
+def test_an_input_that_its_user_changed_stays_in_the_next_export(name, more, tmp_path):
+    potential = make_potential(tables=FOR_CP2K)
+    write_potential(potential, tmp_path / "p")
+    folder = tmp_path / "new"
+
+    def export(*words):
+        result = CliRunner().invoke(app, ["export", str(tmp_path / "p"), "-o", str(folder), *more, *words])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    export()
+    export()  # what reads the same is not kept
+    assert not list(folder.glob("*.old-*"))
+    written = (folder / name).read_text()
+    changed = written + "# run longer\n"
+    (folder / name).write_text(changed)
+    stem, suffix = name.split(".")
+    for _ in range(2):
+        export()
+        assert (folder / name).read_text() == changed
+        assert (folder / f"{stem}-new.{suffix}").read_text() == written
+    export("--overwrite")
+    assert (folder / name).read_text() == written
+    assert (folder / f"{name}.old-1").read_text() == changed
+    assert len(list(folder.glob("*.old-*"))) == 1
+
+
+def test_a_structure_file_of_another_program_is_not_written_over(tmp_path):
+    write_potential(make_potential(), tmp_path / "p")
+    start, folder = str(DATA / "predict_acsf_cos" / "input.data"), tmp_path / "new"
+    words = ["export", str(tmp_path / "p"), "-o", str(folder), "--structure", start]
+    for _ in range(2):  # the second time the file is its own
+        assert CliRunner().invoke(app, words).exit_code == 0
+    (folder / "structure.lammps").write_text("LAMMPS data file via write_data\n\n3 atoms\n")
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, DataError) and "structure.lammps: not written" in str(
+        result.exception
+    )
+    assert CliRunner().invoke(app, [*words, "--overwrite"]).exit_code == 0
+    assert "via write_data" in (folder / "structure.lammps.old-1").read_text()
 
 
 INPUT = """&GLOBAL

@@ -471,6 +471,18 @@ def test_the_toml_file_means_the_same_and_tells_where_each_key_comes_from(folder
     )
 
 
+def test_a_configuration_that_its_user_changed_is_kept_by_the_next_translation(folder, tmp_path):
+    words = ["translate", str(folder / "input.nn"), "-o", str(tmp_path / "t.toml")]
+    for _ in range(2):  # what reads the same is not kept
+        assert CliRunner().invoke(app, words).exit_code == 0
+    assert not (tmp_path / "t.toml.old-1").exists()
+    changed = (tmp_path / "t.toml").read_text().replace("epsilon = 0.01", "epsilon = 0.1")
+    (tmp_path / "t.toml").write_text(changed)
+    result = CliRunner().invoke(app, words)
+    assert "that one is kept as" in result.output and (tmp_path / "t.toml.old-1").read_text() == changed
+    assert "epsilon = 0.01 " in (tmp_path / "t.toml").read_text()
+
+
 def test_training_from_the_front_door_leaves_the_folder_alone_and_resumes(folder, tmp_path):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     run = [

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from conftest import DATA
 from launch import on_ranks
@@ -197,6 +199,24 @@ def test_calibrate_and_evaluate_on_the_command_line(run, tmp_path):
     errors = read_sources(tmp_path / "new.extxyz").forces - columns["forces"]
     inside = np.mean(np.abs(errors) <= columns["forces_std"])
     assert inside == pytest.approx(ONE_SIGMA, abs=0.01)  # the same data
+
+
+def test_isolated_atoms_calibrate_nothing_and_are_not_judged(run, tmp_path):
+    frames = write_clusters(tmp_path / "new.extxyz", n=8, seed=9)
+    best = shutil.copytree(run[0], tmp_path / "run") / "best.h5"
+    for name, energy in (("H", -900.0), ("O", -700.0)):
+        atom = Atoms(name)
+        atom.calc = SinglePointCalculator(atom, energy=energy, forces=np.zeros((1, 3)))
+        frames.append(atom)
+    write(tmp_path / "more.extxyz", frames)
+
+    def said(*words):
+        found = CliRunner().invoke(app, [*map(str, words)])
+        assert found.exit_code == 0, found.output
+        return [line for line in found.output.splitlines() if "sigma of" in line or "rmse" in line]
+
+    for words in (["calibrate", best], ["evaluate", "--sigma", best]):
+        assert said(*words, tmp_path / "more.extxyz") == said(*words, tmp_path / "new.extxyz") != []
 
 
 def test_a_simulation_ends_where_forces_are_not_known(run, tmp_path):
