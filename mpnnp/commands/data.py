@@ -155,21 +155,28 @@ def select(
     """Select structures that are worth their labels.
 
     At random, evenly, far apart in the space of the symmetry functions, or those that potentials know least
-    about.
+    about. Isolated atoms, references of the energies, are written too, and do not count.
     """
+    import numpy as np
+
     from mpnnp.analysis.selection import check_number, select_structures
     from mpnnp.data.formats import check_target, write_target
+    from mpnnp.data.isolated import is_isolated
     from mpnnp.parallel import on_root
 
     check_target(output, "select")
     comm, log = start()
     on_root(comm, lambda: check_targets(output, data=data, potentials=potential or []))
     potentials, dataset = read_inputs(comm, log, potential or [], data, how, without=[output])
-    check_number(number, len(dataset))
+    alone = is_isolated(dataset)
+    references, others = np.flatnonzero(alone), np.flatnonzero(~alone)
+    check_number(number, len(others))
     chosen, scores, what = select_structures(
-        by, number, dataset, potentials, potential or [], seed, comm, log
+        by, number, dataset.take(others), potentials, potential or [], seed, comm, log
     )
+    chosen = others[chosen]
     for s, score in list(zip(chosen, scores))[:10] if what else []:
         log(f"{score:12.5g} {what}: {dataset.name(s)}")
-    on_root(comm, write_target, output, dataset.take(chosen))
-    log(f"{number} of {len(dataset)} structures written to {output}")
+    on_root(comm, write_target, output, dataset.take(np.concatenate([references, chosen])))
+    more = f", and the isolated atoms ({len(references)})" if len(references) else ""
+    log(f"{number} of {len(others)} structures{more} written to {output}")

@@ -303,11 +303,12 @@ def disagree(
     Energies and forces over structures, with or without labels.
     """
     from mpnnp.analysis.disagreement import disagreement_of, draw, lines_of, write_csv
-    from mpnnp.parallel import on_root
+    from mpnnp.parallel import agree, on_root
 
     comm, log = start()
     on_root(comm, lambda: check_targets(table=output, data=data, potentials=[a, b]))
     potentials, dataset = read_inputs(comm, log, [a, b], data, how, potential_units)
+    dataset = agree(comm, dataset.without_isolated_atoms)
     found = disagreement_of(potentials, dataset, comm, log)
     if comm.rank == 0:
         for line in lines_of(found, dataset, [a, b]):

@@ -105,12 +105,12 @@ def sensitivity(
     Root mean square, mean and largest |dE/dg|.
     """
     from mpnnp.analysis.sensitivity import draw, lines_of, sensitivity_of, write_csv
-    from mpnnp.parallel import on_root
+    from mpnnp.parallel import agree, on_root
 
     comm, log = start()
     on_root(comm, lambda: check_targets(table=output, data=data, potentials=[potential]))
     (model,), dataset = read_inputs(comm, log, [potential], data, how, potential_units)
-    found = sensitivity_of(model, dataset, comm, log)
+    found = sensitivity_of(model, agree(comm, dataset.without_isolated_atoms), comm, log)
     for line in lines_of(model.functions, found):
         log(line)
     if output:
@@ -175,7 +175,7 @@ def prune(
     from mpnnp.analysis.preparation import read_settings
     from mpnnp.analysis.pruning import keep_by_range, keep_by_sensitivity, write_pruned
     from mpnnp.analysis.sensitivity import sensitivity_of
-    from mpnnp.parallel import on_root
+    from mpnnp.parallel import agree, on_root
 
     if (by_range is None) == (by_sensitivity is None):
         raise ConfigError("prune: give one of --range and --sensitivity")
@@ -185,6 +185,7 @@ def prune(
     comm, log = start()
     on_root(comm, lambda: check_targets(output, data=sources, potentials=[potential] if potential else []))
     functions, dataset = on_root(comm, read_settings, settings, data, log, how)
+    dataset = agree(comm, dataset.without_isolated_atoms)
     if by_range is not None:
         keep = keep_by_range(statistics_of(dataset, functions, comm, log), by_range)
     else:

@@ -326,6 +326,21 @@ def test_select_at_random_and_at_an_interval(tmp_path):
         run("select", tmp_path / "c.extxyz", "-n", 11, "-o", tmp_path / "r.h5")
 
 
+@pytest.mark.parametrize("by", ["random", "interval", "farthest"])
+def test_isolated_atoms_are_no_choice_and_are_kept(by, tmp_path):
+    frames = write_clusters(tmp_path / "c.extxyz", 8)
+    single = [Atoms(symbol, calculator=None) for symbol in "HO"]
+    for k, atoms in enumerate(single):
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0 - 2 * k, forces=np.zeros((1, 3)))
+    write(tmp_path / "c.extxyz", [*single, *frames])
+    run("select", tmp_path / "c.extxyz", "-n", 3, "--by", by, "-o", tmp_path / "r.h5")
+    found = hdf5.read(tmp_path / "r.h5")
+    assert (found.n_atom == 1).tolist() == [True, True, False, False, False]
+    assert len(set(found.frame)) == 5
+    with pytest.raises(ConfigError, match="must be between 1 and the 8"):
+        run("select", tmp_path / "c.extxyz", "-n", 9, "--by", by, "-o", tmp_path / "r.h5")
+
+
 def test_farthest_points_are_far_apart(tmp_path):
     points = np.array([[0.0, 0], [0.1, 0], [5, 0], [5, 0.1], [0, 3], [2, 1]])
     chosen, distances = farthest(4, points)
