@@ -198,6 +198,14 @@ def test_units_in_the_comment_of_a_frame_are_read(tmp_path):
     path.write_text(forces.format(""))
     with pytest.raises(DataError, match="nothing says in what the forces are"):
         read_sources(path, report=quiet)
+    path.write_text(text.format("energy=-1 pos_unit=bohr cell-unit=Bohr"))
+    np.testing.assert_allclose(read_sources(path, report=quiet).positions[1], [0, 0, 2.4 * Bohr])
+    path.write_text(text.format("energy=-1 pos_unit=bohr cell_unit=Angstrom"))
+    with pytest.raises(DataError, match="cell_units = Angstrom beside lengths in bohr"):
+        read_sources(path, report=quiet)
+    path.write_text(forces.format("").replace("energy_units=Ha", "length_units=Bohr"))
+    with pytest.raises(DataError, match="nothing says in what the forces are"):
+        read_sources(path, report=quiet)
     path.write_text(forces.format(" force_units=Ha/Bohr"))
     np.testing.assert_allclose(
         read_sources(path, report=quiet).forces[0], np.array([1, 2, 3]) * Hartree / Bohr
@@ -214,6 +222,7 @@ def test_units_in_the_comment_of_a_frame_are_read(tmp_path):
             Bohr,
         ),
         ("# CELL{abcABC}: 1.0E1 9. 8 90 90 90 Traj: positions{angstrom} cell{atomic_unit}", None, 1),
+        ("# CELL{abcABC}: 5.0D0 5 6 90 90 90 positions{angstrom} cell{angstrom}", [5, 5, 6], 1),
     ],
 )
 def test_cells_of_i_pi_are_read(tmp_path, comment, cell, scale):
@@ -237,6 +246,9 @@ def test_cells_of_i_pi_are_read(tmp_path, comment, cell, scale):
         ('cell="5 0 0 0 5 0 0 0 5"', "which is not read; rewrite the comment"),
         ("box=5,5,5", "which is not read"),
         ("5.0 5.0 5.0 90 90 90", "which is not read"),
+        ("# CELL(abcABC): 5 5 5 190 90 90 positions{angstrom} cell{angstrom}", "no lengths and angles"),
+        ("# CELL(abcABC): -1 -1 -1 90 90 90 positions{angstrom} cell{angstrom}", "no lengths and angles"),
+        ("# CELL(abcABC): 5 5 nan 90 90 90 0 positions{angstrom} cell{angstrom}", "no lengths and angles"),
     ],
 )
 def test_cells_in_words_that_are_not_read_are_refused_with_the_reason(tmp_path, comment, message):
