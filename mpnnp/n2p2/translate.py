@@ -17,7 +17,7 @@ from mpnnp.data.runner import read_runner_data, stated_units
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.n2p2.keywords import CHARGE, IDLE, KEYWORDS, REPEATED, nearest
-from mpnnp.n2p2.nets import ambiguous_layers, read_network
+from mpnnp.n2p2.nets import ambiguous_layers, read_network, unread_nodes
 from mpnnp.n2p2.potential_files import check_generation, check_kind, read_functions, read_units
 from mpnnp.n2p2.translation import Translation, copy_number, line_of, origin_of
 from mpnnp.units import ATOMIC, parse_units
@@ -155,7 +155,7 @@ def _potential(source, functions, file_units, t):
 
 def _nets(source, functions, t):
     network = read_network(source, functions)
-    t.notes += ambiguous_layers(source, functions)
+    t.notes += ambiguous_layers(source, functions) + unread_nodes(source)
     nets = [(list(size[1:-1]), list(names[:-1])) for size, names in zip(network.sizes, network.activations)]
     common = max(nets, key=nets.count)
     t.set("network.hidden", common[0], origin_of(source, "global_nodes_short"))

@@ -12,6 +12,7 @@ from mpnnp.data.formats import read_sources, write_target
 from mpnnp.data.plausibility import wrong_units
 from mpnnp.data.structure import Structure
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.n2p2.input_file import InputFile
 from mpnnp.units import ATOMIC, METAL, parse_units, units_of_line
 
 
@@ -76,6 +77,7 @@ def test_only_lines_that_state_units_state_units():
     assert units_of_line("# units: eV Angstrom") == METAL
     assert units_of_line("  comment units = Hartree, Bohr") == ATOMIC
     assert units_of_line("#UNITS eV Angstrom # as VASP") == METAL
+    assert units_of_line("comment unit: eV, Angstrom") == METAL
     assert units_of_line("comment 12 unit cells") is None
     assert units_of_line("# energies in eV") is None
     with pytest.raises(ValueError):
@@ -95,6 +97,20 @@ def test_input_data_is_read_in_the_units_that_are_said(tmp_path, text, how):
     found = read_sources(path, units=None if how.startswith("comment") else text, report=quiet)
     for name in ("positions", "cell", "energy", "forces"):
         np.testing.assert_allclose(getattr(found, name), getattr(data, name), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "lines", ["comment length_units=Angstrom energy_units=eV", "# Energy unit : eV\n# Length unit : Angstrom"]
+)
+def test_units_that_are_said_one_by_one_count_together(tmp_path, lines):
+    text = in_units(crystal(), 1.0, 1.0).replace("begin", f"begin\n{lines}", 1)
+    (tmp_path / "input.data").write_text(text)
+    data = read_sources(tmp_path / "input.data", report=quiet)
+    np.testing.assert_allclose(data.positions, crystal().positions, rtol=1e-12)
+    (tmp_path / "input.nn").write_text(lines.replace("comment", "#") + "\n# length unit of the figures: cm\n")
+    assert InputFile(tmp_path / "input.nn").units == METAL
+    (tmp_path / "input.nn").write_text("# Length unit : Angstrom\n")  # of energies nothing is said
+    assert InputFile(tmp_path / "input.nn").units is None
 
 
 @pytest.mark.parametrize("line", ["comment units cell 2", "comment units", "comment Units of a cell: 2"])
