@@ -143,7 +143,7 @@ FORMATS = {
     "deepmd": Format(
         "DeePMD-kit npy folders",
         Path.is_dir,
-        lambda path, reading: read_deepmd(path),
+        lambda path, reading: read_deepmd(path, reading.warn),
         "a system (with `type.raw`) or a folder of systems; mixed systems; `nopbc`; virials become stress",
     ),
     "hdf5": Format(
