@@ -550,3 +550,29 @@ def test_activations_of_fewer_layers_are_an_error_and_nodes_of_more_are_told(fol
     change(folder / "input.nn", written[letters], "global_activation_short t")
     with pytest.raises(DataError, match=f"line {letters.line}: .*: has 1 activation functions, must have 2"):
         translate(folder / "input.nn")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("atom_energy Au -1.0", "line LAST: .*Au is not among the elements of the file"),
+        ("atom_energy O -1.0\natom_energy O -2.0", "line LAST: .*another line has another energy of O"),
+    ],
+)
+def test_energies_of_atoms_that_contradict_the_file_are_errors(folder, line, message):
+    text = "\n".join(k for k in (folder / "input.nn").read_text().splitlines() if "atom_energy" not in k)
+    (folder / "input.nn").write_text(f"{text}\n{line}\n")
+    last = len((folder / "input.nn").read_text().splitlines())
+    with pytest.raises(DataError, match=message.replace("LAST", str(last))):
+        read_potential(folder)
+
+
+def test_weights_out_of_the_order_of_their_numbers_are_an_error_with_its_line(folder):
+    written = folder.parent / "written"
+    write_potential(read_potential(folder), written)
+    path = written / "weights.001.data"
+    lines = path.read_text().splitlines(keepends=True)
+    lines[4], lines[5] = lines[5], lines[4]
+    path.write_text("".join(lines))
+    with pytest.raises(DataError, match="weights.001.data, line 5: expected weight 4, found weight 5"):
+        read_potential(written)
