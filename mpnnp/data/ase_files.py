@@ -15,7 +15,7 @@ from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import is_uneven, stress_of_virial, to_voigt
 from mpnnp.data.xyz import xyz_frames
 from mpnnp.errors import DataError
-from mpnnp.files import read_number
+from mpnnp.files import read_number, seems_to_be
 from mpnnp.units import METAL, Units
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _reason(error, plain="", path=""):
     text = " ".join(str(error).split())
     text = text.replace(str(plain), str(path)) if plain else text
     if isinstance(error, UnknownFileTypeError):
-        return f"{text}; neither input.data nor a data set of mpnnp either"
+        return f"{text}; neither input.data nor a data set of mpnnp either{seems_to_be(path)}"
     if isinstance(error, KeyError):
         return f"unknown name {text}"  # of an element, mostly
     return f"{text} ({type(error).__name__})" if text else type(error).__name__

@@ -15,6 +15,7 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.plausibility import wrong_units
 from mpnnp.data.runner import read_runner_data, stated_units
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.files import seems_to_be
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.n2p2.keywords import CHARGE, IDLE, KEYWORDS, REPEATED, nearest
 from mpnnp.n2p2.nets import ambiguous_layers, read_network, unread_nodes
@@ -72,6 +73,7 @@ def check_known(source):
             hint = f"; did you mean '{near}'?" if near else ""
             raise ConfigError(
                 f"{source.path}, line {k.line}: '{k.written}' is a keyword of neither n2p2 nor RuNNer{hint}"
+                f"{seems_to_be(source.path) if source.path.suffix == '.toml' else ''}"
             )
         before = seen.setdefault(k.name, k)
         repeatable = k.name in REPEATED or KEYWORDS[k.name].kind == CHARGE
