@@ -30,12 +30,21 @@ __all__ = [
     "lock_reason",
     "number_array",
     "read_number",
+    "seems_to_be",
     "seen_from",
     "write_atomically",
     "write_sealed",
     "write_table",
     "write_text",
 ]
+
+BY_NAME = {  # how names end -> what such files hold
+    (".toml",): "a configuration, which `mpnnp train` takes",
+    ("input.nn", ".nn"): "settings of n2p2 or RuNNer, which `mpnnp train` and `mpnnp translate` take",
+    ("best.h5", "checkpoint.h5", "initial.h5"): "a potential, which `mpnnp evaluate` and `mpnnp export` take",
+    (".xyz", ".extxyz", ".traj", ".db", ".data", ".xyz.gz", ".xyz.xz"): "structures, of which `mpnnp init` "
+    "makes a configuration",
+}
 
 BLOCK = 512
 CHUNK = 1 << 20
@@ -69,6 +78,15 @@ def write_atomically(path, previous=None):
         raise
     with contextlib.suppress(OSError):  # some file systems do not flush folders
         _flush(target.parent)
+
+
+def seems_to_be(path):
+    """What a file holds by its name, and what takes it, to be added to the message of a command that wants
+    another; "" if its name says nothing.
+    """
+    name = Path(path).name.lower()
+    found = next((what for ends, what in BY_NAME.items() if name.endswith(ends)), "")
+    return f"; by its name it holds {found}" if found else ""
 
 
 def seen_from(folder, path):

@@ -21,7 +21,9 @@ __all__ = [
     "METAL",
     "Units",
     "parse_units",
+    "parts_of_line",
     "units_of_line",
+    "units_of_parts",
 ]
 
 ENERGIES = {  # eV
@@ -120,7 +122,10 @@ def parse_units(text):
 
 
 # a comment line of input.data or input.nn that states units
-LINE = re.compile(r"\s*(?:#|!|comment\b)[\s#!]*units\b\s*([:=]*)([^#!]*)", re.IGNORECASE)
+LINE = re.compile(r"\s*(?:#|!|comment\b)[\s#!]*units?\b\s*([:=]*)([^#!]*)", re.IGNORECASE)
+# such lines that state them one by one: "# energy unit: eV", "comment length_units=Angstrom energy_units=eV"
+COMMENT = re.compile(r"\s*(?:#|!|comment\b)", re.IGNORECASE)
+EACH = re.compile(r"(?<!\w)(energy|length|force|stress)s?[_ -]units?\s*[:=]\s*[\"']?([\w/.]+)", re.IGNORECASE)
 
 
 def units_of_line(line):
@@ -132,7 +137,19 @@ def units_of_line(line):
         return None
     words = found[2].replace(",", " ").split()
     free_text = not found[1] and len(words) != 1 and not any(len(w) > 1 and _named(w)[0] for w in words)
-    return None if free_text else parse_units(found[2])
+    return None if free_text else parse_units(found[2].strip())
+
+
+def units_of_parts(parts):
+    """Units of `parts_of_line` of several lines; None if energy or length is missing. Raises ValueError."""
+    return parse_units(" ".join(parts.values())) if {"energy", "length"} <= parts.keys() else None
+
+
+def parts_of_line(line):
+    """{"energy": "eV", ...} of a comment line that states units one by one; {} for other lines."""
+    if "unit" not in line.lower() or not COMMENT.match(line):
+        return {}
+    return {kind.lower(): name for kind, name in EACH.findall(line)}
 
 
 def _named(word):

@@ -12,6 +12,7 @@ from mpnnp.config.sections import Config
 from mpnnp.config.training_sections import LabelSettings
 from mpnnp.config.writing import toml_value
 from mpnnp.errors import ConfigError
+from mpnnp.files import seems_to_be
 
 PRIOR = 30.0  # P(0) with learned noise in units of the initialiser's variances
 
@@ -43,13 +44,17 @@ def read_toml(path, settings=()):
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})"
+            f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start}){_other(path)}"
         ) from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        raise ConfigError(f"{path}: not valid TOML: {error}{_other(path)}") from None
     for setting in settings:
         apply_setting(tree, setting)
     return tree
+
+
+def _other(path):
+    return "" if path.suffix == ".toml" else seems_to_be(path)
 
 
 def parse_config(text, source):

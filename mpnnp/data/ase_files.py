@@ -12,9 +12,10 @@ import numpy as np
 from mpnnp.data.compressed import decompressed
 from mpnnp.data.isolated import KEY, agreed, energies_of
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
-from mpnnp.data.voigt import stress_of_virial, to_voigt
+from mpnnp.data.voigt import is_uneven, stress_of_virial, to_voigt
 from mpnnp.data.xyz import xyz_frames
 from mpnnp.errors import DataError
+from mpnnp.files import read_number, seems_to_be
 from mpnnp.units import METAL, Units
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ MASK = "force_mask"  # array of truth values: False where the force on an atom i
 # what looks like a label, and numbers and arrays that are none
 LOOKS = re.compile(r"energ|forc|virial|stress|weight|etot|gradient", re.IGNORECASE)
 NO_ENERGY = re.compile(r"time|temp|press|dens|vol|charge|spin|mag|cut|angle", re.IGNORECASE)
+AN_ENERGY = re.compile(r"[eu](_\w+)?", re.IGNORECASE)  # also where the number has no point
 NO_STRESS = re.compile(r"polar|quadru|hess|cell|lattice|box", re.IGNORECASE)
 OF_ATOMS = ("energies", "stresses")  # of single atoms, by calculators of ASE: never labels
 NO_FORCES = re.compile(
@@ -146,7 +148,7 @@ def _reason(error, plain="", path=""):
     text = " ".join(str(error).split())
     text = text.replace(str(plain), str(path)) if plain else text
     if isinstance(error, UnknownFileTypeError):
-        return f"{text}; neither input.data nor a data set of mpnnp either"
+        return f"{text}; neither input.data nor a data set of mpnnp either{seems_to_be(path)}"
     if isinstance(error, KeyError):
         return f"unknown name {text}"  # of an element, mostly
     return f"{text} ({type(error).__name__})" if text else type(error).__name__
@@ -184,7 +186,7 @@ class Labels:
         self.tensors = set()
         self.weights, self.masked = set(), False
         self.parts = set()  # what `split` is where it is no word
-        self.n_frame = self.n_without_volume = 0
+        self.n_frame = self.n_without_volume = self.n_uneven = 0
         self.stated: Units | None = None  # units that frames state
         self.isolated: dict[int, float] = {}  # eV of isolated atoms that are no frames
 
@@ -262,9 +264,12 @@ class Labels:
             if plain in taken or not isinstance(plain, str) or plain in self.suspects:
                 continue
             array = np.asarray(value) if not isinstance(value, str) else np.zeros(0, "U1")
+            if "mask" in plain.lower() and "forc" in plain.lower() and array.shape == (n_atom,):
+                self.suspects[plain] = f"a mask is called {MASK!r}"
             if array.dtype.kind not in "fiu" or (plain in OF_ATOMS and array.shape[:1] == (n_atom,)):
                 continue
-            if array.size == 1 and array.dtype.kind == "f" and not NO_ENERGY.search(plain):
+            real = array.dtype.kind == "f" or AN_ENERGY.fullmatch(plain)
+            if array.size == 1 and real and not NO_ENERGY.search(plain):
                 self.numbers.add(plain)
             if array.size in (6, 9) and len(array) != n_atom and not NO_STRESS.search(plain):
                 self.tensors.add(plain)
@@ -313,6 +318,7 @@ class Labels:
         value = _as_floats(there[choice], where, kind, choice)
         self.found[kind] += 1
         if kind == "stress":
+            self.n_uneven += value.shape in ((9,), (3, 3)) and is_uneven(value)
             return _as_stress(value, where, choice)
         shape = () if kind == "energy" else (n_atom, 3)
         if value.size == 1 and kind == "energy":
@@ -352,6 +358,12 @@ class Labels:
             self.warn(
                 f"{self.path}: {self.n_without_volume} virials of structures without a volume are left out"
             )
+        if self.n_uneven:
+            self.warn(
+                f"{self.path}: {self.n_uneven} tensors under {_plain(self.choice['stress'])!r} are not "
+                "symmetric; the means of both triangles are taken: are the nine numbers in the order "
+                "xx xy xz yx ...?"
+            )
         if self.parts:
             numbers = ", ".join(sorted(self.parts)[:5])
             self.warn(f"{self.path}: split = {numbers}: does not say what is for validation, and is not read")
@@ -387,7 +399,10 @@ def _plain(name):
 
 def _as_floats(value, where, kind, name):
     try:
-        return np.asarray(value, dtype=np.float64)
+        words = np.asarray(value)
+        if words.dtype.kind == "U":  # perhaps with exponents of Fortran
+            return np.vectorize(read_number, otypes=[np.float64])(words)
+        return words.astype(np.float64)
     except (TypeError, ValueError):
         raise DataError(f"{where}: {kind} {_plain(name)!r} is not a number: {value!r}") from None
 

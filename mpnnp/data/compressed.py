@@ -13,17 +13,44 @@ from typing import IO, Any
 
 from mpnnp.errors import DataError
 
-__all__ = ["SUFFIXES", "decompressed", "open_text", "plain_name", "reading"]
+__all__ = ["SUFFIXES", "check_packing", "decompressed", "is_packed", "open_text", "plain_name", "reading"]
 
 OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 SUFFIXES = tuple(OPEN)
+OTHERS = (".zip", ".zst", ".z", ".tar", ".tgz", ".tbz", ".txz", ".7z", ".rar", ".lz4", ".lzma")
+MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz"} | {b"PK\3\4": "", b"\x28\xb5\x2f\xfd": ""}
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a text begins
+
+
+def is_packed(path: str | Path) -> bool:
+    """Whether the name says a compression that is read, in capitals too."""
+    return Path(path).suffix.lower() in OPEN
+
+
+def check_packing(path: str | Path) -> None:
+    """Raise DataError for a file that is packed otherwise than its name says, or in a way that is not read,
+    and for text in UTF-16. Raises OSError.
+    """
+    path = Path(path)
+    read = ", ".join(SUFFIXES)
+    inner = Path(path.stem).suffix.lower() if is_packed(path) else path.suffix.lower()
+    if inner in OTHERS:
+        raise DataError(f"{path}: is packed in a way that is not read (read are {read}); unpack it")
+    with open(path, "rb") as file:
+        head = file.read(8)
+    found = next((suffix for magic, suffix in MAGIC.items() if head.startswith(magic)), None)
+    if found is not None and not is_packed(path):
+        remedy = f"name it {path.name}{found}" if found else "unpack it"
+        raise DataError(f"{path}: is compressed, which its name does not say (read are {read}); {remedy}")
+    if head.startswith(UTF_16):
+        raise DataError(f"{path}: is text in UTF-16, which is not read; save it in UTF-8")
 
 
 def plain_name(path: str | Path) -> str:
     """The name of a file without the suffix of a compression."""
     name = Path(path).name
-    for suffix in SUFFIXES:
-        name = name.removesuffix(suffix)
+    while is_packed(name):
+        name = Path(name).stem
     return name
 
 
@@ -39,7 +66,7 @@ def reading(path: str | Path) -> Iterator[None]:
 
 def open_text(path: str | Path) -> IO[str]:
     """Open a text file for reading, decompressed if its name ends so, without a mark of byte order."""
-    return OPEN.get(Path(path).suffix, open)(path, "rt", encoding="utf-8-sig", errors="replace")
+    return OPEN.get(Path(path).suffix.lower(), open)(path, "rt", encoding="utf-8-sig", errors="replace")
 
 
 @contextlib.contextmanager
@@ -48,11 +75,11 @@ def decompressed(path: str | Path) -> Iterator[str | Path]:
     without the last suffix.
     """
     path = Path(path)
-    if path.suffix not in OPEN:
+    if not is_packed(path):
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / path.stem
-        with reading(path), OPEN[path.suffix](path, "rb") as packed, open(plain, "wb") as file:
+        with reading(path), OPEN[path.suffix.lower()](path, "rb") as packed, open(plain, "wb") as file:
             shutil.copyfileobj(packed, file, 1 << 20)
         yield plain

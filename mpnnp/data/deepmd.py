@@ -1,6 +1,6 @@
 """Structures in the npy folders of DeePMD-kit: eV, Angstrom; virials in eV."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +12,32 @@ from mpnnp.errors import DataError
 
 __all__ = ["deepmd_systems", "read_deepmd"]
 
+# arrays of a set that are read, and those that nobody misses; others are warned of
+READ = ("coord", "box", "energy", "force", "virial", "real_atom_types")
+IDLE = ("fparam", "aparam", "spin", "atom_ener", "dipole", "polar", "charge", "atomic_dipole")
+
+
+def _silent(text):
+    """Says nothing."""
+
 
 def deepmd_systems(folder: str | Path) -> list[Path]:
     """The systems (folders with a type.raw) in and below a folder, sorted."""
     return sorted(path.parent for path in Path(folder).rglob("type.raw"))
 
 
-def read_deepmd(folder: Path) -> Iterator[Structure]:
+def read_deepmd(folder: Path, warn: Callable[[str], object] = _silent) -> Iterator[Structure]:
     """Yield the Structures of one system: type.raw, type_map.raw, set.*/coord.npy, box.npy, energy.npy,
     force.npy, virial.npy.
 
     Missing energies and forces are missing labels; with a file `nopbc` there is no cell. Mixed systems
-    (real_atom_types.npy) may have fewer atoms per frame (type -1). Stress = -virial / volume. Raises
-    DataError naming the file.
+    (real_atom_types.npy) may have fewer atoms per frame (type -1). Stress = -virial / volume. `warn` is
+    called with a text on virials without a volume and on arrays that are not read. Raises DataError naming
+    the file.
     """
     folder = Path(folder)
     symbols = _words(folder / "type_map.raw", "type.raw counts elements by it")
-    types = np.array(_words(folder / "type.raw", "it tells the element of each atom"), dtype=np.int64)
+    types = _types(folder / "type.raw")
     try:
         elements = np.array([atomic_numbers[symbol] for symbol in symbols])
     except KeyError as error:
@@ -37,6 +46,11 @@ def read_deepmd(folder: Path) -> Iterator[Structure]:
     if not sets:
         raise DataError(f"{folder}: has type.raw but no folder set.000 with coord.npy")
     periodic, frame = not (folder / "nopbc").exists(), 0
+    more = sorted({path.stem for part in sets for path in part.glob("*.npy")} - {*READ, *IDLE})
+    if more:
+        warn(f"{folder}: not read: {', '.join(f'{name}.npy' for name in more)}")
+    if not periodic and any((part / "virial.npy").exists() for part in sets):
+        warn(f"{folder}: the virials are left out, as structures with nopbc have no volume")
     for part in sets:
         coord = _array(part / "coord.npy", (-1, len(types), 3))
         n = len(coord)
@@ -48,6 +62,8 @@ def read_deepmd(folder: Path) -> Iterator[Structure]:
         for k in range(n):
             kind = types if kinds is None else kinds[k].astype(np.int64)
             real = kind >= 0
+            if kinds is None and not real.all():
+                raise DataError(f"{folder / 'type.raw'}: atom type {kind.min()}, must not be negative")
             if kind.max() >= len(elements):
                 raise DataError(
                     f"{folder}: atom type {kind.max()}, but type_map.raw has {len(elements)} elements"
@@ -66,6 +82,19 @@ def read_deepmd(folder: Path) -> Iterator[Structure]:
             frame += 1
 
 
+def _types(path):
+    words = _words(path, "it tells the element of each atom")
+    try:
+        types = np.array([int(word) for word in words], dtype=np.int64)
+    except ValueError:
+        raise DataError(
+            f"{path}: must be numbers that count in type_map.raw, found {words[0][:40]!r}"
+        ) from None
+    if not len(types):
+        raise DataError(f"{path}: is empty, must tell the type of each atom")
+    return types
+
+
 def _words(path, why):
     try:
         return path.read_text(encoding="utf-8").split()
@@ -78,8 +107,12 @@ def _array(path, shape, missing=...):
     if missing is not ... and not path.exists():
         return None if missing is None else np.full(shape, missing)
     try:
-        return np.load(path, allow_pickle=False).astype(np.float64).reshape(shape)
+        values = np.load(path, allow_pickle=False)
+        if values.dtype.kind not in "fiu":
+            raise ValueError(f"must be real numbers, found {values.dtype}")
+        return values.astype(np.float64).reshape(shape)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from None
+    except (ValueError, EOFError) as error:
+        reason = "is no npy file of numbers" if "pickled" in str(error) else error
+        raise DataError(f"{path}: {reason}") from None

@@ -12,8 +12,7 @@ from ase import Atoms
 
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.ase_files import Labels, read_ase
-from mpnnp.data.compressed import SUFFIXES as COMPRESSED
-from mpnnp.data.compressed import open_text, plain_name, reading
+from mpnnp.data.compressed import check_packing, is_packed, open_text, plain_name, reading
 from mpnnp.data.cp2k import (
     beside,
     is_cp2k_output,
@@ -137,14 +136,14 @@ def _complain(message, path, reading):
 
 
 def _is_text(recognises):
-    return lambda path: path.suffix not in COMPRESSED and recognises(path)
+    return lambda path: not is_packed(path) and recognises(path)
 
 
 FORMATS = {
     "deepmd": Format(
         "DeePMD-kit npy folders",
         Path.is_dir,
-        lambda path, reading: read_deepmd(path),
+        lambda path, reading: read_deepmd(path, reading.warn),
         "a system (with `type.raw`) or a folder of systems; mixed systems; `nopbc`; virials become stress",
     ),
     "hdf5": Format(
@@ -304,8 +303,12 @@ def _format_of(path):
 
 
 def _check_fetched(path):
-    """Raise DataError for what Git LFS leaves in place of a file that was not fetched."""
-    if path.is_file() and path.stat().st_size < 1024 and path.suffix not in COMPRESSED:
+    """Raise DataError for what Git LFS leaves in place of a file that was not fetched, and for files that are
+    packed in other ways.
+    """
+    if path.is_file():
+        check_packing(path)
+    if path.is_file() and path.stat().st_size < 1024 and not is_packed(path):
         with open_text(path) as file:
             if file.read(len(LFS)) == LFS:
                 raise DataError(
@@ -391,7 +394,7 @@ def _writer(path):
     path = Path(path)
     by_suffix = [f.write for f in FORMATS.values() if path.suffix in f.suffixes]
     by_name = [f.write for f in FORMATS.values() if f.prefixes and path.name.startswith(f.prefixes)]
-    return next(iter(by_suffix or (by_name if path.suffix not in COMPRESSED else [])), None)
+    return next(iter(by_suffix or (by_name if not is_packed(path) else [])), None)
 
 
 def _is_data(path):
@@ -402,7 +405,7 @@ def _is_data(path):
     if (
         name.startswith(".")
         or not path.is_file()
-        or not (name.endswith(SUFFIXES) or name.startswith(PREFIXES))
+        or not (name.lower().endswith(SUFFIXES) or name.startswith(PREFIXES))
     ):
         return False
     if not name.endswith(".data"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
+from ase.geometry import minkowski_reduce
 
 from mpnnp.errors import DataError
 from mpnnp.files import all_digits, read_number
@@ -52,8 +53,11 @@ def isolated_atoms(dataset: Dataset) -> tuple[dict[int, float], np.ndarray]:
 
 
 def _mask(d):
-    shortest = np.where(d.pbc, np.linalg.norm(d.cell, axis=2), np.inf).min(axis=1)
-    return (d.n_atom == 1) & np.isfinite(d.energy) & (shortest >= APART)
+    mask = (d.n_atom == 1) & np.isfinite(d.energy)
+    for k in np.flatnonzero(mask & d.pbc.any(axis=1)):
+        vectors, _ = minkowski_reduce(d.cell[k], d.pbc[k])  # a skewed cell may repeat nearer than its edges
+        mask[k] = np.linalg.norm(vectors[d.pbc[k]], axis=1).min() >= APART
+    return mask
 
 
 def agreed(several: Iterable[dict[int, float] | None]) -> dict[int, float]:

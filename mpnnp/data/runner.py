@@ -4,6 +4,7 @@ the units that are said, else Bohr and Hartree there, Angstrom and eV here.
 
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import to_tensor, to_voigt
 from mpnnp.errors import DataError
 from mpnnp.files import all_digits, read_number, write_atomically
-from mpnnp.units import ATOMIC, Units, units_of_line
+from mpnnp.units import ATOMIC, Units, parts_of_line, units_of_line, units_of_parts
 
 __all__ = ["is_own_data", "is_runner_data", "read_runner_data", "stated_units", "write_runner_data"]
 
@@ -28,6 +29,7 @@ WRITTEN = ("comment units: ", "comment frame ")  # begin comments of files that 
 IN_COMMENTS = {"weight": 3, "stress": 9}
 ISOLATED = "isolated_atoms"  # such a comment too, of the whole file
 SPLITS = {"train": TRAIN, "test": VALIDATION}
+SET = re.compile(r"\bset\s*=\s*(\S*)", re.IGNORECASE)  # behind begin
 
 
 def is_runner_data(path: Path) -> bool:
@@ -51,21 +53,23 @@ def is_runner_data(path: Path) -> bool:
 
 
 def stated_units(path: str | Path) -> Units | None:
-    """Units of the first line "# units: eV Angstrom", or "comment units: ...", up to the end of the first
-    structure; None if there is none. Raises DataError.
+    """Units of the first line "# units: eV Angstrom", or "comment units: ...", or of lines that say energy
+    and length one by one, up to the end of the first structure; None if there is none. Raises DataError.
     """
+    parts: dict[str, str] = {}
     with open_text(path) as file:
         for number, line in enumerate(file, 1):
-            if (units := _units_of(line, path, number)) is not None:
+            parts |= parts_of_line(line)
+            if (units := _units_of(line, path, number, parts)) is not None:
                 return units
             if line.split()[:1] in (["end"], ["END"]):
                 return None
     return None
 
 
-def _units_of(line, path, number):
+def _units_of(line, path, number, parts):
     try:
-        return units_of_line(line)
+        return units_of_line(line) or units_of_parts(parts)
     except ValueError as error:
         raise DataError(f"{path}, line {number}: {error}") from None
 
@@ -94,7 +98,7 @@ def read_runner_data(
             if not words:
                 continue
             keyword = words[0].lower()
-            stated = _units_of(line, path, number) if keyword[0] in "#!c" else None
+            stated = _units_of(line, path, number, parts_of_line(line)) if keyword[0] in "#!c" else None
             if stated not in (None, units):
                 raise DataError(f"{path}, line {number}: states the units {stated}, but {units} are read")
             if keyword[0] in "#!":
@@ -150,11 +154,10 @@ class _Block:
         self.lattice = []
         self.energy = self.weight = self.stress = None
         self.split = NO_SPLIT
-        for word in words:
-            if word.startswith("set="):
-                if word[4:] not in SPLITS:
-                    raise DataError(f"{_shown(word)}: must be set=train or set=test")
-                self.split = SPLITS[word[4:]]
+        for mark in SET.findall(" ".join(words)):
+            if mark.lower() not in SPLITS:
+                raise DataError(f"{_shown(f'set={mark}')}: must be set=train or set=test")
+            self.split = SPLITS[mark.lower()]
 
     def add(self, keyword, words, count):
         """A line with lattice, energy, charge, weight or stress, which must have so many numbers."""

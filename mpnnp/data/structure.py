@@ -12,6 +12,7 @@ from mpnnp.errors import DataError
 __all__ = ["NO_SPLIT", "TRAIN", "VALIDATION", "Structure"]
 
 NO_SPLIT, TRAIN, VALIDATION = 0, 1, 2  # values of `split`
+LARGEST = 1e12  # eV, Angstrom; beyond it numbers are damaged, and their squares of no use
 
 
 Given = Any  # an array, or what becomes one when the Structure is built
@@ -123,6 +124,20 @@ def check_structure(structure: "Structure") -> None:
             )
     if np.isinf(s.energy):
         raise DataError(f"{s.name}: energy is infinite")
+    named = {
+        "position": s.positions,
+        "cell": s.cell,
+        "energy": s.energy,
+        "force": s.forces,
+        "stress": s.stress,
+    }
+    for what, values in named.items():
+        largest = np.abs(np.where(np.isfinite(values), values, 0.0)).max()
+        if largest > LARGEST:
+            raise DataError(
+                f"{s.name}: {what} is {largest:.3g}, must not be beyond {LARGEST:g} (eV, Angstrom): is it "
+                "damaged?"
+            )
     missing = np.isnan(s.forces)
     if np.isinf(s.forces).any() or (missing.any(axis=1) != missing.all(axis=1)).any():
         atom = int(np.argmax(np.isinf(s.forces).any(axis=1) | (missing.any(axis=1) != missing.all(axis=1))))

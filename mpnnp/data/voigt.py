@@ -4,7 +4,7 @@ stresses.
 
 import numpy as np
 
-__all__ = ["VOIGT", "stress_of_virial", "to_tensor", "to_voigt"]
+__all__ = ["VOIGT", "is_uneven", "stress_of_virial", "to_tensor", "to_voigt"]
 
 VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 ROWS, COLUMNS = ([("xyz").index(name[k]) for name in VOIGT] for k in (0, 1))
@@ -20,6 +20,12 @@ def to_voigt(tensor: np.typing.ArrayLike) -> np.ndarray:
 def to_tensor(six: np.typing.ArrayLike) -> np.ndarray:
     """(..., 3, 3) of (..., 6)."""
     return np.asarray(six)[..., PLACES]
+
+
+def is_uneven(tensor: np.typing.ArrayLike) -> bool:
+    """Whether nine numbers are no symmetric tensor, beyond what DFT codes round."""
+    tensor = np.reshape(np.asarray(tensor, np.float64), (3, 3))
+    return bool(np.isfinite(tensor).all() and np.abs(tensor - tensor.T).max() > 0.05 * np.abs(tensor).max())
 
 
 def stress_of_virial(virial: np.ndarray, cell: np.ndarray) -> np.ndarray | None:

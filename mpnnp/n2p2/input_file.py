@@ -4,13 +4,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from mpnnp.errors import DataError
 from mpnnp.files import read_number
 from mpnnp.model.baseline import NONE, parse_baseline
 from mpnnp.n2p2.keywords import MARKS_OF_RUNNER, canonical
-from mpnnp.units import units_of_line
+from mpnnp.units import parts_of_line, units_of_line, units_of_parts
 
 BASELINE = re.compile(r"\s*[#!]\s*baseline:\s*(.*)")  # a comment line that write_potential makes
 
@@ -41,9 +39,11 @@ class InputFile:
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         self.keywords, self.units, self.baseline = [], None, NONE
+        parts = {}
         for number, line in enumerate(text.splitlines(), 1):
             try:
-                self.units = units_of_line(line) or self.units
+                parts |= parts_of_line(line)
+                self.units = units_of_line(line) or self.units or units_of_parts(parts)
                 if found := BASELINE.match(line):
                     self.baseline = parse_baseline(found[1])
             except ValueError as error:
@@ -91,6 +91,6 @@ class InputFile:
 def number(word, kind):
     """A finite number as Fortran or C writes it. Raises ValueError."""
     value = read_number(word, kind)
-    if not np.isfinite(value):
+    if not abs(value) < float("inf"):  # (integers may be larger than those of NumPy)
         raise ValueError(word)
     return value

@@ -12,7 +12,14 @@ def read_network(source, functions):
     nodes, letters = _integers(source, "global_nodes_short"), list(source.words("global_activation_short"))
     sizes, activations = [], []
     depths = _depths(source, functions)
+    _check_elements(source, depths)
     whole, _ = _dialect(source, depths)
+    if len(letters) < n_hidden:
+        last = source.last("global_activation_short")
+        raise DataError(
+            f"{source.path}, line {last.line}: '{' '.join((last.written, *letters))}': has {len(letters)} "
+            f"activation functions, must have {n_hidden} (global_hidden_layers_short), and l for the output"
+        )
     for z in functions.elements:
         symbol = chemical_symbols[z]
         depth = depths[symbol]
@@ -29,8 +36,11 @@ def read_network(source, functions):
             )
         for letter in names:
             if letter not in LETTERS:
+                lines = source.all("global_activation_short", "element_activation_short")
+                line = next(k.line for k in reversed(lines) if letter in k.words)
                 raise DataError(
-                    f"{source.path}: activation function '{letter}': known are {' '.join(LETTERS)}"
+                    f"{source.path}, line {line}: activation function '{letter}': known are "
+                    f"{' '.join(LETTERS)}"
                 )
         sizes.append((len(functions.of(z)), *hidden, 1))
         activations.append((*(ACTIVATIONS[LETTERS.index(letter)] for letter in names), "identity"))
@@ -59,6 +69,29 @@ def ambiguous_layers(source, functions):
                 f"{nodes} nodes"
             )
     return found
+
+
+def unread_nodes(source):
+    """A note, in words, on numbers of global_nodes_short behind the hidden layers; [] if there are none."""
+    n_hidden, nodes = source.value("global_hidden_layers_short", int), _integers(source, "global_nodes_short")
+    if len(nodes) <= n_hidden:
+        return []
+    last = source.last("global_nodes_short")
+    return [
+        f"line {last.line}, '{last.written} {' '.join(last.words)}': there are {n_hidden} hidden layers, "
+        f"{' '.join(map(str, nodes[n_hidden:]))} is not used"
+    ]
+
+
+def _check_elements(source, depths):
+    """Raise DataError for a line of an element that the file does not list."""
+    for k in source.all("element_hidden_layers_short", "element_nodes_short", "element_activation_short"):
+        symbol = k.words[0] if k.words else "nothing"
+        if symbol not in depths:
+            raise DataError(
+                f"{source.path}, line {k.line}: '{' '.join((k.written, *k.words))}': expected one of the "
+                f"elements {' '.join(depths)} of the file, found {symbol}"
+            )
 
 
 def _depths(source, functions):
@@ -93,6 +126,11 @@ def _dialect(source, depths):
             of_layer = k.words[:1] in seen
             seen.add(k.words[:1])
         whole, single = whole or (k if of_layers else None), single or (k if of_layer else None)
+    if whole and single and len(single.words) == len(whole.words) and _twice(single, whole):
+        raise DataError(
+            f"{source.path}, line {single.line}: '{' '.join((single.written, *single.words))}': a second "
+            f"line with a value for each layer of {single.words[0]}, after line {whole.line}"
+        )
     if whole and single:
         lines = [f"'{' '.join((k.written, *k.words))}' (line {k.line})" for k in (single, whole)]
         raise DataError(
@@ -100,6 +138,11 @@ def _dialect(source, depths):
             "write both in one form"
         )
     return whole, single
+
+
+def _twice(one, other):
+    """Whether two lines of one element have values for each layer."""
+    return one.words[:1] == other.words[:1] and one.words[1:2] not in (("1",), ("2",))
 
 
 def _set_layer(source, keyword, values, depth):

@@ -229,6 +229,7 @@ def read_weights(folder, elements, network, name="weights.{:03d}.data"):
     for e, z in enumerate(elements):
         path = _weights_file(Path(folder), z, name)
         values = np.array([row[0] for row in _columns(path, 1)])
+        _check_order(path)
         n = int(network.topology.start[e + 1] - network.topology.start[e])
         if len(values) != n:
             raise DataError(
@@ -237,6 +238,18 @@ def read_weights(folder, elements, network, name="weights.{:03d}.data"):
             )
         parts.append(values)
     return np.concatenate(parts)
+
+
+def _check_order(path):
+    """Raise DataError where the third column, which n2p2 and RuNNer write as a running number, says that
+    lines are not in order: both programs, and this one, read them one after another.
+    """
+    for k, (words, line) in enumerate(zip(*_columns(path, 1, whole=True, numbered=True)), 1):
+        if len(words) > 2 and words[1] in ("a", "b") and words[2].isdecimal() and int(words[2]) != k:
+            raise DataError(
+                f"{path}, line {line}: expected weight {k}, found weight {words[2]}: lines must be in the "
+                "order of the running number in their third column"
+            )
 
 
 def _weights_file(folder, z, name):
@@ -359,10 +372,16 @@ def read_units(source, elements, units=None):
     units = units_of(source, units)
     energies = dict.fromkeys(elements, 0.0)
     counted = not source.of_runner or source.has("remove_atom_energies")
+    seen = {}
     for keyword in source.all("atom_energy") if counted else ():
         try:
             z = element_number(keyword.words[0])
-            energies[z] = number(keyword.words[1], float) * units.energy
+            value = number(keyword.words[1], float) * units.energy
+            if z not in energies:
+                raise ValueError(f"{keyword.words[0]} is not among the elements of the file")
+            if seen.setdefault(z, value) != value:
+                raise ValueError(f"another line has another energy of {keyword.words[0]}")
+            energies[z] = value
         except (IndexError, ValueError) as error:
             raise DataError(
                 f"{source.path}, line {keyword.line}: expected 'atom_energy ELEMENT ENERGY' ({error})"

@@ -15,9 +15,10 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.plausibility import wrong_units
 from mpnnp.data.runner import read_runner_data, stated_units
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.files import seems_to_be
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.n2p2.keywords import CHARGE, IDLE, KEYWORDS, REPEATED, nearest
-from mpnnp.n2p2.nets import ambiguous_layers, read_network
+from mpnnp.n2p2.nets import ambiguous_layers, read_network, unread_nodes
 from mpnnp.n2p2.potential_files import check_generation, check_kind, read_functions, read_units
 from mpnnp.n2p2.translation import Translation, copy_number, line_of, origin_of
 from mpnnp.units import ATOMIC, parse_units
@@ -72,6 +73,7 @@ def check_known(source):
             hint = f"; did you mean '{near}'?" if near else ""
             raise ConfigError(
                 f"{source.path}, line {k.line}: '{k.written}' is a keyword of neither n2p2 nor RuNNer{hint}"
+                f"{seems_to_be(source.path) if source.path.suffix == '.toml' else ''}"
             )
         before = seen.setdefault(k.name, k)
         repeatable = k.name in REPEATED or KEYWORDS[k.name].kind == CHARGE
@@ -155,7 +157,7 @@ def _potential(source, functions, file_units, t):
 
 def _nets(source, functions, t):
     network = read_network(source, functions)
-    t.notes += ambiguous_layers(source, functions)
+    t.notes += ambiguous_layers(source, functions) + unread_nodes(source)
     nets = [(list(size[1:-1]), list(names[:-1])) for size, names in zip(network.sizes, network.activations)]
     common = max(nets, key=nets.count)
     t.set("network.hidden", common[0], origin_of(source, "global_nodes_short"))

@@ -9,7 +9,7 @@ import numpy as np
 
 from mpnnp.config import Config, parse_config
 from mpnnp.errors import CheckpointError, ConfigError, DamagedError, DataError
-from mpnnp.files import check_heaps, check_seal, lock_reason, number_array, write_sealed
+from mpnnp.files import check_heaps, check_seal, lock_reason, number_array, seems_to_be, write_sealed
 from mpnnp.model.potential import Potential
 from mpnnp.n2p2 import potential_files
 from mpnnp.optimizers.posterior import Posterior
@@ -253,4 +253,5 @@ def _opened(path, content):
             raise CheckpointError(f"{path}: {locked}") from None
         raise DamagedError(
             f"{path}: damaged, or not a checkpoint: {str(error) or type(error).__name__}"
+            f"{seems_to_be(path) if Path(path).suffix != '.h5' else ''}"
         ) from None

@@ -258,6 +258,19 @@ BAD = {  # arguments, what the message holds; {f}: folder of the run, {t}: a new
     "no configuration": ("train {t}/no.toml", "{t}/no.toml: cannot be read"),
     "configuration is a folder": ("train {f} -o {t}/run", "{f}: cannot be read"),
     "not TOML": ("train {f}/clusters.extxyz -o {t}/run", "{f}/clusters.extxyz: not valid TOML"),
+    "data for a configuration": (
+        "train {f}/clusters.extxyz -o {t}/run",
+        "holds structures, of which `mpnnp init` makes a configuration",
+    ),
+    "a potential for a configuration": (
+        "train {f}/run/checkpoint.h5 -o {t}/run",
+        "it holds a potential, which",
+    ),
+    "data for a potential": ("evaluate {f}/clusters.extxyz {f}/run/checkpoint.h5", "it holds structures"),
+    "a configuration for data": (
+        "info {f}/train.toml",
+        "it holds a configuration, which `mpnnp train` takes",
+    ),
     "unknown key": (
         "train {f}/train.toml -o {t}/run --set run.epoch=3",
         "run.epoch: unknown key; did you mean 'epochs'?",

@@ -103,6 +103,12 @@ def test_runner_files_are_free_in_spacing_line_ends_and_exponents(tmp_path, chan
     assert read_text(tmp_path, change(FRAME), "other.txt").hash() == read_text(tmp_path, FRAME).hash()
 
 
+@pytest.mark.parametrize("mark", ["set=train", "SET=TRAIN", "set = train", "Set= Train"])
+def test_marks_of_runner_files_are_read_in_any_spelling(tmp_path, mark):
+    data = read_text(tmp_path, FRAME.replace("set=train", mark))
+    assert data.marks.tolist() == [1]
+
+
 def test_runner_labels_may_be_missing(tmp_path):
     text = (
         FRAME.replace("energy -76.5\n", "")

@@ -174,6 +174,9 @@ def test_a_crystal_of_one_atom_and_a_set_of_atoms_alone_stay(copper):
     crystal = atom(29, -3.5, cell=2.5 * np.eye(3), pbc=True)
     data = Dataset.from_structures([crystal, *copper])
     assert data.without_isolated_atoms() is data
+    skewed = atom(29, -3.5, cell=[[10, 0, 0], [9.9, 2.5, 0], [0, 0, 10]], pbc=True)  # repeats within 2.5 A
+    data = Dataset.from_structures([skewed, *copper])
+    assert data.without_isolated_atoms() is data
     only = Dataset.from_structures([atom(1, -13.6), atom(29, 3.5)])
     assert only.without_isolated_atoms() is only
 

@@ -12,6 +12,7 @@ from mpnnp.data.formats import read_sources, write_target
 from mpnnp.data.plausibility import wrong_units
 from mpnnp.data.structure import Structure
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.n2p2.input_file import InputFile
 from mpnnp.units import ATOMIC, METAL, parse_units, units_of_line
 
 
@@ -76,6 +77,7 @@ def test_only_lines_that_state_units_state_units():
     assert units_of_line("# units: eV Angstrom") == METAL
     assert units_of_line("  comment units = Hartree, Bohr") == ATOMIC
     assert units_of_line("#UNITS eV Angstrom # as VASP") == METAL
+    assert units_of_line("comment unit: eV, Angstrom") == METAL
     assert units_of_line("comment 12 unit cells") is None
     assert units_of_line("# energies in eV") is None
     with pytest.raises(ValueError):
@@ -95,6 +97,20 @@ def test_input_data_is_read_in_the_units_that_are_said(tmp_path, text, how):
     found = read_sources(path, units=None if how.startswith("comment") else text, report=quiet)
     for name in ("positions", "cell", "energy", "forces"):
         np.testing.assert_allclose(getattr(found, name), getattr(data, name), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "lines", ["comment length_units=Angstrom energy_units=eV", "# Energy unit : eV\n# Length unit : Angstrom"]
+)
+def test_units_that_are_said_one_by_one_count_together(tmp_path, lines):
+    text = in_units(crystal(), 1.0, 1.0).replace("begin", f"begin\n{lines}", 1)
+    (tmp_path / "input.data").write_text(text)
+    data = read_sources(tmp_path / "input.data", report=quiet)
+    np.testing.assert_allclose(data.positions, crystal().positions, rtol=1e-12)
+    (tmp_path / "input.nn").write_text(lines.replace("comment", "#") + "\n# length unit of the figures: cm\n")
+    assert InputFile(tmp_path / "input.nn").units == METAL
+    (tmp_path / "input.nn").write_text("# Length unit : Angstrom\n")  # of energies nothing is said
+    assert InputFile(tmp_path / "input.nn").units is None
 
 
 @pytest.mark.parametrize("line", ["comment units cell 2", "comment units", "comment Units of a cell: 2"])
@@ -198,6 +214,14 @@ def test_units_in_the_comment_of_a_frame_are_read(tmp_path):
     path.write_text(forces.format(""))
     with pytest.raises(DataError, match="nothing says in what the forces are"):
         read_sources(path, report=quiet)
+    path.write_text(text.format("energy=-1 pos_unit=bohr cell-unit=Bohr"))
+    np.testing.assert_allclose(read_sources(path, report=quiet).positions[1], [0, 0, 2.4 * Bohr])
+    path.write_text(text.format("energy=-1 pos_unit=bohr cell_unit=Angstrom"))
+    with pytest.raises(DataError, match="cell_units = Angstrom beside lengths in bohr"):
+        read_sources(path, report=quiet)
+    path.write_text(forces.format("").replace("energy_units=Ha", "length_units=Bohr"))
+    with pytest.raises(DataError, match="nothing says in what the forces are"):
+        read_sources(path, report=quiet)
     path.write_text(forces.format(" force_units=Ha/Bohr"))
     np.testing.assert_allclose(
         read_sources(path, report=quiet).forces[0], np.array([1, 2, 3]) * Hartree / Bohr
@@ -214,6 +238,7 @@ def test_units_in_the_comment_of_a_frame_are_read(tmp_path):
             Bohr,
         ),
         ("# CELL{abcABC}: 1.0E1 9. 8 90 90 90 Traj: positions{angstrom} cell{atomic_unit}", None, 1),
+        ("# CELL{abcABC}: 5.0D0 5 6 90 90 90 positions{angstrom} cell{angstrom}", [5, 5, 6], 1),
     ],
 )
 def test_cells_of_i_pi_are_read(tmp_path, comment, cell, scale):
@@ -237,6 +262,9 @@ def test_cells_of_i_pi_are_read(tmp_path, comment, cell, scale):
         ('cell="5 0 0 0 5 0 0 0 5"', "which is not read; rewrite the comment"),
         ("box=5,5,5", "which is not read"),
         ("5.0 5.0 5.0 90 90 90", "which is not read"),
+        ("# CELL(abcABC): 5 5 5 190 90 90 positions{angstrom} cell{angstrom}", "no lengths and angles"),
+        ("# CELL(abcABC): -1 -1 -1 90 90 90 positions{angstrom} cell{angstrom}", "no lengths and angles"),
+        ("# CELL(abcABC): 5 5 nan 90 90 90 0 positions{angstrom} cell{angstrom}", "no lengths and angles"),
     ],
 )
 def test_cells_in_words_that_are_not_read_are_refused_with_the_reason(tmp_path, comment, message):

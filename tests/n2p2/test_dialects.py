@@ -511,3 +511,68 @@ def test_a_normalisation_that_is_no_unit_is_refused(folder, name, value):
     append(folder / "input.nn", f"{name} {value}")
     with pytest.raises(DataError, match=rf"input.nn, line \d+: {name} is .*, must be positive"):
         read_potential(folder)
+
+
+# ---- lines that mean nothing
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            ["element_nodes_short Au 9 8"],
+            "line LAST: .* expected one of the elements .* of the file, found Au",
+        ),
+        (["element_hidden_layers_short Au 3"], "line LAST: .* found Au"),
+        (["element_activation_short"], "line LAST: .* found nothing"),
+        (["random_seed 1.5"], "line LAST: 'random_seed 1.5': expected int"),
+    ],
+)
+def test_lines_of_elements_that_are_not_there_are_errors(folder, lines, message):
+    change(folder / "input.nn", "random_seed", "#random_seed")
+    append(folder / "input.nn", *lines)
+    last = len((folder / "input.nn").read_text().splitlines())
+    with pytest.raises(DataError, match=message.replace("LAST", str(last))):
+        translate(folder / "input.nn")
+
+
+def test_a_seed_beyond_64_bits_is_a_number(folder):
+    change(folder / "input.nn", "random_seed", "random_seed 99999999999999999999 #")
+    assert translate(folder / "input.nn").config().run.seed == 99999999999999999999
+
+
+def test_activations_of_fewer_layers_are_an_error_and_nodes_of_more_are_told(folder):
+    source = InputFile(folder / "input.nn")
+    nodes, letters = (source.last(f"global_{name}_short") for name in ("nodes", "activation"))
+    written = {k: (folder / "input.nn").read_text().splitlines()[k.line - 1] for k in (nodes, letters)}
+    change(folder / "input.nn", written[nodes], f"global_nodes_short {' '.join(nodes.words)} 7")
+    assert any("7 is not used" in note for note in translate(folder / "input.nn").notes)
+    change(folder / "input.nn", written[letters], "global_activation_short t")
+    with pytest.raises(DataError, match=f"line {letters.line}: .*: has 1 activation functions, must have 2"):
+        translate(folder / "input.nn")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("atom_energy Au -1.0", "line LAST: .*Au is not among the elements of the file"),
+        ("atom_energy O -1.0\natom_energy O -2.0", "line LAST: .*another line has another energy of O"),
+    ],
+)
+def test_energies_of_atoms_that_contradict_the_file_are_errors(folder, line, message):
+    text = "\n".join(k for k in (folder / "input.nn").read_text().splitlines() if "atom_energy" not in k)
+    (folder / "input.nn").write_text(f"{text}\n{line}\n")
+    last = len((folder / "input.nn").read_text().splitlines())
+    with pytest.raises(DataError, match=message.replace("LAST", str(last))):
+        read_potential(folder)
+
+
+def test_weights_out_of_the_order_of_their_numbers_are_an_error_with_its_line(folder):
+    written = folder.parent / "written"
+    write_potential(read_potential(folder), written)
+    path = written / "weights.001.data"
+    lines = path.read_text().splitlines(keepends=True)
+    lines[4], lines[5] = lines[5], lines[4]
+    path.write_text("".join(lines))
+    with pytest.raises(DataError, match="weights.001.data, line 5: expected weight 4, found weight 5"):
+        read_potential(written)
