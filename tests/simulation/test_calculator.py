@@ -2,11 +2,15 @@
 uncertainty, ranks.
 """
 
+import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.fd import calculate_numerical_stress
 from conftest import DATA
 from launch import on_ranks
 from small import quiet, small_config, write_clusters
@@ -14,6 +18,8 @@ from small import quiet, small_config, write_clusters
 from mpnnp import Calculator, load
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import DataError, DynamicsError
+from mpnnp.kernels.atomic_virials import virials_of_pairs
+from mpnnp.kernels.pairs import energy_forces_of_pairs, find_pairs
 from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.parallel import serial
 from mpnnp.training.checkpoint import read_checkpoint
@@ -70,6 +76,58 @@ def test_stress_is_the_derivative_of_the_energy_by_strain(name):
                 numerical[i, j] += c * strained.get_potential_energy() / (12.0 * h * volume)
             numerical[j, i] = numerical[i, j]
     assert stress == pytest.approx(numerical, abs=2e-7 * np.abs(stress).max())
+
+
+def test_a_slab_has_the_stress_of_its_cell_and_a_molecule_none():
+    atoms = systems()["triclinic"]
+    atoms.pbc = [True, True, False]
+    atoms.center(vacuum=5.0, axis=2)
+    atoms.calc = Calculator(FOLDER)
+    stress = atoms.get_stress()
+    assert stress == pytest.approx(calculate_numerical_stress(atoms, eps=1e-5), abs=1e-6 * abs(stress).max())
+    flat = atoms.cell.array * [[1.0], [1.0], [0.0]]
+    for cell, pbc in ((atoms.cell.array.copy(), False), (flat, [True, True, False])):
+        atoms.set_cell(cell)
+        atoms.pbc = pbc
+        with pytest.raises(PropertyNotImplementedError):
+            atoms.get_stress()
+
+
+@pytest.mark.parametrize("name", systems())
+def test_stresses_of_atoms_add_up_and_are_those_of_the_repeated_cell(name):
+    atoms = systems()[name]
+    two = [load(FOLDER), load(FOLDER)]
+    two[1] = replace(two[1], weights=0.9 * two[1].weights)
+    atoms.calc = Calculator(two)
+    stress, stresses = atoms.get_stress(), atoms.get_stresses()
+    np.testing.assert_allclose(stresses.sum(axis=0), stress, rtol=0, atol=1e-12 * abs(stresses).max())
+    large = atoms.repeat((2, 1, 1))
+    large.calc = atoms.calc
+    expected = np.tile(stresses, (2, 1)) / 2
+    np.testing.assert_allclose(large.get_stresses(), expected, rtol=0, atol=1e-10 * abs(stresses).max())
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
+def test_copies_give_the_same_bits_and_compile_nothing(again):
+    atoms = systems()["cubic"]
+    atoms.calc = Calculator([load(FOLDER), load(FOLDER)])
+    atoms.get_stresses()
+    kernels = energy_forces_of_pairs, find_pairs, virials_of_pairs
+    compiled = [len(getattr(kernel, "signatures", ())) for kernel in kernels]
+    other = again(atoms)
+    assert other.calc is not atoms.calc and other.calc.results.keys() == atoms.calc.results.keys()
+    assert np.array_equal(other.calc.get_property("stresses", other), atoms.get_stresses())
+    for a in atoms, other:
+        a.rattle(0.1, seed=3)
+    for name in "energy", "forces", "stresses":
+        assert np.array_equal(*(a.calc.get_property(name, a) for a in (atoms, other)))
+    assert [len(getattr(kernel, "signatures", ())) for kernel in kernels] == compiled
+
+
+def test_a_calculator_has_a_name_and_says_what_it_is():
+    calculator = Calculator([load(FOLDER)] * 2)
+    assert calculator.name == "mpnnp"
+    assert repr(calculator).startswith("mpnnp.Calculator(2 potentials for H O; energy, ")
 
 
 @pytest.mark.parametrize("name", systems())
@@ -176,8 +234,9 @@ def test_extrapolations_are_counted_and_named_and_stop():
     atoms.calc = Calculator(narrow(potential, 0, limit), max_extrapolations=calculator.extrapolations + 1)
     atoms.get_potential_energy()
     atoms.rattle(1e-4)
-    with pytest.raises(DynamicsError, match="max_extrapolations"):
-        atoms.get_potential_energy()
+    for _ in range(2):  # nor is it given when asked again
+        with pytest.raises(DynamicsError, match="max_extrapolations"):
+            atoms.get_potential_energy()
 
 
 def test_bad_geometries_and_elements_are_told():
