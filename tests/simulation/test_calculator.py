@@ -159,6 +159,18 @@ def test_a_compressed_cell_makes_the_pairs_anew():
     assert atoms.calc.pair_list.n_made == 2
 
 
+def test_a_slab_whose_cell_changes_reuses_its_pairs():
+    atoms = systems()["triclinic"]
+    atoms.pbc = [True, True, False]
+    atoms.center(vacuum=5.0, axis=2)
+    atoms.calc = calculator = Calculator(FOLDER)
+    cell, potential = atoms.cell.array, load(FOLDER)
+    for step in range(8):
+        atoms.set_cell(cell * (1.0 + 1e-3 * np.sin(step)), scale_atoms=True)
+        assert atoms.get_forces() == pytest.approx(potential.predict(atoms).forces, rel=1e-10, abs=1e-9)
+    assert calculator.pair_list.n_made == 1
+
+
 def test_another_structure_of_the_same_size_makes_the_pairs_anew():
     first, second = [a for a in frames() if a.pbc.all()][:2]
     calculator = Calculator(FOLDER)

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from ase.calculators.lj import LennardJones
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixBondLengths
 from ase.io import read, write
 from conftest import DATA
 from launch import on_ranks
@@ -29,6 +29,7 @@ from mpnnp.simulation.boxes import water_box
 from mpnnp.simulation.dynamics import COLUMNS, run
 from mpnnp.simulation.integrators import Protocol
 from mpnnp.simulation.labelling import make_labeller, part_of
+from mpnnp.simulation.trajectories import read_start
 from mpnnp.units import METAL
 
 RANDOM = load(DATA / "predict_acsf_cos")  # random weights: a smooth potential that knows nothing of water,
@@ -161,9 +162,9 @@ def test_a_restart_file_without_atoms_and_potential_is_resumed(tmp_path):
     simulate(tmp_path, protocol(time=0.005))
     with h5py.File(tmp_path / "restart.h5") as old, write_sealed(tmp_path / "old.h5") as new:
         for name in old:
-            if name not in ("numbers", "pbc"):
+            if name not in ("numbers", "pbc", "masses"):
                 old.copy(name, new)
-        new.attrs.update({k: v for k, v in old.attrs.items() if k != "potential"})
+        new.attrs.update({k: v for k, v in old.attrs.items() if k not in ("potential", "constraints")})
     (tmp_path / "old.h5").replace(tmp_path / "restart.h5")
     outcome, _ = simulate(tmp_path, protocol(time=0.01), resume=True)
     assert outcome.status == "finished" and outcome.steps == 20
@@ -263,6 +264,60 @@ def test_pressure_needs_a_cell(tmp_path):
     simulate(tmp_path / "b", protocol(), cluster)
     rows = list(csv.DictReader(open(tmp_path / "b" / "md.csv", encoding="utf-8")))
     assert rows[0]["pressure_bar"] == rows[0]["density_g_cm3"] == ""
+
+
+def held_and_heavy():
+    """Atoms of which ten are held fast, with deuterium."""
+    atoms = start()
+    atoms.set_constraint(FixAtoms(range(10)))
+    atoms.set_masses(np.where(atoms.numbers == 1, 2.014, atoms.get_masses()))
+    return atoms
+
+
+def test_the_last_frame_keeps_masses_and_which_atoms_are_held_fast(tmp_path):
+    atoms = held_and_heavy()
+    simulate(tmp_path / "a", protocol(), atoms.copy())
+    final = read_start(tmp_path / "a" / "final.xyz")
+    assert np.array_equal(final.get_masses(), atoms.get_masses())
+    assert list(final.constraints[0].index) == list(range(10))
+    simulate(tmp_path / "b", protocol(), final)
+    assert table(tmp_path / "b")["temperature_k"][0] == pytest.approx(
+        table(tmp_path / "a")["temperature_k"][-1], rel=1e-4
+    )
+    simulate(tmp_path / "c", protocol())
+    assert read(tmp_path / "c" / "final.xyz").arrays.keys() == {"numbers", "positions", "momenta"}
+
+
+def test_constraints_that_the_last_frame_cannot_hold_are_told(tmp_path):
+    atoms = start()
+    atoms.set_constraint(FixBondLengths([[0, 1]]))
+    _, log = simulate(tmp_path, protocol(), atoms)
+    assert any("final.xyz cannot hold FixBondLengths" in line for line in log.kept)
+
+
+def test_atoms_held_fast_are_resumed_where_a_barostat_has_moved_them(tmp_path):
+    p = {"ensemble": "npt", "tau_p": 100.0}
+    simulate(tmp_path / "whole", protocol(time=0.012, **p), held_and_heavy())
+    simulate(tmp_path / "half", protocol(time=0.0055, **p), held_and_heavy())
+    simulate(tmp_path / "half", protocol(time=0.012, **p), held_and_heavy(), resume=True)
+    for file in ("md.csv", "trajectory.xyz", "final.xyz"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "half" / file).read_bytes(), file
+
+
+def test_resuming_refuses_other_masses_and_constraints(tmp_path):
+    simulate(tmp_path, protocol(time=0.005), held_and_heavy())
+    light, loose = held_and_heavy(), held_and_heavy()
+    light.set_masses(start().get_masses())
+    loose.set_constraint(FixAtoms(range(9)))
+    for atoms, message in ((light, "had 2.014, in the structure it has 1.008"), (loose, "held fast")):
+        with pytest.raises(CheckpointError, match=message):
+            simulate(tmp_path, protocol(time=0.01), atoms, resume=True)
+
+
+def test_a_barostat_that_knows_no_constraints_says_so_before_the_folder_is_made(tmp_path):
+    with pytest.raises(ConfigError, match=r"--barostat mtk: .*FixAtoms.*--barostat berendsen"):
+        simulate(tmp_path / "a", protocol(ensemble="npt", barostat="mtk"), held_and_heavy())
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_start_in_which_nothing_can_move_is_refused(tmp_path):
