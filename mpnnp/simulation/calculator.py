@@ -17,7 +17,7 @@ from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import make_structures
 from mpnnp.kernels.pairs import count_extrapolations, energy_forces_of_pairs
 from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Prediction, Predictor
+from mpnnp.model.prediction import NO_PREDICTION, Prediction, Predictor
 from mpnnp.model.spread import Place, predict_with_spread
 from mpnnp.optimizers.posterior import has_covariance
 from mpnnp.parallel import on_root, share
@@ -58,6 +58,10 @@ def split_names(text):
     return names
 
 
+class NoPrediction(DynamicsError):
+    """Energy or forces of a geometry are not finite numbers."""
+
+
 class Calculator(AseCalculator):
     """ASE calculator of a potential, or of several as an ensemble.
 
@@ -88,7 +92,7 @@ class Calculator(AseCalculator):
     `extrapolations` counts those of the last evaluation, `extrapolations_in_all` those of all;
     `extrapolating()` names the last ones. An ensemble counts those of the member that has most.
     Raises DataError for an unknown element, CheckpointError or DataError for a bad file, DynamicsError for a
-    geometry that has run away.
+    geometry that has run away, NoPrediction (one of these) where two atoms are at one place.
     """
 
     name = "mpnnp"
@@ -209,6 +213,8 @@ class Calculator(AseCalculator):
         predictions = self._with_baselines(predictions, place, atoms)
         self._count(place.element[place.first : place.first + len(place.pairs.start) - 1])
         self.virial = np.mean([p.virial for p in predictions], axis=0)
+        if not all(p.is_finite() for p in predictions):
+            raise NoPrediction(f"a structure of {len(atoms)} atoms: {NO_PREDICTION}")
         self._check_limit()
         self.results = _results(predictions, _volume(place.cell, atoms.pbc))
         self.results |= standard

@@ -33,7 +33,7 @@ from mpnnp.progress import Progress, duration
 from mpnnp.run_lock import claim
 from mpnnp.signals import Signals
 from mpnnp.signals import name as name_of
-from mpnnp.simulation.calculator import Calculator
+from mpnnp.simulation.calculator import Calculator, NoPrediction
 from mpnnp.simulation.integrators import Protocol, check_start, make_integrator, start_velocities
 from mpnnp.simulation.restart import read_restart, write_restart
 from mpnnp.units import BAR, DENSITY
@@ -262,7 +262,12 @@ class Simulation:
         return received
 
     def _first_forces(self):
-        forces = self.atoms.get_forces(md=True)
+        try:
+            forces = self.atoms.get_forces(md=True)
+        except NoPrediction:
+            if self.restart is not None:
+                raise
+            forces = np.full((len(self.atoms), 3), np.nan)
         if self.restart is None and not np.isfinite(forces).all():
             raise DataError(f"the start of the simulation: {NO_PREDICTION}")
         self._check_std()

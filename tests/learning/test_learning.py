@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.constraints import FixAtoms
 from faults import learning as suite
 from launch import run_on_ranks
 from small import cluster, quiet
@@ -110,6 +111,9 @@ def test_a_crystal_is_scaled_atom_by_atom():
     crystal = bulk("Cu", cubic=True) * 2
     moved = at_density(crystal, 0.5 * 8.9)
     assert np.allclose(moved.get_scaled_positions(), crystal.get_scaled_positions())
+    crystal.set_constraint(FixAtoms([0, 5]))
+    held = at_density(crystal, 0.5 * 8.9)  # what a simulation will hold fast belongs to the crystal
+    assert np.array_equal(held.positions, moved.positions) and len(held.constraints) == 1
 
 
 def filtered(n=7, updates=12, seed=4):

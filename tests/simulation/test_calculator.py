@@ -22,6 +22,7 @@ from mpnnp.kernels.atomic_virials import virials_of_pairs
 from mpnnp.kernels.pairs import energy_forces_of_pairs, find_pairs
 from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.parallel import serial
+from mpnnp.simulation.calculator import NoPrediction
 from mpnnp.training.checkpoint import read_checkpoint
 from mpnnp.training.train import train
 
@@ -257,6 +258,12 @@ def test_bad_geometries_and_elements_are_told():
     atoms.positions[3, 1] = np.nan
     with pytest.raises(DynamicsError, match="finite"):
         atoms.get_potential_energy()
+    atoms = systems()["cubic"]
+    atoms.calc = Calculator(FOLDER)
+    atoms.positions[3] = atoms.positions[4]
+    for _ in range(2):
+        with pytest.raises(NoPrediction, match="two atoms at the same place"):
+            atoms.get_potential_energy()
     collapsed = tiny()
     collapsed.set_cell(collapsed.cell.array * 0.02, scale_atoms=True)
     collapsed.calc = Calculator(FOLDER)

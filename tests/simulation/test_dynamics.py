@@ -320,6 +320,14 @@ def test_a_barostat_that_knows_no_constraints_says_so_before_the_folder_is_made(
     assert not (tmp_path / "a").exists()
 
 
+def test_a_start_with_two_atoms_at_one_place_leaves_no_folder_that_looks_like_a_simulation(tmp_path):
+    atoms = start()
+    atoms.positions[1] = atoms.positions[0]
+    with pytest.raises(DataError, match=r"the start of the simulation: .*two atoms at the same place"):
+        simulate(tmp_path, protocol(), atoms)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_start_in_which_nothing_can_move_is_refused(tmp_path):
     atoms = start()
     with pytest.raises(ConfigError, match="one atom"):
