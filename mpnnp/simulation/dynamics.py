@@ -160,11 +160,14 @@ def _open_folder(directory, protocol, resume, trained, log, atoms, potential):
                 f"{directory}: was started with {field.name} = {old.get(field.name)}, not {now}: "
                 "only the time can change"
             )
-    if not (directory / RESTART).exists():
+    restart = None
+    if (directory / RESTART).exists():
+        restart = read_restart(directory / RESTART)
+        restart.check(directory / RESTART, atoms, potential)
+    else:
         log.warn(f"{directory}: the simulation was stopped before it was first saved: it begins anew")
-        return None
-    restart = read_restart(directory / RESTART)
-    restart.check(directory / RESTART, atoms, potential)
+    if old.get("time") != protocol.time:
+        write_text(record, json.dumps(old | {"time": protocol.time}, indent=2) + "\n", encoding="ascii")
     return restart
 
 

@@ -407,6 +407,9 @@ def test_info_says_what_the_folder_of_a_simulation_is(tmp_path):
         f"md: folder of a simulation of {len(start())} atoms, nvt, 300.0 K, 0.01 ps asked for: finished at"
     )
     assert words in result.output and "md/trajectory.xyz" in result.output
+    simulate(tmp_path / "md", protocol(ensemble="nvt", time=0.012), resume=True)
+    result = CliRunner().invoke(app, ["info", str(tmp_path / "md")])
+    assert "0.012 ps asked for: finished at 0.012 ps" in result.output
     (tmp_path / "md" / "status.json").unlink()
     result = CliRunner().invoke(app, ["info", str(tmp_path / "md")])
     assert "under way" in result.output
