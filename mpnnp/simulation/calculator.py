@@ -109,8 +109,7 @@ class Calculator(AseCalculator):
         units=None,
     ):
         super().__init__()
-        several = isinstance(potentials, (list, tuple))
-        given = list(potentials) if several else [potentials]
+        given = list(potentials) if isinstance(potentials, (list, tuple)) else [potentials]
         if not given:
             raise ConfigError("Calculator: give at least one potential")
         self.potentials = [p if isinstance(p, Potential) else load_potential(p, units) for p in given]
@@ -125,7 +124,7 @@ class Calculator(AseCalculator):
         self.pair_list = self._new_pair_list(skin)
         self.comm, self.max_extrapolations = comm, max_extrapolations
         self.extrapolations = self.extrapolations_in_all = 0
-        own = None if several or isinstance(given[0], Potential) else given[0]
+        own = None if len(given) > 1 or isinstance(given[0], Potential) else given[0]
         self.kalman_path = own if own is not None and is_checkpoint(own) else None
         self.posterior_of = own if own is not None and covariance_file(own) else None
         self.filter_ = self.known = None

@@ -311,6 +311,8 @@ def test_kalman_variance_is_the_quadratic_form_of_the_covariance(tmp_path, coupl
     std = atoms.calc.get_property("energy_kalman_std", atoms)
     assert std == pytest.approx(potential.energy_scale * np.sqrt(gradient @ P @ gradient), rel=1e-5)
     assert std > 0 and atoms.get_potential_energy() == energy
+    listed = Calculator([path], uncertainty=True)  # a list of one is that one
+    assert listed.implemented_properties == atoms.calc.implemented_properties
     assert "energy_kalman_std" not in Calculator(tmp_path / "run" / "best.h5").implemented_properties
 
 
@@ -323,6 +325,7 @@ def ranks_agree(comm):
             assert atoms.get_potential_energy() == pytest.approx(own.get_potential_energy(), rel=1e-13)
             assert atoms.get_forces() == pytest.approx(own.get_forces(), abs=1e-11)
             assert atoms.get_stress() == pytest.approx(own.get_stress(), abs=1e-12)
+            assert atoms.get_stresses() == pytest.approx(own.get_stresses(), abs=1e-12)
             assert atoms.calc.extrapolations == own.calc.extrapolations
             everywhere = comm.allgather(atoms.get_forces().tobytes())
             assert len(set(everywhere)) == 1
