@@ -14,7 +14,7 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DataError, Interrupted
 from mpnnp.learning.settings import Case, Stop
-from mpnnp.learning.uncertainty import Known, Watch, closest, is_learned
+from mpnnp.learning.uncertainty import Known, Watch, closest, is_learned, is_same
 from mpnnp.parallel import Comm, agree, of_all_ranks, of_team, on_root, raise_if, share_teams
 from mpnnp.progress import AnyLog, Log, Muted
 from mpnnp.simulation.boxes import at_density
@@ -114,10 +114,17 @@ def _in_words(case, outcome):
     return f"  {case.name}: {outcome['time_ps']:.4g} ps, {what}"
 
 
+def _is_frame(atoms, other):
+    """Whether a Structure is the frame `atoms`."""
+    return np.array_equal(other.numbers, atoms.numbers) and is_same(
+        atoms, other.positions, other.cell, other.pbc
+    )
+
+
 def candidates(folders: Sequence[Path], stop: Stop, learned: Dataset) -> Dataset:
     """Frames of simulations that may be labelled: the last ones before a stop; of a simulation that lasted
     some that are spread evenly over it. Frames with atoms too near each other are no candidates, nor are
-    those that were learned.
+    those that were learned; a start that several simulations have in common is one candidate.
 
     Raises DataError if there is none.
     """
@@ -132,7 +139,7 @@ def candidates(folders: Sequence[Path], stop: Stop, learned: Dataset) -> Dataset
             atoms = frames[k]
             if stop.distance and closest(atoms, stop.distance)[0] < stop.distance:
                 continue
-            if is_learned(atoms, learned):
+            if is_learned(atoms, learned) or any(_is_frame(atoms, other) for other in found):
                 continue
             found.append(
                 Structure(

@@ -36,13 +36,22 @@ def closest(atoms, limit: float) -> tuple[float, int, int]:
 
 def is_learned(atoms: Atoms, learned: Dataset) -> bool:
     """Whether a frame is one of those that were learned: a start that was labelled in an earlier round."""
-    positions = atoms.get_positions()
     for s in np.flatnonzero(learned.n_atom == len(atoms)):
         mine = slice(learned.start[s], learned.start[s + 1])
-        same = np.array_equal(learned.numbers[mine], atoms.numbers)
-        if same and np.abs(learned.positions[mine] - positions).max() < SAME:
+        if np.array_equal(learned.numbers[mine], atoms.numbers) and is_same(
+            atoms, learned.positions[mine], learned.cell[s], learned.pbc[s]
+        ):
             return True
     return False
+
+
+def is_same(atoms: Atoms, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> bool:
+    """Whether atoms are at these positions (n, 3) of a cell (3, 3)."""
+    return bool(
+        np.abs(positions - atoms.positions).max() < SAME
+        and np.array_equal(pbc, atoms.pbc)
+        and np.abs(cell - atoms.cell.array)[pbc].max(initial=0.0) < SAME
+    )
 
 
 class Known(NamedTuple):

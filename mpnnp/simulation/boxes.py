@@ -150,5 +150,5 @@ def at_density(atoms, density):
             positions[mine] * factor if k in endless else positions[mine] + (factor - 1) * centre
         )
     moved.set_cell(atoms.cell.array * factor)
-    moved.set_positions(positions)
+    moved.set_positions(positions, apply_constraint=False)  # those that are held fast too
     return moved

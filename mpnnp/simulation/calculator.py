@@ -11,12 +11,13 @@ from ase.data import chemical_symbols
 from mpnnp.data.structure import Structure
 from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import ConfigError, DataError, DynamicsError
+from mpnnp.kernels.atomic_virials import virials_of_pairs
 from mpnnp.kernels.jacobian import energy_rows
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import make_structures
 from mpnnp.kernels.pairs import count_extrapolations, energy_forces_of_pairs
 from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Prediction, Predictor
+from mpnnp.model.prediction import NO_PREDICTION, Prediction, Predictor
 from mpnnp.model.spread import Place, predict_with_spread
 from mpnnp.optimizers.posterior import has_covariance
 from mpnnp.parallel import on_root, share
@@ -57,6 +58,10 @@ def split_names(text):
     return names
 
 
+class NoPrediction(DynamicsError):
+    """Energy or forces of a geometry are not finite numbers."""
+
+
 class Calculator(AseCalculator):
     """ASE calculator of a potential, or of several as an ensemble.
 
@@ -75,8 +80,10 @@ class Calculator(AseCalculator):
                  of rank 0 is taken
     units        of folders of n2p2 files that do not state theirs, as in "eV Angstrom"; else Hartree and Bohr
 
-    Results: energy, free_energy, energies (n,), forces (n, 3), stress (6,) for periodic cells; eV,
-    eV/Angstrom, eV/Angstrom^3. On request, from one checkpoint of a Kalman filter (or the best.h5 beside it):
+    Results: energy, free_energy, energies (n,), forces (n, 3), stress (6,) where a direction is periodic and
+    the cell has a volume, as slabs in vacuum have; eV, eV/Angstrom, eV/Angstrom^3. On request stresses (n, 6)
+    of the atoms, whose sum is the stress (kernels.atomic_virials), for potentials without baseline; and, from
+    one checkpoint of a Kalman filter (or the best.h5 beside it):
     energy_std (eV), forces_std (n, 3) standard deviations by the posterior of the weights, calibrated on
     labels that were not learned (training.calibration; `calibration.n_structure` is 0 if they are not), in
     less than three times the time without; and energy_kalman_std = energy_scale sqrt(h P h^T) in eV, with
@@ -85,9 +92,10 @@ class Calculator(AseCalculator):
     `extrapolations` counts those of the last evaluation, `extrapolations_in_all` those of all;
     `extrapolating()` names the last ones. An ensemble counts those of the member that has most.
     Raises DataError for an unknown element, CheckpointError or DataError for a bad file, DynamicsError for a
-    geometry that has run away.
+    geometry that has run away, NoPrediction (one of these) where two atoms are at one place.
     """
 
+    name = "mpnnp"
     ignored_changes = {"initial_charges", "initial_magmoms"}
 
     def __init__(
@@ -101,8 +109,7 @@ class Calculator(AseCalculator):
         units=None,
     ):
         super().__init__()
-        several = isinstance(potentials, (list, tuple))
-        given = list(potentials) if several else [potentials]
+        given = list(potentials) if isinstance(potentials, (list, tuple)) else [potentials]
         if not given:
             raise ConfigError("Calculator: give at least one potential")
         self.potentials = [p if isinstance(p, Potential) else load_potential(p, units) for p in given]
@@ -114,11 +121,10 @@ class Calculator(AseCalculator):
                     f"the first potential for {_symbols(first.elements)}: they are no ensemble"
                 )
         self.members = [Member(p, self._same_functions(k)) for k, p in enumerate(self.potentials)]
-        widest = max(self.members, key=lambda m: m.model.plan.reach[0])
-        self.pair_list = PairList(widest.model.plan, skin)
+        self.pair_list = self._new_pair_list(skin)
         self.comm, self.max_extrapolations = comm, max_extrapolations
         self.extrapolations = self.extrapolations_in_all = 0
-        own = None if several or isinstance(given[0], Potential) else given[0]
+        own = None if len(given) > 1 or isinstance(given[0], Potential) else given[0]
         self.kalman_path = own if own is not None and is_checkpoint(own) else None
         self.posterior_of = own if own is not None and covariance_file(own) else None
         self.filter_ = self.known = None
@@ -130,10 +136,29 @@ class Calculator(AseCalculator):
                 "from several potentials"
             )
         self.implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+        if not any(p.baseline for p in self.potentials):
+            self.implemented_properties.append("stresses")
         if len(given) > 1 or self.posterior_of is not None:
             self.implemented_properties += list(STANDARD_DEVIATIONS)
         if self.kalman_path is not None and has_covariance(read_summary(self.kalman_path).optimizer):
             self.implemented_properties.append("energy_kalman_std")
+
+    def _new_pair_list(self, skin):
+        widest = max(self.members, key=lambda m: m.model.plan.reach[0])
+        return PairList(widest.model.plan, skin)
+
+    def __repr__(self):
+        known = "; ".join(_symbols(p.elements) for p in self.potentials[:1])
+        several = f"{len(self.potentials)} potentials for " if len(self.potentials) > 1 else ""
+        return f"mpnnp.Calculator({several}{known}; {', '.join(self.implemented_properties)})"
+
+    def __getstate__(self):
+        """What a copy, or another process, begins with: neighbours are looked for anew."""
+        return {**self.__dict__, "pair_list": self.pair_list.skin}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.pair_list = self._new_pair_list(state["pair_list"])
 
     @property
     def calibration(self):
@@ -172,6 +197,8 @@ class Calculator(AseCalculator):
             self._evaluate(self.atoms, with_std)
         elif with_std and "energy_std" not in self.results:
             self.results |= self._with_spread(self._place(self.atoms), known=True)[1]
+        if "stresses" in properties and "stresses" in self.implemented_properties:
+            self._add_stresses(self.atoms)
         if "energy_kalman_std" in properties and "energy_kalman_std" in self.implemented_properties:
             self.results["energy_kalman_std"] = self._kalman_std(self.atoms)
 
@@ -185,9 +212,11 @@ class Calculator(AseCalculator):
         predictions = self._with_baselines(predictions, place, atoms)
         self._count(place.element[place.first : place.first + len(place.pairs.start) - 1])
         self.virial = np.mean([p.virial for p in predictions], axis=0)
-        self.results = _results(predictions, np.linalg.det(place.cell) if atoms.pbc.all() else None)
-        self.results |= standard
+        if not all(p.is_finite() for p in predictions):
+            raise NoPrediction(f"a structure of {len(atoms)} atoms: {NO_PREDICTION}")
         self._check_limit()
+        self.results = _results(predictions, _volume(place.cell, atoms.pbc))
+        self.results |= standard
 
     def _with_baselines(self, predictions, place, atoms):
         """The predictions with the baselines of their potentials, each computed once, by rank 0."""
@@ -291,6 +320,22 @@ class Calculator(AseCalculator):
             else []
         )
 
+    def _add_stresses(self, atoms):
+        """Stresses of the atoms, from the symmetry functions of the last evaluation. Collective."""
+        place, total = self._place(atoms), np.zeros((len(atoms), 3, 3))
+        volume = _volume(place.cell, atoms.pbc)
+        if volume is None:
+            return
+        for member in self.members:
+            part = np.empty_like(total)
+            virials_of_pairs(*place, member.model, member.w, member.G, part)
+            total += member.scale * part / len(self.members)
+        if self.comm is not None and self.comm.size > 1:
+            part = total.copy()
+            self.comm.Reduce(part, total, root=0)
+            self.comm.Bcast(total, root=0)
+        self.results["stresses"] = to_voigt(total) / volume
+
     def _kalman_std(self, atoms):
         if self.filter_ is None:
             self.filter_ = read_posterior(self.kalman_path)
@@ -318,6 +363,15 @@ class Member:
         self.same_functions, self.functions = same_functions, potential.functions.functions
         self.low, self.high = map(read_only, potential.range)
         self.G = None
+
+    def __getstate__(self):
+        return self.predictor.potential, self.same_functions, self.G
+
+    def __setstate__(self, state):
+        """Arrays that were copied may be written to, and for such the kernels would be compiled once more."""
+        potential, same_functions, G = state
+        self.__init__(potential, same_functions)
+        self.G = None if G is None else read_only(G)
 
     def compute(self, place, members, energies, forces, virial):
         """Overwrite what kernels.pairs.energy_forces_of_pairs gives for this rank's atoms, and the symmetry
@@ -372,9 +426,14 @@ class Member:
         return found
 
 
+def _volume(cell, pbc):
+    """Angstrom^3 of a cell; None where no direction is periodic, or it has no volume."""
+    return (abs(np.linalg.det(cell)) or None) if pbc.any() else None
+
+
 def _results(predictions, volume):
     """ASE's results: of one prediction, or means and standard deviations of several.
-    volume: Angstrom^3, None without a cell.
+    volume: Angstrom^3, None for no stress.
     """
     n = len(predictions)
     if n == 1:
@@ -399,7 +458,7 @@ def _results(predictions, volume):
         **spread,
     }
     if volume is not None:
-        results["stress"] = to_voigt(virial) / abs(volume)
+        results["stress"] = to_voigt(virial) / volume
     return results
 
 

@@ -7,7 +7,8 @@ of a simulation holds
     trajectory.xyz   a frame every `save_every` fs
     restart.h5       all that the next step depends on; with it a simulation goes on as if it had never been
                      interrupted
-    final.xyz        the last frame, with velocities; last-good.xyz instead if the system exploded
+    final.xyz        the last frame, with velocities, atoms that are held fast, and masses other than those
+                     of the elements; last-good.xyz instead if the system exploded
     status.json      how it ended: status "finished"; "stopped" by a signal; "failed", the system exploded or
                      extrapolated too often; "uncertain", the standard deviation of a force was too large, and
                      uncertain.xyz is that frame, worth a label; with reason, steps and time
@@ -20,6 +21,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
+from ase.constraints import FixAtoms, FixCartesian
+from ase.data import atomic_masses
 from ase.io.extxyz import write_extxyz
 
 from mpnnp.errors import DataError, DynamicsError
@@ -30,7 +33,7 @@ from mpnnp.progress import Progress, duration
 from mpnnp.run_lock import claim
 from mpnnp.signals import Signals
 from mpnnp.signals import name as name_of
-from mpnnp.simulation.calculator import Calculator
+from mpnnp.simulation.calculator import Calculator, NoPrediction
 from mpnnp.simulation.integrators import Protocol, check_start, make_integrator, start_velocities
 from mpnnp.simulation.restart import read_restart, write_restart
 from mpnnp.units import BAR, DENSITY
@@ -157,11 +160,14 @@ def _open_folder(directory, protocol, resume, trained, log, atoms, potential):
                 f"{directory}: was started with {field.name} = {old.get(field.name)}, not {now}: "
                 "only the time can change"
             )
-    if not (directory / RESTART).exists():
+    restart = None
+    if (directory / RESTART).exists():
+        restart = read_restart(directory / RESTART)
+        restart.check(directory / RESTART, atoms, potential)
+    else:
         log.warn(f"{directory}: the simulation was stopped before it was first saved: it begins anew")
-        return None
-    restart = read_restart(directory / RESTART)
-    restart.check(directory / RESTART, atoms, potential)
+    if old.get("time") != protocol.time:
+        write_text(record, json.dumps(old | {"time": protocol.time}, indent=2) + "\n", encoding="ascii")
     return restart
 
 
@@ -259,7 +265,12 @@ class Simulation:
         return received
 
     def _first_forces(self):
-        forces = self.atoms.get_forces(md=True)
+        try:
+            forces = self.atoms.get_forces(md=True)
+        except NoPrediction:
+            if self.restart is not None:
+                raise
+            forces = np.full((len(self.atoms), 3), np.nan)
         if self.restart is None and not np.isfinite(forces).all():
             raise DataError(f"the start of the simulation: {NO_PREDICTION}")
         self._check_std()
@@ -430,7 +441,10 @@ class Simulation:
         if self.files:
             for file in self.files.values():
                 file.close()
-            with write_atomically(self.directory / ENDS.get(status, "final.xyz")) as temporary:
+            name = ENDS.get(status, "final.xyz")
+            if lost := constraints_lost(frame):
+                self.log.warn(f"{name} cannot hold {', '.join(lost)}: who starts from it sets them again")
+            with write_atomically(self.directory / name) as temporary:
                 with open(temporary, "w", encoding="utf-8") as file:
                     write_frame(file, frame, self._time(good_step), None, velocities=True)
             write_text(self.directory / "status.json", json.dumps(asdict(outcome), indent=2) + "\n")
@@ -451,10 +465,21 @@ class Simulation:
         return outcome
 
 
+def constraints_lost(atoms):
+    """Names of the kinds of constraints that a file in extxyz format cannot hold."""
+    kept = FixAtoms, FixCartesian
+    return sorted({type(c).__name__ for c in atoms.constraints if not isinstance(c, kept)})
+
+
 def write_frame(file, atoms, time_ps, energy, velocities=False):
-    """Append a frame in extxyz format; energy in eV or None; velocities: momenta too."""
+    """Append a frame in extxyz format; energy in eV or None; velocities: all that a simulation starts from,
+    momenta, atoms that are held fast (`move_mask`), and masses unless they are those of the elements.
+    """
     frame = atoms.copy()
     frame.calc = None
     frame.info = {"time_ps": time_ps} | ({} if energy is None else {"energy": energy})
-    columns = ["symbols", "positions"] + (["momenta"] if velocities else [])
+    columns = ["symbols", "positions"]
+    if velocities:
+        own_masses = not np.array_equal(frame.get_masses(), atomic_masses[frame.numbers])
+        columns += ["momenta", "move_mask"] + (["masses"] if own_masses else [])
     write_extxyz(file, [frame], columns=columns, write_info=True)

@@ -88,6 +88,12 @@ def check_start(atoms, protocol):
         raise ConfigError("all atoms of the start are held fast by its constraints: nothing moves")
     if protocol.ensemble == "npt" and not atoms.pbc.all():
         raise ConfigError("--ensemble npt: the structure has no cell that is periodic in all directions")
+    if protocol.ensemble == "npt" and protocol.barostat == "mtk" and atoms.constraints:
+        kinds = ", ".join(sorted({type(c).__name__ for c in atoms.constraints}))
+        raise ConfigError(
+            f"--barostat mtk: knows no constraints, the structure has some ({kinds}); take --barostat "
+            "berendsen, or a start without them"
+        )
 
 
 def make_integrator(atoms, protocol, rng):

@@ -130,7 +130,9 @@ def diffusion(found):
     reasons = []
     if window[1] - window[0] < SHORTEST:
         reasons.append(f"a window of {window[1] - window[0]:.2g} ps")
-    if not EXPONENTS[0] <= exponent <= EXPONENTS[1]:
+    if np.isnan(exponent):
+        reasons.append("too few lags to tell how the msd grows")
+    elif not EXPONENTS[0] <= exponent <= EXPONENTS[1]:
         reasons.append(f"the msd grows as t^{exponent:.2f} in the window, not as t")
     if found.msd[part][-1] < MOVED**2:
         reasons.append(f"atoms moved by {np.sqrt(found.msd[part][-1]):.2g} A only")

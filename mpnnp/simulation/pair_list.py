@@ -35,8 +35,8 @@ class PairList:
             return False
         back, stretch = positions, 1.0
         if not np.array_equal(old.cell[0], cell):
-            if not pbc.all():
-                return False
+            if not (np.linalg.det(cell) and np.linalg.det(old.cell[0])):
+                return False  # a vector is missing
             B = np.linalg.solve(cell, old.cell[0])
             back, stretch = positions @ B, np.linalg.norm(B, 2)
         moved = np.sqrt(np.max(np.sum((back - old.positions) ** 2, axis=1)))

@@ -1,11 +1,13 @@
 """restart.h5: all that the next step of a simulation depends on, bit for bit."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 
 import h5py
 import numpy as np
 from ase.data import chemical_symbols
+from ase.io.jsonio import encode
 
 from mpnnp.errors import CheckpointError, DamagedError
 from mpnnp.files import check_seal, number_array, write_sealed
@@ -30,6 +32,8 @@ class Restart:
     numbers: np.ndarray | None = None  # atomic numbers
     pbc: np.ndarray | None = None
     potential: str | None = None  # its digest; "" of calculators that have none
+    masses: np.ndarray | None = None  # u
+    constraints: str | None = None  # their digest_of_constraints
 
     def check(self, path, atoms, potential):
         """Raise CheckpointError if this file `path` is of other atoms, or of another potential (digest)."""
@@ -46,6 +50,17 @@ class Restart:
         if self.pbc is not None and (self.pbc != atoms.pbc).any():
             was, now = (" ".join("FT"[int(p)] for p in pbc) for pbc in (self.pbc, atoms.pbc))
             raise CheckpointError(f"{path}: was periodic in the directions {was}, the structure is in {now}")
+        if self.masses is not None and (other := np.flatnonzero(self.masses != atoms.get_masses())).size:
+            raise CheckpointError(
+                f"{path}: is of atoms of other masses: atom {other[0]} had {self.masses[other[0]]:g}, in the "
+                f"structure it has {atoms.get_masses()[other[0]]:g}; give the structure that the simulation "
+                "was started from"
+            )
+        if self.constraints is not None and self.constraints != digest_of_constraints(atoms):
+            raise CheckpointError(
+                f"{path}: other atoms were held fast, or in another way, than in the structure; give the one "
+                "that the simulation was started from"
+            )
         if self.potential and potential and self.potential != potential:
             raise CheckpointError(
                 f"{path}: was written with another potential, or this one has been trained since: give the "
@@ -53,10 +68,10 @@ class Restart:
             )
 
     def set_atoms(self, atoms):
-        """Move the atoms to where they were."""
+        """Move the atoms to where they were, also those that are held fast: a barostat moves them too."""
         atoms.set_cell(self.cell)
-        atoms.set_positions(self.positions)
-        atoms.set_momenta(self.momenta)
+        atoms.set_positions(self.positions, apply_constraint=False)
+        atoms.set_momenta(self.momenta, apply_constraint=False)
 
     def set_integrator(self, integrator, rng):
         for path, value in self.integrator.items():
@@ -66,6 +81,12 @@ class Restart:
                 target = getattr(target, owner)
             setattr(target, name, np.array(value) if np.ndim(value) else type(getattr(target, name))(value))
         rng.bit_generator.state = self.rng
+
+
+def digest_of_constraints(atoms):
+    """A hash of the constraints of ASE on these atoms, "" without any."""
+    told = [c.todict() if hasattr(c, "todict") else type(c).__name__ for c in atoms.constraints]
+    return hashlib.sha256(encode(told).encode()).hexdigest() if told else ""
 
 
 def numbers_of(thing, path=""):
@@ -94,7 +115,8 @@ def write_restart(path, atoms, integrator, rng, step, first_volume, sizes, extra
             atoms.get_momenta(),
             np.array(atoms.cell),
         )
-        file["numbers"], file["pbc"] = atoms.numbers, atoms.pbc
+        file["numbers"], file["pbc"], file["masses"] = atoms.numbers, atoms.pbc, atoms.get_masses()
+        file.attrs["constraints"] = digest_of_constraints(atoms)
         file.attrs["potential"] = potential
         file.create_group("sizes").attrs.update(sizes)
         for name, value in numbers_of(integrator.dynamics).items():
@@ -122,6 +144,8 @@ def read_restart(path):
                 numbers=number_array(file, "numbers") if "numbers" in file else None,
                 pbc=number_array(file, "pbc") if "pbc" in file else None,
                 potential=str(file.attrs["potential"]) if "potential" in file.attrs else None,
+                masses=number_array(file, "masses") if "masses" in file else None,
+                constraints=str(file.attrs["constraints"]) if "constraints" in file.attrs else None,
             )
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise DamagedError(f"{path}: cannot be resumed: {error}") from None

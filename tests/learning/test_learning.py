@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.constraints import FixAtoms
+from ase.io import write
 from faults import learning as suite
 from launch import run_on_ranks
 from small import cluster, quiet
@@ -24,6 +26,7 @@ from mpnnp.learning import labels, rounds, table
 from mpnnp.learning.choosing import most_telling
 from mpnnp.learning.rounds import Loop, learn
 from mpnnp.learning.settings import LabelBy, Stop, cases, read_learning
+from mpnnp.learning.simulating import candidates
 from mpnnp.learning.state import Round, State, read_state, write_state
 from mpnnp.learning.uncertainty import Known, Watch, closest
 from mpnnp.model.network import Network
@@ -110,6 +113,9 @@ def test_a_crystal_is_scaled_atom_by_atom():
     crystal = bulk("Cu", cubic=True) * 2
     moved = at_density(crystal, 0.5 * 8.9)
     assert np.allclose(moved.get_scaled_positions(), crystal.get_scaled_positions())
+    crystal.set_constraint(FixAtoms([0, 5]))
+    held = at_density(crystal, 0.5 * 8.9)  # what a simulation will hold fast belongs to the crystal
+    assert np.array_equal(held.positions, moved.positions) and len(held.constraints) == 1
 
 
 def filtered(n=7, updates=12, seed=4):
@@ -408,6 +414,24 @@ def test_a_new_simulation_renames_no_other_and_is_simulated_first(begun, tmp_pat
     loop.state = state.with_current(new_labels=1).next_round()
     asked, _ = simulations_of_a_round(loop, monkeypatch, stopped={0})
     assert asked == [[*range(n_new), n_new + 1]]
+
+
+def test_a_start_that_simulations_have_in_common_is_labelled_once(tmp_path):
+    box, learned = water_box(4, 1.0, seed=1), Dataset.from_structures([])
+    wide = box.copy()
+    wide.set_cell(1.01 * box.cell.array)  # the same positions, another structure
+    for k, first in enumerate((box, box, wide)):
+        folder = tmp_path / "rounds" / "simulations" / f"case-{k}"
+        folder.mkdir(parents=True)
+        later = first.copy()
+        later.rattle(0.01, seed=k)
+        write(folder / "trajectory.xyz", [first, later], format="extxyz", parallel=False)
+        (folder / "status.json").write_text('{"status": "failed"}')
+    folders = sorted((tmp_path / "rounds" / "simulations").iterdir())
+    found = candidates(folders, Stop(distance=0.1), learned)
+    assert [s.frame for s in found] == [0, 1, 1, 0, 1]
+    known = found.take([0])
+    assert [s.frame for s in candidates(folders, Stop(distance=0.1), known)] == [1, 1, 0, 1]
 
 
 def test_a_learning_leaves_table_data_and_potential(learned):

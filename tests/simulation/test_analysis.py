@@ -128,10 +128,17 @@ def test_a_diffusion_coefficient_that_means_nothing_is_doubted():
     )
     doubts = {
         name: "; ".join(diffusion(mean_squared_displacements(t)["O"]).reasons)
-        for name, t in (("few", few), ("short", short), ("solid", solid), ("flying", flying))
+        for name, t in (
+            ("few", few),
+            ("short", short),
+            ("five", liquid.after(0.99)),
+            ("solid", solid),
+            ("flying", flying),
+        )
     }
     assert "3 atoms are too few for an error bar" in doubts["few"]
     assert doubts["short"].startswith("a window of 0.3 ps")
+    assert "too few lags to tell how the msd grows" in doubts["five"] and "nan" not in doubts["five"]
     assert "the msd grows as t^-" in doubts["solid"] or "the msd grows as t^0" in doubts["solid"]
     assert "atoms moved by 0.2" in doubts["solid"]
     assert "the msd grows as t^2.00" in doubts["flying"]

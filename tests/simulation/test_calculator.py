@@ -2,11 +2,15 @@
 uncertainty, ranks.
 """
 
+import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.fd import calculate_numerical_stress
 from conftest import DATA
 from launch import on_ranks
 from small import quiet, small_config, write_clusters
@@ -14,8 +18,11 @@ from small import quiet, small_config, write_clusters
 from mpnnp import Calculator, load
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import DataError, DynamicsError
+from mpnnp.kernels.atomic_virials import virials_of_pairs
+from mpnnp.kernels.pairs import energy_forces_of_pairs, find_pairs
 from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.parallel import serial
+from mpnnp.simulation.calculator import NoPrediction
 from mpnnp.training.checkpoint import read_checkpoint
 from mpnnp.training.train import train
 
@@ -72,6 +79,58 @@ def test_stress_is_the_derivative_of_the_energy_by_strain(name):
     assert stress == pytest.approx(numerical, abs=2e-7 * np.abs(stress).max())
 
 
+def test_a_slab_has_the_stress_of_its_cell_and_a_molecule_none():
+    atoms = systems()["triclinic"]
+    atoms.pbc = [True, True, False]
+    atoms.center(vacuum=5.0, axis=2)
+    atoms.calc = Calculator(FOLDER)
+    stress = atoms.get_stress()
+    assert stress == pytest.approx(calculate_numerical_stress(atoms, eps=1e-5), abs=1e-6 * abs(stress).max())
+    flat = atoms.cell.array * [[1.0], [1.0], [0.0]]
+    for cell, pbc in ((atoms.cell.array.copy(), False), (flat, [True, True, False])):
+        atoms.set_cell(cell)
+        atoms.pbc = pbc
+        with pytest.raises(PropertyNotImplementedError):
+            atoms.get_stress()
+
+
+@pytest.mark.parametrize("name", systems())
+def test_stresses_of_atoms_add_up_and_are_those_of_the_repeated_cell(name):
+    atoms = systems()[name]
+    two = [load(FOLDER), load(FOLDER)]
+    two[1] = replace(two[1], weights=0.9 * two[1].weights)
+    atoms.calc = Calculator(two)
+    stress, stresses = atoms.get_stress(), atoms.get_stresses()
+    np.testing.assert_allclose(stresses.sum(axis=0), stress, rtol=0, atol=1e-12 * abs(stresses).max())
+    large = atoms.repeat((2, 1, 1))
+    large.calc = atoms.calc
+    expected = np.tile(stresses, (2, 1)) / 2
+    np.testing.assert_allclose(large.get_stresses(), expected, rtol=0, atol=1e-10 * abs(stresses).max())
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
+def test_copies_give_the_same_bits_and_compile_nothing(again):
+    atoms = systems()["cubic"]
+    atoms.calc = Calculator([load(FOLDER), load(FOLDER)])
+    atoms.get_stresses()
+    kernels = energy_forces_of_pairs, find_pairs, virials_of_pairs
+    compiled = [len(getattr(kernel, "signatures", ())) for kernel in kernels]
+    other = again(atoms)
+    assert other.calc is not atoms.calc and other.calc.results.keys() == atoms.calc.results.keys()
+    assert np.array_equal(other.calc.get_property("stresses", other), atoms.get_stresses())
+    for a in atoms, other:
+        a.rattle(0.1, seed=3)
+    for name in "energy", "forces", "stresses":
+        assert np.array_equal(*(a.calc.get_property(name, a) for a in (atoms, other)))
+    assert [len(getattr(kernel, "signatures", ())) for kernel in kernels] == compiled
+
+
+def test_a_calculator_has_a_name_and_says_what_it_is():
+    calculator = Calculator([load(FOLDER)] * 2)
+    assert calculator.name == "mpnnp"
+    assert repr(calculator).startswith("mpnnp.Calculator(2 potentials for H O; energy, ")
+
+
 @pytest.mark.parametrize("name", systems())
 def test_pairs_are_reused_and_change_nothing(name):
     atoms, rng = systems()[name], np.random.default_rng(1)
@@ -99,6 +158,18 @@ def test_a_compressed_cell_makes_the_pairs_anew():
     atoms.set_cell(0.9 * atoms.cell.array, scale_atoms=True)
     assert atoms.get_potential_energy() == load(FOLDER).predict(atoms).energy
     assert atoms.calc.pair_list.n_made == 2
+
+
+def test_a_slab_whose_cell_changes_reuses_its_pairs():
+    atoms = systems()["triclinic"]
+    atoms.pbc = [True, True, False]
+    atoms.center(vacuum=5.0, axis=2)
+    atoms.calc = calculator = Calculator(FOLDER)
+    cell, potential = atoms.cell.array, load(FOLDER)
+    for step in range(8):
+        atoms.set_cell(cell * (1.0 + 1e-3 * np.sin(step)), scale_atoms=True)
+        assert atoms.get_forces() == pytest.approx(potential.predict(atoms).forces, rel=1e-10, abs=1e-9)
+    assert calculator.pair_list.n_made == 1
 
 
 def test_another_structure_of_the_same_size_makes_the_pairs_anew():
@@ -176,8 +247,9 @@ def test_extrapolations_are_counted_and_named_and_stop():
     atoms.calc = Calculator(narrow(potential, 0, limit), max_extrapolations=calculator.extrapolations + 1)
     atoms.get_potential_energy()
     atoms.rattle(1e-4)
-    with pytest.raises(DynamicsError, match="max_extrapolations"):
-        atoms.get_potential_energy()
+    for _ in range(2):  # nor is it given when asked again
+        with pytest.raises(DynamicsError, match="max_extrapolations"):
+            atoms.get_potential_energy()
 
 
 def test_bad_geometries_and_elements_are_told():
@@ -186,6 +258,12 @@ def test_bad_geometries_and_elements_are_told():
     atoms.positions[3, 1] = np.nan
     with pytest.raises(DynamicsError, match="finite"):
         atoms.get_potential_energy()
+    atoms = systems()["cubic"]
+    atoms.calc = Calculator(FOLDER)
+    atoms.positions[3] = atoms.positions[4]
+    for _ in range(2):
+        with pytest.raises(NoPrediction, match="two atoms at the same place"):
+            atoms.get_potential_energy()
     collapsed = tiny()
     collapsed.set_cell(collapsed.cell.array * 0.02, scale_atoms=True)
     collapsed.calc = Calculator(FOLDER)
@@ -233,6 +311,8 @@ def test_kalman_variance_is_the_quadratic_form_of_the_covariance(tmp_path, coupl
     std = atoms.calc.get_property("energy_kalman_std", atoms)
     assert std == pytest.approx(potential.energy_scale * np.sqrt(gradient @ P @ gradient), rel=1e-5)
     assert std > 0 and atoms.get_potential_energy() == energy
+    listed = Calculator([path], uncertainty=True)  # a list of one is that one
+    assert listed.implemented_properties == atoms.calc.implemented_properties
     assert "energy_kalman_std" not in Calculator(tmp_path / "run" / "best.h5").implemented_properties
 
 
@@ -245,6 +325,7 @@ def ranks_agree(comm):
             assert atoms.get_potential_energy() == pytest.approx(own.get_potential_energy(), rel=1e-13)
             assert atoms.get_forces() == pytest.approx(own.get_forces(), abs=1e-11)
             assert atoms.get_stress() == pytest.approx(own.get_stress(), abs=1e-12)
+            assert atoms.get_stresses() == pytest.approx(own.get_stresses(), abs=1e-12)
             assert atoms.calc.extrapolations == own.calc.extrapolations
             everywhere = comm.allgather(atoms.get_forces().tobytes())
             assert len(set(everywhere)) == 1

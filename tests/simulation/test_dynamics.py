@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from ase.calculators.lj import LennardJones
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixBondLengths
 from ase.io import read, write
 from conftest import DATA
 from launch import on_ranks
@@ -29,6 +29,7 @@ from mpnnp.simulation.boxes import water_box
 from mpnnp.simulation.dynamics import COLUMNS, run
 from mpnnp.simulation.integrators import Protocol
 from mpnnp.simulation.labelling import make_labeller, part_of
+from mpnnp.simulation.trajectories import read_start
 from mpnnp.units import METAL
 
 RANDOM = load(DATA / "predict_acsf_cos")  # random weights: a smooth potential that knows nothing of water,
@@ -161,9 +162,9 @@ def test_a_restart_file_without_atoms_and_potential_is_resumed(tmp_path):
     simulate(tmp_path, protocol(time=0.005))
     with h5py.File(tmp_path / "restart.h5") as old, write_sealed(tmp_path / "old.h5") as new:
         for name in old:
-            if name not in ("numbers", "pbc"):
+            if name not in ("numbers", "pbc", "masses"):
                 old.copy(name, new)
-        new.attrs.update({k: v for k, v in old.attrs.items() if k != "potential"})
+        new.attrs.update({k: v for k, v in old.attrs.items() if k not in ("potential", "constraints")})
     (tmp_path / "old.h5").replace(tmp_path / "restart.h5")
     outcome, _ = simulate(tmp_path, protocol(time=0.01), resume=True)
     assert outcome.status == "finished" and outcome.steps == 20
@@ -265,6 +266,68 @@ def test_pressure_needs_a_cell(tmp_path):
     assert rows[0]["pressure_bar"] == rows[0]["density_g_cm3"] == ""
 
 
+def held_and_heavy():
+    """Atoms of which ten are held fast, with deuterium."""
+    atoms = start()
+    atoms.set_constraint(FixAtoms(range(10)))
+    atoms.set_masses(np.where(atoms.numbers == 1, 2.014, atoms.get_masses()))
+    return atoms
+
+
+def test_the_last_frame_keeps_masses_and_which_atoms_are_held_fast(tmp_path):
+    atoms = held_and_heavy()
+    simulate(tmp_path / "a", protocol(), atoms.copy())
+    final = read_start(tmp_path / "a" / "final.xyz")
+    assert np.array_equal(final.get_masses(), atoms.get_masses())
+    assert list(final.constraints[0].index) == list(range(10))
+    simulate(tmp_path / "b", protocol(), final)
+    assert table(tmp_path / "b")["temperature_k"][0] == pytest.approx(
+        table(tmp_path / "a")["temperature_k"][-1], rel=1e-4
+    )
+    simulate(tmp_path / "c", protocol())
+    assert read(tmp_path / "c" / "final.xyz").arrays.keys() == {"numbers", "positions", "momenta"}
+
+
+def test_constraints_that_the_last_frame_cannot_hold_are_told(tmp_path):
+    atoms = start()
+    atoms.set_constraint(FixBondLengths([[0, 1]]))
+    _, log = simulate(tmp_path, protocol(), atoms)
+    assert any("final.xyz cannot hold FixBondLengths" in line for line in log.kept)
+
+
+def test_atoms_held_fast_are_resumed_where_a_barostat_has_moved_them(tmp_path):
+    p = {"ensemble": "npt", "tau_p": 100.0}
+    simulate(tmp_path / "whole", protocol(time=0.012, **p), held_and_heavy())
+    simulate(tmp_path / "half", protocol(time=0.0055, **p), held_and_heavy())
+    simulate(tmp_path / "half", protocol(time=0.012, **p), held_and_heavy(), resume=True)
+    for file in ("md.csv", "trajectory.xyz", "final.xyz"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "half" / file).read_bytes(), file
+
+
+def test_resuming_refuses_other_masses_and_constraints(tmp_path):
+    simulate(tmp_path, protocol(time=0.005), held_and_heavy())
+    light, loose = held_and_heavy(), held_and_heavy()
+    light.set_masses(start().get_masses())
+    loose.set_constraint(FixAtoms(range(9)))
+    for atoms, message in ((light, "had 2.014, in the structure it has 1.008"), (loose, "held fast")):
+        with pytest.raises(CheckpointError, match=message):
+            simulate(tmp_path, protocol(time=0.01), atoms, resume=True)
+
+
+def test_a_barostat_that_knows_no_constraints_says_so_before_the_folder_is_made(tmp_path):
+    with pytest.raises(ConfigError, match=r"--barostat mtk: .*FixAtoms.*--barostat berendsen"):
+        simulate(tmp_path / "a", protocol(ensemble="npt", barostat="mtk"), held_and_heavy())
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_start_with_two_atoms_at_one_place_leaves_no_folder_that_looks_like_a_simulation(tmp_path):
+    atoms = start()
+    atoms.positions[1] = atoms.positions[0]
+    with pytest.raises(DataError, match=r"the start of the simulation: .*two atoms at the same place"):
+        simulate(tmp_path, protocol(), atoms)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_start_in_which_nothing_can_move_is_refused(tmp_path):
     atoms = start()
     with pytest.raises(ConfigError, match="one atom"):
@@ -344,6 +407,9 @@ def test_info_says_what_the_folder_of_a_simulation_is(tmp_path):
         f"md: folder of a simulation of {len(start())} atoms, nvt, 300.0 K, 0.01 ps asked for: finished at"
     )
     assert words in result.output and "md/trajectory.xyz" in result.output
+    simulate(tmp_path / "md", protocol(ensemble="nvt", time=0.012), resume=True)
+    result = CliRunner().invoke(app, ["info", str(tmp_path / "md")])
+    assert "0.012 ps asked for: finished at 0.012 ps" in result.output
     (tmp_path / "md" / "status.json").unlink()
     result = CliRunner().invoke(app, ["info", str(tmp_path / "md")])
     assert "under way" in result.output
@@ -376,7 +442,9 @@ def test_half_done_labels_belong_to_a_potential_not_to_its_name(tmp_path):
     write_potential(RANDOM, other)
     of_mild, of_both = part(str(folder)), part(f"{folder},{other}")
     assert of_mild == part(str(folder)) == part(f"{tmp_path}/./a") and of_mild != of_both
-    assert part(str(folder), "eV Angstrom") != of_mild
+    silent = folder / "input.nn"  # as other programs write it, without a line that states the units
+    silent.write_text("".join(line for line in silent.open() if "units" not in line.lower()))
+    assert part(str(folder), "eV Angstrom") != part(str(folder)) == of_mild
     write_potential(MILD.with_weights(1.01 * MILD.weights), folder)
     assert of_mild != part(str(folder)) and of_both != part(f"{folder},{other}")
     assert part("ase:lj:rc=3.0") == part("ase:lj:rc=3.0") != part("ase:lj:rc=3.5")
