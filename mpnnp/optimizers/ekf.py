@@ -140,7 +140,7 @@ class Ekf:
     def __repr__(self):
         config, groups = self.config, len(self.layout.group) - 1
         return (
-            f"Ekf({self.n_weight} weights, {self.n_offset} offsets, "
+            f"Ekf({self.n_weight} weights, {f'{self.n_offset} offsets, ' if self.n_offset else ''}"
             f"coupling {config.coupling} ({groups} blocks), "
             f"epsilon {config.epsilon:g}, eta {config.eta:g} to {config.eta_max:g}, "
             f"q {config.q:g} to {config.q_min:g})"
