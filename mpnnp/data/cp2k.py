@@ -64,7 +64,8 @@ def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iter
     """
     path = Path(path)
     force_file, cell_file, restart = beside(path)
-    forces = _Beside(force_file, path, _forces(force_file))
+    elements: list[str] = []  # of the forces
+    forces = _Beside(force_file, path, _forces(force_file, elements))
     periodic, fixed = _of_restart(restart, cell_file)
     cells = _Beside(cell_file, path, _cells(cell_file))
     missing = 0
@@ -76,6 +77,7 @@ def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iter
             reason = f"{cell_file.name} has none" if cells.values else f"needs {wanted} beside it"
             raise DataError(f"{path}: no cell for step {step}: {reason}")
         missing += force is None
+        _check_symbols(path, step, symbols, elements, force_file)
         yield Structure(
             numbers=[atomic_numbers[symbol] for symbol in symbols],
             positions=positions,
@@ -88,8 +90,21 @@ def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iter
         )
     forces.check()
     cells.check()
-    if forces.values and missing:
-        warn(f"{path}: {missing} of its frames have no forces in {force_file.name}")
+    if missing:
+        why = "" if force_file.exists() else ", which is not there"
+        warn(f"{path}: {missing} of its frames have no forces in {force_file.name}{why}")
+
+
+def _check_symbols(path, step, symbols, elements, force_file):
+    """Raise DataError for names that are no elements, and for forces on atoms in another order."""
+    unknown = next((symbol for symbol in symbols if atomic_numbers.get(symbol, 0) < 1), None)
+    if unknown is not None:
+        raise DataError(f"{path}: step {step} has an atom {unknown!r}, which is not the symbol of an element")
+    if elements and symbols != elements:
+        raise DataError(
+            f"{path}: step {step} has the atoms {' '.join(symbols)[:40]}, but {force_file.name} "
+            f"{' '.join(elements)[:40]}: they are not of one run"
+        )
 
 
 class _Beside:
@@ -138,16 +153,20 @@ class _Beside:
                 )
 
 
-def _forces(path):
-    """Yield (step, energy, (n, 3) forces) of a file of forces, if it is there."""
+def _forces(path, elements):
+    """Yield (step, energy, (n, 3) forces) of a file of forces, if it is there; `elements` gets its
+    symbols.
+    """
     if path.exists():
-        for step, energy, _, values in _frames(path):
+        for step, energy, symbols, values in _frames(path):
+            elements[:] = symbols
             yield step, energy, values
 
 
 def _frames(path):
     """(step, energy, symbols, (n, 3) numbers) of each frame of an xyz file of CP2K."""
     with reading(path), open_text(path) as file:
+        number = 1
         for line in file:
             try:
                 n = int(line)
@@ -161,8 +180,10 @@ def _frames(path):
                 )
             except (ValueError, TypeError, IndexError, KeyError, StopIteration, RuntimeError):
                 raise DataError(
-                    f"{path}: is no complete trajectory of CP2K near the line '{line.strip()[:60]}'"
+                    f"{path}: is no complete trajectory of CP2K near the line '{line.strip()[:60]}' "
+                    f"(line {number})"
                 ) from None
+            number += n + 2
 
 
 def _text(path):

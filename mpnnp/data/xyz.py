@@ -15,6 +15,7 @@ from mpnnp.errors import DataError
 
 __all__ = ["xyz_frames"]
 
+ALONE = re.compile(r"[-+]?\d+\.\d*(?:[eEdD][-+]?\d+)?")  # a comment of one number
 FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[-+]?\d)")  # of an exponent
 
 
@@ -26,7 +27,7 @@ def xyz_frames(plain: Path, path: Path, warn: Callable) -> Iterator:
     are not read. `warn` is called
     once with a text where columns have no name.
     """
-    warned = six = uneven = False
+    warned = six = uneven = bare = False
     with open(plain, encoding="utf-8-sig", errors="replace") as file:
         lines = enumerate(file, 1)
         for frame in itertools.count():
@@ -64,6 +65,12 @@ def xyz_frames(plain: Path, path: Path, warn: Callable) -> Iterator:
                     line = "" if at is None else f" (line {number + 2 + at})"
                     reason = f"cannot be read by ASE: {_reason(error)}{line}"
                 raise DataError(f"{path}, frame {frame}: {reason}") from None
+            if not bare and ALONE.fullmatch(comment):
+                warn(
+                    f"{where}: the number {comment} alone is not read; if it is the energy, write "
+                    f"energy={comment}"
+                )
+                bare = True
             if not warned and (message := _unnamed(comment, body, len(atoms))):
                 warn(f"{where}: {message}")
                 warned = True

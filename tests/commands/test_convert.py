@@ -425,6 +425,26 @@ def test_forces_of_cp2k_may_be_written_less_often(tmp_path):
     assert "2 of its frames have no forces" in warned[0]
 
 
+def test_forces_of_cp2k_that_are_missing_are_told_and_those_on_other_atoms_refused(tmp_path):
+    write_trajectory(tmp_path)
+    forces = tmp_path / "run-frc-1.xyz"
+    text = forces.read_text()
+    forces.write_text(text.replace("  H ", "  X ").replace("  O ", "  H ").replace("  X ", "  O "))
+    with pytest.raises(DataError, match="step 0 has the atoms H O, but run-frc-1.xyz O H"):
+        read_sources(tmp_path / "run-pos-1.xyz")
+    forces.write_text(text.replace("0.2", "***"))
+    with pytest.raises(DataError, match=r"run-frc-1.xyz: is no complete trajectory .* \(line 1\)"):
+        read_sources(tmp_path / "run-pos-1.xyz")
+    for change, words in (
+        (lambda: forces.write_text(""), "frc-1.xyz"),
+        (forces.unlink, "which is not there"),
+    ):
+        change()
+        warned = []
+        read_sources(tmp_path / "run-pos-1.xyz", report=warned.append)
+        assert "2 of its frames have no forces" in warned[0] and words in warned[0]
+
+
 RESTART = """ &GLOBAL
    RUN_TYPE  {run}
  &END GLOBAL

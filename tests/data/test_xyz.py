@@ -135,6 +135,14 @@ def test_a_tensor_that_is_not_symmetric_and_a_mask_of_another_name_are_warned_of
     assert "a mask is called 'force_mask'" in read(tmp_path, rows)[1]
 
 
+@pytest.mark.parametrize("comment", ["-97208.406", "-9.72D+04"])
+def test_a_number_alone_is_warned_of(tmp_path, comment):
+    data, said = read(tmp_path, frame(comment, 0) * 2)
+    assert np.isnan(data.energy).all()
+    assert said.count(f"if it is the energy, write energy={comment}") == 1
+    assert "write energy=" not in read(tmp_path, frame("17", 0))[1]  # a step
+
+
 # ---- packed files
 
 
