@@ -70,9 +70,8 @@ class NoiseLevels:
         """
         level = self.level(kind)
         own = n_atom * level
-        if (
-            len(self.offsets) and self.passes
-        ):  # the error of the moment holds offsets, which are learned apart
+        if len(self.offsets) and self.passes and np.isfinite(self.validation[kind]):
+            # errors of validation hold offsets, which are learned apart; innovations do not
             rest = max(1.0 - self.offset_variance / level**2, LEAST_OWN)
             own = np.where(together > 1, own * np.sqrt(rest), own)
         if np.isfinite(self.innovation[FORCE]):  # forces have been learned

@@ -173,6 +173,10 @@ def test_energies_are_believed_by_what_is_their_own():
         noise.in_words([1.0, 1.0, 1.0])
         == "noise: energy 1e+03 meV/atom, offsets of simulations 4.4e+02 meV/atom"
     )
+    noise.validation[ENERGY] = np.nan  # innovations are without offsets
+    levels = noise.of_energies(ENERGY, np.array([4]), np.array([7]), [1.0, 1.0, 1.0])
+    assert levels == pytest.approx(4.0)
+    noise.validation[ENERGY] = 1.0
     noise.offset_variance = 4.0  # wider than the error of the moment: as before the first evaluation
     levels = noise.of_energies(ENERGY, np.array([4]), np.array([7]), [1.0, 1.0, 1.0])
     assert levels == pytest.approx(4.0 * np.sqrt(LEAST_OWN))
