@@ -184,6 +184,7 @@ def export(
     stays.
     """
     from mpnnp.data.formats import read_sources
+    from mpnnp.data.packed import make_atoms
     from mpnnp.n2p2 import engines
     from mpnnp.n2p2.export import is_normalized, keep_foreign, weights_name, write_potential
     from mpnnp.training.checkpoint import load_potential
@@ -203,7 +204,11 @@ def export(
         check_targets(*(output / n for n in [*names, *inputs]), data=read, potentials=[checkpoint])
     first = None
     if structure is not None:
-        first = read_sources([str(structure)], assumed_units=model.units, report=log, **how)[0]
+        found = read_sources([str(structure)], assumed_units=model.units, report=log, **how)
+        make_atoms(found.take([0]), model.elements)  # refuses elements that the potential does not know
+        first = found[0]
+        if len(found) > 1:
+            log(f"of the {len(found)} structures of {structure} the first one: {first.name}")
     notes = []
 
     def write_input(folder):

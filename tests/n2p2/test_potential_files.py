@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 import mpnnp
 from mpnnp.cli import app
-from mpnnp.data.formats import read_sources
+from mpnnp.data.dataset import concatenate
+from mpnnp.data.formats import read_sources, write_target
 from mpnnp.data.packed import make_atoms
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.kernels.energy_forces import symmetry_functions
@@ -387,6 +388,20 @@ def test_a_structure_file_of_another_program_is_not_written_over(tmp_path):
     )
     assert CliRunner().invoke(app, [*words, "--overwrite"]).exit_code == 0
     assert "via write_data" in (folder / "structure.lammps.old-1").read_text()
+
+
+def test_the_structure_of_an_export_is_looked_at_before_anything_is_written(tmp_path):
+    write_potential(make_potential(), tmp_path / "p")
+    frames = read_sources(DATA / "predict_acsf_cos" / "input.data", report=lambda line: None)
+    write_target(tmp_path / "two.extxyz", concatenate([frames.take([0])] * 2))
+    words = ["export", str(tmp_path / "p"), "-o", str(tmp_path / "new"), "--structure"]
+    result = CliRunner().invoke(app, [*words, str(tmp_path / "two.extxyz")])
+    assert result.exit_code == 0 and "of the 2 structures of" in result.output, result.output
+    (tmp_path / "gold.xyz").write_text("1\n\nAu 0 0 0\n")
+    words[3] = str(tmp_path / "other")
+    result = CliRunner().invoke(app, [*words, str(tmp_path / "gold.xyz")])
+    assert isinstance(result.exception, DataError) and "no functions and net for Au" in str(result.exception)
+    assert not (tmp_path / "other").exists()
 
 
 INPUT = """&GLOBAL
