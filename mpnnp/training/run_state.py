@@ -129,9 +129,9 @@ def from_checkpoint(saved: Checkpoint, task: Task) -> RunState:
     progress, arrays = saved.progress, saved.arrays
     noise, offsets = noise_levels(progress), arrays.get("offsets", np.zeros(0))
     if noise is not None:
-        noise.offsets = offsets.copy() if len(offsets) == task.n_offset else np.zeros(task.n_offset)
+        noise.offsets = np.zeros(task.n_offset)
         if len(offsets) == task.n_offset:
-            noise.offset_variance = progress.get("offset_variance", 1.0)
+            noise.offsets[:], noise.offset_variance = offsets, progress.get("offset_variance", 1.0)
     sorts = any(name.endswith("_errors") for name in arrays)
     return RunState(
         weights=saved.potential.weights.copy(),

@@ -9,6 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read as ase_read
 from ase.io import write
 from launch import ROOT
+from xyz_frames import CELL, frame, read
 
 from mpnnp.commands.common import TARGETS
 from mpnnp.config import Data, read_config
@@ -19,22 +20,7 @@ from mpnnp.data.structure import Structure
 from mpnnp.data.voigt import VOIGT, stress_of_virial, to_tensor, to_voigt
 from mpnnp.errors import DataError
 
-CELL = 'Lattice="4 0 0 0 4.2 0 0 0 4.4" pbc="T T T"'
 COLUMNS = "Properties=species:S:1:pos:R:3:{}:R:3"
-
-
-def frame(comment, columns=3):
-    rows = ["Si 0 0 0", "O 1.6 0 0"]
-    if columns:
-        rows = [f"{row} {0.1 * sign} {0.2 * sign} {0.3 * sign}" for row, sign in zip(rows, (1, -1))]
-    return "\n".join(["2", comment, *rows, ""])
-
-
-def read(tmp_path, text, name="a.xyz", **options):
-    lines = []
-    (tmp_path / name).write_text(text)
-    data = read_sources(tmp_path / name, report=lines.append, **options)
-    return data, "\n".join(lines)
 
 
 @pytest.mark.parametrize(

@@ -4,26 +4,12 @@ import gzip
 
 import numpy as np
 import pytest
+from xyz_frames import CELL, frame, read
 
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import DataError
 
-CELL = 'Lattice="4 0 0 0 4.2 0 0 0 4.4" pbc="T T T"'
 COLUMNS = "Properties=species:S:1:pos:R:3:forces:R:3"
-
-
-def frame(comment, columns=3):
-    rows = ["Si 0 0 0", "O 1.6 0 0"]
-    if columns:
-        rows = [f"{row} {0.1 * sign} {0.2 * sign} {0.3 * sign}" for row, sign in zip(rows, (1, -1))]
-    return "\n".join(["2", comment, *rows, ""])
-
-
-def read(tmp_path, text, name="a.xyz"):
-    lines = []
-    (tmp_path / name).write_text(text)
-    data = read_sources(tmp_path / name, report=lines.append)
-    return data, "\n".join(lines)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from mpnnp.signals import Signals
 from mpnnp.training import continuation, offsets
 from mpnnp.training.checkpoint import read_checkpoint, read_posterior
 from mpnnp.training.noise import LEAST_OWN, NoiseLevels
-from mpnnp.training.train import begin, train
+from mpnnp.training.train import begin, one_update, train
 
 LEARNED = {"noise": "learned", "prior": 30.0}
 EXACT = Ekf(noise="learned", prior=1.0, eta=1.0, eta_tau=0.0, eta_max=1.0, q=0.0, q_min=0.0)
@@ -199,10 +199,7 @@ def test_settled_weights_are_those_of_settle(tmp_path):
     offsets.settle(run.task, run.state)  # nothing was learned yet
     assert run.state.noise.offset_variance == 1.0
     for batch in list(run.task.epoch(1))[:-1]:
-        rows, errors = run.task.observe(batch, read_only(run.state.weights))
-        increment = run.task.optimizer.update(run.state.optimizer, rows, errors)
-        run.state.weights += increment[: len(run.state.weights)]
-        run.state.noise.offsets += increment[len(run.state.weights) :]
+        one_update(run.task, run.state, batch)
     before = run.state.weights.copy()
     asked = offsets.settled_weights(run.task, run.state)
     assert np.array_equal(run.state.weights, before) and not np.array_equal(asked, before)
