@@ -3,8 +3,8 @@
 #   DATA   folder that make_data.sh made; with TRUTH=POTENTIAL it is made, or finished, first
 #   OUT    results: runs, rates (learning rates), fig*.png, eos-*.png, errors.txt, findings.md
 # Variables: LENGTH, part of the published number of updates (1); SEEDS (1-4) and SCAN_SEEDS (1-2), of the scan of
-# learning rates at a tenth of LENGTH; PS, of every simulation (20), and SCAN_PS, of those of the scan (10);
-# JOBS, processes at a time (1); BATCHES, of the Fisher matrix (4096).
+# learning rates at a tenth of LENGTH; PS, of every simulation (20); JOBS, processes at a time (1); BATCHES, of
+# the Fisher matrix (4096).
 # What is done is not done again, what was begun goes on: start it again after any stop.
 set -euo pipefail
 here=$(dirname "$0") data=$1 out=$2
@@ -23,6 +23,9 @@ is_new "$out/fig8.png" "$out/fisher.h5" || python "$here/fig8.py" "$out/fisher.h
 is_new "$out/kalman.csv" "$runs"/*/seed-*/accuracy.json || python "$here/kalman.py" "$runs" "$data" "$out"
 is_new "$out/errors.txt" "$runs"/*/seed-*/accuracy.json ||
     python "$here/extrapolation.py" "$runs" "$data/dilute.h5" | tee "$out/errors.txt"
+is_new "$out/same-frames.png" "$runs"/*/seed-*/accuracy.json ||
+    python "$here/same_frames.py" "$runs" "$data" "$out"
+python "$here/fig7.py" "$data" "$out/rates" "$out" --length "$LENGTH" --seeds "${SCAN_SEEDS:-1-2}"
 "$here/eos.sh" "$runs" "$data" "$PS" "$out"
 "$here/fig4.sh" "$runs" "$data/starts/nvt.xyz" "$out" "$PS"
 is_new "$out/fig4-truth.png" "$data/truth/nvt/status.json" ||
@@ -30,6 +33,4 @@ is_new "$out/fig4-truth.png" "$data/truth/nvt/status.json" ||
 "$here/fig5.sh" "$runs" "$data/starts/npt.xyz" "$out" "$PS"
 is_new "$out/fig5-truth.png" "$data/truth/npt/status.json" ||
     mpnnp analyze density "$data/truth/npt" --low 0.5 --high 1.2 -o "$out/fig5-truth"
-python "$here/fig7.py" "$data" "$out/rates" "$out" --length "$LENGTH" --seeds "${SCAN_SEEDS:-1-2}" \
-    --ps "${SCAN_PS:-10}"
 python "$here/findings.py" "$runs" "$data" "$out"

@@ -2,8 +2,8 @@
 
 A group of runs for each eta of the filter and each learning rate of Adam, of a tenth of LENGTH times the
 published updates; their errors in range (validation) and out of it (DATA/dilute.h5), and the density at 1 bar
-from simulations of PS picoseconds at constant volume. What is finished is not repeated. RANKS members are
-trained and JOBS simulations run at a time. Writes OUT/fig7.csv and the picture.
+to first order (same_frames.py). What is finished is not repeated; RANKS members are trained at a time. Writes
+OUT/fig7.csv and the picture.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-from members import groups_of, liquid_density, rmse_in_range, rmse_out_of_range
+from members import curve_of, first_order_curve, groups_of, rmse_in_range, rmse_out_of_range
 
 from mpnnp.analysis.fisher_report import band
 from mpnnp.data import dataset
@@ -86,21 +86,23 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--length", type=float, default=1.0, help="1: a tenth of the published updates")
     parser.add_argument("--seeds", default="1-2")
-    parser.add_argument("--ps", default="10", help="picoseconds of each simulation")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for optimizer, rates in RATES.items():
         for rate in rates:
             train(optimizer, rate, arguments)
-    simulate = [HERE / "eos.sh", arguments.runs, arguments.data, arguments.ps]
-    subprocess.run(simulate, check=True)
     trained, results = groups_of(arguments.runs), {}
-    dilute = dataset.read(arguments.data / "dilute.h5")
+    dilute, frames = (dataset.read(arguments.data / f"{name}.h5") for name in ("dilute", "eos"))
+    truth = curve_of(arguments.data / "truth")
+
+    def density(folder):
+        return first_order_curve(folder, frames, truth).density if truth else np.nan
+
     for optimizer, rates in RATES.items():
         for rate in rates:
             folders = trained.get(f"{optimizer}-{rate:g}", [])
             results[optimizer, rate] = [
-                (*rmse_in_range(f), *rmse_out_of_range(f, dilute), liquid_density(f)) for f in folders
+                (*rmse_in_range(f), *rmse_out_of_range(f, dilute), density(f)) for f in folders
             ]
             print(f"{optimizer} {rate:g}: {len(folders)} members were trained to the end", flush=True)
     rows = [(*key, *member) for key, found in results.items() for member in found]

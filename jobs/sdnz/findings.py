@@ -11,11 +11,19 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from members import curve_of, groups_of, liquid_density, npt_density, rmse_in_range
+from members import (
+    curve_of,
+    first_order_curve,
+    groups_of,
+    liquid_density,
+    npt_density,
+    rmse_in_range,
+)
 from scipy.stats import bootstrap, fisher_exact, spearmanr
 
 from mpnnp.analysis.comparison import Group, reachable
 from mpnnp.analysis.fisher import Spectrum, bins_of, distance
+from mpnnp.data import dataset
 from mpnnp.files import write_text
 from mpnnp.simulation.statistics import with_error
 
@@ -40,6 +48,8 @@ def with_interval(statistic, *samples, form=".3g"):
 
 def exact_test(one, two):
     """p of Fisher's test for two lists of successes (bool), in words."""
+    if not one or not two:
+        return "not known"
     table = [[sum(x), len(x) - sum(x)] for x in (one, two)]
     return f"p = {fisher_exact(table).pvalue:.2g}"
 
@@ -71,42 +81,64 @@ def updates(members):
         yield (f"(a) updates of Adam over those of EKF, {quantity}", "about 10", f"{told}, to {target:.3g}")
 
 
-def simulations(members, truth):
-    """(b) NPT runs that last, and densities at 1 bar."""
-    npt = {name: [npt_density(folder) for folder in folders] for name, folders in members.items()}
+def simulations(members):
+    """(b) NPT runs that last."""
+    npt = {
+        name: [npt_density(folder) for folder in folders if (folder / "npt/status.json").exists()]
+        for name, folders in members.items()
+    }
     lasted = {name: [d.lasted for d in found] for name, found in npt.items()}
     counts = of_groups(lasted, lambda x: f"{sum(x)} of {len(x)}")
     test = exact_test(*(lasted[name] for name in PAIR))
     yield "(b) NPT runs that last", "all EKF, few Adam", f"{counts}; {' against '.join(PAIR)} {test}"
-    known = {n: np.array([liquid_density(f) for f in folders]) for n, folders in members.items()}
-    each = of_groups(known, densities_in_words)
-    yield "(b) density at 1 bar (equation of state), each member", "EKF: near the truth", each
-    if truth is None or np.isnan(truth.density):
-        return
+
+
+def densities_at_1_bar(known, truth, how):
+    """(b) densities of each group (n_member,) at 1 bar, and how far they are from the truth's, a Curve."""
+    yield f"(b) density at 1 bar, {how}", "EKF: near the truth", of_groups(known, densities_in_words)
     off = {name: np.abs(found - truth.density)[np.isfinite(found)] for name, found in known.items()}
-    yield "(b) the truth's density at 1 bar", "", with_error(truth.density, truth.error)
-    yield "(b) mean distance from it (g/cm^3)", "", of_groups(off, lambda x: with_interval(np.mean, x))
     yield (
-        f"(b) the same, {PAIR[0]} - {PAIR[1]}",
+        f"(b) mean distance from the truth's, {how}",
+        "",
+        of_groups(off, lambda x: with_interval(np.mean, x)),
+    )
+    yield (
+        f"(b) the same, {PAIR[0]} - {PAIR[1]}, {how}",
         "below 0",
         with_interval(difference, *(off[n] for n in PAIR)),
     )
     near = {name: [bool(abs(d - truth.density) < NEAR) for d in found] for name, found in known.items()}
     counts = of_groups(near, lambda x: f"{sum(x)} of {len(x)}")
     test = exact_test(*(near[name] for name in PAIR))
-    yield f"(b) members within {NEAR} g/cm^3 of it", "", f"{counts}; {' against '.join(PAIR)} {test}"
-    folders = [folder for found in members.values() for folder in found]
-    deviation = np.concatenate([np.abs(found - truth.density) for found in known.values()])
-    yield from no_oracle(folders, deviation)
+    yield f"(b) members within {NEAR} g/cm^3 of it, {how}", "", f"{counts}; {' against '.join(PAIR)} {test}"
 
 
-def no_oracle(folders, deviation):
+def extrapolation(members, data):
+    """(b) and (e): densities at 1 bar by simulations, and to first order on the truth's frames."""
+    yield from simulations(members)
+    truth = curve_of(data / "truth")
+    if truth is None or np.isnan(truth.density):
+        return
+    yield "(b) the truth's density at 1 bar (g/cm^3)", "", with_error(truth.density, truth.error)
+    frames = dataset.read(data / "eos.h5")
+    ways = {
+        "to first order": lambda folder: first_order_curve(folder, frames, truth).density,
+        "by simulations": liquid_density,
+    }
+    for how, density in ways.items():
+        known = {name: np.array([density(f) for f in folders]) for name, folders in members.items()}
+        yield from densities_at_1_bar(known, truth, how)
+        deviation = np.concatenate([np.abs(found - truth.density) for found in known.values()])
+        yield from no_oracle([f for found in members.values() for f in found], deviation, how)
+
+
+def no_oracle(folders, deviation, how):
     """(e) rank correlation of what training tells with the distance from the truth's density (n_member,)."""
     told = np.isfinite(deviation)
     for k, quantity in enumerate(("energy", "force")):
         rmse = np.array([rmse_in_range(folder)[k] for folder in folders])
         yield (
-            f"(e) RMSE of {quantity} in range against that distance, all members",
+            f"(e) RMSE of {quantity} in range against that distance, {how}",
             "not correlated",
             correlation(rmse[told], deviation[told]),
         )
@@ -189,7 +221,7 @@ def read_csv(path):
 
 def main(runs, data, out):
     members, out = groups_of(Path(runs)), Path(out)
-    rows = [*updates(members), *simulations(members, curve_of(Path(data) / "truth"))]
+    rows = [*updates(members), *extrapolation(members, Path(data))]
     rows += rates(read_csv(out / "fig7.csv"))
     with h5py.File(out / "fisher.h5") as file:
         rows += spectra(file)

@@ -5,6 +5,7 @@
 #                         and cubic and hexagonal ice of 0.95 to 1.2 g/cm^3 at 300 K; DATA/energy-density.png
 #   DATA/dilute.h5        190 frames of liquid of 0.65 to 0.85 g/cm^3 at 300 K: the test of extrapolation
 #   DATA/truth            the truth's own simulations: equation of state, NVT at 1 g/cm^3, NPT at 1 bar
+#   DATA/eos.h5           frames of its equation of state, for the pressures of students on the same frames
 #   DATA/starts           their starts, for the students
 # Deterministic: every simulation has its own seed. Started again it goes on; JOBS simulations run at a time.
 # A potential that explodes in one of them ends it. Other variables, for other sizes, are below; PS is the time
@@ -92,4 +93,5 @@ echo "npt $data/starts/npt.xyz ${NPT[*]}" >>"$data/truth.list"
 export ps
 xargs -P "${JOBS:-1}" -L 1 bash -c \
     'bash "$here/md.sh" "$data/truth/$1" "$truth" "$2" "${@:3}" --time "$ps" || exit 255' _ <"$data/truth.list"
+label eos.h5 "$data"/truth/eos-*/trajectory.xyz
 touch "$data/done"

@@ -4,14 +4,18 @@ import json
 
 import numpy as np
 
+from mpnnp.data.ranges import densities
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.files import write_text
 from mpnnp.model.evaluation import evaluate
 from mpnnp.parallel import serial
 from mpnnp.progress import Silent
 from mpnnp.simulation import density
-from mpnnp.simulation.equation_of_state import equation_of_state, read_points
+from mpnnp.simulation.equation_of_state import Point, equation_of_state, read_points
+from mpnnp.simulation.statistics import block_error
 from mpnnp.simulation.trajectories import read_densities
 from mpnnp.training.checkpoint import load_potential
+from mpnnp.units import BAR
 
 STABLE = (0.5, 1.2)  # g/cm^3, that a simulation at 1 bar must not leave
 SKIP = 0.2  # part of a simulation at constant volume in which it comes to equilibrium
@@ -63,3 +67,32 @@ def liquid_density(folder):
     """g/cm^3 at which the pressure is 1 bar in simulations at constant volume; NaN if there is none."""
     curve = curve_of(folder)
     return np.nan if curve is None else curve.density
+
+
+def pressure_differences(folder, frames):
+    """(density g/cm^3, mean difference, its error; bar) for each density of a Dataset of the truth's frames
+    with its stresses: pressure of the best potential of a member minus that of the truth, without the first
+    SKIP of the frames of a density. It is evaluated once.
+    """
+    target = folder / "same-frames.json"
+    if not target.exists():
+        found = evaluate(load_potential(folder / "best.h5"), frames, serial(), Silent())
+        difference = (frames.stress - found.stress)[:, :3].mean(axis=1) / BAR
+        of_frames, rows = densities(frames).round(4), []
+        for one in np.unique(of_frames):
+            mine = difference[of_frames == one]
+            mine = mine[int(SKIP * len(mine)) :]
+            mean, error, _ = block_error(mine)
+            error = error if np.isfinite(error) else np.std(mine) / np.sqrt(len(mine))
+            rows.append([float(one), float(mean), float(error)])
+        write_text(target, json.dumps(rows) + "\n")
+    return json.loads(target.read_text())
+
+
+def first_order_curve(folder, frames, truth):
+    """equation_of_state.Curve of a member by <p_truth> + <p - p_truth>, means over the truth's frames: first
+    order in the difference of the potentials. Its error is that of the second term. truth: the Curve of it.
+    """
+    rows = pressure_differences(folder, frames)
+    points = [Point(folder.name, d, float(truth(d)) + mean, error, True) for d, mean, error in rows]
+    return equation_of_state(folder.name, points, order=min(2, len(points) - 1))

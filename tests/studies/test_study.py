@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.io import read
+from ase.units import bar as BAR
 from launch import ROOT, find_mpiexec
 
+from mpnnp import Calculator
 from mpnnp.data import dataset
 from mpnnp.data.formats import read_sources
 from mpnnp.data.ranges import densities
@@ -30,7 +32,6 @@ SMALL = {
     "WARM_PS": "0.005",
     "SAMPLE_PS": "0.1",
     "PS": "0.1",
-    "SCAN_PS": "0.1",
     "LENGTH": "1e-4",
     "SEEDS": "1-2",
     "SCAN_SEEDS": "1",
@@ -119,6 +120,7 @@ def test_all_pictures_and_tables_are_there(studied):
         "fig7",
         "fig8",
         "fig9",
+        "same-frames",
         *(f"{f}-{g}" for f in ("fig4", "fig5", "eos") for g in GROUPS),
     ]
     for name in [*pictures, "fig4-truth", "fig5-truth"]:
@@ -128,6 +130,21 @@ def test_all_pictures_and_tables_are_there(studied):
     with open(studied / "out/kalman.csv") as file:
         assert {row["group"] for row in csv.DictReader(file)} == {"ekf", "default"}
     assert "default, mean" in (studied / "out/errors.txt").read_text()
+
+
+def test_the_first_order_is_the_difference_of_pressures_on_the_same_frames(studied):
+    truth, student = (Calculator(str(studied / f)) for f in ("truth/best.h5", "out/runs/ekf/seed-1/best.h5"))
+    frames = read(studied / "data/truth/eos-1.00/trajectory.xyz", index=":")
+
+    def pressure(calculator, atoms):
+        return -calculator.get_stress(atoms)[:3].mean() / BAR
+
+    by_hand = [pressure(student, atoms) - pressure(truth, atoms) for atoms in frames]
+    with open(studied / "out/same-frames.csv") as file:
+        rows = [row for row in csv.DictReader(file) if (row["group"], row["member"]) == ("ekf", "seed-1")]
+    found = {float(row["density_g_cm3"]): float(row["difference_bar"]) for row in rows}
+    assert found.keys() == {0.8, 1.0}
+    assert found[1.0] == pytest.approx(np.mean(by_hand), rel=1e-3) and abs(found[1.0]) > 1.0
 
 
 def test_each_finding_has_its_row(studied):
