@@ -11,6 +11,7 @@ import numpy as np
 
 from mpnnp.data.compressed import decompressed
 from mpnnp.data.isolated import KEY, agreed, energies_of
+from mpnnp.data.outputs import DUMP, kind_of, prepared
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import is_uneven, stress_of_virial, to_voigt
 from mpnnp.data.xyz import xyz_frames
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Labels", "read_ase", "structures_of"]
 
+OTHER_OUTPUT = "; the vasprun.xml of the calculation, which holds the same, may be"
 NONE = "none"  # as a key: no such label is wanted
 CALCULATOR = (
     "calculator:"  # begins the names of results of ASE's calculator; the others are info or arrays of Atoms
@@ -126,20 +128,28 @@ def _frames(plain, path, warn):
         return
     from ase.io import iread  # 0.2 s, which other data need not wait for
 
-    # parallel=False: with mpi4py loaded ASE would broadcast the frames, and wait for ranks that do not read
-    frames = iread(str(plain), index=slice(None), parallel=False, do_not_split_by_at_sign=True)
-    frame = 0
-    while True:
-        try:
-            atoms = next(frames)
-        except StopIteration:
-            return
-        except Exception as error:
-            raise DataError(
-                f"{path}, frame {frame}: cannot be read by ASE: {_reason(error, plain, path)}"
-            ) from None
-        yield atoms, None
-        frame += 1
+    of_dump = kind_of(plain) == DUMP
+    with prepared(Path(plain), path, warn) as (read, name, units):
+        # parallel=False: with mpi4py loaded ASE would broadcast the frames, and wait for ranks that do not
+        # read
+        frames = iread(
+            str(read), index=slice(None), format=name, parallel=False, do_not_split_by_at_sign=True
+        )
+        frame = 0
+        while True:
+            try:
+                atoms = next(frames)
+            except StopIteration:
+                return
+            except Exception as error:
+                other = OTHER_OUTPUT if name == "vasp-out" else ""
+                raise DataError(
+                    f"{path}, frame {frame}: cannot be read by ASE: {_reason(error, read, path)}{other}"
+                ) from None
+            if of_dump and atoms.calc is not None:
+                atoms.calc.results.pop("energy", None)  # ASE's 0, of no label
+            yield atoms, units
+            frame += 1
 
 
 def _reason(error, plain="", path=""):
@@ -148,7 +158,8 @@ def _reason(error, plain="", path=""):
     text = " ".join(str(error).split())
     text = text.replace(str(plain), str(path)) if plain else text
     if isinstance(error, UnknownFileTypeError):
-        return f"{text}; neither input.data nor a data set of mpnnp either{seems_to_be(path)}"
+        known = seems_to_be(path) or "; ASE or dpdata convert many formats into extended XYZ"
+        return f"{text}; neither input.data nor a data set of mpnnp either{known}"
     if isinstance(error, KeyError):
         return f"unknown name {text}"  # of an element, mostly
     return f"{text} ({type(error).__name__})" if text else type(error).__name__

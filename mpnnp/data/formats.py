@@ -50,7 +50,7 @@ SUFFIXES = (
     ".cfg",
     ".vasp",
 )  # looked for in folders; also with .gz, .bz2, .xz
-PREFIXES = ("OUTCAR", "vasprun", "XDATCAR", "POSCAR", "CONTCAR")
+PREFIXES = ("vasprun", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")  # of one calculation the first counts
 LFS = "version https://git-lfs"  # how a file begins that Git did not fetch
 
 
@@ -200,7 +200,9 @@ FORMATS = {
         lambda path: True,
         _read_ase,
         "`.traj`, `.db`, ...; VASP's `OUTCAR`, `vasprun.xml`: the energy extrapolated to sigma = 0, "
-        "`--energy-key free_energy` for the one that belongs to the forces",
+        "`--energy-key free_energy` for the one that belongs to the forces; in folders and patterns one "
+        "output of each calculation is read; steps that are not converged are named; dumps of LAMMPS with "
+        "elements (`ITEM: UNITS` is read)",
         units=True,
     ),
 }  # the first that recognises a file reads it
@@ -336,8 +338,10 @@ def _expand(files, without, report):
             found = deepmd_systems(path) or [p for p in sorted(path.iterdir()) if _is_data(p)]
             found = _leave_out(found, without, report)
             if not found:
+                deeper = next((p for p in sorted(path.glob("*/*")) if _is_data(p)), None)
+                pattern = f"; those in its folders are read by '{path}/*/{deeper.name}'" if deeper else ""
                 raise DataError(
-                    f"{file}: is a folder without data files ({', '.join(SUFFIXES)}, also compressed)"
+                    f"{file}: is a folder without data files ({', '.join(SUFFIXES)}, also compressed){pattern}"
                 )
         elif path.exists():
             found = [path]
@@ -360,7 +364,38 @@ def _leave_out(paths, without, report):
     for path in paths:
         with reading(path):
             with_others.update(beside(path) if is_cp2k_trajectory(path) else ())
-    return [path for path in paths if path not in left_out and path not in with_others]
+    paths = [path for path in paths if path not in left_out and path not in with_others]
+    return _one_of_each_calculation(paths, report)
+
+
+def _one_of_each_calculation(paths, report):
+    """Paths without the files of VASP that repeat what another one of the same calculation tells."""
+    best: dict = {}
+    for path in paths:
+        if (found := _of_vasp(path)) is not None:
+            rank, calculation = found
+            if calculation not in best or rank < best[calculation][0]:
+                best[calculation] = rank, path
+    kept = []
+    for path in paths:
+        found = _of_vasp(path)
+        other = best[found[1]][1] if found else path
+        if other != path:
+            report(f"{path}: is not read, as {other.name} tells of the same calculation")
+        else:
+            kept.append(path)
+    return kept
+
+
+def _of_vasp(path):
+    """(place of its kind in PREFIXES, calculation) of a file named as VASP does, or with an ending more; None
+    for others.
+    """
+    name = plain_name(path)
+    for rank, prefix in enumerate(PREFIXES):
+        if name.startswith(prefix):
+            return rank, (path.parent, name.removeprefix(prefix).removesuffix(".xml").removesuffix(".vasp"))
+    return None
 
 
 def targets_in_words() -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from mpnnp.data.compressed import open_text
+from mpnnp.data.compressed import open_text, plain_name
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.isolated import agreed, energies_of, in_text
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
@@ -34,18 +34,23 @@ SET = re.compile(r"\bset\s*=\s*(\S*)", re.IGNORECASE)  # behind begin
 
 def is_runner_data(path: Path) -> bool:
     """Whether the file reads like `input.data`: by its name, its first word, or a line among the first 1000
-    that starts with begin.
+    that says begin as there; outputs of other programs have lines like "Begin self-consistency loop".
     """
     if Path(path).name.startswith("input.data"):
         return True
-    first = None
+    first, begun = None, False
     with open_text(path) as file:
         for line in itertools.islice(file, 1000):
-            word = next(iter(line.split()), "").lower()
-            if not word or word[0] in "#!":
+            words = line.lower().split()
+            if not words or words[0][0] in "#!":
                 continue
-            first = first or word
-            if word == "begin" or first in KEYWORDS:
+            first = first or words[0]
+            if first != "begin" and first in KEYWORDS and not plain_name(path).endswith(".in"):
+                return True
+            if begun and words[0] in KEYWORDS and words[0] != "end":
+                return True
+            begun = words[0] == "begin"
+            if begun and all("=" in word for word in words[1:]):
                 return True
             if first.isdigit():  # number of atoms in an xyz file
                 return False

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from mpnnp.config import Data
 
 # of what the readers find. 2: frames behind a blank line, labels under more names, units; 3: what was said is
-# kept; 4: what was overlooked without a word is an error
-FORMAT_VERSION = 4
+# kept; 4: what was overlooked without a word is an error; 5: outputs of VASP, dumps of LAMMPS
+FORMAT_VERSION = 5
 CHUNK = 1 << 20
 BLOCK = 64  # structures per rank between two writes of symmetry functions
 
