@@ -339,9 +339,9 @@ def _expand(files, without, report):
             found = _leave_out(found, without, report)
             if not found:
                 deeper = next((p for p in sorted(path.glob("*/*")) if _is_data(p)), None)
-                pattern = f"; those in its folders are read by '{path}/*/{deeper.name}'" if deeper else ""
+                more = f"; those in its folders are read by '{path}/*/{deeper.name}'" if deeper else ""
                 raise DataError(
-                    f"{file}: is a folder without data files ({', '.join(SUFFIXES)}, also compressed){pattern}"
+                    f"{file}: is a folder without data files ({', '.join(SUFFIXES)}, also compressed){more}"
                 )
         elif path.exists():
             found = [path]
