@@ -9,13 +9,14 @@ from mpnnp.commands.common import (
     TARGETS,
     DataPaths,
     Debug,
+    Replace,
     examples,
     on_first_rank,
     read_inputs,
     reads_data,
     start,
 )
-from mpnnp.commands.targets import check_targets
+from mpnnp.commands.targets import check_new, check_targets
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -40,6 +41,7 @@ def convert(
             )
         ),
     ],
+    overwrite: Replace = False,
     debug: Debug = False,
 ):
     """Read data sets of any format and write them as one.
@@ -56,6 +58,7 @@ def convert(
         raise ConfigError(f"convert: give at least one source and the file to write; found only {target}")
     check_target(target)
     check_targets(target, data=inputs)
+    check_new(target, overwrite)
     _, log = start()
     data = read_sources([str(s) for s in inputs], report=log, without=[target], **how)
     log(format_description(describe(data)))
@@ -150,6 +153,7 @@ def select(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of --by random.")] = 1,
+    overwrite: Replace = False,
     debug: Debug = False,
 ):
     """Select structures that are worth their labels.
@@ -167,6 +171,7 @@ def select(
     check_target(output, "select")
     comm, log = start()
     on_root(comm, lambda: check_targets(output, data=data, potentials=potential or []))
+    on_root(comm, check_new, output, overwrite)
     potentials, dataset = read_inputs(comm, log, potential or [], data, how, without=[output])
     alone = is_isolated(dataset)
     references, others = np.flatnonzero(alone), np.flatnonzero(~alone)

@@ -12,6 +12,7 @@ from mpnnp.commands.common import (
     Debug,
     PotentialPath,
     PotentialUnits,
+    Replace,
     examples,
     on_first_rank,
     read_inputs,
@@ -19,7 +20,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
-from mpnnp.commands.targets import check_folder, check_targets
+from mpnnp.commands.targets import check_folder, check_new, check_targets
 from mpnnp.errors import CheckFailed, ConfigError
 
 app = typer.Typer()
@@ -264,6 +265,7 @@ def label(
         typer.Option("-o", "--output", help=f"Data set to write: {TARGETS}.", metavar="DATA"),
     ],
     potential_units: PotentialUnits = None,
+    overwrite: Replace = False,
     debug: Debug = False,
 ):
     """Label structures with a potential or a calculator of ASE.
@@ -279,6 +281,7 @@ def label(
     check_target(output, "label")
     comm, log = start()
     on_root(comm, lambda: check_targets(output, data=structures, potentials=[potential]))
+    on_root(comm, check_new, output, overwrite)
     calculator = agree(comm, make_labeller, potential, potential_units)
     part = part_of(output, potential, calculator)
     data = on_root(comm, lambda: read_sources(structures, report=log, without=[output, part], **how))

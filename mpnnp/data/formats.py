@@ -24,7 +24,7 @@ from mpnnp.data.dataset import Dataset, concatenate
 from mpnnp.data.deepmd import deepmd_systems, read_deepmd
 from mpnnp.data.extxyz import write_extxyz
 from mpnnp.data.plausibility import wrong_units
-from mpnnp.data.runner import is_own_data, is_runner_data, read_runner_data, stated_units, write_runner_data
+from mpnnp.data.runner import is_runner_data, read_runner_data, stated_units, write_runner_data
 from mpnnp.data.structure import Structure
 from mpnnp.errors import ConfigError, DataError, MpnnpError
 from mpnnp.units import ATOMIC, METAL, Units, parse_units
@@ -405,21 +405,17 @@ def targets_in_words() -> str:
 
 
 def check_target(path: str | Path, command: str = "convert") -> None:
-    """Raise ConfigError if the name of a file to write says no known format, DataError if an input.data (or
-    other text with such a name) is there that mpnnp did not write.
-    """
+    """Raise ConfigError if the name of a file to write says no known format."""
     if _writer(path) is None:
         raise ConfigError(
             f"{command}: the file to write must be named {targets_in_words()}, as its name says the "
             f"format; found {path}"
         )
-    if _writer(path) is write_runner_data and Path(path).is_file() and not is_own_data(Path(path)):
-        raise DataError(f"{path}: not written by mpnnp, and would be lost: give another name")
 
 
 def write_target(path: str | Path, dataset: Dataset, command: str = "convert") -> None:
-    """Write a Dataset in the format that the name says. Raises ConfigError, and DataError for what a
-    format cannot hold.
+    """Write a Dataset in the format that the name says, in the place of a file that is there. Raises
+    ConfigError, and DataError for what a format cannot hold.
     """
     check_target(path, command)
     _writer(path)(path, dataset)

@@ -20,12 +20,11 @@ from mpnnp.errors import DataError
 from mpnnp.files import all_digits, read_number, write_atomically
 from mpnnp.units import ATOMIC, Units, parts_of_line, units_of_line, units_of_parts
 
-__all__ = ["is_own_data", "is_runner_data", "read_runner_data", "stated_units", "write_runner_data"]
+__all__ = ["is_runner_data", "read_runner_data", "stated_units", "write_runner_data"]
 
 KEYWORDS = ("begin", "comment", "lattice", "atom", "energy", "charge", "end", "weight", "stress")
 COUNTS = {"lattice": 3, "stress": 9}  # numbers behind a keyword, if not one
 OURS = "mpnnp"  # begins comments that are labels: n2p2 and RuNNer refuse files with keywords they do not know
-WRITTEN = ("comment units: ", "comment frame ")  # begin comments of files that are written here
 IN_COMMENTS = {"weight": 3, "stress": 9}
 ISOLATED = "isolated_atoms"  # such a comment too, of the whole file
 SPLITS = {"train": TRAIN, "test": VALIDATION}
@@ -273,12 +272,6 @@ def write_runner_data(path: str | Path, dataset: Dataset) -> None:
                 file.write(_block_text(dataset[k], None if k else dataset.isolated))
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
-def is_own_data(path: Path) -> bool:
-    """Whether `write_runner_data` wrote the file: by the comments of its first structure."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return any(line.startswith(WRITTEN) for line in itertools.islice(file, 5))
 
 
 def _block_text(s, isolated=None):

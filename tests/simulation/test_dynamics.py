@@ -428,7 +428,7 @@ def test_labels_of_a_calculator_of_ase(tmp_path):
         assert structure.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
         assert structure.forces == pytest.approx(atoms.get_forces(), rel=1e-9, abs=1e-12)
     for name, message in (("ase:nothing", "no such calculator"), ("ase:lj:sigma", "key=value")):
-        result = CliRunner().invoke(app, ["label", name, str(source), "-o", str(target)])
+        result = CliRunner().invoke(app, ["label", name, str(source), "-o", str(tmp_path / "x.data")])
         assert isinstance(result.exception, ConfigError) and message in str(result.exception)
 
 
