@@ -18,6 +18,7 @@ from mpnnp.commands.common import (
 )
 from mpnnp.commands.targets import check_new, check_targets
 from mpnnp.errors import ConfigError
+from mpnnp.progress import counted
 
 app = typer.Typer()
 
@@ -91,6 +92,7 @@ def info(
 ):
     """Describe data or a potential; warn of what looks wrong."""
     from mpnnp.data import inspection
+    from mpnnp.data.dataset import why_no_validation
     from mpnnp.data.formats import read_sources
     from mpnnp.data.plausibility import doubts
     from mpnnp.training.checkpoint import refuse_run_folder
@@ -107,6 +109,8 @@ def info(
     log(inspection.format_description(inspection.describe(data)))
     for message in [*map(str, doubts(data)), *inspection.warnings(data, force_limit=force_limit)]:
         log.warn(message)
+    if (data.marks != 0).any() and (reason := why_no_validation(data, 1.0)):
+        log.warn(reason)
 
 
 def _in_words(file, units):
@@ -184,4 +188,4 @@ def select(
         log(f"{score:12.5g} {what}: {dataset.name(s)}")
     on_root(comm, write_target, output, dataset.take(np.concatenate([references, chosen])))
     more = f", and the isolated atoms ({len(references)})" if len(references) else ""
-    log(f"{number} of {len(others)} structures{more} written to {output}")
+    log(f"{number} of {counted(len(others), 'structure')}{more} written to {output}")

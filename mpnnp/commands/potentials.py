@@ -22,6 +22,7 @@ from mpnnp.commands.common import (
 )
 from mpnnp.commands.targets import check_folder, check_new, check_targets
 from mpnnp.errors import CheckFailed, ConfigError
+from mpnnp.progress import counted
 
 app = typer.Typer()
 
@@ -288,7 +289,7 @@ def label(
     labelled = run(data, calculator, comm, log, part)
     on_root(comm, write_target, output, labelled)
     on_root(comm, part.unlink, True)
-    log(f"{len(data)} structures labelled by {potential}: {output}")
+    log(f"{counted(len(data), 'structure')} labelled by {potential}: {output}")
 
 
 @app.command(
@@ -366,4 +367,7 @@ def check(
         )
         error.told_by = 0  # every rank raises it: rank 0 tells
         raise error
-    log(f"all derivatives agree to {tolerance:g} of the largest value, over {len(dataset)} structures")
+    log(
+        f"all derivatives agree to {tolerance:g} of the largest value, over "
+        f"{counted(len(dataset), 'structure')}"
+    )

@@ -17,6 +17,7 @@ from mpnnp.data.voigt import is_uneven, stress_of_virial, to_voigt
 from mpnnp.data.xyz import xyz_frames
 from mpnnp.errors import DataError
 from mpnnp.files import read_number, seems_to_be
+from mpnnp.progress import counted
 from mpnnp.units import METAL, Units
 
 if TYPE_CHECKING:
@@ -363,11 +364,12 @@ class Labels:
             parts.append(f"weights from {', '.join(sorted(self.weights))}")
         if units := self.units or self.stated:
             parts.append(f"in {units}")
-        frames = "1 frame" if self.n_frame == 1 else f"{self.n_frame} frames"
+        frames = counted(self.n_frame, "frame")
         report(f"{self.path}: {frames}, {', '.join(parts)}")
         if self.n_without_volume:
             self.warn(
-                f"{self.path}: {self.n_without_volume} virials of structures without a volume are left out"
+                f"{self.path}: left out, of structures without a volume: "
+                f"{counted(self.n_without_volume, 'virial')}"
             )
         if self.n_uneven:
             self.warn(

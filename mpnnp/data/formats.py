@@ -27,6 +27,7 @@ from mpnnp.data.plausibility import wrong_units
 from mpnnp.data.runner import is_runner_data, read_runner_data, stated_units, write_runner_data
 from mpnnp.data.structure import Structure
 from mpnnp.errors import ConfigError, DataError, MpnnpError
+from mpnnp.progress import counted
 from mpnnp.units import ATOMIC, METAL, Units, parse_units
 
 __all__ = [
@@ -109,7 +110,7 @@ def _read_runner(path, reading):
     data = Dataset.from_structures(read_runner_data(path, units, isolated))
     data = replace(data, isolated=isolated or None)
     said = reading.units or stated
-    reading.report(f"{path}: {len(data)} structures in {units}{'' if said else ' (assumed)'}")
+    reading.report(f"{path}: {counted(len(data), 'structure')} in {units}{'' if said else ' (assumed)'}")
     if not said:
         _complain(wrong_units(data, units), path, reading)
     return data

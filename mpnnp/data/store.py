@@ -30,7 +30,7 @@ from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.errors import DataError
 from mpnnp.files import write_text
 from mpnnp.parallel import Comm, on_root
-from mpnnp.progress import AnyLog
+from mpnnp.progress import AnyLog, counted
 
 if TYPE_CHECKING:
     from mpnnp.config import Data
@@ -191,7 +191,9 @@ def read_weights(path: str | Path, n_structure: int) -> np.ndarray:
             )
         rows.append(row * (3 // len(row)))
     if len(rows) != n_structure:
-        raise DataError(f"{path}: {len(rows)} lines of weights for {n_structure} structures")
+        raise DataError(
+            f"{path}: {counted(len(rows), 'line')} of weights for {counted(n_structure, 'structure')}"
+        )
     return np.array(rows)
 
 

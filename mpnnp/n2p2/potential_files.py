@@ -18,7 +18,7 @@ from mpnnp.model.symmetry_functions import (
     fault,
     parse_line,
 )
-from mpnnp.n2p2.input_file import InputFile, number
+from mpnnp.n2p2.input_file import InputFile, check_known, number
 from mpnnp.n2p2.keywords import CHARGE, KEYWORDS, REFUSED
 from mpnnp.n2p2.nets import read_network
 from mpnnp.units import ATOMIC, parse_units
@@ -46,6 +46,7 @@ def read_functions(source, units=None):
     their neighbours swapped, become one. Raises DataError naming the line, also for a scaling that cannot be.
     """
     source = source if isinstance(source, InputFile) else InputFile(source)
+    check_known(source)
     scaling_kind(source)  # before anything is computed with the functions
     functions = [f for _, meant in functions_by_line(source, units) for _, f in meant]
     try:
@@ -273,12 +274,13 @@ def read_potential(folder, weights="weights.{:03d}.data", units=None):
     """Potential from a folder of n2p2 files: input.nn, scaling.data, weights.NNN.data.
 
     units   Units of the files; None: those that input.nn says in a comment, else Hartree and Bohr
-    Raises DataError naming the file.
+    Raises DataError naming the file, also for keywords of input.nn that nobody knows.
     """
     folder = Path(folder)
     source = InputFile(folder / "input.nn")
     check_generation(source)
     check_kind(source)
+    check_known(source)
     units = units_of(source, units)
     functions = read_functions(source, units)
     network = read_network(source, functions)

@@ -6,6 +6,7 @@ from pathlib import Path
 from mpnnp.config import apply_setting, make_config, toml_value
 from mpnnp.config.schema import schema_line
 from mpnnp.files import seen_from
+from mpnnp.progress import counted
 
 
 @dataclass
@@ -67,8 +68,8 @@ class Translation:
         if self.unused:
             names = ", ".join(dict.fromkeys(line.split()[0] for line, _ in self.unused))
             log(
-                f"{self.path}: {len(self.unused)} keywords without effect here (mpnnp translate says "
-                f"why): {names}"
+                f"{self.path}: {counted(len(self.unused), 'keyword')} without effect here (mpnnp translate "
+                f"says why): {names}"
             )
 
     def _from(self, folder, path):

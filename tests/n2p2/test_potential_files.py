@@ -589,6 +589,12 @@ symfunction_short O 2 O 0.1 0 6
 
 
 CHANGES = {
+    "keyword": (
+        lambda t: t.replace("scale_symmetry_functions\n", "scale_symmetry_function\n"),
+        r"line \d+: 'scale_symmetry_function' is a keyword of neither .*did you mean 'scale_symmetry_fun",
+    ),
+    "word of no program": (lambda t: t + "ENCUT 400\n", "line LAST: 'ENCUT' is a keyword .*with #"),
+    "two values": (lambda t: t + "scale_max_short 7\n", "line LAST: 'scale_max_short 7' contradicts line"),
     "no elements": (lambda t: t.replace("\nelements ", "\n# "), "the keyword 'elements' is missing"),
     "unknown element": (
         lambda t: t.replace("\nelements H O", "\nelements H Xx"),
