@@ -189,6 +189,10 @@ WRONG = {
     "[symmetry_functions]\nscale_min = 2.0\n": ["symmetry_functions", "scale_max must be larger"],
     "[data]\nvalidation_fraction = 1.0\n": ["data.validation_fraction = 1.0", "less than 1"],
     "[data]\nfiles = []\n": ["data.files = []", "at least 1"],
+    "[data]\nfiles = ''\n": ["data.files.0 = ''", "must not be empty"],
+    "[data]\nfiles = ['a.xyz', '']\n": ["data.files.1 = ''", "must not be empty"],
+    "[run]\ndirectory = ''\n": ["run.directory = ''", "must not be empty"],
+    "run = 3\n": ["run = 3", "must be a section, [run]"],
     "[data]\nfiles = [1]\n": ["data.files.0 = 1", "string"],
     "[data]\nsplit = 'half'\n": ["data.split = 'half'", "'auto', 'random' or 'file'"],
 }
@@ -214,6 +218,7 @@ UNKNOWN = {
     "[schedule]\nstream = 2\n": ["schedule.stream: unknown key", "did you mean 'streams'?"],
     "[schedule]\nxyzzy = 2\n": ["schedule.xyzzy: unknown key", "known are name, streams"],
     "[shedule]\nstreams = 2\n": ["shedule: unknown key", "did you mean 'schedule'?"],
+    "epochs = 2\n": ["epochs: is a key of a section: write it below [run]"],
     "[Run]\nepochs = 2\n": ["Run: unknown key", "did you mean 'run'?"],
 }
 
