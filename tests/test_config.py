@@ -192,7 +192,6 @@ WRONG = {
     "[data]\nfiles = ''\n": ["data.files.0 = ''", "must not be empty"],
     "[data]\nfiles = ['a.xyz', '']\n": ["data.files.1 = ''", "must not be empty"],
     "[run]\ndirectory = ''\n": ["run.directory = ''", "must not be empty"],
-    "run = 3\n": ["run = 3", "must be a section, [run]"],
     "[data]\nfiles = [1]\n": ["data.files.0 = 1", "string"],
     "[data]\nsplit = 'half'\n": ["data.split = 'half'", "'auto', 'random' or 'file'"],
 }
@@ -218,7 +217,6 @@ UNKNOWN = {
     "[schedule]\nstream = 2\n": ["schedule.stream: unknown key", "did you mean 'streams'?"],
     "[schedule]\nxyzzy = 2\n": ["schedule.xyzzy: unknown key", "known are name, streams"],
     "[shedule]\nstreams = 2\n": ["shedule: unknown key", "did you mean 'schedule'?"],
-    "epochs = 2\n": ["epochs: is a key of a section: write it below [run]"],
     "[Run]\nepochs = 2\n": ["Run: unknown key", "did you mean 'run'?"],
 }
 
@@ -238,6 +236,13 @@ def test_all_errors_are_told_at_once(tmp_path):
 
 def test_a_section_that_is_no_table_is_an_error(tmp_path):
     assert "run" in message(tmp_path, "run = 3\n" + MINIMAL)
+
+
+def test_a_key_outside_of_its_section_is_told_where_it_belongs(tmp_path):
+    assert "epochs: is a key of a section: write it below [run]" in message(
+        tmp_path, f"epochs = 2\n{MINIMAL}"
+    )
+    assert "data.epochs: unknown key" in message(tmp_path, f"{MINIMAL}epochs = 2\n")
 
 
 def test_missing_data_is_an_error(tmp_path):

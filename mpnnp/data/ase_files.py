@@ -72,6 +72,7 @@ LOOKS = re.compile(r"energ|forc|virial|stress|weight|etot|gradient", re.IGNORECA
 NO_ENERGY = re.compile(r"time|temp|press|dens|vol|charge|spin|mag|cut|angle", re.IGNORECASE)
 AN_ENERGY = re.compile(r"[eu](_\w+)?", re.IGNORECASE)  # also where the number has no point
 NO_STRESS = re.compile(r"polar|quadru|hess|cell|lattice|box", re.IGNORECASE)
+STATES = re.compile(r"(total_|tot_|net_)?charge|spin|(spin_)?multiplicity", re.IGNORECASE)  # of electrons
 OF_ATOMS = ("energies", "stresses")  # of single atoms, by calculators of ASE: never labels
 NO_FORCES = re.compile(
     r"mom|vel|magmom|dipole|dir|disp|pos|eigen|mask|frac|scaled|charge|image", re.IGNORECASE
@@ -197,6 +198,7 @@ class Labels:
         self.numbers = set()  # names of single numbers and of six or nine, under whatever name
         self.tensors = set()
         self.weights, self.masked = set(), False
+        self.states: dict[str, set] = {}  # charges and spins of whole frames
         self.parts = set()  # what `split` is where it is no word
         self.n_frame = self.n_without_volume = self.n_uneven = 0
         self.stated: Units | None = None  # units that frames state
@@ -247,6 +249,9 @@ class Labels:
         told = sorted(str(_plain(word)) for word in words)
         self.suspects |= {word: 'without "="' for word in told if LOOKS.search(word)}
         self.seen.update(_plain(name) for name in there)
+        for name, value in atoms.info.items():
+            if isinstance(name, str) and STATES.fullmatch(name) and np.ndim(value) == 0:
+                self.states.setdefault(name, set()).add(str(value))
         found = {kind: self._label(kind, there, len(atoms), frame) for kind in self.choice}
         if found["stress"] is not None:
             if "virial" in str(self.choice["stress"]).lower():
@@ -380,6 +385,9 @@ class Labels:
         if self.parts:
             numbers = ", ".join(sorted(self.parts)[:5])
             self.warn(f"{self.path}: split = {numbers}: does not say what is for validation, and is not read")
+        for name, values in self.states.items():
+            if message := several_states(f"{name!r} of frames", values):
+                self.warn(f"{self.path}: {message}")
         other = {"energy": self.numbers, "stress": self.tensors}
         for kind, names in other.items():
             if (names := names - set(self.suspects)) and self.guess[kind] and self.choice[kind] is None:
@@ -404,6 +412,23 @@ class Labels:
                 f"there: "
                 f"set data.forces_key = {name!r}, or data.forces_key = {NONE!r} to train without forces"
             )
+
+
+def several_states(what: str, values: Iterable) -> str:
+    """A message if charges or spins of structures differ, by a half at least where they are numbers; "" if
+    they do not.
+    """
+    try:
+        rounded = {f"{round(2.0 * read_number(str(value))) / 2:g}" for value in values}
+    except ValueError:
+        rounded = {str(value) for value in values}
+    if len(rounded) < 2:
+        return ""
+    shown = sorted(rounded)[:5]
+    return (
+        f"{what} differ ({', '.join(shown)}), which potentials of this kind do not know: structures that "
+        "differ in nothing else have one energy for them"
+    )
 
 
 def _plain(name):

@@ -11,7 +11,7 @@ import h5py
 from ase import Atoms
 
 from mpnnp.data import dataset as hdf5
-from mpnnp.data.ase_files import Labels, read_ase
+from mpnnp.data.ase_files import Labels, read_ase, several_states
 from mpnnp.data.compressed import check_packing, is_packed, open_text, plain_name, reading
 from mpnnp.data.cp2k import (
     beside,
@@ -107,7 +107,10 @@ def _read_runner(path, reading):
         raise DataError(f"{path}: states the units {stated}, but {reading.units} were asked for")
     units = reading.units or stated or reading.assumed
     isolated: dict[int, float] = {}
-    data = Dataset.from_structures(read_runner_data(path, units, isolated))
+    charges: set[float] = set()
+    data = Dataset.from_structures(read_runner_data(path, units, isolated, charges))
+    if message := several_states("charges of structures", charges):
+        reading.warn(f"{path}: {message}")
     data = replace(data, isolated=isolated or None)
     said = reading.units or stated
     reading.report(f"{path}: {counted(len(data), 'structure')} in {units}{'' if said else ' (assumed)'}")

@@ -79,13 +79,17 @@ def _units_of(line, path, number, parts):
 
 
 def read_runner_data(
-    path: str | Path, units: Units | None = None, isolated: dict[int, float] | None = None
+    path: str | Path,
+    units: Units | None = None,
+    isolated: dict[int, float] | None = None,
+    charges: set | None = None,
 ) -> Iterator[Structure]:
     """Yield the Structures of an `input.data` file one by one;
     a structure with a lattice is periodic along all three vectors.
 
     units   Units of the file; None: those that it states, else Hartree and Bohr
     isolated  takes the energies of isolated atoms that are no structures, eV
+    charges   takes the values of the charge lines, e
     Atom lines are `atom x y z symbol [charge [n [fx fy fz]]]`; charges and comments are dropped;
     `begin set=train|test` sets the split; `weight w` is a weight of all labels of a structure, `stress` has
     nine numbers xx xy xz yx ... of energy per volume. Comments that mpnnp writes are `comment mpnnp stress`,
@@ -125,6 +129,8 @@ def read_runner_data(
                     block = None
                     frame += 1
                 elif keyword != "comment":
+                    if charges is not None and keyword == "charge" and len(words) == 2:
+                        charges.add(_number(words[1]))
                     block.add(keyword, words[1:], COUNTS.get(keyword, 1))
                 elif len(words) > 2 and words[1] == OURS and words[2] in IN_COMMENTS:
                     block.add(words[2], words[3:], IN_COMMENTS[words[2]])
