@@ -38,6 +38,8 @@ class InputFile:
             text = self.path.read_text(encoding="utf-8-sig", errors="replace")
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        if "\0" in text:
+            raise DataError(f"{path}: is not a plain text file; save it in UTF-8")
         self.keywords, self.units, self.baseline = [], None, NONE
         parts = {}
         for number, line in enumerate(text.splitlines(), 1):
