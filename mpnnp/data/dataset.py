@@ -17,7 +17,7 @@ from mpnnp.data.ase_files import structures_of
 from mpnnp.data.isolated import agreed, isolated_atoms
 from mpnnp.data.structure import VALIDATION, Structure
 from mpnnp.errors import DataError
-from mpnnp.files import check_heaps, check_stored, lock_reason, write_atomically
+from mpnnp.files import check_heaps, check_stored, lock_reason, reason_of, write_atomically
 from mpnnp.progress import counted, printable
 
 __all__ = ["FORMAT_VERSION", "KIND", "Dataset", "concatenate", "read", "write"]
@@ -337,7 +337,7 @@ def write(path: str | Path, dataset: Dataset) -> None:
                 shape=len(dataset.source_names),
             )
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise DataError(f"{path}: cannot be written: {reason_of(error)}") from None
 
 
 def read(path: str | Path, map: bool = False, verify: bool | None = None) -> Dataset:

@@ -17,7 +17,7 @@ from mpnnp.data.isolated import agreed, energies_of, in_text
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import to_tensor, to_voigt
 from mpnnp.errors import DataError
-from mpnnp.files import all_digits, read_number, write_atomically
+from mpnnp.files import all_digits, read_number, reason_of, write_atomically
 from mpnnp.units import ATOMIC, Units, parts_of_line, units_of_line, units_of_parts
 
 __all__ = ["is_runner_data", "read_runner_data", "stated_units", "write_runner_data"]
@@ -277,7 +277,7 @@ def write_runner_data(path: str | Path, dataset: Dataset) -> None:
             for k in range(len(dataset)):
                 file.write(_block_text(dataset[k], None if k else dataset.isolated))
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise DataError(f"{path}: cannot be written: {reason_of(error)}") from None
 
 
 def _block_text(s, isolated=None):

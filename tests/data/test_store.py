@@ -12,7 +12,7 @@ from mpnnp.data import dataset as hdf5
 from mpnnp.data.formats import read_sources
 from mpnnp.data.store import load_structures
 from mpnnp.errors import DataError
-from mpnnp.files import HEAP, check_heaps, write_table
+from mpnnp.files import HEAP, check_heaps, reason_of, write_table
 from mpnnp.parallel import serial
 from mpnnp.units import BOHR, HARTREE
 
@@ -103,3 +103,10 @@ def test_a_table_keeps_texts_with_commas_and_nine_digits(tmp_path):
     with pytest.raises(ValueError, match="zip"):
         write_table(tmp_path / "t.csv", columns | {"short": [1]})
     assert len((tmp_path / "t.csv").read_text().splitlines()) == 3
+
+
+def test_the_reason_of_a_message_of_hdf5_is_that_of_the_system():
+    long = "Unable to create file (time = Mon\n, errno = 28, error message = 'No space left on device')"
+    assert reason_of(OSError(long)) == "No space left on device"
+    assert reason_of(OSError(13, "Permission denied")) == "Permission denied"
+    assert reason_of(OSError("something else")) == "something else"

@@ -379,6 +379,14 @@ def test_a_box_of_water(n_molecule, density):
     assert np.array_equal(atoms.positions, water_box(n_molecule, density, seed=3).positions)
 
 
+def test_which_of_several_structures_is_the_start_is_told(tmp_path):
+    lines = []
+    write(tmp_path / "two.xyz", [water_box(2, 0.5), water_box(3, 0.5)])
+    start = read_start(tmp_path / "two.xyz", report=lines.append)
+    assert len(start) == 9
+    assert f"of the 2 structures of {tmp_path / 'two.xyz'} the last one is the start" in "\n".join(lines)
+
+
 def test_box_md_and_label_as_commands(tmp_path):
     box, lab, folder = tmp_path / "box.xyz", tmp_path / "labelled.h5", tmp_path / "potential"
     write_potential(MILD, folder)
