@@ -193,8 +193,9 @@ def explain(error, source, model=Config):
         return f"{place}: is missing ({source})"
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:].replace("Input should", "must")
+    example = '["a.xyz", "b.xyz"]' if place.endswith("files") else "[1, 2]"
     message = message.replace("input should be", "must be").replace(
-        "be a valid list", "be a list, as in [1, 2]"
+        "a valid list", f"a list, as in {example}"
     )
     if error["type"] == "too_short":
         message = f"must have at least {error['ctx']['min_length']} entries"

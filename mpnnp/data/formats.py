@@ -35,6 +35,7 @@ __all__ = [
     "Format",
     "check_target",
     "companions_of",
+    "files_of",
     "read_sources",
     "targets_in_words",
     "write_target",
@@ -358,6 +359,13 @@ def _expand(files, without, report):
             raise DataError(f"{file}: no such file or folder")
         paths += found
     return paths
+
+
+def files_of(files: Any) -> set[Path]:
+    """The files and folders of DeePMD-kit, resolved, that `read_sources` reads of paths, patterns and
+    folders. Raises DataError.
+    """
+    return {path.resolve() for path in _expand(files, set(), lambda text: None) if isinstance(path, Path)}
 
 
 def _leave_out(paths, without, report):

@@ -23,7 +23,7 @@ import numpy as np
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.compressed import reading
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.formats import companions_of, read_sources
+from mpnnp.data.formats import companions_of, files_of, read_sources
 from mpnnp.data.inspection import findings
 from mpnnp.data.isolated import in_words
 from mpnnp.data.structure import TRAIN, VALIDATION
@@ -134,6 +134,11 @@ def read_configured(config: Data, report: Callable) -> Dataset:
     data = read_sources(config.files, **keys)
     if config.validation_files:
         held_out = read_sources(config.validation_files, **keys)
+        if both := files_of(config.files) & files_of(config.validation_files):
+            raise DataError(
+                f"{min(both)}: is read by data.files and by data.validation_files, so that its structures "
+                "would be trained on and validate"
+            )
         marks = np.repeat([TRAIN, VALIDATION], [len(data), len(held_out)])
         data = replace(hdf5.concatenate([data, held_out]), marks=marks)
     if config.weights:
