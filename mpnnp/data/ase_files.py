@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,10 +138,12 @@ def _frames(plain, path, warn):
         frames = iread(
             str(read), index=slice(None), format=name, parallel=False, do_not_split_by_at_sign=True
         )
-        frame = 0
+        frame, said = 0, set()
         while True:
             try:
-                atoms = next(frames)
+                with warnings.catch_warnings(record=True) as told:
+                    warnings.simplefilter("always")
+                    atoms = next(frames)
             except StopIteration:
                 return
             except Exception as error:
@@ -148,6 +151,10 @@ def _frames(plain, path, warn):
                 raise DataError(
                     f"{path}, frame {frame}: cannot be read by ASE: {_reason(error, read, path)}{other}"
                 ) from None
+            texts = {" ".join(str(w.message).split()) for w in told if w.category is UserWarning}
+            for text in sorted(texts - said):
+                warn(f"{path}, frame {frame}: ASE says: {text[:300]}")
+            said |= texts
             if of_dump and atoms.calc is not None:
                 atoms.calc.results.pop("energy", None)  # ASE's 0, of no label
             yield atoms, units

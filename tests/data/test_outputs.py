@@ -1,5 +1,7 @@
 """Outputs of other programs: what is not whole, not converged, not said, or looks like another format."""
 
+import warnings
+
 import numpy as np
 import pytest
 import vasp
@@ -187,3 +189,17 @@ def test_outputs_in_which_something_begins_are_no_input_data(tmp_path, text):
         read(tmp_path / "a.txt")
     assert "unknown keyword" not in str(caught.value)
     assert "cannot be read by ASE" in str(caught.value) or "has no structures" in str(caught.value)
+
+
+def test_warnings_of_ase_are_told_as_ours_once(tmp_path, monkeypatch):
+    def speaking(*arguments, **keywords):
+        for atoms in frames():
+            warnings.warn("something\n  strange", UserWarning, stacklevel=1)
+            warnings.warn("will move", FutureWarning, stacklevel=1)
+            yield atoms
+
+    monkeypatch.setattr("ase.io.iread", speaking)
+    (tmp_path / "a.traj").write_text("x")
+    data, said = read(tmp_path / "a.traj")
+    assert len(data) == 3
+    assert said.count("a.traj, frame 0: ASE says: something strange") == said.count("ASE says") == 1
