@@ -23,6 +23,7 @@ from mpnnp.data.cp2k import (
 from mpnnp.data.dataset import Dataset, concatenate
 from mpnnp.data.deepmd import deepmd_systems, read_deepmd
 from mpnnp.data.extxyz import write_extxyz
+from mpnnp.data.outputs import look_into_text
 from mpnnp.data.plausibility import wrong_units
 from mpnnp.data.runner import is_runner_data, read_runner_data, stated_units, write_runner_data
 from mpnnp.data.structure import Structure
@@ -132,6 +133,11 @@ def _read_ase(path, reading):
     return data
 
 
+def _read_cp2k_output(path, reading):
+    look_into_text(path, path, reading.warn)
+    return [read_cp2k_output(path)]
+
+
 def _complain(message, path, reading):
     """An error where units are certainly wrong; who only looks (`mpnnp info`) is warned."""
     if message and not reading.lenient:
@@ -186,7 +192,7 @@ FORMATS = {
     "cp2k-output": Format(
         "CP2K single point",
         _is_text(is_cp2k_output),
-        lambda path, reading: [read_cp2k_output(path)],
+        _read_cp2k_output,
         "the output, with coordinates (`PRINT_LEVEL MEDIUM`) and `FORCE_EVAL/PRINT/FORCES`",
     ),
     "extxyz": Format(

@@ -15,10 +15,16 @@ from pathlib import Path
 from mpnnp.errors import DataError
 from mpnnp.units import METAL, Units, parse_units
 
-__all__ = ["DUMP", "kind_of", "prepared"]
+__all__ = ["DUMP", "kind_of", "look_into_text", "prepared"]
 
 OUTCAR, VASPRUN, DUMP, DATA = "OUTCAR", "vasprun.xml", "dump of LAMMPS", "data file of LAMMPS"
 ASE_FORMATS = {OUTCAR: "vasp-out", VASPRUN: "vasp-xml", DUMP: "lammps-dump-text"}
+# what tells an output of a program, its end, and a cycle that did not converge
+PROGRAMS = {
+    "Quantum ESPRESSO": (b"Program PWSCF", b"JOB DONE", b"convergence NOT achieved"),
+    "FHI-aims": (b"Invoking FHI-aims", b"Have a nice day", b"Self-consistency cycle not converged"),
+    "CP2K": (b"CP2K| version string", b"PROGRAM ENDED", b"SCF run NOT converged"),
+}
 HEAD = 20000  # bytes that tell the kind
 ITERATION = re.compile(rb"-+ +Iteration +(\d+) *\( *(\d+) *\)")
 CUT = "the calculation did not end by itself; if its last step is not whole, it is left out"
@@ -79,7 +85,34 @@ def prepared(plain: Path, path: Path, warn: Callable) -> Iterator[tuple[Path, st
             os.truncate(whole, end)
             yield whole, ASE_FORMATS[OUTCAR], None
     else:
+        look_into_text(plain, path, warn)
         yield plain, None, None
+
+
+def look_into_text(plain: Path, path: Path, warn: Callable) -> None:
+    """Warn of cycles that did not converge, and of a calculation that did not end, in an output of one of the
+    PROGRAMS.
+    """
+    if not plain.is_file():
+        return
+    with open(plain, "rb") as file:
+        head = file.read(HEAD)
+        found = next((marks for marks in PROGRAMS.values() if marks[0] in head), None)
+        if found is None:
+            return
+        _, end, loose = found
+        file.seek(0)
+        n_loose, ended = 0, False
+        for line in file:
+            n_loose += loose in line
+            ended = ended or end in line
+    if n_loose:
+        warn(
+            f"{path}: {n_loose} self-consistency cycle{'s' * (n_loose > 1)} did not converge "
+            f"({loose.decode()!r}): labels from such a cycle are wrong"
+        )
+    if not ended:
+        warn(f"{path}: the calculation did not end by itself; labels may be missing")
 
 
 def _look_into_outcar(file, path, warn):

@@ -312,6 +312,14 @@ def test_the_output_of_a_single_point_of_cp2k_is_read(tmp_path):
         read_sources(tmp_path / "md.out")
 
 
+def test_an_output_of_cp2k_without_convergence_is_told(tmp_path):
+    lines = []
+    (tmp_path / "cp2k.out").write_text(f"{OUTPUT} *** SCF run NOT converged ***\n PROGRAM ENDED AT 12:00\n")
+    read_sources(tmp_path / "cp2k.out", report=lines.append)
+    (told,) = lines
+    assert "1 self-consistency cycle did not converge" in told
+
+
 def write_trajectory(folder):
     frame = "       2\n i = {0:8d}, time = {0:12.3f}, E = {1:20.10f}\n  H  0.0 0.0 0.{0}\n  O  1.0 0.0 0.5\n"
     (folder / "run-pos-1.xyz").write_text(frame.format(0, -1.5) + frame.format(5, -1.6))

@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mpnnp.data.formats import read_sources
+from mpnnp.data.outputs import look_into_text
 from mpnnp.errors import DataError
 
 END = "\n General timing and accounting informations for this job:\n"
@@ -203,3 +204,32 @@ def test_warnings_of_ase_are_told_as_ours_once(tmp_path, monkeypatch):
     data, said = read(tmp_path / "a.traj")
     assert len(data) == 3
     assert said.count("a.traj, frame 0: ASE says: something strange") == said.count("ASE says") == 1
+
+
+@pytest.mark.parametrize(
+    "name, first, last, loose",
+    [
+        ("a.out", "     Program PWSCF v.7.2 starts", "   JOB DONE.", "     convergence NOT achieved after 9"),
+        (
+            "aims.out",
+            " Invoking FHI-aims ...",
+            "  Have a nice day.",
+            " Self-consistency cycle not converged.",
+        ),
+        ("cp2k.out", " CP2K| version string: 2024.1", " PROGRAM ENDED AT", " *** SCF run NOT converged ***"),
+    ],
+)
+def test_outputs_that_did_not_converge_or_end_are_told(tmp_path, name, first, last, loose):
+    def said(*lines):
+        (tmp_path / name).write_text("\n".join([first, *lines, ""]))
+        found = []
+        look_into_text(tmp_path / name, tmp_path / name, found.append)
+        return " | ".join(found)
+
+    assert said("energy", last) == ""
+    assert "2 self-consistency cycles did not converge" in said(loose, "energy", loose, last)
+    assert "the calculation did not end by itself" in said("energy")
+    (tmp_path / name).write_text("some text\n")
+    found = []
+    look_into_text(tmp_path / name, tmp_path / name, found.append)
+    assert found == []
