@@ -395,6 +395,9 @@ class Labels:
         for name, values in self.states.items():
             if message := several_states(f"{name!r} of frames", values):
                 self.warn(f"{self.path}: {message}")
+        for kind, name in zip(("energy", "stress"), OF_ATOMS, strict=True):
+            if self.guess[kind] and self.choice[kind] is None and name in self.seen:
+                self.suspects.setdefault(name, "of single atoms")
         other = {"energy": self.numbers, "stress": self.tensors}
         for kind, names in other.items():
             if (names := names - set(self.suspects)) and self.guess[kind] and self.choice[kind] is None:

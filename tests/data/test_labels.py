@@ -391,3 +391,10 @@ def test_charges_of_input_data_that_differ_are_told(tmp_path, charges, warned):
     )
     _, said = read(tmp_path, text, "input.data")
     assert ("charges of structures differ (-1, 0)" in said) == warned
+
+
+def test_energies_of_single_atoms_are_named_where_there_is_no_other(tmp_path):
+    columns = "Properties=species:S:1:pos:R:3:energies:R:1"
+    text = f"2\n{CELL} {columns}\nSi 0 0 0 -5.0\nO 1.6 0 0 -4.0\n"
+    assert "perhaps labels: 'energies' (of single atoms)" in read(tmp_path, text)[1]
+    assert "perhaps" not in read(tmp_path, text.replace(columns, f"{columns} energy=-9.0"))[1]

@@ -79,8 +79,10 @@ def test_fractional_coordinates_are_refused_and_not_taken_for_nanometres(water, 
 
 
 def test_atoms_that_are_too_close_in_every_unit_are_doubted(copper):
-    squeezed = replace(copper, positions=0.5 * copper.positions, cell=0.5 * copper.cell)
-    assert "half of the atoms have their nearest neighbour nearer" in texts(squeezed)
+    squeezed = replace(copper, positions=0.3 * copper.positions, cell=0.3 * copper.cell)
+    assert "none of Angstrom, Bohr, nm as unit of lengths would make that right" in texts(squeezed)
+    taken = replace(copper, positions=0.529 * copper.positions, cell=0.529 * copper.cell)
+    assert "as if lengths in Angstrom were read as Bohr" in texts(taken)
 
 
 def test_energies_that_are_all_zero_are_doubted_and_fatal_without_forces(copper):
