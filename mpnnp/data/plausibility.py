@@ -172,16 +172,16 @@ def _lengths(d):
     if len(ratios) < ENOUGH or (half := np.quantile(ratios, 0.5, method="lower")) >= CLOSE:
         return None
     text = (
-        f"half of the atoms have their nearest neighbour nearer than {half:.2f} times the sum of the covalent "
-        "radii"
+        f"half of the atoms have their nearest neighbour nearer than {half:.2f} times the sum of the "
+        "covalent radii"
     )
     if SOUND[0] <= half / LENGTHS["Bohr"] <= SOUND[1]:
         return Finding(
             f"{text}, as if lengths in Angstrom were read as Bohr: are the units of the data right?"
         )
     return Finding(
-        f"{text}, and none of {', '.join(LENGTHS)} as unit of lengths would make that right: are positions and "
-        "cells of one frame in one unit?"
+        f"{text}, and none of {', '.join(LENGTHS)} as unit of lengths would make that right: are positions "
+        "and cells of one frame in one unit?"
     )
 
 
