@@ -146,8 +146,8 @@ def describe(comm, log):
 
     hosts = Counter(comm.allgather(socket.gethostname()))
     log(
-        f"mpnnp {__version__}, {datetime.now():%Y-%m-%d %H:%M:%S}, {comm.size} ranks on "
-        + ", ".join(f"{h} ({n})" for h, n in hosts.items())
+        f"mpnnp {__version__}, {datetime.now():%Y-%m-%d %H:%M:%S}, "
+        f"{comm.size} rank{'s' * (comm.size > 1)} on " + ", ".join(f"{h} ({n})" for h, n in hosts.items())
     )
     log(
         f"Python {platform.python_version()}, "

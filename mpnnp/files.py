@@ -30,6 +30,7 @@ __all__ = [
     "lock_reason",
     "number_array",
     "read_number",
+    "reason_of",
     "seems_to_be",
     "seen_from",
     "write_atomically",
@@ -78,6 +79,12 @@ def write_atomically(path, previous=None):
         raise
     with contextlib.suppress(OSError):  # some file systems do not flush folders
         _flush(target.parent)
+
+
+def reason_of(error):
+    """Why an OSError came, in words; of HDF5's long messages that of the operating system."""
+    told_by_hdf5 = re.search(r"error message = '([^']*)'", str(error))
+    return told_by_hdf5[1] if told_by_hdf5 else error.strerror or str(error)
 
 
 def seems_to_be(path):

@@ -227,6 +227,11 @@ def _make_bar(stream):
     return Progress(*columns, console=Console(file=stream), transient=True)
 
 
+def counted(n, noun, plural=""):
+    """A number and what is counted: 1 structure, 2,000 structures."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
 def duration(seconds):
     """Seconds as people write them: 12 s, 3:20 min, 2:05:00 h."""
     seconds = int(round(seconds))

@@ -189,6 +189,9 @@ WRONG = {
     "[symmetry_functions]\nscale_min = 2.0\n": ["symmetry_functions", "scale_max must be larger"],
     "[data]\nvalidation_fraction = 1.0\n": ["data.validation_fraction = 1.0", "less than 1"],
     "[data]\nfiles = []\n": ["data.files = []", "at least 1"],
+    "[data]\nfiles = ''\n": ["data.files.0 = ''", "must not be empty"],
+    "[data]\nfiles = ['a.xyz', '']\n": ["data.files.1 = ''", "must not be empty"],
+    "[run]\ndirectory = ''\n": ["run.directory = ''", "must not be empty"],
     "[data]\nfiles = [1]\n": ["data.files.0 = 1", "string"],
     "[data]\nsplit = 'half'\n": ["data.split = 'half'", "'auto', 'random' or 'file'"],
 }
@@ -233,6 +236,13 @@ def test_all_errors_are_told_at_once(tmp_path):
 
 def test_a_section_that_is_no_table_is_an_error(tmp_path):
     assert "run" in message(tmp_path, "run = 3\n" + MINIMAL)
+
+
+def test_a_key_outside_of_its_section_is_told_where_it_belongs(tmp_path):
+    assert "epochs: is a key of a section: write it below [run]" in message(
+        tmp_path, f"epochs = 2\n{MINIMAL}"
+    )
+    assert "data.epochs: unknown key" in message(tmp_path, f"{MINIMAL}epochs = 2\n")
 
 
 def test_missing_data_is_an_error(tmp_path):

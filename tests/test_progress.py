@@ -6,7 +6,7 @@ import os
 import pytest
 
 from mpnnp import progress
-from mpnnp.progress import Log, Progress
+from mpnnp.progress import Log, Progress, counted
 
 
 @pytest.fixture
@@ -91,3 +91,12 @@ def test_names_of_files_that_are_not_utf_8_and_letters_that_a_screen_does_not_kn
     log.close()
     assert raw.getvalue() == b"caf\\xe9.xyz: \\xfc\n"
     assert (tmp_path / "train.log").read_text(encoding="utf-8") == "caf\\xe9.xyz: \u00fc\n"
+
+
+def test_one_of_something_is_not_several():
+    assert [counted(n, "structure") for n in (0, 1, 2000)] == [
+        "0 structures",
+        "1 structure",
+        "2,000 structures",
+    ]
+    assert counted(1, "energy", "energies") == "1 energy" and counted(2, "energy", "energies") == "2 energies"

@@ -14,10 +14,11 @@ from small import quiet, small_config
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
-from mpnnp.errors import Interrupted
+from mpnnp.errors import DataError, Interrupted
 from mpnnp.kernels.energy_forces import functions_of_structure
 from mpnnp.kernels.plan import plan_of
 from mpnnp.model.cost import cost_of
+from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.model.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.parallel import serial
 from mpnnp.signals import ECHO, STOP, Signals
@@ -94,6 +95,12 @@ def test_the_estimate_counts_pairs_and_triplets():
         Dataset.from_structures([Structure(numbers=[29] * 3, positions=np.diag([0.0, 3.0, 40.0]))]), [29]
     )
     assert cost_of(alone, functions).pairs == pytest.approx(2 / 3)
+
+
+def test_a_cutoff_that_would_fill_the_memory_is_refused(tmp_path):
+    structures, functions = lattice(500.0)
+    with pytest.raises(DataError, match="up to 500 Angstrom: about .* pairs .* is the cutoff in Angstrom"):
+        load_symmetry_functions(structures, functions, "key", tmp_path, *quiet())
 
 
 def test_inside_another_that_holds_a_signal_is_only_noted():

@@ -8,6 +8,7 @@ from mpnnp.errors import ConfigError
 from mpnnp.figures import PALETTE, by_density, figure, log_axis, save, style, whole_numbers
 from mpnnp.files import write_table
 from mpnnp.model.evaluation import evaluate
+from mpnnp.progress import counted
 from mpnnp.training.pictures import MAXIMUM_POINTS
 
 MILLI = 1000.0
@@ -59,7 +60,7 @@ def lines_of(found, dataset, names, n_worst=5):
     rms_energy = np.sqrt(np.mean(found.energy**2)) * MILLI
     what = "differences B - A" if len(names) == 2 else "standard deviations"
     lines = [
-        f"{what} over {len(dataset)} structures: energy {rms_energy:.4g} meV/atom, "
+        f"{what} over {counted(len(dataset), 'structure')}: energy {rms_energy:.4g} meV/atom, "
         f"force component {rms_force:.4g} meV/A (root mean square)"
     ]
     if len(names) == 2:

@@ -13,7 +13,7 @@ from mpnnp.data.plausibility import Finding, neighbours
 from mpnnp.data.runner import is_runner_data, stated_units
 from mpnnp.data.structure import VALIDATION
 from mpnnp.errors import DataError
-from mpnnp.progress import Silent
+from mpnnp.progress import Silent, counted
 from mpnnp.training.choices import (
     FORCES_PER_ENERGY,
     hidden_nodes,
@@ -114,7 +114,7 @@ def _amount(dataset):
     low, high = int(dataset.n_atom.min()), int(dataset.n_atom.max())
     atoms = f"{low}" if low == high else f"{low} to {high}"
     symbols = " ".join(chemical_symbols[z] for z in dataset.elements)
-    return f"{len(dataset):,} structures of {atoms} atoms ({symbols})"
+    return f"{counted(len(dataset), 'structure')} of {atoms} atom{'s' * (high > 1)} ({symbols})"
 
 
 def _data(dataset, files, said):
@@ -139,7 +139,7 @@ def _data(dataset, files, said):
             yield Choice(f"data.{key}", name, "As asked for.")
     marked = int(np.sum(dataset.marks == VALIDATION))
     if marked:
-        yield Choice("data.split", "auto", f"The data mark {marked:,} structures for validation.")
+        yield Choice("data.split", "auto", f"The data mark {counted(marked, 'structure')} for validation.")
         return
     fraction = 0.2 if len(dataset) < FEW_STRUCTURES else 0.1
     why = "Part of the structures that is not trained on but tells the accuracy."

@@ -21,6 +21,7 @@ Overwrite = Annotated[
         "--overwrite", help="Start anew in a folder that holds a run, which is kept under another name."
     ),
 ]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
 PotentialPath = Annotated[
     Path,
     typer.Argument(help="Checkpoint (checkpoint.h5, best.h5) or folder of n2p2 files.", metavar="POTENTIAL"),

@@ -8,13 +8,14 @@ import typer
 from mpnnp.commands.common import (
     DataPaths,
     Debug,
+    Replace,
     examples,
     on_first_rank,
     reads_data,
     start,
     write_result,
 )
-from mpnnp.commands.targets import check_targets
+from mpnnp.commands.targets import check_new, check_targets
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -35,7 +36,7 @@ def init(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Configuration to write.", metavar="FILE.toml")
     ] = Path("train.toml"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: Replace = False,
     debug: Debug = False,
 ):
     """Write a configuration that fits the data, with comments.
@@ -53,9 +54,8 @@ def init(
     _, log = start()
     if output.suffix != ".toml":
         raise ConfigError(f"init: the file to write must be named FILE.toml; found {output}")
-    if output.exists() and not overwrite:
-        raise ConfigError(f"{output}: is there already; give another name by -o, or --overwrite")
     check_targets(output, data=data)
+    check_new(output, overwrite)
     if settings := [name for name in data if is_input_nn(name)]:
         raise ConfigError(f"{settings[0]}: has settings, no data: mpnnp translate {settings[0]} -o {output}")
     files = [seen_from(output.parent, name) for name in data]

@@ -9,14 +9,16 @@ from mpnnp.commands.common import (
     TARGETS,
     DataPaths,
     Debug,
+    Replace,
     examples,
     on_first_rank,
     read_inputs,
     reads_data,
     start,
 )
-from mpnnp.commands.targets import check_targets
+from mpnnp.commands.targets import check_new, check_targets
 from mpnnp.errors import ConfigError
+from mpnnp.progress import counted
 
 app = typer.Typer()
 
@@ -40,6 +42,7 @@ def convert(
             )
         ),
     ],
+    overwrite: Replace = False,
     debug: Debug = False,
 ):
     """Read data sets of any format and write them as one.
@@ -56,6 +59,7 @@ def convert(
         raise ConfigError(f"convert: give at least one source and the file to write; found only {target}")
     check_target(target)
     check_targets(target, data=inputs)
+    check_new(target, overwrite)
     _, log = start()
     data = read_sources([str(s) for s in inputs], report=log, without=[target], **how)
     log(format_description(describe(data)))
@@ -88,6 +92,7 @@ def info(
 ):
     """Describe data or a potential; warn of what looks wrong."""
     from mpnnp.data import inspection
+    from mpnnp.data.dataset import why_no_validation
     from mpnnp.data.formats import read_sources
     from mpnnp.data.plausibility import doubts
     from mpnnp.training.checkpoint import refuse_run_folder
@@ -104,6 +109,8 @@ def info(
     log(inspection.format_description(inspection.describe(data)))
     for message in [*map(str, doubts(data)), *inspection.warnings(data, force_limit=force_limit)]:
         log.warn(message)
+    if (data.marks != 0).any() and (reason := why_no_validation(data, 1.0)):
+        log.warn(reason)
 
 
 def _in_words(file, units):
@@ -150,6 +157,7 @@ def select(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of --by random.")] = 1,
+    overwrite: Replace = False,
     debug: Debug = False,
 ):
     """Select structures that are worth their labels.
@@ -167,6 +175,7 @@ def select(
     check_target(output, "select")
     comm, log = start()
     on_root(comm, lambda: check_targets(output, data=data, potentials=potential or []))
+    on_root(comm, check_new, output, overwrite)
     potentials, dataset = read_inputs(comm, log, potential or [], data, how, without=[output])
     alone = is_isolated(dataset)
     references, others = np.flatnonzero(alone), np.flatnonzero(~alone)
@@ -179,4 +188,4 @@ def select(
         log(f"{score:12.5g} {what}: {dataset.name(s)}")
     on_root(comm, write_target, output, dataset.take(np.concatenate([references, chosen])))
     more = f", and the isolated atoms ({len(references)})" if len(references) else ""
-    log(f"{number} of {len(others)} structures{more} written to {output}")
+    log(f"{number} of {counted(len(others), 'structure')}{more} written to {output}")

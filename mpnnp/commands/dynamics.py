@@ -9,6 +9,7 @@ from mpnnp.commands.common import (
     Debug,
     Overwrite,
     PotentialUnits,
+    Replace,
     Units,
     check_positive,
     examples,
@@ -16,7 +17,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
-from mpnnp.commands.targets import check_targets
+from mpnnp.commands.targets import check_new, check_targets
 
 app = typer.Typer()
 
@@ -178,6 +179,7 @@ def box(
     molecules: Annotated[int, typer.Option(help="Number of molecules.")] = 64,
     density: Annotated[float, typer.Option(help="g/cm^3.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the random arrangement.")] = 0,
+    overwrite: Replace = False,
     debug: Debug = False,
 ):
     """Make a cubic box of molecules to start a simulation from."""
@@ -187,6 +189,7 @@ def box(
 
     check_format(output)
     check_targets(output)
+    check_new(output, overwrite)
     _, log = start()
     atoms = water_box(molecules, density, seed)
     write_result(output, lambda path: write(path, atoms, parallel=False))

@@ -12,6 +12,7 @@ from mpnnp.commands.common import (
     Debug,
     PotentialPath,
     PotentialUnits,
+    Replace,
     examples,
     on_first_rank,
     read_inputs,
@@ -19,8 +20,9 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
-from mpnnp.commands.targets import check_folder, check_targets
+from mpnnp.commands.targets import check_folder, check_new, check_targets
 from mpnnp.errors import CheckFailed, ConfigError
+from mpnnp.progress import counted
 
 app = typer.Typer()
 
@@ -264,6 +266,7 @@ def label(
         typer.Option("-o", "--output", help=f"Data set to write: {TARGETS}.", metavar="DATA"),
     ],
     potential_units: PotentialUnits = None,
+    overwrite: Replace = False,
     debug: Debug = False,
 ):
     """Label structures with a potential or a calculator of ASE.
@@ -279,13 +282,14 @@ def label(
     check_target(output, "label")
     comm, log = start()
     on_root(comm, lambda: check_targets(output, data=structures, potentials=[potential]))
+    on_root(comm, check_new, output, overwrite)
     calculator = agree(comm, make_labeller, potential, potential_units)
     part = part_of(output, potential, calculator)
     data = on_root(comm, lambda: read_sources(structures, report=log, without=[output, part], **how))
     labelled = run(data, calculator, comm, log, part)
     on_root(comm, write_target, output, labelled)
     on_root(comm, part.unlink, True)
-    log(f"{len(data)} structures labelled by {potential}: {output}")
+    log(f"{counted(len(data), 'structure')} labelled by {potential}: {output}")
 
 
 @app.command(
@@ -363,4 +367,7 @@ def check(
         )
         error.told_by = 0  # every rank raises it: rank 0 tells
         raise error
-    log(f"all derivatives agree to {tolerance:g} of the largest value, over {len(dataset)} structures")
+    log(
+        f"all derivatives agree to {tolerance:g} of the largest value, over "
+        f"{counted(len(dataset), 'structure')}"
+    )

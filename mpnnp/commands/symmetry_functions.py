@@ -22,6 +22,7 @@ from mpnnp.commands.common import (
 )
 from mpnnp.commands.targets import check_folder, check_targets
 from mpnnp.errors import ConfigError
+from mpnnp.progress import counted
 
 app = typer.Typer()
 
@@ -81,7 +82,8 @@ def prepare(
             comm, write_result, output, lambda folder: write_histograms(folder, functions, statistics, counts)
         )
     log(
-        f"{len(functions)} symmetry functions over {len(dataset)} structures, {len(dataset.numbers)} atoms; "
+        f"{len(functions)} symmetry functions over {counted(len(dataset), 'structure')}, "
+        f"{counted(len(dataset.numbers), 'atom')}; "
         f"results in {output}"
     )
 

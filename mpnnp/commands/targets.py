@@ -49,6 +49,14 @@ def check_targets(
         written.add(place)
 
 
+def check_new(path: Path, overwrite: bool) -> None:
+    """Raise ConfigError for a file that is there, unless it shall be replaced."""
+    if path.exists() and not overwrite:
+        raise ConfigError(
+            f"{path}: is there already, and would be lost; give another name, or --overwrite to replace it"
+        )
+
+
 def check_folder(path: Path) -> None:
     """Raise DataError unless `path` is a folder or one can be made there."""
     there = next((p for p in (path, *path.absolute().parents) if p.exists()), path)

@@ -34,18 +34,22 @@ def key_of(field):
 
 def string_list(at_least=0):
     """Type of a list of at least so many strings, which one string may stand for."""
-    strings = {"type": "array", "items": {"type": "string"}, "minItems": at_least}
+    string = {"type": "string", "minLength": 1}  # "" would be the folder of the configuration
+    strings = {"type": "array", "items": string, "minItems": at_least}
     return Annotated[
-        list[str],
+        list[Annotated[str, Field(min_length=1)]],
         Field(min_length=at_least),
         BeforeValidator(lambda v: [v] if isinstance(v, str) else v),
-        WithJsonSchema({"anyOf": [{"type": "string"}, strings]}),
+        WithJsonSchema({"anyOf": [string, strings]}),
     ]
 
 
-def key(default, description, unit=None):
-    """A key of a section: its default (... if it must be given), its meaning, the unit of its numbers."""
-    return Field(default, description=description, json_schema_extra={"unit": unit} if unit else None)
+def key(default, description, unit=None, min_length=None):
+    """A key of a section: its default (... if it must be given), its meaning, the unit of its numbers, the
+    least length of its text.
+    """
+    extra = {"unit": unit} if unit else None
+    return Field(default, description=description, json_schema_extra=extra, min_length=min_length)
 
 
 def known_units(text):

@@ -184,6 +184,8 @@ def explain(error, source, model=Config):
             annotation = model.model_fields[part].annotation
             model = (get_args(annotation) or (annotation,))[0]
         known = [key_of(field) for field in model.model_fields]
+        if own := _section_of(str(error["loc"][-1])) if len(error["loc"]) == 1 else "":
+            return f"{place}: is a key of a section: write it below [{own}] ({source})"
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
         return f"{place}: unknown key; {hint} ({source})"
@@ -191,10 +193,28 @@ def explain(error, source, model=Config):
         return f"{place}: is missing ({source})"
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:].replace("Input should", "must")
-    message = message.replace("input should be", "must be")
+    example = '["a.xyz", "b.xyz"]' if place.endswith("files") else "[1, 2]"
+    message = message.replace("input should be", "must be").replace(
+        "a valid list", f"a list, as in {example}"
+    )
+    if error["type"] == "too_short":
+        message = f"must have at least {error['ctx']['min_length']} entries"
+    if error["type"] == "string_too_short":
+        message = "must not be empty"
+    if error["type"] == "model_type":
+        message = f"must be a section, [{place}]"
     if error["type"] == "value_error":
         return f"{place}: {message} ({source})"
     return f"{place} = {error['input']!r}: {message} ({source})"
+
+
+def _section_of(name):
+    """The first section that has a key of this name; "" if there is none."""
+    for section, field in Config.model_fields.items():
+        annotation = (get_args(field.annotation) or (field.annotation,))[0]
+        if name in map(key_of, getattr(annotation, "model_fields", ())):
+            return section
+    return ""
 
 
 def with_absolute_paths(config, base):

@@ -214,6 +214,7 @@ class Run(Section):
         "runs/train",
         "Folder of the results, relative to the working directory; -o overrides it. Without both: runs/ and "
         "the name of the configuration file.",
+        min_length=1,
     )
     epochs: Count | None = key(
         None,

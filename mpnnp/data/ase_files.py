@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +12,13 @@ import numpy as np
 
 from mpnnp.data.compressed import decompressed
 from mpnnp.data.isolated import KEY, agreed, energies_of
+from mpnnp.data.outputs import DUMP, kind_of, prepared
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import is_uneven, stress_of_virial, to_voigt
 from mpnnp.data.xyz import xyz_frames
 from mpnnp.errors import DataError
 from mpnnp.files import read_number, seems_to_be
+from mpnnp.progress import counted
 from mpnnp.units import METAL, Units
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Labels", "read_ase", "structures_of"]
 
+OTHER_OUTPUT = "; the vasprun.xml of the calculation, which holds the same, may be"
 NONE = "none"  # as a key: no such label is wanted
 CALCULATOR = (
     "calculator:"  # begins the names of results of ASE's calculator; the others are info or arrays of Atoms
@@ -69,6 +73,7 @@ LOOKS = re.compile(r"energ|forc|virial|stress|weight|etot|gradient", re.IGNORECA
 NO_ENERGY = re.compile(r"time|temp|press|dens|vol|charge|spin|mag|cut|angle", re.IGNORECASE)
 AN_ENERGY = re.compile(r"[eu](_\w+)?", re.IGNORECASE)  # also where the number has no point
 NO_STRESS = re.compile(r"polar|quadru|hess|cell|lattice|box", re.IGNORECASE)
+STATES = re.compile(r"(total_|tot_|net_)?charge|spin|(spin_)?multiplicity", re.IGNORECASE)  # of electrons
 OF_ATOMS = ("energies", "stresses")  # of single atoms, by calculators of ASE: never labels
 NO_FORCES = re.compile(
     r"mom|vel|magmom|dipole|dir|disp|pos|eigen|mask|frac|scaled|charge|image", re.IGNORECASE
@@ -126,20 +131,34 @@ def _frames(plain, path, warn):
         return
     from ase.io import iread  # 0.2 s, which other data need not wait for
 
-    # parallel=False: with mpi4py loaded ASE would broadcast the frames, and wait for ranks that do not read
-    frames = iread(str(plain), index=slice(None), parallel=False, do_not_split_by_at_sign=True)
-    frame = 0
-    while True:
-        try:
-            atoms = next(frames)
-        except StopIteration:
-            return
-        except Exception as error:
-            raise DataError(
-                f"{path}, frame {frame}: cannot be read by ASE: {_reason(error, plain, path)}"
-            ) from None
-        yield atoms, None
-        frame += 1
+    of_dump = kind_of(plain) == DUMP
+    with prepared(Path(plain), path, warn) as (read, name, units):
+        # parallel=False: with mpi4py loaded ASE would broadcast the frames, and wait for ranks that do not
+        # read
+        frames = iread(
+            str(read), index=slice(None), format=name, parallel=False, do_not_split_by_at_sign=True
+        )
+        frame, said = 0, set()
+        while True:
+            try:
+                with warnings.catch_warnings(record=True) as told:
+                    warnings.simplefilter("always")
+                    atoms = next(frames)
+            except StopIteration:
+                return
+            except Exception as error:
+                other = OTHER_OUTPUT if name == "vasp-out" else ""
+                raise DataError(
+                    f"{path}, frame {frame}: cannot be read by ASE: {_reason(error, read, path)}{other}"
+                ) from None
+            texts = {" ".join(str(w.message).split()) for w in told if w.category is UserWarning}
+            for text in sorted(texts - said):
+                warn(f"{path}, frame {frame}: ASE says: {text[:300]}")
+            said |= texts
+            if of_dump and atoms.calc is not None:
+                atoms.calc.results.pop("energy", None)  # ASE's 0, of no label
+            yield atoms, units
+            frame += 1
 
 
 def _reason(error, plain="", path=""):
@@ -148,7 +167,8 @@ def _reason(error, plain="", path=""):
     text = " ".join(str(error).split())
     text = text.replace(str(plain), str(path)) if plain else text
     if isinstance(error, UnknownFileTypeError):
-        return f"{text}; neither input.data nor a data set of mpnnp either{seems_to_be(path)}"
+        known = seems_to_be(path) or "; ASE or dpdata convert many formats into extended XYZ"
+        return f"{text}; neither input.data nor a data set of mpnnp either{known}"
     if isinstance(error, KeyError):
         return f"unknown name {text}"  # of an element, mostly
     return f"{text} ({type(error).__name__})" if text else type(error).__name__
@@ -185,6 +205,7 @@ class Labels:
         self.numbers = set()  # names of single numbers and of six or nine, under whatever name
         self.tensors = set()
         self.weights, self.masked = set(), False
+        self.states: dict[str, set] = {}  # charges and spins of whole frames
         self.parts = set()  # what `split` is where it is no word
         self.n_frame = self.n_without_volume = self.n_uneven = 0
         self.stated: Units | None = None  # units that frames state
@@ -235,6 +256,9 @@ class Labels:
         told = sorted(str(_plain(word)) for word in words)
         self.suspects |= {word: 'without "="' for word in told if LOOKS.search(word)}
         self.seen.update(_plain(name) for name in there)
+        for name, value in atoms.info.items():
+            if isinstance(name, str) and STATES.fullmatch(name) and np.ndim(value) == 0:
+                self.states.setdefault(name, set()).add(str(value))
         found = {kind: self._label(kind, there, len(atoms), frame) for kind in self.choice}
         if found["stress"] is not None:
             if "virial" in str(self.choice["stress"]).lower():
@@ -352,11 +376,12 @@ class Labels:
             parts.append(f"weights from {', '.join(sorted(self.weights))}")
         if units := self.units or self.stated:
             parts.append(f"in {units}")
-        frames = "1 frame" if self.n_frame == 1 else f"{self.n_frame} frames"
+        frames = counted(self.n_frame, "frame")
         report(f"{self.path}: {frames}, {', '.join(parts)}")
         if self.n_without_volume:
             self.warn(
-                f"{self.path}: {self.n_without_volume} virials of structures without a volume are left out"
+                f"{self.path}: left out, of structures without a volume: "
+                f"{counted(self.n_without_volume, 'virial')}"
             )
         if self.n_uneven:
             self.warn(
@@ -367,6 +392,12 @@ class Labels:
         if self.parts:
             numbers = ", ".join(sorted(self.parts)[:5])
             self.warn(f"{self.path}: split = {numbers}: does not say what is for validation, and is not read")
+        for name, values in self.states.items():
+            if message := several_states(f"{name!r} of frames", values):
+                self.warn(f"{self.path}: {message}")
+        for kind, name in zip(("energy", "stress"), OF_ATOMS, strict=True):
+            if self.guess[kind] and self.choice[kind] is None and name in self.seen:
+                self.suspects.setdefault(name, "of single atoms")
         other = {"energy": self.numbers, "stress": self.tensors}
         for kind, names in other.items():
             if (names := names - set(self.suspects)) and self.guess[kind] and self.choice[kind] is None:
@@ -391,6 +422,23 @@ class Labels:
                 f"there: "
                 f"set data.forces_key = {name!r}, or data.forces_key = {NONE!r} to train without forces"
             )
+
+
+def several_states(what: str, values: Iterable) -> str:
+    """A message if charges or spins of structures differ, by a half at least where they are numbers; "" if
+    they do not.
+    """
+    try:
+        rounded = {f"{round(2.0 * read_number(str(value))) / 2:g}" for value in values}
+    except ValueError:
+        rounded = {str(value) for value in values}
+    if len(rounded) < 2:
+        return ""
+    shown = sorted(rounded)[:5]
+    return (
+        f"{what} differ ({', '.join(shown)}), which potentials of this kind do not know: structures that "
+        "differ in nothing else have one energy for them"
+    )
 
 
 def _plain(name):

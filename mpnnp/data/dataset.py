@@ -17,8 +17,8 @@ from mpnnp.data.ase_files import structures_of
 from mpnnp.data.isolated import agreed, isolated_atoms
 from mpnnp.data.structure import VALIDATION, Structure
 from mpnnp.errors import DataError
-from mpnnp.files import check_heaps, check_stored, lock_reason, write_atomically
-from mpnnp.progress import printable
+from mpnnp.files import check_heaps, check_stored, lock_reason, reason_of, write_atomically
+from mpnnp.progress import counted, printable
 
 __all__ = ["FORMAT_VERSION", "KIND", "Dataset", "concatenate", "read", "write"]
 
@@ -234,13 +234,37 @@ def split_indices(
     return train, validation
 
 
+def why_no_validation(dataset: Dataset, fraction: float, marks: str = "auto") -> str:
+    """In words, why `split_indices` leaves no structure for validation although some are asked for; "" where
+    it does not.
+    """
+    marked = dataset.marks != 0
+    if fraction == 0 or not len(dataset) or (dataset.marks == VALIDATION).any() and marks != "random":
+        return ""
+    if marks != "random" and marked.any():
+        rest = int((~marked).sum())
+        what = "all structures" if not rest else f"{int(marked.sum())} of {len(dataset)} structures"
+        others = "the other one is" if rest == 1 else f"the {rest} others are"
+        more = f"; {others} trained on too" if rest else ""
+        return (
+            f"there is no validation set, as the data mark {what} as training and none as validation{more}: "
+            'data.split = "random" draws one in spite of the marks, data.validation_files names one'
+        )
+    if round(fraction * len(dataset)) == 0:
+        return (
+            f"there is no validation set: data.validation_fraction = {fraction:g} of "
+            f"{counted(len(dataset), 'structure')} is less than half a structure"
+        )
+    return ""
+
+
 def _in_words(d):
     """What a notebook shows: counts, elements, ranges, labels."""
-    yield f"{len(d):,} structures"
+    yield counted(len(d), "structure")
     if not len(d):
         return
     n = d.n_atom
-    yield f"{len(d.numbers):,} atoms" + (f" ({n.min()} to {n.max()} each)" if n.min() < n.max() else "")
+    yield counted(len(d.numbers), "atom") + (f" ({n.min()} to {n.max()} each)" if n.min() < n.max() else "")
     yield " ".join(chemical_symbols[z] for z in d.elements)
     per_atom = (d.energy / n)[np.isfinite(d.energy)]
     if len(per_atom):
@@ -313,7 +337,7 @@ def write(path: str | Path, dataset: Dataset) -> None:
                 shape=len(dataset.source_names),
             )
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise DataError(f"{path}: cannot be written: {reason_of(error)}") from None
 
 
 def read(path: str | Path, map: bool = False, verify: bool | None = None) -> Dataset:

@@ -12,7 +12,7 @@ from mpnnp.data.isolated import KEY, in_text
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.data.voigt import to_tensor
 from mpnnp.errors import DataError
-from mpnnp.files import all_digits, write_atomically
+from mpnnp.files import all_digits, reason_of, write_atomically
 
 SPLITS = {TRAIN: "train", VALIDATION: "validation"}
 
@@ -29,7 +29,7 @@ def write_extxyz(path: str | Path, dataset: Dataset) -> None:
         with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
             file.writelines(_frame(dataset[k], None if k else dataset.isolated) for k in range(len(dataset)))
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise DataError(f"{path}: cannot be written: {reason_of(error)}") from None
 
 
 def _frame(s, isolated=None):

@@ -11,7 +11,7 @@ import h5py
 from ase import Atoms
 
 from mpnnp.data import dataset as hdf5
-from mpnnp.data.ase_files import Labels, read_ase
+from mpnnp.data.ase_files import Labels, read_ase, several_states
 from mpnnp.data.compressed import check_packing, is_packed, open_text, plain_name, reading
 from mpnnp.data.cp2k import (
     beside,
@@ -23,10 +23,12 @@ from mpnnp.data.cp2k import (
 from mpnnp.data.dataset import Dataset, concatenate
 from mpnnp.data.deepmd import deepmd_systems, read_deepmd
 from mpnnp.data.extxyz import write_extxyz
+from mpnnp.data.outputs import look_into_text
 from mpnnp.data.plausibility import wrong_units
-from mpnnp.data.runner import is_own_data, is_runner_data, read_runner_data, stated_units, write_runner_data
+from mpnnp.data.runner import is_runner_data, read_runner_data, stated_units, write_runner_data
 from mpnnp.data.structure import Structure
 from mpnnp.errors import ConfigError, DataError, MpnnpError
+from mpnnp.progress import counted
 from mpnnp.units import ATOMIC, METAL, Units, parse_units
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "Format",
     "check_target",
     "companions_of",
+    "files_of",
     "read_sources",
     "targets_in_words",
     "write_target",
@@ -50,7 +53,7 @@ SUFFIXES = (
     ".cfg",
     ".vasp",
 )  # looked for in folders; also with .gz, .bz2, .xz
-PREFIXES = ("OUTCAR", "vasprun", "XDATCAR", "POSCAR", "CONTCAR")
+PREFIXES = ("vasprun", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")  # of one calculation the first counts
 LFS = "version https://git-lfs"  # how a file begins that Git did not fetch
 
 
@@ -106,10 +109,13 @@ def _read_runner(path, reading):
         raise DataError(f"{path}: states the units {stated}, but {reading.units} were asked for")
     units = reading.units or stated or reading.assumed
     isolated: dict[int, float] = {}
-    data = Dataset.from_structures(read_runner_data(path, units, isolated))
+    charges: set[float] = set()
+    data = Dataset.from_structures(read_runner_data(path, units, isolated, charges))
+    if message := several_states("charges of structures", charges):
+        reading.warn(f"{path}: {message}")
     data = replace(data, isolated=isolated or None)
     said = reading.units or stated
-    reading.report(f"{path}: {len(data)} structures in {units}{'' if said else ' (assumed)'}")
+    reading.report(f"{path}: {counted(len(data), 'structure')} in {units}{'' if said else ' (assumed)'}")
     if not said:
         _complain(wrong_units(data, units), path, reading)
     return data
@@ -125,6 +131,11 @@ def _read_ase(path, reading):
     if reading.strict:
         labels.check_for_training()
     return data
+
+
+def _read_cp2k_output(path, reading):
+    look_into_text(path, path, reading.warn)
+    return [read_cp2k_output(path)]
 
 
 def _complain(message, path, reading):
@@ -181,7 +192,7 @@ FORMATS = {
     "cp2k-output": Format(
         "CP2K single point",
         _is_text(is_cp2k_output),
-        lambda path, reading: [read_cp2k_output(path)],
+        _read_cp2k_output,
         "the output, with coordinates (`PRINT_LEVEL MEDIUM`) and `FORCE_EVAL/PRINT/FORCES`",
     ),
     "extxyz": Format(
@@ -200,7 +211,9 @@ FORMATS = {
         lambda path: True,
         _read_ase,
         "`.traj`, `.db`, ...; VASP's `OUTCAR`, `vasprun.xml`: the energy extrapolated to sigma = 0, "
-        "`--energy-key free_energy` for the one that belongs to the forces",
+        "`--energy-key free_energy` for the one that belongs to the forces; in folders and patterns one "
+        "output of each calculation is read; steps that are not converged are named; dumps of LAMMPS with "
+        "elements (`ITEM: UNITS` is read)",
         units=True,
     ),
 }  # the first that recognises a file reads it
@@ -336,8 +349,10 @@ def _expand(files, without, report):
             found = deepmd_systems(path) or [p for p in sorted(path.iterdir()) if _is_data(p)]
             found = _leave_out(found, without, report)
             if not found:
+                deeper = next((p for p in sorted(path.glob("*/*")) if _is_data(p)), None)
+                more = f"; those in its folders are read by '{path}/*/{deeper.name}'" if deeper else ""
                 raise DataError(
-                    f"{file}: is a folder without data files ({', '.join(SUFFIXES)}, also compressed)"
+                    f"{file}: is a folder without data files ({', '.join(SUFFIXES)}, also compressed){more}"
                 )
         elif path.exists():
             found = [path]
@@ -352,6 +367,13 @@ def _expand(files, without, report):
     return paths
 
 
+def files_of(files: Any) -> set[Path]:
+    """The files and folders of DeePMD-kit, resolved, that `read_sources` reads of paths, patterns and
+    folders. Raises DataError.
+    """
+    return {path.resolve() for path in _expand(files, set(), lambda text: None) if isinstance(path, Path)}
+
+
 def _leave_out(paths, without, report):
     left_out = [path for path in paths if path.resolve() in without]
     for path in left_out:
@@ -360,7 +382,38 @@ def _leave_out(paths, without, report):
     for path in paths:
         with reading(path):
             with_others.update(beside(path) if is_cp2k_trajectory(path) else ())
-    return [path for path in paths if path not in left_out and path not in with_others]
+    paths = [path for path in paths if path not in left_out and path not in with_others]
+    return _one_of_each_calculation(paths, report)
+
+
+def _one_of_each_calculation(paths, report):
+    """Paths without the files of VASP that repeat what another one of the same calculation tells."""
+    best: dict = {}
+    for path in paths:
+        if (found := _of_vasp(path)) is not None:
+            rank, calculation = found
+            if calculation not in best or rank < best[calculation][0]:
+                best[calculation] = rank, path
+    kept = []
+    for path in paths:
+        found = _of_vasp(path)
+        other = best[found[1]][1] if found else path
+        if other != path:
+            report(f"{path}: is not read, as {other.name} tells of the same calculation")
+        else:
+            kept.append(path)
+    return kept
+
+
+def _of_vasp(path):
+    """(place of its kind in PREFIXES, calculation) of a file named as VASP does, or with an ending more; None
+    for others.
+    """
+    name = plain_name(path)
+    for rank, prefix in enumerate(PREFIXES):
+        if name.startswith(prefix):
+            return rank, (path.parent, name.removeprefix(prefix).removesuffix(".xml").removesuffix(".vasp"))
+    return None
 
 
 def targets_in_words() -> str:
@@ -370,21 +423,17 @@ def targets_in_words() -> str:
 
 
 def check_target(path: str | Path, command: str = "convert") -> None:
-    """Raise ConfigError if the name of a file to write says no known format, DataError if an input.data (or
-    other text with such a name) is there that mpnnp did not write.
-    """
+    """Raise ConfigError if the name of a file to write says no known format."""
     if _writer(path) is None:
         raise ConfigError(
             f"{command}: the file to write must be named {targets_in_words()}, as its name says the "
             f"format; found {path}"
         )
-    if _writer(path) is write_runner_data and Path(path).is_file() and not is_own_data(Path(path)):
-        raise DataError(f"{path}: not written by mpnnp, and would be lost: give another name")
 
 
 def write_target(path: str | Path, dataset: Dataset, command: str = "convert") -> None:
-    """Write a Dataset in the format that the name says. Raises ConfigError, and DataError for what a
-    format cannot hold.
+    """Write a Dataset in the format that the name says, in the place of a file that is there. Raises
+    ConfigError, and DataError for what a format cannot hold.
     """
     check_target(path, command)
     _writer(path)(path, dataset)

@@ -33,6 +33,7 @@ CLOSE, FAR = (
     1.43,
 )  # of nearest neighbours over sums of covalent radii: in no matter of the kind that is simulated
 SOUND = (0.74, 1.42)
+EDGE = 0.05  # of fractional coordinates beyond 0 and 1
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Finding:
 
 
 def wrong_units(dataset: Dataset, units: Units) -> str | None:
-    """A message if the lengths of a Dataset, read in `units`, cannot be in their unit but can be in
-    another one; None otherwise.
+    """A message if the lengths of a Dataset, read in `units`, cannot be in their unit: they can be in another
+    one, or are fractional coordinates; None otherwise.
     """
     ratios = _nearest(dataset)
     if len(ratios) < ENOUGH:
@@ -57,6 +58,13 @@ def wrong_units(dataset: Dataset, units: Units) -> str | None:
     near, far = half < CLOSE, tenth > FAR
     if not (near or far):
         return None
+    if near and _fractional(dataset, units):
+        return (
+            f"its positions are hardly in {units.length_name}: all of them lie between 0 and 1, and half of "
+            f"the atoms have their nearest neighbour nearer than {half:.2f} times the sum of the covalent "
+            "radii: are they fractional coordinates? Cartesian ones are read; if they are right, say that: "
+            f"'{units}'"
+        )
     seen = half if near else tenth
     fitting = {
         name: seen * length / units.length
@@ -77,6 +85,18 @@ def wrong_units(dataset: Dataset, units: Units) -> str | None:
         f"data.units = '{other}' (--units '{other}'), or a comment line '# units: {other}' in the file; "
         f"if they are right, say that: '{units}'"
     )
+
+
+def _fractional(dataset, units):
+    """Whether all positions of a sample lie between 0 and 1 in the unit of the file, in cells that are
+    larger.
+    """
+    for k in _sample(len(dataset), SAMPLE):
+        s = dataset[int(k)]
+        x, lengths = s.positions / units.length, np.linalg.norm(s.cell, axis=1) / units.length
+        if not s.pbc.all() or lengths.min() < 2.0 or x.min() < -EDGE or x.max() > 1.0 + EDGE:
+            return False
+    return True
 
 
 def searchable(structure: Any, cutoff: float) -> bool:
@@ -146,8 +166,23 @@ def doubts(dataset: Dataset) -> list[Finding]:
 
 
 def _lengths(d):
-    message = wrong_units(d, METAL)
-    return Finding(f"the data set: {message}") if message else None
+    if message := wrong_units(d, METAL):
+        return Finding(f"the data set: {message}")
+    ratios = _nearest(d)
+    if len(ratios) < ENOUGH or (half := np.quantile(ratios, 0.5, method="lower")) >= CLOSE:
+        return None
+    text = (
+        f"half of the atoms have their nearest neighbour nearer than {half:.2f} times the sum of the "
+        "covalent radii"
+    )
+    if SOUND[0] <= half / LENGTHS["Bohr"] <= SOUND[1]:
+        return Finding(
+            f"{text}, as if lengths in Angstrom were read as Bohr: are the units of the data right?"
+        )
+    return Finding(
+        f"{text}, and none of {', '.join(LENGTHS)} as unit of lengths would make that right: are positions "
+        "and cells of one frame in one unit?"
+    )
 
 
 def _flat_energies(d):

@@ -11,21 +11,20 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from mpnnp.data.compressed import open_text
+from mpnnp.data.compressed import open_text, plain_name
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.isolated import agreed, energies_of, in_text
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import to_tensor, to_voigt
 from mpnnp.errors import DataError
-from mpnnp.files import all_digits, read_number, write_atomically
+from mpnnp.files import all_digits, read_number, reason_of, write_atomically
 from mpnnp.units import ATOMIC, Units, parts_of_line, units_of_line, units_of_parts
 
-__all__ = ["is_own_data", "is_runner_data", "read_runner_data", "stated_units", "write_runner_data"]
+__all__ = ["is_runner_data", "read_runner_data", "stated_units", "write_runner_data"]
 
 KEYWORDS = ("begin", "comment", "lattice", "atom", "energy", "charge", "end", "weight", "stress")
 COUNTS = {"lattice": 3, "stress": 9}  # numbers behind a keyword, if not one
 OURS = "mpnnp"  # begins comments that are labels: n2p2 and RuNNer refuse files with keywords they do not know
-WRITTEN = ("comment units: ", "comment frame ")  # begin comments of files that are written here
 IN_COMMENTS = {"weight": 3, "stress": 9}
 ISOLATED = "isolated_atoms"  # such a comment too, of the whole file
 SPLITS = {"train": TRAIN, "test": VALIDATION}
@@ -34,18 +33,23 @@ SET = re.compile(r"\bset\s*=\s*(\S*)", re.IGNORECASE)  # behind begin
 
 def is_runner_data(path: Path) -> bool:
     """Whether the file reads like `input.data`: by its name, its first word, or a line among the first 1000
-    that starts with begin.
+    that says begin as there; outputs of other programs have lines like "Begin self-consistency loop".
     """
     if Path(path).name.startswith("input.data"):
         return True
-    first = None
+    first, begun = None, False
     with open_text(path) as file:
         for line in itertools.islice(file, 1000):
-            word = next(iter(line.split()), "").lower()
-            if not word or word[0] in "#!":
+            words = line.lower().split()
+            if not words or words[0][0] in "#!":
                 continue
-            first = first or word
-            if word == "begin" or first in KEYWORDS:
+            first = first or words[0]
+            if first != "begin" and first in KEYWORDS and not plain_name(path).endswith(".in"):
+                return True
+            if begun and words[0] in KEYWORDS and words[0] != "end":
+                return True
+            begun = words[0] == "begin"
+            if begun and all("=" in word for word in words[1:]):
                 return True
             if first.isdigit():  # number of atoms in an xyz file
                 return False
@@ -75,13 +79,17 @@ def _units_of(line, path, number, parts):
 
 
 def read_runner_data(
-    path: str | Path, units: Units | None = None, isolated: dict[int, float] | None = None
+    path: str | Path,
+    units: Units | None = None,
+    isolated: dict[int, float] | None = None,
+    charges: set | None = None,
 ) -> Iterator[Structure]:
     """Yield the Structures of an `input.data` file one by one;
     a structure with a lattice is periodic along all three vectors.
 
     units   Units of the file; None: those that it states, else Hartree and Bohr
     isolated  takes the energies of isolated atoms that are no structures, eV
+    charges   takes the values of the charge lines, e
     Atom lines are `atom x y z symbol [charge [n [fx fy fz]]]`; charges and comments are dropped;
     `begin set=train|test` sets the split; `weight w` is a weight of all labels of a structure, `stress` has
     nine numbers xx xy xz yx ... of energy per volume. Comments that mpnnp writes are `comment mpnnp stress`,
@@ -121,6 +129,8 @@ def read_runner_data(
                     block = None
                     frame += 1
                 elif keyword != "comment":
+                    if charges is not None and keyword == "charge" and len(words) == 2:
+                        charges.add(_number(words[1]))
                     block.add(keyword, words[1:], COUNTS.get(keyword, 1))
                 elif len(words) > 2 and words[1] == OURS and words[2] in IN_COMMENTS:
                     block.add(words[2], words[3:], IN_COMMENTS[words[2]])
@@ -267,13 +277,7 @@ def write_runner_data(path: str | Path, dataset: Dataset) -> None:
             for k in range(len(dataset)):
                 file.write(_block_text(dataset[k], None if k else dataset.isolated))
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
-def is_own_data(path: Path) -> bool:
-    """Whether `write_runner_data` wrote the file: by the comments of its first structure."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return any(line.startswith(WRITTEN) for line in itertools.islice(file, 5))
+        raise DataError(f"{path}: cannot be written: {reason_of(error)}") from None
 
 
 def _block_text(s, isolated=None):

@@ -23,21 +23,21 @@ import numpy as np
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.compressed import reading
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.formats import companions_of, read_sources
+from mpnnp.data.formats import companions_of, files_of, read_sources
 from mpnnp.data.inspection import findings
 from mpnnp.data.isolated import in_words
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.errors import DataError
 from mpnnp.files import write_text
 from mpnnp.parallel import Comm, on_root
-from mpnnp.progress import AnyLog
+from mpnnp.progress import AnyLog, counted
 
 if TYPE_CHECKING:
     from mpnnp.config import Data
 
 # of what the readers find. 2: frames behind a blank line, labels under more names, units; 3: what was said is
-# kept; 4: what was overlooked without a word is an error
-FORMAT_VERSION = 4
+# kept; 4: what was overlooked without a word is an error; 5: outputs of VASP, dumps of LAMMPS
+FORMAT_VERSION = 5
 CHUNK = 1 << 20
 BLOCK = 64  # structures per rank between two writes of symmetry functions
 
@@ -134,6 +134,11 @@ def read_configured(config: Data, report: Callable) -> Dataset:
     data = read_sources(config.files, **keys)
     if config.validation_files:
         held_out = read_sources(config.validation_files, **keys)
+        if both := files_of(config.files) & files_of(config.validation_files):
+            raise DataError(
+                f"{min(both)}: is read by data.files and by data.validation_files, so that its structures "
+                "would be trained on and validate"
+            )
         marks = np.repeat([TRAIN, VALIDATION], [len(data), len(held_out)])
         data = replace(hdf5.concatenate([data, held_out]), marks=marks)
     if config.weights:
@@ -191,7 +196,9 @@ def read_weights(path: str | Path, n_structure: int) -> np.ndarray:
             )
         rows.append(row * (3 // len(row)))
     if len(rows) != n_structure:
-        raise DataError(f"{path}: {len(rows)} lines of weights for {n_structure} structures")
+        raise DataError(
+            f"{path}: {counted(len(rows), 'line')} of weights for {counted(n_structure, 'structure')}"
+        )
     return np.array(rows)
 
 

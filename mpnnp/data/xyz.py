@@ -44,8 +44,8 @@ def xyz_frames(plain: Path, path: Path, warn: Callable) -> Iterator:
             body = [text for _, text in itertools.islice(lines, min(int(word), 1 << 40) + 1)]
             if len(body) < int(word) + 1:
                 raise DataError(
-                    f"{path}, frame {frame}: announces {word[:30]} atoms, but the file ends before (line "
-                    f"{number})"
+                    f"{path}, frame {frame}: announces {word[:30]} atom{'s' * (word != '1')}, but the file "
+                    f"ends before (line {number})"
                 )
             where = f"{path}, frame {frame} (line {number})"
             comment, units = read_comment(body[0].strip(), where)

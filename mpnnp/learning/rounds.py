@@ -38,7 +38,7 @@ from mpnnp.learning.uncertainty import Known
 from mpnnp.model.evaluation import evaluate
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.parallel import Comm, agree, on_root
-from mpnnp.progress import Log, Muted, Silent, duration
+from mpnnp.progress import Log, Muted, Silent, counted, duration
 from mpnnp.run_lock import RunLock
 from mpnnp.signals import Signals
 from mpnnp.simulation.dynamics import FAILED
@@ -240,7 +240,10 @@ def train_phase(loop: Loop) -> State:
         state = train(config, directory, comm, own_log, resume=begun)
     finally:
         own_log.close()
-    loop.log(f"  {state.update} updates in {duration(state.seconds)}, RMSE {errors_in_words(state.curve)}")
+    loop.log(
+        f"  {counted(state.update, 'update')} in {duration(state.seconds)}, "
+        f"RMSE {errors_in_words(state.curve)}"
+    )
     data = everything(loop)
     loop.write(_after_training, loop, data)
     return loop.state.with_current("simulate", labels=len(data))
@@ -280,7 +283,10 @@ def simulate_phase(loop: Loop) -> State:
     deviations = on_root(comm, draw_deviations, loop, saved, learning.stop.members)
     sigma = Sigma(loop.state.inflation, loop.state.noise)
     known = Known(saved.potential, deviations, sigma, everything(loop))
-    loop.log(f"round {loop.state.current.round}: simulations, {loop.state.current.labels} labels learned")
+    loop.log(
+        f"round {loop.state.current.round}: simulations, "
+        f"{counted(loop.state.current.labels, 'label')} learned"
+    )
 
     folder = loop.round_folder / SIMULATIONS
 
@@ -360,7 +366,7 @@ def choose_phase(loop: Loop) -> State:
     n = min(learning.choose.frames, learning.end.labels - loop.state.current.labels)
     chosen = choose(there, n, learning.choose, saved, loop.seed, comm)
     loop.write(datasets.write, loop.round_folder / CHOSEN, there.take(chosen))
-    loop.log(f"  {len(chosen)} of {len(there)} frames chosen by {learning.choose.by}")
+    loop.log(f"  {len(chosen)} of {counted(len(there), 'frame')} chosen by {learning.choose.by}")
     return loop.state.with_current("label")
 
 

@@ -1,5 +1,6 @@
 """What `mpnnp learn` is asked to do: a training configuration with sections of its own beside it."""
 
+import difflib
 import hashlib
 import itertools
 import json
@@ -26,6 +27,8 @@ from mpnnp.config.reading import explain, integers_to_floats, read_toml, resolve
 from mpnnp.errors import ConfigError
 from mpnnp.simulation.integrators import Protocol
 
+# beyond are no densities in g/cm^3 of matter that is simulated: kg/m^3, perhaps
+Density = Annotated[float, Field(gt=0, le=100)]
 ANY_OF = WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}}]})
 
 
@@ -42,7 +45,7 @@ class Simulation(Section):
     ensemble: Literal["nve", "nvt", "npt"] = key("nvt", "What is kept constant.")
     temperature: Annotated[list[Positive], ANY_OF] = key([300.0], "Temperatures.", "K")
     pressure: Annotated[list[Finite], ANY_OF] = key([1.0], "Pressures of npt.", "bar")
-    density: Annotated[list[Positive], ANY_OF] = key(
+    density: Annotated[list[Density], ANY_OF] = key(
         [], "The cell of the start is scaled to these, molecules stay rigid.", "g/cm^3"
     )
     copies: Count = key(1, "Simulations of each kind, with other velocities.")
@@ -160,6 +163,7 @@ class Case(Section):
 def read_learning(path: str | Path, settings=()) -> tuple[Learning, Config]:
     """(Learning, Config of the trainings) of a TOML file. Raises ConfigError."""
     tree, path = read_toml(path, settings), Path(path)
+    _check_sections(tree, path)
     own = {name: tree.pop(name) for name in list(tree) if name in Learning.model_fields}
     if isinstance(own.get("simulations"), list):
         own["simulations"] = [integers_to_floats(Simulation, s) for s in own["simulations"]]
@@ -186,6 +190,18 @@ def read_learning(path: str | Path, settings=()) -> tuple[Learning, Config]:
     for case in cases(learning):
         case.make_protocol(0, learning.stop.every)
     return learning, config
+
+
+def _check_sections(tree, path):
+    """Raise ConfigError for a section that neither a learning nor a training has, and for one simulation
+    that is not in a list.
+    """
+    known = [*Learning.model_fields, *Config.model_fields]
+    for name in tree:
+        if name not in known and (near := difflib.get_close_matches(name, known, n=1)):
+            raise ConfigError(f"{name}: unknown key; did you mean '{near[0]}'? ({path})")
+    if isinstance(tree.get("simulations"), dict):
+        raise ConfigError(f"simulations: must be a list, every one of them below [[simulations]] ({path})")
 
 
 def cases(learning: Learning) -> list[Case]:

@@ -19,7 +19,7 @@ from mpnnp.model.potential import Potential
 from mpnnp.model.prediction import NO_PREDICTION, Prediction, Predictor, refuse_not_finite
 from mpnnp.model.spread import Spread
 from mpnnp.parallel import Comm
-from mpnnp.progress import AnyLog, Progress
+from mpnnp.progress import AnyLog, Progress, counted
 
 ROUND = 32  # structures per rank between two looks for signals
 
@@ -54,7 +54,8 @@ class Evaluation:
         return int(self.start[-1])
 
     def __repr__(self):
-        return f"Evaluation({self.n_structures} structures, {self.n_atoms} atoms; RMSE {self.accuracy})"
+        counts = f"{counted(self.n_structures, 'structure')}, {counted(self.n_atoms, 'atom')}"
+        return f"Evaluation({counts}; RMSE {self.accuracy})"
 
     def numbers(self) -> dict:
         """What `mpnnp evaluate --json` writes; null where there are no labels."""

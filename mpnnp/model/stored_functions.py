@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from mpnnp.data.dataset import Dataset
+from mpnnp.errors import DataError
 from mpnnp.files import check_seal, write_sealed
 from mpnnp.kernels.energy_forces import functions_of_structure
 from mpnnp.kernels.packs import Structures
@@ -24,6 +25,7 @@ from mpnnp.progress import AnyLog, Progress, duration
 FORMAT_VERSION = 1
 BLOCK = 64  # structures per rank between two writes
 WORTH_TELLING = 10.0  # seconds
+MOST_PAIRS = 1_000_000  # per atom; a cutoff of 12 Angstrom in a dense metal has 600
 
 
 def load_symmetry_functions(
@@ -44,6 +46,7 @@ def load_symmetry_functions(
     shape = (int(atoms.start[-1]), functions.n_max)
     there = on_root(comm, _is_complete, path, shape)
     cost = cost_of(atoms, functions)
+    agree(comm, _check_cost, cost, functions)
     effort = "" if there else _in_words(cost, shape, comm)
     log(f"symmetry functions up to {functions.r_c:.4g} A: {cost}{effort}")
     if not there:
@@ -57,6 +60,15 @@ def check_finite(G: np.ndarray, atoms: Structures, dataset: Dataset, comm: Comm)
     mine = share(len(dataset), comm)
     wrong = [s for s in mine if not np.isfinite(G[start[s] : start[s + 1]]).all()]
     refuse_not_finite(wrong, dataset, comm, NOT_FINITE)
+
+
+def _check_cost(cost, functions):
+    """Raise DataError for a cutoff that can only be a mistake: what follows would fill the memory."""
+    if cost.pairs > MOST_PAIRS:
+        raise DataError(
+            f"symmetry functions up to {functions.r_c:.4g} Angstrom: {cost}, more than {MOST_PAIRS:,} pairs "
+            "cannot be meant: is the cutoff in Angstrom, are the cells right?"
+        )
 
 
 def _in_words(cost, shape, comm):

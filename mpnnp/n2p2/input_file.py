@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpnnp.errors import DataError
-from mpnnp.files import read_number
+from mpnnp.files import read_number, seems_to_be
 from mpnnp.model.baseline import NONE, parse_baseline
-from mpnnp.n2p2.keywords import MARKS_OF_RUNNER, canonical
+from mpnnp.n2p2.keywords import CHARGE, KEYWORDS, MARKS_OF_RUNNER, REPEATED, canonical, nearest
 from mpnnp.units import parts_of_line, units_of_line, units_of_parts
 
 BASELINE = re.compile(r"\s*[#!]\s*baseline:\s*(.*)")  # a comment line that write_potential makes
@@ -38,6 +38,8 @@ class InputFile:
             text = self.path.read_text(encoding="utf-8-sig", errors="replace")
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        if "\0" in text:
+            raise DataError(f"{path}: is not a plain text file; save it in UTF-8")
         self.keywords, self.units, self.baseline = [], None, NONE
         parts = {}
         for number, line in enumerate(text.splitlines(), 1):
@@ -86,6 +88,29 @@ class InputFile:
         except (IndexError, ValueError):
             words = " ".join((last.written, *last.words))
             raise DataError(f"{self.path}, line {last.line}: '{words}': expected {kind.__name__}") from None
+
+
+def check_known(source):
+    """Raise DataError for a keyword that neither n2p2 nor RuNNer has, which would be overlooked, and for
+    one that is given twice with different values.
+    """
+    seen = {}
+    for k in source.keywords:
+        line = f"{source.path}, line {k.line}"
+        if k.name not in KEYWORDS:
+            near = nearest(k.written)
+            hint = f"; did you mean '{near}'?" if near else "; begin a line that means nothing with #"
+            raise DataError(
+                f"{line}: '{k.written}' is a keyword of neither n2p2 nor RuNNer{hint}"
+                f"{seems_to_be(source.path) if source.path.suffix == '.toml' else ''}"
+            )
+        before = seen.setdefault(k.name, k)
+        repeatable = k.name in REPEATED or KEYWORDS[k.name].kind == CHARGE
+        if before.words != k.words and before.words and k.words and not repeatable:
+            raise DataError(
+                f"{line}: '{' '.join((k.written, *k.words))}' contradicts line {before.line}: "
+                f"'{' '.join((before.written, *before.words))}'"
+            )
 
 
 def number(word, kind):

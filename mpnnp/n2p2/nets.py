@@ -29,6 +29,13 @@ def read_network(source, functions):
             if keyword.words[:1] == (symbol,):
                 values = hidden if keyword.name == "element_nodes_short" else names
                 (_set_layers if whole else _set_layer)(source, keyword, values, depth)
+        if wrong := [n for n in hidden[: len(nodes)] if n < 1]:
+            lines = source.all("element_nodes_short", "global_nodes_short")
+            k = next(k for k in lines if str(wrong[0]) in k.words)
+            raise DataError(
+                f"{source.path}, line {k.line}: '{' '.join((k.written, *k.words))}': a layer of {symbol} has "
+                f"{wrong[0]} nodes, must have 1 at least"
+            )
         if any(n < 1 for n in hidden) or len(hidden) != depth:
             raise DataError(
                 f"{source.path}: global_nodes_short gives {len(nodes)} layers, "

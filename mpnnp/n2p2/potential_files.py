@@ -18,11 +18,12 @@ from mpnnp.model.symmetry_functions import (
     fault,
     parse_line,
 )
-from mpnnp.n2p2.input_file import InputFile, number
+from mpnnp.n2p2.input_file import InputFile, check_known, number
 from mpnnp.n2p2.keywords import CHARGE, KEYWORDS, REFUSED
 from mpnnp.n2p2.nets import read_network
 from mpnnp.units import ATOMIC, parse_units
 
+LARGEST = 1e9  # weight; those of trained nets are of the order of 1
 OF_RUNNER_2 = ("optimizer", "optimizer_short", "fc_cosine")  # words that neither n2p2 nor RuNNer 1 has
 
 
@@ -46,6 +47,7 @@ def read_functions(source, units=None):
     their neighbours swapped, become one. Raises DataError naming the line, also for a scaling that cannot be.
     """
     source = source if isinstance(source, InputFile) else InputFile(source)
+    check_known(source)
     scaling_kind(source)  # before anything is computed with the functions
     functions = [f for _, meant in functions_by_line(source, units) for _, f in meant]
     try:
@@ -195,6 +197,13 @@ def _check_statistics(path, f, rows, line):
             f"such lines for an element without atoms in the data, {chemical_symbols[f.center]}; "
             f"function: {f}"
         )
+    low, high, mean = rows[0][2:5]
+    room = 1e-6 * (abs(low) + abs(high)) + 1e-12
+    if low != high and not low - room <= mean <= high + room:
+        raise DataError(
+            f"{path}, line {line}: minimum {low:g}, maximum {high:g} and mean {mean:g} are not in order: is "
+            f"the file damaged? function: {f}"
+        )
     if any(not np.allclose(row[2:], rows[0][2:], rtol=1e-6, atol=1e-12) for row in rows):
         raise DataError(
             f"{path}, line {line}: equal symmetry functions have different statistics; function: {f}"
@@ -236,6 +245,10 @@ def read_weights(folder, elements, network, name="weights.{:03d}.data"):
                 f"{path}: {len(values)} weights found, the net {network.sizes[e]} "
                 f"of {chemical_symbols[z]} has {n}"
             )
+        if (largest := np.abs(values).max()) > LARGEST:
+            raise DataError(
+                f"{path}: a weight of {largest:.3g}, must not be beyond {LARGEST:g}: is it damaged?"
+            )
         parts.append(values)
     return np.concatenate(parts)
 
@@ -273,12 +286,13 @@ def read_potential(folder, weights="weights.{:03d}.data", units=None):
     """Potential from a folder of n2p2 files: input.nn, scaling.data, weights.NNN.data.
 
     units   Units of the files; None: those that input.nn says in a comment, else Hartree and Bohr
-    Raises DataError naming the file.
+    Raises DataError naming the file, also for keywords of input.nn that nobody knows.
     """
     folder = Path(folder)
     source = InputFile(folder / "input.nn")
     check_generation(source)
     check_kind(source)
+    check_known(source)
     units = units_of(source, units)
     functions = read_functions(source, units)
     network = read_network(source, functions)

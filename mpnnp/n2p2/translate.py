@@ -15,9 +15,8 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.plausibility import wrong_units
 from mpnnp.data.runner import read_runner_data, stated_units
 from mpnnp.errors import ConfigError, DataError
-from mpnnp.files import seems_to_be
-from mpnnp.n2p2.input_file import InputFile
-from mpnnp.n2p2.keywords import CHARGE, IDLE, KEYWORDS, REPEATED, nearest
+from mpnnp.n2p2.input_file import InputFile, check_known
+from mpnnp.n2p2.keywords import CHARGE, IDLE, KEYWORDS
 from mpnnp.n2p2.nets import ambiguous_layers, read_network, unread_nodes
 from mpnnp.n2p2.potential_files import check_generation, check_kind, read_functions, read_units
 from mpnnp.n2p2.translation import Translation, copy_number, line_of, origin_of
@@ -60,28 +59,6 @@ def translate(path, ranks=None, size=1, settings=()):
         if entry.kind in (IDLE, CHARGE) and line_of(keyword) not in dict(t.unused):
             t.unused.append((line_of(keyword), entry.meaning))
     return t
-
-
-def check_known(source):
-    """Raise ConfigError for a keyword that neither n2p2 nor RuNNer has,
-    and for one that is given twice with different values.
-    """
-    seen = {}
-    for k in source.keywords:
-        if k.name not in KEYWORDS:
-            near = nearest(k.written)
-            hint = f"; did you mean '{near}'?" if near else ""
-            raise ConfigError(
-                f"{source.path}, line {k.line}: '{k.written}' is a keyword of neither n2p2 nor RuNNer{hint}"
-                f"{seems_to_be(source.path) if source.path.suffix == '.toml' else ''}"
-            )
-        before = seen.setdefault(k.name, k)
-        repeatable = k.name in REPEATED or KEYWORDS[k.name].kind == CHARGE
-        if before.words != k.words and not repeatable:
-            raise ConfigError(
-                f"{source.path}, line {k.line}: '{line_of(k)}' contradicts line {before.line}: "
-                f"'{line_of(before)}'"
-            )
 
 
 def _units_of_files(source, settings, t):

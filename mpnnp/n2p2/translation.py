@@ -5,7 +5,9 @@ from pathlib import Path
 
 from mpnnp.config import apply_setting, make_config, toml_value
 from mpnnp.config.schema import schema_line
+from mpnnp.errors import ConfigError
 from mpnnp.files import seen_from
+from mpnnp.progress import counted
 
 
 @dataclass
@@ -33,7 +35,16 @@ class Translation:
         """Config, changed by `settings` ("section.key=value"). Raises ConfigError."""
         for setting in settings:
             apply_setting(self.tree, setting)
-        return make_config(self.tree, source=str(self.path), base=self.path.parent)
+        try:
+            return make_config(self.tree, source=str(self.path), base=self.path.parent)
+        except ConfigError as error:
+            raise ConfigError("\n".join(map(self._with_origin, str(error).splitlines()))) from None
+
+    def _with_origin(self, message):
+        """A message about a key, with the line of input.nn that the key comes from."""
+        key = message.partition(":")[0].partition(" = ")[0]
+        origin = self.origin.get(tuple(key.split(".")[:2]))
+        return f"{message}, from '{origin}'" if origin else message
 
     def toml(self, folder):
         """Text of the configuration with a comment on each key; paths relative to `folder`."""
@@ -67,8 +78,8 @@ class Translation:
         if self.unused:
             names = ", ".join(dict.fromkeys(line.split()[0] for line, _ in self.unused))
             log(
-                f"{self.path}: {len(self.unused)} keywords without effect here (mpnnp translate says "
-                f"why): {names}"
+                f"{self.path}: {counted(len(self.unused), 'keyword')} without effect here (mpnnp translate "
+                f"says why): {names}"
             )
 
     def _from(self, folder, path):

@@ -122,7 +122,11 @@ def read_start(path, units=None, report=None):
 
     units   of a file that does not state its own;  report: as of formats.read_sources
     """
-    start = read_sources([str(path)], units=units, lenient=True, report=report or Silent())[-1]
+    report = report or Silent()
+    found = read_sources([str(path)], units=units, lenient=True, report=report)
+    start = found[-1]
+    if len(found) > 1:
+        report(f"of the {len(found)} structures of {path} the last one is the start: {start.name}")
     atoms = Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc)
     with contextlib.suppress(Exception):  # ASE raises nearly anything where it does not know a format
         same = read(path, index=-1, parallel=False)

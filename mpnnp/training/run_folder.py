@@ -5,14 +5,13 @@ Rank 0 calls this; errors name the file.
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from mpnnp.errors import CheckpointError, DamagedError, OutputError
-from mpnnp.files import write_text
+from mpnnp.files import reason_of, write_text
 from mpnnp.model.potential import Potential
 from mpnnp.progress import AnyLog, Log
 from mpnnp.run_lock import RunLock, claim
@@ -33,9 +32,9 @@ def writing(path: str | Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        told_by_hdf5 = re.search(r"error message = '([^']*)'", str(error))
-        reason = told_by_hdf5[1] if told_by_hdf5 else error.strerror or str(error)
-        raise OutputError(f"{error.filename or path}: the results cannot be written: {reason}") from None
+        raise OutputError(
+            f"{error.filename or path}: the results cannot be written: {reason_of(error)}"
+        ) from None
 
 
 def open_folder(directory: Path, log: Log, resume: bool, overwrite: bool = False) -> tuple[RunLock, bool]:

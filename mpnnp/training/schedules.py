@@ -17,6 +17,8 @@ from mpnnp.config import Schedule
 from mpnnp.errors import ConfigError
 from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS
 
+MOST_REPEATS = 100  # of a label in one update; the square of its labels must fit into memory
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -82,6 +84,12 @@ class RunnerSchedule:
             for f, candidates, m in zip(fractions, labels, self.sizes)
         )
         _check_labels(self.n_update, labels, config.forces)
+        for kind, n, candidates, m in zip(KINDS.values(), self.n_update, labels, self.sizes):
+            if n and m > MOST_REPEATS * len(candidates):
+                raise ConfigError(
+                    f"schedule.streams: {m:,} labels in one update, but for training there are "
+                    f"{len(candidates)} {kind.words}: must not be more than {MOST_REPEATS} times as many"
+                )
 
     @property
     def updates_per_epoch(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mpnnp.config import Config
-from mpnnp.data.dataset import Dataset, atoms_of
+from mpnnp.data.dataset import Dataset, atoms_of, why_no_validation
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.store import load_structures, split
 from mpnnp.errors import DataError
@@ -199,6 +199,8 @@ def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> 
     found = on_root(comm, dataset.hash)
     dataset = without_ignored_labels(dataset)
     train, validation = agree(comm, split, dataset, config.data, config.run.seed_of("split"))
+    if reason := why_no_validation(dataset, config.data.validation_fraction, config.data.split):
+        log.warn(reason)
     on_root(comm, _check_labels, dataset, train)
     return Data(dataset, train, validation, found, cache)
 

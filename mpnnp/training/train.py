@@ -16,7 +16,7 @@ from mpnnp.model.cost import cost_of
 from mpnnp.model.label_kinds import FORCE, KINDS
 from mpnnp.optimizers.registry import update_if_accepted
 from mpnnp.parallel import Comm, agree, of_all_ranks, on_root
-from mpnnp.progress import Log, Progress, duration
+from mpnnp.progress import Log, Progress, counted, duration
 from mpnnp.signals import Signals
 from mpnnp.training import continuation, offsets, run_folder
 from mpnnp.training.agenda import Agenda, Verdict
@@ -185,7 +185,7 @@ def take_up(run: Parts, saved: Checkpoint, name: str) -> None:
     run.log(f"resuming from {name}, after update {state.update} (epoch {state.epoch})")
     if before not in (0, comm.size):
         run.log(
-            f"the checkpoint is of {before} ranks, this run has {comm.size}: "
+            f"the checkpoint is of {counted(before, 'rank')}, this run has {comm.size}: "
             "it continues to rounding, not bit for bit"
         )
     if state.best_weights is None:
@@ -333,7 +333,7 @@ def out_of_patience(config: Config, state: RunState) -> str:
     """Why a run ends that has not become better for run.patience epochs; "" if it goes on."""
     patience, last = config.run.patience, state.curve.rows[-1][0] if state.curve.rows else 0
     if patience and last - state.best_epoch >= patience:
-        return f"no better validation error for {patience} epochs"
+        return f"no better validation error for {counted(patience, 'epoch')}"
     return ""
 
 
@@ -373,7 +373,10 @@ def calibrate(run: Parts, state: RunState) -> None:
 def finish(run: Parts, state: RunState, directory: Path) -> None:
     """Last messages and pictures. Collective."""
     log, comm = run.log, run.task.comm
-    log(f"{run.reason or 'all epochs are done'}: {state.update} updates in {duration(state.seconds)}")
+    log(
+        f"{run.reason or 'all epochs are done'}: {counted(state.update, 'update')} in "
+        f"{duration(state.seconds)}"
+    )
     log(
         f"checkpoints took {run.keeper.saving:.2f} s "
         f"of this start's {time.monotonic() - run.agenda.begin:.1f} s"
@@ -405,7 +408,7 @@ def describe(run: Parts) -> None:
         for k, (kind, labels) in enumerate(zip(KINDS.values(), task.labels))
     )
     log(
-        f"{len(task.dataset)} structures: {len(task.train)} for training ({counts}), "
+        f"{counted(len(task.dataset), 'structure')}: {len(task.train)} for training ({counts}), "
         f"{len(task.validation)} for validation"
         + (
             f"; {task.data.n_rehearsed} for training and {len(task.data.old)} for validation are of before"
@@ -424,8 +427,10 @@ def describe(run: Parts) -> None:
     sizes = "; ".join(
         f"{s} {'-'.join(map(str, size))}" for s, size in zip(symbols(task.potential.elements), network.sizes)
     )
-    log(f"nets {sizes}: {network.n_weight} weights; {config.run.optimizer}, {task.comm.size} ranks")
-    log(f"{task.schedule.updates_per_epoch} updates per epoch, schedule {config.schedule.name}")
+    log(
+        f"nets {sizes}: {network.n_weight} weights; {config.run.optimizer}, {counted(task.comm.size, 'rank')}"
+    )
+    log(f"{counted(task.schedule.updates_per_epoch, 'update')} per epoch, schedule {config.schedule.name}")
     seconds = expected_update(run)
     if seconds > SLOW_UPDATE:
         cost = cost_of(task.observer.structures, task.potential.functions)

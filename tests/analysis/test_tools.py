@@ -157,11 +157,19 @@ def test_a_folder_is_read_without_what_is_written_there(tmp_path, capsys):
     write_clusters(tmp_path / "pool" / "a.extxyz", 5)
     run("label", "ase:emt", tmp_path / "pool", "-o", tmp_path / "pool" / "labelled.h5")
     for source in (tmp_path / "pool", tmp_path / "pool" / "*.*"):
-        run("label", "ase:emt", source, "-o", tmp_path / "pool" / "labelled.h5")
+        run("label", "ase:emt", source, "-o", tmp_path / "pool" / "labelled.h5", "--overwrite")
         assert len(hdf5.read(tmp_path / "pool" / "labelled.h5")) == 5
         assert "labelled.h5: is not read, as it will be written" in capsys.readouterr().out
     run("select", tmp_path / "pool" / "*.extxyz", "-n", 2, "-o", tmp_path / "pool" / "two.extxyz")
-    run("select", tmp_path / "pool" / "*.extxyz", "-n", 5, "-o", tmp_path / "pool" / "two.extxyz")
+    run(
+        "select",
+        tmp_path / "pool" / "*.extxyz",
+        "-n",
+        5,
+        "-o",
+        tmp_path / "pool" / "two.extxyz",
+        "--overwrite",
+    )
     assert len(read_sources(tmp_path / "pool" / "two.extxyz", report=silent)) == 5
 
 
@@ -323,7 +331,7 @@ def test_select_at_random_and_at_an_interval(tmp_path):
     run("select", tmp_path / "c.extxyz", "-n", 4, "--by", "interval", "-o", tmp_path / "i.h5")
     assert list(hdf5.read(tmp_path / "i.h5").frame) == [0, 2, 5, 7] == list(at_interval(4, 10))
     with pytest.raises(ConfigError, match="must be between 1 and the 10"):
-        run("select", tmp_path / "c.extxyz", "-n", 11, "-o", tmp_path / "r.h5")
+        run("select", tmp_path / "c.extxyz", "-n", 11, "-o", tmp_path / "more.h5")
 
 
 @pytest.mark.parametrize("by", ["random", "interval", "farthest"])
@@ -338,7 +346,7 @@ def test_isolated_atoms_are_no_choice_and_are_kept(by, tmp_path):
     assert (found.n_atom == 1).tolist() == [True, True, False, False, False]
     assert len(set(found.frame)) == 5
     with pytest.raises(ConfigError, match="must be between 1 and the 8"):
-        run("select", tmp_path / "c.extxyz", "-n", 9, "--by", by, "-o", tmp_path / "r.h5")
+        run("select", tmp_path / "c.extxyz", "-n", 9, "--by", by, "-o", tmp_path / "more.h5")
 
 
 def test_farthest_points_are_far_apart(tmp_path):
@@ -379,7 +387,7 @@ def test_select_by_disagreement(tmp_path):
     found = disagreement_of([a, read_potential(tmp_path / "b")], data, comm, log)
     assert list(hdf5.read(tmp_path / "s.h5").frame) == list(np.argsort(-found.largest)[:2])
     with pytest.raises(ConfigError, match="two or more --potential"):
-        run(*words, "-o", tmp_path / "s.h5")
+        run(*words, "-o", tmp_path / "one.h5")
 
 
 def test_select_by_the_kalman_variance(tmp_path, trained):
@@ -405,7 +413,8 @@ def test_select_by_the_kalman_variance(tmp_path, trained):
         left.remove(best)
         x = P @ h[best]
         P = P - np.outer(x, x) / (h[best] @ x + noise[best])
-    words = ["select", *config.data.files, "-n", 5, "--by", "kalman", "-o", tmp_path / "k.h5", "--potential"]
+    words = ["select", *config.data.files, "-n", 5, "--by", "kalman", "-o", tmp_path / "k.h5", "--overwrite"]
+    words += ["--potential"]
     run(*words, folder / "checkpoint.h5")
     assert list(hdf5.read(tmp_path / "k.h5").frame) == list(chosen)
     with pytest.raises(ConfigError, match=r"the checkpoint.h5 of a run"):

@@ -1,5 +1,6 @@
 """Conversion: round trips of every format that is written, and readers of the files of other programs."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -115,12 +116,12 @@ def test_what_is_written_is_not_read_with_a_folder_or_a_pattern(tmp_path, source
     write_target(tmp_path / "a.h5", Dataset.from_structures(structures()))
     words = ["convert", str(tmp_path / source), str(tmp_path / "all.h5")]
     for k in range(2):
-        result = CliRunner().invoke(app, words)
+        result = CliRunner().invoke(app, [*words, "--overwrite"])
         assert result.exit_code == 0, result.output
         assert len(read_sources(tmp_path / "all.h5")) == 4
         assert ("all.h5: is not read, as it will be written" in result.output) == (k == 1)
     (tmp_path / "a.h5").unlink()
-    result = CliRunner().invoke(app, words)
+    result = CliRunner().invoke(app, [*words, "--overwrite"])
     assert isinstance(result.exception, DataError) and len(read_sources(tmp_path / "all.h5")) == 4
     result = CliRunner().invoke(app, ["convert", str(tmp_path / "all.h5"), str(tmp_path / "all.h5")])
     assert isinstance(result.exception, ConfigError) and "is read by the same command" in str(
@@ -156,18 +157,20 @@ def test_a_name_without_a_known_format_is_an_error(tmp_path):
         ["label", "ase:emt", "x.h5", "-o"],
     ],
 )
-def test_input_data_of_another_program_is_not_written_over(words, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["input.data", "mine.xyz", "mine.h5", "mine.data"])
+def test_a_file_that_is_there_is_not_written_over(words, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = Dataset.from_structures([Structure(numbers=[29, 29], positions=2.5 * np.eye(3)[:2])])
     write_target("x.h5", data)
-    foreign = "begin\ncomment my own\natom 0 0 0 Cu 0 0 0 0 0\nenergy 0\ncharge 0\nend\n"
-    Path("input.data").write_text(foreign)
-    result = CliRunner().invoke(app, [*words, "input.data"])
-    assert isinstance(result.exception, DataError), result.output
-    assert "input.data: not written by mpnnp, and would be lost" in str(result.exception)
-    assert Path("input.data").read_text() == foreign
-    for _ in range(2):  # the second time the file is its own
-        assert CliRunner().invoke(app, [*words, "new.data"]).exit_code == 0
+    Path(name).write_text("my own\n")
+    result = CliRunner().invoke(app, [*words, name])
+    assert isinstance(result.exception, ConfigError), result.output
+    assert f"{name}: is there already, and would be lost" in str(result.exception)
+    assert Path(name).read_text() == "my own\n"
+    assert sorted(os.listdir()) == sorted([name, "x.h5"])
+    result = CliRunner().invoke(app, [*words, name, "--overwrite"])
+    assert result.exit_code == 0, result.output
+    assert len(read_sources(name)) == 1
 
 
 def test_forces_on_some_atoms_are_kept_in_extxyz_and_refused_by_input_data(tmp_path):
@@ -307,6 +310,14 @@ def test_the_output_of_a_single_point_of_cp2k_is_read(tmp_path):
     (tmp_path / "md.out").write_text(OUTPUT + " ENERGY| Total FORCE_EVAL ( QS ) energy [a.u.]:   -1.0\n")
     with pytest.raises(DataError, match="has 2 energies, must be a single point"):
         read_sources(tmp_path / "md.out")
+
+
+def test_an_output_of_cp2k_without_convergence_is_told(tmp_path):
+    lines = []
+    (tmp_path / "cp2k.out").write_text(f"{OUTPUT} *** SCF run NOT converged ***\n PROGRAM ENDED AT 12:00\n")
+    read_sources(tmp_path / "cp2k.out", report=lines.append)
+    (told,) = lines
+    assert "1 self-consistency cycle did not converge" in told
 
 
 def write_trajectory(folder):

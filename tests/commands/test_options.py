@@ -171,6 +171,6 @@ def test_a_folder_that_is_read_may_hold_what_is_written_anew(tmp_path, monkeypat
     shutil.copytree(POTENTIAL, "p")
     (tmp_path / "data").mkdir()
     write("data/x.extxyz", molecule("H2O"))
-    for words in 2 * ("evaluate p data --json data/a.json", "label p data -o p/labelled.h5"):
+    for words in 2 * ("evaluate p data --json data/a.json", "label p data -o p/labelled.h5 --overwrite"):
         result = CliRunner().invoke(app, words.split())
         assert result.exit_code == 0, result.exception

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mpnnp.data import dataset as hdf5
-from mpnnp.data.dataset import ARRAYS, OTHER_NAMES, Dataset, concatenate, read, write
+from mpnnp.data.dataset import ARRAYS, OTHER_NAMES, Dataset, concatenate, read, why_no_validation, write
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DataError
 from mpnnp.files import write_atomically
@@ -308,3 +308,21 @@ def test_write_atomically_follows_a_symbolic_link(tmp_path):
         temporary.write_text("new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "new"
+
+
+def test_an_empty_validation_set_has_a_reason():
+    def data(*marks):
+        return Dataset.from_structures(
+            [Structure(numbers=[1], positions=[[0.0, 0.0, float(k)]], split=m) for k, m in enumerate(marks)]
+        )
+
+    assert why_no_validation(data(*10 * [0]), 0.1) == ""
+    assert why_no_validation(data(1, 1, 2), 0.1) == ""
+    assert why_no_validation(data(1, 1, 1), 0.0) == ""  # nobody asked for one
+    assert "mark all structures as training and none as validation" in why_no_validation(data(1, 1), 0.1)
+    assert "mark 2 of 3 structures as training" in why_no_validation(data(1, 1, 0), 0.1)
+    assert "the other one is trained on too" in why_no_validation(data(1, 1, 0), 0.1)
+    assert why_no_validation(data(*10 * [1]), 0.1, "random") == ""
+    assert "0.1 of 4 structures is less than half a structure" in why_no_validation(data(0, 0, 0, 0), 0.1)
+    for marks in ((1, 1), (1, 1, 0), (0, 0, 0, 0)):
+        assert len(data(*marks).split(0.1)[1]) == 0

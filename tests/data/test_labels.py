@@ -144,7 +144,7 @@ def test_virials_without_volume_are_left_out_with_a_count(tmp_path):
     molecule = frame(f'{COLUMNS.format("forces")} pbc="F F F" energy=1 virials="0 0 0 0 0 0 0 0 0"')
     data, said = read(tmp_path, crystal + molecule * 2)
     assert np.isfinite(data.stress[0]).all() and np.isnan(data.stress[1:]).all()
-    assert "2 virials of structures without a volume are left out" in said
+    assert "left out, of structures without a volume: 2 virials" in said
 
 
 def test_six_numbers_and_tensors_are_each_others_inverse():
@@ -366,3 +366,35 @@ def test_units_of_a_comment_count_or_are_refused(tmp_path):
     assert reading_of(tmp_path, f"{CELL}{COLUMNS}energy=-5 units=metal")[0].energy[0] == -5.0
     with pytest.raises(DataError, match=r"frame 0 \(line 1\): units='bohr'"):
         reading_of(tmp_path, f"{CELL}{COLUMNS}energy=-5 units=bohr")
+
+
+@pytest.mark.parametrize(
+    "values, warned",
+    [(("charge=0", "charge=1"), "'charge' of frames differ (0, 1)"), (("charge=1", "charge=1"), None)]
+    + [
+        (("Spin=1", "Spin=3"), "'Spin' of frames differ (1, 3)"),
+        (("total_charge=0.01", "total_charge=0"), None),
+    ]
+    + [(("multiplicity=singlet", "multiplicity=triplet"), "differ (singlet, triplet)")],
+)
+def test_charges_and_spins_that_differ_are_told(tmp_path, values, warned):
+    text = "".join(frame(f"{CELL} energy={-1.0 - k} {value}", 0) for k, value in enumerate(values))
+    _, said = read(tmp_path, text)
+    assert (warned in said) if warned else ("differ" not in said)
+
+
+@pytest.mark.parametrize("charges, warned", [(("0", "-1"), True), (("0.01", "-0.02"), False)])
+def test_charges_of_input_data_that_differ_are_told(tmp_path, charges, warned):
+    text = "".join(
+        f"begin\natom 0 0 {k} H 0 0 0 0 0\nenergy -0.5\ncharge {charge}\nend\n"
+        for k, charge in enumerate(charges)
+    )
+    _, said = read(tmp_path, text, "input.data")
+    assert ("charges of structures differ (-1, 0)" in said) == warned
+
+
+def test_energies_of_single_atoms_are_named_where_there_is_no_other(tmp_path):
+    columns = "Properties=species:S:1:pos:R:3:energies:R:1"
+    text = f"2\n{CELL} {columns}\nSi 0 0 0 -5.0\nO 1.6 0 0 -4.0\n"
+    assert "perhaps labels: 'energies' (of single atoms)" in read(tmp_path, text)[1]
+    assert "perhaps" not in read(tmp_path, text.replace(columns, f"{columns} energy=-9.0"))[1]

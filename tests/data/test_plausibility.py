@@ -10,7 +10,7 @@ from ase.units import GPa, Hartree, kcal, mol
 from launch import ROOT
 
 from mpnnp.data.dataset import Dataset, concatenate, read, write
-from mpnnp.data.formats import read_sources
+from mpnnp.data.formats import read_sources, write_target
 from mpnnp.data.inspection import findings
 from mpnnp.data.plausibility import doubts
 from mpnnp.data.structure import Structure
@@ -63,6 +63,26 @@ def texts(data):
 
 def test_right_data_raise_no_doubts(water, copper, trajectory):
     assert [texts(d) for d in (water, copper, trajectory)] == ["", "", ""]
+
+
+def test_fractional_coordinates_are_refused_and_not_taken_for_nanometres(water, copper, tmp_path):
+    for data in (water, copper):
+        structures = [replace(s, positions=s.positions @ np.linalg.inv(s.cell) % 1.0) for s in data]
+        fractional = Dataset.from_structures(structures)
+        write_target(tmp_path / "a.xyz", fractional)
+        text = (tmp_path / "a.xyz").read_text()
+        (tmp_path / "a.xyz").write_text(text.replace("eV Angstrom", ""))
+        assert "are they fractional coordinates?" in texts(fractional)
+        with pytest.raises(DataError, match="a.xyz: its positions .* are they fractional coordinates"):
+            read_sources(tmp_path / "a.xyz", report=lambda _: None)
+        assert len(read_sources(tmp_path / "a.xyz", report=lambda _: None, units="eV Angstrom")) == len(data)
+
+
+def test_atoms_that_are_too_close_in_every_unit_are_doubted(copper):
+    squeezed = replace(copper, positions=0.3 * copper.positions, cell=0.3 * copper.cell)
+    assert "none of Angstrom, Bohr, nm as unit of lengths would make that right" in texts(squeezed)
+    taken = replace(copper, positions=0.529 * copper.positions, cell=0.529 * copper.cell)
+    assert "as if lengths in Angstrom were read as Bohr" in texts(taken)
 
 
 def test_energies_that_are_all_zero_are_doubted_and_fatal_without_forces(copper):

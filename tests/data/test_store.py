@@ -10,9 +10,9 @@ from small import write_clusters
 from mpnnp.config import Data
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.formats import read_sources
-from mpnnp.data.store import load_structures
+from mpnnp.data.store import load_structures, read_configured
 from mpnnp.errors import DataError
-from mpnnp.files import HEAP, check_heaps, write_table
+from mpnnp.files import HEAP, check_heaps, reason_of, write_table
 from mpnnp.parallel import serial
 from mpnnp.units import BOHR, HARTREE
 
@@ -103,3 +103,22 @@ def test_a_table_keeps_texts_with_commas_and_nine_digits(tmp_path):
     with pytest.raises(ValueError, match="zip"):
         write_table(tmp_path / "t.csv", columns | {"short": [1]})
     assert len((tmp_path / "t.csv").read_text().splitlines()) == 3
+
+
+def test_the_reason_of_a_message_of_hdf5_is_that_of_the_system():
+    long = "Unable to create file (time = Mon\n, errno = 28, error message = 'No space left on device')"
+    assert reason_of(OSError(long)) == "No space left on device"
+    assert reason_of(OSError(13, "Permission denied")) == "Permission denied"
+    assert reason_of(OSError("something else")) == "something else"
+
+
+@pytest.mark.parametrize("validation", ["a.extxyz", "*.extxyz", ".", "folder/../a.extxyz"])
+def test_a_file_is_not_for_training_and_for_validation(tmp_path, validation):
+    write_clusters(tmp_path / "a.extxyz", 3)
+    (tmp_path / "folder").mkdir()
+    files = {"files": [str(tmp_path / "a.extxyz")], "validation_files": [str(tmp_path / validation)]}
+    with pytest.raises(DataError, match="a.extxyz: is read by data.files and by data.validation_files"):
+        read_configured(Data(**files), lambda text: None)
+    write_clusters(tmp_path / "b.extxyz", 3)
+    files["validation_files"] = [str(tmp_path / "b.extxyz")]
+    assert read_configured(Data(**files), lambda text: None).marks.tolist() == [1, 1, 1, 2, 2, 2]

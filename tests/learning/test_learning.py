@@ -88,6 +88,12 @@ def test_lists_make_every_combination(tmp_path):
             "thermostat: without effect with ensemble = 'npt'",
         ),
         ("[train]\nx = 1", "train: unknown key"),
+        ("[chose]\nframes = 3", "chose: unknown key; did you mean 'choose'?"),
+        ('[[simulation]]\nstart = "a"', "simulation: unknown key; did you mean 'simulations'?"),
+        (
+            '[[simulations]]\nstart = "a"\ndensity = 997',
+            "simulations.1.density.0 = 997.0: must be less than or equal to 100",
+        ),
     ],
 )
 def test_bad_settings_are_named(tmp_path, line, message):
@@ -95,6 +101,12 @@ def test_bad_settings_are_named(tmp_path, line, message):
     with pytest.raises(ConfigError) as caught:
         read_learning(tmp_path / "learn.toml")
     assert message in str(caught.value) and "learn.toml" in str(caught.value)
+
+
+def test_one_simulation_is_a_list_too(tmp_path):
+    (tmp_path / "learn.toml").write_text('data.files = "a"\n[simulations]\nstart = "a"\n')
+    with pytest.raises(ConfigError, match=r"simulations: must be a list, every one of them below \[\[simul"):
+        read_learning(tmp_path / "learn.toml")
 
 
 def test_a_scaled_box_keeps_its_molecules():

@@ -589,6 +589,13 @@ symfunction_short O 2 O 0.1 0 6
 
 
 CHANGES = {
+    "text in UTF-16": (lambda t: "\0".join(t), "is not a plain text file; save it in UTF-8"),
+    "keyword": (
+        lambda t: t.replace("scale_symmetry_functions\n", "scale_symmetry_function\n"),
+        r"line \d+: 'scale_symmetry_function' is a keyword of neither .*did you mean 'scale_symmetry_fun",
+    ),
+    "word of no program": (lambda t: t + "ENCUT 400\n", "line LAST: 'ENCUT' is a keyword .*with #"),
+    "two values": (lambda t: t + "scale_max_short 7\n", "line LAST: 'scale_max_short 7' contradicts line"),
     "no elements": (lambda t: t.replace("\nelements ", "\n# "), "the keyword 'elements' is missing"),
     "unknown element": (
         lambda t: t.replace("\nelements H O", "\nelements H Xx"),
@@ -689,6 +696,14 @@ FILES = {
         "cut in a line": (lambda t: t[: t.rindex(" ")], "line 14: expected 6 numbers, found '2"),
         "a word": (lambda t: t.replace("E-01", "F-01", 1), r"line \d+: expected 6 numbers"),
         "not a number": (lambda t: t.rstrip()[:-24] + "NaN\n", "line 14: expected 6 numbers"),
+        "mean beyond the maximum": (
+            lambda t: "\n".join([*t.splitlines()[:-1], "2 7 0.1 0.2 0.3 0.01"]),
+            "line 14: minimum 0.1, maximum 0.2 and mean 0.3 are not in order",
+        ),
+        "minimum and maximum exchanged": (
+            lambda t: "\n".join([*t.splitlines()[:-1], "2 7 0.3 0.1 0.2 0.01"]),
+            "line 14: minimum 0.3, maximum 0.1 and mean 0.2 are not in order",
+        ),
         "empty": (lambda t: "", "found 0"),
         "other order": (
             lambda t: "\n".join(reversed(t.splitlines())),
@@ -699,6 +714,10 @@ FILES = {
         "truncated": (drop_last_line, r"63 weights found, the net \(6, 5, 4, 1\) of H has 64"),
         "too long": (lambda t: t + "1.0\n", "65 weights found"),
         "a word": (lambda t: t + "one\n", r"line 66: expected 1 number, found 'one'"),
+        "beyond all weights": (
+            lambda t: drop_last_line(t) + "1.0E+300\n",
+            r"a weight of 1e\+300, must not be beyond 1e\+09",
+        ),
         "infinite": (lambda t: t + "inf\n", r"line 66: expected 1 number, found 'inf'"),
         "empty": (lambda t: "", "0 weights found"),
     },

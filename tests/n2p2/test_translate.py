@@ -373,6 +373,24 @@ def test_what_cannot_be_done_is_an_error_that_says_so(folder, name):
     assert "input.nn" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("epochs 0", r"run.epochs = 0: must be greater than .*, from 'epochs 0'"),
+        ("kalman_epsilon -1.0", r"ekf.epsilon = -1.0: must be greater .*, from 'kalman_epsilon -1.0'"),
+        (
+            "global_nodes_short -4 3",
+            r"line \d+: 'global_nodes_short -4 3': a layer of . has -4 nodes, must have",
+        ),
+    ],
+)
+def test_a_number_that_cannot_be_is_told_with_its_line(folder, line, message):
+    path = change(folder, [line.split()[0] + " "], [line])
+    with pytest.raises((ConfigError, DataError), match=message) as error:
+        translate(path).config()
+    assert str(path) in str(error.value)
+
+
 RUNNER_FILE = """### a file of RuNNer, with what it names but does not use
 nn_type_short 1
 runner_mode 2

@@ -379,6 +379,14 @@ def test_a_box_of_water(n_molecule, density):
     assert np.array_equal(atoms.positions, water_box(n_molecule, density, seed=3).positions)
 
 
+def test_which_of_several_structures_is_the_start_is_told(tmp_path):
+    lines = []
+    write(tmp_path / "two.xyz", [water_box(2, 0.5), water_box(3, 0.5)])
+    start = read_start(tmp_path / "two.xyz", report=lines.append)
+    assert len(start) == 9
+    assert f"of the 2 structures of {tmp_path / 'two.xyz'} the last one is the start" in "\n".join(lines)
+
+
 def test_box_md_and_label_as_commands(tmp_path):
     box, lab, folder = tmp_path / "box.xyz", tmp_path / "labelled.h5", tmp_path / "potential"
     write_potential(MILD, folder)
@@ -428,7 +436,7 @@ def test_labels_of_a_calculator_of_ase(tmp_path):
         assert structure.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
         assert structure.forces == pytest.approx(atoms.get_forces(), rel=1e-9, abs=1e-12)
     for name, message in (("ase:nothing", "no such calculator"), ("ase:lj:sigma", "key=value")):
-        result = CliRunner().invoke(app, ["label", name, str(source), "-o", str(target)])
+        result = CliRunner().invoke(app, ["label", name, str(source), "-o", str(tmp_path / "x.data")])
         assert isinstance(result.exception, ConfigError) and message in str(result.exception)
 
 

@@ -162,6 +162,11 @@ def test_more_streams_than_labels_repeat_labels():
     assert set(epoch.candidates[ENERGY].ravel()) == {0, 1, 2}
 
 
+def test_streams_that_can_only_be_a_mistake_are_refused():
+    with pytest.raises(ConfigError, match="301 labels in one update, but for training there are 3 energies"):
+        schedule(labels=(np.arange(3), np.zeros(0, np.int64)), streams=301)
+
+
 # ---- sdnz
 
 

@@ -1,0 +1,229 @@
+"""What ASE does not tell of the files of VASP and LAMMPS that it reads: steps that did not converge or are
+not whole, labels that are no ab initio ones, elements that are only numbers of types.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mpnnp.errors import DataError
+from mpnnp.units import METAL, Units, parse_units
+
+__all__ = ["DUMP", "kind_of", "look_into_text", "prepared"]
+
+OUTCAR, VASPRUN, DUMP, DATA = "OUTCAR", "vasprun.xml", "dump of LAMMPS", "data file of LAMMPS"
+ASE_FORMATS = {OUTCAR: "vasp-out", VASPRUN: "vasp-xml", DUMP: "lammps-dump-text"}
+# what tells an output of a program, its end, and a cycle that did not converge
+PROGRAMS = {
+    "Quantum ESPRESSO": (b"Program PWSCF", b"JOB DONE", b"convergence NOT achieved"),
+    "FHI-aims": (b"Invoking FHI-aims", b"Have a nice day", b"Self-consistency cycle not converged"),
+    "CP2K": (b"CP2K| version string", b"PROGRAM ENDED", b"SCF run NOT converged"),
+}
+HEAD = 20000  # bytes that tell the kind
+ITERATION = re.compile(rb"-+ +Iteration +(\d+) *\( *(\d+) *\)")
+CUT = "the calculation did not end by itself; if its last step is not whole, it is left out"
+SHOWN = 5  # steps named in a warning
+UNITS_OF_LAMMPS = {"metal": METAL} | {
+    "real": parse_units("kcal/mol Angstrom"),
+    "electron": parse_units("Hartree Bohr"),
+}
+
+
+def kind_of(plain: str | Path) -> str | None:
+    """Which of these kinds a plain file is, by name and content; None if it is none of them."""
+    plain = Path(plain)
+    if not plain.is_file():
+        return None
+    with open(plain, "rb") as file:
+        head = file.read(HEAD)
+    if "OUTCAR" in plain.name or head.startswith((b" vasp.", b"vasp.")):
+        return OUTCAR
+    if plain.suffix == ".xml" and b"<modeling>" in head:
+        return VASPRUN
+    if re.search(rb"^ITEM: TIMESTEP", head, re.MULTILINE):
+        return DUMP
+    if re.search(rb"^\s*\d+\s+atoms\b", head, re.MULTILINE) and re.search(rb"\bxlo\s+xhi\b", head):
+        return DATA
+    return None
+
+
+@contextlib.contextmanager
+def prepared(plain: Path, path: Path, warn: Callable) -> Iterator[tuple[Path, str | None, Units | None]]:
+    """Context manager that yields the file that ASE shall read, ASE's name of its format or None, and the
+    units that it states or None.
+
+    plain   uncompressed file; path: its name in messages
+    Warns of steps that did not converge and of calculations that did not end. Raises DataError for what
+    would be read wrongly.
+    """
+    kind = kind_of(plain)
+    if kind == DATA:
+        raise DataError(
+            f"{path}: is a {DATA}, which is not read, as it says neither elements nor labels for certain; "
+            "write it as extended XYZ, e.g. by LAMMPS: dump ... element x y z, dump_modify ... element O H"
+        )
+    if kind == DUMP:
+        yield plain, ASE_FORMATS[DUMP], _look_into_dump(plain, path, warn)
+    elif kind == VASPRUN:
+        _look_into_vasprun(plain, path, warn)
+        yield plain, ASE_FORMATS[VASPRUN], None
+    elif kind == OUTCAR:
+        with open(plain, "rb") as file:
+            end = _look_into_outcar(file, path, warn)
+        if end is None:
+            yield plain, ASE_FORMATS[OUTCAR], None
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / plain.name
+            shutil.copyfile(plain, whole)
+            os.truncate(whole, end)
+            yield whole, ASE_FORMATS[OUTCAR], None
+    else:
+        look_into_text(plain, path, warn)
+        yield plain, None, None
+
+
+def look_into_text(plain: Path, path: Path, warn: Callable) -> None:
+    """Warn of cycles that did not converge, and of a calculation that did not end, in an output of one of the
+    PROGRAMS.
+    """
+    if not plain.is_file():
+        return
+    with open(plain, "rb") as file:
+        head = file.read(HEAD)
+        found = next((marks for marks in PROGRAMS.values() if marks[0] in head), None)
+        if found is None:
+            return
+        _, end, loose = found
+        file.seek(0)
+        n_loose, ended = 0, False
+        for line in file:
+            n_loose += loose in line
+            ended = ended or end in line
+    if n_loose:
+        warn(
+            f"{path}: {n_loose} self-consistency cycle{'s' * (n_loose > 1)} did not converge "
+            f"({loose.decode()!r}): labels from such a cycle are wrong"
+        )
+    if not ended:
+        warn(f"{path}: the calculation did not end by itself; labels may be missing")
+
+
+def _look_into_outcar(file, path, warn):
+    """Number of bytes up to the end of the last whole step if the calculation did not end, else None. Warns,
+    and raises DataError for a machine-learned force field's steps.
+    """
+    step, position, end, ended = 0, 0, None, False
+    n_whole = 0
+    loose, converged, of_energy = [], True, False  # steps without convergence; whether this one has it
+    for number, line in enumerate(file, 1):
+        position += len(line)
+        if b"Iteration" in line and (found := ITERATION.search(line)):
+            if int(found[1]) != step:
+                step, converged = int(found[1]), False
+        elif b"EDIFF is reached" in line:
+            converged = True
+        elif b"TOTAL-FORCE (eV/Angst) (ML)" in line:
+            raise DataError(
+                f"{path}, line {number}: energies and forces of VASP's own machine-learned force field "
+                "(ML_LMLFF), which are no labels: OUTCAR files of such runs are not read"
+            )
+        elif b"FREE ENERGIE OF THE ION-ELECTRON SYSTEM" in line:
+            of_energy = True
+        elif of_energy and b"energy(sigma->0)" in line and line.endswith(b"\n"):
+            if len(line.split()) and _is_number(line.split()[-1]):
+                end, of_energy = position, False
+                if not converged and step:
+                    loose.append(n_whole)
+                n_whole += 1
+        elif b"General timing and accounting" in line:
+            ended = True
+    _warn_of_steps(loose, n_whole, "the electronic steps did not reach EDIFF", path, warn)
+    if ended or not n_whole:
+        return None
+    warn(f"{path}: {CUT}")
+    return end
+
+
+def _is_number(word):
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _look_into_vasprun(plain, path, warn):
+    most, n_scf, n_step, ended, learned = None, 0, 0, False, False
+    loose = []
+    with open(plain, "rb") as file:
+        for line in file:
+            if b"<scstep>" in line:
+                n_scf += line.count(b"<scstep>")
+            elif b"</calculation>" in line:
+                if most and n_scf >= most:
+                    loose.append(n_step)
+                n_step, n_scf = n_step + 1, 0
+            elif most is None and (found := re.search(rb'name="NELM" *> *(\d+)', line)):
+                most = int(found[1])
+            elif re.search(rb'name="ML_LMLFF" *> *T', line):
+                learned = True
+            ended = ended or b"</modeling>" in line
+    if most != 1:
+        _warn_of_steps(loose, n_step, f"all {most} electronic steps (NELM) were taken", path, warn)
+    if learned:
+        warn(
+            f"{path}: is of a run with VASP's machine-learned force field (ML_LMLFF): are its energies and "
+            "forces ab initio ones?"
+        )
+    if not ended and n_step:
+        warn(f"{path}: {CUT}")
+
+
+def _warn_of_steps(steps, n, why, path, warn):
+    if steps:
+        named = ", ".join(map(str, steps[:SHOWN])) + (", ..." if len(steps) > SHOWN else "")
+        warn(
+            f"{path}: {len(steps)} of {n} steps {'is' if len(steps) == 1 else 'are'} perhaps not converged "
+            f"({why}): frame{'s' * (len(steps) > 1)} {named}"
+        )
+
+
+def _look_into_dump(plain, path, warn):
+    """Units that a dump states, or None. Raises DataError where it does not tell the elements, or states
+    units that are not read.
+    """
+    units, stated, looked = None, False, set()
+    with open(plain, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            if not line.startswith("ITEM:"):
+                continue
+            if line.startswith("ITEM: UNITS"):
+                name = next(file, "").strip()
+                if name not in UNITS_OF_LAMMPS:
+                    raise DataError(
+                        f"{path}, line {number}: units {name!r} of LAMMPS are not read, only "
+                        f"{', '.join(UNITS_OF_LAMMPS)}"
+                    )
+                units, stated = UNITS_OF_LAMMPS[name], True
+            elif line.startswith("ITEM: ATOMS") and line not in looked:
+                looked.add(line)
+                columns = line.split()[2:]
+                if not {"element", "mass"} & set(columns):
+                    raise DataError(
+                        f"{path}, line {number}: a {DUMP} that tells types of atoms, not their elements "
+                        f"(columns {' '.join(columns)}): write it with a column element (dump_modify ... "
+                        "element O H)"
+                    )
+                if "fx" in columns and not stated:
+                    warn(
+                        f"{path}: does not say its units; eV and Angstrom are taken if nothing else is asked "
+                        "for (dump_modify ... units yes says them)"
+                    )
+    return units
