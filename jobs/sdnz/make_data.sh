@@ -28,7 +28,7 @@ start() {
     local kind=$1 density=$2 seed=$3 file="${4%.xyz}-part.xyz"
     [ -e "$4" ] && return
     if [ "$kind" = water ]; then
-        mpnnp box water --molecules "$molecules" --density "$density" --seed "$seed" -o "$file"
+        mpnnp box water --molecules "$molecules" --density "$density" --seed "$seed" --overwrite -o "$file"
     else
         python "$here/ice.py" "$kind" "$density" "$seed" "$file"
     fi
