@@ -132,7 +132,8 @@ def test_a_used_folder_is_refused_unless_it_is_resumed_or_kept_under_another_nam
     claim(folder, TRAINING, False, False, LOG).release()
     claim(folder, TRAINING, False, False, LOG).release()  # nothing was computed in it
     (folder / "initial.h5").write_text("weights")
-    with pytest.raises(FolderError, match="holds a training already: go on with --resume, .* --overwrite"):
+    told = r"holds a training already: go on with --resume \(in Python resume=True\), .* \(overwrite=True\)"
+    with pytest.raises(FolderError, match=told):
         claim(folder, TRAINING, False, False, LOG)
     with pytest.raises(FolderError, match="holds a training already: choose another folder"):
         claim(folder, "a simulation", True, False, LOG)
@@ -154,7 +155,7 @@ def test_a_folder_in_use_is_not_moved_either(tmp_path):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "best.h5").touch()
-    with pytest.raises(FolderError, match="best.h5 is a file"):
+    with pytest.raises(FolderError, match="best.h5: is a file, and the results need a folder"):
         claim(tmp_path / "best.h5", TRAINING, False, False, LOG)
 
 

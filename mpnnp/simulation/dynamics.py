@@ -30,7 +30,7 @@ from mpnnp.files import write_atomically, write_text
 from mpnnp.model.prediction import NO_PREDICTION
 from mpnnp.parallel import agree, maximum, on_root
 from mpnnp.progress import Progress, duration
-from mpnnp.run_lock import claim
+from mpnnp.run_lock import GO_ON, claim
 from mpnnp.signals import Signals
 from mpnnp.signals import name as name_of
 from mpnnp.simulation.calculator import Calculator, NoPrediction
@@ -105,7 +105,7 @@ def run(
     """
     directory = Path(directory)
     on_root(comm, check_start, atoms, protocol)
-    with Signals(comm, "continue with --resume") as signals:
+    with Signals(comm, GO_ON) as signals:
         lock = agree(
             comm,
             lambda: _claim(directory, resume, overwrite, log) if comm.rank == 0 else None,

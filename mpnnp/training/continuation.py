@@ -77,7 +77,7 @@ def completed(config: Config, directory: Path | None = None, resume: bool = Fals
     if directory is not None and Path(path).resolve().parent == directory.resolve():
         raise ConfigError(
             f"run.from = {toml_value(path)}: the results would replace what they go on from: "
-            "choose another folder (-o)"
+            "choose another folder"
         )
     if directory is not None and resume and run_folder.has_checkpoint(directory):
         name, saved = run_folder.read_saved(directory, Silent(), read_summary)
