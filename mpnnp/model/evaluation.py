@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.isolated import is_isolated
 from mpnnp.data.packed import make_atoms
 from mpnnp.files import write_atomically, write_text
 from mpnnp.kernels.packs import Structures
@@ -110,7 +109,7 @@ def judged(dataset: Dataset) -> Dataset:
     """The data set with the labels that a potential is judged by: without those of isolated atoms, which are
     references that no run learns.
     """
-    alone = is_isolated(dataset)
+    alone = dataset.is_isolated
     if not alone.any():
         return dataset
     of_atoms = np.repeat(alone, dataset.n_atom)[:, None]
@@ -136,7 +135,7 @@ def evaluate(
     Isolated atoms are predicted, and have no part in the accuracy. Collective. Raises DataError, also for a
     structure whose prediction is not finite.
     """
-    if n_alone := int(is_isolated(dataset).sum()):
+    if n_alone := int(dataset.is_isolated.sum()):
         log(f"{n_alone} isolated atoms are references of the energies: they are predicted, but not judged")
     structures, predictor = make_atoms(dataset, potential.elements), Predictor(potential)
     start, kinds = np.asarray(structures.start), [kind for kind in KINDS.values() if kind.column]

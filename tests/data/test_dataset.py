@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mpnnp.data import dataset as hdf5
+from mpnnp.data import dataset_file
 from mpnnp.data.dataset import ARRAYS, OTHER_NAMES, Dataset, concatenate, read, write
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DataError
@@ -277,7 +277,7 @@ def test_writing_that_fails_leaves_the_old_file_and_no_other(tmp_path, dataset, 
     path = tmp_path / "d.h5"
     write(path, dataset)
     before = path.read_bytes()
-    monkeypatch.setattr(hdf5, "FORMAT_VERSION", object())  # h5py cannot store it
+    monkeypatch.setattr(dataset_file, "FORMAT_VERSION", object())  # h5py cannot store it
     with pytest.raises(TypeError):
         write(path, dataset)
     assert path.read_bytes() == before
