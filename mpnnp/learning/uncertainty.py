@@ -14,8 +14,7 @@ from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DynamicsError
 from mpnnp.learning.settings import Stop
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Predictor
+from mpnnp.model.potential import Potential, Predictor
 from mpnnp.model.spread import structure_with_spread
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.training.calibration import Sigma

@@ -14,8 +14,8 @@ from mpnnp.files import write_atomically, write_text
 from mpnnp.kernels.packs import Structures
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.metrics import Accuracy, Errors
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import NO_PREDICTION, Prediction, Predictor, refuse_not_finite
+from mpnnp.model.potential import Potential, Predictor
+from mpnnp.model.prediction import NO_PREDICTION, Prediction, refuse_not_finite
 from mpnnp.model.spread import Spread
 from mpnnp.parallel import Comm
 from mpnnp.progress import AnyLog, Progress

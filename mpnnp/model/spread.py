@@ -16,7 +16,8 @@ from mpnnp.kernels.energy_forces import geometry_of, pairs_of
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import Structures
 from mpnnp.kernels.pairs import Pairs, energy_forces_of_pairs
-from mpnnp.model.prediction import Prediction, Predictor
+from mpnnp.model.potential import Predictor
+from mpnnp.model.prediction import Prediction
 from mpnnp.parallel import Comm
 
 

@@ -16,8 +16,8 @@ from mpnnp.kernels.jacobian import energy_rows
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import make_structures
 from mpnnp.kernels.pairs import count_extrapolations, energy_forces_of_pairs
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import NO_PREDICTION, Prediction, Predictor
+from mpnnp.model.potential import Potential, Predictor
+from mpnnp.model.prediction import NO_PREDICTION, Prediction
 from mpnnp.model.spread import Place, predict_with_spread
 from mpnnp.optimizers.posterior import has_covariance
 from mpnnp.parallel import on_root, share

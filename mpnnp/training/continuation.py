@@ -26,8 +26,7 @@ from mpnnp.data.store import load_structures, split
 from mpnnp.errors import CheckpointError, ConfigError, DataError
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import ENERGY, MILLI
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Predictor
+from mpnnp.model.potential import Potential, Predictor
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog, Silent
 from mpnnp.training import history, offsets, run_folder

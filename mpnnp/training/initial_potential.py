@@ -19,8 +19,8 @@ from mpnnp.kernels.packs import Structures
 from mpnnp.model.baseline import Baseline, Dispersion, Zbl
 from mpnnp.model.function_sets import default, from_tables, water
 from mpnnp.model.network import Network
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Predictor, refuse_not_finite
+from mpnnp.model.potential import Potential, Predictor
+from mpnnp.model.prediction import refuse_not_finite
 from mpnnp.model.scaling import NOT_FINITE, Scaling, Statistics
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions, element_number

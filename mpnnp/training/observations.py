@@ -14,8 +14,8 @@ from mpnnp.model.baseline import NONE
 from mpnnp.model.evaluation import ROUND, accuracy_over
 from mpnnp.model.label_kinds import ENERGY
 from mpnnp.model.metrics import Accuracy, Errors
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Prediction, Predictor
+from mpnnp.model.potential import Potential, Predictor
+from mpnnp.model.prediction import Prediction
 from mpnnp.parallel import Comm, share
 from mpnnp.training.common_errors import Groups
 from mpnnp.training.labels import Labels, label_scale
