@@ -48,7 +48,7 @@ def translate(path, ranks=None, size=1, settings=()):
     units = _units_of_files(source, settings, t)
     functions = read_functions(source, units)
     _potential(source, functions, units, t)
-    _data_and_run(source, functions, t)
+    _data_and_run(source, t)
     _optimizer(source, t)
     set_keys = {s.partition("=")[0].strip() for s in settings}
     _labels(source, t, set_keys)
@@ -223,7 +223,7 @@ def _units(source, units, t):
     t.set("network.force_scale", float(units["force_scale"]), origin_of(source, "conv_length"), "eV/Angstrom")
 
 
-def _data_and_run(source, functions, t):
+def _data_and_run(source, t):
     folder = source.path.parent
     data = _data_file(folder)
     t.set("data.files", [data.name if data else "input.data"])

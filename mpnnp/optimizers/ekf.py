@@ -66,20 +66,6 @@ class EkfState:
         )
 
 
-def dense_update(
-    P: np.ndarray, H: np.ndarray, errors: np.ndarray, R: np.ndarray, lam: float = 1.0, q: float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Textbook filter: (increment, new P) for P (n, n), rows H (M, n), noise R (M, M).
-
-    For tests and benchmarks.
-    """
-    X = P @ H.T
-    A = H @ X + R
-    K = X @ np.linalg.inv(A)
-    P = (P - K @ X.T) / lam + q * np.eye(len(P))
-    return K @ errors, 0.5 * (P + P.T)
-
-
 def from_config(
     config: Config, network: Network, updates_per_epoch: int, comm: Comm, n_offset: int = 0
 ) -> "Ekf":
