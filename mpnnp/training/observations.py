@@ -251,8 +251,7 @@ class Observer:
         """
         found = len(chosen)
         for k in range(self.comm.rank, len(chosen), self.comm.size):
-            prediction = self.predict(chosen[k], w)
-            if not (np.isfinite(prediction.energy) and np.isfinite(prediction.forces).all()):
+            if not self.predict(chosen[k], w).is_finite():
                 found = k
                 break
         first = min(self.comm.allgather(found))
