@@ -162,6 +162,17 @@ def maximum(comm, values):
     return total
 
 
+def sum_in_place(comm, values):
+    """Make an array its sum over the ranks, added up on rank 0 alone: the same bits on every rank.
+
+    Collective; comm None is one rank.
+    """
+    if comm is not None and comm.size > 1:
+        part = values.copy()
+        comm.Reduce(part, values, root=0)
+        comm.Bcast(values, root=0)
+
+
 def spread_over_each_node(comm, functions):
     """Call each of the functions on one rank of each node, at the same time; then all on all.
 

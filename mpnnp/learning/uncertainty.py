@@ -109,8 +109,6 @@ class Watch:
 
     def _spread(self, atoms):
         """sqrt(h P h^T) of the force components (n_atom, 3), the same on every rank."""
-        frame = Structure(
-            numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc
-        )
-        structures = make_atoms(Dataset.from_structures([frame]), self.predictor.potential.elements)
+        frame = Dataset.from_structures([Structure.from_atoms(atoms)])
+        structures = make_atoms(frame, self.predictor.potential.elements)
         return structure_with_spread(self.predictor, self.known.deviations, structures, 0)[1].forces

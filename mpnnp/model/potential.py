@@ -119,13 +119,7 @@ class Potential:
         Raises DataError if an element is unknown or the geometry is not finite.
         """
         if not isinstance(atoms, Structure):
-            atoms = Structure(
-                numbers=atoms.numbers,
-                positions=atoms.positions,
-                cell=np.array(atoms.cell),
-                pbc=atoms.pbc,
-                source="atoms",
-            )
+            atoms = Structure.from_atoms(atoms, source="atoms")
         structures = make_atoms(Dataset.from_structures([atoms]), self.elements)
         return Predictor(self).predict(structures, 0)
 

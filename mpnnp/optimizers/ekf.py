@@ -38,7 +38,7 @@ from mpnnp.optimizers.covariance import Covariance, pack, unpack
 from mpnnp.optimizers.layout import make_layout, packed_start
 from mpnnp.optimizers.memory import check_memory
 from mpnnp.optimizers.posterior import dense_covariance
-from mpnnp.optimizers.traffic import LabelGather, Traffic, Verdict, sum_over_ranks
+from mpnnp.optimizers.traffic import FailureOfAny, LabelGather, Traffic, sum_over_ranks
 from mpnnp.parallel import Comm
 
 
@@ -118,7 +118,7 @@ class Ekf:
         self.layout = make_layout(config.coupling, n_weight + n_offset, segments, comm.rank, comm.size)
         self.traffic = Traffic()
         self.gather = LabelGather(comm, self.layout.n, self.traffic)
-        self.anywhere = Verdict(comm, self.traffic)
+        self.failed_anywhere = FailureOfAny(comm, self.traffic)
         self.fold_columns = config.r_max if fold_columns is None else fold_columns
         if n_weight < 2 * self.fold_columns * (len(self.layout.group) - 1):
             self.fold_columns = 0  # small groups are cheaper folded at once
@@ -182,7 +182,7 @@ class Ekf:
                     accept(increment)
             except TrainingError as error:
                 refusal = error
-        if self.anywhere(increment is None or refusal is not None):
+        if self.failed_anywhere(increment is None or refusal is not None):
             raise refusal or TrainingError(self._advice(state, H, errors))
         state.r += M
         state.eta = eta
