@@ -19,8 +19,8 @@ from mpnnp.data.dataset_file import (
     OTHER_NAMES,
     PER_ATOM,
     Content,
+    as_data_errors,
     read_content,
-    reading,
     write_content,
 )
 from mpnnp.data.isolated import SAME, agreed, stand_alone
@@ -317,7 +317,7 @@ def read(path: str | Path, map: bool = False, verify: bool | None = None) -> Dat
     Raises DataError naming the file and what is wrong.
     """
     path = Path(path)
-    with reading(path):
+    with as_data_errors(path):
         content = read_content(path, map)
         dataset = Dataset(source_names=content.source_names, isolated=content.isolated, **content.arrays)
         if (not map) if verify is None else verify:

@@ -22,7 +22,7 @@ __all__ = [
     "PER_ATOM",
     "Content",
     "read_content",
-    "reading",
+    "as_data_errors",
     "write_content",
 ]
 
@@ -91,7 +91,7 @@ def write_content(path: str | Path, content: Content) -> None:
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
+def as_data_errors(path: Path) -> Iterator[None]:
     """Context manager in which whatever goes wrong with the content of a file is a DataError naming it."""
     if not path.is_file():
         raise DataError(f"{path}: " + ("is not a file" if path.exists() else "no such file"))
@@ -109,7 +109,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_content(path: Path, map: bool) -> Content:
-    """Content of a file, inside of `reading`; map: as of `dataset.read`."""
+    """Content of a file, inside of `as_data_errors`; map: as of `dataset.read`."""
     if not map:
         check_heaps(path)
     with h5py.File(path, "r", locking="best-effort") as file:
