@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from conftest import DATA
 from kernels.test_energy_forces import check_against_plain, moved
+from oracles.plain import angle_window
 from oracles.rows import check_force_rows_of_linear_nets, check_rows, force_labels
 from oracles.systems import ELEMENTS, SYSTEMS, evaluate, functions_of, make_net
 
 from mpnnp.errors import ConfigError
-from mpnnp.kernels.cutoff import angle_window, window
+from mpnnp.kernels.cutoff import window
 from mpnnp.kernels.jacobian import force_rows, force_values
 from mpnnp.kernels.table import SUBTYPES
 from mpnnp.model.function_sets import from_tables
