@@ -1,5 +1,5 @@
 """Symmetry functions of the kinds 20 to 25: plain kernels, finite differences,
-n2p2's conventions (its numbers: test_against_n2p2).
+n2p2's conventions (its numbers: n2p2/test_potential_files.py).
 """
 
 import math
