@@ -155,16 +155,11 @@ def evaluate(
         def keep(s, prediction):
             if not prediction.is_finite():
                 wrong.append(int(s))
-            there = [kind.exists(structures, s) for kind in kinds]
-            mine.append(
-                (
-                    s,
-                    [
-                        kind.predicted(prediction, structures, s) if ok else np.nan
-                        for kind, ok in zip(kinds, there)
-                    ],
-                )
-            )
+            values = [
+                kind.predicted(prediction, structures, s) if kind.exists(structures, s) else np.nan
+                for kind in kinds
+            ]
+            mine.append((s, values))
             progress.update(min(s + comm.size, len(dataset)))
 
         accuracy = accuracy_over(
@@ -176,24 +171,34 @@ def evaluate(
             keep=keep,
         )
     refuse_not_finite(wrong, dataset, comm, NO_PREDICTION)
-    predictions = {
-        kind.column: np.full((len(kind.labels_of(dataset)), kind.n_component), np.nan) for kind in kinds
-    }
-    for part in comm.gather(mine, root=0) or []:
-        for s, values in part:
-            for kind, value in zip(kinds, values):
-                predictions[kind.column][kind.of_structure(structures, s)] = value
-    labels = {kind.column: kind.labels_of(dataset) for kind in kinds}
-    predictions, labels = (
-        {column: a if a.shape[1] > 1 else a[:, 0] for column, a in found.items()}
-        for found in (predictions, labels)
-    )
+    parts = comm.gather(mine, root=0) or []
+    predictions = _as_vectors(_by_column(kinds, dataset, structures, parts))
+    labels = _as_vectors({kind.column: kind.labels_of(dataset) for kind in kinds})
     if with_sigma is not None:
-        predictions |= _columns(start, comm.gather(sigmas, root=0) or [])
+        predictions |= _standard_deviations(start, comm.gather(sigmas, root=0) or [])
     return Evaluation(accuracy, predictions, start, labels)
 
 
-def _columns(start, parts):
+def _by_column(kinds, dataset, structures, parts):
+    """Columns {name: (n_site, n_component)} from (s, values of each kind) of each rank; NaN where there are
+    none.
+    """
+    columns = {
+        kind.column: np.full((len(kind.labels_of(dataset)), kind.n_component), np.nan) for kind in kinds
+    }
+    for part in parts:
+        for s, values in part:
+            for kind, value in zip(kinds, values):
+                columns[kind.column][kind.of_structure(structures, s)] = value
+    return columns
+
+
+def _as_vectors(columns):
+    """Columns whose labels have one component without that axis, as in a data set."""
+    return {name: values if values.shape[1] > 1 else values[:, 0] for name, values in columns.items()}
+
+
+def _standard_deviations(start, parts):
     """Columns energy_std (n_structure,) and forces_std (n_atom, 3) from (s, Spread) of each rank."""
     energy, forces = np.full(len(start) - 1, np.nan), np.full((start[-1], 3), np.nan)
     for part in parts:
