@@ -310,7 +310,6 @@ class Simulation:
         if atoms.pbc.all():
             pressure = -np.trace(atoms.get_stress(voigt=False, include_ideal_gas=True)) / 3.0 / BAR
             density = atoms.get_masses().sum() / atoms.cell.volume * DENSITY
-        in_all = getattr(self.calculator, "extrapolations_in_all", 0)
         values = [
             self._time(self.step),
             potential + kinetic,
@@ -323,12 +322,12 @@ class Simulation:
             self.files["md.csv"].write(
                 ",".join(
                     [f"{v:.12g}" if np.isfinite(v) else "" for v in values]
-                    + [str(in_all - self.extrapolations)]
+                    + [str(self._counted() - self.extrapolations)]
                 )
                 + "\n"
             )
             self.files["md.csv"].flush()
-        self.extrapolations = in_all
+        self.extrapolations = self._counted()
 
     def _write_frame(self):
         if self.files:
@@ -342,6 +341,10 @@ class Simulation:
         if self.watch is not None:
             self.watch(self.atoms)
 
+    def _counted(self):
+        """Extrapolations of all evaluations; calculators of ASE count none."""
+        return int(getattr(self.calculator, "extrapolations_in_all", 0))
+
     def _time(self, step):
         return step * self.protocol.timestep / 1000.0
 
@@ -352,7 +355,7 @@ class Simulation:
             for key, file in self.files.items():
                 file.flush()
                 self.sizes[key] = file.tell()
-            counts = getattr(self.calculator, "extrapolations_in_all", 0), self.extrapolations
+            counts = self._counted(), self.extrapolations
             write_restart(
                 self.directory / RESTART,
                 self.atoms,
@@ -380,7 +383,7 @@ class Simulation:
             self._time(self.step),
             self.step,
             steps / seconds if steps else 0.0,
-            int(getattr(self.calculator, "extrapolations_in_all", 0)),
+            self._counted(),
         )
         if self.files:
             self._write_end(outcome)
