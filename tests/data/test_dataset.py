@@ -3,6 +3,8 @@
 import h5py
 import numpy as np
 import pytest
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from mpnnp.data import dataset_file
 from mpnnp.data.dataset import ARRAYS, OTHER_NAMES, Dataset, concatenate, read, write
@@ -308,3 +310,24 @@ def test_write_atomically_follows_a_symbolic_link(tmp_path):
         temporary.write_text("new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "new"
+
+
+def test_the_geometry_of_ase_atoms_is_taken_without_labels():
+    atoms = molecule("H2O", cell=[5.0, 6.0, 7.0], pbc=(True, True, False))
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.ones((3, 3)))
+    found = Structure.from_atoms(atoms, source="a", frame=2)
+    for name in ("numbers", "positions", "cell", "pbc"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(atoms, name))
+    assert np.isnan(found.energy) and np.isnan(found.forces).all() and found.name == "a, frame 2"
+
+
+def test_isolated_atoms_are_single_far_from_images_and_beside_others():
+    atom = {"numbers": [29], "positions": [[0, 0, 0]], "energy": -1.0}
+    alone, crowded, unlabelled = (
+        Structure(**atom),
+        Structure(**atom, cell=np.eye(3) * 7.9, pbc=True),
+        Structure(**(atom | {"energy": np.nan})),
+    )
+    both = Dataset.from_structures([alone, crowded, unlabelled, make_structure(4)])
+    assert both.is_isolated.tolist() == [True, False, False, False]
+    assert not Dataset.from_structures([alone, alone]).is_isolated.any()  # no references of anything
