@@ -13,7 +13,6 @@ import mmap
 import os
 import re
 import secrets
-import shutil
 import zlib
 from pathlib import Path
 
@@ -26,11 +25,11 @@ __all__ = [
     "check_seal",
     "check_stored",
     "keep_aside",
-    "keep_changed",
     "lock_reason",
     "number_array",
     "read_number",
     "reason_of",
+    "replace_text",
     "seems_to_be",
     "seen_from",
     "write_atomically",
@@ -113,27 +112,6 @@ def keep_aside(path):
     return kept
 
 
-@contextlib.contextmanager
-def keep_changed(path):
-    """Context manager whose body writes `path`: where a file was there and reads otherwise afterwards, it is
-    kept as NAME.old-1, or with the first number that is free. Yields a list that gets this path. Raises
-    OSError.
-    """
-    path, kept = Path(path), []
-    if not path.exists():
-        yield kept
-        return
-    copy = _free_name(path)
-    shutil.copy2(path, copy)
-    try:
-        yield kept
-    finally:
-        if path.read_bytes() == copy.read_bytes():
-            copy.unlink()
-        else:
-            kept.append(copy)
-
-
 def _free_name(path):
     number = 1
     while (free := path.with_name(f"{path.name}.old-{number}")).exists():
@@ -145,6 +123,17 @@ def write_text(path, text, encoding="utf-8"):
     """Write a text file in one step, see `write_atomically`. Raises OSError."""
     with write_atomically(path) as temporary:
         Path(temporary).write_text(text, encoding=encoding)
+
+
+def replace_text(path, text):
+    """Write a text file in one step (UTF-8); one that is there and reads otherwise is kept as NAME.old-1, or
+    with the first number that is free. Returns the path of what is kept, or None. Raises OSError.
+    """
+    path, content = Path(os.path.realpath(path)), text.encode()
+    kept = _free_name(path) if path.exists() and path.read_bytes() != content else None
+    with write_atomically(path, previous=kept) as temporary:
+        Path(temporary).write_bytes(content)
+    return kept
 
 
 def write_table(path, columns):

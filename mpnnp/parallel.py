@@ -107,7 +107,7 @@ def on_root(comm, function, *arguments):
         except Exception as exception:
             error = exception
     result, told = comm.bcast((result, _as_sent(error)), root=0)
-    return _outcome(comm, (result, told if error is None else error))
+    return _outcome(result, told if error is None else error)
 
 
 def agree(comm, function, *arguments):
@@ -124,7 +124,7 @@ def agree(comm, function, *arguments):
     first = next((rank for rank, e in enumerate(errors) if e is not None), None)
     if first is None:
         return result
-    return _outcome(comm, (None, error if first == comm.rank else errors[first]))
+    return _outcome(None, error if first == comm.rank else errors[first])
 
 
 def _as_sent(error):
@@ -160,6 +160,17 @@ def maximum(comm, values):
     total = np.empty(len(values), np.int64)
     comm.Allreduce(np.array(values, np.int64), total, op=MPI.MAX)
     return total
+
+
+def sum_in_place(comm, values):
+    """Make an array its sum over the ranks, added up on rank 0 alone: the same bits on every rank.
+
+    Collective; comm None is one rank.
+    """
+    if comm is not None and comm.size > 1:
+        part = values.copy()
+        comm.Reduce(part, values, root=0)
+        comm.Bcast(values, root=0)
 
 
 def spread_over_each_node(comm, functions):
@@ -208,8 +219,8 @@ def raise_if(error):
         raise error
 
 
-def _outcome(comm, outcome):
-    result, error = outcome
+def _outcome(result, error):
+    """What every rank gets of a collective call: the result, or the error, raised."""
     if error is None:
         return result
     if isinstance(error, OSError) and not isinstance(error, (MpnnpError, BrokenPipeError)):

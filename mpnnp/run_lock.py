@@ -27,6 +27,9 @@ from mpnnp.errors import CheckpointError, FolderError, MpnnpError, OutputError
 from mpnnp.files import keep_aside
 
 NAME = "run.lock"
+# what messages advise, to users of the command line and of Python
+GO_ON = "go on with --resume (in Python resume=True)"
+START_ANEW = "start anew with --overwrite (overwrite=True)"
 BEAT, PATIENCE, ENDING = 5.0, 20.0, 2.0  # seconds: between signs of life, without one, to end
 # files that tell what a folder holds, and what that is called
 USED = {
@@ -86,7 +89,7 @@ class RunLock:
         if not gone:
             raise FolderError(
                 f"{self.path.parent} is in use by {_who(found)}: "
-                f"choose another folder (-o), or wait until it has ended"
+                "choose another folder, or wait until it has ended"
             )
         aside = self.path.with_name(f".{NAME}.{self.record['token']}.stale")
         try:
@@ -158,9 +161,9 @@ def claim(directory: str | Path, kind: str, resume: bool, overwrite: bool, log) 
     """
     directory = Path(directory)
     if resume and overwrite:
-        raise FolderError("--resume goes on, --overwrite starts anew: give one of them")
+        raise FolderError("resume goes on, overwrite starts anew: give one of them")
     if directory.exists() and not directory.is_dir():
-        raise FolderError(f"{directory} is a file: -o names the folder of the results")
+        raise FolderError(f"{directory}: is a file, and the results need a folder")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = RunLock(directory, log.warn)
@@ -169,10 +172,10 @@ def claim(directory: str | Path, kind: str, resume: bool, overwrite: bool, log) 
             if found and overwrite:
                 lock = _keep_aside(directory, lock, log)
             elif found and not (resume and kind in found):
-                way = "go on with --resume, choose" if kind in found else "choose"
+                way = f"{GO_ON}, choose" if kind in found else "choose"
                 raise FolderError(
-                    f"{directory} holds {' and '.join(found)} already: {way} another folder (-o), "
-                    "or start anew with --overwrite, which keeps what is there under another name"
+                    f"{directory} holds {' and '.join(found)} already: {way} another folder, or "
+                    f"{START_ANEW}, which keeps what is there under another name"
                 )
         except BaseException:
             lock.release()

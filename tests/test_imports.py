@@ -4,6 +4,7 @@ what they do not need.
 
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 
 import pytest
 from launch import ROOT
@@ -46,6 +47,15 @@ def test_the_layers_hold():
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "0 broken" in result.stdout and "0 kept" not in result.stdout
+
+
+def test_modules_do_not_import_each_other_in_circles():
+    """Imports for annotations alone included."""
+    grimp = pytest.importorskip("grimp", reason="needs import-linter: install mpnnp[test]")
+    graph = grimp.build_graph("mpnnp", cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert len(imports) > 100 and "mpnnp.model.prediction" in imports["mpnnp.model.potential"]
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names them
 
 
 def test_the_package_alone_loads_nothing():

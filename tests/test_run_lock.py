@@ -33,6 +33,14 @@ def forged(folder, **changes):
     (folder / NAME).write_text(json.dumps(record))
 
 
+def check_taken(folder):
+    """The lock that lies in a folder is no obstacle: it becomes one's own, and goes with its release."""
+    lock = RunLock(folder)
+    assert json.loads((folder / NAME).read_text())["token"] == lock.record["token"]
+    lock.release()
+    assert not (folder / NAME).exists()
+
+
 def test_a_folder_has_one_holder_at_a_time_and_is_free_afterwards(tmp_path):
     lock = RunLock(tmp_path)
     with pytest.raises(FolderError, match=f"in use by process {os.getpid()} on "):
@@ -73,7 +81,7 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_at_once(tmp_path, monkeypat
 def test_a_process_number_that_is_used_again_is_not_its_process(tmp_path, monkeypatch):
     monkeypatch.setattr(run_lock, "PATIENCE", 1e9)
     forged(tmp_path, began=1)
-    RunLock(tmp_path).release()
+    check_taken(tmp_path)
 
 
 def test_a_lock_of_another_host_is_taken_when_it_gives_no_sign_of_life(tmp_path):
@@ -98,12 +106,12 @@ def test_an_earlier_start_of_the_same_batch_job_is_gone(tmp_path, monkeypatch):
     forged(tmp_path, host="elsewhere", job="17", restarts=0)
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    RunLock(tmp_path).release()
+    check_taken(tmp_path)
 
 
 def test_a_lock_of_a_few_broken_bytes_is_stale_in_time(tmp_path):
     (tmp_path / NAME).write_bytes(b"{\0\xff")
-    RunLock(tmp_path).release()
+    check_taken(tmp_path)
 
 
 def test_whose_lock_was_taken_writes_nothing_more(tmp_path):
@@ -132,7 +140,8 @@ def test_a_used_folder_is_refused_unless_it_is_resumed_or_kept_under_another_nam
     claim(folder, TRAINING, False, False, LOG).release()
     claim(folder, TRAINING, False, False, LOG).release()  # nothing was computed in it
     (folder / "initial.h5").write_text("weights")
-    with pytest.raises(FolderError, match="holds a training already: go on with --resume, .* --overwrite"):
+    told = r"holds a training already: go on with --resume \(in Python resume=True\), .* \(overwrite=True\)"
+    with pytest.raises(FolderError, match=told):
         claim(folder, TRAINING, False, False, LOG)
     with pytest.raises(FolderError, match="holds a training already: choose another folder"):
         claim(folder, "a simulation", True, False, LOG)
@@ -154,7 +163,7 @@ def test_a_folder_in_use_is_not_moved_either(tmp_path):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "best.h5").touch()
-    with pytest.raises(FolderError, match="best.h5 is a file"):
+    with pytest.raises(FolderError, match="best.h5: is a file, and the results need a folder"):
         claim(tmp_path / "best.h5", TRAINING, False, False, LOG)
 
 

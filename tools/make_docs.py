@@ -305,10 +305,11 @@ def _described(name, node):
 
 
 def _signature(name, node):
-    """name(arguments) -> result, in lines of the usual length."""
+    """name(arguments) -> result, in lines of the usual length; name -> result of a property."""
     arguments = [a for a in ast.unparse(node.args).split(", ") if a not in ("self", "cls")]
     result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-    text = f"{name}({', '.join(arguments)}){result}"
+    is_property = any(getattr(decorator, "id", "") == "property" for decorator in node.decorator_list)
+    text = f"{name}{result}" if is_property else f"{name}({', '.join(arguments)}){result}"
     return "\n".join(textwrap.wrap(text, 100, subsequent_indent="    ", break_on_hyphens=False))
 
 

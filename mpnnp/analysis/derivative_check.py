@@ -16,7 +16,8 @@ from mpnnp.kernels.jacobian import (
     stress_values,
 )
 from mpnnp.kernels.jit import read_only
-from mpnnp.model.prediction import NO_PREDICTION, Predictor, refuse_not_finite
+from mpnnp.model.potential import Predictor
+from mpnnp.model.prediction import NO_PREDICTION, refuse_not_finite
 
 FOURTH_ORDER = ((1, 8.0 / 12.0), (-1, -8.0 / 12.0), (2, -1.0 / 12.0), (-2, 1.0 / 12.0))
 STEP = 1e-3  # Angstrom, and strain

@@ -11,7 +11,7 @@ from mpnnp.errors import ConfigError
 from mpnnp.kernels.jacobian import energy_rows
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.function_sets import default
-from mpnnp.model.prediction import Predictor
+from mpnnp.model.potential import Predictor
 from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.parallel import on_root
 from mpnnp.training.checkpoint import is_checkpoint, read_posterior

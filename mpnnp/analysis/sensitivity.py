@@ -10,7 +10,7 @@ from mpnnp.figures import PALETTE, figure, save, style
 from mpnnp.files import write_table
 from mpnnp.kernels.atomic_energies import energies_and_gradient
 from mpnnp.kernels.jit import read_only
-from mpnnp.model.prediction import Predictor
+from mpnnp.model.potential import Predictor
 
 MEASURES = ("msa", "mean", "max")
 

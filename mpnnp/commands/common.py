@@ -133,9 +133,20 @@ def check_positive(**options):
             raise ConfigError(f"--{name.replace('_', '-')} {value:g}: must be positive")
 
 
+def write_configuration(path, text, log):
+    """Write a configuration; one that is there, whose settings a user may have changed, is kept under another
+    name, unless it reads the same.
+    """
+    from mpnnp.files import replace_text
+
+    kept = write_result(path, lambda path: replace_text(path, text))
+    if kept:
+        log(f"{path} was there and read otherwise: that one is kept as {kept}")
+
+
 def write_result(path, write):
     """write(path), with an error of the file system as a DataError that names the path."""
     try:
-        write(path)
+        return write(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror}") from None

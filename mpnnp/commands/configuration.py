@@ -8,11 +8,11 @@ import typer
 from mpnnp.commands.common import (
     DataPaths,
     Debug,
-    Replace,
     examples,
     on_first_rank,
     reads_data,
     start,
+    write_configuration,
     write_result,
 )
 from mpnnp.commands.targets import check_new, check_targets
@@ -36,7 +36,10 @@ def init(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Configuration to write.", metavar="FILE.toml")
     ] = Path("train.toml"),
-    overwrite: Replace = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Write where a file is there, which is kept under another name."),
+    ] = False,
     debug: Debug = False,
 ):
     """Write a configuration that fits the data, with comments.
@@ -47,7 +50,7 @@ def init(
     from mpnnp.analysis.proposal import propose, text_of
     from mpnnp.data.formats import read_sources
     from mpnnp.data.inspection import findings
-    from mpnnp.files import seen_from, write_text
+    from mpnnp.files import seen_from
     from mpnnp.n2p2.translate import is_input_nn
     from mpnnp.progress import printable
 
@@ -69,8 +72,7 @@ def init(
     found = findings(dataset)
     for finding in found:
         log.warn(str(finding))
-    text = text_of(choices, dataset, str(output), found)
-    write_result(output, lambda path: write_text(path, text))
+    write_configuration(output, text_of(choices, dataset, str(output), found), log)
     log(f"written to {output}; next: mpiexec -n 2 mpnnp train {output}")
 
 

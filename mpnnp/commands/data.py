@@ -169,7 +169,6 @@ def select(
 
     from mpnnp.analysis.selection import check_number, select_structures
     from mpnnp.data.formats import check_target, write_target
-    from mpnnp.data.isolated import is_isolated
     from mpnnp.parallel import on_root
 
     check_target(output, "select")
@@ -177,7 +176,7 @@ def select(
     on_root(comm, lambda: check_targets(output, data=data, potentials=potential or []))
     on_root(comm, check_new, output, overwrite)
     potentials, dataset = read_inputs(comm, log, potential or [], data, how, without=[output])
-    alone = is_isolated(dataset)
+    alone = dataset.is_isolated
     references, others = np.flatnonzero(alone), np.flatnonzero(~alone)
     check_number(number, len(others))
     chosen, scores, what = select_structures(

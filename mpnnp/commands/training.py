@@ -13,7 +13,7 @@ from mpnnp.commands.common import (
     examples,
     on_first_rank,
     start,
-    write_result,
+    write_configuration,
 )
 from mpnnp.commands.targets import check_targets
 from mpnnp.errors import CheckpointError, DataError
@@ -135,7 +135,6 @@ def translate(
 
     With comments on each key, and what is not used.
     """
-    from mpnnp.files import keep_changed, write_text
     from mpnnp.n2p2.translate import translate as read
 
     _, log = start()
@@ -147,13 +146,9 @@ def translate(
     if output is None:
         log(text)
         return
-
-    with keep_changed(output) as kept:  # settings are changed there
-        write_result(output, lambda path: write_text(path, text))
+    write_configuration(output, text, log)
     translation.tell(log)
     log(f"written to {output}")
-    for path in kept:
-        log(f"{output} was there and read otherwise: that one is kept as {path}")
 
 
 def _from_input_nn(path, output, settings, ranks, size, resume, log):

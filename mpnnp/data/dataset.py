@@ -1,48 +1,35 @@
-"""Many structures in flat arrays, and the HDF5 file that holds them."""
+"""A data set: many structures in flat arrays."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
 from mpnnp.data.ase_files import structures_of
-from mpnnp.data.isolated import agreed, isolated_atoms
+from mpnnp.data.dataset_file import (
+    ARRAYS,
+    KIND,
+    OPTIONAL,
+    OTHER_NAMES,
+    PER_ATOM,
+    Content,
+    as_data_errors,
+    read_content,
+    write_content,
+)
+from mpnnp.data.isolated import SAME, agreed, stand_alone
 from mpnnp.data.structure import VALIDATION, Structure
 from mpnnp.errors import DataError
-from mpnnp.files import check_heaps, check_stored, lock_reason, reason_of, write_atomically
 from mpnnp.progress import counted, printable
 
-__all__ = ["FORMAT_VERSION", "KIND", "Dataset", "concatenate", "read", "write"]
+__all__ = ["ARRAYS", "OTHER_NAMES", "Dataset", "concatenate", "read", "write"]
 
-KIND = "mpnnp dataset"
-FORMAT_VERSION = 1
-
-# array: (dtype, shape after the first axis, unit); the order is that of the hash
-ARRAYS = {
-    "start": (np.int64, (), "1"),
-    "numbers": (np.int32, (), "1"),
-    "positions": (np.float64, (3,), "Angstrom"),
-    "cell": (np.float64, (3, 3), "Angstrom"),
-    "pbc": (np.bool_, (3,), "1"),
-    "energy": (np.float64, (), "eV"),
-    "forces": (np.float64, (3,), "eV/Angstrom"),
-    "stress": (np.float64, (6,), "eV/Angstrom^3"),
-    "weight": (np.float64, (3,), "1"),
-    "marks": (np.int8, (), "1"),
-    "source": (np.int32, (), "1"),
-    "frame": (np.int64, (), "1"),
-}
-OTHER_NAMES = {"marks": "split"}  # in the file, in the hash and of a Structure
-PER_ATOM = ("numbers", "positions", "forces")
-OPTIONAL = ("weight",)  # ones where a file does not have it
 ORIGIN = ("source", "frame")  # where a structure came from; not part of the hash
 
 
@@ -122,6 +109,17 @@ class Dataset:
         """Atomic numbers present, ascending: tuple of int."""
         return tuple(int(z) for z in np.unique(self.numbers))
 
+    @property
+    def is_isolated(self) -> np.ndarray:
+        """Mask (n_structure,) of the isolated atoms with an energy, that are references of other structures:
+        none where there are no others.
+        """
+        mask = self._single_atoms()
+        return mask & (not mask.all())
+
+    def _single_atoms(self):
+        return stand_alone(self.n_atom, self.cell, self.pbc) & np.isfinite(self.energy)
+
     def name(self, k: int) -> str:
         """Source and frame of structure k, for messages."""
         return f"{self.source_names[self.source[k]] or 'structure'}, frame {self.frame[k]}"
@@ -183,7 +181,8 @@ class Dataset:
         The same if there are none, or nothing else. Raises DataError where their energies contradict each
         other.
         """
-        energies, mask = isolated_atoms(self)
+        mask = self._single_atoms()
+        energies = _energies_of(self, mask)
         if not mask.any() or mask.all():
             return self
         return replace(self.take(~mask), isolated=agreed([self.isolated, energies]))
@@ -258,6 +257,22 @@ def why_no_validation(dataset: Dataset, fraction: float, marks: str = "auto") ->
     return ""
 
 
+def _energies_of(d, mask):
+    """{atomic number: eV} of the single atoms `mask` (n_structure,). Raises DataError where two energies of
+    one element contradict each other.
+    """
+    energies, first = {}, {}
+    for k in np.flatnonzero(mask):
+        z = int(d.numbers[d.start[k]])
+        if abs(energies.setdefault(z, float(d.energy[k])) - d.energy[k]) > SAME:
+            raise DataError(
+                f"isolated atoms of {chemical_symbols[z]} contradict each other: {energies[z]:.6g} eV "
+                f"({d.name(first[z])}) and {d.energy[k]:.6g} eV ({d.name(int(k))}); keep one of them"
+            )
+        first.setdefault(z, int(k))
+    return energies
+
+
 def _in_words(d):
     """What a notebook shows: counts, elements, ranges, labels."""
     yield counted(len(d), "structure")
@@ -313,31 +328,8 @@ def write(path: str | Path, dataset: Dataset) -> None:
 
     Raises DataError naming the file.
     """
-    try:
-        # aligned, so that a mapped array can be handed to compiled code
-        with (
-            write_atomically(path) as temporary,
-            h5py.File(temporary, "w", alignment_threshold=1, alignment_interval=64) as file,
-        ):
-            file.attrs["kind"] = KIND
-            file.attrs["format_version"] = FORMAT_VERSION
-            file.attrs["hash"] = dataset.hash()
-            if dataset.isolated:
-                file.attrs["isolated_atoms"] = json.dumps(dataset.isolated)
-            for name, (_, _, unit) in ARRAYS.items():
-                array = getattr(dataset, name)
-                stored = file.create_dataset(
-                    OTHER_NAMES.get(name, name), data=array.view(np.uint8) if array.dtype == bool else array
-                )
-                stored.attrs["units"] = unit
-            file.create_dataset(
-                "source_names",
-                data=list(dataset.source_names),
-                dtype=h5py.string_dtype(),
-                shape=len(dataset.source_names),
-            )
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {reason_of(error)}") from None
+    arrays = {name: getattr(dataset, name) for name in ARRAYS}
+    write_content(path, Content(arrays, dataset.source_names, dataset.isolated, dataset.hash()))
 
 
 def read(path: str | Path, map: bool = False, verify: bool | None = None) -> Dataset:
@@ -349,76 +341,14 @@ def read(path: str | Path, map: bool = False, verify: bool | None = None) -> Dat
     Raises DataError naming the file and what is wrong.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: " + ("is not a file" if path.exists() else "no such file"))
-    try:
-        if not map:
-            check_heaps(path)
-        with h5py.File(path, "r", locking="best-effort") as file:
-            _check_header(path, file)
-            arrays = {
-                name: _read_array(path, file, name, map)
-                for name in ARRAYS
-                if OTHER_NAMES.get(name, name) in file
-            }
-            if file["source_names"].size > path.stat().st_size:
-                raise DataError("has more source names than bytes")
-            names = tuple(file["source_names"].asstr()[()])
-            stored_hash = file.attrs["hash"]
-            isolated = json.loads(file.attrs.get("isolated_atoms", "{}"))
-        isolated = {int(z): float(energy) for z, energy in isolated.items()} or None
-        dataset = Dataset(source_names=names, isolated=isolated, **arrays)
+    with as_data_errors(path):
+        content = read_content(path, map)
+        dataset = Dataset(source_names=content.source_names, isolated=content.isolated, **content.arrays)
         if (not map) if verify is None else verify:
             _check_values(dataset)
-            if dataset.hash() != stored_hash:
+            if dataset.hash() != content.hash:
                 raise DataError("content does not match its hash; the file is damaged or was edited")
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    except Exception as error:  # h5py raises nearly anything on damaged files
-        if locked := lock_reason(error):
-            raise DataError(f"{path}: {locked}") from None
-        reason = "truncated or not an HDF5 file" if not h5py.is_hdf5(path) else "damaged"
-        raise DataError(
-            f"{path}: cannot be read as a data set of mpnnp, {reason} ({str(error).strip(chr(34))})"
-        ) from None
     return dataset
-
-
-def _check_header(path, file):
-    kind = file.attrs.get("kind")
-    if kind != KIND:
-        raise DataError(f"is an HDF5 file but not a data set of mpnnp (kind {kind!r}, must be {KIND!r})")
-    version = file.attrs.get("format_version")
-    if not isinstance(version, (int, np.integer)) or not 1 <= version <= FORMAT_VERSION:
-        raise DataError(
-            f"has format version {version}, this mpnnp reads 1 to {FORMAT_VERSION}; "
-            "convert the data again or update mpnnp"
-        )
-    for name in (*(OTHER_NAMES.get(name, name) for name in ARRAYS), "source_names"):
-        if name not in file and name not in OPTIONAL:
-            raise DataError(f"array {name} is missing")
-    if "hash" not in file.attrs:
-        raise DataError("attribute hash is missing")
-
-
-def _read_array(path, file, name, map):
-    """Array `name`; a read-only view of the mapped file if wanted and possible."""
-    dtype, shape, _ = ARRAYS[name]
-    name = OTHER_NAMES.get(name, name)
-    stored = file[name]
-    file_dtype = np.dtype(np.uint8 if dtype is np.bool_ else dtype)
-    if stored.dtype != file_dtype or stored.ndim != 1 + len(shape):
-        raise DataError(
-            f"array {name} is {stored.dtype} {stored.shape}, must be {file_dtype} with {1 + len(shape)} axes"
-        )
-    check_stored(file, name)
-    offset = stored.id.get_offset()
-    if map and offset is not None and offset % file_dtype.itemsize == 0:
-        array = np.memmap(path, file_dtype, mode="r", offset=offset, shape=stored.shape)
-    else:
-        array = stored[()]
-        array.setflags(write=not map)
-    return array.view(np.bool_) if dtype is np.bool_ else array
 
 
 def _check_shapes(d):

@@ -42,17 +42,8 @@ __all__ = [
     "write_target",
 ]
 
-SUFFIXES = (
-    ".h5",
-    ".hdf5",
-    ".data",
-    ".xyz",
-    ".extxyz",
-    ".traj",
-    ".db",
-    ".cfg",
-    ".vasp",
-)  # looked for in folders; also with .gz, .bz2, .xz
+# looked for in folders; also with .gz, .bz2, .xz
+SUFFIXES = (".h5", ".hdf5", ".data", ".xyz", ".extxyz") + (".traj", ".db", ".cfg", ".vasp")
 PREFIXES = ("vasprun", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")  # of one calculation the first counts
 LFS = "version https://git-lfs"  # how a file begins that Git did not fetch
 
@@ -170,10 +161,9 @@ FORMATS = {
         is_runner_data,
         _read_runner,
         "the units that are said (below), else Hartree and Bohr; `begin set=train`, `begin set=test`; "
-        "free spacing, "
-        "Fortran exponents, comment lines (`#`, `!`); `weight` and `stress` lines are read; labels may "
-        "be missing; written in Hartree and Bohr, which a comment says, with weights, stress and energies of "
-        "isolated atoms in comments",
+        "free spacing, Fortran exponents, comment lines (`#`, `!`); `weight` and `stress` lines are read; "
+        "labels may be missing; written in Hartree and Bohr, which a comment says, with weights, stress "
+        "and energies of isolated atoms in comments",
         write=write_runner_data,
         suffixes=(".data",),
         prefixes=("input.data",),
@@ -200,8 +190,8 @@ FORMATS = {
         lambda path: Path(plain_name(path)).suffix.lower() in (".xyz", ".extxyz"),
         _read_ase,
         "eV, Angstrom, eV/Angstrom^3 if nothing else is said; `split=train`, `split=validation` or `test`, "
-        "`config_weight` in the comment; "
-        "a column `force_mask` (F: no label); the cell of i-PI; written with all digits",
+        "`config_weight` in the comment; a column `force_mask` (F: no label); the cell of i-PI; "
+        "written with all digits",
         write=write_extxyz,
         suffixes=(".xyz", ".extxyz"),
         units=True,
@@ -236,12 +226,11 @@ def read_sources(
 
     files   path, glob pattern, folder, ase.Atoms or Structure, or a list of these; patterns and folders
             give their files sorted by name
-    energy_key, forces_key, stress_key   name of a label in files read by ASE (info, arrays, or result of
-                                         the calculator);
-            by default REF_*, then the calculator's, then other common names; "none": no such label
+    energy_key, forces_key, stress_key   name of a label in files read by ASE (info, arrays, or result of the
+            calculator); by default REF_*, then the calculator's, then other common names; "none": no such
+            label
     units   Units or words like "eV Angstrom" of the files that do not state their own; None: those that a
-            file says, else eV and
-            Angstrom, and `assumed_units` for `input.data`
+            file says, else eV and Angstrom, and `assumed_units` for `input.data`
     strict  for training: labels that may have been overlooked are errors
     lenient units that cannot be right are warned of, not refused
     without files that are not read as part of a folder or pattern: those that will be written

@@ -7,7 +7,6 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.isolated import is_isolated
 from mpnnp.data.plausibility import Finding, doubts, energy_residuals, neighbours
 from mpnnp.data.ranges import densities
 from mpnnp.data.structure import TRAIN, VALIDATION
@@ -48,7 +47,7 @@ def describe(dataset: Dataset) -> Description:
     """Description of a Dataset."""
     d = dataset
     forces = d.forces[np.isfinite(d.forces).all(axis=1)] if len(d) else d.forces
-    alone = is_isolated(d)
+    alone = d.is_isolated
     energies = (d.energy / d.n_atom)[np.isfinite(d.energy) & ~alone]
     stress = d.stress[np.isfinite(d.stress).all(axis=1)]
     kinds, n_kind = np.unique(d.pbc, axis=0, return_counts=True)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
@@ -15,48 +14,22 @@ from ase.geometry import minkowski_reduce
 from mpnnp.errors import DataError
 from mpnnp.files import all_digits, read_number
 
-if TYPE_CHECKING:
-    from mpnnp.data.dataset import Dataset
-
-__all__ = ["KEY", "agreed", "energies_of", "in_text", "in_words", "is_isolated", "isolated_atoms"]
+__all__ = ["KEY", "agreed", "energies_of", "in_text", "in_words", "stand_alone"]
 
 KEY = "mpnnp_isolated_atoms"  # in the comment of the first frame of an extended XYZ file
 APART = 8.0  # Angstrom; an atom alone in a cell that repeats it no nearer than this is isolated
 SAME = 1e-3  # eV; energies of one element must agree to this
 
 
-def is_isolated(dataset: Dataset) -> np.ndarray:
-    """Mask (n_structure,) of the isolated atoms with an energy, that are references of other structures: none
-    where there are no others.
+def stand_alone(n_atom: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """Mask (n_structure,) of the single atoms that no cell repeats nearer than APART.
+
+    n_atom (n_structure,);  cell (n_structure, 3, 3) Angstrom;  pbc (n_structure, 3) bool
     """
-    mask = _mask(dataset)
-    return mask & (not mask.all())
-
-
-def isolated_atoms(dataset: Dataset) -> tuple[dict[int, float], np.ndarray]:
-    """(energies {atomic number: eV}, mask (n_structure,) of the structures that are isolated atoms with an
-    energy).
-
-    Raises DataError where two energies of one element contradict each other.
-    """
-    d, mask = dataset, _mask(dataset)
-    energies, first = {}, {}
-    for k in np.flatnonzero(mask):
-        z = int(d.numbers[d.start[k]])
-        if abs(energies.setdefault(z, float(d.energy[k])) - d.energy[k]) > SAME:
-            raise DataError(
-                f"isolated atoms of {chemical_symbols[z]} contradict each other: {energies[z]:.6g} eV "
-                f"({d.name(first[z])}) and {d.energy[k]:.6g} eV ({d.name(int(k))}); keep one of them"
-            )
-        first.setdefault(z, int(k))
-    return energies, mask
-
-
-def _mask(d):
-    mask = (d.n_atom == 1) & np.isfinite(d.energy)
-    for k in np.flatnonzero(mask & d.pbc.any(axis=1)):
-        vectors, _ = minkowski_reduce(d.cell[k], d.pbc[k])  # a skewed cell may repeat nearer than its edges
-        mask[k] = np.linalg.norm(vectors[d.pbc[k]], axis=1).min() >= APART
+    mask = n_atom == 1
+    for k in np.flatnonzero(mask & pbc.any(axis=1)):
+        vectors, _ = minkowski_reduce(cell[k], pbc[k])  # a skewed cell may repeat nearer than its edges
+        mask[k] = np.linalg.norm(vectors[pbc[k]], axis=1).min() >= APART
     return mask
 
 

@@ -16,7 +16,6 @@ import numpy as np
 from ase.data import covalent_radii
 from vesin import NeighborList
 
-from mpnnp.data.isolated import is_isolated
 from mpnnp.units import ENERGIES, HARTREE, LENGTHS, METAL, Units
 
 if TYPE_CHECKING:
@@ -389,7 +388,7 @@ def energy_residuals(d: Dataset) -> tuple[Any, Any]:
     """(residual eV/atom, structures) of the energies from sum_i e(Z_i), e fitted to the least sum of
     absolute deviations; (None, None) if few. Isolated atoms have no part in it.
     """
-    labelled = np.flatnonzero(np.isfinite(d.energy) & ~is_isolated(d))
+    labelled = np.flatnonzero(np.isfinite(d.energy) & ~d.is_isolated)
     if len(labelled) < 5:
         return None, None
     k_of_atom = np.repeat(np.arange(len(d)), d.n_atom)

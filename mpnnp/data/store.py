@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 # kept; 4: what was overlooked without a word is an error; 5: outputs of VASP, dumps of LAMMPS
 FORMAT_VERSION = 5
 CHUNK = 1 << 20
-BLOCK = 64  # structures per rank between two writes of symmetry functions
 
 
 def load_structures(config: Data, comm: Comm, log: AnyLog, fallback: str | Path) -> tuple[Dataset, Path]:

@@ -1,13 +1,16 @@
 """One labelled configuration of atoms."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import chemical_symbols
 from ase.formula import Formula
 
 from mpnnp.errors import DataError
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 __all__ = ["NO_SPLIT", "TRAIN", "VALIDATION", "Structure"]
 
@@ -78,6 +81,17 @@ class Structure:
         object.__setattr__(self, "split", int(self.split))
         object.__setattr__(self, "frame", int(self.frame))
         check_structure(self)
+
+    @classmethod
+    def from_atoms(cls, atoms: "Atoms", **others: Any) -> "Structure":
+        """The geometry of ase.Atoms without their labels; others: further fields. Raises DataError."""
+        return cls(
+            numbers=atoms.numbers,
+            positions=atoms.positions,
+            cell=atoms.cell.array,
+            pbc=atoms.pbc,
+            **others,
+        )
 
     def __len__(self):
         return len(self.numbers)

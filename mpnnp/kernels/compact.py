@@ -61,7 +61,7 @@ def has_windows(e, plan):
 
 
 @kernel
-def enter(number, element, list, plan, inner):
+def enter(number, list, plan, inner):
     """Copy the entries of `list` inside of window `number` to the list `inner`: same order;
     found_atom: where they come from; rows FC: w and w'/r, times z for the weighted types.
     """
@@ -136,7 +136,7 @@ def compact_functions(e, element, list, plan, compact, block, G):
     if has_windows(e, plan):
         inner = make_list(list.atom.shape[0], plan)
         for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
-            enter(number, element, list, plan, inner)
+            enter(number, list, plan, inner)
             for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
                 narrow = compact.group[g, 2]
                 j, j_last, k_first, k_last, same = parts_of(
@@ -177,7 +177,7 @@ def compact_gradient(e, element, list, plan, compact, block, dE_dG):
     if has_windows(e, plan):
         inner = make_list(list.atom.shape[0], plan)
         for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
-            enter(number, element, list, plan, inner)
+            enter(number, list, plan, inner)
             for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
                 narrow = compact.group[g, 2]
                 j, j_last, k_first, k_last, same = parts_of(

@@ -105,7 +105,7 @@ def compact_own_tangents(i, e, element, list, plan, compact, block, target, a, V
         inner = make_list(list.atom.shape[0], plan)
         target[:] = i
         for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
-            enter(number, element, list, plan, inner)
+            enter(number, list, plan, inner)
             for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
                 narrow = compact.group[g, 2]
                 j, j_last, k_first, k_last, same = parts_of(
@@ -136,7 +136,7 @@ def compact_neighbour_tangents(i, e_i, element, list, plan, compact, block, targ
     inner = make_list(list.atom.shape[0], plan)
     for e in range(plan.z.shape[0]):
         for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
-            enter(number, element, list, plan, inner)
+            enter(number, list, plan, inner)
             # rows of weighted windows hold z of the entry, which is the centre here
             weight = plan.z[e_i] / plan.z[e] if compact.window[number, 1] else 1.0
             for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
@@ -185,7 +185,7 @@ def compact_wide_tangents(e_i, e, n_entry, element, list, its_list, plan, compac
             continue
         weight = plan.z[e_i] if compact.window[number, 1] else 1.0
         w, dw = weight * w, -weight * dw * L[j + RI] * L[j + a]
-        enter(number, element, its_list, plan, inner)
+        enter(number, its_list, plan, inner)
         for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
             e_k = partner_of(g, e_i, plan)
             if e_k == -2 or compact.group[g, 2]:

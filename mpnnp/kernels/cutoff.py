@@ -74,16 +74,3 @@ def window(subtype, left, right, a):
     x = (a - 0.5 * (left + right)) * scale
     f, df = core(subtype, abs(x))
     return f, (scale if x > 0.0 else -scale) * df
-
-
-@kernel
-def angle_window(subtype, left, right, cos):
-    """Compact function of the angle theta with cos(theta) = cos, and its derivative by cos; never asymmetric.
-
-    At 0 and 180 degrees the angle does not change to first order in any coordinate:
-    the derivative is set to 0.
-    """
-    cos = min(max(cos, -1.0), 1.0)
-    f, df = window(subtype - (subtype > 1 and subtype % 2 == 1), left, right, math.acos(cos))
-    sine2 = 1.0 - cos * cos
-    return f, (-df / math.sqrt(sine2) if sine2 > 1e-20 else 0.0)

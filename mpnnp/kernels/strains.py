@@ -172,7 +172,7 @@ def compact_strains(i, element, list, plan, compact, block, target, V):
         inner = make_list(list.atom.shape[0], plan)
         target[:] = i
         for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
-            enter(number, element, list, plan, inner)
+            enter(number, list, plan, inner)
             for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
                 narrow = compact.group[g, 2]
                 j, j_last, k_first, k_last, same = parts_of(

@@ -89,7 +89,6 @@ def _numbers(chosen):
     return tuple(number for number, t in TYPES.items() if chosen(t))
 
 
-KINDS = tuple(TYPES)
 COMPACT = _numbers(lambda t: t.compact)
 WEIGHTED = _numbers(lambda t: t.weighted)
 NARROW = _numbers(lambda t: t.narrow)

@@ -141,16 +141,8 @@ def candidates(folders: Sequence[Path], stop: Stop, learned: Dataset) -> Dataset
                 continue
             if is_learned(atoms, learned) or any(_is_frame(atoms, other) for other in found):
                 continue
-            found.append(
-                Structure(
-                    numbers=atoms.numbers,
-                    positions=atoms.positions,
-                    cell=atoms.cell.array,
-                    pbc=atoms.pbc,
-                    source=f"{folder.parent.parent.name}/{folder.name}",
-                    frame=k,
-                )
-            )
+            source = f"{folder.parent.parent.name}/{folder.name}"
+            found.append(Structure.from_atoms(atoms, source=source, frame=k))
     if not found:
         raise DataError(
             f"{folders[0].parent}: no frame can be labelled: all were learned, or have atoms nearer than "

@@ -14,8 +14,7 @@ from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DynamicsError
 from mpnnp.learning.settings import Stop
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Predictor
+from mpnnp.model.potential import Potential, Predictor
 from mpnnp.model.spread import structure_with_spread
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.training.calibration import Sigma
@@ -110,8 +109,6 @@ class Watch:
 
     def _spread(self, atoms):
         """sqrt(h P h^T) of the force components (n_atom, 3), the same on every rank."""
-        frame = Structure(
-            numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc
-        )
-        structures = make_atoms(Dataset.from_structures([frame]), self.predictor.potential.elements)
+        frame = Dataset.from_structures([Structure.from_atoms(atoms)])
+        structures = make_atoms(frame, self.predictor.potential.elements)
         return structure_with_spread(self.predictor, self.known.deviations, structures, 0)[1].forces

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.isolated import is_isolated
 from mpnnp.data.packed import make_atoms
 from mpnnp.files import write_atomically, write_text
 from mpnnp.kernels.packs import Structures
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.metrics import Accuracy, Errors
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import NO_PREDICTION, Prediction, Predictor, refuse_not_finite
+from mpnnp.model.potential import Potential, Predictor
+from mpnnp.model.prediction import NO_PREDICTION, Prediction, refuse_not_finite
 from mpnnp.model.spread import Spread
 from mpnnp.parallel import Comm
 from mpnnp.progress import AnyLog, Progress, counted
@@ -111,7 +110,7 @@ def judged(dataset: Dataset) -> Dataset:
     """The data set with the labels that a potential is judged by: without those of isolated atoms, which are
     references that no run learns.
     """
-    alone = is_isolated(dataset)
+    alone = dataset.is_isolated
     if not alone.any():
         return dataset
     of_atoms = np.repeat(alone, dataset.n_atom)[:, None]
@@ -137,7 +136,7 @@ def evaluate(
     Isolated atoms are predicted, and have no part in the accuracy. Collective. Raises DataError, also for a
     structure whose prediction is not finite.
     """
-    if n_alone := int(is_isolated(dataset).sum()):
+    if n_alone := int(dataset.is_isolated.sum()):
         log(f"{n_alone} isolated atoms are references of the energies: they are predicted, but not judged")
     structures, predictor = make_atoms(dataset, potential.elements), Predictor(potential)
     start, kinds = np.asarray(structures.start), [kind for kind in KINDS.values() if kind.column]
@@ -157,16 +156,11 @@ def evaluate(
         def keep(s, prediction):
             if not prediction.is_finite():
                 wrong.append(int(s))
-            there = [kind.exists(structures, s) for kind in kinds]
-            mine.append(
-                (
-                    s,
-                    [
-                        kind.predicted(prediction, structures, s) if ok else np.nan
-                        for kind, ok in zip(kinds, there)
-                    ],
-                )
-            )
+            values = [
+                kind.predicted(prediction, structures, s) if kind.exists(structures, s) else np.nan
+                for kind in kinds
+            ]
+            mine.append((s, values))
             progress.update(min(s + comm.size, len(dataset)))
 
         accuracy = accuracy_over(
@@ -178,24 +172,34 @@ def evaluate(
             keep=keep,
         )
     refuse_not_finite(wrong, dataset, comm, NO_PREDICTION)
-    predictions = {
-        kind.column: np.full((len(kind.labels_of(dataset)), kind.n_component), np.nan) for kind in kinds
-    }
-    for part in comm.gather(mine, root=0) or []:
-        for s, values in part:
-            for kind, value in zip(kinds, values):
-                predictions[kind.column][kind.of_structure(structures, s)] = value
-    labels = {kind.column: kind.labels_of(dataset) for kind in kinds}
-    predictions, labels = (
-        {column: a if a.shape[1] > 1 else a[:, 0] for column, a in found.items()}
-        for found in (predictions, labels)
-    )
+    parts = comm.gather(mine, root=0) or []
+    predictions = _as_vectors(_by_column(kinds, dataset, structures, parts))
+    labels = _as_vectors({kind.column: kind.labels_of(dataset) for kind in kinds})
     if with_sigma is not None:
-        predictions |= _columns(start, comm.gather(sigmas, root=0) or [])
+        predictions |= _standard_deviations(start, comm.gather(sigmas, root=0) or [])
     return Evaluation(accuracy, predictions, start, labels)
 
 
-def _columns(start, parts):
+def _by_column(kinds, dataset, structures, parts):
+    """Columns {name: (n_site, n_component)} from (s, values of each kind) of each rank; NaN where there are
+    none.
+    """
+    columns = {
+        kind.column: np.full((len(kind.labels_of(dataset)), kind.n_component), np.nan) for kind in kinds
+    }
+    for part in parts:
+        for s, values in part:
+            for kind, value in zip(kinds, values):
+                columns[kind.column][kind.of_structure(structures, s)] = value
+    return columns
+
+
+def _as_vectors(columns):
+    """Columns whose labels have one component without that axis, as in a data set."""
+    return {name: values if values.shape[1] > 1 else values[:, 0] for name, values in columns.items()}
+
+
+def _standard_deviations(start, parts):
     """Columns energy_std (n_structure,) and forces_std (n_atom, 3) from (s, Spread) of each rank."""
     energy, forces = np.full(len(start) - 1, np.nan), np.full((start[-1], 3), np.nan)
     for part in parts:

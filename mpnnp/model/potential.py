@@ -1,5 +1,5 @@
-"""A potential: symmetry functions, their scaling, the nets with weights,
-and the reference energies and scales.
+"""A potential: symmetry functions, their scaling, the nets with weights, and the reference energies and
+scales; and the same made ready for the kernels.
 """
 
 from __future__ import annotations
@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.data import chemical_symbols
 
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
+from mpnnp.kernels.energy_forces import energy_forces, energy_forces_stored
+from mpnnp.kernels.jit import read_only
+from mpnnp.kernels.packs import Structures, make_model
 from mpnnp.model.baseline import NONE, Baseline, parse_baseline
 from mpnnp.model.network import Network
-from mpnnp.model.prediction import Prediction, predict_atoms
+from mpnnp.model.prediction import Prediction
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.model.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.units import ATOMIC, Units, parse_units
@@ -109,10 +114,14 @@ class Potential:
         return prediction.energy, prediction.forces
 
     def predict(self, atoms: Atoms | Structure) -> Prediction:
-        """prediction.Prediction of ase.Atoms or a Structure: energy, energies of the atoms,
-        forces, virial.
+        """prediction.Prediction of ase.Atoms or a Structure: energy, energies of the atoms, forces, virial.
+
+        Raises DataError if an element is unknown or the geometry is not finite.
         """
-        return predict_atoms(self, atoms)
+        if not isinstance(atoms, Structure):
+            atoms = Structure.from_atoms(atoms, source="atoms")
+        structures = make_atoms(Dataset.from_structures([atoms]), self.elements)
+        return Predictor(self).predict(structures, 0)
 
     def write(self, group: h5py.Group) -> None:
         """Store the potential in an HDF5 group; its weights are not part of it (see checkpoint.py)."""
@@ -170,3 +179,54 @@ class Potential:
             seen=(group["seen/minimum"][()], group["seen/maximum"][()]) if "seen" in group else None,
             **{name: float(group.attrs[name]) for name in ("mean_energy", "energy_scale", "force_scale")},
         )
+
+
+class Predictor:
+    """A potential made ready for the kernels; keeps the compiled form of everything but the weights."""
+
+    def __init__(self, potential: Potential):
+        self.potential = potential
+        self.numbers = np.array(potential.elements)
+        self.model = make_model(
+            potential.functions.table, *potential.scaling.shift_and_factor(), potential.network.topology
+        )
+        self.n_max = potential.functions.n_max
+        self.reference = potential.atomic_energies + potential.mean_energy
+
+    def predict(
+        self, structures: Structures, s: int, weights: np.ndarray | None = None, G: np.ndarray | None = None
+    ) -> Prediction:
+        """Prediction for structure s of `structures` (kernels.packs.Structures).
+
+        weights  (n_weight,) instead of the potential's
+        G        (n_atom, n_max) known symmetry functions of this structure, unscaled; computed if missing
+        """
+        w = read_only(self.potential.weights if weights is None else weights)
+        atoms = slice(structures.start[s], structures.start[s + 1])
+        element = structures.element[atoms]
+        n_atom = len(element)
+        energies, forces, virial = np.empty(n_atom), np.empty((n_atom, 3)), np.empty((3, 3))
+        if G is None:
+            energy_forces(
+                structures, s, self.model, w, np.empty((n_atom, self.n_max)), energies, forces, virial
+            )
+        else:
+            energy_forces_stored(structures, s, self.model, w, G, energies, forces, virial)
+        scale = self.potential.energy_scale
+        energies = energies * scale + self.reference[element]
+        prediction = Prediction(float(energies.sum()), energies, forces * scale, virial * scale)
+        return self.with_baseline(prediction, structures, s)
+
+    def with_baseline(self, prediction: Prediction, structures: Structures, s: int) -> Prediction:
+        """A prediction of the nets for structure s, and what the baseline of the potential adds."""
+        if not self.potential.baseline:
+            return prediction
+        atoms = slice(structures.start[s], structures.start[s + 1])
+        structure = Structure(
+            numbers=self.numbers[structures.element[atoms]],
+            positions=structures.positions[atoms],
+            cell=structures.cell[s],
+            pbc=structures.pbc[s],
+            frame=s,
+        )
+        return prediction.plus(self.potential.baseline.of(structure))

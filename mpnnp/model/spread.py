@@ -16,8 +16,9 @@ from mpnnp.kernels.energy_forces import geometry_of, pairs_of
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import Structures
 from mpnnp.kernels.pairs import Pairs, energy_forces_of_pairs
-from mpnnp.model.prediction import Prediction, Predictor
-from mpnnp.parallel import Comm
+from mpnnp.model.potential import Predictor
+from mpnnp.model.prediction import Prediction
+from mpnnp.parallel import Comm, sum_in_place
 
 
 class Spread(NamedTuple):
@@ -58,10 +59,8 @@ def predict_with_spread(
     all_energies = np.zeros((n, n_atom))
     all_energies[:, place.first : place.first + n_own] = energies
     if comm is not None and comm.size > 1:
-        part = np.concatenate([x.ravel() for x in (all_energies, forces, virial)])
-        total = np.empty_like(part)
-        comm.Reduce(part, total, root=0)
-        comm.Bcast(total, root=0)  # the same bits on every rank
+        total = np.concatenate([x.ravel() for x in (all_energies, forces, virial)])
+        sum_in_place(comm, total)
         all_energies = total[: n * n_atom].reshape(n, n_atom)
         forces = total[n * n_atom : 4 * n * n_atom].reshape(n, n_atom, 3)
         virial = total[4 * n * n_atom :].reshape(n, 3, 3)

@@ -7,7 +7,7 @@ import numpy as np
 from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 
 from mpnnp.errors import ConfigError, DataError
-from mpnnp.files import keep_aside, write_atomically
+from mpnnp.files import keep_aside, write_text
 from mpnnp.model.baseline import Dispersion
 from mpnnp.units import BOHR
 
@@ -350,5 +350,4 @@ def _check_elements(potential, structure):
 
 
 def _write(path, text):
-    with write_atomically(path) as temporary:
-        Path(temporary).write_text(text, encoding="ascii", errors="replace")
+    write_text(path, text.encode("ascii", "replace").decode(), encoding="ascii")

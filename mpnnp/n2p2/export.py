@@ -60,13 +60,10 @@ def keep_foreign(folder, names, overwrite=None):
     """
     foreign = [path for name in names if (path := Path(folder) / name).exists() and not _is_own(path)]
     if foreign and not overwrite:
+        keeping = ", or --overwrite (in Python overwrite=True), which keeps what is there under other names"
         raise DataError(
-            f"{', '.join(map(str, foreign))}: not written by mpnnp, and would be lost: choose another folder "
-            + (
-                "(-o)"
-                if overwrite is None
-                else "(-o), or --overwrite, which keeps what is there under other names"
-            )
+            f"{', '.join(map(str, foreign))}: not written by mpnnp, and would be lost: choose another folder"
+            f"{'' if overwrite is None else keeping}"
         )
     for path in foreign:
         keep_aside(path)

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpnnp.data.compressed import SUFFIXES as COMPRESSED
 from mpnnp.errors import DataError
 from mpnnp.files import read_number, seems_to_be
 from mpnnp.model.baseline import NONE, parse_baseline
@@ -58,6 +59,12 @@ class InputFile:
     def of_runner(self):
         """True if the file was written for RuNNer."""
         return self.has(*MARKS_OF_RUNNER)
+
+    @property
+    def data_file(self):
+        """Path of the input.data beside it, which may be compressed; None if there is none."""
+        names = [self.path.with_name("input.data" + suffix) for suffix in ("", *COMPRESSED)]
+        return next((path for path in names if path.is_file()), None)
 
     def all(self, *names):
         return [k for k in self.keywords if k.name in names]

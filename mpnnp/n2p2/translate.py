@@ -4,13 +4,10 @@ what each keyword becomes, and what is not used.
 
 import contextlib
 import itertools
-import re
 from pathlib import Path
 
 from ase.data import chemical_symbols
 
-from mpnnp.data.compressed import SUFFIXES as COMPRESSED
-from mpnnp.data.compressed import open_text, reading
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.plausibility import wrong_units
 from mpnnp.data.runner import read_runner_data, stated_units
@@ -19,10 +16,9 @@ from mpnnp.n2p2.input_file import InputFile, check_known
 from mpnnp.n2p2.keywords import CHARGE, IDLE, KEYWORDS
 from mpnnp.n2p2.nets import ambiguous_layers, read_network, unread_nodes
 from mpnnp.n2p2.potential_files import check_generation, check_kind, read_functions, read_units
+from mpnnp.n2p2.schedule import set_labels, set_streams
 from mpnnp.n2p2.translation import Translation, copy_number, line_of, origin_of
 from mpnnp.units import ATOMIC, parse_units
-
-SELECTION = {0: "random", 1: "sort", 2: "threshold"}
 
 
 def is_input_nn(path):
@@ -47,11 +43,11 @@ def translate(path, ranks=None, size=1, settings=()):
     units = _units_of_files(source, settings, t)
     functions = read_functions(source, units)
     _potential(source, functions, units, t)
-    _data_and_run(source, functions, t)
+    _data_and_run(source, t)
     _optimizer(source, t)
     set_keys = {s.partition("=")[0].strip() for s in settings}
-    _labels(source, t, set_keys)
-    _streams(source, t, ranks, size, set_keys)
+    set_labels(source, t, set_keys)
+    set_streams(source, t, ranks, size, set_keys)
     order = ("data", "symmetry_functions", "network", "schedule", "ekf", "adam", "run")
     t.tree = {section: t.tree[section] for section in order if section in t.tree}
     for keyword in source.keywords:
@@ -62,11 +58,11 @@ def translate(path, ranks=None, size=1, settings=()):
 
 
 def _units_of_files(source, settings, t):
-    """Units of input.nn and of the input.data beside it: those of data.units in the settings, or stated in
-    a comment of
-    one of them, else Hartree and Bohr if the distances in the data do not speak against it. Raises DataError.
+    """Units of input.nn and of the input.data beside it: those of data.units in the settings, or stated in a
+    comment of one of them, else Hartree and Bohr if the distances in the data do not speak against it. Raises
+    DataError.
     """
-    data = _data_file(source.path.parent)
+    data = source.data_file
     asked = [s.partition("=")[2].strip().strip("\"'") for s in settings if s.startswith("data.units=")]
     try:
         asked = parse_units(asked[-1]) if asked and asked[-1].lower() != "none" else None
@@ -93,11 +89,6 @@ def _units_of_files(source, settings, t):
                 raise ConfigError(f"{data}: {message}")
     t.notes.append("units: Hartree and Bohr are assumed, as nothing says others (data.units)")
     return ATOMIC
-
-
-def _data_file(folder):
-    names = [folder / ("input.data" + suffix) for suffix in ("", *COMPRESSED)]
-    return next((path for path in names if path.is_file()), None)
 
 
 def _potential(source, functions, file_units, t):
@@ -200,9 +191,9 @@ def _units(source, units, t):
     t.set("network.force_scale", float(units["force_scale"]), origin_of(source, "conv_length"), "eV/Angstrom")
 
 
-def _data_and_run(source, functions, t):
+def _data_and_run(source, t):
     folder = source.path.parent
-    data = _data_file(folder)
+    data = source.data_file
     t.set("data.files", [data.name if data else "input.data"])
     fraction = source.value("test_fraction", default=0.01 if source.of_runner else 0.1)
     t.set(
@@ -294,163 +285,3 @@ def _adam(source, t):
         for k in source.keywords
         if k.name.startswith("kalman_")
     ]
-
-
-def _labels(source, t, set_keys):
-    """Which labels are taken, and with which weight."""
-    t.set("schedule.name", "runner")
-    t.set(
-        "schedule.forces",
-        source.has("use_short_forces"),
-        origin_of(source, "use_short_forces") or "no use_short_forces",
-    )
-    default = 1.0 if source.of_runner else None
-    for name in ("energy_fraction", "force_fraction"):
-        if source.has(name) or default:
-            t.set(
-                f"schedule.{name}",
-                float(source.value(name, default=default)),
-                origin_of(source, name) or "RuNNer's default",
-            )
-    if source.has("force_energy_ratio") and "schedule.force_fraction" not in set_keys:
-        _force_energy_ratio(source, t)
-    weight = source.value("force_weight", default=source.value("force_update_scaling", default=1.0))
-    t.set(
-        "schedule.force_weight",
-        weight if weight > 0 else 1.0,
-        origin_of(source, "force_weight", "force_update_scaling") or "the default of n2p2",
-    )
-    modes = [_mode(source, kind) for kind in ("energy", "force")]
-    thresholds = [
-        _of_kind(source, "rmse_threshold", kind, 0.0) if mode == "threshold" else 0.0
-        for kind, mode in zip(("energy", "force"), modes)
-    ]
-    if "sort" in modes and modes[0] != modes[1]:
-        raise ConfigError(
-            f"{source.path}: the selection 'sort' for energies or for forces alone is not available: "
-            "give one selection_mode"
-        )
-    selection = (
-        "threshold" if "threshold" in modes and any(thresholds) else "sort" if "sort" in modes else "random"
-    )
-    t.set(
-        "schedule.selection",
-        selection,
-        origin_of(source, "selection_mode", "selection_mode_energy", "selection_mode_force"),
-    )
-    if selection == "threshold":
-        names = ("energy_threshold", "force_threshold")
-        for name, keyword, value in zip(names, ("rmse_threshold_energy", "rmse_threshold_force"), thresholds):
-            t.set(f"schedule.{name}", float(value), origin_of(source, "rmse_threshold", keyword))
-        trials = max(int(_of_kind(source, "rmse_threshold_trials", kind, 3)) for kind in ("energy", "force"))
-        t.set("schedule.trials", max(trials, 1), origin_of(source, "rmse_threshold_trials"))
-
-
-def _force_energy_ratio(source, t):
-    """As many force components per energy as the keyword says; n2p2 ignores the fraction of forces then."""
-    ratio = source.value("force_energy_ratio")
-    if not ratio > 0:
-        raise ConfigError(f"{source.path}: '{origin_of(source, 'force_energy_ratio')}': must be positive")
-    data = _data_file(source.path.parent)
-    if data is None:
-        raise ConfigError(
-            f"{source.path}: '{origin_of(source, 'force_energy_ratio')}' needs the input.data beside it, "
-            f"whose labels are "
-            "counted; or say --set schedule.force_fraction=... in place of it"
-        )
-    n_energy = n_component = 0
-    with reading(data), open_text(data) as file:
-        for line in file:
-            word = line[:8].lstrip().lower()
-            n_energy += word.startswith("energy")
-            if word.startswith("atom") and len(line.split()) == 10:
-                n_component += 3
-    if not n_component:
-        return
-    energies = t.tree["schedule"].get("energy_fraction", 1.0) * n_energy
-    t.set(
-        "schedule.force_fraction",
-        min(ratio * energies / n_component, 1.0),
-        origin_of(source, "force_energy_ratio"),
-        f"times {n_energy} energies / {n_component} force components",
-    )
-    if source.has("force_fraction"):
-        t.unused.append((origin_of(source, "force_fraction"), "force_energy_ratio goes first, as in n2p2"))
-
-
-def _mode(source, kind):
-    """Selection mode of energies or forces: the first that is given; RuNNer has only thresholds."""
-    if source.of_runner:
-        return "threshold"
-    name = f"selection_mode_{kind}" if source.has(f"selection_mode_{kind}") else "selection_mode"
-    mode = source.value(name, int, default=0) if source.has(name) else 0
-    if mode not in SELECTION:
-        raise ConfigError(
-            f"{source.path}: '{origin_of(source, name)}': must be 0 (random), 1 (sort) or 2 (threshold)"
-        )
-    return SELECTION[mode]
-
-
-def _of_kind(source, name, kind, default):
-    for candidate in (f"{name}_{kind}", name):
-        if source.has(candidate):
-            return source.value(candidate)
-    return default
-
-
-def _streams(source, t, ranks, size, set_keys):
-    """n2p2's batch of one task times its tasks; RuNNer's groups."""
-    if source.of_runner:
-        batches = [source.value(f"short_{kind}_group", int, default=1) for kind in ("energy", "force")]
-        ranks, where = 1, "RuNNer's groups"
-        if max(batches) > 1:
-            t.set("schedule.rows", "sum", origin_of(source, "short_energy_group", "short_force_group"))
-    else:
-        batches = [
-            source.value(f"task_batch_size_{kind}", int) if source.has(f"task_batch_size_{kind}") else 1
-            for kind in ("energy", "force")
-        ]
-        ranks, where = _original_ranks(source.path.parent, ranks, size)
-        jacobian = source.value("jacobian_mode", int) if source.has("jacobian_mode") else 2
-        if t.tree["run"]["optimizer"] == "ekf" and (jacobian == 0 or (jacobian == 1 and max(batches) > 1)):
-            t.set("schedule.rows", "sum", origin_of(source, "jacobian_mode"))
-            t.set("schedule.groups", 1 if jacobian == 0 else ranks)
-    if min(batches) < 1 and "schedule.streams" not in set_keys:
-        raise ConfigError(
-            f"{source.path}: a task_batch_size of 0 (the whole training set in one update) is not available: "
-            "say how many labels an update takes, --set schedule.streams=100"
-        )
-    energy, force = (max(batch, 1) * ranks for batch in batches)
-    t.set(
-        "schedule.streams",
-        energy,
-        origin_of(source, "task_batch_size_energy", "short_energy_group"),
-        f"times {ranks} ranks" if ranks > 1 else "",
-    )
-    if force != energy:
-        t.set(
-            "schedule.force_streams", force, origin_of(source, "task_batch_size_force", "short_force_group")
-        )
-    if "schedule.streams" in set_keys:
-        t.tree["schedule"].pop("force_streams", None)
-        t.notes.append("streams: schedule.streams as set, instead of n2p2's batch per task times its tasks")
-    else:
-        forces = f" and {force} per force update" if force != energy else ""
-        t.notes.append(
-            f"streams: {energy} per energy update{forces} = batch per task x {ranks} ({where}); "
-            "change it by --set schedule.streams=N"
-        )
-
-
-def _original_ranks(folder, ranks, size):
-    """(number of MPI tasks of the original run, where that is known from)."""
-    if ranks:
-        return ranks, "--ranks"
-    log = folder / "nnp-train.log.0000"
-    if log.is_file():
-        found = re.search(
-            r"Number of processors: *(\d+)", log.read_text(encoding="utf-8", errors="replace")[:100_000]
-        )
-        if found:
-            return int(found[1]), f"the tasks of {log.name}"
-    return size, "the ranks of this run"

@@ -38,7 +38,7 @@ from mpnnp.optimizers.covariance import Covariance, pack, unpack
 from mpnnp.optimizers.layout import make_layout, packed_start
 from mpnnp.optimizers.memory import check_memory
 from mpnnp.optimizers.posterior import dense_covariance
-from mpnnp.optimizers.traffic import LabelGather, Traffic, Verdict, sum_over_ranks
+from mpnnp.optimizers.traffic import FailureOfAny, LabelGather, Traffic, sum_over_ranks
 from mpnnp.parallel import Comm
 
 
@@ -64,20 +64,6 @@ class EkfState:
             f"EkfState({self.n_update} updates, {self.U.shape[1]} weights, eta {self.eta:.3g}, "
             f"q {self.q:.3g}, lambda {self.lam:.3g})"
         )
-
-
-def dense_update(
-    P: np.ndarray, H: np.ndarray, errors: np.ndarray, R: np.ndarray, lam: float = 1.0, q: float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Textbook filter: (increment, new P) for P (n, n), rows H (M, n), noise R (M, M).
-
-    For tests and benchmarks.
-    """
-    X = P @ H.T
-    A = H @ X + R
-    K = X @ np.linalg.inv(A)
-    P = (P - K @ X.T) / lam + q * np.eye(len(P))
-    return K @ errors, 0.5 * (P + P.T)
 
 
 def from_config(
@@ -132,7 +118,7 @@ class Ekf:
         self.layout = make_layout(config.coupling, n_weight + n_offset, segments, comm.rank, comm.size)
         self.traffic = Traffic()
         self.gather = LabelGather(comm, self.layout.n, self.traffic)
-        self.anywhere = Verdict(comm, self.traffic)
+        self.failed_anywhere = FailureOfAny(comm, self.traffic)
         self.fold_columns = config.r_max if fold_columns is None else fold_columns
         if n_weight < 2 * self.fold_columns * (len(self.layout.group) - 1):
             self.fold_columns = 0  # small groups are cheaper folded at once
@@ -196,7 +182,7 @@ class Ekf:
                     accept(increment)
             except TrainingError as error:
                 refusal = error
-        if self.anywhere(increment is None or refusal is not None):
+        if self.failed_anywhere(increment is None or refusal is not None):
             raise refusal or TrainingError(self._advice(state, H, errors))
         state.r += M
         state.eta = eta

@@ -87,7 +87,7 @@ def sum_over_ranks(comm: Comm, part: np.ndarray, total: np.ndarray, traffic: Tra
     return total
 
 
-class Verdict:
+class FailureOfAny:
     """Whether something failed on any rank.
 
     Ranks on equal machines compute from equal numbers with equal machine code: they fail together, and

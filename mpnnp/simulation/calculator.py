@@ -16,11 +16,11 @@ from mpnnp.kernels.jacobian import energy_rows
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import make_structures
 from mpnnp.kernels.pairs import count_extrapolations, energy_forces_of_pairs
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import NO_PREDICTION, Prediction, Predictor
+from mpnnp.model.potential import Potential, Predictor
+from mpnnp.model.prediction import NO_PREDICTION, Prediction
 from mpnnp.model.spread import Place, predict_with_spread
 from mpnnp.optimizers.posterior import has_covariance
-from mpnnp.parallel import on_root, share
+from mpnnp.parallel import on_root, share, sum_in_place
 from mpnnp.simulation.pair_list import PairList
 from mpnnp.training.checkpoint import is_checkpoint, load_potential, read_posterior, read_summary
 from mpnnp.training.uncertainty import covariance_file, read_uncertainty
@@ -72,8 +72,7 @@ class Calculator(AseCalculator):
                  standard deviations
     skin         Angstrom, of the list of neighbours
     max_extrapolations   raise DynamicsError when more symmetry functions than this, added up over all
-                         evaluations, were outside
-                 their range of training
+                 evaluations, were outside their range of training
     uncertainty  standard deviations with every evaluation, not on request alone: for one checkpoint; raises
                  ConfigError if it has none
     comm         MPI communicator that shares out the atoms. Then every call is collective, and the geometry
@@ -330,10 +329,7 @@ class Calculator(AseCalculator):
             part = np.empty_like(total)
             virials_of_pairs(*place, member.model, member.w, member.G, part)
             total += member.scale * part / len(self.members)
-        if self.comm is not None and self.comm.size > 1:
-            part = total.copy()
-            self.comm.Reduce(part, total, root=0)
-            self.comm.Bcast(total, root=0)
+        sum_in_place(self.comm, total)
         self.results["stresses"] = to_voigt(total) / volume
 
     def _kalman_std(self, atoms):
@@ -397,10 +393,7 @@ class Member:
             total[4 * n_atom :].reshape(3, 3),
         )
         self.compute(place, members, energies, forces, virial)
-        if comm is not None and comm.size > 1:
-            part = total.copy()
-            comm.Reduce(part, total, root=0)
-            comm.Bcast(total, root=0)  # the same bits on every rank
+        sum_in_place(comm, total)
         energies = total[:n_atom] * self.scale + self.reference[element]
         return Prediction(float(energies.sum()), energies, forces * self.scale, virial * self.scale)
 

@@ -1,59 +1,43 @@
-"""Molecular dynamics: the loop.
-
-Integrators are ASE's, forces the calculator's; here are the files, the end, and going on after it. A folder
-of a simulation holds
-    protocol.json    what was asked for
-    md.csv           a row every `log_every` fs
-    trajectory.xyz   a frame every `save_every` fs
-    restart.h5       all that the next step depends on; with it a simulation goes on as if it had never been
-                     interrupted
-    final.xyz        the last frame, with velocities, atoms that are held fast, and masses other than those
-                     of the elements; last-good.xyz instead if the system exploded
-    status.json      how it ended: status "finished"; "stopped" by a signal; "failed", the system exploded or
-                     extrapolated too often; "uncertain", the standard deviation of a force was too large, and
-                     uncertain.xyz is that frame, worth a label; with reason, steps and time
+"""Molecular dynamics: the loop. Integrators are ASE's, forces the calculator's, and the files are those of
+`run_folder`; here are the order of events, the end, and going on after it.
 """
 
 import contextlib
 import json
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from ase.constraints import FixAtoms, FixCartesian
-from ase.data import atomic_masses
-from ase.io.extxyz import write_extxyz
 
 from mpnnp.errors import DataError, DynamicsError
 from mpnnp.files import write_atomically, write_text
 from mpnnp.model.prediction import NO_PREDICTION
 from mpnnp.parallel import agree, maximum, on_root
 from mpnnp.progress import Progress, duration
-from mpnnp.run_lock import claim
+from mpnnp.run_lock import GO_ON
 from mpnnp.signals import Signals
 from mpnnp.signals import name as name_of
 from mpnnp.simulation.calculator import Calculator, NoPrediction
-from mpnnp.simulation.integrators import Protocol, check_start, make_integrator, start_velocities
-from mpnnp.simulation.restart import read_restart, write_restart
+from mpnnp.simulation.integrators import check_start, make_integrator, start_velocities
+from mpnnp.simulation.restart import write_restart
+from mpnnp.simulation.run_folder import (
+    COLUMNS,
+    NEW_FILES,
+    PROTOCOL,
+    RESTART,
+    claim_folder,
+    constraints_lost,
+    open_folder,
+    write_frame,
+)
 from mpnnp.units import BAR, DENSITY
 
-COLUMNS = (
-    "time_ps",
-    "energy_total_ev",
-    "energy_potential_ev",
-    "temperature_k",
-    "pressure_bar",
-    "density_g_cm3",
-    "extrapolations",
-)
 HOT = 20.0  # times the temperature asked for (or the first one): exploded
 SWOLLEN, SHRUNK = 20.0, 0.2  # times the first volume: the same
 NAMED = 5  # extrapolations named in the log
 SAVE_SECONDS = 60.0
 QUESTION, MOST_STEPS = 0.5, 1000  # seconds, and steps, between two looks for signals
-PROTOCOL, RESTART = "protocol.json", "restart.h5"
-NEW_FILES = "md.csv", "trajectory.xyz"  # that grow from the first step on
 FINISHED, STOPPED, FAILED, UNCERTAIN = "finished", "stopped", "failed", "uncertain"
 ENDS = {FAILED: "last-good.xyz", UNCERTAIN: "uncertain.xyz"}  # where the last frame is; else final.xyz
 
@@ -105,15 +89,15 @@ def run(
     """
     directory = Path(directory)
     on_root(comm, check_start, atoms, protocol)
-    with Signals(comm, "continue with --resume") as signals:
+    with Signals(comm, GO_ON) as signals:
         lock = agree(
             comm,
-            lambda: _claim(directory, resume, overwrite, log) if comm.rank == 0 else None,
+            lambda: claim_folder(directory, resume, overwrite, log) if comm.rank == 0 else None,
         )
         simulation = None
         try:
             restart = on_root(
-                comm, _open_folder, directory, protocol, resume, trained, log, atoms, digest_of(calculator)
+                comm, open_folder, directory, protocol, resume, trained, log, atoms, digest_of(calculator)
             )
             parts = protocol, atoms, calculator, directory, comm, log, restart, signals, lock
             simulation = Simulation(*parts, max_force_std, watch)
@@ -128,47 +112,9 @@ def run(
                 lock.release()
 
 
-def _claim(directory, resume, overwrite, log):
-    """Lock of the folder. Raises DataError if there is nothing to resume."""
-    if resume and not (directory / PROTOCOL).is_file():
-        raise DataError(f"{directory}: holds no simulation that could be resumed ({PROTOCOL})")
-    return claim(directory, "a simulation", resume, overwrite, log)
-
-
 def digest_of(calculator):
     """Calculator.digest, "" of a calculator of ASE."""
     return calculator.digest() if isinstance(calculator, Calculator) else ""
-
-
-def _open_folder(directory, protocol, resume, trained, log, atoms, potential):
-    """What restart.h5 holds (resume), or None. Raises DataError; CheckpointError for other atoms or another
-    potential (its digest) than before.
-    """
-    record = directory / PROTOCOL
-    if not resume:
-        known = {"trained_on": trained.numbers()} if trained else {}
-        write_text(record, json.dumps(asdict(protocol) | known, indent=2) + "\n", encoding="ascii")
-        return None
-    try:
-        old = json.loads(record.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        raise DataError(f"{record}: is no protocol of a simulation: it cannot be resumed") from None
-    for field in fields(Protocol):
-        now = getattr(protocol, field.name)
-        if field.name != "time" and old.get(field.name) != now:
-            raise DataError(
-                f"{directory}: was started with {field.name} = {old.get(field.name)}, not {now}: "
-                "only the time can change"
-            )
-    restart = None
-    if (directory / RESTART).exists():
-        restart = read_restart(directory / RESTART)
-        restart.check(directory / RESTART, atoms, potential)
-    else:
-        log.warn(f"{directory}: the simulation was stopped before it was first saved: it begins anew")
-    if old.get("time") != protocol.time:
-        write_text(record, json.dumps(old | {"time": protocol.time}, indent=2) + "\n", encoding="ascii")
-    return restart
 
 
 class Simulation:
@@ -364,7 +310,6 @@ class Simulation:
         if atoms.pbc.all():
             pressure = -np.trace(atoms.get_stress(voigt=False, include_ideal_gas=True)) / 3.0 / BAR
             density = atoms.get_masses().sum() / atoms.cell.volume * DENSITY
-        in_all = getattr(self.calculator, "extrapolations_in_all", 0)
         values = [
             self._time(self.step),
             potential + kinetic,
@@ -377,12 +322,12 @@ class Simulation:
             self.files["md.csv"].write(
                 ",".join(
                     [f"{v:.12g}" if np.isfinite(v) else "" for v in values]
-                    + [str(in_all - self.extrapolations)]
+                    + [str(self._counted() - self.extrapolations)]
                 )
                 + "\n"
             )
             self.files["md.csv"].flush()
-        self.extrapolations = in_all
+        self.extrapolations = self._counted()
 
     def _write_frame(self):
         if self.files:
@@ -396,6 +341,10 @@ class Simulation:
         if self.watch is not None:
             self.watch(self.atoms)
 
+    def _counted(self):
+        """Extrapolations of all evaluations; calculators of ASE count none."""
+        return int(getattr(self.calculator, "extrapolations_in_all", 0))
+
     def _time(self, step):
         return step * self.protocol.timestep / 1000.0
 
@@ -406,7 +355,7 @@ class Simulation:
             for key, file in self.files.items():
                 file.flush()
                 self.sizes[key] = file.tell()
-            counts = getattr(self.calculator, "extrapolations_in_all", 0), self.extrapolations
+            counts = self._counted(), self.extrapolations
             write_restart(
                 self.directory / RESTART,
                 self.atoms,
@@ -421,37 +370,44 @@ class Simulation:
         self.last_save = time.monotonic()
 
     def _close(self, status, reason):
+        """Outcome of the simulation, which is written and told."""
         seconds = time.monotonic() - self.begin
         if self.broken:  # restart.h5 is of the step before
             self.atoms, self.step = self.good
         elif status not in ENDS:
             self._save()
-        frame, good_step = (
-            (self.atoms, self.step) if status != FAILED else self.good or (self.atoms, self.step)
-        )
-        steps, step = self.step - self.first_step, self.step
+        steps = self.step - self.first_step
         outcome = Outcome(
             status,
             reason,
-            self._time(step),
-            step,
+            self._time(self.step),
+            self.step,
             steps / seconds if steps else 0.0,
-            int(getattr(self.calculator, "extrapolations_in_all", 0)),
+            self._counted(),
         )
         if self.files:
-            for file in self.files.values():
-                file.close()
-            name = ENDS.get(status, "final.xyz")
-            if lost := constraints_lost(frame):
-                self.log.warn(f"{name} cannot hold {', '.join(lost)}: who starts from it sets them again")
-            with write_atomically(self.directory / name) as temporary:
-                with open(temporary, "w", encoding="utf-8") as file:
-                    write_frame(file, frame, self._time(good_step), None, velocities=True)
-            write_text(self.directory / "status.json", json.dumps(asdict(outcome), indent=2) + "\n")
-        ending = f"{status} {reason}".strip()
+            self._write_end(outcome)
+        self._tell(outcome, seconds)
+        return outcome
+
+    def _write_end(self, outcome):
+        """The last frame, and status.json."""
+        for file in self.files.values():
+            file.close()
+        frame, step = self.good if outcome.status == FAILED and self.good else (self.atoms, self.step)
+        name = ENDS.get(outcome.status, "final.xyz")
+        if lost := constraints_lost(frame):
+            self.log.warn(f"{name} cannot hold {', '.join(lost)}: who starts from it sets them again")
+        with write_atomically(self.directory / name) as temporary:
+            with open(temporary, "w", encoding="utf-8") as file:
+                write_frame(file, frame, self._time(step), None, velocities=True)
+        write_text(self.directory / "status.json", json.dumps(asdict(outcome), indent=2) + "\n")
+
+    def _tell(self, outcome, seconds):
+        status, ending = outcome.status, f"{outcome.status} {outcome.reason}".strip()
         if status in ENDS:
             frame = "the last good frame" if status == FAILED else "this frame"
-            ending = f"{status}: {reason}; {frame} is {ENDS[status]}"
+            ending = f"{status}: {outcome.reason}; {frame} is {ENDS[status]}"
         self.log(
             f"{ending} at {outcome.time_ps:.6g} ps after {duration(seconds)}: "
             f"{outcome.steps_per_second:.1f} steps per second"
@@ -462,24 +418,3 @@ class Simulation:
                 f"{outcome.extrapolations} symmetry functions were outside their range of training, "
                 "over all steps"
             )
-        return outcome
-
-
-def constraints_lost(atoms):
-    """Names of the kinds of constraints that a file in extxyz format cannot hold."""
-    kept = FixAtoms, FixCartesian
-    return sorted({type(c).__name__ for c in atoms.constraints if not isinstance(c, kept)})
-
-
-def write_frame(file, atoms, time_ps, energy, velocities=False):
-    """Append a frame in extxyz format; energy in eV or None; velocities: all that a simulation starts from,
-    momenta, atoms that are held fast (`move_mask`), and masses unless they are those of the elements.
-    """
-    frame = atoms.copy()
-    frame.calc = None
-    frame.info = {"time_ps": time_ps} | ({} if energy is None else {"energy": energy})
-    columns = ["symbols", "positions"]
-    if velocities:
-        own_masses = not np.array_equal(frame.get_masses(), atomic_masses[frame.numbers])
-        columns += ["momenta", "move_mask"] + (["masses"] if own_masses else [])
-    write_extxyz(file, [frame], columns=columns, write_info=True)

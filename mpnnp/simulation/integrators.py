@@ -41,21 +41,21 @@ class Protocol:
     def __post_init__(self):
         for name, allowed in (("ensemble", ENSEMBLES), ("thermostat", THERMOSTATS), ("barostat", BAROSTATS)):
             if getattr(self, name) not in allowed:
-                raise ConfigError(f"--{name} {getattr(self, name)}: must be {', '.join(allowed)}")
+                raise ConfigError(f"{name} = {getattr(self, name)}: must be {', '.join(allowed)}")
         for name in ("timestep", "time", "tau_t", "tau_p", "compressibility", "log_every", "save_every"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
-                raise ConfigError(f"--{name.replace('_', '-')} {value}: must be positive")
+                raise ConfigError(f"{name} = {value}: must be positive")
         if not (np.isfinite(self.temperature) and self.temperature > 0):
-            raise ConfigError(f"--temperature {self.temperature}: must be positive")
+            raise ConfigError(f"temperature = {self.temperature}: must be positive")
         if self.seed < 0:
-            raise ConfigError(f"--seed {self.seed}: must not be negative")
+            raise ConfigError(f"seed = {self.seed}: must not be negative")
         if not np.isfinite(self.pressure):
-            raise ConfigError(f"--pressure {self.pressure}: must be a number")
+            raise ConfigError(f"pressure = {self.pressure}: must be a number")
         if self.ensemble == "npt" and self.thermostat != "berendsen":
             raise ConfigError(
-                f"--ensemble npt --thermostat {self.thermostat}: the barostats bring their own thermostat; "
-                "--barostat berendsen or mtk chooses both"
+                f"ensemble = npt, thermostat = {self.thermostat}: the barostats bring their own thermostat; "
+                "barostat = berendsen or mtk chooses both"
             )
 
 
@@ -87,12 +87,12 @@ def check_start(atoms, protocol):
     if atoms.get_number_of_degrees_of_freedom() < 1:
         raise ConfigError("all atoms of the start are held fast by its constraints: nothing moves")
     if protocol.ensemble == "npt" and not atoms.pbc.all():
-        raise ConfigError("--ensemble npt: the structure has no cell that is periodic in all directions")
+        raise ConfigError("ensemble = npt: the structure has no cell that is periodic in all directions")
     if protocol.ensemble == "npt" and protocol.barostat == "mtk" and atoms.constraints:
         kinds = ", ".join(sorted({type(c).__name__ for c in atoms.constraints}))
         raise ConfigError(
-            f"--barostat mtk: knows no constraints, the structure has some ({kinds}); take --barostat "
-            "berendsen, or a start without them"
+            f"barostat = mtk: knows no constraints, the structure has some ({kinds}); take berendsen, or a "
+            "start without them"
         )
 
 
@@ -121,7 +121,7 @@ def make_integrator(atoms, protocol, rng):
         try:
             from ase.md.nose_hoover_chain import IsotropicMTKNPT
         except ImportError:
-            raise ConfigError("--barostat mtk: needs a newer ASE (3.25 or later)") from None
+            raise ConfigError("barostat = mtk: needs a newer ASE (3.25 or later)") from None
         dynamics = IsotropicMTKNPT(
             atoms,
             p.timestep * fs,
@@ -153,7 +153,7 @@ def make_integrator(atoms, protocol, rng):
     try:
         from ase.md.bussi import Bussi
     except ImportError:
-        raise ConfigError("--thermostat bussi: needs a newer ASE (3.24 or later)") from None
+        raise ConfigError("thermostat = bussi: needs a newer ASE (3.24 or later)") from None
     return Integrator(Bussi(atoms, p.timestep * fs, temperature_K=p.temperature, taut=p.tau_t * fs, rng=rng))
 
 

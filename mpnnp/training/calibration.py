@@ -22,8 +22,8 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.errors import DataError
 from mpnnp.kernels.packs import Structures
 from mpnnp.model.label_kinds import KINDS, MILLI
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import NO_PREDICTION, Predictor, refuse_not_finite
+from mpnnp.model.potential import Potential, Predictor
+from mpnnp.model.prediction import NO_PREDICTION, refuse_not_finite
 from mpnnp.model.spread import Spread, structure_with_spread
 from mpnnp.parallel import Comm
 

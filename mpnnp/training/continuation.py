@@ -26,8 +26,7 @@ from mpnnp.data.store import load_structures, split
 from mpnnp.errors import CheckpointError, ConfigError, DataError
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import ENERGY, MILLI
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Predictor
+from mpnnp.model.potential import Potential, Predictor
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog, Silent
 from mpnnp.training import history, offsets, run_folder
@@ -77,7 +76,7 @@ def completed(config: Config, directory: Path | None = None, resume: bool = Fals
     if directory is not None and Path(path).resolve().parent == directory.resolve():
         raise ConfigError(
             f"run.from = {toml_value(path)}: the results would replace what they go on from: "
-            "choose another folder (-o)"
+            "choose another folder"
         )
     if directory is not None and resume and run_folder.has_checkpoint(directory):
         name, saved = run_folder.read_saved(directory, Silent(), read_summary)

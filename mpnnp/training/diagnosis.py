@@ -16,7 +16,7 @@ MOST_LINES = 5
 IMPROVING = 0.03  # fall of the measure in the last fifth of the epochs that promises more
 LONG_AGO = 0.6  # of the epochs: a best one before was long ago ...
 WORSE = 1.1  # ... if the last measure is larger than the best by this factor
-BY_HEART = 2.0  # validation error over training error
+OVERFITTED = 2.0  # validation error over training error
 NO_BETTER = 0.9  # of the spread of the labels: as good as to predict their mean
 GROWN = 1.05  # factor by which an error is called larger than at the start
 OUTSIDE = 0.01  # share of validation atoms outside of the range of training
@@ -177,7 +177,7 @@ def still_improving(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | 
     return Finding(found, remedy)
 
 
-def learned_by_heart(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
+def overfits(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
     """Training errors lie far below validation errors."""
     if _part(curve) != "validation":
         return None
@@ -185,7 +185,7 @@ def learned_by_heart(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding |
     found = []
     for kind in _kinds(curve, "validation"):
         train, validation = (curve[f"{kind.name}_rmse_{part}"][best] for part in ("train", "validation"))
-        if best and kind.name in facts.weights and validation > BY_HEART * train > 0.0:
+        if best and kind.name in facts.weights and validation > OVERFITTED * train > 0.0:
             found.append((kind, train, validation))
     if not found:
         return None
@@ -194,7 +194,7 @@ def learned_by_heart(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding |
     known = f"; {n_label} labels, {facts.n_weight} weights" if n_label and facts.n_weight else ""
     return Finding(
         f"{kind.name}: training {train:.3g}, validation {validation:.3g} {kind.short_unit}: "
-        f"learned by heart{known}",
+        f"overfitting{known}",
         f"more structures with {kind.words} (mpnnp select says which)",
     )
 
@@ -219,7 +219,7 @@ RULES: tuple[Callable[[Mapping[str, np.ndarray], Facts], Finding | None], ...] =
     best_long_ago,
     still_improving,
     extrapolates,
-    learned_by_heart,
+    overfits,
 )
 
 

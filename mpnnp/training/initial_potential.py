@@ -13,14 +13,13 @@ from ase.data import chemical_symbols
 from mpnnp.config import Config, Functions, Net
 from mpnnp.data.dataset import Dataset, atoms_of
 from mpnnp.data.packed import element_counts, make_atoms
-from mpnnp.data.store import BLOCK
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.kernels.packs import Structures
 from mpnnp.model.baseline import Baseline, Dispersion, Zbl
 from mpnnp.model.function_sets import default, from_tables, water
 from mpnnp.model.network import Network
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Predictor, refuse_not_finite
+from mpnnp.model.potential import Potential, Predictor
+from mpnnp.model.prediction import refuse_not_finite
 from mpnnp.model.scaling import NOT_FINITE, Scaling, Statistics
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions, element_number
@@ -31,6 +30,8 @@ from mpnnp.progress import AnyLog
 from mpnnp.training.checkpoint import load_potential
 from mpnnp.training.choices import hidden_nodes, n_label
 from mpnnp.units import ATOMIC, BOHR, Units, parse_units
+
+BLOCK = 64  # structures whose functions are in memory at once, for their statistics
 
 
 def choose_functions(config: Functions, elements: Sequence[int]) -> SymmetryFunctions:
@@ -115,15 +116,45 @@ def build(
     cache  folder of computed symmetry functions
     key    of the data in the cache; their hash if not given
     """
-    section = config.symmetry_functions
     key = on_root(comm, dataset.hash) if key is None else key
+
+    def compute(functions: SymmetryFunctions) -> tuple[Structures, np.ndarray]:
+        structures = make_atoms(dataset, functions.elements)
+        return structures, load_symmetry_functions(structures, functions, key, cache, comm, log)
+
     if config.network.initializer == "files":
         potential = on_root(comm, load_weights_from, config)
         log(f"functions, scaling, references and weights from {config.network.weights_from}")
-        structures = make_atoms(dataset, potential.elements)
-        G = load_symmetry_functions(structures, potential.functions, key, cache, comm, log)
+        structures, G = compute(potential.functions)
         new = statistics_of(dataset, structures, G, train, potential.functions, comm)
         return potential.that_saw(new.minimum, new.maximum), structures, G
+    section, nets = config.symmetry_functions, config.network
+    functions, statistics, structures, G = _functions_that_vary(section, dataset, train, compute, comm, log)
+    n_inputs = np.diff(functions.table.start)
+    if nets.hidden is None:
+        hidden = hidden_nodes(agree(comm, n_label, dataset, train), n_inputs, log)
+        nets = nets.model_copy(update={"hidden": hidden})
+    network = Network.from_config(nets, functions.elements, n_inputs)
+    kind, s_min, s_max = _scaling_of(section)
+    potential = Potential(
+        functions=functions,
+        scaling=Scaling(kind, s_min, s_max, statistics),
+        network=network,
+        weights=initial_weights(config, network),
+        units=on_root(comm, file_units, config),
+        **references(config.network, dataset, structures, functions.elements, train),
+    )
+    if config.network.normalize == "force":
+        potential = _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm)
+    return potential, structures, G
+
+
+def _functions_that_vary(section, dataset, train, compute, comm, log):
+    """(SymmetryFunctions, Statistics, Structures, G) of [symmetry_functions], without functions that are
+    constant. Collective. Raises ConfigError, DataError.
+
+    compute  function of SymmetryFunctions -> (Structures, G)
+    """
     functions = on_root(comm, choose_functions, section, dataset.elements)
     known = (
         on_root(comm, potential_files.read_statistics, section.scaling_data, functions)
@@ -136,15 +167,14 @@ def build(
             f"the data contain no {', '.join(absent)}, of which there are symmetry functions: nothing tells "
             "their ranges; remove the element, or give a scaling.data of data that contain it"
         )
+    where = f"in {section.scaling_data}" if known else "over the training structures"
     while True:
-        structures = make_atoms(dataset, functions.elements)
-        G = load_symmetry_functions(structures, functions, key, cache, comm, log)
+        structures, G = compute(functions)
         statistics = known or statistics_of(dataset, structures, G, train, functions, comm)
         varies = statistics.varies()
         if varies.all():
-            break
+            return functions, statistics, structures, G
         constant = [str(f) for f, v in zip(functions.functions, varies) if not v]
-        where = f"in {section.scaling_data}" if known else "over the training structures"
         message = f"{len(constant)} symmetry functions never vary {where}: {'; '.join(constant)}"
         if section.constant == "error":
             raise DataError(message)
@@ -155,26 +185,13 @@ def build(
                     f"no symmetry function of {chemical_symbols[z]} varies {where}: nothing can be learned"
                 )
         functions, known = functions.keep(varies), known and known.keep(varies)
+
+
+def _scaling_of(section):
+    """(kind, smallest, largest) of the scaled functions: of the input.nn, or as configured."""
     if section.input_nn:
-        kind, s_min, s_max = potential_files.scaling_kind(InputFile(section.input_nn))
-    else:
-        kind, s_min, s_max = section.scaling, section.scale_min, section.scale_max
-    n_inputs, nets = np.diff(functions.table.start), config.network
-    if nets.hidden is None:
-        hidden = hidden_nodes(agree(comm, n_label, dataset, train), n_inputs, log)
-        nets = nets.model_copy(update={"hidden": hidden})
-    network = Network.from_config(nets, functions.elements, n_inputs)
-    potential = Potential(
-        functions=functions,
-        scaling=Scaling(kind, s_min, s_max, statistics),
-        network=network,
-        weights=initial_weights(config, network),
-        units=on_root(comm, file_units, config),
-        **references(config.network, dataset, structures, functions.elements, train),
-    )
-    if config.network.normalize == "force":
-        potential = _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm)
-    return potential, structures, G
+        return potential_files.scaling_kind(InputFile(section.input_nn))
+    return section.scaling, section.scale_min, section.scale_max
 
 
 def initial_weights(config: Config, network: Network) -> np.ndarray:
@@ -200,7 +217,6 @@ def statistics_of(
         atoms_of(structures.start, train[first : min(first + BLOCK, mine.stop)])
         for first in range(mine.start, mine.stop, BLOCK)
     ]
-
     wrong = [
         int(np.searchsorted(structures.start, atoms[np.argmin(finite)], side="right")) - 1
         for atoms in blocks

@@ -5,7 +5,7 @@ error when training is done. The level of a kind is today's error by the better 
     in the first epoch a running RMS of the innovations, y - h(w) of labels before they are learned for the
     first time, which follows the fast fall at the start;
     then the RMSE over the validation structures at the last evaluation, smoothed: innovations of labels
-    seen before tell what was learned by heart. Without validation labels of the kind, innovations go on.
+    seen before do not tell overfitting. Without validation labels of the kind, innovations go on.
 Errors and rows of a label are divided by its level, so that R = 1 for all of them. The level of the energy
 of N atoms is N times the level per atom, but not more than what the forces already say about it: forces with
 independent errors sigma_F give the energy of displacements d of all atoms to sqrt(N) d sigma_F, with d = 0.3

@@ -14,8 +14,8 @@ from mpnnp.model.baseline import NONE
 from mpnnp.model.evaluation import ROUND, accuracy_over
 from mpnnp.model.label_kinds import ENERGY
 from mpnnp.model.metrics import Accuracy, Errors
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Prediction, Predictor
+from mpnnp.model.potential import Potential, Predictor
+from mpnnp.model.prediction import Prediction
 from mpnnp.parallel import Comm, share
 from mpnnp.training.common_errors import Groups
 from mpnnp.training.labels import Labels, label_scale
@@ -251,8 +251,7 @@ class Observer:
         """
         found = len(chosen)
         for k in range(self.comm.rank, len(chosen), self.comm.size):
-            prediction = self.predict(chosen[k], w)
-            if not (np.isfinite(prediction.energy) and np.isfinite(prediction.forces).all()):
+            if not self.predict(chosen[k], w).is_finite():
                 found = k
                 break
         first = min(self.comm.allgather(found))

@@ -17,6 +17,7 @@ from mpnnp.model.label_kinds import FORCE, KINDS
 from mpnnp.optimizers.registry import update_if_accepted
 from mpnnp.parallel import Comm, agree, of_all_ranks, on_root
 from mpnnp.progress import Log, Progress, counted, duration
+from mpnnp.run_lock import GO_ON
 from mpnnp.signals import Signals
 from mpnnp.training import continuation, offsets, run_folder
 from mpnnp.training.agenda import Agenda, Verdict
@@ -82,7 +83,7 @@ def train(
     rank alike.
     """
     directory, clock = Path(directory), time.monotonic()
-    with Signals(comm, "continue with --resume") as signals:
+    with Signals(comm, GO_ON) as signals:
         config = on_root(comm, continuation.completed, config, directory, resume)
         lock, resume = agree(
             comm,

@@ -14,8 +14,8 @@ from mpnnp.data.packed import make_atoms
 from mpnnp.errors import CheckpointError
 from mpnnp.kernels.packs import Structures
 from mpnnp.model.baseline import NONE
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Prediction, Predictor
+from mpnnp.model.potential import Potential, Predictor
+from mpnnp.model.prediction import Prediction
 from mpnnp.model.spread import Spread, structure_with_spread
 from mpnnp.optimizers.posterior import Posterior, has_covariance
 from mpnnp.parallel import Comm, on_root

@@ -16,8 +16,7 @@ from mpnnp.kernels.energy_forces import symmetry_functions
 from mpnnp.kernels.jit import CACHE_FOLDER, read_only
 from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS
 from mpnnp.model.network import Network
-from mpnnp.model.potential import Potential
-from mpnnp.model.prediction import Predictor
+from mpnnp.model.potential import Potential, Predictor
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.model.symmetry_functions import SymmetryFunction, SymmetryFunctions
 from mpnnp.optimizers.ekf import make_ekf

@@ -134,12 +134,17 @@ def test_isolated_atoms_are_not_counted_and_do_not_look_wrong(tmp_path, monkeypa
     assert "8 structures of 32 atoms" in text and "Labels: 8 energies" in text and "Looks wrong" not in text
 
 
-def test_overwrite_replaces_the_file(tmp_path, monkeypatch):
+def test_overwrite_keeps_the_configuration_that_was_there_under_another_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("a.extxyz", copper(4))
-    (tmp_path / "train.toml").write_text("x")
-    run("init", "a.extxyz", "--overwrite")
+    (tmp_path / "edited").mkdir()
+    (tmp_path / "edited" / "train.toml").write_text("x")
+    (tmp_path / "train.toml").symlink_to("edited/train.toml")
+    assert "is kept as" in run("init", "a.extxyz", "--overwrite")
     assert read_config("train.toml").symmetry_functions.set == "default"
+    assert (tmp_path / "edited" / "train.toml.old-1").read_text() == "x"
+    assert "is kept as" not in run("init", "a.extxyz", "--overwrite")  # what reads the same is not kept
+    assert (tmp_path / "train.toml").is_symlink() and not list(tmp_path.rglob("*.old-2"))
 
 
 def test_the_schema_is_shown_and_written(tmp_path):

@@ -3,8 +3,10 @@
 import h5py
 import numpy as np
 import pytest
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 
-from mpnnp.data import dataset as hdf5
+from mpnnp.data import dataset_file
 from mpnnp.data.dataset import ARRAYS, OTHER_NAMES, Dataset, concatenate, read, why_no_validation, write
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DataError
@@ -277,7 +279,7 @@ def test_writing_that_fails_leaves_the_old_file_and_no_other(tmp_path, dataset, 
     path = tmp_path / "d.h5"
     write(path, dataset)
     before = path.read_bytes()
-    monkeypatch.setattr(hdf5, "FORMAT_VERSION", object())  # h5py cannot store it
+    monkeypatch.setattr(dataset_file, "FORMAT_VERSION", object())  # h5py cannot store it
     with pytest.raises(TypeError):
         write(path, dataset)
     assert path.read_bytes() == before
@@ -326,3 +328,24 @@ def test_an_empty_validation_set_has_a_reason():
     assert "0.1 of 4 structures is less than half a structure" in why_no_validation(data(0, 0, 0, 0), 0.1)
     for marks in ((1, 1), (1, 1, 0), (0, 0, 0, 0)):
         assert len(data(*marks).split(0.1)[1]) == 0
+
+
+def test_the_geometry_of_ase_atoms_is_taken_without_labels():
+    atoms = molecule("H2O", cell=[5.0, 6.0, 7.0], pbc=(True, True, False))
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.ones((3, 3)))
+    found = Structure.from_atoms(atoms, source="a", frame=2)
+    for name in ("numbers", "positions", "cell", "pbc"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(atoms, name))
+    assert np.isnan(found.energy) and np.isnan(found.forces).all() and found.name == "a, frame 2"
+
+
+def test_isolated_atoms_are_single_far_from_images_and_beside_others():
+    atom = {"numbers": [29], "positions": [[0, 0, 0]], "energy": -1.0}
+    alone, crowded, unlabelled = (
+        Structure(**atom),
+        Structure(**atom, cell=np.eye(3) * 7.9, pbc=True),
+        Structure(**(atom | {"energy": np.nan})),
+    )
+    both = Dataset.from_structures([alone, crowded, unlabelled, make_structure(4)])
+    assert both.is_isolated.tolist() == [True, False, False, False]
+    assert not Dataset.from_structures([alone, alone]).is_isolated.any()  # no references of anything

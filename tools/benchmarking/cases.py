@@ -29,10 +29,10 @@ from mpnnp.data import dataset  # noqa: E402
 from mpnnp.data.packed import make_atoms  # noqa: E402
 from mpnnp.kernels.energy_forces import symmetry_functions  # noqa: E402
 from mpnnp.kernels.jit import read_only  # noqa: E402
+from mpnnp.model.evaluation import Predictor  # noqa: E402, here also in earlier checkouts
 from mpnnp.model.label_kinds import ENERGY, FORCE  # noqa: E402
 from mpnnp.model.network import Network  # noqa: E402
 from mpnnp.model.potential import Potential  # noqa: E402
-from mpnnp.model.prediction import Predictor  # noqa: E402
 from mpnnp.model.scaling import Scaling, Statistics  # noqa: E402
 from mpnnp.model.symmetry_functions import SymmetryFunctions, parse_line  # noqa: E402
 from mpnnp.optimizers.ekf import make_ekf  # noqa: E402
