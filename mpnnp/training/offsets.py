@@ -10,7 +10,9 @@ common as far as sigma_b allows; the potential keeps what differences of frames,
 say. b_g is no part of the potential. With a level of noise for each label alone, labels that come again in
 every epoch would count what they have in common again too; here the prior of b_g is counted once.
 
-sigma_b is found on the way. It is wide at the start, the spread of all energies; after each epoch it is what
+sigma_b is found on the way. It is wide at the start, the spread of all energies. In the first epoch it
+follows the running error of energies down: what is still to be learned is more than simulations can have in
+common, and a net whose P has become small cannot take it back from the offsets. After each epoch it is what
 the errors of h(w) have in common at least, if that is less. A normal prior of variance V is made one of V' by
 the observation b_g = 0 with the noise 1 / (1/V' - 1/V): for a linear model the same as if V' had been there
 from the start, since the covariances of weights and offsets give to the weights what the offsets lose.
@@ -29,6 +31,7 @@ from mpnnp.training.run_state import RunState
 from mpnnp.training.start import Task
 
 LEAST = 0.02  # of the level of energies: what is smaller is no offset
+STEP = 0.5  # of the variance of offsets: how much it falls at a time in the first epoch
 
 
 def settle(task: Task, state: RunState) -> None:
@@ -38,6 +41,18 @@ def settle(task: Task, state: RunState) -> None:
     """
     variance = _found(task, state)
     if state.noise is not None and variance < state.noise.offset_variance:
+        narrow(task, state, variance)
+
+
+def follow(task: Task, state: RunState) -> None:
+    """In the first epoch: offsets are not believed to be larger than the errors of energies that are still
+    made. Collective.
+    """
+    noise = state.noise
+    if noise is None or not len(noise.offsets) or noise.passes:
+        return
+    variance = float(noise.innovation[ENERGY] ** 2)  # NaN before the first energies
+    if 0.0 < variance < STEP * noise.offset_variance:
         narrow(task, state, variance)
 
 

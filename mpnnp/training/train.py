@@ -252,6 +252,7 @@ def one_update(task: Task, state: RunState, batch: Batch, pause: Callable[[], ob
     state.weights += increment[:n]
     if state.noise is not None:
         state.noise.offsets += increment[n:]
+        offsets.follow(task, state)
     state.skipped_in_row = 0
 
 

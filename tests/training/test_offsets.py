@@ -194,6 +194,27 @@ def test_the_prior_follows_the_errors_and_only_becomes_narrower(tmp_path):
     assert run.state.noise.correlation == 0.0
 
 
+def test_in_the_first_epoch_the_prior_falls_with_the_error_of_energies(tmp_path):
+    run = begun(in_boxes(tmp_path), tmp_path, *quiet())
+    task, state, noise = run.task, run.state, run.state.noise
+    offsets.follow(task, state)  # no energies were learned yet
+    assert noise.offset_variance == 1.0
+    for level, variance in ((0.8, 1.0), (0.5, 0.25), (0.4, 0.25), (0.1, 0.01), (0.3, 0.01)):
+        noise.innovation[ENERGY] = level
+        offsets.follow(task, state)
+        assert noise.offset_variance == pytest.approx(variance)
+    noise.passes, noise.innovation[ENERGY] = 1, 0.01
+    offsets.follow(task, state)  # later the errors of training structures tell
+    assert noise.offset_variance == pytest.approx(0.01)
+
+
+def test_an_update_asks_for_it(tmp_path):
+    run = begun(in_boxes(tmp_path), tmp_path, *quiet())
+    run.state.noise.innovation[ENERGY] = 0.1
+    one_update(run.task, run.state, next(b for b in run.task.epoch(1) if b.kind == FORCE))
+    assert run.state.noise.offset_variance == pytest.approx(0.01)
+
+
 def test_settled_weights_are_those_of_settle(tmp_path):
     run = begun(in_boxes(tmp_path), tmp_path, *quiet())
     offsets.settle(run.task, run.state)  # nothing was learned yet
