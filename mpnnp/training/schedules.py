@@ -103,13 +103,18 @@ class RunnerSchedule:
         """True if there are updates of this kind."""
         return self.n_update[kind] > 0
 
+    def order(self, number: int, rng: np.random.Generator) -> np.ndarray:
+        """Kind of each update of epoch `number`."""
+        kinds = np.repeat(np.arange(len(self.n_update)), self.n_update)
+        rng.shuffle(kinds)
+        return kinds
+
     def epoch(self, number: int, errors: Sequence[np.ndarray] | None = None) -> Epoch:
         """The updates of epoch `number` (from 1). errors: per kind, |error| of each label at its start,
         for sorted selection. Raises ConfigError without them.
         """
         rng = np.random.default_rng([self.seed, 2, number])
-        kinds = np.repeat(np.arange(len(self.n_update)), self.n_update)
-        rng.shuffle(kinds)
+        kinds = self.order(number, rng)
         candidates = []
         for kind, (labels, n, m) in enumerate(zip(self.labels, self.n_update, self.sizes)):
             n_trial = self.config.trials if self.config.selection == "threshold" else 1

@@ -148,7 +148,7 @@ def test_weights_from_a_file(tmp_path):
     [
         ("1\n1 2\n", "line 2: expected one weight, or three"),
         ("1\n-1\n", "line 2"),
-        ("1\n", "1 lines .* 2 structures"),
+        ("1\n", "1 line of weights for 2 structures"),
     ],
 )
 def test_wrong_weights(tmp_path, text, message):
