@@ -123,14 +123,17 @@ def extrapolation(members, data):
     yield "(b) the truth's density at 1 bar (g/cm^3)", "", with_error(truth.density, truth.error)
     frames = dataset.read(data / "eos.h5")
     ways = {
-        "to first order": lambda folder: first_order_curve(folder, frames, truth).density,
-        "by simulations": liquid_density,
+        "to first order": ("best.h5", lambda folder: first_order_curve(folder, frames, truth).density),
+        "by simulations": ("eos-*/status.json", liquid_density),
     }
-    for how, density in ways.items():
-        known = {name: np.array([density(f) for f in folders]) for name, folders in members.items()}
+    for how, (needs, density) in ways.items():
+        there = {name: [f for f in folders if any(f.glob(needs))] for name, folders in members.items()}
+        if not any(there.values()):
+            continue
+        known = {name: np.array([density(f) for f in folders]) for name, folders in there.items()}
         yield from densities_at_1_bar(known, truth, how)
         deviation = np.concatenate([np.abs(found - truth.density) for found in known.values()])
-        yield from no_oracle([f for found in members.values() for f in found], deviation, how)
+        yield from no_oracle([f for found in there.values() for f in found], deviation, how)
 
 
 def no_oracle(folders, deviation, how):

@@ -32,7 +32,7 @@ def draw(path, members, truth, densities, differences):
     found.set_xticks(range(len(x)), x)
     found.set(xlim=(-0.5, len(x) - 0.5), ylabel="density at 1 bar (g/cm³)")
     pressures.axhline(0.0, color="0.5", linestyle="--", linewidth=1.0)
-    pressures.set(xlabel="density (g/cm³)", ylabel="pressure - the truth's, same frames (bar)")
+    pressures.set(xlabel="density (g/cm³)", ylabel="pressure less the truth's (bar)")
     for axis in (pressures, found):
         axis.legend()
     save(picture, path)
