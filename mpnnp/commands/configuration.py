@@ -15,7 +15,7 @@ from mpnnp.commands.common import (
     write_configuration,
     write_result,
 )
-from mpnnp.commands.targets import check_new, check_targets
+from mpnnp.commands.targets import check_targets
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -57,8 +57,7 @@ def init(
     _, log = start()
     if output.suffix != ".toml":
         raise ConfigError(f"init: the file to write must be named FILE.toml; found {output}")
-    check_targets(output, data=data)
-    check_new(output, overwrite)
+    check_targets(output, data=data, overwrite=overwrite)
     if settings := [name for name in data if is_input_nn(name)]:
         raise ConfigError(f"{settings[0]}: has settings, no data: mpnnp translate {settings[0]} -o {output}")
     files = [seen_from(output.parent, name) for name in data]

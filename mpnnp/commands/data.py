@@ -16,7 +16,7 @@ from mpnnp.commands.common import (
     reads_data,
     start,
 )
-from mpnnp.commands.targets import check_new, check_targets
+from mpnnp.commands.targets import check_targets
 from mpnnp.errors import ConfigError
 from mpnnp.progress import counted
 
@@ -58,8 +58,7 @@ def convert(
     if not inputs:
         raise ConfigError(f"convert: give at least one source and the file to write; found only {target}")
     check_target(target)
-    check_targets(target, data=inputs)
-    check_new(target, overwrite)
+    check_targets(target, data=inputs, overwrite=overwrite)
     _, log = start()
     data = read_sources([str(s) for s in inputs], report=log, without=[target], **how)
     log(format_description(describe(data)))
@@ -173,8 +172,7 @@ def select(
 
     check_target(output, "select")
     comm, log = start()
-    on_root(comm, lambda: check_targets(output, data=data, potentials=potential or []))
-    on_root(comm, check_new, output, overwrite)
+    on_root(comm, lambda: check_targets(output, data=data, potentials=potential or [], overwrite=overwrite))
     potentials, dataset = read_inputs(comm, log, potential or [], data, how, without=[output])
     alone = dataset.is_isolated
     references, others = np.flatnonzero(alone), np.flatnonzero(~alone)

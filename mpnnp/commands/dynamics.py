@@ -17,7 +17,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
-from mpnnp.commands.targets import check_new, check_targets
+from mpnnp.commands.targets import check_targets
 
 app = typer.Typer()
 
@@ -188,8 +188,7 @@ def box(
     from mpnnp.simulation.boxes import check_format, water_box
 
     check_format(output)
-    check_targets(output)
-    check_new(output, overwrite)
+    check_targets(output, overwrite=overwrite)
     _, log = start()
     atoms = water_box(molecules, density, seed)
     write_result(output, lambda path: write(path, atoms, parallel=False))

@@ -20,7 +20,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
-from mpnnp.commands.targets import check_folder, check_new, check_targets
+from mpnnp.commands.targets import check_folder, check_targets
 from mpnnp.errors import CheckFailed, ConfigError
 from mpnnp.progress import counted
 
@@ -281,8 +281,7 @@ def label(
 
     check_target(output, "label")
     comm, log = start()
-    on_root(comm, lambda: check_targets(output, data=structures, potentials=[potential]))
-    on_root(comm, check_new, output, overwrite)
+    on_root(comm, lambda: check_targets(output, data=structures, potentials=[potential], overwrite=overwrite))
     calculator = agree(comm, make_labeller, potential, potential_units)
     part = part_of(output, potential, calculator)
     data = on_root(comm, lambda: read_sources(structures, report=log, without=[output, part], **how))

@@ -15,6 +15,7 @@ def check_targets(
     table: Path | None = None,
     data: Iterable = (),
     potentials: Iterable = (),
+    overwrite: bool = True,
 ) -> None:
     """Raise ConfigError or DataError unless all files can be written, each once, and none is read.
 
@@ -24,6 +25,7 @@ def check_targets(
     data        files that the command reads; in its folders and patterns formats.read_sources leaves out what
                 will be written (`without`)
     potentials  files and folders that it reads, several with commas between them
+    overwrite   False: nor may one of the files be there
     """
     from mpnnp.figures import check_name
 
@@ -46,15 +48,12 @@ def check_targets(
             raise ConfigError(f"{path}: is read by the same command, which would write over it")
         if (place := os.path.realpath(path)) in written:
             raise ConfigError(f"{path}: two results would be written to this file")
+        if path.exists() and not overwrite:
+            raise ConfigError(
+                f"{path}: is there already, and would be lost; give another name, or --overwrite to replace "
+                "it"
+            )
         written.add(place)
-
-
-def check_new(path: Path, overwrite: bool) -> None:
-    """Raise ConfigError for a file that is there, unless it shall be replaced."""
-    if path.exists() and not overwrite:
-        raise ConfigError(
-            f"{path}: is there already, and would be lost; give another name, or --overwrite to replace it"
-        )
 
 
 def check_folder(path: Path) -> None:

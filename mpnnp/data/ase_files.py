@@ -12,7 +12,7 @@ import numpy as np
 
 from mpnnp.data.compressed import decompressed
 from mpnnp.data.isolated import KEY, agreed, energies_of
-from mpnnp.data.outputs import DUMP, kind_of, prepared
+from mpnnp.data.outputs import AS_DUMP, AS_OUTCAR, prepared
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import is_uneven, stress_of_virial, to_voigt
 from mpnnp.data.xyz import xyz_frames
@@ -131,7 +131,6 @@ def _frames(plain, path, warn):
         return
     from ase.io import iread  # 0.2 s, which other data need not wait for
 
-    of_dump = kind_of(plain) == DUMP
     with prepared(Path(plain), path, warn) as (read, name, units):
         # parallel=False: with mpi4py loaded ASE would broadcast the frames, and wait for ranks that do not
         # read
@@ -147,7 +146,7 @@ def _frames(plain, path, warn):
             except StopIteration:
                 return
             except Exception as error:
-                other = OTHER_OUTPUT if name == "vasp-out" else ""
+                other = OTHER_OUTPUT if name == AS_OUTCAR else ""
                 raise DataError(
                     f"{path}, frame {frame}: cannot be read by ASE: {_reason(error, read, path)}{other}"
                 ) from None
@@ -155,7 +154,7 @@ def _frames(plain, path, warn):
             for text in sorted(texts - said):
                 warn(f"{path}, frame {frame}: ASE says: {text[:300]}")
             said |= texts
-            if of_dump and atoms.calc is not None:
+            if name == AS_DUMP and atoms.calc is not None:
                 atoms.calc.results.pop("energy", None)  # ASE's 0, of no label
             yield atoms, units
             frame += 1

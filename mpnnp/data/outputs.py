@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mpnnp.errors import DataError
+from mpnnp.progress import counted
 from mpnnp.units import METAL, Units, parse_units
 
-__all__ = ["DUMP", "kind_of", "look_into_text", "prepared"]
+__all__ = ["AS_DUMP", "AS_OUTCAR", "look_into_text", "prepared"]
 
 OUTCAR, VASPRUN, DUMP, DATA = "OUTCAR", "vasprun.xml", "dump of LAMMPS", "data file of LAMMPS"
-ASE_FORMATS = {OUTCAR: "vasp-out", VASPRUN: "vasp-xml", DUMP: "lammps-dump-text"}
+AS_OUTCAR, AS_VASPRUN, AS_DUMP = "vasp-out", "vasp-xml", "lammps-dump-text"  # ASE's names of their formats
 # what tells an output of a program, its end, and a cycle that did not converge
 PROGRAMS = {
     "Quantum ESPRESSO": (b"Program PWSCF", b"JOB DONE", b"convergence NOT achieved"),
@@ -35,9 +36,8 @@ UNITS_OF_LAMMPS = {"metal": METAL} | {
 }
 
 
-def kind_of(plain: str | Path) -> str | None:
+def _kind_of(plain):
     """Which of these kinds a plain file is, by name and content; None if it is none of them."""
-    plain = Path(plain)
     if not plain.is_file():
         return None
     with open(plain, "rb") as file:
@@ -62,28 +62,28 @@ def prepared(plain: Path, path: Path, warn: Callable) -> Iterator[tuple[Path, st
     Warns of steps that did not converge and of calculations that did not end. Raises DataError for what
     would be read wrongly.
     """
-    kind = kind_of(plain)
+    kind = _kind_of(plain)
     if kind == DATA:
         raise DataError(
             f"{path}: is a {DATA}, which is not read, as it says neither elements nor labels for certain; "
             "write it as extended XYZ, e.g. by LAMMPS: dump ... element x y z, dump_modify ... element O H"
         )
     if kind == DUMP:
-        yield plain, ASE_FORMATS[DUMP], _look_into_dump(plain, path, warn)
+        yield plain, AS_DUMP, _look_into_dump(plain, path, warn)
     elif kind == VASPRUN:
         _look_into_vasprun(plain, path, warn)
-        yield plain, ASE_FORMATS[VASPRUN], None
+        yield plain, AS_VASPRUN, None
     elif kind == OUTCAR:
         with open(plain, "rb") as file:
             end = _look_into_outcar(file, path, warn)
         if end is None:
-            yield plain, ASE_FORMATS[OUTCAR], None
+            yield plain, AS_OUTCAR, None
             return
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / plain.name
             shutil.copyfile(plain, whole)
             os.truncate(whole, end)
-            yield whole, ASE_FORMATS[OUTCAR], None
+            yield whole, AS_OUTCAR, None
     else:
         look_into_text(plain, path, warn)
         yield plain, None, None
@@ -108,7 +108,7 @@ def look_into_text(plain: Path, path: Path, warn: Callable) -> None:
             ended = ended or end in line
     if n_loose:
         warn(
-            f"{path}: {n_loose} self-consistency cycle{'s' * (n_loose > 1)} did not converge "
+            f"{path}: {counted(n_loose, 'self-consistency cycle')} did not converge "
             f"({loose.decode()!r}): labels from such a cycle are wrong"
         )
     if not ended:
@@ -137,7 +137,7 @@ def _look_into_outcar(file, path, warn):
         elif b"FREE ENERGIE OF THE ION-ELECTRON SYSTEM" in line:
             of_energy = True
         elif of_energy and b"energy(sigma->0)" in line and line.endswith(b"\n"):
-            if len(line.split()) and _is_number(line.split()[-1]):
+            if _is_number(line.split()[-1]):
                 end, of_energy = position, False
                 if not converged and step:
                     loose.append(n_whole)

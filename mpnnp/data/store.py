@@ -130,14 +130,14 @@ def read_configured(config: Data, report: Callable) -> Dataset:
     """
     keys = {name: getattr(config, name) for name in ("energy_key", "forces_key", "stress_key", "units")}
     keys |= {"strict": True, "report": report}
+    if config.validation_files and (both := files_of(config.files) & files_of(config.validation_files)):
+        raise DataError(
+            f"{min(both)}: is read by data.files and by data.validation_files, so that its structures "
+            "would be trained on and validate"
+        )
     data = read_sources(config.files, **keys)
     if config.validation_files:
         held_out = read_sources(config.validation_files, **keys)
-        if both := files_of(config.files) & files_of(config.validation_files):
-            raise DataError(
-                f"{min(both)}: is read by data.files and by data.validation_files, so that its structures "
-                "would be trained on and validate"
-            )
         marks = np.repeat([TRAIN, VALIDATION], [len(data), len(held_out)])
         data = replace(hdf5.concatenate([data, held_out]), marks=marks)
     if config.weights:

@@ -128,7 +128,7 @@ def compact_own_tangents(i, e, element, list, plan, compact, block, target, a, V
 
 
 @kernel
-def compact_neighbour_tangents(i, e_i, element, list, plan, compact, block, target, a, V):
+def compact_neighbour_tangents(i, e_i, list, plan, compact, block, target, a, V):
     """Add to V the changes of the compact narrow functions of all neighbours of atom i, of element e_i."""
     if len(compact) == 0:
         return
@@ -169,7 +169,7 @@ def compact_neighbour_tangents(i, e_i, element, list, plan, compact, block, targ
 
 
 @kernel
-def compact_wide_tangents(e_i, e, n_entry, element, list, its_list, plan, compact, block, target, a, V):
+def compact_wide_tangents(e_i, e, n_entry, list, its_list, plan, compact, block, target, a, V):
     """Add to V the changes of the compact wide functions of the centre at entry n_entry of the list of
     atom i, an atom of element e whose own neighbours are its_list.
     """

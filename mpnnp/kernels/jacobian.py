@@ -220,7 +220,7 @@ def tangents(structures, s, i, component, plan, space, last_seen, label, V):
     compact, wide = has_compact(plan.compact), has_wide(plan)
     if compact:
         compact_own_tangents(i, e_i, element, near, plan, plan.compact, block, target, axis, V)
-        compact_neighbour_tangents(i, e_i, element, near, plan, plan.compact, block, target, axis, V)
+        compact_neighbour_tangents(i, e_i, near, plan, plan.compact, block, target, axis, V)
     if compact == 2 or wide:
         for e in range(n_element):
             for k in range(near.part[e, 0], near.part[e, 1]):
@@ -232,7 +232,7 @@ def tangents(structures, s, i, component, plan, space, last_seen, label, V):
                         wide_tangents(e_i, e, k, near, far, plan, block, target, axis, V)
                     if compact == 2:
                         compact_wide_tangents(
-                            e_i, e, k, element, near, far, plan, plan.compact, block, target, axis, V
+                            e_i, e, k, near, far, plan, plan.compact, block, target, axis, V
                         )
     return Space(near, far, space.image, block, target)
 

@@ -25,6 +25,11 @@ class Keyword:
     line: int
     written: str = ""
 
+    @property
+    def text(self):
+        """The line as it was written, but for spaces."""
+        return " ".join((self.written, *self.words))
+
 
 class InputFile:
     """Keywords of an input.nn in order; later lines overrule earlier ones except where a keyword may repeat.
@@ -93,8 +98,9 @@ class InputFile:
         try:
             return number(last.words[0], kind)
         except (IndexError, ValueError):
-            words = " ".join((last.written, *last.words))
-            raise DataError(f"{self.path}, line {last.line}: '{words}': expected {kind.__name__}") from None
+            raise DataError(
+                f"{self.path}, line {last.line}: '{last.text}': expected {kind.__name__}"
+            ) from None
 
 
 def check_known(source):
@@ -114,10 +120,7 @@ def check_known(source):
         before = seen.setdefault(k.name, k)
         repeatable = k.name in REPEATED or KEYWORDS[k.name].kind == CHARGE
         if before.words != k.words and before.words and k.words and not repeatable:
-            raise DataError(
-                f"{line}: '{' '.join((k.written, *k.words))}' contradicts line {before.line}: "
-                f"'{' '.join((before.written, *before.words))}'"
-            )
+            raise DataError(f"{line}: '{k.text}' contradicts line {before.line}: '{before.text}'")
 
 
 def number(word, kind):

@@ -33,7 +33,7 @@ def read_network(source, functions):
             lines = source.all("element_nodes_short", "global_nodes_short")
             k = next(k for k in lines if str(wrong[0]) in k.words)
             raise DataError(
-                f"{source.path}, line {k.line}: '{' '.join((k.written, *k.words))}': a layer of {symbol} has "
+                f"{source.path}, line {k.line}: '{k.text}': a layer of {symbol} has "
                 f"{wrong[0]} nodes, must have 1 at least"
             )
         if any(n < 1 for n in hidden) or len(hidden) != depth:
@@ -96,7 +96,7 @@ def _check_elements(source, depths):
         symbol = k.words[0] if k.words else "nothing"
         if symbol not in depths:
             raise DataError(
-                f"{source.path}, line {k.line}: '{' '.join((k.written, *k.words))}': expected one of the "
+                f"{source.path}, line {k.line}: '{k.text}': expected one of the "
                 f"elements {' '.join(depths)} of the file, found {symbol}"
             )
 
@@ -135,11 +135,11 @@ def _dialect(source, depths):
         whole, single = whole or (k if of_layers else None), single or (k if of_layer else None)
     if whole and single and len(single.words) == len(whole.words) and _twice(single, whole):
         raise DataError(
-            f"{source.path}, line {single.line}: '{' '.join((single.written, *single.words))}': a second "
+            f"{source.path}, line {single.line}: '{single.text}': a second "
             f"line with a value for each layer of {single.words[0]}, after line {whole.line}"
         )
     if whole and single:
-        lines = [f"'{' '.join((k.written, *k.words))}' (line {k.line})" for k in (single, whole)]
+        lines = [f"'{k.text}' (line {k.line})" for k in (single, whole)]
         raise DataError(
             f"{source.path}: {lines[0]} names a layer and its value, {lines[1]} one value for each layer: "
             "write both in one form"
@@ -167,7 +167,7 @@ def _set_layer(source, keyword, values, depth):
         values[layer - 1] = value
     elif layer > depth + 1 or value not in (1, "l"):
         raise DataError(
-            f"{source.path}, line {keyword.line}: '{' '.join((keyword.written, *keyword.words))}': "
+            f"{source.path}, line {keyword.line}: '{keyword.text}': "
             f"{keyword.words[0]} has {depth} hidden layers"
         )
 
@@ -188,7 +188,7 @@ def _set_layers(source, keyword, values, depth):
         ) from None
     if len(found) != depth:
         raise DataError(
-            f"{source.path}, line {keyword.line}: '{' '.join((keyword.written, *keyword.words))}' has "
+            f"{source.path}, line {keyword.line}: '{keyword.text}' has "
             f"{len(found)} values, "
             f"{keyword.words[0]} has {depth} hidden layers"
         )

@@ -64,7 +64,7 @@ def functions_by_line(source, units=None):
     cutoff, alpha = _cutoff(source)
     found = []
     for keyword in source.all("symfunction_short", "global_symfunction_short", "element_symfunction_short"):
-        where = f"{source.path}, line {keyword.line}: '{' '.join((keyword.written, *keyword.words))}'"
+        where = f"{source.path}, line {keyword.line}: '{keyword.text}'"
         meant = []
         try:
             for line in _function_lines(keyword, elements):
@@ -292,7 +292,6 @@ def read_potential(folder, weights="weights.{:03d}.data", units=None):
     source = InputFile(folder / "input.nn")
     check_generation(source)
     check_kind(source)
-    check_known(source)
     units = units_of(source, units)
     functions = read_functions(source, units)
     network = read_network(source, functions)
@@ -374,9 +373,7 @@ def check_kind(source):
     if wrong:
         k = min(wrong, key=lambda k: k.line)
         meaning = KEYWORDS[k.name].meaning
-        raise DataError(
-            f"{source.path}, line {k.line}: '{' '.join((k.written, *k.words))}' is not supported: {meaning}"
-        )
+        raise DataError(f"{source.path}, line {k.line}: '{k.text}' is not supported: {meaning}")
 
 
 def read_units(source, elements, units=None):

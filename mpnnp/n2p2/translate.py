@@ -17,7 +17,7 @@ from mpnnp.n2p2.keywords import CHARGE, IDLE, KEYWORDS
 from mpnnp.n2p2.nets import ambiguous_layers, read_network, unread_nodes
 from mpnnp.n2p2.potential_files import check_generation, check_kind, read_functions, read_units
 from mpnnp.n2p2.schedule import set_labels, set_streams
-from mpnnp.n2p2.translation import Translation, copy_number, line_of, origin_of
+from mpnnp.n2p2.translation import Translation, copy_number, origin_of
 from mpnnp.units import ATOMIC, parse_units
 
 
@@ -52,8 +52,8 @@ def translate(path, ranks=None, size=1, settings=()):
     t.tree = {section: t.tree[section] for section in order if section in t.tree}
     for keyword in source.keywords:
         entry = KEYWORDS[keyword.name]
-        if entry.kind in (IDLE, CHARGE) and line_of(keyword) not in dict(t.unused):
-            t.unused.append((line_of(keyword), entry.meaning))
+        if entry.kind in (IDLE, CHARGE) and keyword.text not in dict(t.unused):
+            t.unused.append((keyword.text, entry.meaning))
     return t
 
 
@@ -117,7 +117,7 @@ def _potential(source, functions, file_units, t):
     units = read_units(source, functions.elements, file_units)
     if units["atomic_energies"].any():
         energies = dict(zip(symbols, units["atomic_energies"].tolist()))
-        t.set("network.atomic_energies", energies, "; ".join(line_of(k) for k in source.all("atom_energy")))
+        t.set("network.atomic_energies", energies, "; ".join(k.text for k in source.all("atom_energy")))
     else:
         t.set("network.atomic_energies", "none", "no atom_energy")
     _units(source, units, t)
@@ -139,7 +139,7 @@ def _nets(source, functions, t):
         t.set(
             "network.elements",
             others,
-            "; ".join(line_of(k) for k in source.keywords if k.name.startswith("element_")),
+            "; ".join(k.text for k in source.keywords if k.name.startswith("element_")),
         )
     if source.has("normalize_nodes"):
         t.set("network.normalize_nodes", True, "normalize_nodes")
@@ -229,7 +229,7 @@ def _optimizer(source, t):
     t.set("run.optimizer", "ekf", origin_of(source, "updater_type"))
     t.set("ekf.noise", "fixed", "R = 1/eta as there; without this line the filter finds its noise by itself")
     t.unused += [
-        (line_of(k), "of gradient descent (updater_type 0)")
+        (k.text, "of gradient descent (updater_type 0)")
         for k in source.keywords
         if k.name.startswith("gradient_")
     ]
@@ -281,7 +281,7 @@ def _adam(source, t):
     t.set("adam.clip_norm", 0.0, "n2p2 does not clip")
     t.set("adam.decay_rate", 1.0, "n2p2's learning rate is constant")
     t.unused += [
-        (line_of(k), "of the Kalman filter (updater_type 1)")
+        (k.text, "of the Kalman filter (updater_type 1)")
         for k in source.keywords
         if k.name.startswith("kalman_")
     ]

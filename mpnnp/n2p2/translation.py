@@ -86,14 +86,9 @@ class Translation:
         return seen_from(folder, self.path.parent / path)
 
 
-def line_of(keyword):
-    """A line of input.nn as it was written, but for spaces."""
-    return " ".join((keyword.written, *keyword.words))
-
-
 def origin_of(source, *names):
     """The lines of input.nn with these keywords, for a comment."""
-    return "; ".join(line_of(source.last(name)) for name in names if source.has(name))
+    return "; ".join(source.last(name).text for name in names if source.has(name))
 
 
 def copy_number(source, t, name, key, kind=float, convert=lambda x: x):
