@@ -8,7 +8,16 @@ from mpnnp.data.compressed import SUFFIXES as COMPRESSED
 from mpnnp.errors import DataError
 from mpnnp.files import read_number, seems_to_be
 from mpnnp.model.baseline import NONE, parse_baseline
-from mpnnp.n2p2.keywords import CHARGE, KEYWORDS, MARKS_OF_RUNNER, REPEATED, canonical, nearest
+from mpnnp.n2p2.keywords import (
+    CHARGE,
+    FLAGS,
+    KEYWORDS,
+    MARKS_OF_RUNNER,
+    REPEATED,
+    canonical,
+    extra_words,
+    nearest,
+)
 from mpnnp.units import parts_of_line, units_of_line, units_of_parts
 
 BASELINE = re.compile(r"\s*[#!]\s*baseline:\s*(.*)")  # a comment line that write_potential makes
@@ -121,6 +130,19 @@ def check_known(source):
         repeatable = k.name in REPEATED or KEYWORDS[k.name].kind == CHARGE
         if before.words != k.words and before.words and k.words and not repeatable:
             raise DataError(f"{line}: '{k.text}' contradicts line {before.line}: '{before.text}'")
+
+
+def extra_words_of(source):
+    """Lines of an input.nn, in words, with more behind a keyword than it takes; a keyword that is a switch
+    is on wherever it stands, whatever is behind it.
+    """
+    found = []
+    for k in source.keywords:
+        if extra := extra_words(k.name, k.words):
+            switch = "the keyword alone switches this on" if k.name in FLAGS else "the keyword takes less"
+            are = "is" if len(extra) == 1 else "are"
+            found.append(f"line {k.line}, '{k.text}': {switch}, {' '.join(extra)!r} {are} not used")
+    return found
 
 
 def number(word, kind):

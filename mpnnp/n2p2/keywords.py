@@ -303,6 +303,15 @@ REPEATED = ("symfunction_short", "global_symfunction_short", "element_symfunctio
             "element_nodes_short", "element_hidden_layers_short", "element_activation_short")  # fmt: skip
 
 KEYWORDS = {name: keyword for keyword in TABLE for name in (keyword.name, *keyword.aliases)}
+
+FLAGS = ("remove_atom_energies", "scale_symmetry_functions", "center_symmetry_functions",
+         "scale_symmetry_functions_sigma", "normalize_nodes", "use_short_forces", "use_old_weights_short",
+         "use_old_scaling", "nguyen_widrow_weights_short", "separate_kalman_short")  # fmt: skip
+LISTS = ("elements", "symfunction_short", "global_symfunction_short", "element_symfunction_short",
+         "global_nodes_short", "global_activation_short", "element_nodes_short", "element_activation_short",
+         "selection_mode", "selection_mode_energy", "selection_mode_force")  # fmt: skip
+# how many words behind a keyword that is used mean something, where it is not one
+WORDS = dict.fromkeys(FLAGS, 0) | {"cutoff_type": 2, "atom_energy": 2, "element_hidden_layers_short": 2}
 # a file that has one of these was written for RuNNer
 MARKS_OF_RUNNER = (
     "runner_mode",
@@ -347,6 +356,13 @@ TOOLS = {
 def canonical(name):
     """The name of the table for a keyword or one of its aliases; an unknown keyword as it is."""
     return KEYWORDS[name].name if name in KEYWORDS else name
+
+
+def extra_words(name, words):
+    """Those of the words behind keyword `name` that mean nothing."""
+    if KEYWORDS[name].kind != USED or name in LISTS:
+        return ()
+    return words[WORDS.get(name, 1) :]
 
 
 def nearest(name):

@@ -71,7 +71,7 @@ def ambiguous_layers(source, functions):
         symbol, layer, nodes = (*keyword.words, "", "", "")[:3]
         if len(keyword.words) == 3 and depths.get(symbol) == 2 and layer in ("1", "2"):
             found.append(
-                f"line {keyword.line}, '{keyword.written} {' '.join(keyword.words)}': read as layer {layer} "
+                f"line {keyword.line}, '{keyword.text}': read as layer {layer} "
                 f"of {nodes} nodes (RuNNer, n2p2 up to 2.2); n2p2's master reads layers of {layer} and "
                 f"{nodes} nodes"
             )
@@ -85,7 +85,7 @@ def unread_nodes(source):
         return []
     last = source.last("global_nodes_short")
     return [
-        f"line {last.line}, '{last.written} {' '.join(last.words)}': there are {n_hidden} hidden layers, "
+        f"line {last.line}, '{last.text}': there are {n_hidden} hidden layers, "
         f"{' '.join(map(str, nodes[n_hidden:]))} is not used"
     ]
 

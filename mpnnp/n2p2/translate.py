@@ -12,7 +12,7 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.plausibility import wrong_units
 from mpnnp.data.runner import read_runner_data, stated_units
 from mpnnp.errors import ConfigError, DataError
-from mpnnp.n2p2.input_file import InputFile, check_known
+from mpnnp.n2p2.input_file import InputFile, check_known, extra_words_of
 from mpnnp.n2p2.keywords import CHARGE, IDLE, KEYWORDS
 from mpnnp.n2p2.nets import ambiguous_layers, read_network, unread_nodes
 from mpnnp.n2p2.potential_files import check_generation, check_kind, read_functions, read_units
@@ -48,6 +48,7 @@ def translate(path, ranks=None, size=1, settings=()):
     set_keys = {s.partition("=")[0].strip() for s in settings}
     set_labels(source, t, set_keys)
     set_streams(source, t, ranks, size, set_keys)
+    t.notes += extra_words_of(source)
     order = ("data", "symmetry_functions", "network", "schedule", "ekf", "adam", "run")
     t.tree = {section: t.tree[section] for section in order if section in t.tree}
     for keyword in source.keywords:
