@@ -393,17 +393,13 @@ def test_a_number_that_cannot_be_is_told_with_its_line(folder, line, message):
 
 def test_words_that_mean_nothing_behind_a_keyword_are_told(folder):
     assert not any("not used" in note for note in translate(folder / "input.nn").notes)
-    path = change(
-        folder,
-        ["use_short_forces", "epochs "],
-        ["use_short_forces false", "epochs 7 then 9", "kalman_q0 0.01 # start", "write_trainlog yes"],
-    )
+    written = ["use_short_forces false", "epochs 7 then 9", "kalman_q0 0.01 # start", "write_trainlog yes"]
+    path = change(folder, ["use_short_forces", "epochs "], written)
     notes = [note for note in translate(path).notes if "not used" in note]
-    lines = path.read_text().splitlines()
+    switch, epochs = (path.read_text().splitlines().index(line) + 1 for line in written[:2])
     assert notes == [
-        f"line {lines.index('use_short_forces false') + 1}, 'use_short_forces false': the keyword alone switches "
-        "this on, 'false' is not used",
-        f"line {lines.index('epochs 7 then 9') + 1}, 'epochs 7 then 9': the keyword takes less, 'then 9' are not used",
+        f"line {switch}, 'use_short_forces false': the keyword alone switches this on, 'false' is not used",
+        f"line {epochs}, 'epochs 7 then 9': the keyword takes less, 'then 9' are not used",
     ]
 
 
