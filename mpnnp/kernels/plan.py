@@ -12,6 +12,7 @@ neighbour elements, narrow or wide, are a group, which shares distances, angles 
 """
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -69,84 +70,143 @@ def plan_of(table):
 
 
 @lru_cache(maxsize=8)
-def remembered_plan(kind, columns):
-    return make_plan(kind(*(np.frombuffer(data, dtype) for dtype, data in columns)))
+def remembered_plan(kind, parts):
+    return make_plan(kind(*(np.frombuffer(data, dtype) for dtype, data in parts)))
 
 
 def make_plan(t):
     """Plan of Table t."""
-    cutoffs, radial, radial_at, radial_start = [], [], [], [0]
-    group, pair, run, member, member_at, couple, function, scale, angle = [0], *([] for _ in range(8))
-
-    def number(m):
-        key = (int(t.cutoff[m]), int(t.kind[m] in WEIGHTED), float(t.alpha[m]), float(t.r_c[m]))
-        if key not in cutoffs:
-            cutoffs.append(key)
-        return cutoffs.index(key)
-
-    for e in range(len(t.start) - 1):
-        own = range(t.start[e], t.start[e + 1])
-        for m in sorted((m for m in own if t.kind[m] in RADIAL), key=lambda m: (t.e1[m], number(m), m)):
-            radial.append((m, t.e1[m], number(m)))
-            radial_at.append((t.eta[m], t.r_s[m]))
-        radial_start.append(len(radial))
-        angular = [m for m in own if t.kind[m] in ANGULAR]
-        for e1, e2 in sorted({(t.e1[m], t.e2[m]) for m in angular}):
-            mine = [m for m in angular if (t.e1[m], t.e2[m]) == (e1, e2)]
-            angles = sorted({(t.zeta[m], t.lam[m]) for m in mine})
-            pair.append((e1, e2, len(run), len(angle), any(t.r_s[m] != 0.0 for m in mine)))
-            angle += [(lam, zeta) for zeta, lam in angles]
-            first = len(member)
-            for narrow, cutoff in sorted({(int(t.kind[m] in NARROW), number(m)) for m in mine}):
-                run.append((narrow, cutoff, len(member), len(couple)))
-                of_run = [m for m in mine if (int(t.kind[m] in NARROW), number(m)) == (narrow, cutoff)]
-                for eta, r_s in sorted({(t.eta[m], t.r_s[m]) for m in of_run}):
-                    of_class = [m for m in of_run if (t.eta[m], t.r_s[m]) == (eta, r_s)]
-                    for k in range(0, len(of_class), 2):
-                        f = len(function) + k
-                        couple.append((len(member), f, f + 1 if k + 1 < len(of_class) else -1))
-                    source = find_source(member_at, first, len(member), run, narrow, eta, r_s)
-                    member.append((*source, len(function)))
-                    member_at.append((eta, r_s))
-                    function += [(m, angles.index((t.zeta[m], t.lam[m]))) for m in of_class]
-                    scale += [2.0 ** (1.0 - t.zeta[m]) for m in of_class]
-        group.append(len(pair))
-    pair.append((-1, -1, len(run), len(angle), 0))
-    run.append((0, 0, len(member), len(couple)))
-    member.append((-1, 1, len(function)))
-    n_class = [run[b[2]][2] - run[a[2]][2] for a, b in zip(pair, pair[1:], strict=False)]
-    n_angle = [b[3] - a[3] for a, b in zip(pair, pair[1:], strict=False)]
-    reach = (
-        max(t.r_c),
-        max((t.r_c[m] for m in range(len(t.kind)) if t.kind[m] in ANGULAR + COMPACT_ANGULAR), default=0.0),
-    )
-    table = lambda rows, width, dtype: read_only(np.array(rows, dtype).reshape(-1, width))  # noqa: E731
-    flat = lambda values, dtype: read_only(np.array(values, dtype))  # noqa: E731
+    lines = Lines(t)
+    angular = [m for m in range(len(t.kind)) if t.kind[m] in ANGULAR + COMPACT_ANGULAR]
+    reach = max(t.r_c), max((t.r_c[m] for m in angular), default=0.0)
+    most = [max(sizes, default=0) for sizes in lines.sizes_of_groups()]
     return Plan(
         start=read_only(t.start),
         z=read_only(t.z),
-        reach=flat(reach, np.float64),
-        most=flat((max(n_class, default=0), max(n_angle, default=0)), np.int64),
-        cutoff=table([c[:2] for c in cutoffs], 2, np.int64),
-        cutoff_at=table([c[2:] for c in cutoffs], 2, np.float64),
-        radial=flat(radial_start, np.int64),
-        radial_function=table(radial, 3, np.int64),
-        radial_at=table(radial_at, 2, np.float64),
-        group=flat(group, np.int64),
-        pair=table(pair, 5, np.int64),
-        run=table(run, 4, np.int64),
-        member=table(member, 3, np.int64),
-        member_at=table(member_at, 2, np.float64),
-        couple=table(couple, 3, np.int64),
-        function=table(function, 2, np.int64),
-        scale=flat(scale, np.float64),
-        angle=table(angle, 2, np.float64),
-        compact=compact_part(t, table),
+        reach=numbers(reach, np.float64),
+        most=numbers(most, np.int64),
+        cutoff=columns([key[:2] for key in lines.cutoff], 2, np.int64),
+        cutoff_at=columns([key[2:] for key in lines.cutoff], 2, np.float64),
+        radial=numbers(lines.radial, np.int64),
+        radial_function=columns(lines.radial_function, 3, np.int64),
+        radial_at=columns(lines.radial_at, 2, np.float64),
+        group=numbers(lines.group, np.int64),
+        pair=columns([*lines.pair, (-1, -1, len(lines.run), len(lines.angle), 0)], 5, np.int64),
+        run=columns([*lines.run, (0, 0, len(lines.member), len(lines.couple))], 4, np.int64),
+        member=columns([*lines.member, (-1, 1, len(lines.function))], 3, np.int64),
+        member_at=columns(lines.member_at, 2, np.float64),
+        couple=columns(lines.couple, 3, np.int64),
+        function=columns(lines.function, 2, np.int64),
+        scale=numbers(lines.scale, np.float64),
+        angle=columns(lines.angle, 2, np.float64),
+        compact=compact_part(t),
         stop=read_only(STOP),
     )
 
 
-def compact_part(t, table):
+def columns(lines, width, dtype):
+    return read_only(np.array(lines, dtype).reshape(-1, width))
+
+
+def numbers(values, dtype):
+    return read_only(np.array(values, dtype))
+
+
+class Lines:
+    """The lines of a Plan while they are collected, without the sentinels; attributes are named as there."""
+
+    def __init__(self, table):
+        self.table = table
+        self.cutoff = []  # (kind, weighted, alpha, r_c)
+        self.radial, self.radial_function, self.radial_at = [0], [], []
+        self.group, self.pair, self.run = [0], [], []
+        self.member, self.member_at, self.couple = [], [], []
+        self.function, self.scale, self.angle = [], [], []
+        for e in range(len(table.start) - 1):
+            self._add_element(e)
+
+    def _add_element(self, e):
+        """Radial functions of the centre e, then a group for each pair of neighbour elements."""
+        t = self.table
+        own = range(t.start[e], t.start[e + 1])
+        radial = [m for m in own if t.kind[m] in RADIAL]
+        for m in sorted(radial, key=lambda m: (t.e1[m], self._cutoff_of(m), m)):
+            self.radial_function.append((m, t.e1[m], self._cutoff_of(m)))
+            self.radial_at.append((t.eta[m], t.r_s[m]))
+        self.radial.append(len(self.radial_function))
+        angular = [m for m in own if t.kind[m] in ANGULAR]
+        for pair, functions in sorted_by(lambda m: (t.e1[m], t.e2[m]), angular):
+            self._add_group(pair, functions)
+        self.group.append(len(self.pair))
+
+    def _add_group(self, pair, functions):
+        t = self.table
+        angles = [angle for angle, _ in sorted_by(lambda m: (t.zeta[m], t.lam[m]), functions)]
+        shifted = any(t.r_s[m] != 0.0 for m in functions)
+        self.pair.append((*pair, len(self.run), len(self.angle), shifted))
+        self.angle += [(lam, zeta) for zeta, lam in angles]
+        first = len(self.member)
+        runs = sorted_by(lambda m: (int(t.kind[m] in NARROW), self._cutoff_of(m)), functions)
+        for (narrow, cutoff), of_run in runs:
+            self.run.append((narrow, cutoff, len(self.member), len(self.couple)))
+            for at, of_class in sorted_by(lambda m: (t.eta[m], t.r_s[m]), of_run):
+                self._add_class(at, of_class, angles, find_source(self, first, narrow, *at))
+
+    def _add_class(self, at, functions, angles, source):
+        """A class with (eta, r_s) = at, a power of another one if source says so, and its couples."""
+        t, first = self.table, len(self.function)
+        for f in range(first, first + len(functions), 2):
+            second = f + 1 if f + 1 < first + len(functions) else -1
+            self.couple.append((len(self.member), f, second))
+        self.member.append((*source, first))
+        self.member_at.append(at)
+        self.function += [(m, angles.index((t.zeta[m], t.lam[m]))) for m in functions]
+        self.scale += [2.0 ** (1.0 - t.zeta[m]) for m in functions]
+
+    def _cutoff_of(self, m):
+        """Number of the cutoff of function m, which is a new one perhaps."""
+        t = self.table
+        key = (int(t.cutoff[m]), int(t.kind[m] in WEIGHTED), float(t.alpha[m]), float(t.r_c[m]))
+        if key not in self.cutoff:
+            self.cutoff.append(key)
+        return self.cutoff.index(key)
+
+    def sizes_of_groups(self):
+        """Number of classes, and number of angles, of each group."""
+        first_class = [self.run[pair[2]][2] for pair in self.pair] + [len(self.member)]
+        first_angle = [pair[3] for pair in self.pair] + [len(self.angle)]
+        return [[b - a for a, b in pairwise(first)] for first in (first_class, first_angle)]
+
+
+def sorted_by(key, functions):
+    """[(value, functions with it)] for the values of key, in order."""
+    found = {}
+    for m in functions:
+        found.setdefault(key(m), []).append(m)
+    return sorted(found.items())
+
+
+def find_source(lines, first, narrow, eta, r_s):
+    """(class, power) such that exp(-eta s) of a class to come is a power of the exponential of an earlier one
+    of its group, whose classes begin with `first`; (-1, 1) if there is none.
+    """
+    best = (-1, 1)
+    starts = [run[2] for run in lines.run] + [len(lines.member)]
+    for k, run in enumerate(lines.run):
+        if run[0] != narrow or run[2] < first:
+            continue
+        for c in range(run[2], starts[k + 1]):
+            other, other_r_s = lines.member_at[c]
+            if r_s != 0.0 or other_r_s != 0.0 or other == 0.0:
+                continue
+            power = round(eta / other)
+            good = 1 <= power <= MAX_POWER and abs(eta / other - power) < 1e-15 * power
+            if good and (best[0] < 0 or power < best[1]):
+                best = (c, power)
+    return best
+
+
+def compact_part(t):
     """Compact of Table t; () without compact functions."""
     n_element = len(t.start) - 1
     own = [range(t.start[e], t.start[e + 1]) for e in range(n_element)]
@@ -155,46 +215,24 @@ def compact_part(t, table):
     window, window_at, group = [], [], []
     for e in range(n_element):
         start.append((sum(map(len, radial[:e])), len(window)))
-        angular = {}
-        for m in own[e]:
-            if t.kind[m] in COMPACT_ANGULAR:
-                key = (t.r_l[m], t.r_c[m], t.subtype[m], t.kind[m] in WEIGHTED)
-                pair = (t.e1[m], t.e2[m], int(t.kind[m] in NARROW))
-                angular.setdefault(key, {}).setdefault(pair, []).append(m)
-        for key in sorted(angular):
-            window.append((*key[2:], len(group)))
-            window_at.append(key[:2])
-            for pair in sorted(angular[key]):
+        angular = [m for m in own[e] if t.kind[m] in COMPACT_ANGULAR]
+        windows = lambda m: (t.r_l[m], t.r_c[m], t.subtype[m], t.kind[m] in WEIGHTED)  # noqa: E731
+        for (r_l, r_c, *shape), inside in sorted_by(windows, angular):
+            window.append((*shape, len(group)))
+            window_at.append((r_l, r_c))
+            for pair, functions in sorted_by(lambda m: (t.e1[m], t.e2[m], t.kind[m] in NARROW), inside):
                 group.append((*pair, len(function)))
-                function += angular[key][pair]
+                function += functions
     start.append((sum(map(len, radial)), len(window)))
     window.append((0, 0, len(group)))
     group.append((-1, -1, 0, len(function)))
     if not function:
         return ()
     return Compact(
-        start=table(start, 2, np.int64),
-        window=table(window, 3, np.int64),
-        window_at=table(window_at, 2, np.float64),
-        group=table(group, 4, np.int64),
-        function=table([(m, t.e1[m], t.subtype[m], t.kind[m] in WEIGHTED) for m in function], 4, np.int64),
-        at=table([(t.r_l[m], t.r_c[m], t.left[m], t.right[m]) for m in function], 4, np.float64),
+        start=columns(start, 2, np.int64),
+        window=columns(window, 3, np.int64),
+        window_at=columns(window_at, 2, np.float64),
+        group=columns(group, 4, np.int64),
+        function=columns([(m, t.e1[m], t.subtype[m], t.kind[m] in WEIGHTED) for m in function], 4, np.int64),
+        at=columns([(t.r_l[m], t.r_c[m], t.left[m], t.right[m]) for m in function], 4, np.float64),
     )
-
-
-def find_source(member_at, first, last, run, narrow, eta, r_s):
-    """(class, power) such that exp(-eta s) is a power of that earlier class's exponential, or (-1, 1)."""
-    best = (-1, 1)
-    starts = [r[2] for r in run] + [last]
-    for k, r in enumerate(run):
-        if r[0] != narrow or r[2] < first:
-            continue
-        for c in range(r[2], starts[k + 1]):
-            other, other_r_s = member_at[c]
-            if r_s != 0.0 or other_r_s != 0.0 or other == 0.0:
-                continue
-            power = round(eta / other)
-            good = 1 <= power <= MAX_POWER and abs(eta / other - power) < 1e-15 * power
-            if good and (best[0] < 0 or power < best[1]):
-                best = (c, power)
-    return best
