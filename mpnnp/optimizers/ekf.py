@@ -73,7 +73,7 @@ def from_config(
     offsets. Collective; raises ConfigError if its covariance does not fit into memory.
     """
     section = config.ekf
-    check_memory(section.coupling, network.n_weight + n_offset, network.segments, comm)
+    check_memory(section.coupling, network.n_weight, network.segments, comm, n_offset)
     per_update = {"eta_tau": section.eta_tau / updates_per_epoch, "q_tau": section.q_tau / updates_per_epoch}
     if section.noise == "learned":  # errors and rows come divided by their noise levels
         per_update |= {"eta": 1.0, "eta_tau": 0.0, "eta_max": 1.0, "q": 0.0, "q_min": 0.0}
