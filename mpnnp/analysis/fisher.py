@@ -26,6 +26,7 @@ from scipy.stats import wasserstein_distance
 
 from mpnnp.config import Schedule
 from mpnnp.model.label_kinds import KINDS
+from mpnnp.optimizers.ekf import prior_variances
 from mpnnp.parallel import serial, share
 from mpnnp.training.labels import label_scale
 from mpnnp.training.observations import Observer
@@ -95,10 +96,11 @@ class Gradients:
     """Gradients of L1 of batches at the weights of a potential, in physical units.
 
     batches (n_batch, m) int64: labels of one kind, as in `schedules`; kinds are positions in KINDS
+    comm    shares out what the baseline of the potential takes; collective then
     """
 
-    def __init__(self, dataset, structures, G, potential):
-        left = potential.baseline.subtract(dataset)
+    def __init__(self, dataset, structures, G, potential, comm=None):
+        left = potential.baseline.subtract(dataset, comm)
         self.observer = Observer(left, structures, G, potential, Schedule(name="runner"), serial())
         self.weights = potential.weights
         self.n = potential.network.n_weight
@@ -186,12 +188,12 @@ def fisher_spectrum(gradients, kind, size, n_batch, comm, seed=1):
 
 
 def expected_information(gradients, config, n_update, n_batch, comm, seed=1):
-    """(n,) eigenvalues of epsilon I + eta sum_t H_t^T H_t as it would be had all rows been taken at the
-    final weights, on rank 0. Collective.
+    """(n,) eigenvalues of P(0)^-1 + eta sum_t H_t^T H_t as it would be had all rows been taken at the
+    final weights, on rank 0 (None elsewhere). Collective.
 
-    The sum is estimated from n_batch single labels of each kind. For a filter with constant eta, without q
-    and forgetting these are the eigenvalues of P^-1, but for what the weights moved during the run. n_update:
-    updates in all.
+    The sum is estimated from n_batch single labels of each kind. For a filter with fixed noise, constant eta,
+    without q and forgetting these are the eigenvalues of P^-1, but for what the weights moved during the run.
+    n_update: updates in all.
     """
     schedule = make_schedule(config.schedule, gradients.all_labels, config.run.seed)
     units = gradients.observer.labels.units
@@ -209,7 +211,10 @@ def expected_information(gradients, config, n_update, n_batch, comm, seed=1):
             total += matrix
     if comm.rank:
         return None
-    total[np.diag_indices_from(total)] += config.ekf.epsilon
+    network = gradients.observer.predictor.potential.network
+    total[np.diag_indices_from(total)] += 1.0 / prior_variances(
+        config.ekf, network.n_weight, network.segments
+    )
     return eigvalsh(total, lower=True, overwrite_a=True, check_finite=False)
 
 
