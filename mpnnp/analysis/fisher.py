@@ -212,9 +212,10 @@ def expected_information(gradients, config, n_update, n_batch, comm, seed=1):
     if comm.rank:
         return None
     network = gradients.observer.predictor.potential.network
-    total[np.diag_indices_from(total)] += 1.0 / prior_variances(
-        config.ekf, network.n_weight, network.segments
-    )
+    variances = prior_variances(config.ekf, network.n_weight, network.segments)
+    if config.network.normalize_nodes:
+        variances *= network.units() ** 2
+    total[np.diag_indices_from(total)] += 1.0 / variances
     return eigvalsh(total, lower=True, overwrite_a=True, check_finite=False)
 
 

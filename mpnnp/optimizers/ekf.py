@@ -136,7 +136,7 @@ class Ekf:
         return self._state(self._prior(), 0, 0.0, 1.0, self.config.eta, self.config.q, self.config.lam, 0)
 
     def _prior(self):
-        """Variances (n,) of the weights and of the offsets, 1, before any label; in the filter's own order."""
+        """Variances (n,) before any label, of the weights and of the offsets, in the filter's own order."""
         weights = prior_variances(self.config, self.n_weight, self.segments)
         variance = np.append(weights, np.ones(self.n_offset))
         return variance if self.layout.order is None else variance[self.layout.order]
