@@ -88,6 +88,14 @@ def test_lists_make_every_combination(tmp_path):
             '[[simulations]]\nstart = "a"\nensemble = "npt"\nthermostat = "bussi"',
             "thermostat: without effect with ensemble = 'npt'",
         ),
+        (
+            '[[simulations]]\nstart = "a"\ntemperature = []',
+            "simulations.1.temperature = []: must have at least 1",
+        ),
+        (
+            '[[simulations]]\nstart = "a"\nensemble = "npt"\npressure = []',
+            "simulations.1.pressure = []: must have at least 1",
+        ),
         ("[train]\nx = 1", "train: unknown key"),
         ("[chose]\nframes = 3", "chose: unknown key; did you mean 'choose'?"),
         ('[[simulation]]\nstart = "a"', "simulation: unknown key; did you mean 'simulations'?"),
