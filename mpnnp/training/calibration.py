@@ -143,24 +143,27 @@ def errors_and_spread(
 
 
 def calibrate(found: Found, n_structure: int) -> Calibration:
-    """Calibration by labels that were not learned. Raises DataError if there are none, or P leaves nothing
-    open.
-    """
+    """Calibration by labels that were not learned. Raises DataError if there are none."""
     if not len(found.energy.errors) and not len(found.force.errors):
         raise DataError("calibrate: no energies and no forces to calibrate with")
     return Calibration(_fit(found.energy), _fit(found.force), n_structure)
 
 
 def _fit(labels: Errors) -> Sigma:
-    """Sigma of one kind of label; as it is without labels."""
+    """Sigma of one kind of label; as it is without labels, and where all errors are 0. Where P leaves nothing
+    open, as in forces that symmetry makes 0, sigma is that of the errors alone.
+    """
     from scipy.optimize import minimize  # only runs that calibrate need to wait for it
 
     errors, spread = labels
-    if not len(errors):
+    if not np.any(errors):
         return Sigma()
     square, variance = errors**2, spread**2
+    if not np.any(variance):
+        return Sigma(1.0, float(np.quantile(square, ONE_SIGMA)))
     if len(errors) < FEW:
-        return Sigma(float(np.mean(square / np.maximum(variance, np.finfo(float).tiny))), 0.0)
+        known = variance > 0.0
+        return Sigma(float(np.mean(square[known] / variance[known])), 0.0)
     level, width = np.mean(square), np.mean(variance)
 
     def loss(x):
