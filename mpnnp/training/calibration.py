@@ -1,7 +1,7 @@
 """Standard deviations of predictions from the posterior of the weights, calibrated on labels.
 
 The error of a label is what the weights leave open, h P h^T, and what no weights could say, R. P and R are
-the filter's opinion, right as far as its assumptions are; so that sigma can be believed,
+the filter's opinion, right as far as its assumptions are; so that standard deviations can be believed,
 
     sigma^2 = a h P h^T + b n^2,    n = N for energies of N atoms, 1 for components of forces,
 
@@ -76,14 +76,14 @@ class Calibration:
         return cls(**sigma, n_structure=int(numbers["calibration_structures"]))
 
     def in_words(self, found: "Found") -> list[str]:
-        """Lines for the log: how large sigma is, and what share of the labels it covers."""
+        """Lines for the log: how large standard deviations are, and what share of the labels they cover."""
         lines = []
-        for kind in CALIBRATED:
-            errors, sigma = getattr(found, kind).errors, getattr(found, kind).sigma(getattr(self, kind))
+        for name in CALIBRATED:
+            kind, labels, (a, b) = KINDS[name], getattr(found, name), getattr(self, name)
+            errors, sigma = labels.errors, labels.sigma(getattr(self, name))
             if len(errors):
-                a, b = getattr(self, kind)
                 lines.append(
-                    f"sigma of {KINDS[kind].words}: mean {MILLI * sigma.mean():.3g} {KINDS[kind].error_unit}"
+                    f"standard deviation of {kind.words}: mean {MILLI * sigma.mean():.3g} {kind.error_unit}"
                     f" = sqrt({a:.3g} h P h^T + ({MILLI * np.sqrt(b):.3g})^2); "
                     f"{100 * np.mean(np.abs(errors) <= sigma):.0f} % of {len(errors)} labels within it"
                 )

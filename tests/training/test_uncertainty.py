@@ -225,7 +225,9 @@ def test_isolated_atoms_calibrate_nothing_and_are_not_judged(run, tmp_path):
     def said(*words):
         found = CliRunner().invoke(app, [*map(str, words)])
         assert found.exit_code == 0, found.output
-        return [line for line in found.output.splitlines() if "sigma of" in line or "rmse" in line]
+        return [
+            line for line in found.output.splitlines() if "standard deviation of" in line or "rmse" in line
+        ]
 
     for words in (["calibrate", best], ["evaluate", "--sigma", best]):
         assert said(*words, tmp_path / "more.extxyz") == said(*words, tmp_path / "new.extxyz") != []
