@@ -75,7 +75,11 @@ class Spectrum:
         return float(np.exp(-(p * np.log(p)).sum())) if self.rank else 0.0
 
     def peak(self, bins):
-        """log10 of the eigenvalue at which the histogram over `bins` (edges, log10) is largest."""
+        """log10 of the eigenvalue at which the histogram over `bins` (edges, log10) is largest; NaN where all
+        are rounding.
+        """
+        if not self.rank:
+            return np.nan
         counts, _ = np.histogram(np.log10(self.known), bins)
         return float(0.5 * (bins[counts.argmax()] + bins[counts.argmax() + 1]))
 
@@ -120,11 +124,9 @@ class Gradients:
         rng = np.random.default_rng([seed, kind])
         if size == 1:
             return rng.permutation(labels)[:n_batch, None]
-        return (
-            labels[rng.integers(0, max(len(labels), 1), (n_batch, size))]
-            if len(labels)
-            else np.zeros((0, size), np.int64)
-        )
+        if not len(labels):
+            return np.zeros((0, size), np.int64)
+        return labels[rng.integers(0, len(labels), (n_batch, size))]
 
     def blocks(self, kind, batches, comm):
         """Gradients (k, n) of this rank's batches, k at a time; each block is overwritten by the next."""
@@ -240,7 +242,8 @@ def distance(first, second):
 
 
 def bins_of(spectra, per_decade=4):
-    """Edges (log10) of a histogram that holds all known eigenvalues of the spectra."""
-    known = np.log10(np.concatenate([s.known for s in spectra]))
-    first, last = np.floor(known.min() * per_decade), np.ceil(known.max() * per_decade)
+    """Edges (log10) of a histogram that holds all known eigenvalues of the spectra; one bin without any."""
+    known = np.concatenate([s.known for s in spectra])
+    exponents = np.log10(known) if len(known) else np.zeros(1)
+    first, last = np.floor(exponents.min() * per_decade), np.ceil(exponents.max() * per_decade)
     return np.arange(first, last + 1.5) / per_decade

@@ -244,7 +244,8 @@ def draw(path, analysis):
             title="memory of the filter",
         )
     for axis in axes:
-        axis.legend()
+        if axis.lines:
+            axis.legend()
     save(picture, path)
 
 

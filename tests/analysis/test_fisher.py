@@ -276,6 +276,16 @@ def test_analysis_of_two_groups_writes_spectra_distances_and_starts(tmp_path):
     assert (tmp_path / "fisher.png").stat().st_size > 10_000
 
 
+def test_labels_that_say_nothing_have_a_spectrum_too(tmp_path):
+    """Forces that symmetry makes 0 have rows of zeros, and no eigenvalue above rounding."""
+    nothing = {"forces": Spectrum(np.zeros(3), 0.0, 5)}
+    model = fisher_report.Model("one/best.h5", "one", nothing, np.ones(3), None)
+    analysis = fisher_report.Analysis([model])
+    assert "peak of the spectrum at 10^(nan" in fisher_report.table(analysis)
+    fisher_report.draw(tmp_path / "fisher.png", analysis)
+    assert (tmp_path / "fisher.png").stat().st_size > 1000
+
+
 def test_distance_of_groups_is_the_shift_in_decades():
     values = 10.0 ** np.random.default_rng(3).normal(-3, 1, 500)
     group = [Spectrum(np.sort(values), 0.0, 500)] * 2
