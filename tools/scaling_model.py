@@ -122,7 +122,7 @@ def measure_repeated(n=10_000):
     for M in STREAMS:
         H, L, errors = rng.standard_normal((M, n)), np.eye(M), np.ones(M)
 
-        def algebra(M=M, H=H, L=L, errors=errors):
+        def algebra(H=H, L=L, errors=errors):
             X = H - (H @ U.T) @ U
             X += 0.1 * H
             A = X @ H.T
