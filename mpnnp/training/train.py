@@ -152,7 +152,7 @@ def begin(
         state = from_checkpoint(saved, task)
     else:
         state = new_state(task) if origin is None else continuation.take_over(origin, task)
-    task.observer.rmse, task.observer.noise = state.rmse, state.noise
+    task.observer.follow(state.rmse, state.noise)
     keeper = Keeper(directory, task, config, state)
     agenda = Agenda(comm, config.run, signals, state.update, clock)
     n_update = config.run.last_epoch * task.schedule.updates_per_epoch
