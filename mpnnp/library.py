@@ -193,7 +193,7 @@ def fisher(
     structures = make_atoms(data, potential.elements)
     G = load_symmetry_functions(structures, potential.functions, data.hash(), None, comm, Silent())
     check_finite(G, structures, data, comm)
-    gradients = Gradients(data, structures, G, potential)
+    gradients = Gradients(data, structures, G, potential, comm)
     spectrum = fisher_spectrum(gradients, k, 1, n_batch, comm)
     batches = gradients.batches(k, 1, n_batch)  # on every rank the same, unlike the spectrum
     if not (matrix and len(batches)):

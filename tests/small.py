@@ -136,7 +136,7 @@ def begun(config, folder, comm, log):
     """A run of this configuration; folder: for its computed symmetry functions."""
     task = assemble(config, comm, log, folder)
     state = new_state(task)
-    task.observer.rmse, task.observer.noise = state.rmse, state.noise
+    task.observer.follow(state.rmse, state.noise)
     return Begun(task, state, Judge(task, config))
 
 

@@ -97,9 +97,11 @@ def measure(arguments, comm, folder, age):
     """All numbers as a dict; complete on rank 0. Collective."""
     quick = arguments.quick
     repeat = 10 if quick else 40
-    say = lambda text: (  # noqa: E731
-        print(f"  {text} ...", file=sys.stderr, flush=True) if comm.rank == 0 else None
-    )
+
+    def say(text):
+        if comm.rank == 0:
+            print(f"  {text} ...", file=sys.stderr, flush=True)
+
     result = {"quick": quick}
     compile_kernels(comm, Log(comm, sys.stderr))
     say("data and start-up")
@@ -160,6 +162,13 @@ def compile_seconds():
     return times[0] - times[1]
 
 
+def verdict_of(value, target, stretch):
+    """Which of its two goals a number reaches, in words."""
+    if value <= stretch:
+        return "stretch"
+    return "target" if value <= target else f"missed: x {value / target:.2f}"
+
+
 def print_table(result):
     n, p = result["n_weight"], result["machine"]["ranks"]
     print(
@@ -172,13 +181,7 @@ def print_table(result):
         if value is None:
             continue
         value *= p / n**2 if factor is None else factor
-        verdict = (
-            "stretch"
-            if value <= stretch
-            else "target"
-            if value <= target
-            else f"missed: x {value / target:.2f}"
-        )
+        verdict = verdict_of(value, target, stretch)
         print(
             f"{what + ' ' + ranks:48s} {n2p2:>6s} {target:7g} {stretch:7g} {value:9.3g} {unit:3s} {verdict}"
         )

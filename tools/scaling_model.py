@@ -62,7 +62,7 @@ class Machine:
 
     def update(self, n, M, p):
         """Parts of the time of an update, as a dict."""
-        layout = make_layout("full", n, None, 0, p)
+        layout = make_layout("full", n, (), 0, p)
         K, B = int(np.diff(layout.owner_start).max()), layout.B
         on_node = min(p, self.ranks_per_node)
         fits = len(layout.tiles) / p * on_node * 8 * B * B < self.cache
@@ -122,7 +122,7 @@ def measure_repeated(n=10_000):
     for M in STREAMS:
         H, L, errors = rng.standard_normal((M, n)), np.eye(M), np.ones(M)
 
-        def algebra(M=M, H=H, L=L, errors=errors):
+        def algebra(H=H, L=L, errors=errors):
             X = H - (H @ U.T) @ U
             X += 0.1 * H
             A = X @ H.T
@@ -150,7 +150,7 @@ def measure_messages(comm):
 
 def measure_update(n, M, comm):
     """Seconds of one whole update of the product's filter on these ranks; its rows are ready. Collective."""
-    ekf = make_ekf(Ekf(eta=1.0, eta_max=1.0, q=1e-6, q_tau=0.0), n, None, comm)
+    ekf = make_ekf(Ekf(eta=1.0, eta_max=1.0, q=1e-6, q_tau=0.0), n, (), comm)
     state, rng = ekf.init(), np.random.default_rng(1)
     H, errors = 0.1 * rng.standard_normal((M, n)), rng.standard_normal(M)
     mine = slice(comm.rank * M // comm.size, (comm.rank + 1) * M // comm.size)
@@ -221,7 +221,7 @@ def predict(machine, arguments):
             first = None
             for p in RANKS:
                 parts = machine.update(n, M, p)
-                layout = make_layout("full", n, None, 0, p)
+                layout = make_layout("full", n, (), 0, p)
                 size = np.diff(layout.owner_start).max() * 8 * layout.B**2 / 1e6
                 total = sum(parts.values())
                 first = first or total

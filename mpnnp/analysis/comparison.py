@@ -125,14 +125,24 @@ def table(groups):
             equal = n[f"{quantity}_equal"]
             lines.append(
                 f"  {name:{width}s}  reaches {equal['rmse']:.4g} "
-                f"after {_pair(equal['update'], '.0f')} updates, {_pair(equal['seconds'], '.0f')} s"
+                f"after {_pair(equal['update'], '.0f', '.0f')} updates, "
+                f"{_pair(equal['seconds'], '.0f', '.0f')} s"
             )
     return "\n".join(lines)
 
 
 def write_json(path, groups):
-    text = json.dumps(compare(groups), indent=2).replace("NaN", "null")
-    write_text(path, text + "\n")
+    """The numbers of `compare`; null where there is none."""
+    write_text(path, json.dumps(_with_null(compare(groups)), indent=2, allow_nan=False) + "\n")
+
+
+def _with_null(value):
+    """What JSON can hold: None for numbers that are not finite, in dicts and lists too."""
+    if isinstance(value, dict):
+        return {key: _with_null(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_null(each) for each in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 @style()
@@ -179,5 +189,6 @@ def _statistics(values):
     return [float(np.mean(values)), float(np.std(values))]
 
 
-def _pair(values, form=".4g"):
-    return f"{values[0]:{form}} +- {values[1]:{form if form != '.4g' else '.2g'}}"
+def _pair(values, form=".4g", error_form=".2g"):
+    """Mean and standard deviation in words."""
+    return f"{values[0]:{form}} +- {values[1]:{error_form}}"

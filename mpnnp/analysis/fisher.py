@@ -26,6 +26,7 @@ from scipy.stats import wasserstein_distance
 
 from mpnnp.config import Schedule
 from mpnnp.model.label_kinds import KINDS
+from mpnnp.optimizers.ekf import prior_variances
 from mpnnp.parallel import serial, share
 from mpnnp.training.labels import label_scale
 from mpnnp.training.observations import Observer
@@ -74,7 +75,11 @@ class Spectrum:
         return float(np.exp(-(p * np.log(p)).sum())) if self.rank else 0.0
 
     def peak(self, bins):
-        """log10 of the eigenvalue at which the histogram over `bins` (edges, log10) is largest."""
+        """log10 of the eigenvalue at which the histogram over `bins` (edges, log10) is largest; NaN where all
+        are rounding.
+        """
+        if not self.rank:
+            return np.nan
         counts, _ = np.histogram(np.log10(self.known), bins)
         return float(0.5 * (bins[counts.argmax()] + bins[counts.argmax() + 1]))
 
@@ -95,10 +100,11 @@ class Gradients:
     """Gradients of L1 of batches at the weights of a potential, in physical units.
 
     batches (n_batch, m) int64: labels of one kind, as in `schedules`; kinds are positions in KINDS
+    comm    shares out what the baseline of the potential takes; collective then
     """
 
-    def __init__(self, dataset, structures, G, potential):
-        left = potential.baseline.subtract(dataset)
+    def __init__(self, dataset, structures, G, potential, comm=None):
+        left = potential.baseline.subtract(dataset, comm)
         self.observer = Observer(left, structures, G, potential, Schedule(name="runner"), serial())
         self.weights = potential.weights
         self.n = potential.network.n_weight
@@ -118,11 +124,9 @@ class Gradients:
         rng = np.random.default_rng([seed, kind])
         if size == 1:
             return rng.permutation(labels)[:n_batch, None]
-        return (
-            labels[rng.integers(0, max(len(labels), 1), (n_batch, size))]
-            if len(labels)
-            else np.zeros((0, size), np.int64)
-        )
+        if not len(labels):
+            return np.zeros((0, size), np.int64)
+        return labels[rng.integers(0, len(labels), (n_batch, size))]
 
     def blocks(self, kind, batches, comm):
         """Gradients (k, n) of this rank's batches, k at a time; each block is overwritten by the next."""
@@ -186,12 +190,12 @@ def fisher_spectrum(gradients, kind, size, n_batch, comm, seed=1):
 
 
 def expected_information(gradients, config, n_update, n_batch, comm, seed=1):
-    """(n,) eigenvalues of epsilon I + eta sum_t H_t^T H_t as it would be had all rows been taken at the
-    final weights, on rank 0. Collective.
+    """(n,) eigenvalues of P(0)^-1 + eta sum_t H_t^T H_t as it would be had all rows been taken at the
+    final weights, on rank 0 (None elsewhere). Collective.
 
-    The sum is estimated from n_batch single labels of each kind. For a filter with constant eta, without q
-    and forgetting these are the eigenvalues of P^-1, but for what the weights moved during the run. n_update:
-    updates in all.
+    The sum is estimated from n_batch single labels of each kind. For a filter with fixed noise, constant eta,
+    without q and forgetting these are the eigenvalues of P^-1, but for what the weights moved during the run.
+    n_update: updates in all.
     """
     schedule = make_schedule(config.schedule, gradients.all_labels, config.run.seed)
     units = gradients.observer.labels.units
@@ -209,7 +213,11 @@ def expected_information(gradients, config, n_update, n_batch, comm, seed=1):
             total += matrix
     if comm.rank:
         return None
-    total[np.diag_indices_from(total)] += config.ekf.epsilon
+    network = gradients.observer.predictor.potential.network
+    variances = prior_variances(config.ekf, network.n_weight, network.segments)
+    if config.network.normalize_nodes:
+        variances *= network.units() ** 2
+    total[np.diag_indices_from(total)] += 1.0 / variances
     return eigvalsh(total, lower=True, overwrite_a=True, check_finite=False)
 
 
@@ -234,7 +242,8 @@ def distance(first, second):
 
 
 def bins_of(spectra, per_decade=4):
-    """Edges (log10) of a histogram that holds all known eigenvalues of the spectra."""
-    known = np.log10(np.concatenate([s.known for s in spectra]))
-    first, last = np.floor(known.min() * per_decade), np.ceil(known.max() * per_decade)
+    """Edges (log10) of a histogram that holds all known eigenvalues of the spectra; one bin without any."""
+    known = np.concatenate([s.known for s in spectra])
+    exponents = np.log10(known) if len(known) else np.zeros(1)
+    first, last = np.floor(exponents.min() * per_decade), np.ceil(exponents.max() * per_decade)
     return np.arange(first, last + 1.5) / per_decade

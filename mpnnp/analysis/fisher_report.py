@@ -27,9 +27,8 @@ from mpnnp.files import write_atomically
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.stored_functions import check_finite, load_symmetry_functions
 from mpnnp.optimizers.posterior import has_covariance
-from mpnnp.parallel import on_root
 from mpnnp.training import checkpoint
-from mpnnp.training.checkpoint import config_of, posterior_of
+from mpnnp.training.checkpoint import config_of, posterior_of, read_shared
 from mpnnp.training.initial_potential import initial_weights
 from mpnnp.training.run_folder import INITIAL
 
@@ -53,7 +52,8 @@ class Model:
     weights, start       (n_weight,) trained, and before the first update (None if they are not known)
     filter_information   (n,) eigenvalues of the filter's P^-1, ascending; None without a filter in the
                          checkpoint
-    expected             (n,) eigenvalues of epsilon I + eta sum H^T H at the final weights, to compare with
+    expected             (n,) eigenvalues of P(0)^-1 + eta sum H^T H at the final weights, to compare with;
+                         None without a filter, and with learned noise, whose levels changed at each update
     """
 
     path: str
@@ -105,13 +105,13 @@ def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=Fal
     n_batch   batches of each kind: all energies if there are fewer
     single    single labels instead of the batches of the run's schedule
     """
-    saved = on_root(comm, checkpoint.read_checkpoint, path)
-    potential, config, arrays = saved.potential, config_of(saved, path), saved.optimizer
+    saved = read_shared(comm, lambda: checkpoint.read_checkpoint(path))
+    potential, config = saved.potential, config_of(saved, path)
     dataset, cache = load_structures(data, comm, log, cache_folder)
     structures = make_atoms(dataset, potential.elements)
     G = load_symmetry_functions(structures, potential.functions, dataset.hash(), cache, comm, log)
     check_finite(G, structures, dataset, comm)
-    gradients = Gradients(dataset, structures, G, potential)
+    gradients = Gradients(dataset, structures, G, potential, comm)
     spectra = {}
     for k, (name, kind) in enumerate(KINDS.items()):
         if not config.schedule.learns(name):
@@ -121,8 +121,9 @@ def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=Fal
         if found is not None:
             spectra[quantity(kind)] = found
     information = expected = None
-    if arrays and has_covariance(arrays):
-        expected = expected_information(gradients, config, saved.progress["update"], n_batch, comm, seed)
+    if comm.bcast(has_covariance(saved.optimizer), root=0):
+        if not config.learns_noise:
+            expected = expected_information(gradients, config, saved.progress["update"], n_batch, comm, seed)
         if comm.rank == 0:
             information = 1.0 / eigvalsh(posterior_of(saved, path).dense(), overwrite_a=True)[::-1]
     return Model(
@@ -205,7 +206,7 @@ def table(analysis):
         if m.expected is not None:
             ratio = np.log10(m.expected / m.filter_information)
             against = f"{ratio.mean():+.3f} decades, spread {ratio.std():.3f}"
-            lines.append(f"{m.path}: epsilon I + eta sum H^T H at the final weights against P^-1: {against}")
+            lines.append(f"{m.path}: P(0)^-1 + eta sum H^T H at the final weights against P^-1: {against}")
     return "\n".join(lines)
 
 
@@ -239,11 +240,12 @@ def draw(path, analysis):
         axes[-1].axline((1, 1), (10, 10), color=PALETTE[-1], linewidth=0.8)
         axes[-1].set(
             xlabel="eigenvalue of P⁻¹",
-            ylabel="of ε I + η Σ HᵀH at the final weights",
+            ylabel="of P(0)⁻¹ + η Σ HᵀH at the final weights",
             title="memory of the filter",
         )
     for axis in axes:
-        axis.legend()
+        if axis.lines:
+            axis.legend()
     save(picture, path)
 
 

@@ -194,9 +194,10 @@ def _schedule(training, labels, settled):
     """Which labels an epoch takes: settled is the section with what mpnnp chooses."""
     n_energy, n_force = labels
     if n_force:
+        taken = settled.force_fraction * n_force
+        how_many = f"{taken / n_energy:.0f} for each energy" if n_energy else f"{taken:.0f}"
         why = (
-            f"Of the {n_force:,} force components, in each epoch: "
-            f"{settled.force_fraction * n_force / n_energy:.0f} for each energy. The forces of a large "
+            f"Of the {n_force:,} force components, in each epoch: {how_many}. The forces of a large "
             "structure say much the same, those of a small one do not."
         )
         yield Choice("schedule.force_fraction", float(f"{settled.force_fraction:.2g}"), why, chosen=False)

@@ -20,7 +20,7 @@ MOST_BINS, FEWEST_IN_BIN = 10, 5
 
 
 class Reliability(NamedTuple):
-    """Errors and standard deviations of labels of one kind (n,), in its error_unit."""
+    """Errors and standard deviations `sigma` of labels of one kind (n,), in its error_unit."""
 
     errors: np.ndarray
     sigma: np.ndarray
@@ -67,11 +67,12 @@ def reliability_of(result: Evaluation, dataset: Dataset) -> dict[str, Reliabilit
 def lines_of(found: Mapping[str, Reliability]) -> list[str]:
     """Lines for the log."""
     lines = []
-    for kind, labels in found.items():
+    for name, labels in found.items():
+        kind = KINDS[name]
         one, two = 100.0 * labels.within(np.array([1.0, 2.0]))
         pearson, spearman = labels.correlations()
         lines.append(
-            f"sigma of {KINDS[kind].words}: mean {labels.sigma.mean():.3g} {KINDS[kind].error_unit}, "
+            f"standard deviation of {kind.words}: mean {labels.sigma.mean():.3g} {kind.error_unit}, "
             f"{one:.0f} % of the errors within it, {two:.0f} % within twice; correlation with |error| "
             f"{pearson:.2f} (Pearson), {spearman:.2f} (Spearman)"
         )
@@ -81,7 +82,7 @@ def lines_of(found: Mapping[str, Reliability]) -> list[str]:
 @figures.style()
 def draw(path: str | Path, found: Mapping[str, Reliability]) -> None:
     """Picture of the shares within a number of standard deviations against Gauss's, and of errors against
-    sigma. Raises OSError.
+    standard deviations. Raises OSError.
     """
     picture, (shares, sizes) = figures.figure(2)
     factors = np.sqrt(2.0) * erfinv(SHARES)
@@ -91,8 +92,13 @@ def draw(path: str | Path, found: Mapping[str, Reliability]) -> None:
         sigma, errors = labels.bins()
         unit = figures.with_signs(KINDS[kind].error_unit)
         sizes.plot(sigma, errors, marker="o", label=f"{KINDS[kind].words}, {unit}")
-    shares.set(xlabel="share expected within k sigma", ylabel="share of the labels", xlim=(0, 1), ylim=(0, 1))
-    sizes.set(xlabel="sigma", ylabel="RMS error")
+    shares.set(
+        xlabel="share expected within k standard deviations",
+        ylabel="share of the labels",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+    sizes.set(xlabel="RMS standard deviation", ylabel="RMS error")
     for which in "xy":
         figures.log_axis(sizes, which)
     low = max(sizes.get_xlim()[0], sizes.get_ylim()[0])

@@ -6,15 +6,19 @@ import numpy as np
 
 from mpnnp.analysis.descriptors import each_structure, fingerprints
 from mpnnp.analysis.disagreement import disagreement_of
+from mpnnp.analysis.fisher import labels_per_update
 from mpnnp.data.packed import make_atoms
 from mpnnp.errors import ConfigError
 from mpnnp.kernels.jacobian import energy_rows
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.function_sets import default
+from mpnnp.model.label_kinds import ENERGY
 from mpnnp.model.potential import Predictor
 from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.parallel import on_root
-from mpnnp.training.checkpoint import is_checkpoint, read_posterior
+from mpnnp.training.checkpoint import config_of, is_checkpoint, posterior_of, read_checkpoint, read_shared
+from mpnnp.training.labels import label_scale
+from mpnnp.training.run_state import noise_levels
 
 METHODS = ("random", "interval", "farthest", "disagreement", "kalman")
 
@@ -108,29 +112,38 @@ def energy_rows_per_atom(potential, dataset, comm, log):
     return everyone
 
 
-def by_kalman_variance(n, checkpoint, potential, dataset, comm, log):
+def by_kalman_variance(n, checkpoint, dataset, comm, log):
     """(chosen (n,), standard deviation (n,) of the energy, eV/atom) by the covariance in checkpoint.h5.
 
     Collective. Raises CheckpointError.
     """
-    filter_ = on_root_only(comm, read_posterior, checkpoint)
+    saved = read_shared(comm, lambda: read_checkpoint(checkpoint))
+    potential = saved.potential
     rows = energy_rows_per_atom(potential, dataset, comm, log)
 
     def choose():
-        chosen, variance = most_uncertain(n, rows, filter_.times, filter_.noise / dataset.n_atom**2)
+        posterior = posterior_of(saved, checkpoint)
+        noise = noise_per_atom(saved, posterior.noise, dataset.n_atom)
+        chosen, variance = most_uncertain(n, rows, posterior.times, noise)
         return chosen, potential.energy_scale * np.sqrt(np.maximum(variance, 0.0))
 
     return on_root(comm, choose)
 
 
-def on_root_only(comm, make, *arguments):
-    """make(*arguments) on rank 0, None elsewhere: for what is too large to be sent.
+def noise_per_atom(saved, R, n_atom):
+    """Variances (n_structure,) of the noise of energies per atom, training units, that the filter of a
+    Checkpoint takes for granted: R / (s N)^2, as it sees errors and rows times the scale s of their label.
 
-    Collective: an error of rank 0 is raised everywhere.
+    R       of one label, as the filter has it
+    n_atom  (n_structure,) N of each structure
     """
-    result = []
-    on_root(comm, lambda: result.append(make(*arguments)))
-    return result[0] if result else None
+    config, potential = config_of(saved, "the checkpoint"), saved.potential
+    if config.learns_noise:
+        alone, units = np.ones(len(n_atom)), (potential.energy_scale, potential.force_scale)
+        scale = 1.0 / noise_levels(saved.progress).of_energies(ENERGY, n_atom, alone, units)
+    else:
+        scale = label_scale(config.schedule, "energy", labels_per_update(config.schedule, ENERGY))
+    return R / (scale * n_atom) ** 2
 
 
 def select_structures(by, n, dataset, potentials, paths, seed, comm, log):
@@ -159,6 +172,4 @@ def select_structures(by, n, dataset, potentials, paths, seed, comm, log):
         raise ConfigError(
             "select --by kalman needs one --potential, the checkpoint.h5 of a run with the Kalman filter"
         )
-    return *by_kalman_variance(
-        n, paths[0], potentials[0], dataset, comm, log
-    ), "eV/atom uncertainty of the energy"
+    return *by_kalman_variance(n, paths[0], dataset, comm, log), "eV/atom uncertainty of the energy"

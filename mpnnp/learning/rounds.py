@@ -11,7 +11,6 @@ A phase that was interrupted is taken up where its own files say: trainings and 
 checkpoints, labels frame by frame. What a phase makes depends on the files before it and on run.seed alone.
 """
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -38,7 +37,7 @@ from mpnnp.learning.uncertainty import Known
 from mpnnp.model.evaluation import evaluate
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.parallel import Comm, agree, on_root
-from mpnnp.progress import Log, Muted, Silent, counted, duration
+from mpnnp.progress import Log, Muted, QuietLog, Silent, counted, duration
 from mpnnp.run_lock import RunLock
 from mpnnp.signals import Signals
 from mpnnp.simulation.dynamics import FAILED
@@ -235,7 +234,7 @@ def train_phase(loop: Loop) -> State:
         sections = {name: getattr(config, name).model_copy(update=keys) for name, keys in changed.items()}
         config = config.model_copy(update=sections)
     begun = on_root(comm, run_folder.was_begun, directory)
-    own_log = Log(comm, stream=open(os.devnull, "w"))
+    own_log = QuietLog(comm)
     try:
         state = train(config, directory, comm, own_log, resume=begun)
     finally:

@@ -43,8 +43,8 @@ class Simulation(Section):
         ..., "Structures to start from, the last frame of each file. Relative to this file."
     )
     ensemble: Literal["nve", "nvt", "npt"] = key("nvt", "What is kept constant.")
-    temperature: Annotated[list[Positive], ANY_OF] = key([300.0], "Temperatures.", "K")
-    pressure: Annotated[list[Finite], ANY_OF] = key([1.0], "Pressures of npt.", "bar")
+    temperature: Annotated[list[Positive], Field(min_length=1), ANY_OF] = key([300.0], "Temperatures.", "K")
+    pressure: Annotated[list[Finite], Field(min_length=1), ANY_OF] = key([1.0], "Pressures of npt.", "bar")
     density: Annotated[list[Density], ANY_OF] = key(
         [], "The cell of the start is scaled to these, molecules stay rigid.", "g/cm^3"
     )

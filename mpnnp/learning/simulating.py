@@ -49,8 +49,7 @@ def simulate(
 
     def simulate_mine():
         for k in todo[team::n_team]:
-            calculator = Calculator(known.potential)
-            calculator.comm = own
+            calculator = Calculator(known.potential, comm=own)
             watch = Watch(stop, calculator, known)
             if _one(cases[k], calculator, watch, folder / cases[k].name, seed, stop.every, own):
                 return True

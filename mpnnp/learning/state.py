@@ -38,13 +38,22 @@ class Round:
 
     @property
     def stops_per_ps(self) -> float:
-        return self.stops / self.simulated_ps if self.simulated_ps else float("inf") if self.stops else 0.0
+        """Infinite where every simulation was stopped at its start, 0 before there is one."""
+        if self.simulated_ps:
+            return self.stops / self.simulated_ps
+        return float("inf") if self.stops else 0.0
 
 
 @dataclass(frozen=True)
 class State:
-    """inflation, noise: calibration.Sigma of force components, by the labels of the last round
-    rounds: finished ones and the one under way; ending: why it ended, "" while it goes on."""
+    """Where a learning stands.
+
+    phase             of the round under way, one of PHASES
+    inflation, noise  calibration.Sigma of force components, by the labels of the last round
+    seconds           of wall time so far
+    ending            why it ended, "" while it goes on
+    rounds            finished ones and the one under way
+    """
 
     phase: str = "train"
     inflation: float = 1.0

@@ -191,8 +191,12 @@ class SymmetryFunctions:
         return SymmetryFunctions(self.elements, [f for f, kept in zip(self.functions, mask) if kept])
 
     def _make_table(self):
+        """Table of the functions; elements as their indices, -1 for none."""
+
+        def column(name, dtype):
+            return np.array([getattr(f, name) for f in self.functions], dtype)
+
         index = {z: e for e, z in enumerate(self.elements)} | {0: -1}
-        column = lambda name, dtype: np.array([getattr(f, name) for f in self.functions], dtype)  # noqa: E731
         center = np.array([index[f.center] for f in self.functions], np.int64)
         return Table(
             start=np.searchsorted(center, np.arange(len(self.elements) + 1)).astype(np.int64),
@@ -306,12 +310,16 @@ def format_line(f: SymmetryFunction, length: float = BOHR) -> str:
 
 def in_angstrom(name: str, value: float, length: float) -> float:
     """A parameter given in a unit of `length` Angstrom, in the units of SymmetryFunction."""
-    return value * length if name in LENGTHS else value / length**2 if name == "eta" else value
+    if name in LENGTHS:
+        return value * length
+    return value / length**2 if name == "eta" else value
 
 
 def in_length(name: str, value: float, length: float) -> float:
     """The inverse of `in_angstrom`."""
-    return value / length if name in LENGTHS else value * length**2 if name == "eta" else value
+    if name in LENGTHS:
+        return value / length
+    return value * length**2 if name == "eta" else value
 
 
 def element_number(symbol: str) -> int:

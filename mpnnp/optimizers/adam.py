@@ -43,8 +43,7 @@ def from_config(config: Config, network: Network, updates_per_epoch: int, comm: 
 def make_adam(config: Rates, n_weight: int, comm: Comm) -> "Adam":
     """Adam as an optimiser with `init` and `update`.
 
-    config   learning_rate, beta1, beta2, epsilon, clip_norm (None or 0: off), decay_rate, decay_steps,
-             decay_staircase (optional)
+    config  the section [adam]
     """
     return Adam(config, n_weight, comm)
 
@@ -69,7 +68,7 @@ class Adam:
         """Learning rate after n_update updates: falls continuously, or in steps with decay_staircase."""
         config = self.config
         period = n_update / config.decay_steps
-        if getattr(config, "decay_staircase", False):
+        if config.decay_staircase:
             period = math.floor(period)
         return config.learning_rate * config.decay_rate**period
 

@@ -73,7 +73,7 @@ def from_config(
     offsets. Collective; raises ConfigError if its covariance does not fit into memory.
     """
     section = config.ekf
-    check_memory(section.coupling, network.n_weight + n_offset, network.segments, comm)
+    check_memory(section.coupling, network.n_weight, network.segments, comm, n_offset)
     per_update = {"eta_tau": section.eta_tau / updates_per_epoch, "q_tau": section.q_tau / updates_per_epoch}
     if section.noise == "learned":  # errors and rows come divided by their noise levels
         per_update |= {"eta": 1.0, "eta_tau": 0.0, "eta_max": 1.0, "q": 0.0, "q_min": 0.0}
@@ -91,8 +91,7 @@ def make_ekf(
 ) -> "Ekf":
     """The filter as an optimiser with `init` and `update`.
 
-    config        epsilon, eta, eta_tau, eta_max, q, q_tau, q_min (rates per update), fading_memory, lam, nu,
-                  coupling, r_max
+    config        the section [ekf], but with rates eta_tau and q_tau per update
     segments      (offset, n_in, n_out, element, layer) of each layer of the weights
     fold_columns  rows of U instead of config.r_max
     n_offset      offsets behind the weights, of variance 1 before any label; with full coupling alone
@@ -137,15 +136,9 @@ class Ekf:
         return self._state(self._prior(), 0, 0.0, 1.0, self.config.eta, self.config.q, self.config.lam, 0)
 
     def _prior(self):
-        """Variances (n,) of the weights before any label, 1/epsilon or prior 2/(n_in + n_out), and of the
-        offsets, 1. In the filter's own order.
-        """
-        factor = getattr(self.config, "prior", None)
-        variance = np.ones(self.layout.n)
-        variance[: self.n_weight] = 1.0 / self.config.epsilon
-        for offset, n_in, n_out, _, _ in self.segments:
-            if factor is not None:
-                variance[offset : offset + (n_in + 1) * n_out] = factor * 2.0 / (n_in + n_out)
+        """Variances (n,) before any label, of the weights and of the offsets, in the filter's own order."""
+        weights = prior_variances(self.config, self.n_weight, self.segments)
+        variance = np.append(weights, np.ones(self.n_offset))
         return variance if self.layout.order is None else variance[self.layout.order]
 
     def _state(self, diagonal, r, *scalars):
@@ -408,6 +401,17 @@ class Ekf:
             "min": float(P.min()),
             "finite": bool(finite),
         }
+
+
+def prior_variances(config: Rates, n_weight: int, segments: Sequence[Segment]) -> np.ndarray:
+    """Diagonal (n_weight,) of P(0): 1/epsilon, or with ekf.prior that many times the variance of Glorot's
+    initial weights, 2/(n_in + n_out).
+    """
+    variance = np.full(n_weight, 1.0 / config.epsilon)
+    if config.prior is not None:
+        for offset, n_in, n_out, _, _ in segments:
+            variance[offset : offset + (n_in + 1) * n_out] = config.prior * 2.0 / (n_in + n_out)
+    return variance
 
 
 def next_eta(config: Rates, eta: float) -> float:

@@ -20,16 +20,20 @@ def bytes_of(coupling: str, n_weight: int, segments: Sequence[Segment]) -> float
     return float(4.0 * (sizes * (sizes + 1.0)).sum())
 
 
-def check_memory(coupling: str, n_weight: int, segments: Sequence[Segment], comm: Comm) -> None:
+def check_memory(
+    coupling: str, n_weight: int, segments: Sequence[Segment], comm: Comm, n_offset: int = 0
+) -> None:
     """Raise ConfigError on every rank if a node has not the memory for its ranks' share of the covariance,
     and for all of it where rank 0 gathers it for a checkpoint. Collective.
+
+    n_offset  offsets behind the weights, with full coupling: the couplings that are proposed carry none
     """
     from mpi4py import MPI
 
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     holders = node.size / comm.size + node.allreduce(int(comm.rank == 0))
     node.Free()
-    total = bytes_of(coupling, n_weight, segments)
+    total = bytes_of(coupling, n_weight + n_offset, segments)
     free, holders = min(comm.allgather((free_memory() / holders, holders)))
     if total <= free:
         return

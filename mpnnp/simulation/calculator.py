@@ -311,13 +311,11 @@ class Calculator(AseCalculator):
             )
 
     def extrapolating(self):
-        """Extrapolations of the last evaluation, as a list (on this rank's atoms)."""
+        """Extrapolations of the last evaluation, as a list (on this rank's atoms); none before the first."""
+        if not self.extrapolations:
+            return []
         mine = range(len(self.atoms)) if self.comm is None else share(len(self.atoms), self.comm)
-        return (
-            self.worst.extrapolating(self._elements(self.atoms)[mine.start : mine.stop], mine.start)
-            if self.extrapolations
-            else []
-        )
+        return self.worst.extrapolating(self._elements(self.atoms)[mine.start : mine.stop], mine.start)
 
     def _add_stresses(self, atoms):
         """Stresses of the atoms, from the symmetry functions of the last evaluation. Collective."""
@@ -333,14 +331,23 @@ class Calculator(AseCalculator):
         self.results["stresses"] = to_voigt(total) / volume
 
     def _kalman_std(self, atoms):
+        """energy_scale sqrt(h P h^T), eV, from the symmetry functions of the last evaluation. Collective.
+
+        Rank 0 alone reads P, half of n^2 numbers.
+        """
+        member = self.members[0]
+        if self.comm is None:
+            return self._kalman_std_of(atoms, member.G)
+        parts = self.comm.gather(member.G, root=0)
+        return on_root(self.comm, lambda: self._kalman_std_of(atoms, np.concatenate(parts)))
+
+    def _kalman_std_of(self, atoms, G):
+        """The same from the symmetry functions G (n_atom, n_max) of all atoms."""
         if self.filter_ is None:
             self.filter_ = read_posterior(self.kalman_path)
         member, element = self.members[0], self._elements(atoms)
-        G, n_atom = member.G, len(element)
-        if self.comm is not None:
-            G = np.concatenate(self.comm.allgather(G))
         structure = make_structures(
-            [0, n_atom], element, atoms.get_positions(), np.array(atoms.cell), np.array(atoms.pbc)
+            [0, len(element)], element, atoms.get_positions(), np.array(atoms.cell), np.array(atoms.pbc)
         )
         row, value = np.empty((1, len(member.w))), np.empty(1)
         energy_rows(np.zeros(1, np.int64), structure, read_only(G), member.model, member.w, row, value)

@@ -78,30 +78,31 @@ def label(dataset, calculator, comm, log, part=None):
     Stress only where the calculator gives it. Raises DataError naming the structure at which the calculator
     failed, Interrupted after a signal.
     """
-    found = {} if part is None else on_root(comm, _read_part, dataset, part)
-    if found:
-        log(f"{len(found)} of {len(dataset)} structures are labelled in {part}: they are taken from there")
-    mine = [k for k in range(len(dataset)) if k not in found][comm.rank :: comm.size]
+    n, found = len(dataset), {}  # k -> labels, on rank 0 alone
+    done = set() if part is None else on_root(comm, _read_part, dataset, part, found)
+    if done:
+        log(f"{len(done)} of {n} structures are labelled in {part}: they are taken from there")
+    mine, n_done = [k for k in range(n) if k not in done][comm.rank :: comm.size], len(done)
     received = 0
     with (
         Signals(comm, None if part is None else ADVICE) as signals,
-        Progress(log, "labelling structure", len(dataset), done=len(found)) as progress,
+        Progress(log, "labelling structure", n, done=n_done) as progress,
     ):
         signals.holding = part is not None
-        while len(found) < len(dataset) and not received:
+        while n_done < n and not received:
             new, error = agree(comm, _label_some, dataset, mine, calculator, signals)
-            for some in comm.allgather(new):
+            for some in comm.gather(new, root=0) or ():
                 found |= some
-            progress.update(len(found))
+            n_done += comm.allreduce(len(new))
+            progress.update(n_done)
             received = int(maximum(comm, [signals.received])[0])
-            if part is not None and found and len(found) < len(dataset):
+            if part is not None and 0 < n_done < n:
                 on_root(comm, _write_part, part, dataset, found)
             agree(comm, raise_if, error)
-    if received and len(found) < len(dataset):
+    if received and n_done < n:
         raise of_all_ranks(
             Interrupted(
-                f"{name(received)}: {len(found)} of {len(dataset)} structures are labelled and kept in "
-                f"{part}; {ADVICE}"
+                f"{name(received)}: {n_done} of {n} structures are labelled and kept in {part}; {ADVICE}"
             )
         )
     if comm.rank:
@@ -130,16 +131,13 @@ def _geometry(s):
     return b"".join(np.ascontiguousarray(a).tobytes() for a in (s.numbers, s.positions, s.cell, s.pbc))
 
 
-def _read_part(dataset, part):
-    """k -> labels, of the structures of `dataset` that are in the file `part`."""
-    if not part.is_file():
-        return {}
-    known = {_geometry(s): s for s in read(part)}
-    found = {}
+def _read_part(dataset, part, found):
+    """Numbers of the structures of `dataset` that are in the file `part`; `found` gets their labels."""
+    known = {_geometry(s): s for s in read(part)} if part.is_file() else {}
     for k, s in enumerate(dataset):
         if (same := known.get(_geometry(s))) is not None:
             found[k] = {"energy": same.energy, "forces": same.forces, "stress": same.stress}
-    return found
+    return set(found)
 
 
 def _write_part(part, dataset, found):

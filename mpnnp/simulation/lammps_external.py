@@ -24,7 +24,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from mpnnp.errors import ConfigError, LaunchError, MpnnpError
-from mpnnp.parallel import agree, on_root, stop_all
+from mpnnp.parallel import agree, of_all_ranks, on_root, stop_all
 from mpnnp.simulation.calculator import Calculator
 
 FIX = re.compile(r"^[ \t]*fix[ \t]+(\S+)[ \t]+(\S+)[ \t]+external[ \t]+pf/callback\b[^\n]*(?:\n|\Z)", re.M)
@@ -130,9 +130,7 @@ def _told(comm):
             comm.Abort(1)
         if not str(error).startswith(("ERROR", "'ERROR", '"ERROR')):
             raise
-        end = LaunchError(f"LAMMPS: {error}")
-        end.told_by = 0
-        raise end from None
+        raise of_all_ranks(LaunchError(f"LAMMPS: {error}")) from None
 
 
 class External:
@@ -244,7 +242,7 @@ class External:
         sys.stdout.flush()
         self.lmp.flush_buffers()
         if isinstance(error, MpnnpError):
-            error.told_by = 0  # the same on every rank: all have the same atoms
+            of_all_ranks(error)  # all have the same atoms
         status = stop_all(self.comm, error)
         sys.stderr.flush()
         if self.comm.size > 1:

@@ -187,6 +187,8 @@ def mean_temperature(path, fraction):
     _needs_table(path, "temperature")
     columns = _read_table(path, "temperature_k")
     times = columns["time_ps"]
+    if not len(times):
+        raise DataError(f"{path}: has no temperatures: nothing was simulated")
     return float(columns["temperature_k"][times >= times[0] + fraction * (times[-1] - times[0])].mean())
 
 

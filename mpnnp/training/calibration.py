@@ -1,7 +1,7 @@
 """Standard deviations of predictions from the posterior of the weights, calibrated on labels.
 
 The error of a label is what the weights leave open, h P h^T, and what no weights could say, R. P and R are
-the filter's opinion, right as far as its assumptions are; so that sigma can be believed,
+the filter's opinion, right as far as its assumptions are; so that standard deviations can be believed,
 
     sigma^2 = a h P h^T + b n^2,    n = N for energies of N atoms, 1 for components of forces,
 
@@ -76,14 +76,14 @@ class Calibration:
         return cls(**sigma, n_structure=int(numbers["calibration_structures"]))
 
     def in_words(self, found: "Found") -> list[str]:
-        """Lines for the log: how large sigma is, and what share of the labels it covers."""
+        """Lines for the log: how large standard deviations are, and what share of the labels they cover."""
         lines = []
-        for kind in CALIBRATED:
-            errors, sigma = getattr(found, kind).errors, getattr(found, kind).sigma(getattr(self, kind))
+        for name in CALIBRATED:
+            kind, labels, (a, b) = KINDS[name], getattr(found, name), getattr(self, name)
+            errors, sigma = labels.errors, labels.sigma(getattr(self, name))
             if len(errors):
-                a, b = getattr(self, kind)
                 lines.append(
-                    f"sigma of {KINDS[kind].words}: mean {MILLI * sigma.mean():.3g} {KINDS[kind].error_unit}"
+                    f"standard deviation of {kind.words}: mean {MILLI * sigma.mean():.3g} {kind.error_unit}"
                     f" = sqrt({a:.3g} h P h^T + ({MILLI * np.sqrt(b):.3g})^2); "
                     f"{100 * np.mean(np.abs(errors) <= sigma):.0f} % of {len(errors)} labels within it"
                 )
@@ -143,24 +143,27 @@ def errors_and_spread(
 
 
 def calibrate(found: Found, n_structure: int) -> Calibration:
-    """Calibration by labels that were not learned. Raises DataError if there are none, or P leaves nothing
-    open.
-    """
+    """Calibration by labels that were not learned. Raises DataError if there are none."""
     if not len(found.energy.errors) and not len(found.force.errors):
         raise DataError("calibrate: no energies and no forces to calibrate with")
     return Calibration(_fit(found.energy), _fit(found.force), n_structure)
 
 
 def _fit(labels: Errors) -> Sigma:
-    """Sigma of one kind of label; as it is without labels."""
+    """Sigma of one kind of label; as it is without labels, and where all errors are 0. Where P leaves nothing
+    open, as in forces that symmetry makes 0, sigma is that of the errors alone.
+    """
     from scipy.optimize import minimize  # only runs that calibrate need to wait for it
 
     errors, spread = labels
-    if not len(errors):
+    if not np.any(errors):
         return Sigma()
     square, variance = errors**2, spread**2
+    if not np.any(variance):
+        return Sigma(1.0, float(np.quantile(square, ONE_SIGMA)))
     if len(errors) < FEW:
-        return Sigma(float(np.mean(square / np.maximum(variance, np.finfo(float).tiny))), 0.0)
+        known = variance > 0.0
+        return Sigma(float(np.mean(square[known] / variance[known])), 0.0)
     level, width = np.mean(square), np.mean(variance)
 
     def loss(x):

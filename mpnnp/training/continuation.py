@@ -203,11 +203,12 @@ def with_old_data(
 
 
 def _check_elements(dataset: Dataset, potential: Potential, path: Path) -> None:
-    names = lambda numbers: " ".join(chemical_symbols[z] for z in numbers)  # noqa: E731
+    """Raise DataError if the data have an element that the potential does not know."""
     if unknown := sorted(set(dataset.elements) - set(potential.elements)):
+        new, known = (" ".join(chemical_symbols[z] for z in some) for some in (unknown, potential.elements))
         raise DataError(
-            f"the new data contain {names(unknown)}, for which {path} has neither functions nor weights nor "
-            f"covariance; it knows {names(potential.elements)}: new elements need a new training on all data"
+            f"the new data contain {new}, for which {path} has neither functions nor weights nor "
+            f"covariance; it knows {known}: new elements need a new training on all data"
         )
 
 
@@ -298,7 +299,7 @@ def shifted(dataset: Dataset, shifts: dict) -> Dataset:
     """The data set with the shifts (`fit_shifts`) of its sources subtracted from the energies."""
     if not shifts:
         return dataset
-    per_atom = np.zeros((len(dataset.source_names), 119))
+    per_atom = np.zeros((len(dataset.source_names), len(chemical_symbols)))
     for k, source in enumerate(dataset.source_names):
         for symbol, value in shifts.get(source, {}).items():
             per_atom[k, chemical_symbols.index(symbol)] = value

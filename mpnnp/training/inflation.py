@@ -44,7 +44,7 @@ def inflate(task: Task, state: RunState, config: Config, log: AnyLog) -> None:
 
 def innovations(task: Task, state: RunState) -> tuple[np.ndarray, np.ndarray, float]:
     """(squares (v_k e)^2, eigenvalues d_k of H P H^T, r) of the first batches of each kind, before any
-    update. Collective.
+    update. Learned noise takes notice of these errors, as of all that are observed. Collective.
     """
     sorts = task.schedule.config.selection == "sort"
     epoch = task.epoch(1, task.errors(read_only(state.weights)) if sorts else None)

@@ -255,26 +255,30 @@ def references(
     per atom, and the standard deviation of the forces, over the training structures; "ref" and "force": over
     all structures, with n2p2's divisor n - 1; false: as configured.
     """
-    everything, everyone = np.arange(len(dataset)), config.normalize in ("ref", "force")
+    of_all = config.normalize in ("ref", "force")
     counts, energy = element_counts(structures, len(elements)), np.asarray(dataset.energy)
     atomic = _atomic_energies(config, counts[train], energy[train], elements, dataset.isolated)
     if config.normalize is False:
         units = {name: getattr(config, name) for name in ("mean_energy", "energy_scale", "force_scale")}
         return {"atomic_energies": atomic, **units}
-    chosen = everything if everyone else train
+    chosen, ddof = (np.arange(len(dataset)), 1) if of_all else (train, 0)
     per_atom = ((energy - counts @ atomic) / counts.sum(axis=1))[chosen]
     per_atom = per_atom[~np.isnan(per_atom)]
     forces = dataset.forces[atoms_of(structures.start, chosen)]
     forces = forces[~np.isnan(forces)]
-    spread = lambda x: float(x.std(ddof=1 if everyone else 0)) if len(x) > 1 else 0.0  # noqa: E731
-    force_scale = spread(forces) or 1.0
+    energy_scale, force_scale = _std(per_atom, ddof), _std(forces, ddof) or 1.0
     return {
         "atomic_energies": atomic,
         "mean_energy": float(per_atom.mean()) if len(per_atom) else 0.0,
         # a single structure has no spread; then the net's unit of energy is that of a force times an Angstrom
-        "energy_scale": spread(per_atom) if spread(per_atom) > 1e-9 else force_scale,
+        "energy_scale": energy_scale if energy_scale > 1e-9 else force_scale,
         "force_scale": force_scale,
     }
+
+
+def _std(x, ddof):
+    """Standard deviation of x (n,) with the divisor n - ddof; 0 of fewer than two."""
+    return float(x.std(ddof=ddof)) if len(x) > 1 else 0.0
 
 
 def _atomic_energies(config, counts, energy, elements, isolated=None):

@@ -71,27 +71,26 @@ class Judge:
             if w > 0 and (KINDS[name].always or learns(k))
         }
 
+    def _counts(self, structures, subset):
+        """Kind -> labels that are judged of the structures, whose `subset` is predicted in full."""
+        start, labels = self.task.observer.structures.start, self.task.observer.labels
+        of_all, of_subset = labels.of_structures(start, structures), labels.of_structures(start, subset)
+        return {
+            name: len((of_all if kind.per_atom else of_subset)[k])
+            for k, (name, kind) in enumerate(KINDS.items())
+        }
+
     def _check_measure(self):
-        task, weights = self.task, self.weights()
-        parts = ((task.validation, self.validation_subset), (task.train, self.train_subset))
-        for some, subset in parts:
-            counts = {
-                name: len(
-                    task.observer.labels.of_structures(
-                        task.observer.structures.start, some if kind.per_atom else subset
-                    )[k]
-                )
-                for k, (name, kind) in enumerate(KINDS.items())
-            }
-            if any(counts[name] for name, kind in KINDS.items() if kind.always):
-                break
-        if not any(counts[name] for name in weights):
+        """Raise ConfigError if the structures that judge have no label of a kind that counts."""
+        always = [name for name, kind in KINDS.items() if kind.always]
+        counts = self._counts(self.task.validation, self.validation_subset)
+        if not any(counts[name] for name in always):
+            counts = self._counts(self.task.train, self.train_subset)
+        if not any(counts[name] for name in self.weights()):
             keys = ", ".join(
-                f"run.{name}_metric_weight = {self.config.metric_weight(name):g}"
-                for name in KINDS
-                if KINDS[name].always
+                f"run.{name}_metric_weight = {self.config.metric_weight(name):g}" for name in always
             )
-            labels = " and ".join(f"{counts[name]} {name}" for name in KINDS if KINDS[name].always)
+            labels = " and ".join(f"{counts[name]} {name}" for name in always)
             raise ConfigError(
                 f"{keys}: with {labels} labels to judge by, no potential is better than another"
             )

@@ -33,14 +33,10 @@ class LearningCurve:
     """
 
     def __init__(self, columns: Mapping[str, np.ndarray] | None = None):
-        nothing = (
-            np.full(len(columns["epoch"]), np.nan) if columns else None
-        )  # kinds that were not known then
-        self.rows = (
-            []
-            if not columns
-            else [list(row) for row in zip(*(columns.get(c, nothing) for c in all_columns()))]
-        )
+        self.rows: list[list] = []
+        if columns:
+            unknown = np.full(len(columns["epoch"]), np.nan)  # of kinds of labels that came later
+            self.rows = [list(row) for row in zip(*(columns.get(name, unknown) for name in all_columns()))]
 
     def add(
         self,

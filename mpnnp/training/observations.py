@@ -59,6 +59,10 @@ class Observer:
         self.rmse = np.ones(len(self.labels.kinds))
         self.seen: tuple = ()
 
+    def follow(self, rmse: np.ndarray, noise: NoiseLevels | None) -> None:
+        """Take selection thresholds and noise levels from these from now on: a run changes them in place."""
+        self.rmse, self.noise = rmse, noise
+
     @cached_property
     def groups(self) -> Groups:
         """Structures for training whose energies have errors in common: learned noise alone asks for them."""

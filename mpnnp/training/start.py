@@ -174,8 +174,11 @@ class InUnits:
         rows = rows * self.units
         if accept is None:
             return self.optimizer.update(state, rows, errors) * self.units
-        of_weights = lambda increment: accept(increment * self.units)  # noqa: E731
-        return update_if_accepted(self.optimizer, state, rows, errors, of_weights) * self.units
+
+        def accept_scaled(increment):
+            accept(increment * self.units)
+
+        return update_if_accepted(self.optimizer, state, rows, errors, accept_scaled) * self.units
 
     def innovation(
         self, state: Any, rows: np.ndarray, errors: np.ndarray

@@ -152,7 +152,7 @@ def begin(
         state = from_checkpoint(saved, task)
     else:
         state = new_state(task) if origin is None else continuation.take_over(origin, task)
-    task.observer.rmse, task.observer.noise = state.rmse, state.noise
+    task.observer.follow(state.rmse, state.noise)
     keeper = Keeper(directory, task, config, state)
     agenda = Agenda(comm, config.run, signals, state.update, clock)
     n_update = config.run.last_epoch * task.schedule.updates_per_epoch
@@ -232,6 +232,8 @@ def one_update(task: Task, state: RunState, batch: Batch, pause: Callable[[], ob
     Collective; raises TrainingError with the state as it was, if the optimizer's update takes `accept`.
     """
 
+    n, levels = len(state.weights), None if state.noise is None else state.noise.innovation.copy()
+
     def accept(increment):
         maximum = np.abs(state.weights + increment[:n]).max()
         if not maximum <= state.weight_limit:
@@ -241,7 +243,6 @@ def one_update(task: Task, state: RunState, batch: Batch, pause: Callable[[], ob
                 f"try {task.optimizer.advice}"
             )
 
-    n, levels = len(state.weights), None if state.noise is None else state.noise.innovation.copy()
     try:
         rows, errors = task.observe(batch, read_only(state.weights), pause)
         increment = update_if_accepted(task.optimizer, state.optimizer, rows, errors, accept)

@@ -99,7 +99,7 @@ def calibrate_run(judge: Judge, state: RunState, log: AnyLog) -> Calibration | N
         return None
     chosen = task.validation
     if not len(chosen):
-        log("sigma of predictions: not calibrated, as no structures are kept for validation")
+        log("standard deviations: not calibrated, as no structures are kept for validation")
         return None
     chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, MOST_STRUCTURES).astype(int))]
     assert state.best_weights is not None  # since the first evaluation
@@ -114,7 +114,7 @@ def calibrate_run(judge: Judge, state: RunState, log: AnyLog) -> Calibration | N
     try:
         deviations = on_root(task.comm, draw)
     except CheckpointError as error:  # on every rank
-        log.warn(f"sigma of predictions: none: {error}")
+        log.warn(f"standard deviations of predictions: none: {error}")
         return None
     observer = task.observer
     nets = replace(potential, baseline=NONE)  # as the labels of the task, which are less the baseline
@@ -125,7 +125,10 @@ def calibrate_run(judge: Judge, state: RunState, log: AnyLog) -> Calibration | N
     for line in calibration.in_words(found):
         log(line)
     if state.noise is None:
-        log('with ekf.noise = "fixed" the covariance is no posterior: sigma is right on average alone')
+        log(
+            'with ekf.noise = "fixed" the covariance is no posterior: standard deviations are right on '
+            "average alone"
+        )
     return calibration
 
 

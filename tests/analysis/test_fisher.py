@@ -192,6 +192,54 @@ def test_filter_of_a_net_that_hardly_moves_has_seen_the_final_rows(tmp_path):
     np.testing.assert_allclose(model.expected[-3:], model.filter_information[-3:], rtol=0.15)
 
 
+def test_the_memory_of_a_filter_that_learns_its_noise_is_compared_with_nothing(tmp_path):
+    """Its levels, and so the scales of its rows, were others at each update; eta and epsilon are not its."""
+    comm, log = quiet()
+    config = small_config(tmp_path, ekf={"noise": "learned"}, run={"epochs": 1})
+    train(config, tmp_path / "run", comm, log)
+    training = Data(files=[str(tmp_path / "clusters.extxyz")])
+    model = fisher_report.analyse(tmp_path / "run" / "checkpoint.h5", "one", training, tmp_path, comm, log)
+    assert model.expected is None and (model.filter_information > 0.0).all()
+    assert "P^-1" not in fisher_report.table(fisher_report.Analysis([model]))
+
+
+@pytest.mark.parametrize("nodes", [False, True])
+def test_expected_information_begins_with_the_prior(tmp_path, nodes):
+    comm, log = quiet()
+    config = small_config(tmp_path, ekf=CONSTANT | {"prior": 7.0}, network={"normalize_nodes": nodes})
+    task = assemble(config, comm, log, tmp_path)
+    gradients = Gradients(task.dataset, task.observer.structures, task.observer.G, task.potential)
+    P = task.optimizer.covariance(task.optimizer.init())
+    if nodes:
+        P = P * np.multiply.outer(task.optimizer.units, task.optimizer.units)
+    found = expected_information(gradients, config, 0, 10, comm)
+    np.testing.assert_allclose(found, np.linalg.eigvalsh(np.linalg.inv(P)), rtol=1e-12)
+
+
+def covariance_is_sent_to_no_rank(comm):
+    """Body for several ranks: what the analysis broadcasts holds no array of the filter."""
+    folder = Path(os.environ["TMPDIR_OF_TEST"])
+    read = fisher_report.read_shared
+
+    def checked(comm, function):
+        saved = read(comm, function)
+        assert bool(saved.optimizer) == (comm.rank == 0)
+        return saved
+
+    fisher_report.read_shared = checked
+    training = Data(files=[str(folder / "clusters.extxyz")])
+    path = folder / "run" / "checkpoint.h5"
+    model = fisher_report.analyse(path, "one", training, folder, comm, Log(comm, open(os.devnull, "w")), 50)
+    assert (model.filter_information is None) == (model.expected is None) == (comm.rank != 0)
+
+
+def test_rank_0_alone_holds_the_covariance_that_is_analysed(tmp_path, monkeypatch):
+    comm, log = quiet()
+    train(small_config(tmp_path, ekf=CONSTANT, run={"epochs": 1}), tmp_path / "run", comm, log)
+    monkeypatch.setenv("TMPDIR_OF_TEST", str(tmp_path))
+    on_ranks(2, covariance_is_sent_to_no_rank)
+
+
 def test_analysis_of_two_groups_writes_spectra_distances_and_starts(tmp_path):
     comm, log = quiet()
     analysis = fisher_report.Analysis()
@@ -226,6 +274,16 @@ def test_analysis_of_two_groups_writes_spectra_distances_and_starts(tmp_path):
         )
         assert file["distances/energies/adam - ekf"].shape == (2,)
     assert (tmp_path / "fisher.png").stat().st_size > 10_000
+
+
+def test_labels_that_say_nothing_have_a_spectrum_too(tmp_path):
+    """Forces that symmetry makes 0 have rows of zeros, and no eigenvalue above rounding."""
+    nothing = {"forces": Spectrum(np.zeros(3), 0.0, 5)}
+    model = fisher_report.Model("one/best.h5", "one", nothing, np.ones(3), None)
+    analysis = fisher_report.Analysis([model])
+    assert "peak of the spectrum at 10^(nan" in fisher_report.table(analysis)
+    fisher_report.draw(tmp_path / "fisher.png", analysis)
+    assert (tmp_path / "fisher.png").stat().st_size > 1000
 
 
 def test_distance_of_groups_is_the_shift_in_decades():

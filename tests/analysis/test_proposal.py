@@ -60,6 +60,12 @@ def test_the_file_is_what_was_proposed():
     assert config_of(choices).data.files == ["data.xyz"]
 
 
+def test_energies_may_be_those_of_validation_alone():
+    data = dataset(METAL, marks=[TRAIN] * 9 + [VALIDATION])
+    data.energy[:-1] = np.nan
+    assert "in each epoch: 864. The forces" in choices_of(data)["schedule.force_fraction"].why
+
+
 def test_every_choice_has_a_reason():
     for choice in choices_of(dataset(ETHANOL)).values():
         assert len(choice.why) > 20 and choice.why[-1] in ".:"

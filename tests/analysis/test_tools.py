@@ -17,19 +17,29 @@ from mpnnp.analysis import pruning
 from mpnnp.analysis.derivative_check import check_derivatives
 from mpnnp.analysis.descriptors import fingerprints, statistics_of
 from mpnnp.analysis.disagreement import disagreement_of
-from mpnnp.analysis.selection import at_interval, energy_rows_per_atom, farthest, most_uncertain
+from mpnnp.analysis.selection import (
+    at_interval,
+    energy_rows_per_atom,
+    farthest,
+    most_uncertain,
+    noise_per_atom,
+)
 from mpnnp.analysis.sensitivity import sensitivity_of
 from mpnnp.cli import app
 from mpnnp.config import read_config, to_toml
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import CheckFailed, ConfigError, DataError
+from mpnnp.model.label_kinds import ENERGY
 from mpnnp.model.symmetry_functions import format_line
 from mpnnp.n2p2.export import write_potential
 from mpnnp.n2p2.potential_files import read_functions, read_potential
 from mpnnp.parallel import serial
-from mpnnp.training.checkpoint import load_potential, read_posterior
+from mpnnp.training.checkpoint import load_potential, posterior_of, read_checkpoint, read_posterior
 from mpnnp.training.initial_potential import choose_functions
+from mpnnp.training.run_state import noise_levels
+from mpnnp.training.schedules import Batch
+from mpnnp.training.start import assemble
 from mpnnp.training.train import train
 from mpnnp.units import BOHR, HARTREE
 
@@ -419,6 +429,33 @@ def test_select_by_the_kalman_variance(tmp_path, trained):
     assert list(hdf5.read(tmp_path / "k.h5").frame) == list(chosen)
     with pytest.raises(ConfigError, match=r"the checkpoint.h5 of a run"):
         run(*words, FOLDER)
+
+
+@pytest.mark.parametrize(
+    "schedule, ekf",
+    [
+        ({"streams": 2}, {"noise": "learned"}),
+        ({"energy_weight": 3.0}, {"noise": "fixed"}),
+        ({"name": "sdnz", "energies_per_update": 4, "updates_per_epoch": 20}, {}),
+    ],
+)
+def test_the_noise_of_energies_to_be_chosen_is_that_of_the_labels_of_the_run(tmp_path, schedule, ekf):
+    """Rows of training, scaled, have the noise R; rows per atom as much less as they are smaller."""
+    comm, log = quiet()
+    config = small_config(tmp_path, schedule=schedule, ekf=ekf, run={"epochs": 1})
+    train(config, tmp_path / "run", comm, log)
+    saved = read_checkpoint(tmp_path / "run" / "checkpoint.h5")
+    data = read_sources(config.data.files, report=silent)
+    task = assemble(config, comm, log, tmp_path, potential=saved.potential)
+    task.observer.noise = noise_levels(saved.progress)
+    n = config.schedule.of_kind("energy", "per_update") if config.schedule.name == "sdnz" else 2
+    scaled = np.concatenate(
+        [task.observe(Batch(ENERGY, np.full((n, 1), s)), saved.potential.weights)[0][:1] for s in range(12)]
+    )
+    per_atom = energy_rows_per_atom(saved.potential, data, comm, log)
+    R = posterior_of(saved, "the checkpoint").noise
+    found = noise_per_atom(saved, R, data.n_atom)
+    assert found == pytest.approx(R * (per_atom**2).sum(axis=1) / (scaled**2).sum(axis=1), rel=1e-9)
 
 
 def test_check_finds_agreement_and_a_wrong_force(tmp_path, capsys, monkeypatch):

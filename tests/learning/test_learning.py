@@ -1,7 +1,9 @@
 """Active learning: what is chosen, what stops a simulation, which labels are taken, and the whole loop."""
 
 import json
+import os
 import shutil
+import subprocess
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,7 +14,7 @@ from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
 from ase.io import write
 from faults import learning as suite
-from launch import run_on_ranks
+from launch import ROOT, run_on_ranks
 from oracles.textbook import dense_update
 from small import cluster, quiet
 
@@ -87,6 +89,14 @@ def test_lists_make_every_combination(tmp_path):
         (
             '[[simulations]]\nstart = "a"\nensemble = "npt"\nthermostat = "bussi"',
             "thermostat: without effect with ensemble = 'npt'",
+        ),
+        (
+            '[[simulations]]\nstart = "a"\ntemperature = []',
+            "simulations.1.temperature = []: must have at least 1",
+        ),
+        (
+            '[[simulations]]\nstart = "a"\nensemble = "npt"\npressure = []',
+            "simulations.1.pressure = []: must have at least 1",
         ),
         ("[train]\nx = 1", "train: unknown key"),
         ("[chose]\nframes = 3", "chose: unknown key; did you mean 'choose'?"),
@@ -614,3 +624,23 @@ def test_a_learning_that_has_lost_its_folder_writes_nothing(begun, tmp_path, mon
     with pytest.raises(CheckpointError, match="taken it over"):
         learn(*read_learning(begun / "learn.toml"), tmp_path, *quiet())
     assert not (tmp_path / "state.json").exists() and list((tmp_path / "rounds").iterdir()) == []
+
+
+def test_a_learner_whose_next_job_is_refused_has_failed(tmp_path):
+    """The batch script ends with an error, and asks for the same labels when it is submitted again."""
+    run = tmp_path / "run"
+    run.mkdir()
+    programs = {
+        "mpnnp": f"echo Lattice > {run / 'to-label.extxyz'}; exit 75",
+        "sbatch": f"echo sbatch $@ >> {run / 'submitted'}; exit 1",
+    }
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "MPNNP_LAUNCH": "env"}
+    for _ in range(2):
+        words = ["bash", "jobs/learn/learn.sbatch", "learn.toml", run, "ase:emt"]
+        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and "could not be submitted: submit it again" in done.stdout
+        assert not (run / "labels-asked").exists()
+    assert (run / "submitted").read_text().count("--array=0-0") == 2

@@ -1,12 +1,11 @@
 """Adam against the loop of its paper, TensorFlow's epsilon, clipping and decay."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from launch import on_ranks
 from mpi4py import MPI
 
+from mpnnp.config import Adam
 from mpnnp.errors import CheckpointError, TrainingError
 from mpnnp.optimizers.adam import make_adam
 
@@ -15,7 +14,7 @@ DEFAULTS = dict(
     beta1=0.9,
     beta2=0.999,
     epsilon=1e-7,
-    clip_norm=None,
+    clip_norm=0.0,
     decay_rate=1.0,
     decay_steps=10_000,
 )
@@ -23,7 +22,7 @@ N = 7
 
 
 def adam(comm=MPI.COMM_SELF, **changes):
-    return make_adam(SimpleNamespace(**{**DEFAULTS, **changes}), N, comm)
+    return make_adam(Adam(**{**DEFAULTS, **changes}), N, comm)
 
 
 def batches(n_update, M=3, seed=1):
@@ -84,7 +83,7 @@ def test_the_norm_of_the_gradient_is_clipped():
 
 
 def test_a_clip_norm_of_zero_means_no_clipping():
-    off, none = adam(clip_norm=0), adam(clip_norm=None)
+    off, none = adam(clip_norm=0.0), adam(clip_norm=1e9)
     rows, errors = batches(1)[0]
     assert np.array_equal(off.update(off.init(), rows, errors), none.update(none.init(), rows, errors))
 

@@ -101,6 +101,12 @@ def test_a_covariance_that_does_not_fit_is_refused_with_those_that_do(monkeypatc
     assert environment.free_memory() > 0
 
 
+def test_a_covariance_with_offsets_that_does_not_fit_is_refused_with_couplings_that_carry_none(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 2.1 * bytes_of("layer", N, SEGMENTS))
+    with pytest.raises(ConfigError, match=f"{N} weights .*'layer' .*'node' "):
+        memory.check_memory("full", N, SEGMENTS, MPI.COMM_SELF, n_offset=3)
+
+
 def test_tiles_start_on_cache_lines():
     assert all(aligned_zeros((k, 3)).ctypes.data % 64 == 0 for k in range(1, 9))
 

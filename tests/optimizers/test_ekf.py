@@ -1,13 +1,12 @@
 """The Kalman filter: exact identities of a linear model, the textbook filter, ranks, resuming, failures."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
-from launch import on_ranks
+from launch import ROOT, on_ranks
 from mpi4py import MPI
 from oracles.textbook import Textbook, dense_P
 
+from mpnnp.config import Ekf
 from mpnnp.errors import CheckpointError, TrainingError
 from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.optimizers.traffic import FailureOfAny, LabelGather, Traffic
@@ -20,17 +19,7 @@ FADING = {**STANDARD, "fading_memory": True, "lam": 0.99, "nu": 0.99, "q": 1e-5}
 
 
 def settings(**changes):
-    return SimpleNamespace(
-        **{
-            **STANDARD,
-            "fading_memory": False,
-            "lam": 0.98,
-            "nu": 0.9995,
-            "coupling": "full",
-            "r_max": 16,
-            **changes,
-        }
-    )
+    return Ekf(**{**STANDARD, "r_max": 16, **changes})
 
 
 class TwoNets:
@@ -372,3 +361,10 @@ def one_tile_and_few_labels(comm):
         np.testing.assert_allclose(increment, alone.update(other, rows, errors), rtol=0, atol=1e-12)
     shared.load_arrays(shared.save_arrays(state))
     assert comm.allreduce(len(shared.layout.mine)) == 1
+
+
+def test_the_model_of_scaling_measures_updates_of_the_filter(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import scaling_model
+
+    assert scaling_model.measure_update(30, 2, SERIAL) > 0.0

@@ -3,14 +3,17 @@ uncertainty, ranks.
 """
 
 import copy
+import os
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_stress
+from ase.io import read
 from conftest import DATA
 from launch import on_ranks
 from small import quiet, small_config, write_clusters
@@ -275,8 +278,18 @@ def test_bad_geometries_and_elements_are_told():
         carbon.get_potential_energy()
 
 
+def ranks_agree_on_the_kalman_std(comm):
+    """Rank 0 alone holds the covariance."""
+    folder = Path(os.environ["MPNNP_TEST_RUN"])
+    atoms = read(folder / "other.extxyz", parallel=False)
+    atoms.calc = Calculator(folder / "run" / "checkpoint.h5", comm=comm)
+    std = atoms.calc.get_property("energy_kalman_std", atoms)
+    assert std == pytest.approx(float(os.environ["MPNNP_TEST_STD"]), rel=1e-9)
+    assert (atoms.calc.filter_ is None) == (comm.rank != 0)
+
+
 @pytest.mark.parametrize("coupling", ["full", "node"])
-def test_kalman_variance_is_the_quadratic_form_of_the_covariance(tmp_path, coupling):
+def test_kalman_variance_is_the_quadratic_form_of_the_covariance(tmp_path, coupling, monkeypatch):
     comm, log = quiet()
     config = small_config(tmp_path, ekf={"coupling": coupling})
     train(config, tmp_path / "run", comm, log)
@@ -311,6 +324,10 @@ def test_kalman_variance_is_the_quadratic_form_of_the_covariance(tmp_path, coupl
     std = atoms.calc.get_property("energy_kalman_std", atoms)
     assert std == pytest.approx(potential.energy_scale * np.sqrt(gradient @ P @ gradient), rel=1e-5)
     assert std > 0 and atoms.get_potential_energy() == energy
+    assert Calculator(path).extrapolating() == []  # before the first evaluation
+    monkeypatch.setenv("MPNNP_TEST_RUN", str(tmp_path))
+    monkeypatch.setenv("MPNNP_TEST_STD", repr(std))
+    on_ranks(2, ranks_agree_on_the_kalman_std)
     listed = Calculator([path], uncertainty=True)  # a list of one is that one
     assert listed.implemented_properties == atoms.calc.implemented_properties
     assert "energy_kalman_std" not in Calculator(tmp_path / "run" / "best.h5").implemented_properties

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -485,6 +487,7 @@ def test_label_names_the_structure_that_fails(tmp_path):
 
 def label_on_ranks(comm):
     from mpnnp.data.dataset import Dataset
+    from mpnnp.data.dataset import write as write_dataset
     from mpnnp.data.structure import Structure
     from mpnnp.progress import Log
     from mpnnp.simulation.labelling import label
@@ -495,10 +498,19 @@ def label_on_ranks(comm):
             for k, a in enumerate(frames()[:5])
         ]
     )
-    labelled = label(data, Calculator(MILD, skin=0.0), comm, Log(comm, stream=open("/dev/null", "w")))
-    assert (labelled is None) == (comm.rank != 0)
+    calculator, log = Calculator(MILD, skin=0.0), Log(comm, stream=open("/dev/null", "w"))
+    labelled = label(data, calculator, comm, log)
+    part = Path(comm.bcast(tempfile.mkdtemp(), root=0)) / "labelled.part.h5"
+    exact = [MILD.predict(s).energy for s in data]
     if comm.rank == 0:
-        assert [s.energy for s in labelled] == [MILD.predict(s).energy for s in data]
+        assert [s.energy for s in labelled] == exact
+        write_dataset(part, Dataset.from_structures([replace(labelled[k], energy=7.0) for k in (1, 3)]))
+    comm.Barrier()
+    again = label(data, calculator, comm, log, part)  # what is in the file is not labelled again
+    assert (labelled is None) == (again is None) == (comm.rank != 0)
+    if comm.rank == 0:
+        shutil.rmtree(part.parent)
+        assert [s.energy for s in again] == [exact[0], 7.0, exact[2], 7.0, exact[4]]
 
 
 def test_ranks_share_out_the_structures_to_label():

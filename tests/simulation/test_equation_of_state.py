@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from mpnnp.cli import app
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.simulation.equation_of_state import Point, equation_of_state, mean_pressure
-from mpnnp.simulation.trajectories import Pressures, read_pressures
+from mpnnp.simulation.run_folder import COLUMNS
+from mpnnp.simulation.trajectories import Pressures, mean_temperature, read_densities, read_pressures
 
 DENSITIES = (0.9, 1.0, 1.1, 1.2)
 
@@ -148,6 +149,14 @@ def test_runs_that_make_no_curve_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="has no md.csv, which would tell its pressure"):
         read_pressures(tmp_path / "empty")
+    (tmp_path / "empty" / "md.csv").write_text(",".join(COLUMNS) + "\n")
+    for read in (
+        read_pressures,
+        lambda path: mean_temperature(path, 0.2),
+        lambda path: read_densities(path, 1.0),
+    ):
+        with pytest.raises(DataError, match="empty.* has no .*nothing was simulated"):
+            read(tmp_path / "empty")
     hot = make_run(tmp_path / "hot", 1.2, 5.0, temperature=330.0)
     cold = [make_run(tmp_path / f"cold-{d}", d, 5.0) for d in (1.0, 1.1)]
     refused = run_eos(*cold, hot, "-o", tmp_path / "eos")

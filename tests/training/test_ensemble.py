@@ -265,6 +265,17 @@ def test_compare_draws_and_tells(two_groups):
     assert json.loads((two_groups / "c.json").read_text())["S"]["update"] == [400.0, 0.0]
 
 
+def test_the_numbers_of_a_comparison_are_null_where_there_are_none(tmp_path):
+    """Names of runs and groups may be anything."""
+    curve = {"update": np.array([0.0, 10.0]), "seconds": np.array([0.0, 1.0])}
+    for kind, errors in (("energy", [np.inf, 2.0]), ("force", [np.nan, np.nan])):
+        curve |= {f"{kind}_rmse_{part}": np.array(errors) for part in ("train", "validation")}
+    comparison.write_json(tmp_path / "c.json", [comparison.Group("NaN", {"runs/NaN": curve})])
+    found = json.loads((tmp_path / "c.json").read_text(), parse_constant=pytest.fail)["NaN"]
+    assert found["runs"] == ["runs/NaN"] and found["force_rmse_last"] == [None, None]
+    assert found["energy_equal"] == {"rmse": 2.0, "update": [10.0, 0.0], "seconds": [1.0, 0.0]}
+
+
 def test_a_folder_without_a_learning_curve_is_named(tmp_path):
     with pytest.raises(DataError, match="learning-curve.csv"):
         comparison.Group.read("x", [tmp_path])

@@ -129,6 +129,18 @@ def test_few_labels_decide_about_one_number():
     assert np.mean((labels.errors / sigma.of(labels.spread)) ** 2) == pytest.approx(1.0, rel=1e-12)
 
 
+@pytest.mark.parametrize("n", [FEW - 1, 100])
+@pytest.mark.filterwarnings("error")
+def test_labels_that_symmetry_makes_known_are_calibrated_by_their_errors(n):
+    """Forces of cells of one atom: neither errors nor what P leaves open, or errors alone."""
+    errors, zero = np.random.default_rng(5).normal(size=n), np.zeros(n)
+    found = calibrate(Found(Errors(zero, zero), Errors(errors, zero)), n)
+    assert found.energy == Sigma()
+    assert np.mean(np.abs(errors) <= found.force.of(zero)) == pytest.approx(ONE_SIGMA, abs=1.0 / n)
+    some = np.where(np.arange(n) % 2, 1.0, 0.0)
+    assert np.isfinite(calibrate(Found(Errors(errors, some), Errors(zero, some)), n).energy).all()
+
+
 def test_sigma_of_energies_grows_with_the_number_of_atoms():
     spread = Calibration(energy=Sigma(0.0, 4.0)).calibrated(
         type("S", (), {"energy": 1.0, "forces": np.zeros((9, 3))})
@@ -213,7 +225,9 @@ def test_isolated_atoms_calibrate_nothing_and_are_not_judged(run, tmp_path):
     def said(*words):
         found = CliRunner().invoke(app, [*map(str, words)])
         assert found.exit_code == 0, found.output
-        return [line for line in found.output.splitlines() if "sigma of" in line or "rmse" in line]
+        return [
+            line for line in found.output.splitlines() if "standard deviation of" in line or "rmse" in line
+        ]
 
     for words in (["calibrate", best], ["evaluate", "--sigma", best]):
         assert said(*words, tmp_path / "more.extxyz") == said(*words, tmp_path / "new.extxyz") != []
