@@ -23,6 +23,7 @@ from mpnnp.data.cp2k import (
 from mpnnp.data.dataset import Dataset, concatenate
 from mpnnp.data.deepmd import deepmd_systems, read_deepmd
 from mpnnp.data.extxyz import write_extxyz
+from mpnnp.data.ml_ab import is_ml_ab, read_ml_ab
 from mpnnp.data.outputs import look_into_text
 from mpnnp.data.plausibility import wrong_units
 from mpnnp.data.runner import is_runner_data, read_runner_data, stated_units, write_runner_data
@@ -44,7 +45,8 @@ __all__ = [
 
 # looked for in folders; also with .gz, .bz2, .xz
 SUFFIXES = (".h5", ".hdf5", ".data", ".xyz", ".extxyz") + (".traj", ".db", ".cfg", ".vasp")
-PREFIXES = ("vasprun", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")  # of one calculation the first counts
+# of one calculation the first counts
+PREFIXES = ("ML_ABN", "ML_AB", "vasprun", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")
 LFS = "version https://git-lfs"  # how a file begins that Git did not fetch
 
 
@@ -168,6 +170,12 @@ FORMATS = {
         suffixes=(".data",),
         prefixes=("input.data",),
         units=True,
+    ),
+    "ml_ab": Format(
+        "VASP's `ML_AB`, `ML_ABN`",
+        is_ml_ab,
+        lambda path, reading: read_ml_ab(path, reading.warn),
+        "the ab initio data of its machine-learned force fields: total energies, forces, stresses",
     ),
     "cp2k-trajectory": Format(
         "CP2K dynamics",

@@ -132,7 +132,8 @@ def _look_into_outcar(file, path, warn):
         elif b"TOTAL-FORCE (eV/Angst) (ML)" in line:
             raise DataError(
                 f"{path}, line {number}: energies and forces of VASP's own machine-learned force field "
-                "(ML_LMLFF), which are no labels: OUTCAR files of such runs are not read"
+                "(ML_LMLFF), which are no labels: OUTCAR files of such runs are not read; their ML_ABN holds "
+                "what was computed ab initio"
             )
         elif b"FREE ENERGIE OF THE ION-ELECTRON SYSTEM" in line:
             of_energy = True
@@ -180,7 +181,7 @@ def _look_into_vasprun(plain, path, warn):
     if learned:
         warn(
             f"{path}: is of a run with VASP's machine-learned force field (ML_LMLFF): are its energies and "
-            "forces ab initio ones?"
+            "forces ab initio ones? Its ML_ABN holds those that are"
         )
     if not ended and n_step:
         warn(f"{path}: {CUT}")

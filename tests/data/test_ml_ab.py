@@ -1,0 +1,174 @@
+"""The ML_AB of VASP, after its documentation (https://vasp.at/wiki/ML_AB)."""
+
+import gzip
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from mpnnp.data.formats import read_sources
+from mpnnp.data.plausibility import doubts
+from mpnnp.errors import DataError
+
+STARS, LINE, DOUBLE = ("\n".join([50 * mark]) for mark in "*-=")
+KBAR = 0.1 * units.GPa
+
+
+def rows(values):
+    return "\n".join("  ".join(f"{x:21.15E}" for x in row) for row in np.reshape(values, (len(values), -1)))
+
+
+def header(n):
+    blocks = {
+        "The number of configurations": f"        {n}",
+        "The maximum number of atom type": "       2",
+        "The atom types in the data file": "     O  H",
+        "The maximum number of atoms per system": "              3",
+        "The maximum number of atoms per atom type": "              2",
+        "Reference atomic energy (eV)": "  -432.000000000000       -13.6000000000000",
+        "Atomic mass": "   15.9990000000000        1.00800000000000",
+        "The numbers of basis sets per atom type": "     1     2",
+        "Basis set for O": "          1      1",
+        "Basis set for H": "          1      2\n          1      3",
+    }
+    return " 1.0 Version\n" + "".join(
+        f"{STARS}\n     {title}\n{LINE}\n{text}\n" for title, text in blocks.items()
+    )
+
+
+def configuration(number, atoms, name="water", more=f"{DOUBLE}\n     CTIFOR\n{LINE}\n  7.2E-003\n"):
+    symbols = list(dict.fromkeys(atoms.get_chemical_symbols()))
+    types = "\n".join(f"     {s} {atoms.get_chemical_symbols().count(s):7d}" for s in symbols)
+    xx, yy, zz, yz, xz, xy = -atoms.get_stress() / KBAR  # positive under compression
+    return (
+        f"{STARS}\n     Configuration num. {number:6d}\n{DOUBLE}\n     System name\n{LINE}\n     {name}\n"
+        f"{DOUBLE}\n     The number of atom types\n{LINE}\n       {len(symbols)}\n"
+        f"{DOUBLE}\n     The number of atoms\n{LINE}\n       {len(atoms)}\n"
+        f"{STARS}\n     Atom types and atom numbers\n{LINE}\n{types}\n{more}"
+        f"{DOUBLE}\n     Primitive lattice vectors (ang.)\n{LINE}\n{rows(atoms.cell.array)}\n"
+        f"{DOUBLE}\n     Atomic positions (ang.)\n{LINE}\n{rows(atoms.positions)}\n"
+        f"{DOUBLE}\n     Total energy (eV)\n{LINE}\n  {atoms.get_potential_energy():.12f}\n"
+        f"{DOUBLE}\n     Forces (eV ang.^-1)\n{LINE}\n{rows(atoms.get_forces())}\n"
+        f"{DOUBLE}\n     Stress (kbar)\n{LINE}\n     XX YY ZZ\n{LINE}\n{rows([[xx, yy, zz]])}\n"
+        f"{LINE}\n     XY YZ ZX\n{LINE}\n{rows([[xy, yz, xz]])}\n"
+    )
+
+
+def frames(n=3):
+    found = []
+    for k in range(n):
+        rng = np.random.default_rng(k)
+        atoms = Atoms("OHH", rng.uniform(0, 4, (3, 3)), cell=[[4, 0, 0], [1, 5, 0], [0.5, 0, 6]], pbc=True)
+        forces, stress = rng.normal(size=(3, 3)), rng.normal(size=6) / 100
+        atoms.calc = SinglePointCalculator(atoms, energy=rng.normal(-14), forces=forces, stress=stress)
+        found.append(atoms)
+    return found
+
+
+def text_of(atoms, **options):
+    return header(len(atoms)) + "".join(configuration(k, a, **options) for k, a in enumerate(atoms, 1))
+
+
+def read(path):
+    lines = []
+    return read_sources(path, report=lines.append), "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", ["ML_AB", "ML_ABN", "renamed.txt", "ML_AB.gz"])
+def test_an_ml_ab_is_read_with_its_labels(tmp_path, name):
+    text = text_of(frames())
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    data, said = read(tmp_path / name)
+    assert len(data) == 3
+    assert "warning" not in said
+    for s, atoms in zip((data[k] for k in range(3)), frames()):
+        np.testing.assert_array_equal(s.numbers, atoms.numbers)
+        assert s.pbc.all()
+        np.testing.assert_allclose(s.positions, atoms.positions, rtol=1e-14)
+        np.testing.assert_allclose(s.cell, atoms.cell.array, rtol=1e-14)
+        np.testing.assert_allclose(s.energy, atoms.get_potential_energy(), rtol=1e-12)
+        np.testing.assert_allclose(s.forces, atoms.get_forces(), rtol=1e-13)
+        np.testing.assert_allclose(s.stress, atoms.get_stress(), rtol=1e-6)
+
+
+def test_the_stress_of_an_ml_ab_has_the_sign_that_the_energies_ask_for(tmp_path):
+    compressed = []
+    for scale in np.linspace(0.94, 1.04, 10):
+        atoms = bulk("Cu", a=3.6 * scale, cubic=True)
+        atoms.calc = EMT()
+        compressed.append(atoms)
+    (tmp_path / "ML_AB").write_text(text_of(compressed))
+    data, _ = read(tmp_path / "ML_AB")
+    volume, pressure = np.abs(np.linalg.det(data.cell)), -data.stress[:, :3].mean(axis=1)
+    change = -np.gradient(data.energy, volume)
+    np.testing.assert_allclose(pressure[2:-2], change[2:-2], atol=0.1 * np.abs(change).max())
+    assert not [f for f in doubts(data) if "wrong sign" in str(f)]
+
+
+@pytest.mark.parametrize("name", ["", "The number of atoms"])
+def test_names_of_systems_and_missing_ctifor_do_not_confuse(tmp_path, name):
+    (tmp_path / "ML_AB").write_text(text_of(frames(), name=name, more="").replace("\n", "\r\n"))
+    data, _ = read(tmp_path / "ML_AB")
+    np.testing.assert_allclose(data.energy, [a.get_potential_energy() for a in frames()], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("     O       1", "     Ow      1", r"line \d+: 'Ow' is not the symbol of an element"),
+        ("     O       1", "     O", r"line \d+: expected an element and its number of atoms, found 'O'"),
+        (
+            "     H       2",
+            "     H       3",
+            r"line \d+: 'Atomic positions \(ang.\)' has 3 lines, must have 4",
+        ),
+        ("Forces (eV ang.^-1)", "Forces (Ry/Bohr)", r"no block 'Forces \(eV ang\.\^-1\)'"),
+        (
+            "Total energy (eV)\n" + LINE,
+            "Total energy (eV)\n" + LINE + "\n nan",
+            "'Total energy .* has 2 lines",
+        ),
+    ],
+)
+def test_what_is_wrong_in_an_ml_ab_is_told_with_its_line(tmp_path, old, new, message):
+    text = text_of(frames())
+    assert old in text
+    (tmp_path / "ML_AB").write_text(text.replace(old, new, 1))
+    with pytest.raises(DataError, match=rf"ML_AB, .*{message}"):
+        read(tmp_path / "ML_AB")
+
+
+def test_numbers_that_are_not_finite_are_told_with_their_line(tmp_path):
+    lines = text_of(frames()).splitlines()
+    at = next(k for k, line in enumerate(lines) if "Forces" in line) + 3
+    lines[at] = " 0.1 NaN 0.3"
+    (tmp_path / "ML_AB").write_text("\n".join(lines))
+    with pytest.raises(
+        DataError, match=rf"ML_AB, line {at + 1}: 'Forces .*3 finite numbers, found '0.1 NaN 0.3'"
+    ):
+        read(tmp_path / "ML_AB")
+
+
+def test_an_ml_ab_that_was_cut_is_told(tmp_path):
+    text = text_of(frames())
+    (tmp_path / "ML_AB").write_text(text[: text.rindex("Stress")])
+    with pytest.raises(
+        DataError, match=r"ML_AB, line \d+: the configuration that begins here has no block 'XX"
+    ):
+        read(tmp_path / "ML_AB")
+    (tmp_path / "ML_AB").write_text(text[: text.rindex(f"{STARS}\n     Configuration")])
+    data, said = read(tmp_path / "ML_AB")
+    assert len(data) == 2
+    assert "has 2 configurations, but its header announces 3" in said
+
+
+def test_of_the_folder_of_a_training_run_of_vasp_the_new_ml_abn_is_read(tmp_path):
+    (tmp_path / "ML_AB").write_text(text_of(frames(2)))
+    (tmp_path / "ML_ABN").write_text(text_of(frames(3)))
+    (tmp_path / "XDATCAR").write_text("not looked into")
+    data, said = read(tmp_path)
+    assert len(data) == 3
+    assert "XDATCAR: is not read, as ML_ABN tells of the same calculation" in said
