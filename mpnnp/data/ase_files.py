@@ -253,7 +253,9 @@ class Labels:
         words = {name for name, value in there.items() if value is True}  # of a comment, without "=" behind
         there = {name: value for name, value in there.items() if name not in words}
         told = sorted(str(_plain(word)) for word in words)
-        self.suspects |= {word: 'without "="' for word in told if LOOKS.search(word)}
+        self.suspects |= {
+            word: 'without "="' for word in told if LOOKS.search(word) or AN_ENERGY.fullmatch(word)
+        }
         self.seen.update(_plain(name) for name in there)
         for name, value in atoms.info.items():
             if isinstance(name, str) and STATES.fullmatch(name) and np.ndim(value) == 0:

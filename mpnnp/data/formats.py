@@ -128,7 +128,7 @@ def _read_ase(path, reading):
 
 def _read_cp2k_output(path, reading):
     look_into_text(path, path, reading.warn)
-    return [read_cp2k_output(path)]
+    return [read_cp2k_output(path, reading.warn)]
 
 
 def _complain(message, path, reading):
@@ -181,17 +181,18 @@ FORMATS = {
         "CP2K dynamics",
         is_cp2k_trajectory,
         lambda path, reading: read_cp2k_trajectory(path, reading.warn),
-        "`PROJECT-pos-1.xyz`, with `PROJECT-frc-1.xyz` and `PROJECT-1.cell` or `PROJECT-1.restart` beside "
-        "it, whose `PERIODIC` counts; the cells of a run in which they change are those of the former alone; "
-        "steps that were computed again after a restart are matched in their order; each of them may be "
-        "compressed",
+        "`PROJECT-pos-1.xyz`, also `FORMAT EXTXYZ`, with `PROJECT-frc-1.xyz` and `PROJECT-1.cell` or "
+        "`PROJECT-1.restart` beside it, whose `PERIODIC` counts; the cells of a run in which they change are "
+        "those of the former alone; steps that were computed again after a restart are matched in their "
+        "order; each of them may be compressed",
         companions=beside,
     ),
     "cp2k-output": Format(
         "CP2K single point",
         _is_text(is_cp2k_output),
         _read_cp2k_output,
-        "the output, with coordinates (`PRINT_LEVEL MEDIUM`) and `FORCE_EVAL/PRINT/FORCES`",
+        "the output, with coordinates (`PRINT_LEVEL MEDIUM`), `FORCE_EVAL/PRINT/FORCES` and perhaps "
+        "`STRESS_TENSOR`",
     ),
     "extxyz": Format(
         "extended XYZ",

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from mpnnp.config import Data
 
 # of what the readers find. 2: frames behind a blank line, labels under more names, units; 3: what was said is
-# kept; 4: what was overlooked without a word is an error; 5: outputs of VASP, dumps of LAMMPS
-FORMAT_VERSION = 5
+# kept; 4: what was overlooked without a word is an error; 5: outputs of VASP, dumps of LAMMPS; 6: CP2K from
+# 2025 on, its EXTXYZ, databases of ASE, contradictions
+FORMAT_VERSION = 6
 CHUNK = 1 << 20
 
 

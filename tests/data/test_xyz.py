@@ -154,3 +154,27 @@ def test_files_that_are_packed_in_other_ways_are_called_so(tmp_path, name, conte
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name}: {message}"):
         read_sources(tmp_path / name, report=lambda _: None)
+
+
+def test_the_pressure_in_dumps_of_lammps_is_no_stress(tmp_path):
+    comment = (
+        'Timestep=5 Time=0.5 pbc="T T T" Lattice="5 0 0 0 5 0 0 0 5" Potential_energy=-3.5 Temperature=300 '
+        'Stress="1000 1 2 1 2000 3 2 3 3000" Properties=species:S:1:pos:R:3:forces:R:3'
+    )
+    (tmp_path / "a.xyz").write_text(f"1\n{comment}\nCu 0 0 0 1 2 3\n")
+    lines = []
+    data = read_sources(tmp_path / "a.xyz", report=lines.append)
+    assert np.isnan(data.stress).all()
+    assert data.energy[0] == -3.5
+    assert data.forces[0].tolist() == [1, 2, 3]
+    said = "\n".join(lines)
+    assert "a.xyz, frame 0 (line 1): a dump of LAMMPS, which does not say its units" in said
+    assert "perhaps labels" not in said
+
+
+@pytest.mark.parametrize("comment", ["Coordinates from ORCA-job x E -76.3", "energy: -5.07 gnorm: 0.0003"])
+def test_energies_without_a_sign_of_equality_are_told(tmp_path, comment):
+    (tmp_path / "a.xyz").write_text(f"1\n{comment}\nCu 0 0 0\n")
+    lines = []
+    assert np.isnan(read_sources(tmp_path / "a.xyz", report=lines.append).energy).all()
+    assert 'without "="' in "\n".join(lines)
