@@ -12,14 +12,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mpnnp.data.ase_database import is_database, units_of_database
 from mpnnp.errors import DataError
 from mpnnp.progress import counted
 from mpnnp.units import METAL, Units, parse_units
 
-__all__ = ["AS_DUMP", "AS_OUTCAR", "look_into_text", "prepared"]
+__all__ = ["AS_DATABASE", "AS_DUMP", "AS_OUTCAR", "look_into_text", "prepared"]
 
 OUTCAR, VASPRUN, DUMP, DATA = "OUTCAR", "vasprun.xml", "dump of LAMMPS", "data file of LAMMPS"
-AS_OUTCAR, AS_VASPRUN, AS_DUMP = "vasp-out", "vasp-xml", "lammps-dump-text"  # ASE's names of their formats
+DATABASE = "database of ASE"
+# ASE's names of their formats
+AS_OUTCAR, AS_VASPRUN, AS_DUMP, AS_DATABASE = "vasp-out", "vasp-xml", "lammps-dump-text", "db"
 # what tells an output of a program, its end, and a cycle that did not converge
 PROGRAMS = {
     "Quantum ESPRESSO": (b"Program PWSCF", b"JOB DONE", b"convergence NOT achieved"),
@@ -46,6 +49,8 @@ def _kind_of(plain):
         return OUTCAR
     if plain.suffix == ".xml" and b"<modeling>" in head:
         return VASPRUN
+    if is_database(plain, head):
+        return DATABASE
     if re.search(rb"^ITEM: TIMESTEP", head, re.MULTILINE):
         return DUMP
     if re.search(rb"^\s*\d+\s+atoms\b", head, re.MULTILINE) and re.search(rb"\bxlo\s+xhi\b", head):
@@ -70,6 +75,8 @@ def prepared(plain: Path, path: Path, warn: Callable) -> Iterator[tuple[Path, st
         )
     if kind == DUMP:
         yield plain, AS_DUMP, _look_into_dump(plain, path, warn)
+    elif kind == DATABASE:
+        yield plain, AS_DATABASE, units_of_database(plain, path)
     elif kind == VASPRUN:
         _look_into_vasprun(plain, path, warn)
         yield plain, AS_VASPRUN, None

@@ -23,9 +23,10 @@ import numpy as np
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.compressed import reading
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.formats import companions_of, files_of, read_sources
+from mpnnp.data.formats import companions_of, read_sources
 from mpnnp.data.inspection import findings
 from mpnnp.data.isolated import in_words
+from mpnnp.data.paths import files_of
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.errors import DataError
 from mpnnp.files import write_text
