@@ -34,6 +34,11 @@ def check_packing(path: str | Path) -> None:
     path = Path(path)
     read = ", ".join(SUFFIXES)
     inner = Path(path.stem).suffix.lower() if is_packed(path) else path.suffix.lower()
+    if inner == ".npz":
+        raise DataError(
+            f"{path}: is an archive of NumPy, whose names and units every program chooses anew: not read; "
+            "make ase.Atoms with labels of it, which mpnnp.read takes, or write extended XYZ"
+        )
     if inner in OTHERS:
         raise DataError(f"{path}: is packed in a way that is not read (read are {read}); unpack it")
     with open(path, "rb") as file:

@@ -55,6 +55,10 @@ def read_deepmd(folder: Path, warn: Callable[[str], object] = _silent) -> Iterat
         coord = _array(part / "coord.npy", (-1, len(types), 3))
         n = len(coord)
         box = _array(part / "box.npy", (n, 3, 3)) if periodic else np.zeros((n, 3, 3))
+        if periodic and not box.any():
+            raise DataError(
+                f"{part / 'box.npy'}: is 0; a system without a cell has an empty file nopbc in {folder}"
+            )
         energy = _array(part / "energy.npy", (n,), missing=np.nan)
         force = _array(part / "force.npy", (n, len(types), 3), missing=np.nan)
         virial = _array(part / "virial.npy", (n, 9), missing=np.nan)

@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 
 from mpnnp.data import dataset as hdf5
+from mpnnp.data.aenet import is_aenet, read_aenet
 from mpnnp.data.ase_files import read_ase, structures_of
 from mpnnp.data.compressed import check_packing, is_packed, open_text, plain_name, reading
 from mpnnp.data.cp2k import (
@@ -195,6 +196,13 @@ FORMATS = {
         _read_cp2k_output,
         "the output, with coordinates (`PRINT_LEVEL MEDIUM`), `FORCE_EVAL/PRINT/FORCES` and perhaps "
         "`STRESS_TENSOR`",
+    ),
+    "aenet": Format(
+        "XSF of aenet",
+        is_aenet,
+        lambda path, reading: [read_aenet(path)],
+        "with the comment `# total energy = ...`; forces in eV/Angstrom (those of other XSF files are in "
+        "Hartree/Angstrom)",
     ),
     "extxyz": Format(
         "extended XYZ",

@@ -74,7 +74,8 @@ LOOKS = re.compile(r"energ|forc|virial|stress|weight|etot|gradient", re.IGNORECA
 NO_ENERGY = re.compile(r"time|temp|press|dens|vol|charge|spin|mag|cut|angle", re.IGNORECASE)
 AN_ENERGY = re.compile(r"[eu](_\w+)?", re.IGNORECASE)  # also where the number has no point
 NO_STRESS = re.compile(r"polar|quadru|hess|cell|lattice|box", re.IGNORECASE)
-STATES = re.compile(r"(total_|tot_|net_)?charge|spin|(spin_)?multiplicity", re.IGNORECASE)  # of electrons
+# of electrons, or the head of MACE: another level of theory
+STATES = re.compile(r"(total_|tot_|net_)?charge|spin|(spin_)?multiplicity|head", re.IGNORECASE)
 OF_ATOMS = ("energies", "stresses")  # of single atoms, by calculators of ASE: never labels
 NO_FORCES = re.compile(
     r"mom|vel|magmom|dipole|dir|disp|pos|eigen|mask|frac|scaled|charge|image", re.IGNORECASE
@@ -242,7 +243,7 @@ class Labels:
             self.n_uneven += np.size(there[choice]) == 9 and is_uneven(
                 _as_floats(there[choice], where, "", "")
             )
-            self.n_without_volume += label is None and not atoms.cell.rank == 3
+            self.n_without_volume += label is None and not atoms.cell.volume
         for name in present if self.guess[kind] else ():
             if _plain(name) != _plain(choice):
                 self._compare(kind, choice, label, name, there[name], atoms, units, where)
@@ -304,7 +305,7 @@ class Labels:
         if self.n_without_volume:
             self.warn(
                 f"{self.path}: left out, of structures without a volume: "
-                f"{counted(self.n_without_volume, 'virial')}"
+                f"{counted(self.n_without_volume, _plain(self.choice['stress']))}"
             )
         self._warn_of_contradictions()
         if self.n_uneven:
@@ -359,17 +360,19 @@ class Labels:
 
 
 def _converted(kind, name, value, atoms, units, where):
-    """A label in eV and Angstrom: a number, (n, 3), (6,); None if all numbers of a stress are NaN, and of a
-    virial without a volume. Raises DataError.
+    """A label in eV and Angstrom: a number, (n, 3), (6,); None if all numbers of a stress are NaN, or
+    without a volume. Raises DataError.
     """
     value = _as_floats(value, where, kind, name)
     if value.ndim == 3 and len(value) == 1:  # a batch of one
         value = value[0]
     if kind == "stress":
         stress = _as_stress(value, where, name)
-        if stress is not None and "virial" in name.lower():
+        if stress is None or not atoms.cell.volume:
+            return None
+        if "virial" in name.lower():
             return stress_of_virial(stress * units.energy, atoms.cell.array * units.length)
-        return None if stress is None else stress * (units.stress if units.stress_name else METAL.stress)
+        return stress * (units.stress if units.stress_name else METAL.stress)
     shape = () if kind == "energy" else (len(atoms), 3)
     if value.size == 1 and kind == "energy":
         value = value.reshape(())

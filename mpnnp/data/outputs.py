@@ -20,7 +20,7 @@ from mpnnp.units import METAL, Units, parse_units
 __all__ = ["AS_DATABASE", "AS_DUMP", "AS_OUTCAR", "look_into_text", "prepared"]
 
 OUTCAR, VASPRUN, DUMP, DATA = "OUTCAR", "vasprun.xml", "dump of LAMMPS", "data file of LAMMPS"
-DATABASE = "database of ASE"
+DATABASE, MLIP = "database of ASE", "file of MLIP (moment tensor potentials)"
 # ASE's names of their formats
 AS_OUTCAR, AS_VASPRUN, AS_DUMP, AS_DATABASE = "vasp-out", "vasp-xml", "lammps-dump-text", "db"
 # what tells an output of a program, its end, and a cycle that did not converge
@@ -49,6 +49,8 @@ def _kind_of(plain):
         return OUTCAR
     if plain.suffix == ".xml" and b"<modeling>" in head:
         return VASPRUN
+    if head.lstrip().startswith(b"BEGIN_CFG"):
+        return MLIP
     if is_database(plain, head):
         return DATABASE
     if re.search(rb"^ITEM: TIMESTEP", head, re.MULTILINE):
@@ -68,6 +70,11 @@ def prepared(plain: Path, path: Path, warn: Callable) -> Iterator[tuple[Path, st
     would be read wrongly.
     """
     kind = _kind_of(plain)
+    if kind == MLIP:
+        raise DataError(
+            f"{path}: is a {MLIP}, which tells types of atoms, not their elements: not read; write it as "
+            "extended XYZ"
+        )
     if kind == DATA:
         raise DataError(
             f"{path}: is a {DATA}, which is not read, as it says neither elements nor labels for certain; "

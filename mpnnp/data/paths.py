@@ -18,7 +18,7 @@ from mpnnp.errors import DataError
 __all__ = ["expand", "files_of"]
 
 # looked for in folders; also with .gz, .bz2, .xz
-SUFFIXES = (".h5", ".hdf5", ".data", ".xyz", ".extxyz") + (".traj", ".db", ".cfg", ".vasp")
+SUFFIXES = (".h5", ".hdf5", ".data", ".xyz", ".extxyz") + (".traj", ".db", ".cfg", ".vasp", ".xsf")
 # of one calculation the first counts
 PREFIXES = ("ML_ABN", "ML_AB", "vasprun", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")
 

@@ -82,6 +82,21 @@ def test_a_marked_isolated_atom_in_a_small_periodic_cell_is_one(tmp_path, word):
     assert data.is_isolated.tolist() == [False, False]
 
 
+def test_stresses_without_a_volume_are_left_out_with_a_count(tmp_path):
+    text = frame('Properties=species:S:1:pos:R:3:forces:R:3 energy=-5 stress="1 0 0 0 1 0 0 0 1"')
+    data, said = read(tmp_path, text + comment('energy=-5 stress="1 0 0 0 1 0 0 0 1"'))
+    assert np.isfinite(data.stress).all(axis=1).tolist() == [False, True]
+    assert "left out, of structures without a volume: 1 stress" in said
+    text = "begin\natom 0 0 0 H 0 0\nstress 1 0 0 0 1 0 0 0 1\nend\n"
+    with pytest.raises(DataError, match="the structure that began in line 1 has a stress, but no lattice"):
+        read(tmp_path, text, "input.data")
+
+
+def test_frames_of_several_heads_are_told(tmp_path):
+    _, said = read(tmp_path, comment("energy=-5 head=pbe") + comment("energy=-5 head=scan"))
+    assert "'head' of frames differ (pbe, scan)" in said
+
+
 # ---- ase.Atoms
 
 
@@ -158,7 +173,7 @@ def test_names_and_units_count_for_atoms_as_for_files():
 def write_database(path, metadata=None):
     with connect(str(path)) as database:
         for k in range(3):
-            atoms = Atoms("Si2", [[0, 0, 0], [2.2 + 0.1 * k, 0, 0]])
+            atoms = Atoms("Si2", [[0, 0, 0], [2.2 + 0.1 * k, 0, 0]], cell=[9, 9, 9], pbc=True)
             database.write(
                 atoms,
                 key_value_pairs={"dft_energy": -5.0 - k},
