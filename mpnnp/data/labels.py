@@ -115,7 +115,7 @@ class Labels:
         self.weights, self.masked = set(), False
         self.states: dict[str, set] = {}  # charges and spins of whole frames
         self.parts = set()  # what `split` is where it is no word
-        self.n_frame = self.n_without_volume = self.n_uneven = 0
+        self.n_frame = self.n_without_volume = self.n_uneven = self.n_six = 0
         self.stated: Units | None = None  # units that frames state
         self.isolated: dict[int, float] = {}  # eV of isolated atoms that are no frames
 
@@ -243,6 +243,7 @@ class Labels:
             self.n_uneven += np.size(there[choice]) == 9 and is_uneven(
                 _as_floats(there[choice], where, "", "")
             )
+            self.n_six += np.size(there[choice]) == 6 and not str(choice).startswith(CALCULATOR)
             self.n_without_volume += label is None and not atoms.cell.volume
         for name in present if self.guess[kind] else ():
             if _plain(name) != _plain(choice):
@@ -308,6 +309,11 @@ class Labels:
                 f"{counted(self.n_without_volume, _plain(self.choice['stress']))}"
             )
         self._warn_of_contradictions()
+        if self.n_six:
+            self.warn(
+                f"{self.path}: the six numbers of {_plain(self.choice['stress'])!r} are taken as xx yy zz yz "
+                "xz xy"
+            )
         if self.n_uneven:
             self.warn(
                 f"{self.path}: {self.n_uneven} tensors under {_plain(self.choice['stress'])!r} are not "

@@ -64,20 +64,20 @@ def xyz_frames(plain: Path, path: Path, warn: Callable) -> Iterator:
                     line = "" if at is None else f" (line {number + 2 + at})"
                     reason = f"cannot be read by ASE: {_reason(error)}{line}"
                 raise DataError(f"{path}, frame {frame}: {reason}") from None
-            for kind, message in _doubts(body, comment, of_six):
+            for kind, message in _doubts(body, comment, of_six, units):
                 if kind not in said:
                     warn(f"{where}: {message}")
                 said.add(kind)
             yield atoms, units
 
 
-def _doubts(body, comment, of_six):
+def _doubts(body, comment, of_six, units):
     """Yield (kind, message) of what a frame leaves open; comment: as ASE reads it."""
     if of_six:
         yield "six", "six numbers of stress or virial are taken as xx yy zz yz xz xy"
     if has_uneven_stress(comment):
         yield "uneven", "its stress is not symmetric: are the nine numbers xx xy xz yx ... in order?"
-    if message := what_is_missing(body[0].strip()):
+    if message := what_is_missing(body[0].strip(), units):
         yield "missing", message
     if ALONE.fullmatch(comment):
         yield "alone", f"the number {comment} alone is not read; if it is the energy, write energy={comment}"

@@ -29,6 +29,7 @@ UNIT_KEYS = re.compile(
 # comments of CP2K, whose energies are in Hartree, and of LAMMPS
 CP2K = re.compile(r"\bi *= *\d+,.*\bE *= |\bStep=\d+ +Time=\S+ +Energy=")
 LAMMPS = re.compile(r"^Timestep=\d+\s.*\bLattice=")
+ATOMIC_UNITS = re.compile(r"\b(bohrs?|atomic units?|a\.u\.)(?!\w)", re.IGNORECASE)
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
 # ASE ends at six numbers under these names
 NINE_OF_STRESS = re.compile(
@@ -51,6 +52,10 @@ EDGES = re.compile(
     re.IGNORECASE,
 )
 NINE = re.compile(rf"(?<!\S){NUMBER}(?:[\s,]+{NUMBER}){{8}}(?!\S)")
+# a matrix as [[xx, xy, xz], ...], which ASE does not take for labels
+NESTED = re.compile(
+    r"(?<![\w:])(\w+)\s*=\s*([\"']?)(?:_JSON\s+)?(\[\s*(?:\[[^\[\]]*\]\s*,?\s*){3}\])\2", re.IGNORECASE
+)
 QUOTED = re.compile(r"=\s*(['\"]).*?\1")
 PLAIN_UNITS = re.compile(r"(?<![\w-])units?\s*=\s*(?:([\"'])(.*?)\1|(\S+))", re.IGNORECASE)
 VALUE = r"\s*=\s*(\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[\[.*?\]\]|\[[^\]]*\]|[^\s]+)"
@@ -84,6 +89,7 @@ def read_comment(text: str, where: str) -> tuple[str, Units | None]:
     positions.
     """
     text = KEYS.sub(lambda found: SPELLED[found[1].lower()], text)
+    text = NESTED.sub(_flattened, text)
     units = _units(text, where)
     if (found := IPI.search(text)) and "=" not in text[: found.start()]:
         return _of_ipi(text, found, where)
@@ -108,8 +114,10 @@ def columns_of(comment: str) -> list[tuple[str, str, int]]:
     return [(name, kind, int(n)) for name, kind, n in zip(words[::3], words[1::3], words[2::3], strict=True)]
 
 
-def what_is_missing(text: str) -> str:
-    """In words, what a comment as it stands in the file leaves open; "" if nothing."""
+def what_is_missing(text: str, units: Units | None) -> str:
+    """In words, what a comment as it stands in the file leaves open, of which `units` were read; "" if
+    nothing.
+    """
     if LAMMPS.match(text):
         return (
             "a dump of LAMMPS, which does not say its units: eV and Angstrom are taken if nothing else is "
@@ -120,7 +128,18 @@ def what_is_missing(text: str) -> str:
             "a trajectory of CP2K: its cell and its forces are in files beside it, which are read if it has "
             "its name, PROJECT-pos-1.xyz"
         )
+    if units is None and (found := ATOMIC_UNITS.search(text)):
+        return (
+            f"its comment says {found[0]!r}, but not as units that are read: lengths are taken for Angstrom "
+            "if nothing else is asked for"
+        )
     return ""
+
+
+def _flattened(found):
+    """The nine numbers of a matrix between quotes."""
+    words = re.sub(r"[\[\],]", " ", found[3]).split()
+    return f'{found[1]}="{" ".join(words)}"' if len(words) == 9 else found[0]
 
 
 def _bare(value):

@@ -4,57 +4,16 @@ import gzip
 
 import numpy as np
 import pytest
-from ase import Atoms, units
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from vasp import LINE, STARS
+from vasp import ml_ab as text_of
 
 from mpnnp.data.formats import read_sources
 from mpnnp.data.plausibility import doubts
 from mpnnp.errors import DataError
-
-STARS, LINE, DOUBLE = ("\n".join([50 * mark]) for mark in "*-=")
-KBAR = 0.1 * units.GPa
-
-
-def rows(values):
-    return "\n".join("  ".join(f"{x:21.15E}" for x in row) for row in np.reshape(values, (len(values), -1)))
-
-
-def header(n):
-    blocks = {
-        "The number of configurations": f"        {n}",
-        "The maximum number of atom type": "       2",
-        "The atom types in the data file": "     O  H",
-        "The maximum number of atoms per system": "              3",
-        "The maximum number of atoms per atom type": "              2",
-        "Reference atomic energy (eV)": "  -432.000000000000       -13.6000000000000",
-        "Atomic mass": "   15.9990000000000        1.00800000000000",
-        "The numbers of basis sets per atom type": "     1     2",
-        "Basis set for O": "          1      1",
-        "Basis set for H": "          1      2\n          1      3",
-    }
-    return " 1.0 Version\n" + "".join(
-        f"{STARS}\n     {title}\n{LINE}\n{text}\n" for title, text in blocks.items()
-    )
-
-
-def configuration(number, atoms, name="water", more=f"{DOUBLE}\n     CTIFOR\n{LINE}\n  7.2E-003\n"):
-    symbols = list(dict.fromkeys(atoms.get_chemical_symbols()))
-    types = "\n".join(f"     {s} {atoms.get_chemical_symbols().count(s):7d}" for s in symbols)
-    xx, yy, zz, yz, xz, xy = -atoms.get_stress() / KBAR  # positive under compression
-    return (
-        f"{STARS}\n     Configuration num. {number:6d}\n{DOUBLE}\n     System name\n{LINE}\n     {name}\n"
-        f"{DOUBLE}\n     The number of atom types\n{LINE}\n       {len(symbols)}\n"
-        f"{DOUBLE}\n     The number of atoms\n{LINE}\n       {len(atoms)}\n"
-        f"{STARS}\n     Atom types and atom numbers\n{LINE}\n{types}\n{more}"
-        f"{DOUBLE}\n     Primitive lattice vectors (ang.)\n{LINE}\n{rows(atoms.cell.array)}\n"
-        f"{DOUBLE}\n     Atomic positions (ang.)\n{LINE}\n{rows(atoms.positions)}\n"
-        f"{DOUBLE}\n     Total energy (eV)\n{LINE}\n  {atoms.get_potential_energy():.12f}\n"
-        f"{DOUBLE}\n     Forces (eV ang.^-1)\n{LINE}\n{rows(atoms.get_forces())}\n"
-        f"{DOUBLE}\n     Stress (kbar)\n{LINE}\n     XX YY ZZ\n{LINE}\n{rows([[xx, yy, zz]])}\n"
-        f"{LINE}\n     XY YZ ZX\n{LINE}\n{rows([[xy, yz, xz]])}\n"
-    )
 
 
 def frames(n=3):
@@ -66,10 +25,6 @@ def frames(n=3):
         atoms.calc = SinglePointCalculator(atoms, energy=rng.normal(-14), forces=forces, stress=stress)
         found.append(atoms)
     return found
-
-
-def text_of(atoms, **options):
-    return header(len(atoms)) + "".join(configuration(k, a, **options) for k, a in enumerate(atoms, 1))
 
 
 def read(path):

@@ -178,3 +178,29 @@ def test_energies_without_a_sign_of_equality_are_told(tmp_path, comment):
     lines = []
     assert np.isnan(read_sources(tmp_path / "a.xyz", report=lines.append).energy).all()
     assert 'without "="' in "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", ["virial", "REF_virials", "stress"])
+@pytest.mark.parametrize("value", ["{}", '"{}"', '"_JSON {}"'])
+def test_matrices_may_be_nested_lists(tmp_path, name, value):
+    matrix = value.format("[[1.0, 0.1, 0.2], [0.1, 2.0, 0.3], [0.2, 0.3, 3.0]]")
+    data, _ = read(tmp_path, frame(f"{CELL} {COLUMNS} energy=-5 {name}={matrix}"))
+    six = np.array([1.0, 2.0, 3.0, 0.3, 0.2, 0.1])
+    expected = six if name == "stress" else -six / (4 * 4.2 * 4.4)
+    np.testing.assert_allclose(data.stress[0], expected, rtol=1e-12)
+
+
+def test_six_numbers_under_any_name_are_told_to_be_in_the_order_of_voigt(tmp_path):
+    data, said = read(tmp_path, frame(f'{CELL} {COLUMNS} energy=-5 REF_stress="1 2 3 4 5 6"'))
+    assert data.stress[0].tolist() == [1, 2, 3, 4, 5, 6]
+    assert "the six numbers of 'REF_stress' are taken as xx yy zz yz xz xy" in said
+
+
+@pytest.mark.parametrize("comment", ["water, units bohr", "coordinates in a.u.", "atomic units"])
+def test_a_comment_that_speaks_of_bohr_is_not_overlooked(tmp_path, comment):
+    text = f"3\n{comment}\nO 0 0 0\nH 0 0 1.81\nH 0 1.75 -0.45\n"
+    _, said = read(tmp_path, text)
+    assert "a.xyz, frame 0 (line 1): its comment says" in said
+    assert "lengths are taken for Angstrom" in said
+    _, said = read(tmp_path, text.replace(comment, "energy_units=eV length_units=bohr"))
+    assert "its comment says" not in said
