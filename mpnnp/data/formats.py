@@ -10,7 +10,7 @@ import h5py
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.aenet import is_aenet, read_aenet
 from mpnnp.data.ase_files import read_ase, structures_of
-from mpnnp.data.compressed import check_packing, is_packed, open_text, plain_name, reading
+from mpnnp.data.compressed import check_packing, is_packed, plain_name, reading
 from mpnnp.data.cp2k import (
     beside,
     is_cp2k_output,
@@ -41,8 +41,6 @@ __all__ = [
     "targets_in_words",
     "write_target",
 ]
-
-LFS = "version https://git-lfs"  # how a file begins that Git did not fetch
 
 
 @dataclass(kw_only=True)
@@ -298,7 +296,8 @@ def _units(units):
 def _read(path, options):
     """Dataset of one file. Raises DataError that names it, whatever a reader meets."""
     with reading(path):
-        _check_fetched(path)
+        if path.is_file():
+            check_packing(path)
         known = _format_of(path)
         try:
             read = known.read(path, options)
@@ -321,20 +320,6 @@ def companions_of(path: str | Path) -> list[Path]:
 
 def _format_of(path):
     return next(f for f in FORMATS.values() if f.recognises(path))
-
-
-def _check_fetched(path):
-    """Raise DataError for what Git LFS leaves in place of a file that was not fetched, and for files that are
-    packed in other ways.
-    """
-    if path.is_file():
-        check_packing(path)
-    if path.is_file() and path.stat().st_size < 1024 and not is_packed(path):
-        with open_text(path) as file:
-            if file.read(len(LFS)) == LFS:
-                raise DataError(
-                    f"{path}: is only the pointer of Git LFS to a file that was not fetched: git lfs pull"
-                )
 
 
 def targets_in_words() -> str:
