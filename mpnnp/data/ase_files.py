@@ -47,7 +47,7 @@ def structures_of(frames: Iterable, labels: Labels | None = None) -> list[Struct
     found = []
     for frame, s in enumerate(frames):
         if not isinstance(s, Structure):
-            if s.calc is not None and s.calc.results and _moved(s, getattr(s.calc, "atoms", None)):
+            if getattr(s.calc, "results", None) and _moved(s, getattr(s.calc, "atoms", None)):
                 raise DataError(
                     f"{labels.path}, frame {frame}: its calculator has the results of other atoms or "
                     "positions: compute them anew, with a calculator for each frame (ASE's "

@@ -9,6 +9,7 @@ change of the volume.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +56,13 @@ def wrong_units(dataset: Dataset, units: Units) -> str | None:
             "radii: are they fractional coordinates? Cartesian ones are read; if they are right, say that: "
             f"'{units}'"
         )
+    if near and units.length == 1.0 and _positions_in_bohr(dataset):
+        return (
+            "its positions are hardly in the unit of its cells: half of the atoms have their nearest "
+            f"neighbour nearer than {half:.2f} times the sum of the covalent radii, which would be right if "
+            "the positions were in Bohr and the cells in Angstrom; write both in one unit; if they are "
+            f"right, say that: '{units}'"
+        )
     seen = half if near else tenth
     fitting = {
         name: seen * length / units.length
@@ -75,6 +83,15 @@ def wrong_units(dataset: Dataset, units: Units) -> str | None:
         f"data.units = '{other}' (--units '{other}'), or a comment line '# units: {other}' in the file; "
         f"if they are right, say that: '{units}'"
     )
+
+
+def _positions_in_bohr(dataset):
+    """Whether the distances of periodic structures become right with positions in Bohr in the cells as they
+    are.
+    """
+    bohr = LENGTHS["Bohr"]
+    ratios = _nearest(replace(dataset, cell=dataset.cell / bohr)) * bohr
+    return dataset.pbc.all() and SOUND[0] <= np.quantile(ratios, 0.5, method="lower") <= SOUND[1]
 
 
 def _fractional(dataset, units):

@@ -9,8 +9,9 @@ from ase.calculators.emt import EMT
 from ase.units import Bohr
 
 from mpnnp.data.dataset import Dataset, concatenate
-from mpnnp.data.plausibility import doubts
+from mpnnp.data.plausibility import doubts, wrong_units
 from mpnnp.data.structure import Structure
+from mpnnp.units import METAL
 
 
 def labelled(atoms, frame=0):
@@ -120,3 +121,10 @@ def test_cells_in_bohr_around_positions_in_angstrom_are_told(trajectory):
         replace(trajectory, cell=trajectory.cell / Bohr)
     )
     assert "are cells in Bohr" not in texts(replace(trajectory, cell=trajectory.cell * 2.5))
+
+
+def test_positions_in_bohr_in_cells_in_angstrom_are_refused_as_that(trajectory):
+    message = wrong_units(replace(trajectory, positions=trajectory.positions / Bohr), METAL)
+    assert "if the positions were in Bohr and the cells in Angstrom" in message
+    both = replace(trajectory, positions=trajectory.positions / 10, cell=trajectory.cell / 10)
+    assert "in nm that would be" in wrong_units(both, METAL)
