@@ -1,10 +1,13 @@
-"""Outputs of VASP for tests: the parts of an OUTCAR and of a vasprun.xml that are read."""
+"""Outputs of VASP for tests: the parts of an OUTCAR, of a vasprun.xml and of an ML_AB that are read."""
 
 from itertools import groupby
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.units import GPa
+
+STARS, LINE, DOUBLE = (50 * mark for mark in "*-=")  # of an ML_AB
 
 VASPRUN = """<?xml version="1.0" encoding="ISO-8859-1"?>
 <modeling>
@@ -74,3 +77,53 @@ def outcar(frames):
             f"  energy  without entropy= {energy + 0.05:18.8f}  energy(sigma->0) = {energy:18.8f}\n\n"
         )
     return text
+
+
+def _rows(values):
+    return "\n".join("  ".join(f"{x:21.15E}" for x in row) for row in np.reshape(values, (len(values), -1)))
+
+
+def _header(n):
+    blocks = {
+        "The number of configurations": f"        {n}",
+        "The maximum number of atom type": "       2",
+        "The atom types in the data file": "     O  H",
+        "The maximum number of atoms per system": "              3",
+        "The maximum number of atoms per atom type": "              2",
+        "Reference atomic energy (eV)": "  -432.000000000000       -13.6000000000000",
+        "Atomic mass": "   15.9990000000000        1.00800000000000",
+        "The numbers of basis sets per atom type": "     1     2",
+        "Basis set for O": "          1      1",
+        "Basis set for H": "          1      2\n          1      3",
+    }
+    return " 1.0 Version\n" + "".join(
+        f"{STARS}\n     {title}\n{LINE}\n{text}\n" for title, text in blocks.items()
+    )
+
+
+def _configuration(number, atoms, name="water", more=f"{DOUBLE}\n     CTIFOR\n{LINE}\n  7.2E-003\n"):
+    symbols = list(dict.fromkeys(atoms.get_chemical_symbols()))
+    types = "\n".join(f"     {s} {atoms.get_chemical_symbols().count(s):7d}" for s in symbols)
+    xx, yy, zz, yz, xz, xy = -atoms.get_stress() / (0.1 * GPa)  # positive under compression
+    return (
+        f"{STARS}\n     Configuration num. {number:6d}\n{DOUBLE}\n     System name\n{LINE}\n     {name}\n"
+        f"{DOUBLE}\n     The number of atom types\n{LINE}\n       {len(symbols)}\n"
+        f"{DOUBLE}\n     The number of atoms\n{LINE}\n       {len(atoms)}\n"
+        f"{STARS}\n     Atom types and atom numbers\n{LINE}\n{types}\n{more}"
+        f"{DOUBLE}\n     Primitive lattice vectors (ang.)\n{LINE}\n{_rows(atoms.cell.array)}\n"
+        f"{DOUBLE}\n     Atomic positions (ang.)\n{LINE}\n{_rows(atoms.positions)}\n"
+        f"{DOUBLE}\n     Total energy (eV)\n{LINE}\n  {atoms.get_potential_energy():.12f}\n"
+        f"{DOUBLE}\n     Forces (eV ang.^-1)\n{LINE}\n{_rows(atoms.get_forces())}\n"
+        f"{DOUBLE}\n     Stress (kbar)\n{LINE}\n     XX YY ZZ\n{LINE}\n{_rows([[xx, yy, zz]])}\n"
+        f"{LINE}\n     XY YZ ZX\n{LINE}\n{_rows([[xy, yz, xz]])}\n"
+    )
+
+
+def ml_ab(frames, **options):
+    """Text of an ML_AB with these frames: ase.Atoms with a calculator, each element's atoms together.
+
+    options  name of the system; more: blocks between the numbers of atoms and the lattice
+    """
+    return _header(len(frames)) + "".join(
+        _configuration(k, atoms, **options) for k, atoms in enumerate(frames, 1)
+    )

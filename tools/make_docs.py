@@ -24,8 +24,8 @@ sys.path.insert(0, str(ROOT))
 from mpnnp import PUBLIC  # noqa: E402
 from mpnnp.config import toml_value  # noqa: E402
 from mpnnp.config.schema import schema  # noqa: E402
-from mpnnp.data.ase_files import GUESSES  # noqa: E402
 from mpnnp.data.formats import FORMATS  # noqa: E402
+from mpnnp.data.labels import GUESSES  # noqa: E402
 from mpnnp.kernels.table import TYPES as FUNCTION_TYPES  # noqa: E402
 from mpnnp.learning.settings import Learning  # noqa: E402
 from mpnnp.model.function_sets import keys_of  # noqa: E402

@@ -1,83 +1,32 @@
-"""Structures from files that ASE reads, and the names under which such files keep their labels."""
+"""Structures from files that ASE reads."""
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpnnp.data.ase_database import read_rows
 from mpnnp.data.compressed import decompressed
-from mpnnp.data.isolated import KEY, agreed, energies_of
-from mpnnp.data.outputs import AS_DUMP, AS_OUTCAR, prepared
-from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
-from mpnnp.data.voigt import is_uneven, stress_of_virial, to_voigt
+from mpnnp.data.isolated import is_marked
+from mpnnp.data.labels import GUESSES, Labels
+from mpnnp.data.outputs import AS_DATABASE, AS_DUMP, AS_OUTCAR, prepared
+from mpnnp.data.structure import Structure
 from mpnnp.data.xyz import xyz_frames
 from mpnnp.errors import DataError
-from mpnnp.files import read_number, seems_to_be
-from mpnnp.progress import counted
-from mpnnp.units import METAL, Units
+from mpnnp.files import seems_to_be
+from mpnnp.units import Units
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["Labels", "read_ase", "structures_of"]
+__all__ = ["read_ase", "structures_of"]
 
+SAME = 1e-6  # Angstrom
 OTHER_OUTPUT = "; the vasprun.xml of the calculation, which holds the same, may be"
-NONE = "none"  # as a key: no such label is wanted
-CALCULATOR = (
-    "calculator:"  # begins the names of results of ASE's calculator; the others are info or arrays of Atoms
-)
-
-# label: names looked for in any case, the first found is taken
-ENERGY = ("energy", "calculator:free_energy", "free_energy")
-GUESSES = {
-    "energy": ("ref_energy", "calculator:energy", *ENERGY, "dft_energy", "energy_ref", "energy_dft")
-    + (
-        "potential_energy",
-        "toten",
-        "total_energy",
-        "totenergy",
-        "tot_energy",
-        "totalenergy",
-        "etot",
-        "e_tot",
-    ),
-    "forces": ("ref_forces", "calculator:forces", "forces", "force", "dft_forces", "dft_force")
-    + ("ref_force", "forces_ref", "force_ref", "forces_dft", "force_dft"),
-    "stress": ("ref_stress", "calculator:stress", "stress", "dft_stress", "stress_ref", "stress_dft")
-    + ("ref_virials", "ref_virial", "virials", "virial", "dft_virials", "dft_virial")
-    + ("virials_ref", "virial_ref", "virials_dft", "virial_dft"),
-}
-SPLITS = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "validation": VALIDATION,
-    "valid": VALIDATION,
-    "val": VALIDATION,
-    "test": VALIDATION,
-}
-NO_WORDS = ("", "none", "nan")  # of a split
-WEIGHTS = (
-    "config_energy_weight",
-    "config_forces_weight",
-    "config_stress_weight",
-)  # in info; config_weight is a factor of all
-FACTORS = ("config_weight", "weight")
-MASK = "force_mask"  # array of truth values: False where the force on an atom is no label
-# what looks like a label, and numbers and arrays that are none
-LOOKS = re.compile(r"energ|forc|virial|stress|weight|etot|gradient", re.IGNORECASE)
-NO_ENERGY = re.compile(r"time|temp|press|dens|vol|charge|spin|mag|cut|angle", re.IGNORECASE)
-AN_ENERGY = re.compile(r"[eu](_\w+)?", re.IGNORECASE)  # also where the number has no point
-NO_STRESS = re.compile(r"polar|quadru|hess|cell|lattice|box", re.IGNORECASE)
-STATES = re.compile(r"(total_|tot_|net_)?charge|spin|(spin_)?multiplicity", re.IGNORECASE)  # of electrons
-OF_ATOMS = ("energies", "stresses")  # of single atoms, by calculators of ASE: never labels
-NO_FORCES = re.compile(
-    r"mom|vel|magmom|dipole|dir|disp|pos|eigen|mask|frac|scaled|charge|image", re.IGNORECASE
-)
 
 
 def read_ase(path: Path, labels: Labels) -> Iterator[Structure]:
@@ -90,14 +39,40 @@ def read_ase(path: Path, labels: Labels) -> Iterator[Structure]:
             yield structure_of(atoms, labels, frame, units)
 
 
-def structures_of(frames: Iterable) -> list[Structure]:
-    """Structures of ase.Atoms (and Structures, as they are) in a list; their labels are found as in files.
-    Raises DataError.
+def structures_of(frames: Iterable, labels: Labels | None = None) -> list[Structure]:
+    """Structures of ase.Atoms (and Structures, as they are) in a list; `labels` finds their labels as in
+    files. Raises DataError, also where a calculator has the results of other atoms.
     """
-    labels = Labels("atoms", dict.fromkeys(GUESSES))
-    return [
-        s if isinstance(s, Structure) else structure_of(s, labels, frame) for frame, s in enumerate(frames)
-    ]
+    labels = labels or Labels("atoms", dict.fromkeys(GUESSES))
+    found = []
+    for frame, s in enumerate(frames):
+        if not isinstance(s, Structure):
+            if getattr(s.calc, "results", None) and _moved(s, getattr(s.calc, "atoms", None)):
+                raise DataError(
+                    f"{labels.path}, frame {frame}: its calculator has the results of other atoms or "
+                    "positions: compute them anew, with a calculator for each frame (ASE's "
+                    "SinglePointCalculator keeps results)"
+                )
+            s = structure_of(s, labels, frame)
+        found.append(s)
+    return found
+
+
+def _moved(atoms, others):
+    """Whether the ase.Atoms of a calculator, None if it keeps none, are others; a lattice vector is no
+    difference.
+    """
+    if others is None:
+        return False
+    if not np.array_equal(atoms.numbers, others.numbers) or (atoms.pbc != others.pbc).any():
+        return True
+    if np.abs(atoms.cell.array - others.cell.array).max() > SAME:
+        return True
+    step = atoms.positions - others.positions
+    if step.any():
+        turns = np.round(np.linalg.solve(atoms.cell.complete().T, step.T).T) * atoms.pbc
+        step -= turns @ atoms.cell.array
+    return bool(np.abs(step).max() > SAME)
 
 
 def structure_of(atoms: Atoms, labels: Labels, frame: int, units: Units | None = None) -> Structure:
@@ -107,12 +82,13 @@ def structure_of(atoms: Atoms, labels: Labels, frame: int, units: Units | None =
     where = f"{labels.path}, frame {frame}"
     units = labels.units_of(units, where)
     labels.take_isolated(atoms.info, units, where)
+    alone = len(atoms) == 1 and is_marked(atoms.info)
     try:
         return Structure(
             numbers=atoms.numbers,
             positions=atoms.positions * units.length,
-            cell=atoms.cell.array * units.length,
-            pbc=atoms.pbc,
+            cell=None if alone else atoms.cell.array * units.length,
+            pbc=False if alone else atoms.pbc,
             source=str(labels.path),
             frame=frame,
             split=labels.split_of(atoms.info, where),
@@ -132,11 +108,12 @@ def _frames(plain, path, warn):
     from ase.io import iread  # 0.2 s, which other data need not wait for
 
     with prepared(Path(plain), path, warn) as (read, name, units):
-        # parallel=False: with mpi4py loaded ASE would broadcast the frames, and wait for ranks that do not
-        # read
-        frames = iread(
-            str(read), index=slice(None), format=name, parallel=False, do_not_split_by_at_sign=True
-        )
+        if name == AS_DATABASE:
+            frames = read_rows(read)
+        else:  # parallel=False: with mpi4py loaded ASE would broadcast the frames, and wait for other ranks
+            frames = iread(
+                str(read), index=slice(None), format=name, parallel=False, do_not_split_by_at_sign=True
+            )
         frame, said = 0, set()
         while True:
             try:
@@ -171,299 +148,3 @@ def _reason(error, plain="", path=""):
     if isinstance(error, KeyError):
         return f"unknown name {text}"  # of an element, mostly
     return f"{text} ({type(error).__name__})" if text else type(error).__name__
-
-
-class Labels:
-    """Which names hold the labels in one file: chosen at the first frame that has one, then kept.
-
-    path    of the file, for messages
-    keys    energy, forces, stress -> name, None (found by itself) or "none" (no such label)
-    units   Units of the file; None: those that its frames state, else eV and Angstrom
-    warn    called with a line of text
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        keys: Mapping[str, str | None],
-        units: Units | None = None,
-        warn: Callable[[str], object] = lambda text: None,
-    ):
-        self.path, self.units, self.warn = path, units, warn
-        self.guess = {kind: key is None for kind, key in keys.items()}
-        self.names = {
-            kind: GUESSES[kind] if key is None else () if key == NONE else (f"{CALCULATOR}{key}", key)
-            for kind, key in keys.items()
-        }
-        self.choice = dict.fromkeys(keys)
-        self.others: dict[str, Sequence] = {kind: () for kind in keys}
-        self.found = dict.fromkeys(keys, 0)
-        self.seen = set()  # all names that could be labels
-        self.suspects = {}  # name: its shape, of what looks like a label and is not read
-        self.columns = set()  # those of them that could be forces
-        self.numbers = set()  # names of single numbers and of six or nine, under whatever name
-        self.tensors = set()
-        self.weights, self.masked = set(), False
-        self.states: dict[str, set] = {}  # charges and spins of whole frames
-        self.parts = set()  # what `split` is where it is no word
-        self.n_frame = self.n_without_volume = self.n_uneven = 0
-        self.stated: Units | None = None  # units that frames state
-        self.isolated: dict[int, float] = {}  # eV of isolated atoms that are no frames
-
-    def units_of(self, stated: Units | None, where: str) -> Units:
-        """Units of a frame: of the user, of the frame itself, or eV and Angstrom. Raises DataError where
-        these contradict.
-        """
-        if stated is None:
-            return self.units or METAL
-        if self.units is not None and self.units != stated:
-            raise DataError(f"{where}: states the units {stated}, but {self.units} were asked for")
-        self.stated = stated
-        return stated
-
-    def split_of(self, info: Mapping, where: str) -> int:
-        """Training, validation or neither, by the word `split`. Raises DataError for an unknown word."""
-        word = info.get("split", "")
-        plain = str(word).strip().lower()
-        if plain in SPLITS:
-            return SPLITS[plain]
-        if not isinstance(word, str):
-            self.parts.add(plain[:20])
-        elif plain not in NO_WORDS:
-            raise DataError(
-                f"{where}: split={word!r}: must be one of {', '.join(SPLITS)}; rename split if it means "
-                "something else"
-            )
-        return NO_SPLIT
-
-    def take_isolated(self, info: Mapping, units: Units, where: str) -> None:
-        """Energies of isolated atoms that the comment of a frame tells. Raises DataError."""
-        if KEY in info:
-            try:
-                self.isolated = agreed([self.isolated, energies_of(str(info[KEY]), units.energy)])
-            except DataError as error:
-                raise DataError(f"{where}: {error}") from None
-
-    def of(self, atoms: Atoms, frame: int, units: Units = METAL) -> dict:
-        """energy, forces, stress and weight of `atoms` as keywords of Structure."""
-        self.n_frame += 1
-        results = atoms.calc.results if atoms.calc is not None else {}
-        there = {f"{CALCULATOR}{name}": value for name, value in results.items() if value is not None}
-        there |= atoms.info | {k: v for k, v in atoms.arrays.items() if k not in ("numbers", "positions")}
-        words = {name for name, value in there.items() if value is True}  # of a comment, without "=" behind
-        there = {name: value for name, value in there.items() if name not in words}
-        told = sorted(str(_plain(word)) for word in words)
-        self.suspects |= {word: 'without "="' for word in told if LOOKS.search(word)}
-        self.seen.update(_plain(name) for name in there)
-        for name, value in atoms.info.items():
-            if isinstance(name, str) and STATES.fullmatch(name) and np.ndim(value) == 0:
-                self.states.setdefault(name, set()).add(str(value))
-        found = {kind: self._label(kind, there, len(atoms), frame) for kind in self.choice}
-        if found["stress"] is not None:
-            if "virial" in str(self.choice["stress"]).lower():
-                found["stress"] = stress_of_virial(
-                    found["stress"] * units.energy, atoms.cell.array * units.length
-                )
-                self.n_without_volume += found["stress"] is None
-            else:
-                found["stress"] = found["stress"] * (units.stress if units.stress_name else METAL.stress)
-        if found["forces"] is not None:
-            found["forces"] = found["forces"] * units.force
-            if MASK in atoms.arrays:
-                mask = np.asarray(atoms.arrays[MASK], bool).reshape(-1, 1)
-                found["forces"] = np.where(mask, found["forces"], np.nan)
-                self.masked = True
-        found["energy"] = found["energy"] * units.energy
-        weight = self._weight(atoms.info, frame)
-        self._look_for_more(there, len(atoms))
-        return found | {"weight": weight}
-
-    def _look_for_more(self, there, n_atom):
-        """Remember what looks like a label but is none of those taken."""
-        taken = {_plain(c) for c in self.choice.values() if c} | self.weights | {MASK}
-        taken |= {_plain(name) for names in self.others.values() for name in names}
-        for name, value in there.items():
-            plain = _plain(name)
-            if plain in taken or not isinstance(plain, str) or plain in self.suspects:
-                continue
-            array = np.asarray(value) if not isinstance(value, str) else np.zeros(0, "U1")
-            if "mask" in plain.lower() and "forc" in plain.lower() and array.shape == (n_atom,):
-                self.suspects[plain] = f"a mask is called {MASK!r}"
-            if array.dtype.kind not in "fiu" or (plain in OF_ATOMS and array.shape[:1] == (n_atom,)):
-                continue
-            real = array.dtype.kind == "f" or AN_ENERGY.fullmatch(plain)
-            if array.size == 1 and real and not NO_ENERGY.search(plain):
-                self.numbers.add(plain)
-            if array.size in (6, 9) and len(array) != n_atom and not NO_STRESS.search(plain):
-                self.tensors.add(plain)
-            vectors = array.shape == (n_atom, 3) and array.dtype.kind == "f"
-            if (vectors and not NO_FORCES.search(plain)) or LOOKS.search(plain):
-                self.suspects[plain] = "x".join(map(str, array.shape))
-                if vectors and not NO_FORCES.search(plain):
-                    self.columns.add(plain)
-
-    def _weight(self, info, frame):
-        """(3,) weights of the labels of a frame."""
-        lower = {name.lower(): name for name in reversed(info) if isinstance(name, str)}
-        named = {name: lower[name] for name in (*FACTORS, *WEIGHTS) if name in lower}
-        if "config_weight" in named:
-            named.pop("weight", None)
-        self.weights.update(named.values())
-        where = f"{self.path}, frame {frame}"
-        weight = {name: _as_floats(info[key], where, "weight", key) for name, key in named.items()}
-        for name, key in named.items():
-            if weight[name].size != 1:
-                raise DataError(f"{where}: {key} = {info[key]!r} is not one number")
-        factor = np.prod([float(weight.get(name, 1.0).item() if name in weight else 1.0) for name in FACTORS])
-        return factor * np.array([weight[name].item() if name in weight else 1.0 for name in WEIGHTS])
-
-    def _label(self, kind, there, n_atom, frame):
-        if self.guess[kind]:
-            lower = {name.lower(): name for name in reversed(there) if isinstance(name, str)}
-            exact = [name for name in there if isinstance(name, str) and name == name.lower()]
-            lower |= dict(zip(exact, exact))
-            present = [lower[name] for name in self.names[kind] if name in lower]
-        else:
-            present = [name for name in self.names[kind] if name in there]
-        if self.choice[kind] is None and present:
-            self.choice[kind], *others = present
-            self.others[kind] = [name for name in others if self.guess[kind]]
-        choice = self.choice[kind]
-        where = f"{self.path}, frame {frame}"
-        if choice not in present:
-            if present:
-                raise DataError(
-                    f"{where}: {kind} is called {_plain(present[0])!r} here but {_plain(choice)!r} in "
-                    f"earlier frames; "
-                    f"choose one with {kind}_key, or read them as two files"
-                )
-            return np.nan if kind == "energy" else None
-        value = _as_floats(there[choice], where, kind, choice)
-        self.found[kind] += 1
-        if kind == "stress":
-            self.n_uneven += value.shape in ((9,), (3, 3)) and is_uneven(value)
-            return _as_stress(value, where, choice)
-        shape = () if kind == "energy" else (n_atom, 3)
-        if value.size == 1 and kind == "energy":
-            value = value.reshape(())
-        if value.shape != shape:
-            raise DataError(f"{where}: {kind} {_plain(choice)!r} has shape {value.shape}, must be {shape}")
-        if not np.isfinite(value).all():
-            atom = "" if kind == "energy" else f" of atom {int(np.argmin(np.isfinite(value).all(axis=1)))}"
-            raise DataError(
-                f"{where}: {kind} {_plain(choice)!r}{atom} is not finite; remove the label or the frame, "
-                f"or mask forces by {MASK!r}"
-            )
-        return value
-
-    def report(self, report: Callable) -> None:
-        """One line: where each label was found, and how often; and warnings of what looks like a label but
-        is not read.
-        """
-        parts = []
-        for kind, choice in self.choice.items():
-            if choice is None:
-                parts.append(f"no {kind}")
-                continue
-            count = "" if self.found[kind] == self.n_frame else f" in {self.found[kind]} of them"
-            others = [_plain(name) for name in self.others[kind] if _plain(name) != _plain(choice)]
-            also = f" (also there: {', '.join(dict.fromkeys(others))}; see {kind}_key)" if others else ""
-            parts.append(f"{kind} from {_plain(choice)!r}{count}{also}")
-        if self.masked:
-            parts.append(f"forces masked by {MASK!r}")
-        if self.weights:
-            parts.append(f"weights from {', '.join(sorted(self.weights))}")
-        if units := self.units or self.stated:
-            parts.append(f"in {units}")
-        frames = counted(self.n_frame, "frame")
-        report(f"{self.path}: {frames}, {', '.join(parts)}")
-        if self.n_without_volume:
-            self.warn(
-                f"{self.path}: left out, of structures without a volume: "
-                f"{counted(self.n_without_volume, 'virial')}"
-            )
-        if self.n_uneven:
-            self.warn(
-                f"{self.path}: {self.n_uneven} tensors under {_plain(self.choice['stress'])!r} are not "
-                "symmetric; the means of both triangles are taken: are the nine numbers in the order "
-                "xx xy xz yx ...?"
-            )
-        if self.parts:
-            numbers = ", ".join(sorted(self.parts)[:5])
-            self.warn(f"{self.path}: split = {numbers}: does not say what is for validation, and is not read")
-        for name, values in self.states.items():
-            if message := several_states(f"{name!r} of frames", values):
-                self.warn(f"{self.path}: {message}")
-        for kind, name in zip(("energy", "stress"), OF_ATOMS, strict=True):
-            if self.guess[kind] and self.choice[kind] is None and name in self.seen:
-                self.suspects.setdefault(name, "of single atoms")
-        other = {"energy": self.numbers, "stress": self.tensors}
-        for kind, names in other.items():
-            if (names := names - set(self.suspects)) and self.guess[kind] and self.choice[kind] is None:
-                self.suspects |= dict.fromkeys(sorted(names), "")
-        if self.suspects:
-            named = ", ".join(
-                f"{name!r}" + (f" ({shape})" if shape else "") for name, shape in self.suspects.items()
-            )
-            self.warn(
-                f"{self.path}: not read, but perhaps labels: {named}; choose names with energy_key, "
-                f"forces_key, stress_key"
-            )
-
-    def check_for_training(self) -> None:
-        """Raise DataError if there are no forces while a column stands there that may hold them, and
-        nobody said to do without.
-        """
-        if self.guess["forces"] and self.choice["forces"] is None and self.columns:
-            name = sorted(self.columns)[0]
-            raise DataError(
-                f"{self.path}: no forces were found, but a column {name!r} of three numbers per atom is "
-                f"there: "
-                f"set data.forces_key = {name!r}, or data.forces_key = {NONE!r} to train without forces"
-            )
-
-
-def several_states(what: str, values: Iterable) -> str:
-    """A message if charges or spins of structures differ, by a half at least where they are numbers; "" if
-    they do not.
-    """
-    try:
-        rounded = {f"{round(2.0 * read_number(str(value))) / 2:g}" for value in values}
-    except ValueError:
-        rounded = {str(value) for value in values}
-    if len(rounded) < 2:
-        return ""
-    shown = sorted(rounded)[:5]
-    return (
-        f"{what} differ ({', '.join(shown)}), which potentials of this kind do not know: structures that "
-        "differ in nothing else have one energy for them"
-    )
-
-
-def _plain(name):
-    return name.removeprefix(CALCULATOR) if isinstance(name, str) else name
-
-
-def _as_floats(value, where, kind, name):
-    try:
-        words = np.asarray(value)
-        if words.dtype.kind == "U":  # perhaps with exponents of Fortran
-            return np.vectorize(read_number, otypes=[np.float64])(words)
-        return words.astype(np.float64)
-    except (TypeError, ValueError):
-        raise DataError(f"{where}: {kind} {_plain(name)!r} is not a number: {value!r}") from None
-
-
-def _as_stress(value, where, name):
-    """(6,) of 6 or 3x3 numbers; None if all are NaN. Raises DataError if some are not finite."""
-    if value.shape in ((9,), (3, 3)):
-        value = to_voigt(value.reshape(3, 3))
-    if value.shape != (6,):
-        raise DataError(
-            f"{where}: stress {_plain(name)!r} has shape {value.shape}, must be (6,), (9,) or (3, 3)"
-        )
-    if np.isnan(value).all():
-        return None
-    if not np.isfinite(value).all():
-        raise DataError(f"{where}: stress {_plain(name)!r} is not finite; remove the label or the frame")
-    return value

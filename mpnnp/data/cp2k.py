@@ -13,50 +13,70 @@ from ase.data import atomic_numbers
 
 from mpnnp.data.compressed import SUFFIXES, open_text, plain_name, reading
 from mpnnp.data.structure import Structure
+from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import DataError
-from mpnnp.units import ATOMIC, BOHR, HARTREE
+from mpnnp.units import ATOMIC, BOHR, HARTREE, parse_units
 
 __all__ = ["beside", "is_cp2k_output", "is_cp2k_trajectory", "read_cp2k_output", "read_cp2k_trajectory"]
 
 COMMENT = re.compile(r"\bi *= *(\d+).*\bE *= *(\S+)")
+EXTENDED = re.compile(r"\bStep=(\d+) +Time=\S+ +Energy=(\S+)")  # FORMAT EXTXYZ
+LATTICE = re.compile(r'\bLattice="([^"]*)"')
+PBC = re.compile(r'\bpbc="([TF]) ([TF]) ([TF])"')
 VECTOR = re.compile(r"CELL\| Vector ([abc]) \[angstrom\]:? +(\S+) +(\S+) +(\S+)")
 ATOM = re.compile(r"^ +\d+ +\d+ +([A-Z][a-z]?) +\d+((?: +-?\d+\.\d+){3})")
 PERIODICITY = re.compile(r"CELL\| Periodicity +(\S+)")
 CELL_BLOCK = re.compile(r"&CELL\b(.*?)&END CELL\b", re.DOTALL | re.IGNORECASE)
 OTHER_CELL = re.compile(r"&CELL_REF\b.*?&END CELL_REF\b", re.DOTALL | re.IGNORECASE)
+ENDINGS = (".xyz", ".extxyz")
 CHANGING = ("NPT", "NPE", "MSST", "HYDROSTATICSHOCK")  # how ensembles begin in which the cell changes
 SAME_ENERGY = 1e-8  # Hartree; the same frame in the files of positions and of forces
-FORCE_LINE = re.compile(r"^ +\d+ +\d+ +([A-Z][a-z]?)((?: +-?\d+\.\d+){3})")
+ROW = r"((?: +[-+]?\d+\.\d+(?:E[-+]?\d+)?){3})"
+# title of the forces on the atoms and their lines, from 2025 on and before
+FORCES = {
+    re.compile(r"FORCES\| Atomic forces \[(.*)\]"): re.compile(rf"^ *FORCES\| +\d+{ROW}"),
+    re.compile(r"ATOMIC FORCES in \[(.*)\]"): re.compile(rf"^ +\d+ +\d+ +[A-Z][a-z]?{ROW}"),
+}
+# that of the stress, from 8.1 on and before
+STRESS = {
+    re.compile(r"STRESS\| (?:Analytical|Numerical) stress tensor \[(.*)\]"): re.compile(
+        rf"^ *STRESS\| +[xyz]{ROW}"
+    ),
+    re.compile(r"(?:^|NUMERICAL) +STRESS TENSOR \[(.*)\]"): re.compile(rf"^ +[XYZ]{ROW}"),
+}
 
 
 def is_cp2k_trajectory(path: Path) -> bool:
     """Whether the file is PROJECT-pos-1.xyz: by its name and the comment of its first frame."""
     name = plain_name(path)
-    if "-pos-" not in name or not name.endswith(".xyz"):
+    if "-pos-" not in name or not name.endswith(ENDINGS):
         return False
     with open_text(path) as file:
-        return any(COMMENT.search(line) for line in itertools.islice(file, 1, 2))
+        return any(COMMENT.search(line) or EXTENDED.search(line) for line in itertools.islice(file, 1, 2))
 
 
 def beside(path: Path) -> tuple[Path, Path, Path]:
     """The files of forces, of cells and of the restart that belong to PROJECT-pos-1.xyz, there or not;
     compressed ones where only they are there.
     """
-    project, _, number = plain_name(path).removesuffix(".xyz").rpartition("-pos-")
-    names = (f"frc-{number}.xyz", f"{number}.cell", f"{number}.restart")
-    force_file, cell_file, restart = (_found(Path(path).with_name(f"{project}-{name}")) for name in names)
+    project, _, number = Path(plain_name(path)).stem.rpartition("-pos-")
+    kinds = ([f"frc-{number}{ending}" for ending in ENDINGS], [f"{number}.cell"], [f"{number}.restart"])
+    force_file, cell_file, restart = (
+        _found([Path(path).with_name(f"{project}-{name}") for name in names]) for names in kinds
+    )
     return force_file, cell_file, restart
 
 
-def _found(path):
-    """The file, or the compressed one in its place."""
-    packed = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
-    return next((found for found in (path, *packed) if found.exists()), path)
+def _found(paths):
+    """The first of the files that is there, perhaps compressed; the first if none is."""
+    packed = (path.with_name(path.name + suffix) for path in paths for suffix in ("", *SUFFIXES))
+    return next((found for found in packed if found.exists()), paths[0])
 
 
 def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iterator[Structure]:
     """Yield the Structures of PROJECT-pos-1.xyz; forces from PROJECT-frc-1.xyz,
-    cells from PROJECT-1.cell or the cell of PROJECT-1.restart, the periodicity from the latter.
+    cells from its comments (FORMAT EXTXYZ), PROJECT-1.cell or the cell of PROJECT-1.restart, the periodicity
+    from the comments or the latter.
 
     Positions in Angstrom, energies and forces in Hartree and Bohr. Frames are matched by their step; a step
     that comes again, as CP2K appends to its files where it goes on from an older restart, by its order.
@@ -69,9 +89,9 @@ def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iter
     periodic, fixed = _of_restart(restart, cell_file)
     cells = _Beside(cell_file, path, _cells(cell_file))
     missing = 0
-    for frame, (step, energy, symbols, positions) in enumerate(_frames(path)):
+    for frame, (step, energy, symbols, positions, own) in enumerate(_frames(path)):
         force = forces.next(step, energy)
-        cell = cells.next(step) if cells.values else fixed
+        cell, pbc = own or (cells.next(step) if cells.values else fixed, periodic)
         if cell is None:
             wanted = f"{cell_file.name} or {restart.name}"
             reason = f"{cell_file.name} has none" if cells.values else f"needs {wanted} beside it"
@@ -82,7 +102,7 @@ def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iter
             numbers=[atomic_numbers[symbol] for symbol in symbols],
             positions=positions,
             cell=cell,
-            pbc=periodic,
+            pbc=periodic if pbc is None else pbc,
             energy=energy * HARTREE,
             forces=None if force is None else force * ATOMIC.force,
             source=str(path),
@@ -158,25 +178,29 @@ def _forces(path, elements):
     symbols.
     """
     if path.exists():
-        for step, energy, symbols, values in _frames(path):
+        for step, energy, symbols, values, _ in _frames(path):
             elements[:] = symbols
             yield step, energy, values
 
 
 def _frames(path):
-    """(step, energy, symbols, (n, 3) numbers) of each frame of an xyz file of CP2K."""
+    """(step, energy, symbols, (n, 3) numbers, None or cell and periodicity that the comment says) of each
+    frame of an xyz file of CP2K.
+    """
     with reading(path), open_text(path) as file:
         number = 1
         for line in file:
             try:
                 n = int(line)
-                found = COMMENT.search(next(file))
+                comment = next(file)
+                found = COMMENT.search(comment) or EXTENDED.search(comment)
                 rows = [next(file).split() for _ in range(n)]
                 yield (
                     int(found[1]),  # type: ignore[index]  # None is a TypeError, caught below
                     float(found[2]),  # type: ignore[index]
                     [row[0] for row in rows],
                     np.array([row[1:4] for row in rows], float),
+                    _cell_of(comment),
                 )
             except (ValueError, TypeError, IndexError, KeyError, StopIteration, RuntimeError):
                 raise DataError(
@@ -184,6 +208,15 @@ def _frames(path):
                     f"(line {number})"
                 ) from None
             number += n + 2
+
+
+def _cell_of(comment):
+    """(cell (3, 3) Angstrom, periodicity or None) of Lattice="..." in a comment; None without it."""
+    lattice, pbc = LATTICE.search(comment), PBC.search(comment)
+    if not lattice:
+        return None
+    cell = np.array(lattice[1].split(), float).reshape(3, 3)
+    return cell, [flag == "T" for flag in pbc.groups()] if pbc else None
 
 
 def _text(path):
@@ -258,12 +291,12 @@ def is_cp2k_output(path: Path) -> bool:
         )
 
 
-def read_cp2k_output(path: Path) -> Structure:
-    """The Structure of a single point (RUN_TYPE ENERGY_FORCE, with the coordinates
-    and FORCE_EVAL/PRINT/FORCES in the output).
+def read_cp2k_output(path: Path, warn: Callable = lambda text: None) -> Structure:
+    """The Structure of a single point (RUN_TYPE ENERGY_FORCE, with the coordinates, FORCE_EVAL/PRINT/FORCES
+    and perhaps FORCE_EVAL/PRINT/STRESS_TENSOR in the output).
 
-    Raises DataError naming what is missing, and for outputs of several geometries, whose trajectory is to be
-    read instead.
+    `warn` is called with a text if there are no forces. Raises DataError naming what is missing, and for
+    outputs of several geometries, whose trajectory is to be read instead.
     """
     lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     energies = [float(line.split()[-1]) for line in lines if "ENERGY| Total FORCE_EVAL" in line]
@@ -273,30 +306,57 @@ def read_cp2k_output(path: Path) -> Structure:
             "for dynamics read PROJECT-pos-1.xyz"
         )
     vectors = {found[1]: found.groups()[1:] for line in lines if (found := VECTOR.search(line))}
-    atoms = _block(lines, "ATOMIC COORDINATES IN", ATOM)
+    start = next((k for k, line in enumerate(lines) if "ATOMIC COORDINATES IN" in line), len(lines))
+    atoms = _block(lines, start, ATOM)
     if len(vectors) != 3 or not atoms:
         raise DataError(
             f"{path}: has no {'atomic coordinates' if len(vectors) == 3 else 'cell'} in it; "
             "raise PRINT_LEVEL to MEDIUM"
         )
+    scale = BOHR if "BOHR" in lines[start].upper() else 1.0
     periodicity = next((found[1] for line in lines if (found := PERIODICITY.search(line))), "XYZ")
-    scale = BOHR if any("ATOMIC COORDINATES IN" in line and "BOHR" in line.upper() for line in lines) else 1.0
-    forces = [found[2].split()[:3] for found in _block(lines, "ATOMIC FORCES in", FORCE_LINE)]
+    forces = _table(path, lines, FORCES, len(atoms), lambda unit: parse_units(f"Hartree Bohr {unit}").force)
+    stress = _table(path, lines, STRESS, 3, lambda unit: -parse_units(f"Hartree Bohr {unit}").stress)
+    if forces is None:
+        warn(f"{path}: has no forces on the atoms; FORCE_EVAL/PRINT/FORCES prints them")
     return Structure(
         numbers=[atomic_numbers[found[1]] for found in atoms],
         positions=np.array([found[2].split() for found in atoms], float) * scale,
         cell=np.array([vectors[name] for name in "abc"], float),
         pbc=_periodic(periodicity, path),
         energy=energies[0] * HARTREE,
-        forces=np.array(forces, float) * ATOMIC.force if forces else None,
+        forces=forces,
+        stress=None if stress is None else to_voigt(stress),
         source=str(path),
     )
 
 
-def _block(lines, title, pattern):
-    """Matches of the lines that follow a title, up to the first that does not fit after one that did."""
+def _table(path, lines, titles, n_row, factor):
+    """(n_row, 3) numbers below the last of the lines that one of `titles` fits, times `factor` of the unit
+    that it says in brackets; None without such a line. Raises DataError.
+    """
+    for title, pattern in titles.items():
+        found = [(k, match[1]) for k, line in enumerate(lines) if (match := title.search(line))]
+        if not found:
+            continue
+        start, unit = found[-1]
+        try:
+            unit_of_it = factor("" if unit == "a.u." else unit)
+        except ValueError:
+            raise DataError(f"{path}, line {start + 1}: the unit [{unit}] is not read") from None
+        rows = _block(lines, start, pattern)
+        if len(rows) != n_row:
+            raise DataError(
+                f"{path}, line {start + 1}: {len(rows)} lines of numbers follow, must be {n_row}: is the "
+                "output whole?"
+            )
+        return np.array([row[1].split() for row in rows], float) * unit_of_it
+    return None
+
+
+def _block(lines, start, pattern):
+    """Matches of the lines that follow one, up to the first that does not fit after one that did."""
     found = []
-    start = next((k for k, line in enumerate(lines) if title in line), len(lines))
     for line in lines[start + 1 :]:
         match = pattern.match(line)
         if match:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers
 
+from mpnnp.data.compressed import check_fetched, open_text
 from mpnnp.data.structure import Structure
 from mpnnp.data.voigt import stress_of_virial
 from mpnnp.errors import DataError
@@ -55,6 +56,10 @@ def read_deepmd(folder: Path, warn: Callable[[str], object] = _silent) -> Iterat
         coord = _array(part / "coord.npy", (-1, len(types), 3))
         n = len(coord)
         box = _array(part / "box.npy", (n, 3, 3)) if periodic else np.zeros((n, 3, 3))
+        if periodic and not box.any():
+            raise DataError(
+                f"{part / 'box.npy'}: is 0; a system without a cell has an empty file nopbc in {folder}"
+            )
         energy = _array(part / "energy.npy", (n,), missing=np.nan)
         force = _array(part / "force.npy", (n, len(types), 3), missing=np.nan)
         virial = _array(part / "virial.npy", (n, 9), missing=np.nan)
@@ -97,7 +102,8 @@ def _types(path):
 
 def _words(path, why):
     try:
-        return path.read_text(encoding="utf-8").split()
+        with open_text(path) as file:
+            return file.read().split()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({why}): {error.strerror}") from None
 
@@ -106,10 +112,14 @@ def _array(path, shape, missing=...):
     """Array of an npy file in a shape; filled with `missing` (or None) where the file is absent."""
     if missing is not ... and not path.exists():
         return None if missing is None else np.full(shape, missing)
+    if path.exists():
+        check_fetched(path)
     try:
         values = np.load(path, allow_pickle=False)
         if values.dtype.kind not in "fiu":
             raise ValueError(f"must be real numbers, found {values.dtype}")
+        if (each := abs(int(np.prod(shape)))) != values.size and (-1 not in shape or values.size % each):
+            raise ValueError(f"has {values.size} numbers, must have {'a multiple of ' * (-1 in shape)}{each}")
         return values.astype(np.float64).reshape(shape)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from ase.data import chemical_symbols
 
-from mpnnp.data.ase_files import WEIGHTS
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.isolated import KEY, in_text
+from mpnnp.data.labels import WEIGHTS
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.data.voigt import to_tensor
 from mpnnp.errors import DataError

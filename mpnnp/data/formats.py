@@ -1,18 +1,16 @@
 """Reading structures from files and writing them: the table of formats."""
 
-import glob
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import h5py
-from ase import Atoms
 
 from mpnnp.data import dataset as hdf5
-from mpnnp.data.ase_files import Labels, read_ase, several_states
-from mpnnp.data.compressed import check_packing, is_packed, open_text, plain_name, reading
+from mpnnp.data.aenet import is_aenet, read_aenet
+from mpnnp.data.ase_files import read_ase, structures_of
+from mpnnp.data.compressed import check_packing, is_packed, plain_name, reading
 from mpnnp.data.cp2k import (
     beside,
     is_cp2k_output,
@@ -21,9 +19,12 @@ from mpnnp.data.cp2k import (
     read_cp2k_trajectory,
 )
 from mpnnp.data.dataset import Dataset, concatenate
-from mpnnp.data.deepmd import deepmd_systems, read_deepmd
+from mpnnp.data.deepmd import read_deepmd
 from mpnnp.data.extxyz import write_extxyz
+from mpnnp.data.labels import Labels, several_states
+from mpnnp.data.ml_ab import is_ml_ab, read_ml_ab
 from mpnnp.data.outputs import look_into_text
+from mpnnp.data.paths import expand
 from mpnnp.data.plausibility import wrong_units
 from mpnnp.data.runner import is_runner_data, read_runner_data, stated_units, write_runner_data
 from mpnnp.data.structure import Structure
@@ -36,16 +37,10 @@ __all__ = [
     "Format",
     "check_target",
     "companions_of",
-    "files_of",
     "read_sources",
     "targets_in_words",
     "write_target",
 ]
-
-# looked for in folders; also with .gz, .bz2, .xz
-SUFFIXES = (".h5", ".hdf5", ".data", ".xyz", ".extxyz") + (".traj", ".db", ".cfg", ".vasp")
-PREFIXES = ("vasprun", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")  # of one calculation the first counts
-LFS = "version https://git-lfs"  # how a file begins that Git did not fetch
 
 
 @dataclass(kw_only=True)
@@ -113,12 +108,20 @@ def _read_runner(path, reading):
 
 
 def _read_ase(path, reading):
-    labels = Labels(path, reading.keys, reading.units, reading.warn)
-    data = replace(Dataset.from_structures(read_ase(path, labels)), isolated=labels.isolated or None)
+    """Dataset of a file, or of a list of ase.Atoms and Structures."""
+    if isinstance(path, list):
+        if all(isinstance(s, Structure) for s in path):
+            return Dataset.from_structures(path)
+        labels = Labels("atoms", reading.keys, reading.units, reading.warn)
+        structures: Iterable = structures_of(path, labels)
+    else:
+        labels = Labels(path, reading.keys, reading.units, reading.warn)
+        structures = read_ase(path, labels)
+    data = replace(Dataset.from_structures(structures), isolated=labels.isolated or None)
     labels.report(reading.report)
     reading.labels.append(labels)
     if reading.units is None and labels.stated is None:
-        _complain(wrong_units(data, METAL), path, reading)
+        _complain(wrong_units(data, METAL), labels.path, reading)
     if reading.strict:
         labels.check_for_training()
     return data
@@ -126,7 +129,7 @@ def _read_ase(path, reading):
 
 def _read_cp2k_output(path, reading):
     look_into_text(path, path, reading.warn)
-    return [read_cp2k_output(path)]
+    return [read_cp2k_output(path, reading.warn)]
 
 
 def _complain(message, path, reading):
@@ -169,21 +172,35 @@ FORMATS = {
         prefixes=("input.data",),
         units=True,
     ),
+    "ml_ab": Format(
+        "VASP's `ML_AB`, `ML_ABN`",
+        is_ml_ab,
+        lambda path, reading: read_ml_ab(path, reading.warn),
+        "the ab initio data of its machine-learned force fields: total energies, forces, stresses",
+    ),
     "cp2k-trajectory": Format(
         "CP2K dynamics",
         is_cp2k_trajectory,
         lambda path, reading: read_cp2k_trajectory(path, reading.warn),
-        "`PROJECT-pos-1.xyz`, with `PROJECT-frc-1.xyz` and `PROJECT-1.cell` or `PROJECT-1.restart` beside "
-        "it, whose `PERIODIC` counts; the cells of a run in which they change are those of the former alone; "
-        "steps that were computed again after a restart are matched in their order; each of them may be "
-        "compressed",
+        "`PROJECT-pos-1.xyz`, also `FORMAT EXTXYZ`, with `PROJECT-frc-1.xyz` and `PROJECT-1.cell` or "
+        "`PROJECT-1.restart` beside it, whose `PERIODIC` counts; the cells of a run in which they change are "
+        "those of the former alone; steps that were computed again after a restart are matched in their "
+        "order; each of them may be compressed",
         companions=beside,
     ),
     "cp2k-output": Format(
         "CP2K single point",
         _is_text(is_cp2k_output),
         _read_cp2k_output,
-        "the output, with coordinates (`PRINT_LEVEL MEDIUM`) and `FORCE_EVAL/PRINT/FORCES`",
+        "the output, with coordinates (`PRINT_LEVEL MEDIUM`), `FORCE_EVAL/PRINT/FORCES` and perhaps "
+        "`STRESS_TENSOR`",
+    ),
+    "aenet": Format(
+        "XSF of aenet",
+        is_aenet,
+        lambda path, reading: [read_aenet(path)],
+        "with the comment `# total energy = ...`; forces in eV/Angstrom (those of other XSF files are in "
+        "Hartree/Angstrom)",
     ),
     "extxyz": Format(
         "extended XYZ",
@@ -249,8 +266,8 @@ def read_sources(
         warn=getattr(report, "warn", lambda text: report(f"warning: {text}")),
     )
     datasets = []
-    for path in _expand(files, {Path(path).resolve() for path in without}, report):
-        data = Dataset.from_structures(path) if isinstance(path, list) else _read(path, options)
+    for path in expand(files, {Path(path).resolve() for path in without}, report):
+        data = _read_ase(path, options) if isinstance(path, list) else _read(path, options)
         if len(data) == 0:
             empty = isinstance(path, Path) and path.is_file() and not path.stat().st_size
             raise DataError(f"{path}: has no structures{': Empty file' if empty else ''}")
@@ -279,7 +296,8 @@ def _units(units):
 def _read(path, options):
     """Dataset of one file. Raises DataError that names it, whatever a reader meets."""
     with reading(path):
-        _check_fetched(path)
+        if path.is_file():
+            check_packing(path)
         known = _format_of(path)
         try:
             read = known.read(path, options)
@@ -302,107 +320,6 @@ def companions_of(path: str | Path) -> list[Path]:
 
 def _format_of(path):
     return next(f for f in FORMATS.values() if f.recognises(path))
-
-
-def _check_fetched(path):
-    """Raise DataError for what Git LFS leaves in place of a file that was not fetched, and for files that are
-    packed in other ways.
-    """
-    if path.is_file():
-        check_packing(path)
-    if path.is_file() and path.stat().st_size < 1024 and not is_packed(path):
-        with open_text(path) as file:
-            if file.read(len(LFS)) == LFS:
-                raise DataError(
-                    f"{path}: is only the pointer of Git LFS to a file that was not fetched: git lfs pull"
-                )
-
-
-def _expand(files, without, report):
-    """Existing files of paths, patterns and folders, and lists of ase.Atoms and Structures; raises
-    DataError where there is none. Resolved paths in `without` are left out of patterns and folders, which is
-    reported; so are files that are read with others.
-    """
-    files = [files] if isinstance(files, (str, Path, Atoms, Structure)) else list(files)
-    if not files:
-        raise DataError("no files given to read structures from")
-    paths: list[Any] = []
-    for file in files:
-        if isinstance(file, (Atoms, Structure)):
-            if not (paths and isinstance(paths[-1], list)):
-                paths.append([])
-            paths[-1].append(file)
-            continue
-        path = Path(os.path.expanduser(file))
-        if path.is_dir():
-            found = deepmd_systems(path) or [p for p in sorted(path.iterdir()) if _is_data(p)]
-            found = _leave_out(found, without, report)
-            if not found:
-                deeper = next((p for p in sorted(path.glob("*/*")) if _is_data(p)), None)
-                more = f"; those in its folders are read by '{path}/*/{deeper.name}'" if deeper else ""
-                raise DataError(
-                    f"{file}: is a folder without data files ({', '.join(SUFFIXES)}, also compressed){more}"
-                )
-        elif path.exists():
-            found = [path]
-        elif glob.has_magic(str(path)):
-            found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
-            found = _leave_out(found, without, report)
-            if not found:
-                raise DataError(f"{file}: no file fits this pattern")
-        else:
-            raise DataError(f"{file}: no such file or folder")
-        paths += found
-    return paths
-
-
-def files_of(files: Any) -> set[Path]:
-    """The files and folders of DeePMD-kit, resolved, that `read_sources` reads of paths, patterns and
-    folders. Raises DataError.
-    """
-    return {path.resolve() for path in _expand(files, set(), lambda text: None) if isinstance(path, Path)}
-
-
-def _leave_out(paths, without, report):
-    left_out = [path for path in paths if path.resolve() in without]
-    for path in left_out:
-        report(f"{path}: is not read, as it will be written")
-    with_others = set()  # forces of CP2K look like a trajectory
-    for path in paths:
-        with reading(path):
-            with_others.update(beside(path) if is_cp2k_trajectory(path) else ())
-    paths = [path for path in paths if path not in left_out and path not in with_others]
-    return _one_of_each_calculation(paths, report)
-
-
-def _one_of_each_calculation(paths, report):
-    """Paths without the files of VASP that repeat what another one of the same calculation tells."""
-    best: dict = {}
-    for path in paths:
-        if (found := _of_vasp(path)) is not None:
-            rank, calculation = found
-            if calculation not in best or rank < best[calculation][0]:
-                best[calculation] = rank, path
-    kept = []
-    for path in paths:
-        found = _of_vasp(path)
-        other = best[found[1]][1] if found else path
-        if other != path:
-            report(f"{path}: is not read, as {other.name} tells of the same calculation")
-        else:
-            kept.append(path)
-    return kept
-
-
-def _of_vasp(path):
-    """(place of its kind in PREFIXES, calculation) of a file named as VASP does, or with an ending more; None
-    for others.
-    """
-    name = plain_name(path)
-    for rank, prefix in enumerate(PREFIXES):
-        if name.startswith(prefix):
-            return rank, (path.parent, name.removeprefix(prefix).removesuffix(".xml").removesuffix(".vasp"))
-    return None
 
 
 def targets_in_words() -> str:
@@ -433,20 +350,3 @@ def _writer(path):
     by_suffix = [f.write for f in FORMATS.values() if path.suffix in f.suffixes]
     by_name = [f.write for f in FORMATS.values() if f.prefixes and path.name.startswith(f.prefixes)]
     return next(iter(by_suffix or (by_name if not is_packed(path) else [])), None)
-
-
-def _is_data(path):
-    """Whether a file in a folder is to be read: by its name, and by its content where the name is .data as
-    for other files of RuNNer.
-    """
-    name = plain_name(path)
-    if (
-        name.startswith(".")
-        or not path.is_file()
-        or not (name.lower().endswith(SUFFIXES) or name.startswith(PREFIXES))
-    ):
-        return False
-    if not name.endswith(".data"):
-        return True
-    with reading(path):
-        return is_runner_data(path)

@@ -7,7 +7,8 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.plausibility import Finding, doubts, energy_residuals, neighbours
+from mpnnp.data.finding import Finding
+from mpnnp.data.plausibility import doubts, energy_residuals, neighbours
 from mpnnp.data.ranges import densities
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.units import GPA

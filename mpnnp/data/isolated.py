@@ -5,7 +5,8 @@ from.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
@@ -14,9 +15,10 @@ from ase.geometry import minkowski_reduce
 from mpnnp.errors import DataError
 from mpnnp.files import all_digits, read_number
 
-__all__ = ["KEY", "agreed", "energies_of", "in_text", "in_words", "stand_alone"]
+__all__ = ["KEY", "agreed", "energies_of", "in_text", "in_words", "is_marked", "stand_alone"]
 
 KEY = "mpnnp_isolated_atoms"  # in the comment of the first frame of an extended XYZ file
+MARK = re.compile(r"isolated[ _-]?atoms?", re.IGNORECASE)  # config_type of GAP, MACE and others
 APART = 8.0  # Angstrom; an atom alone in a cell that repeats it no nearer than this is isolated
 SAME = 1e-3  # eV; energies of one element must agree to this
 
@@ -31,6 +33,11 @@ def stand_alone(n_atom: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> np.nda
         vectors, _ = minkowski_reduce(cell[k], pbc[k])  # a skewed cell may repeat nearer than its edges
         mask[k] = np.linalg.norm(vectors[pbc[k]], axis=1).min() >= APART
     return mask
+
+
+def is_marked(info: Mapping) -> bool:
+    """Whether the comment of a frame says that it is an isolated atom, as config_type=IsolatedAtom."""
+    return any(isinstance(value, str) and MARK.fullmatch(value.strip()) for value in info.values())
 
 
 def agreed(several: Iterable[dict[int, float] | None]) -> dict[int, float]:

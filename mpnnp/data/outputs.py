@@ -12,14 +12,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mpnnp.data.ase_database import is_database, units_of_database
 from mpnnp.errors import DataError
 from mpnnp.progress import counted
 from mpnnp.units import METAL, Units, parse_units
 
-__all__ = ["AS_DUMP", "AS_OUTCAR", "look_into_text", "prepared"]
+__all__ = ["AS_DATABASE", "AS_DUMP", "AS_OUTCAR", "look_into_text", "prepared"]
 
 OUTCAR, VASPRUN, DUMP, DATA = "OUTCAR", "vasprun.xml", "dump of LAMMPS", "data file of LAMMPS"
-AS_OUTCAR, AS_VASPRUN, AS_DUMP = "vasp-out", "vasp-xml", "lammps-dump-text"  # ASE's names of their formats
+DATABASE, MLIP = "database of ASE", "file of MLIP (moment tensor potentials)"
+# ASE's names of their formats
+AS_OUTCAR, AS_VASPRUN, AS_DUMP, AS_DATABASE = "vasp-out", "vasp-xml", "lammps-dump-text", "db"
 # what tells an output of a program, its end, and a cycle that did not converge
 PROGRAMS = {
     "Quantum ESPRESSO": (b"Program PWSCF", b"JOB DONE", b"convergence NOT achieved"),
@@ -46,6 +49,10 @@ def _kind_of(plain):
         return OUTCAR
     if plain.suffix == ".xml" and b"<modeling>" in head:
         return VASPRUN
+    if head.lstrip().startswith(b"BEGIN_CFG"):
+        return MLIP
+    if is_database(plain, head):
+        return DATABASE
     if re.search(rb"^ITEM: TIMESTEP", head, re.MULTILINE):
         return DUMP
     if re.search(rb"^\s*\d+\s+atoms\b", head, re.MULTILINE) and re.search(rb"\bxlo\s+xhi\b", head):
@@ -63,6 +70,11 @@ def prepared(plain: Path, path: Path, warn: Callable) -> Iterator[tuple[Path, st
     would be read wrongly.
     """
     kind = _kind_of(plain)
+    if kind == MLIP:
+        raise DataError(
+            f"{path}: is a {MLIP}, which tells types of atoms, not their elements: not read; write it as "
+            "extended XYZ"
+        )
     if kind == DATA:
         raise DataError(
             f"{path}: is a {DATA}, which is not read, as it says neither elements nor labels for certain; "
@@ -70,6 +82,8 @@ def prepared(plain: Path, path: Path, warn: Callable) -> Iterator[tuple[Path, st
         )
     if kind == DUMP:
         yield plain, AS_DUMP, _look_into_dump(plain, path, warn)
+    elif kind == DATABASE:
+        yield plain, AS_DATABASE, units_of_database(plain, path)
     elif kind == VASPRUN:
         _look_into_vasprun(plain, path, warn)
         yield plain, AS_VASPRUN, None
@@ -132,7 +146,8 @@ def _look_into_outcar(file, path, warn):
         elif b"TOTAL-FORCE (eV/Angst) (ML)" in line:
             raise DataError(
                 f"{path}, line {number}: energies and forces of VASP's own machine-learned force field "
-                "(ML_LMLFF), which are no labels: OUTCAR files of such runs are not read"
+                "(ML_LMLFF), which are no labels: OUTCAR files of such runs are not read; their ML_ABN holds "
+                "what was computed ab initio"
             )
         elif b"FREE ENERGIE OF THE ION-ELECTRON SYSTEM" in line:
             of_energy = True
@@ -180,7 +195,7 @@ def _look_into_vasprun(plain, path, warn):
     if learned:
         warn(
             f"{path}: is of a run with VASP's machine-learned force field (ML_LMLFF): are its energies and "
-            "forces ab initio ones?"
+            "forces ab initio ones? Its ML_ABN holds those that are"
         )
     if not ended and n_step:
         warn(f"{path}: {CUT}")

@@ -9,19 +9,22 @@ change of the volume.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import covalent_radii
 from vesin import NeighborList
 
+from mpnnp.data.finding import Finding
+from mpnnp.data.missing import doubts_of_missing
+from mpnnp.data.succession import doubts_of_succession
 from mpnnp.units import ENERGIES, HARTREE, LENGTHS, METAL, Units
 
 if TYPE_CHECKING:
     from mpnnp.data.dataset import Dataset
 
-__all__ = ["Finding", "doubts", "wrong_units"]
+__all__ = ["doubts", "energy_residuals", "neighbours", "searchable", "wrong_units"]
 
 NOBLE = (2, 10, 18, 36, 54, 86)  # bound by dispersion alone, their distances tell nothing
 REACH = (4.5, 9.5)  # Angstrom; the second where the first has no neighbour for an atom; beyond there is none
@@ -33,17 +36,6 @@ CLOSE, FAR = (
 )  # of nearest neighbours over sums of covalent radii: in no matter of the kind that is simulated
 SOUND = (0.74, 1.42)
 EDGE = 0.05  # of fractional coordinates beyond 0 and 1
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What looks wrong, in words; fatal: nothing can be learned."""
-
-    text: str
-    fatal: bool = False
-
-    def __str__(self):
-        return self.text
 
 
 def wrong_units(dataset: Dataset, units: Units) -> str | None:
@@ -63,6 +55,13 @@ def wrong_units(dataset: Dataset, units: Units) -> str | None:
             f"the atoms have their nearest neighbour nearer than {half:.2f} times the sum of the covalent "
             "radii: are they fractional coordinates? Cartesian ones are read; if they are right, say that: "
             f"'{units}'"
+        )
+    if near and units.length == 1.0 and _positions_in_bohr(dataset):
+        return (
+            "its positions are hardly in the unit of its cells: half of the atoms have their nearest "
+            f"neighbour nearer than {half:.2f} times the sum of the covalent radii, which would be right if "
+            "the positions were in Bohr and the cells in Angstrom; write both in one unit; if they are "
+            f"right, say that: '{units}'"
         )
     seen = half if near else tenth
     fitting = {
@@ -84,6 +83,15 @@ def wrong_units(dataset: Dataset, units: Units) -> str | None:
         f"data.units = '{other}' (--units '{other}'), or a comment line '# units: {other}' in the file; "
         f"if they are right, say that: '{units}'"
     )
+
+
+def _positions_in_bohr(dataset):
+    """Whether the distances of periodic structures become right with positions in Bohr in the cells as they
+    are.
+    """
+    bohr = LENGTHS["Bohr"]
+    ratios = _nearest(replace(dataset, cell=dataset.cell / bohr)) * bohr
+    return dataset.pbc.all() and SOUND[0] <= np.quantile(ratios, 0.5, method="lower") <= SOUND[1]
 
 
 def _fractional(dataset, units):
@@ -154,9 +162,11 @@ def doubts(dataset: Dataset) -> list[Finding]:
     d = dataset
     found = [
         _lengths(d),
-        *_flat_energies(d),
+        *doubts_of_missing(d),
         _all_electron(d),
-        *_work(d),
+        *doubts_of_succession(d),
+        _per_atom(d),
+        _cells(d),
         _repulsion(d),
         *_stress(d),
         *_groups(d),
@@ -184,31 +194,6 @@ def _lengths(d):
     )
 
 
-def _flat_energies(d):
-    """Energies that are all the same."""
-    energy = d.energy[np.isfinite(d.energy)]
-    forces = d.forces[np.isfinite(d.forces).all(axis=1)]
-    no_forces = not forces.any()
-    if len(energy) >= 2 and not energy.any():
-        yield Finding(
-            f"all {len(energy)} energies are exactly 0"
-            + (
-                ", and there are no forces either"
-                if no_forces
-                else " while forces are not: are they missing?"
-            ),
-            fatal=no_forces,
-        )
-    elif len(energy) >= 3 and np.ptp(energy / d.n_atom[np.isfinite(d.energy)]) < 1e-9 * abs(energy).max():
-        yield Finding(f"all {len(energy)} energies are the same per atom", fatal=no_forces)
-    elif len(energy) >= 10 and (n := int((energy == 0).sum())) > 0.05 * len(energy):
-        yield Finding(f"{n} of {len(energy)} energies are exactly 0: are they missing?")
-    if len(forces) >= 2 and no_forces and len(energy) and energy.any():
-        multi = d.n_atom[np.isfinite(np.add.reduceat(d.forces[:, 0], d.start[:-1]))]
-        if (multi > 1).any():
-            yield Finding("all forces are exactly 0: are they missing?")
-
-
 def _all_electron(d):
     """Energies that are those of free atoms with all electrons, in another unit."""
     known = np.isfinite(d.energy) & (d.n_atom > 0)
@@ -226,54 +211,6 @@ def _all_electron(d):
             f"Say so: data.units = '{fits[0]} Angstrom'"
         )
     return None
-
-
-def _work(d):
-    """Energies against the work of the forces between frames that follow each other: dE = -F dx."""
-    energy_change, work = [], []
-    for k in range(len(d) - 1):
-        a, b = slice(d.start[k], d.start[k + 1]), slice(d.start[k + 1], d.start[k + 2])
-        if d.n_atom[k] != d.n_atom[k + 1] or d.n_atom[k] < 2 or len(work) >= 2000:
-            continue
-        if (d.numbers[a] != d.numbers[b]).any() or np.abs(d.cell[k] - d.cell[k + 1]).max() > 1e-6:
-            continue
-        step = d.positions[b] - d.positions[a]
-        if d.pbc[k].all():
-            step -= np.round(step @ np.linalg.inv(d.cell[k])) @ d.cell[k]
-        size = np.sqrt((step**2).sum(axis=1).mean())
-        w = (step * (d.forces[a] + d.forces[b])).sum() / 2
-        if 1e-6 < size < 0.3 and np.isfinite([w, d.energy[k], d.energy[k + 1]]).all():
-            energy_change.append(d.energy[k + 1] - d.energy[k])
-            work.append(-w)
-    x, y = np.array(work), np.array(energy_change)
-    if len(x) < 8 or not x.any() or not y.any():
-        return
-    correlation = (x @ y) / np.sqrt((x @ x) * (y @ y))
-    if abs(correlation) < 0.8:
-        return
-    slope = np.sign(correlation) * np.sqrt((y @ y) / (x @ x))
-    if slope < 0:
-        yield Finding(
-            "forces have the wrong sign: between frames that follow each other the energy changes as +F "
-            "dx, not as -F dx"
-        )
-    if not 0.6 < abs(slope) < 1.6:
-        yield Finding(
-            f"energies change {abs(slope):.3g} times as much between frames that follow each other as "
-            f"the forces say"
-            f"{_unit_of_ratio(abs(slope))}"
-        )
-
-
-def _unit_of_ratio(ratio):
-    """What mixture of units makes energies `ratio` times too large against forces."""
-    mixtures = {
-        f"energies in {e}, forces in {f}": Units(e, "Angstrom", f).force / ENERGIES[e]
-        for e in ENERGIES
-        for f in ("eV/Angstrom", "Hartree/Bohr", "Hartree/Angstrom", "kcal/mol/Angstrom", "eV/Bohr")
-    }
-    fits = [words for words, force in mixtures.items() if abs(np.log(ratio * force)) < 0.25]
-    return f": {' or '.join(fits[:2])}? See data.units" if fits else ": are they of one unit and one method?"
 
 
 def _repulsion(d):
@@ -391,11 +328,15 @@ def energy_residuals(d: Dataset) -> tuple[Any, Any]:
     labelled = np.flatnonzero(np.isfinite(d.energy) & ~d.is_isolated)
     if len(labelled) < 5:
         return None, None
+    return _residuals(d, labelled, (d.energy / d.n_atom)[labelled]), labelled
+
+
+def _residuals(d, chosen, energy):
+    """Deviations of energies per atom of the `chosen` structures from such a fit."""
     k_of_atom = np.repeat(np.arange(len(d)), d.n_atom)
     counts = np.zeros((len(d), len(d.elements)))
     np.add.at(counts, (k_of_atom, np.searchsorted(d.elements, d.numbers)), 1)
-    fractions = (counts / d.n_atom[:, None])[labelled]
-    energy = (d.energy / d.n_atom)[labelled]
+    fractions = (counts / d.n_atom[:, None])[chosen]
     weight = np.ones(len(energy))
     for _ in range(30):  # least squares of least norm, weighted towards least absolute deviations
         root = np.sqrt(weight)
@@ -403,4 +344,41 @@ def energy_residuals(d: Dataset) -> tuple[Any, Any]:
         residual = energy - fractions @ e
         weight = 1 / np.maximum(np.abs(residual), 1e-6)
         weight /= weight.max()
-    return residual, labelled
+    return residual
+
+
+def _per_atom(d):
+    """Energies that are those of an atom on the average: of structures of several sizes they are alike, while
+    what is taken for the energy per atom falls with the size.
+    """
+    residual, labelled = energy_residuals(d)
+    if residual is None or np.ptp(d.n_atom[labelled]) < 0.2 * d.n_atom[labelled].max():
+        return None
+    as_per_atom = np.abs(_residuals(d, labelled, d.energy[labelled])).mean()
+    if not as_per_atom < 0.5 * np.abs(residual).mean():  # of energies of whole structures it is larger
+        return None
+    return Finding(
+        "energies seem to be energies per atom: they do not grow with the number of atoms, as those of whole "
+        "structures do, which they must be"
+    )
+
+
+def _cells(d):
+    """Cells in Bohr of positions in Angstrom: the atoms fill a corner of 0.53 of each vector, as none but
+    a crystal or a liquid in a smaller cell would.
+    """
+    periodic = np.flatnonzero(d.pbc.all(axis=1) & (d.n_atom >= 20))
+    if not len(periodic) or len(periodic) < 0.5 * len(d):
+        return None
+    length = LENGTHS["Bohr"]
+    for k in periodic[_sample(len(periodic), SAMPLE)]:
+        s = d[int(k)]
+        lengths = np.linalg.norm(s.cell, axis=1)
+        extent = np.ptp(s.positions @ np.linalg.inv(s.cell), axis=0)
+        gap = (length - extent) * lengths  # between images, if the cell were that
+        if extent.max() > length or gap.max() > 3.0 or gap.min() < 0.0:
+            return None
+    return Finding(
+        "the atoms of all structures fill a part of their cells that is 0.53 times as long as these, in all "
+        "three directions: are cells in Bohr, and positions in Angstrom?"
+    )

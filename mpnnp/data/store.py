@@ -23,9 +23,10 @@ import numpy as np
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.compressed import reading
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.formats import companions_of, files_of, read_sources
+from mpnnp.data.formats import companions_of, read_sources
 from mpnnp.data.inspection import findings
 from mpnnp.data.isolated import in_words
+from mpnnp.data.paths import files_of
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.errors import DataError
 from mpnnp.files import write_text
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
     from mpnnp.config import Data
 
 # of what the readers find. 2: frames behind a blank line, labels under more names, units; 3: what was said is
-# kept; 4: what was overlooked without a word is an error; 5: outputs of VASP, dumps of LAMMPS
-FORMAT_VERSION = 5
+# kept; 4: what was overlooked without a word is an error; 5: outputs of VASP, dumps of LAMMPS; 6: CP2K from
+# 2025 on, its EXTXYZ, databases of ASE, contradictions
+FORMAT_VERSION = 6
 CHUNK = 1 << 20
 
 

@@ -10,7 +10,13 @@ from pathlib import Path
 
 from ase.data import atomic_numbers
 
-from mpnnp.data.xyz_comment import columns_of, has_uneven_stress, read_comment, six_as_nine
+from mpnnp.data.xyz_comment import (
+    columns_of,
+    has_uneven_stress,
+    read_comment,
+    six_as_nine,
+    what_is_missing,
+)
 from mpnnp.errors import DataError
 
 __all__ = ["xyz_frames"]
@@ -24,10 +30,9 @@ def xyz_frames(plain: Path, path: Path, warn: Callable) -> Iterator:
     called `path` in messages.
 
     Raises DataError naming file, frame and line where a frame is not whole or says its cell in words that
-    are not read. `warn` is called
-    once with a text where columns have no name.
+    are not read. `warn` is called with a text for the first frame of each kind of doubt.
     """
-    warned = six = uneven = bare = False
+    said: set[str] = set()
     with open(plain, encoding="utf-8-sig", errors="replace") as file:
         lines = enumerate(file, 1)
         for frame in itertools.count():
@@ -50,12 +55,6 @@ def xyz_frames(plain: Path, path: Path, warn: Callable) -> Iterator:
             where = f"{path}, frame {frame} (line {number})"
             comment, units = read_comment(body[0].strip(), where)
             comment, of_six = six_as_nine(comment)
-            if of_six and not six:
-                warn(f"{where}: six numbers of stress or virial are taken as xx yy zz yz xz xy")
-                six = True
-            if not uneven and has_uneven_stress(comment):
-                warn(f"{where}: its stress is not symmetric: are the nine numbers xx xy xz yx ... in order?")
-                uneven = True
             try:
                 atoms = _atoms(word, comment, body[1:])
             except Exception as error:
@@ -65,16 +64,25 @@ def xyz_frames(plain: Path, path: Path, warn: Callable) -> Iterator:
                     line = "" if at is None else f" (line {number + 2 + at})"
                     reason = f"cannot be read by ASE: {_reason(error)}{line}"
                 raise DataError(f"{path}, frame {frame}: {reason}") from None
-            if not bare and ALONE.fullmatch(comment):
-                warn(
-                    f"{where}: the number {comment} alone is not read; if it is the energy, write "
-                    f"energy={comment}"
-                )
-                bare = True
-            if not warned and (message := _unnamed(comment, body, len(atoms))):
-                warn(f"{where}: {message}")
-                warned = True
+            for kind, message in _doubts(body, comment, of_six, units):
+                if kind not in said:
+                    warn(f"{where}: {message}")
+                said.add(kind)
             yield atoms, units
+
+
+def _doubts(body, comment, of_six, units):
+    """Yield (kind, message) of what a frame leaves open; comment: as ASE reads it."""
+    if of_six:
+        yield "six", "six numbers of stress or virial are taken as xx yy zz yz xz xy"
+    if has_uneven_stress(comment):
+        yield "uneven", "its stress is not symmetric: are the nine numbers xx xy xz yx ... in order?"
+    if message := what_is_missing(body[0].strip(), units):
+        yield "missing", message
+    if ALONE.fullmatch(comment):
+        yield "alone", f"the number {comment} alone is not read; if it is the energy, write energy={comment}"
+    if message := _unnamed(comment, body):
+        yield "unnamed", message
 
 
 def _atoms(count, comment, rows):
@@ -126,9 +134,9 @@ def _uneven(rows, first):
     return f"line {first + at} has {counts[at]} columns, others of the frame {max(counts)}"
 
 
-def _unnamed(comment, body, n_atom):
+def _unnamed(comment, body):
     """A message on numbers behind the columns that have a name, which nobody reads."""
-    if not n_atom:
+    if len(body) < 2:
         return None
     n_column = sum(n for _, _, n in columns_of(comment))
     more = len(body[1].split()) - n_column

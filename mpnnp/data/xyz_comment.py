@@ -11,20 +11,25 @@ from ase.geometry import cellpar_to_cell
 
 from mpnnp.data.voigt import is_uneven
 from mpnnp.errors import DataError
-from mpnnp.files import read_number
+from mpnnp.files import all_digits, read_number
 from mpnnp.units import METAL, Units, parse_units
 
-__all__ = ["columns_of", "has_uneven_stress", "read_comment", "six_as_nine"]
+__all__ = ["columns_of", "has_uneven_stress", "read_comment", "six_as_nine", "what_is_missing"]
 
 KEYS = re.compile(r"(?<![\w:])(lattice|properties|pbc)(?=\s*=)", re.IGNORECASE)
 SPELLED = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}
 IPI = re.compile(r"CELL\s*[\(\[\{](\w+)[\)\]\}]\s*:?\s*(.*)", re.IGNORECASE)
+CELLS_OF_IPI = {"abcabc": 6, "h": 9, "genh": 9}  # how many numbers
 BRACES = re.compile(r"(\w+)\{(\w+)\}")
 LENGTHS = ("length", "position", "pos", "coord", "coordinate", "distance", "cell", "lattice")  # of units
 UNIT_KEYS = re.compile(
     rf"(?<![\w-])(energ(?:y|ies)|(?:{'|'.join(LENGTHS)}|force)s?|stress|virial)[_-]units?\s*=\s*[\"']?([\w/.]+)",
     re.IGNORECASE,
 )
+# comments of CP2K, whose energies are in Hartree, and of LAMMPS
+CP2K = re.compile(r"\bi *= *\d+,.*\bE *= |\bStep=\d+ +Time=\S+ +Energy=")
+LAMMPS = re.compile(r"^Timestep=\d+\s.*\bLattice=")
+ATOMIC_UNITS = re.compile(r"\b(bohrs?|atomic units?|a\.u\.)(?!\w)", re.IGNORECASE)
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
 # ASE ends at six numbers under these names
 NINE_OF_STRESS = re.compile(
@@ -47,12 +52,17 @@ EDGES = re.compile(
     re.IGNORECASE,
 )
 NINE = re.compile(rf"(?<!\S){NUMBER}(?:[\s,]+{NUMBER}){{8}}(?!\S)")
+# a matrix as [[xx, xy, xz], ...], which ASE does not take for labels
+NESTED = re.compile(
+    r"(?<![\w:])(\w+)\s*=\s*([\"']?)(?:_JSON\s+)?(\[\s*(?:\[[^\[\]]*\]\s*,?\s*){3}\])\2", re.IGNORECASE
+)
 QUOTED = re.compile(r"=\s*(['\"]).*?\1")
 PLAIN_UNITS = re.compile(r"(?<![\w-])units?\s*=\s*(?:([\"'])(.*?)\1|(\S+))", re.IGNORECASE)
 VALUE = r"\s*=\s*(\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[\[.*?\]\]|\[[^\]]*\]|[^\s]+)"
 PAIR = re.compile(rf"([^\s=\"']+){VALUE}")
 LATTICE = re.compile(rf"(?<![\w:])Lattice{VALUE}")
 PROPERTIES = re.compile(rf"(?<![\w:])Properties{VALUE}")
+PRESSURE = re.compile(rf"\bStress{VALUE}")
 PBC = re.compile(rf"(?<![\w:])pbc{VALUE}")
 OTHER_PBC = re.compile(rf"(?<![\w:])(periodic\w*|boundary\w*|pbcs|pbc_?(?:flags|xyz)){VALUE}", re.IGNORECASE)
 ONCE = re.compile(
@@ -79,9 +89,12 @@ def read_comment(text: str, where: str) -> tuple[str, Units | None]:
     positions.
     """
     text = KEYS.sub(lambda found: SPELLED[found[1].lower()], text)
+    text = NESTED.sub(_flattened, text)
     units = _units(text, where)
     if (found := IPI.search(text)) and "=" not in text[: found.start()]:
         return _of_ipi(text, found, where)
+    if LAMMPS.match(text):
+        text = PRESSURE.sub("", text)
     _check_once(text, where)
     if "Lattice" not in text:
         other = OTHER_CELLS.search(text) or EDGES.search(text) or NINE.search(QUOTED.sub("=", text))
@@ -99,6 +112,34 @@ def columns_of(comment: str) -> list[tuple[str, str, int]]:
     found = PROPERTIES.search(comment)
     words = (_bare(found[1]) if found else DEFAULT).split(":")
     return [(name, kind, int(n)) for name, kind, n in zip(words[::3], words[1::3], words[2::3], strict=True)]
+
+
+def what_is_missing(text: str, units: Units | None) -> str:
+    """In words, what a comment as it stands in the file leaves open, of which `units` were read; "" if
+    nothing.
+    """
+    if LAMMPS.match(text):
+        return (
+            "a dump of LAMMPS, which does not say its units: eV and Angstrom are taken if nothing else is "
+            "asked for; its Stress is the pressure of LAMMPS, with that of the motion, and is not read"
+        )
+    if CP2K.search(text) and "Lattice" not in text:
+        return (
+            "a trajectory of CP2K: its cell and its forces are in files beside it, which are read if it has "
+            "its name, PROJECT-pos-1.xyz"
+        )
+    if units is None and (found := ATOMIC_UNITS.search(text)):
+        return (
+            f"its comment says {found[0]!r}, but not as units that are read: lengths are taken for Angstrom "
+            "if nothing else is asked for"
+        )
+    return ""
+
+
+def _flattened(found):
+    """The nine numbers of a matrix between quotes."""
+    words = re.sub(r"[\[\],]", " ", found[3]).split()
+    return f'{found[1]}="{" ".join(words)}"' if len(words) == 9 else found[0]
 
 
 def _bare(value):
@@ -245,6 +286,8 @@ def _units(text, where):
         named[key if key in (*LENGTHS, "stress") else key.removesuffix("s")] = name
     if plain := PLAIN_UNITS.search(text):
         return _plain_units(plain[2] or plain[3], where)
+    if "energy" not in named and CP2K.search(text):
+        named["energy"] = "Hartree"
     if not named:
         return None
     energy = named.get("energy") or "eV"
@@ -284,12 +327,17 @@ def _plain_units(words, where):
 
 def _of_ipi(text, found, where):
     """Comment and Units of a frame of i-PI: '# CELL(abcABC): a b c alpha beta gamma ...
-    positions{angstrom} cell{angstrom}'.
+    positions{angstrom} cell{angstrom}', or CELL(H), CELL(GENH) with the matrix of the vectors as columns.
     """
     named = {key.lower(): name for key, name in BRACES.findall(text)}
-    kind, numbers = found[1], re.findall(rf"(?<!\S){NUMBER}(?!\S)", found[2])
-    if kind.lower() != "abcabc" or len(numbers) < 6:
-        raise DataError(f"{where}: CELL({kind}) of i-PI is not read, only CELL(abcABC) with six numbers")
+    kind, words = found[1], re.findall(rf"(?<!\S){NUMBER}(?!\S)", found[2])
+    count = CELLS_OF_IPI.get(kind.lower())
+    if count is None or len(words) < count:
+        raise DataError(
+            f"{where}: CELL({kind}) of i-PI with {len(words)} numbers is not read, only CELL(abcABC) with 6, "
+            "CELL(H) and CELL(GENH) with 9"
+        )
+    numbers = np.array([read_number(word) for word in words[:count]])
     quantity = re.search(r"Traj: *(\w+)", text)
     if quantity and not quantity[1].lower().startswith("position"):
         raise DataError(f"{where}: holds {quantity[1]}, not positions")
@@ -303,11 +351,13 @@ def _of_ipi(text, found, where):
         positions, cell = (parse_units(f"eV {name}") for name in names)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None
-    lengths = np.array([read_number(n) for n in numbers[:6]])
-    if not (lengths > 0.0).all() or lengths[3:].max() >= 180.0:
-        raise DataError(f"{where}: {' '.join(numbers[:6])} are no lengths and angles of a cell")
-    lengths[:3] *= cell.length / positions.length
-    vectors = " ".join(f"{x:.17g}" for x in cellpar_to_cell(lengths).ravel())
-    return f'Lattice="{vectors}" Properties=species:S:1:pos:R:3 pbc="T T T"', Units(
+    if count == 9:  # the vectors are columns
+        vectors = numbers.reshape(3, 3).T
+    elif (numbers > 0.0).all() and numbers[3:].max() < 180.0:
+        vectors = cellpar_to_cell(numbers)
+    else:
+        raise DataError(f"{where}: {' '.join(words[:6])} are no lengths and angles of a cell")
+    lattice = all_digits((vectors * cell.length / positions.length).ravel())
+    return f'Lattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"', Units(
         "eV", positions.length_name
     )

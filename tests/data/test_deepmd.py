@@ -60,6 +60,20 @@ def test_wrong_systems_are_errors_naming_the_file(tmp_path, types, arrays, messa
         read(make(tmp_path / "a", types, **arrays))
 
 
+def test_arrays_of_another_number_of_frames_are_errors_that_say_it(tmp_path):
+    with pytest.raises(DataError, match=r"energy.npy: has 3 numbers, must have 2"):
+        read(make(tmp_path / "a", energy=np.zeros(3)))
+    with pytest.raises(DataError, match=r"coord.npy: has 19 numbers, must have a multiple of 9"):
+        read(make(tmp_path / "b", coord=np.zeros(19)))
+
+
+def test_a_cell_of_zeros_is_an_error_that_names_nopbc(tmp_path):
+    with pytest.raises(
+        DataError, match=r"box.npy: is 0; a system without a cell has an empty file nopbc in "
+    ):
+        read(make(tmp_path / "a", box=np.zeros((2, 9))))
+
+
 @pytest.mark.parametrize("content", [b"", b"1.0 2.0"])
 def test_what_is_no_array_is_an_error_naming_its_file(tmp_path, content):
     (make(tmp_path / "a") / "set.000/force.npy").write_bytes(content)

@@ -198,6 +198,43 @@ def test_pointers_of_git_lfs_are_called_so(tmp_path, name):
         read(tmp_path, text, name)
 
 
+@pytest.mark.parametrize(
+    "name", ["a.xyz", "a.h5", "a.db", "a.npz", "a.xyz.gz", "input.data", "OUTCAR", "ML_AB"]
+)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("/annex/objects/MD5E-s123--abc.xyz\n", "is only the pointer of git-annex"),
+        ("\n<!DOCTYPE html>\n<html></html>\n", "is a page of HTML"),
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n",
+            "is only the pointer of Git LFS",
+        ),
+    ],
+)
+def test_what_stands_in_the_place_of_a_file_is_called_so(tmp_path, name, text, message):
+    with pytest.raises(DataError, match=f"{name}: {message}"):
+        read(tmp_path, text, name)
+
+
+def test_parts_of_data_that_were_not_fetched_are_called_so(tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n"
+    frame = "1\n i = 0, time = 0.0, E = -1.0\nH 0 0 0\n"
+    (tmp_path / "run-pos-1.xyz").write_text(frame)
+    (tmp_path / "run-1.cell").write_text(" 0 0.0 9 0 0 0 9 0 0 0 9 729\n")
+    (tmp_path / "run-frc-1.xyz").write_text(pointer)
+    with pytest.raises(DataError, match="run-frc-1.xyz: is only the pointer of Git LFS"):
+        read_sources(tmp_path / "run-pos-1.xyz")
+    part = tmp_path / "system" / "set.000"
+    part.mkdir(parents=True)
+    (part.parent / "type.raw").write_text("0\n")
+    (part.parent / "type_map.raw").write_text("H\n")
+    np.save(part / "coord.npy", np.zeros((1, 3)))
+    (part / "box.npy").write_text(pointer)
+    with pytest.raises(DataError, match=r"^\S*box.npy: is only the pointer of Git LFS"):
+        read_sources(tmp_path / "system")
+
+
 # ---- ase.Atoms and the library
 
 

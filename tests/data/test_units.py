@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
+from ase.cell import Cell
 from ase.units import Bohr, GPa, Hartree, kcal, mol
 
 from mpnnp.data.dataset import Dataset
@@ -250,10 +251,31 @@ def test_cells_of_i_pi_are_read(tmp_path, comment, cell, scale):
     np.testing.assert_allclose(np.diag(s.cell), expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("kind", ["CELL(H)", "CELL{GENH}", "CELL[GENH]"])
+def test_the_vectors_of_cells_of_i_pi_are_columns(tmp_path, kind):
+    """i-PI keeps a in the first column of an upper triangular matrix."""
+    cell = np.array([[5.0, 0.0, 0.0], [1.0, 6.0, 0.0], [0.5, -0.7, 7.0]])
+    a, b, c, *angles = Cell(cell).cellpar().tolist()
+    tail = "Step: 3 Bead: 0 positions{angstrom} cell{atomic_unit}"
+    comments = {
+        "matrix": f"# {kind}: {' '.join(map(str, (cell.T / Bohr).ravel()))} {tail}",
+        "lengths": f"# CELL(abcABC): {a / Bohr} {b / Bohr} {c / Bohr} {' '.join(map(str, angles))} {tail}",
+    }
+    for name, comment in comments.items():
+        (tmp_path / f"{name}.xyz").write_text(f"2\n{comment}\nCu 0 0 0\nCu 2.5 0 0\n")
+        s = read_sources(tmp_path / f"{name}.xyz", report=quiet)[0]
+        np.testing.assert_allclose(s.cell, cell, atol=1e-9)
+        assert s.positions[1].tolist() == [2.5, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("comment", "message"),
     [
-        ("# CELL(H): 5 0 0 0 5 0 0 0 5 positions{angstrom} cell{angstrom}", r"CELL\(H\) of i-PI is not read"),
+        (
+            "# CELL(H): 5 0 0 0 5 0 positions{angstrom} cell{angstrom}",
+            r"CELL\(H\) .* with 6 numbers is not read",
+        ),
+        ("# CELL(Q): 5 0 0 0 5 0 0 0 5 cell{angstrom}", r"CELL\(Q\) of i-PI with 9 numbers is not read"),
         (
             "# CELL(abcABC): 5 5 5 90 90 90 Traj: forces{atomic_unit} cell{angstrom}",
             "holds forces, not positions",

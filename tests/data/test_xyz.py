@@ -154,3 +154,53 @@ def test_files_that_are_packed_in_other_ways_are_called_so(tmp_path, name, conte
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name}: {message}"):
         read_sources(tmp_path / name, report=lambda _: None)
+
+
+def test_the_pressure_in_dumps_of_lammps_is_no_stress(tmp_path):
+    comment = (
+        'Timestep=5 Time=0.5 pbc="T T T" Lattice="5 0 0 0 5 0 0 0 5" Potential_energy=-3.5 Temperature=300 '
+        'Stress="1000 1 2 1 2000 3 2 3 3000" Properties=species:S:1:pos:R:3:forces:R:3'
+    )
+    (tmp_path / "a.xyz").write_text(f"1\n{comment}\nCu 0 0 0 1 2 3\n")
+    lines = []
+    data = read_sources(tmp_path / "a.xyz", report=lines.append)
+    assert np.isnan(data.stress).all()
+    assert data.energy[0] == -3.5
+    assert data.forces[0].tolist() == [1, 2, 3]
+    said = "\n".join(lines)
+    assert "a.xyz, frame 0 (line 1): a dump of LAMMPS, which does not say its units" in said
+    assert "perhaps labels" not in said
+
+
+@pytest.mark.parametrize("comment", ["Coordinates from ORCA-job x E -76.3", "energy: -5.07 gnorm: 0.0003"])
+def test_energies_without_a_sign_of_equality_are_told(tmp_path, comment):
+    (tmp_path / "a.xyz").write_text(f"1\n{comment}\nCu 0 0 0\n")
+    lines = []
+    assert np.isnan(read_sources(tmp_path / "a.xyz", report=lines.append).energy).all()
+    assert 'without "="' in "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", ["virial", "REF_virials", "stress"])
+@pytest.mark.parametrize("value", ["{}", '"{}"', '"_JSON {}"'])
+def test_matrices_may_be_nested_lists(tmp_path, name, value):
+    matrix = value.format("[[1.0, 0.1, 0.2], [0.1, 2.0, 0.3], [0.2, 0.3, 3.0]]")
+    data, _ = read(tmp_path, frame(f"{CELL} {COLUMNS} energy=-5 {name}={matrix}"))
+    six = np.array([1.0, 2.0, 3.0, 0.3, 0.2, 0.1])
+    expected = six if name == "stress" else -six / (4 * 4.2 * 4.4)
+    np.testing.assert_allclose(data.stress[0], expected, rtol=1e-12)
+
+
+def test_six_numbers_under_any_name_are_told_to_be_in_the_order_of_voigt(tmp_path):
+    data, said = read(tmp_path, frame(f'{CELL} {COLUMNS} energy=-5 REF_stress="1 2 3 4 5 6"'))
+    assert data.stress[0].tolist() == [1, 2, 3, 4, 5, 6]
+    assert "the six numbers of 'REF_stress' are taken as xx yy zz yz xz xy" in said
+
+
+@pytest.mark.parametrize("comment", ["water, units bohr", "coordinates in a.u.", "atomic units"])
+def test_a_comment_that_speaks_of_bohr_is_not_overlooked(tmp_path, comment):
+    text = f"3\n{comment}\nO 0 0 0\nH 0 0 1.81\nH 0 1.75 -0.45\n"
+    _, said = read(tmp_path, text)
+    assert "a.xyz, frame 0 (line 1): its comment says" in said
+    assert "lengths are taken for Angstrom" in said
+    _, said = read(tmp_path, text.replace(comment, "energy_units=eV length_units=bohr"))
+    assert "its comment says" not in said

@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from small import write_clusters  # noqa: E402
-from vasp import VASPRUN, outcar, oxygen_and_hydrogen  # noqa: E402
+from vasp import VASPRUN, ml_ab, outcar, oxygen_and_hydrogen  # noqa: E402
 
 from mpnnp import files as sealed  # noqa: E402
 from mpnnp.config import read_config, to_toml  # noqa: E402
@@ -120,6 +120,9 @@ XYZ_DIALECTS = (
     b'2\nlattice="4 0 0 0 4.2 0 0 0 4.4" properties=species:S:1:pos:R:3:force:R:3 Energy=-10 '
     b'Virial="1 0 0 0 2 0 0 0 3" Weight=5.0 energy_units=eV pbc="T T T"\n'
     b"Si 0 0 0 .1 .2 .3\nO 1.6 0 0 -.1 -.2 -.3\n",
+    b"2\n# CELL(H): 5 0 0 0 5 0 0 0 5 Step: 0 positions{angstrom} cell{angstrom}\nCu 0 0 0\nCu 2.5 0 0\n",
+    b'2\nTimestep=0 pbc="T T T" Lattice="5 0 0 0 5 0 0 0 5" Potential_energy=-3.5 Stress="1 0 0 0 1 0 0 0 1" '
+    b"Properties=species:S:1:pos:R:3\nCu 0 0 0\nCu 2.5 0 0\n",
 )
 CP2K_TRAJECTORY = (
     b"2\n i = 0, time = 0.0, E = -1.5\nO 0 0 0\nH 0 0 1\n"
@@ -133,6 +136,19 @@ CP2K_OUTPUT = (
     b" ENERGY| Total FORCE_EVAL ( QS ) energy [a.u.]:  -17.0\n ATOMIC FORCES in [a.u.]\n\n"
     b"      1      1      O    0.010000    0.000000    0.000000\n      2      2      H   -0.010000    "
     b"0.000000    0.000000\n"
+)
+CP2K_OUTPUT_2025 = CP2K_OUTPUT.partition(b" ATOMIC FORCES")[0] + (
+    b" FORCES| Atomic forces [hartree/bohr]\n FORCES|   Atom     x               y               z\n"
+    b" FORCES|      1  1.0E-02  0.0E+00  2.0E-02   2.2E-02\n"
+    b" FORCES|      2 -1.0E-02  0.0E+00 -2.0E-02   2.2E-02\n\n"
+    b" STRESS| Analytical stress tensor [GPa]\n STRESS|    x   y   z\n"
+    b" STRESS|  x  1.5E+00  0.4E+00  0.3E+00\n"
+    b" STRESS|  y  0.4E+00  2.5E+00  0.2E+00\n STRESS|  z  0.3E+00  0.2E+00  3.5E+00\n"
+)
+AENET = (
+    b"# total energy = -17.5 eV\n\nCRYSTAL\nPRIMVEC\n 4.0 0.0 0.0\n 0.0 5.0 0.0\n 1.0 0.0 6.0\n"
+    b"PRIMCOORD\n 2 1\n"
+    b"Ti 0.0 0.1 0.2 0.5 -0.25 1.0\nO 2.0 0.1 0.2 -0.5 0.25 -1.0\n"
 )
 
 
@@ -186,6 +202,12 @@ def resealed(data):
     body = data[sealed.BLOCK :]
     line = f"mpnnp {len(data)} {zlib.crc32(body):08x}\n".encode()
     return line.ljust(sealed.BLOCK, b"\0") + body
+
+
+def _stressed():
+    atoms = oxygen_and_hydrogen()
+    atoms.calc.results["stress"] = np.arange(6.0)
+    return atoms
 
 
 def readers(folder):
@@ -279,8 +301,10 @@ def readers(folder):
         "weights": ([texts["weights.001.data"]], potential_with("weights.001.data")),
         "xyz dialects": (list(XYZ_DIALECTS), reading("y.xyz", sources)),
         "CP2K trajectory": ([CP2K_TRAJECTORY], reading("run-pos-1.xyz", beside_cell)),
-        "CP2K output": ([CP2K_OUTPUT], reading("cp2k.out", sources)),
+        "CP2K output": ([CP2K_OUTPUT, CP2K_OUTPUT_2025], reading("cp2k.out", sources)),
         "OUTCAR": ([outcar([oxygen_and_hydrogen()]).encode()], reading("OUTCAR", sources)),
+        "ML_AB": ([ml_ab([_stressed()]).encode()], reading("ML_AB", sources)),
+        "XSF of aenet": ([AENET], reading("a.xsf", sources)),
         "vasprun.xml": ([VASPRUN.encode()], reading("vasprun.xml", sources)),
         "compressed": ([gzip.compress(frames, mtime=0)], reading("x.extxyz.gz", sources)),
         "data.weights": (

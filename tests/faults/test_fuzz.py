@@ -12,4 +12,4 @@ def test_whatever_the_bytes_readers_answer_or_refuse():
         [sys.executable, program, "--examples", "60"], capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    assert done.stdout.splitlines()[-1].startswith("1260 files in all")
+    assert done.stdout.splitlines()[-1].startswith("1380 files in all")

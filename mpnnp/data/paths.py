@@ -1,0 +1,127 @@
+"""The files of paths, patterns and folders."""
+
+import glob
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from mpnnp.data.compressed import plain_name, reading
+from mpnnp.data.cp2k import beside, is_cp2k_trajectory
+from mpnnp.data.deepmd import deepmd_systems
+from mpnnp.data.runner import is_runner_data
+from mpnnp.data.structure import Structure
+from mpnnp.errors import DataError
+
+__all__ = ["expand", "files_of"]
+
+# looked for in folders; also with .gz, .bz2, .xz
+SUFFIXES = (".h5", ".hdf5", ".data", ".xyz", ".extxyz") + (".traj", ".db", ".cfg", ".vasp", ".xsf")
+# of one calculation the first counts
+PREFIXES = ("ML_ABN", "ML_AB", "vasprun", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")
+
+
+def expand(files: Any, without: set[Path], report: Callable) -> list:
+    """Existing files of paths, patterns and folders, and lists of ase.Atoms and Structures; raises
+    DataError where there is none. Resolved paths in `without` are left out of patterns and folders, which is
+    reported; so are files that are read with others.
+    """
+    files = [files] if isinstance(files, (str, Path, Atoms, Structure)) else list(files)
+    if not files:
+        raise DataError("no files given to read structures from")
+    paths: list[Any] = []
+    for file in files:
+        if isinstance(file, (Atoms, Structure)):
+            if not (paths and isinstance(paths[-1], list)):
+                paths.append([])
+            paths[-1].append(file)
+            continue
+        path = Path(os.path.expanduser(file))
+        if path.is_dir():
+            found = deepmd_systems(path) or [p for p in sorted(path.iterdir()) if _is_data(p)]
+            found = _leave_out(found, without, report)
+            if not found:
+                deeper = next((p for p in sorted(path.glob("*/*")) if _is_data(p)), None)
+                more = f"; those in its folders are read by '{path}/*/{deeper.name}'" if deeper else ""
+                raise DataError(
+                    f"{file}: is a folder without data files ({', '.join(SUFFIXES)}, also compressed){more}"
+                )
+        elif path.exists():
+            found = [path]
+        elif glob.has_magic(str(path)):
+            found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
+            found = _leave_out(found, without, report)
+            if not found:
+                raise DataError(f"{file}: no file fits this pattern")
+        else:
+            raise DataError(f"{file}: no such file or folder")
+        paths += found
+    return paths
+
+
+def files_of(files: Any) -> set[Path]:
+    """The files and folders of DeePMD-kit, resolved, that `read_sources` reads of paths, patterns and
+    folders. Raises DataError.
+    """
+    return {path.resolve() for path in expand(files, set(), lambda text: None) if isinstance(path, Path)}
+
+
+def _leave_out(paths, without, report):
+    left_out = [path for path in paths if path.resolve() in without]
+    for path in left_out:
+        report(f"{path}: is not read, as it will be written")
+    with_others = set()  # forces of CP2K look like a trajectory
+    for path in paths:
+        with reading(path):
+            with_others.update(beside(path) if is_cp2k_trajectory(path) else ())
+    paths = [path for path in paths if path not in left_out and path not in with_others]
+    return _one_of_each_calculation(paths, report)
+
+
+def _one_of_each_calculation(paths, report):
+    """Paths without the files of VASP that repeat what another one of the same calculation tells."""
+    best: dict = {}
+    for path in paths:
+        if (found := _of_vasp(path)) is not None:
+            rank, calculation = found
+            if calculation not in best or rank < best[calculation][0]:
+                best[calculation] = rank, path
+    kept = []
+    for path in paths:
+        found = _of_vasp(path)
+        other = best[found[1]][1] if found else path
+        if other != path:
+            report(f"{path}: is not read, as {other.name} tells of the same calculation")
+        else:
+            kept.append(path)
+    return kept
+
+
+def _of_vasp(path):
+    """(place of its kind in PREFIXES, calculation) of a file named as VASP does, or with an ending more; None
+    for others.
+    """
+    name = plain_name(path)
+    for rank, prefix in enumerate(PREFIXES):
+        if name.startswith(prefix):
+            return rank, (path.parent, name.removeprefix(prefix).removesuffix(".xml").removesuffix(".vasp"))
+    return None
+
+
+def _is_data(path):
+    """Whether a file in a folder is to be read: by its name, and by its content where the name is .data as
+    for other files of RuNNer.
+    """
+    name = plain_name(path)
+    if (
+        name.startswith(".")
+        or not path.is_file()
+        or not (name.lower().endswith(SUFFIXES) or name.startswith(PREFIXES))
+    ):
+        return False
+    if not name.endswith(".data"):
+        return True
+    with reading(path):
+        return is_runner_data(path)

@@ -1,0 +1,135 @@
+"""Files of CP2K: single points of its versions, trajectories in the extended XYZ format."""
+
+import numpy as np
+import pytest
+from ase import units
+
+from mpnnp.data.formats import companions_of, read_sources
+from mpnnp.errors import DataError
+
+FORCE, GPA = units.Hartree / units.Bohr, units.GPa
+
+HEAD = """ DBCSR| Multiplication driver                                                BLAS
+ CP2K| version string:                                      CP2K version 2025.1
+ CELL| Vector a [angstrom]:       5.000     0.000     0.000   |a| =     5.000000
+ CELL| Vector b [angstrom]:       0.000     5.000     0.000   |b| =     5.000000
+ CELL| Vector c [angstrom]:       0.500     0.000     6.000   |c| =     6.000000
+ MODULE QUICKSTEP: ATOMIC COORDINATES IN ANGSTROM
+
+   Atom Kind Element         X             Y             Z       Z(eff)     Mass
+      1    1 H     1      0.000000      0.000000      0.000000   1.0000   1.0079
+      2    2 O     8      0.000000      0.100000     -0.740000   6.0000  15.9990
+
+ ENERGY| Total FORCE_EVAL ( QS ) energy [hartree]                    -17.068459220358278
+
+"""
+NEW_FORCES = """ FORCES| Atomic forces [hartree/bohr]
+ FORCES|   Atom     x               y               z               |f|
+ FORCES|      1  1.11494962E-02 -1.59816054E-03  2.12988782E-02   2.40937252E-02
+ FORCES|      2 -1.63766898E-02 -5.60855684E-03 -8.47386276E-03   1.92732517E-02
+ FORCES| Sum    -5.22719360E-03 -7.20671738E-03  1.28250154E-02   1.56101930E-02
+ FORCES| Total atomic force     0.156101930017
+"""
+OLD_FORCES = """ ATOMIC FORCES in [a.u.]
+
+ # Atom   Kind   Element          X              Y              Z
+      1      1      H           0.01114950    -0.00159816     0.02129888
+      2      2      O          -0.01637669    -0.00560856    -0.00847386
+ SUM OF ATOMIC FORCES          -0.00522719    -0.00720672     0.01282502     0.01561019
+"""
+NEW_STRESS = """ STRESS| Analytical stress tensor [GPa]
+ STRESS|                        x                   y                   z
+ STRESS|      x      1.500000000000E+00  4.000000000000E-01  3.000000000000E-01
+ STRESS|      y      4.000000000000E-01  2.500000000000E+00  2.000000000000E-01
+ STRESS|      z      3.000000000000E-01  2.000000000000E-01  3.500000000000E+00
+ STRESS| 1/3 Trace   2.500000000000E+00
+ STRESS| Eigenvectors and eigenvalues of the analytical stress tensor [GPa]
+ STRESS|      x     -0.999900000000      0.010000000000      0.010000000000
+"""
+OLD_STRESS = """ STRESS TENSOR [GPa]
+
+            X               Y               Z
+  X       1.50000000      0.40000000      0.30000000
+  Y       0.40000000      2.50000000      0.20000000
+  Z       0.30000000      0.20000000      3.50000000
+
+ 1/3 Trace(stress tensor):   2.50000000E+00
+"""
+END = " PROGRAM ENDED AT 12:00\n"
+
+
+def read(path):
+    lines = []
+    return read_sources(path, report=lines.append), "\n".join(lines)
+
+
+@pytest.mark.parametrize("forces", [NEW_FORCES, OLD_FORCES], ids=["2025", "2024"])
+@pytest.mark.parametrize("stress", [NEW_STRESS, OLD_STRESS], ids=["2021", "7.1"])
+def test_forces_and_stress_of_all_versions_are_read(tmp_path, forces, stress):
+    (tmp_path / "cp2k.out").write_text(HEAD + forces + stress + END)
+    data, said = read(tmp_path / "cp2k.out")
+    expected = [[0.01114950, -0.00159816, 0.02129888], [-0.01637669, -0.00560856, -0.00847386]]
+    np.testing.assert_allclose(data.forces, np.array(expected) * FORCE, atol=1e-8 * FORCE)
+    # positive under compression there, negative here; xx yy zz yz xz xy
+    np.testing.assert_allclose(data.stress[0], -np.array([1.5, 2.5, 3.5, 0.2, 0.3, 0.4]) * GPA, rtol=1e-12)
+    assert data.energy[0] == pytest.approx(-17.068459220358278 * units.Hartree, rel=1e-14)
+    assert "warning" not in said
+
+
+def test_units_that_an_output_says_are_those_of_its_numbers(tmp_path):
+    forces = NEW_FORCES.replace("hartree/bohr", "eV/angstrom")
+    stress = NEW_STRESS.replace("[GPa]", "[bar]", 1)
+    (tmp_path / "cp2k.out").write_text(HEAD + forces + stress + END)
+    data, _ = read(tmp_path / "cp2k.out")
+    assert data.forces[0, 0] == pytest.approx(1.11494962e-2)
+    assert data.stress[0, 0] == pytest.approx(-1.5e-4 * GPA)
+    (tmp_path / "cp2k.out").write_text(HEAD + NEW_FORCES.replace("hartree/bohr", "furlong") + END)
+    with pytest.raises(DataError, match=r"cp2k.out, line 14: the unit \[furlong\] is not read"):
+        read(tmp_path / "cp2k.out")
+
+
+def test_an_output_without_forces_or_with_some_of_them_says_so(tmp_path):
+    (tmp_path / "cp2k.out").write_text(HEAD + END)
+    data, said = read(tmp_path / "cp2k.out")
+    assert np.isnan(data.forces).all()
+    assert np.isnan(data.stress).all()
+    assert "has no forces on the atoms; FORCE_EVAL/PRINT/FORCES prints them" in said
+    cut = NEW_FORCES[: NEW_FORCES.index(" FORCES|      2")]
+    (tmp_path / "cp2k.out").write_text(HEAD + cut)
+    with pytest.raises(DataError, match=r"cp2k.out, line 14: 1 lines of numbers follow, must be 2"):
+        read(tmp_path / "cp2k.out")
+
+
+FRAME = (
+    '       2\nLattice="9.0 0.0 0.0 0.8 8.5 0.0 -0.6 0.4 9.{0}" Properties=species:S:1:pos:R:3{1} '
+    "Step={0} Time=0.500 Energy={2}\n   O   1.0 0.0 0.{0}\n   H  -0.1 0.0 0.2\n"
+)
+
+
+@pytest.mark.parametrize("ending", ["xyz", "extxyz"])
+@pytest.mark.parametrize(("pbc", "periodic"), [('pbc="T T F"', [True, True, False]), ("", [True] * 3)])
+def test_extended_trajectories_of_cp2k_have_energies_in_hartree_and_cells(tmp_path, ending, pbc, periodic):
+    text = "".join(FRAME.format(k, f" {pbc}".rstrip(), -17.0 - k) for k in range(3))
+    (tmp_path / f"run-pos-1.{ending}").write_text(text)
+    (tmp_path / "run-frc-1.xyz").write_text(text)
+    data, _ = read(tmp_path / f"run-pos-1.{ending}")
+    np.testing.assert_allclose(data.energy, (-17.0 - np.arange(3)) * units.Hartree, rtol=1e-14)
+    np.testing.assert_allclose(data[2].forces[0], np.array([1.0, 0, 0.2]) * FORCE, rtol=1e-9)
+    assert data[2].cell.tolist() == [[9, 0, 0], [0.8, 8.5, 0], [-0.6, 0.4, 9.2]]
+    assert data[0].pbc.tolist() == periodic
+    assert companions_of(tmp_path / f"run-pos-1.{ending}")[0].name == "run-frc-1.xyz"
+    assert len(read(tmp_path)[0]) == 3  # in a folder the forces are no structures
+
+
+def test_trajectories_of_cp2k_under_other_names_are_not_taken_for_electronvolts(tmp_path):
+    (tmp_path / "a.xyz").write_text(FRAME.format(0, "", -17.0))
+    data, said = read(tmp_path / "a.xyz")
+    assert data.energy[0] == pytest.approx(-17.0 * units.Hartree)
+    assert "in Hartree Angstrom" in said
+    (tmp_path / "b.xyz").write_text("1\n i =        0, time =        0.000, E =       -17.0\nO 0 0 0\n")
+    data, said = read(tmp_path / "b.xyz")
+    assert (
+        "b.xyz, frame 0 (line 1): a trajectory of CP2K: its cell and its forces are in files beside" in said
+    )
+    found = read_sources(tmp_path / "b.xyz", energy_key="E", report=lambda text: None)
+    assert found.energy[0] == pytest.approx(-17.0 * units.Hartree)
