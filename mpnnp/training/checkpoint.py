@@ -236,7 +236,7 @@ def _opened(path, content):
         check_heaps(path)
         with h5py.File(path, "r") as file:
             if file.attrs.get("kind") != KIND:
-                raise CheckpointError(f"{path}: is not a checkpoint of mpnnp")
+                raise CheckpointError(f"{path}: is not a checkpoint of mpnnp{seems_to_be(path)}")
             version = file.attrs.get("format_version")
             if not isinstance(version, int | np.integer) or not 1 <= version <= FORMAT_VERSION:
                 raise CheckpointError(
