@@ -109,6 +109,8 @@ def seems_to_be(path):
     another: by what it says itself, else by its name; "" if neither tells.
     """
     path = Path(path)
+    if not path.exists():
+        return ""
     if path.is_dir():
         found = next((what for name, what in BY_CONTENT.items() if (path / name).exists()), "")
         return f"; it is the folder of {found}" if found else ""

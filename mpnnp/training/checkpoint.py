@@ -1,5 +1,6 @@
 """Checkpoints: everything a run needs to go on exactly where it stood, in one sealed HDF5 file."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -108,6 +109,8 @@ def load_potential(path: str | Path, units: Units | str | None = None) -> Potent
     units  of a folder that does not state them, as in "eV Angstrom"
     Raises DataError or CheckpointError naming the file.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"{path!r}: must name a checkpoint or a folder of n2p2 files")
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected a checkpoint or a folder of n2p2 files")
