@@ -9,6 +9,7 @@ known as damaged before the HDF5 library looks at it.
 import contextlib
 import csv
 import errno
+import io
 import mmap
 import os
 import re
@@ -33,17 +34,32 @@ __all__ = [
     "seems_to_be",
     "seen_from",
     "write_atomically",
+    "write_hdf5",
     "write_sealed",
     "write_table",
     "write_text",
 ]
 
+CONFIGURATION = "a configuration, which `mpnnp train` takes"
+POTENTIAL = "a potential, which `mpnnp evaluate` and `mpnnp export` take"
+STRUCTURES = "structures, of which `mpnnp init` makes a configuration"
 BY_NAME = {  # how names end -> what such files hold
-    (".toml",): "a configuration, which `mpnnp train` takes",
+    (".toml",): CONFIGURATION,
     ("input.nn", ".nn"): "settings of n2p2 or RuNNer, which `mpnnp train` and `mpnnp translate` take",
-    ("best.h5", "checkpoint.h5", "initial.h5"): "a potential, which `mpnnp evaluate` and `mpnnp export` take",
-    (".xyz", ".extxyz", ".traj", ".db", ".data", ".xyz.gz", ".xyz.xz"): "structures, of which `mpnnp init` "
-    "makes a configuration",
+    ("best.h5", "checkpoint.h5", "initial.h5"): POTENTIAL,
+    (".xyz", ".extxyz", ".traj", ".db", ".data", ".xyz.gz", ".xyz.xz"): STRUCTURES,
+}
+BY_KIND = {  # what HDF5 files of ours say that they are
+    "mpnnp checkpoint": POTENTIAL,
+    "mpnnp dataset": STRUCTURES,
+    "mpnnp results": "the results of a training, whose potential is the best.h5 beside it",
+    "mpnnp fisher": "the matrices of `mpnnp fisher`",
+}
+BY_CONTENT = {  # file of a folder -> what the folder holds
+    "train.log": "a training: its potential is best.h5 in it, its configuration config.toml",
+    "protocol.json": "a simulation: its structures are trajectory.xyz in it",
+    "input.nn": "files of n2p2 or RuNNer: `mpnnp train` takes the input.nn in it, and it is a potential if "
+    "weights.NNN.data are there",
 }
 
 BLOCK = 512
@@ -72,9 +88,11 @@ def write_atomically(path, previous=None):
         if previous is not None and target.exists():
             _keep(target, target.with_name(Path(previous).name))
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and str(error.filename) == str(temporary):
+            error.filename = str(path)
         raise
     with contextlib.suppress(OSError):  # some file systems do not flush folders
         _flush(target.parent)
@@ -87,12 +105,31 @@ def reason_of(error):
 
 
 def seems_to_be(path):
-    """What a file holds by its name, and what takes it, to be added to the message of a command that wants
-    another; "" if its name says nothing.
+    """What a file or folder holds, and what takes it, to be added to the message of a command that wants
+    another: by what it says itself, else by its name; "" if neither tells.
     """
-    name = Path(path).name.lower()
-    found = next((what for ends, what in BY_NAME.items() if name.endswith(ends)), "")
+    path = Path(path)
+    if not path.exists():
+        return ""
+    if path.is_dir():
+        found = next((what for name, what in BY_CONTENT.items() if (path / name).exists()), "")
+        return f"; it is the folder of {found}" if found else ""
+    if said := BY_KIND.get(_kind_of(path)):
+        return f"; it holds {said}"
+    found = next((what for ends, what in BY_NAME.items() if path.name.lower().endswith(ends)), "")
     return f"; by its name it holds {found}" if found else ""
+
+
+def _kind_of(path):
+    """What an HDF5 file of ours says that it is; None for any other file."""
+    try:
+        if not h5py.is_hdf5(path):
+            return None
+        check_heaps(path)
+        with h5py.File(path, "r") as file:
+            return str(file.attrs.get("kind"))
+    except Exception:  # whatever the HDF5 library makes of a foreign file
+        return None
 
 
 def seen_from(folder, path):
@@ -149,8 +186,10 @@ def write_table(path, columns):
 
 def read_number(word, kind=float):
     """A number as C or Fortran writes it: 1.0D-5 is 1.0e-5, 1.0-105 is 1.0e-105; also NaN and infinities.
-    Raises ValueError.
+    Raises ValueError, also for digits with underscores between them, which Python alone reads.
     """
+    if "_" in word:
+        raise ValueError(word)
     try:
         return kind(word)
     except ValueError:
@@ -169,11 +208,11 @@ def write_sealed(path, previous=None, **options):
     """Context manager that yields an h5py.File; when the body ends, the file is sealed and replaces `path`
     (`write_atomically`).
 
-    Raises OSError, also where the HDF5 library says RuntimeError (a full disk).
+    Raises OSError, also where the HDF5 library says RuntimeError.
     """
     try:
         with write_atomically(path, previous) as temporary:
-            with h5py.File(temporary, "w", userblock_size=BLOCK, **options) as file:
+            with write_hdf5(temporary, userblock_size=BLOCK, **options) as file:
                 yield file
             line = f"mpnnp {os.path.getsize(temporary)} {_checksum(temporary):08x}\n"
             with open(temporary, "r+b") as handle:
@@ -182,6 +221,44 @@ def write_sealed(path, previous=None, **options):
         if type(error) is not RuntimeError:  # not the library's, but the body's own
             raise
         raise OSError(None, f"the HDF5 library could not write it ({error})", str(path)) from None
+
+
+@contextlib.contextmanager
+def write_hdf5(path, **options):
+    """Context manager that yields an h5py.File to be written. Raises OSError, on a full disk when the body
+    has ended: there the HDF5 library would end the process (a segmentation fault in what it still holds).
+    """
+    with _Sink(path, "w+") as sink:
+        with h5py.File(sink, "w", **options) as file:
+            yield file
+        if sink.failure is not None:
+            raise OSError(sink.failure.errno, sink.failure.strerror, str(path))
+
+
+class _Sink(io.FileIO):
+    """A file that is written without errors, and keeps the first that there was."""
+
+    failure = None
+
+    def write(self, data):
+        rest = memoryview(data).cast("B")
+        n_byte = len(rest)
+        with self._kept():
+            while len(rest):
+                rest = rest[super().write(rest) :]
+        return n_byte
+
+    def truncate(self, size=None):
+        with self._kept():
+            return super().truncate(size)
+        return size
+
+    @contextlib.contextmanager
+    def _kept(self):
+        try:
+            yield
+        except OSError as error:
+            self.failure = self.failure or error
 
 
 def check_seal(path):

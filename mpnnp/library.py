@@ -5,6 +5,7 @@ These functions, and nothing else in the package, take one rank for granted: wit
 COMM_SELF, no launcher needed. Under mpiexec give them a communicator; they are collective then.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +56,22 @@ def _dataset(data, potential: Potential | None = None) -> Dataset:
     """A Dataset as it is, anything else read: input.data without units in those of the potential."""
     if isinstance(data, Dataset):
         return data
+    if data is None or isinstance(data, Potential | int | float):
+        raise ConfigError(f"data = {data!r}: must be a Dataset, files, ase.Atoms, or a list of these")
     return read(data, **({} if potential is None else {"assumed_units": potential.units}))
+
+
+def _as_list(values):
+    """A list of several values; what is none is left for the validation."""
+    return list(values) if isinstance(values, Iterable) and not isinstance(values, dict) else values
+
+
+def _check_potential(potential) -> None:
+    """Raise ConfigError for what is no Potential."""
+    if not isinstance(potential, Potential):
+        raise ConfigError(
+            f"potential = {potential!r}: must be a Potential, as mpnnp.load gives of a checkpoint or folder"
+        )
 
 
 def new_potential(
@@ -96,8 +112,8 @@ def new_potential(
             )
         section = {"set": functions} if named else {"input_nn": str(Path(functions).resolve())}
     else:
-        section = {"functions": list(functions)}
-    tree = {"hidden": list(hidden), "activation": activation, **network}
+        section = {"functions": _as_list(functions)}
+    tree = {"hidden": _as_list(hidden), "activation": activation, **network}
     sections = {"symmetry_functions": section, "network": tree, "baseline": baseline or {}}
     config = make_config(IN_MEMORY | sections | {"run": {"seed": seed}})
     comm, data = serial() if comm is None else comm, _dataset(data).without_isolated_atoms()
@@ -118,11 +134,12 @@ def new_task(
               selection="sort" an epoch is task.epoch(number, task.errors(w))
     Raises ConfigError, DataError.
     """
+    _check_potential(potential)
     comm, data = serial() if comm is None else comm, _dataset(data, potential).without_isolated_atoms()
     if schedule == "runner":
         settings = {"selection": "random"} | settings
     section = {"name": schedule} | settings
-    config = make_config(IN_MEMORY | {"schedule": section, "ekf": {"noise": "fixed"}})
+    config = make_config(IN_MEMORY | {"schedule": section, "ekf": {"noise": "fixed"}, "run": {"seed": seed}})
     everything, key = np.arange(len(data)), data.hash()
     data = potential.baseline.subtract(data, comm)
     config = settle(config, n_label(data, everything), Silent())
@@ -164,6 +181,7 @@ def evaluate(potential: Potential, data, comm=None) -> Evaluation:
 
     Collective. Raises DataError.
     """
+    _check_potential(potential)
     return evaluate_on(potential, _dataset(data, potential), serial() if comm is None else comm, Silent())
 
 
@@ -188,6 +206,9 @@ def fisher(
     """
     if kind not in KINDS:
         raise ConfigError(f"kind = {kind!r}: must be one of {', '.join(KINDS)}")
+    if not (isinstance(n_batch, int | np.integer) and n_batch > 0):
+        raise ConfigError(f"n_batch = {n_batch!r}: must be a positive integer")
+    _check_potential(potential)
     comm, k = serial() if comm is None else comm, position(kind)
     data = _dataset(data, potential).without_isolated_atoms()
     structures = make_atoms(data, potential.elements)
@@ -225,6 +246,8 @@ def train(
     Returns the final RunState, whose best_weights are those of best.h5. Raises as training.train.train.
     """
     comm = serial() if comm is None else comm
+    if not isinstance(config, Config | dict | str | os.PathLike):
+        raise ConfigError(f"config = {config!r}: must be a Config, a dict of sections, or a TOML file")
     if isinstance(config, Config):
         config = with_absolute_paths(config, Path.cwd())
     else:

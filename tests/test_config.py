@@ -74,6 +74,7 @@ seed = 0
     "tables of functions": """
 [symmetry_functions]
 units = "bohr"
+cutoff = "poly2"
 alpha = 0.2
 [[symmetry_functions.functions]]
 center = "H"
@@ -218,6 +219,8 @@ UNKNOWN = {
     "[schedule]\nxyzzy = 2\n": ["schedule.xyzzy: unknown key", "known are name, streams"],
     "[shedule]\nstreams = 2\n": ["shedule: unknown key", "did you mean 'schedule'?"],
     "[Run]\nepochs = 2\n": ["Run: unknown key", "did you mean 'run'?"],
+    "[RUN]\nepochs = 2\n": ["RUN: unknown key", "did you mean 'run'?"],
+    "[network]\nepochs = 2\n": ["network.epochs: unknown key; it is a key of [run]"],
 }
 
 
@@ -319,7 +322,9 @@ def test_a_setting_below_a_key_that_is_no_table_is_an_error(tmp_path):
 
 def test_a_wrong_value_or_key_of_a_setting_is_an_error_like_that_of_the_file(tmp_path):
     assert "run.epochs = 'many'" in message(tmp_path, MINIMAL, ["run.epochs=many"])
-    assert "did you mean 'epochs'?" in message(tmp_path, MINIMAL, ["run.epoch=3"])
+    told = message(tmp_path, MINIMAL, ["run.epoch=3"])
+    assert "did you mean 'epochs'?" in told and "water.toml with --set run.epoch=3" in told
+    assert "run.epochs = '3" in message(tmp_path, MINIMAL, ["run.epochs=3\nseed = 4"])
 
 
 # ---- paths
@@ -424,6 +429,33 @@ def test_the_sources_are_python_3_10():
 def test_keys_of_the_schedule_that_is_not_chosen_are_errors(tmp_path, text, told):
     error = message(tmp_path, "[data]\nfiles = 'a'\n[schedule]\n" + text)
     assert told in error and "water.toml" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[network]\nweights_min = 0.5\n", "weights_min = 0.5: without effect with network.initializer"),
+        ("[symmetry_functions]\nalpha = 0.2\n", "alpha = 0.2: without effect with symmetry_functions.cutoff"),
+        ("[baseline]\nd3_damping = 'zero'\n", 'd3_damping = "zero": without effect with no baseline.d3'),
+    ],
+)
+def test_keys_that_only_another_key_gives_a_meaning_are_errors(tmp_path, text, told):
+    assert told in message(tmp_path, MINIMAL + text)
+
+
+@pytest.mark.parametrize("key", ["run.from", "run.directory", "data.weights", "network.weights_from"])
+@pytest.mark.parametrize(("name", "told"), [("", "must not be empty"), ("a\\u0000b", "a null character")])
+def test_names_that_no_file_can_have_are_errors(tmp_path, key, name, told):
+    section, key = key.split(".")
+    text = MINIMAL if section != "data" else ""
+    data = "files = 'a'\n" if section == "data" else ""
+    assert told in message(tmp_path, f'{text}[{section}]\n{data}{key} = "{name}"\n')
+
+
+def test_what_a_value_may_be_by_several_types_is_one_line(tmp_path):
+    told = message(tmp_path, MINIMAL + "[network]\nnormalize = 'no'\n")
+    assert len(told.splitlines()) == 1
+    assert "network.normalize = 'no': must be a valid boolean, or must be 'ref' or 'force'" in told
 
 
 def test_files_that_hold_every_key_still_read(tmp_path):

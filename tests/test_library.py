@@ -13,7 +13,7 @@ from small import FUNCTIONS, cluster, quiet, write_clusters
 
 import mpnnp
 from mpnnp.config import make_config, read_config
-from mpnnp.errors import CheckpointError, ConfigError, FolderError
+from mpnnp.errors import CheckpointError, ConfigError, DataError, FolderError
 from mpnnp.progress import Muted, Silent
 from mpnnp.training import history
 from mpnnp.training.checkpoint import read_summary
@@ -207,3 +207,46 @@ def test_a_silent_log_shows_nothing_and_leaves_train_log(trained, tmp_path, log,
     assert any("were learned before" in str(w.message) for w in caught) is warns
     said = (tmp_path / "b" / "train.log").read_text()
     assert "were learned before" in said and "results in" in said
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (
+            lambda p, d: mpnnp.evaluate(d, p),
+            "potential = Dataset.*: must be a Potential, as mpnnp.load",
+        ),
+        (lambda p, d: mpnnp.evaluate("best.h5", d), "potential = 'best.h5': must be a Potential"),
+        (lambda p, d: mpnnp.evaluate(p, None), "data = None: must be a Dataset, files, ase.Atoms"),
+        (lambda p, d: mpnnp.new_task(d, p), "potential = Dataset.*: must be a Potential"),
+        (lambda p, d: mpnnp.new_task(p, p), "data = Potential.*: must be a Dataset"),
+        (lambda p, d: mpnnp.new_task(p, d, seed="a"), "run.seed = 'a': must be a valid integer"),
+        (lambda p, d: mpnnp.fisher(d, p), "potential = Dataset.*: must be a Potential"),
+        (lambda p, d: mpnnp.fisher(p, d, n_batch=-5), "n_batch = -5: must be a positive integer"),
+        (lambda p, d: mpnnp.new_potential(p), "data = Potential.*: must be a Dataset"),
+        (
+            lambda p, d: mpnnp.new_potential(d, hidden=5),
+            "network.hidden = 5: must be a list",
+        ),
+        (
+            lambda p, d: mpnnp.new_potential(d, functions=3),
+            "functions.functions = 3: must be a list",
+        ),
+        (lambda p, d: mpnnp.train(None), "config = None: must be a Config, a dict of sections, or a TOML"),
+        (lambda p, d: mpnnp.load(None), "None: must name a checkpoint or a folder"),
+        (lambda p, d: mpnnp.Calculator(p, skin=-1.0), "skin = -1.0: must be from 0 to 10 Angstrom"),
+        (lambda p, d: mpnnp.Calculator(p, skin=1e6), "skin = 1000000.0: must be from 0 to 10 Angstrom"),
+        (lambda p, d: mpnnp.Calculator(p, max_extrapolations=-1), "max_extrapolations = -1: must not be neg"),
+    ],
+)
+def test_arguments_of_another_kind_are_told_by_their_name(call, told):
+    data = clusters()
+    with pytest.raises(ConfigError, match=told):
+        call(mpnnp.new_potential(data, **SMALL), data)
+
+
+def test_a_potential_is_not_exported_into_a_file(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DataError, match="file: is a file, and the potential needs a folder"):
+        mpnnp.export(mpnnp.new_potential(clusters(), **SMALL), tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"

@@ -10,7 +10,7 @@ import numpy as np
 
 from mpnnp.errors import DataError
 from mpnnp.figures import colours, figure, line_style, log_axis, save, style
-from mpnnp.files import write_text
+from mpnnp.files import seems_to_be, write_text
 from mpnnp.training.learning_curve import LearningCurve
 
 UNITS = {"energy": "meV/atom", "force": "meV/Å"}
@@ -179,9 +179,9 @@ def _read(folder):
     try:
         curve = LearningCurve.read(path)
     except (OSError, ValueError, IndexError) as error:
-        raise DataError(f"{path}: no learning curve of a run: {error}") from None
+        raise DataError(f"{path}: no learning curve of a run: {error}{seems_to_be(path)}") from None
     if not len(curve.get("update", ())):
-        raise DataError(f"{path}: no learning curve of a run: it has no rows")
+        raise DataError(f"{path}: no learning curve of a run: it has no rows{seems_to_be(path)}")
     return curve
 
 

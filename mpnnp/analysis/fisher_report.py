@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-import h5py
 import numpy as np
 from scipy.linalg import eigvalsh
 
@@ -23,7 +22,7 @@ from mpnnp.data.packed import make_atoms
 from mpnnp.data.store import load_structures
 from mpnnp.errors import CheckpointError
 from mpnnp.figures import PALETTE, figure, save, style, with_signs
-from mpnnp.files import write_atomically
+from mpnnp.files import write_atomically, write_hdf5
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.stored_functions import check_finite, load_symmetry_functions
 from mpnnp.optimizers.posterior import has_covariance
@@ -152,7 +151,7 @@ def _start(path, potential, config):
 
 def write(path, analysis):
     """fisher.h5: /models/K with weights and spectra of each model; /distances of the groups."""
-    with write_atomically(path) as temporary, h5py.File(temporary, "w") as file:
+    with write_atomically(path) as temporary, write_hdf5(temporary) as file:
         file.attrs["kind"] = "mpnnp fisher"
         for k, model in enumerate(analysis.models):
             group = file.create_group(f"models/{k}")

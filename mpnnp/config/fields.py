@@ -32,24 +32,32 @@ def key_of(field):
     return field.rstrip("_")
 
 
+def possible_name(text):
+    """The text, if a file can be named so. Raises ValueError."""
+    if "\0" in text:
+        raise ValueError(f"{text!r}: must not contain a null character")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1), AfterValidator(possible_name)]
+
+
 def string_list(at_least=0):
     """Type of a list of at least so many strings, which one string may stand for."""
     string = {"type": "string", "minLength": 1}  # "" would be the folder of the configuration
     strings = {"type": "array", "items": string, "minItems": at_least}
     return Annotated[
-        list[Annotated[str, Field(min_length=1)]],
+        list[Name],
         Field(min_length=at_least),
         BeforeValidator(lambda v: [v] if isinstance(v, str) else v),
         WithJsonSchema({"anyOf": [string, strings]}),
     ]
 
 
-def key(default, description, unit=None, min_length=None):
-    """A key of a section: its default (... if it must be given), its meaning, the unit of its numbers, the
-    least length of its text.
-    """
+def key(default, description, unit=None):
+    """A key of a section: its default (... if it must be given), its meaning, the unit of its numbers."""
     extra = {"unit": unit} if unit else None
-    return Field(default, description=description, json_schema_extra=extra, min_length=min_length)
+    return Field(default, description=description, json_schema_extra=extra)
 
 
 def known_units(text):

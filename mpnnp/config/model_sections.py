@@ -10,6 +10,7 @@ from mpnnp.config.fields import (
     Count,
     Finite,
     Fraction,
+    Name,
     Positive,
     Section,
     key,
@@ -38,19 +39,19 @@ class Data(Section):
         '"kcal/mol Angstrom", "Hartree Bohr", ... If not given, those that a file says, else Hartree and '
         "Bohr for input.data, eV and Angstrom for the others.",
     )
-    energy_key: str | None = key(
+    energy_key: Name | None = key(
         None,
         'Name of the energy in files read through ASE. Found by itself if not given; "none": there is none.',
     )
-    forces_key: str | None = key(None, "Name of the forces, as energy_key.")
-    stress_key: str | None = key(None, "Name of the stress, as energy_key.")
-    weights: str | None = key(
+    forces_key: Name | None = key(None, "Name of the forces, as energy_key.")
+    stress_key: Name | None = key(None, "Name of the stress, as energy_key.")
+    weights: Name | None = key(
         None,
         "Text file of label weights, one line per structure in the order of the files: one number, or three "
         "for energy, forces and stress. A label of weight 2 counts as two labels, one of weight 0 not at "
         "all. Also read from extxyz (config_weight, ...).",
     )
-    cache: str | None = key(
+    cache: Name | None = key(
         None,
         "Folder for computed symmetry functions. If not given, mpnnp-cache beside the first file.",
     )
@@ -73,12 +74,12 @@ class Functions(Section):
         None,
         "Named set. default: a balanced set for the elements of the data; water: Morawietz et al. 2016.",
     )
-    input_nn: str | None = key(None, "Take functions and scaling from this input.nn of n2p2 or RuNNer.")
+    input_nn: Name | None = key(None, "Take functions and scaling from this input.nn of n2p2 or RuNNer.")
     input_nn_units: str | None = key(
         None,
         'Units of input_nn, e.g. "eV Angstrom". If not given, those that the file says, or Hartree and Bohr.',
     )
-    scaling_data: str | None = key(
+    scaling_data: Name | None = key(
         None,
         "With input_nn: a scaling.data whose statistics are used instead of those of the training "
         "structures.",
@@ -134,7 +135,7 @@ class BaselineTerms(Section):
         "below those in the data. It keeps atoms apart where there are no data.",
         "Angstrom",
     )
-    d3: str | None = key(
+    d3: Name | None = key(
         None,
         'Functional whose pairwise dispersion D3 is taken, e.g. "pbe", for labels that contain it; needs the '
         "package dftd3 (mpnnp[d3]).",
@@ -166,7 +167,7 @@ class Net(Section):
     )
     weights_min: Finite = key(-1.0, "Smallest weight of the initializer uniform.")
     weights_max: Finite = key(1.0, "Largest weight of the initializer uniform.")
-    weights_from: str | None = key(
+    weights_from: Name | None = key(
         None,
         "A checkpoint or a folder of n2p2 files, from which functions, scaling, references and weights are "
         "taken; [symmetry_functions] and the rest of [network] are not used then.",

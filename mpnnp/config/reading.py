@@ -32,7 +32,8 @@ def read_config(path, settings=()):
     path, tree = Path(path), read_toml(path, settings)
     if isinstance(run := tree.setdefault("run", {}), dict):
         run.setdefault("directory", f"runs/{path.stem}")
-    return make_config(tree, source=str(path), base=path.parent)
+    source = f"{path} with {' '.join(f'--set {s}' for s in settings)}" if settings else str(path)
+    return make_config(tree, source=source, base=path.parent)
 
 
 def read_toml(path, settings=()):
@@ -41,7 +42,7 @@ def read_toml(path, settings=()):
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}{seems_to_be(path)}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start}){_other(path)}"
@@ -79,7 +80,7 @@ def make_config(tree, source="configuration", base=None, lenient=False):
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("\n".join(explain(e, source) for e in error.errors())) from None
+        raise ConfigError(explain(error, source)) from None
     if config.run.from_ is None:  # else the model of the noise is the checkpoint's, see training.continuation
         config = with_noise_model(config)
     idle, because = config.idle_keys()
@@ -130,8 +131,8 @@ def apply_setting(tree, setting):
         value = None
     else:
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            (value,) = tomllib.loads(f"value = {text}").values()
+        except (tomllib.TOMLDecodeError, ValueError):  # also of more lines than one
             value = text  # a bare word is a string
     if not isinstance(tree.setdefault(section, {}), dict):
         raise ConfigError(f"--set {setting}: '{section}' is not a section")
@@ -173,24 +174,28 @@ def integers_to_floats(model, tree):
 
 
 def explain(error, source, model=Config):
-    """One error of a validation in words: key, value, what is allowed, the file."""
+    """The errors of a validation in words, a line each: key, value, what is allowed, the file. What a value
+    may be by each of several types is one line.
+    """
+    lines = {}
+    for e in error.errors():
+        head, message = _in_words(e, model)
+        lines.setdefault(head, []).append(message)
+    return "\n".join(f"{head}: {', or '.join(messages)} ({source})" for head, messages in lines.items())
+
+
+def _in_words(error, model):
+    """(key and value, what is allowed) of one error of a validation."""
     place = ".".join(
         str(part)
         for part in error["loc"]
-        if not str(part).startswith(("function-", "literal", "list[", "dict[", "constrained-"))
+        if part != "bool"
+        and not str(part).startswith(("function-", "literal", "list[", "dict[", "constrained-"))
     )
     if error["type"] == "extra_forbidden":
-        for part in (part for part in error["loc"][:-1] if isinstance(part, str)):
-            annotation = model.model_fields[part].annotation
-            model = (get_args(annotation) or (annotation,))[0]
-        known = [key_of(field) for field in model.model_fields]
-        if own := _section_of(str(error["loc"][-1])) if len(error["loc"]) == 1 else "":
-            return f"{place}: is a key of a section: write it below [{own}] ({source})"
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-        return f"{place}: unknown key; {hint} ({source})"
+        return place, _unknown_key(error["loc"], model)
     if error["type"] == "missing":
-        return f"{place}: is missing ({source})"
+        return place, "is missing"
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:].replace("Input should", "must")
     example = '["a.xyz", "b.xyz"]' if place.endswith("files") else "[1, 2]"
@@ -203,14 +208,28 @@ def explain(error, source, model=Config):
         message = "must not be empty"
     if error["type"] == "model_type":
         message = f"must be a section, [{place}]"
-    if error["type"] == "value_error":
-        return f"{place}: {message} ({source})"
-    return f"{place} = {error['input']!r}: {message} ({source})"
+    return place if error["type"] == "value_error" else f"{place} = {error['input']!r}", message
 
 
-def _section_of(name):
+def _unknown_key(loc, model):
+    """What to say of a key at `loc` that a section, or the whole configuration, does not have."""
+    *sections, name = loc
+    own, section = _section_of(str(name), model), model
+    for part in (part for part in sections if isinstance(part, str)):
+        annotation = section.model_fields[part].annotation
+        section = (get_args(annotation) or (annotation,))[0]
+    if own and not sections:
+        return f"is a key of a section: write it below [{own}]"
+    known = [key_of(field) for field in section.model_fields]
+    near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
+    if own:
+        return f"unknown key; it is a key of [{own}]"
+    return f"unknown key; did you mean '{near[0]}'?" if near else f"unknown key; known are {', '.join(known)}"
+
+
+def _section_of(name, model):
     """The first section that has a key of this name; "" if there is none."""
-    for section, field in Config.model_fields.items():
+    for section, field in model.model_fields.items():
         annotation = (get_args(field.annotation) or (field.annotation,))[0]
         if name in map(key_of, getattr(annotation, "model_fields", ())):
             return section

@@ -29,16 +29,29 @@ class Config(Section):
 
     def idle_keys(self):
         """(keys that have no effect and are not at their defaults, what would give them one)."""
-        if self.network.weights_from and self.network.initializer != "files":
-            return ["network.weights_from"], f"network.initializer = '{self.network.initializer}'"
-        schedule = [f"schedule.{name}" for name in self.schedule.idle_keys()]
-        if schedule or not self.learns_noise:
-            return schedule, f"schedule.name = '{self.schedule.name}'"
-        unread = [f"{kind}_weight" for kind in PLURALS]
-        if self.schedule.selection == "random":
-            unread += ["trials", *(f"{kind}_threshold" for kind in PLURALS)]
-        idle = [f"ekf.{name}" for name in changed(self.ekf, FIXED_NOISE_KEYS)]
-        return idle + [f"schedule.{name}" for name in changed(self.schedule, unread)], "ekf.noise = 'learned'"
+        net, functions, noise = self.network, self.symmetry_functions, "ekf.noise = 'learned'"
+        initializer = f"network.initializer = '{net.initializer}'"
+        groups = [
+            ("network", ["weights_from"] if net.initializer != "files" else [], initializer),
+            ("network", ["weights_min", "weights_max"] if net.initializer != "uniform" else [], initializer),
+            ("baseline", [] if self.baseline.d3 else ["d3_damping"], "no baseline.d3"),
+            (
+                "symmetry_functions",
+                ["alpha"] if functions.cutoff in ("hard", "tanh3u", "tanh3") else [],
+                f"symmetry_functions.cutoff = '{functions.cutoff}'",
+            ),
+            ("schedule", self.schedule.idle_keys(), f"schedule.name = '{self.schedule.name}'"),
+        ]
+        if self.learns_noise:
+            unread = [f"{kind}_weight" for kind in PLURALS]
+            if self.schedule.selection == "random":
+                unread += ["trials", *(f"{kind}_threshold" for kind in PLURALS)]
+            groups += [("ekf", FIXED_NOISE_KEYS, noise), ("schedule", unread, noise)]
+        idle = {}
+        for section, names, because in groups:
+            found = [f"{section}.{name}" for name in changed(getattr(self, section), names)]
+            idle.setdefault(because, []).extend(found)
+        return next(((keys, because) for because, keys in idle.items() if keys), ([], ""))
 
     def metric_weight(self, kind):
         """Weight of a kind of label (its name) in the choice of the best potential."""

@@ -10,6 +10,7 @@ from mpnnp.config.fields import (
     Factor,
     Fraction,
     Inflation,
+    Name,
     NotNegative,
     Number,
     Positive,
@@ -209,12 +210,11 @@ class Run(Section):
     """One training run."""
 
     optimizer: str = key("ekf", "ekf, adam, or another of mpnnp.optimizers.registry.OPTIMIZERS.")
-    from_: str | None = key(None, "Go on from this checkpoint.h5, weights and covariance, with new data.")
-    directory: str = key(
+    from_: Name | None = key(None, "Go on from this checkpoint.h5, weights and covariance, with new data.")
+    directory: Name = key(
         "runs/train",
         "Folder of the results, relative to the working directory; -o overrides it. Without both: runs/ and "
         "the name of the configuration file.",
-        min_length=1,
     )
     epochs: Count | None = key(
         None,

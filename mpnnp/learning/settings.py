@@ -170,7 +170,7 @@ def read_learning(path: str | Path, settings=()) -> tuple[Learning, Config]:
     try:
         learning = Learning.model_validate(integers_to_floats(Learning, own))
     except ValidationError as error:
-        raise ConfigError("\n".join(explain(e, str(path), Learning) for e in error.errors())) from None
+        raise ConfigError(explain(error, str(path), Learning)) from None
     base = path.parent
     simulations = [
         s.model_copy(update={"start": [resolve(file, base) for file in s.start]})

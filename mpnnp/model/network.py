@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,7 @@ ACTIVATIONS = (
     "harmonic",
     "rev-logistic",
 )
+MOST_WEIGHTS = 100_000_000  # more than fit into memory
 LETTERS = "ltsprgcehS"  # the same in n2p2's and RuNNer's files
 
 
@@ -113,10 +115,15 @@ class Network:
             ):
                 raise ConfigError(
                     f"network.elements.{symbol}.activation = {names!r}: "
-                    f"must be one of {', '.join(ACTIVATIONS)} for each layer"
+                    f"must name {len(hidden)}, one for each hidden layer, of {', '.join(ACTIVATIONS)}"
                 )
             sizes.append((n_input, *hidden, 1))
             activations.append((*names, "identity"))
+        n_weight = sum((n_in + 1) * n_out for size in sizes for n_in, n_out in itertools.pairwise(size))
+        if n_weight > MOST_WEIGHTS:
+            raise ConfigError(
+                f"network.hidden: nets of {n_weight:,} weights, more than {MOST_WEIGHTS:,} cannot be meant"
+            )
         return cls(sizes, activations)
 
     def units(self) -> np.ndarray:

@@ -43,6 +43,8 @@ def write_potential(potential, folder, comment="written by mpnnp", cp2k=False, o
         "scaling.data": scaling_text(potential.functions, potential.scaling.statistics),
         **{weights_name(z): _weights_text(potential, k) for k, z in elements},
     }
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file, and the potential needs a folder")
     keep_foreign(folder, texts, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():

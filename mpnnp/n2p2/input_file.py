@@ -10,13 +10,16 @@ from mpnnp.files import read_number, seems_to_be
 from mpnnp.model.baseline import NONE, parse_baseline
 from mpnnp.n2p2.keywords import (
     CHARGE,
+    CHOICES,
     FLAGS,
     KEYWORDS,
     MARKS_OF_RUNNER,
     REPEATED,
+    SELECTION,
     canonical,
     extra_words,
     nearest,
+    needs_value,
 )
 from mpnnp.units import parts_of_line, units_of_line, units_of_parts
 
@@ -52,9 +55,9 @@ class InputFile:
         try:
             text = self.path.read_text(encoding="utf-8-sig", errors="replace")
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+            raise DataError(f"{path}: cannot be read: {error.strerror}{_other(path)}") from None
         if "\0" in text:
-            raise DataError(f"{path}: is not a plain text file; save it in UTF-8")
+            raise DataError(f"{path}: is not a plain text file; save it in UTF-8{_other(path)}")
         self.keywords, self.units, self.baseline = [], None, NONE
         parts = {}
         for number, line in enumerate(text.splitlines(), 1):
@@ -95,6 +98,11 @@ class InputFile:
             raise DataError(f"{self.path}: the keyword '{name}' is missing")
         return ([k for k in found if k.written == name] or found)[-1]
 
+    def place(self, name):
+        """File, line and text of the last line with this keyword, to begin a message with."""
+        last = self.last(name)
+        return f"{self.path}, line {last.line}: '{last.text}'"
+
     def words(self, name):
         """Words of the last line with this keyword; DataError if there is none."""
         return self.last(name).words
@@ -103,18 +111,16 @@ class InputFile:
         """First word behind a keyword as a number."""
         if not self.has(name) and default is not None:
             return default
-        last = self.last(name)
         try:
-            return number(last.words[0], kind)
+            return number(self.words(name)[0], kind)
         except (IndexError, ValueError):
-            raise DataError(
-                f"{self.path}, line {last.line}: '{last.text}': expected {kind.__name__}"
-            ) from None
+            wanted = "an integer" if kind is int else "a number"
+            raise DataError(f"{self.place(name)}: expected {wanted}") from None
 
 
 def check_known(source):
-    """Raise DataError for a keyword that neither n2p2 nor RuNNer has, which would be overlooked, and for
-    one that is given twice with different values.
+    """Raise DataError for a keyword that neither n2p2 nor RuNNer has, which would be overlooked, for one
+    without the value that it needs, and for one that is given twice with different values.
     """
     seen = {}
     for k in source.keywords:
@@ -123,13 +129,27 @@ def check_known(source):
             near = nearest(k.written)
             hint = f"; did you mean '{near}'?" if near else "; begin a line that means nothing with #"
             raise DataError(
-                f"{line}: '{k.written}' is a keyword of neither n2p2 nor RuNNer{hint}"
-                f"{seems_to_be(source.path) if source.path.suffix == '.toml' else ''}"
+                f"{line}: '{k.written}' is a keyword of neither n2p2 nor RuNNer{hint}{_other(source.path)}"
             )
+        if not k.words and needs_value(k.name):
+            raise DataError(f"{line}: '{k.text}': a value is missing")
         before = seen.setdefault(k.name, k)
         repeatable = k.name in REPEATED or KEYWORDS[k.name].kind == CHARGE
         if before.words != k.words and before.words and k.words and not repeatable:
             raise DataError(f"{line}: '{k.text}' contradicts line {before.line}: '{before.text}'")
+
+
+def _other(path):
+    """What a file is whose name is not that of an input.nn."""
+    return "" if Path(path).suffix == ".nn" else seems_to_be(path)
+
+
+def check_choices(source):
+    """Raise DataError for a keyword of training whose value is none of those that it can have."""
+    for name, choices in CHOICES.items():
+        if source.has(name) and source.value(name, int) not in choices:
+            allowed = ", ".join(f"{value} ({meaning})" for value, meaning in choices.items())
+            raise DataError(f"{source.place(name)}: must be one of {allowed}")
 
 
 def extra_words_of(source):
@@ -139,9 +159,15 @@ def extra_words_of(source):
     found = []
     for k in source.keywords:
         if extra := extra_words(k.name, k.words):
-            switch = "the keyword alone switches this on" if k.name in FLAGS else "the keyword takes less"
+            why = "the keyword takes less"
+            if k.name in FLAGS:
+                why = "the keyword alone switches this on"
+            elif k.name == "cutoff_type":
+                why = "this cutoff function has no inner radius"
+            elif CHOICES.get(k.name) is SELECTION:
+                why = "the first mode is kept"
             are = "is" if len(extra) == 1 else "are"
-            found.append(f"line {k.line}, '{k.text}': {switch}, {' '.join(extra)!r} {are} not used")
+            found.append(f"line {k.line}, '{k.text}': {why}, {' '.join(extra)!r} {are} not used")
     return found
 
 

@@ -307,11 +307,27 @@ KEYWORDS = {name: keyword for keyword in TABLE for name in (keyword.name, *keywo
 FLAGS = ("remove_atom_energies", "scale_symmetry_functions", "center_symmetry_functions",
          "scale_symmetry_functions_sigma", "normalize_nodes", "use_short_forces", "use_old_weights_short",
          "use_old_scaling", "nguyen_widrow_weights_short", "separate_kalman_short")  # fmt: skip
-LISTS = ("elements", "symfunction_short", "global_symfunction_short", "element_symfunction_short",
-         "global_nodes_short", "global_activation_short", "element_nodes_short", "element_activation_short",
-         "selection_mode", "selection_mode_energy", "selection_mode_force")  # fmt: skip
+LISTS = (
+    "elements",
+    "symfunction_short",
+    "global_symfunction_short",
+    "element_symfunction_short",
+    "global_nodes_short",
+    "global_activation_short",
+    "element_nodes_short",
+    "element_activation_short",
+)
 # how many words behind a keyword that is used mean something, where it is not one
 WORDS = dict.fromkeys(FLAGS, 0) | {"cutoff_type": 2, "atom_energy": 2, "element_hidden_layers_short": 2}
+WITHOUT_ALPHA = ("0", "2", "3")  # types of cutoff functions that have no inner radius
+SELECTION = {0: "random", 1: "sort", 2: "threshold"}
+CHOICES = {  # what the first word behind a keyword may be, and its meaning
+    "updater_type": {0: "gradient descent", 1: "Kalman filter"},
+    "kalman_type": {0: "standard", 1: "fading memory"},
+    "update_strategy": {0: "all elements at once", 1: "element by element"},
+    "jacobian_mode": {0: "sum over all", 1: "sum over each task", 2: "full"},
+    **dict.fromkeys(("selection_mode", "selection_mode_energy", "selection_mode_force"), SELECTION),
+}
 # a file that has one of these was written for RuNNer
 MARKS_OF_RUNNER = (
     "runner_mode",
@@ -362,7 +378,14 @@ def extra_words(name, words):
     """Those of the words behind keyword `name` that mean nothing."""
     if KEYWORDS[name].kind != USED or name in LISTS:
         return ()
+    if name == "cutoff_type" and words[0] in WITHOUT_ALPHA:
+        return words[1:]
     return words[WORDS.get(name, 1) :]
+
+
+def needs_value(name):
+    """Whether a keyword means nothing without a word behind it."""
+    return KEYWORDS[name].kind == USED and name not in FLAGS + LISTS
 
 
 def nearest(name):

@@ -7,56 +7,76 @@ from mpnnp.model.network import ACTIVATIONS, LETTERS, Network
 
 
 def read_network(source, functions):
-    """Network of the keywords global_* and element_* of an input.nn."""
-    n_hidden = source.value("global_hidden_layers_short", int)
-    nodes, letters = _integers(source, "global_nodes_short"), list(source.words("global_activation_short"))
-    sizes, activations = [], []
+    """Network of the keywords global_* and element_* of an input.nn; the first may be missing where each
+    element has the others.
+    """
     depths = _depths(source, functions)
     _check_elements(source, depths)
     whole, _ = _dialect(source, depths)
-    if len(letters) < n_hidden:
-        last = source.last("global_activation_short")
-        raise DataError(
-            f"{source.path}, line {last.line}: '{' '.join((last.written, *letters))}': has {len(letters)} "
-            f"activation functions, must have {n_hidden} (global_hidden_layers_short), and l for the output"
-        )
+    nodes, letters = _integers(source, "global_nodes_short"), _letters(source)
+    sizes, activations = [], []
     for z in functions.elements:
         symbol = chemical_symbols[z]
         depth = depths[symbol]
-        hidden = (nodes + [0] * depth)[:depth]
-        names = (letters[:n_hidden] + ["t"] * depth)[:depth]
+        hidden = (nodes + [None] * depth)[:depth]
+        names = (letters + ["t" if letters else None] * depth)[:depth]  # of more layers than all others have
         for keyword in source.all("element_nodes_short", "element_activation_short"):
             if keyword.words[:1] == (symbol,):
                 values = hidden if keyword.name == "element_nodes_short" else names
                 (_set_layers if whole else _set_layer)(source, keyword, values, depth)
-        if wrong := [n for n in hidden[: len(nodes)] if n < 1]:
-            lines = source.all("element_nodes_short", "global_nodes_short")
-            k = next(k for k in lines if str(wrong[0]) in k.words)
-            raise DataError(
-                f"{source.path}, line {k.line}: '{k.text}': a layer of {symbol} has "
-                f"{wrong[0]} nodes, must have 1 at least"
-            )
-        if any(n < 1 for n in hidden) or len(hidden) != depth:
-            raise DataError(
-                f"{source.path}: global_nodes_short gives {len(nodes)} layers, "
-                f"global_hidden_layers_short is {n_hidden}"
-            )
-        for letter in names:
-            if letter not in LETTERS:
-                lines = source.all("global_activation_short", "element_activation_short")
-                line = next(k.line for k in reversed(lines) if letter in k.words)
-                raise DataError(
-                    f"{source.path}, line {line}: activation function '{letter}': known are "
-                    f"{' '.join(LETTERS)}"
-                )
+        _check_layers(source, symbol, hidden, names)
         sizes.append((len(functions.of(z)), *hidden, 1))
         activations.append((*(ACTIVATIONS[LETTERS.index(letter)] for letter in names), "identity"))
-    if len(letters) > n_hidden and letters[n_hidden] != "l":
-        raise DataError(
-            f"{source.path}: global_activation_short: the output layer must be linear (l), "
-            f"found '{letters[n_hidden]}'"
-        )
     return Network(sizes, activations)
+
+
+def _letters(source):
+    """The letters of the global activation functions of the hidden layers; behind them that of the output
+    may stand.
+    """
+    if not source.has("global_activation_short"):
+        return []
+    letters = list(source.words("global_activation_short"))
+    n_hidden = source.value("global_hidden_layers_short", int, default=len(letters))
+    output = letters[n_hidden : n_hidden + 1]
+    if len(letters) < n_hidden or output not in ([], ["l"]):
+        wrong = f": the output layer must be linear (l), found '{output[0]}'" if output else ""
+        raise DataError(
+            f"{source.place('global_activation_short')}: has {len(letters)} activation functions, must have "
+            f"{n_hidden} (global_hidden_layers_short), and l for the output{wrong}"
+        )
+    return letters[:n_hidden]
+
+
+def _check_layers(source, symbol, hidden, names):
+    """Raise DataError for layers of an element that have no nodes, or no activation function that is known.
+
+    hidden, names   nodes and letters of its hidden layers; None: not given
+    """
+    for k, (n, letter) in enumerate(zip(hidden, names), 1):
+        for value, name in ((n, "nodes"), (letter, "activation")):
+            if value is None:
+                key = f"global_{name}_short"
+                given = f"; {key} gives {k - 1} layers" if source.has(key) else ""
+                raise DataError(
+                    f"{source.path}: layer {k} of the {len(hidden)} hidden layers of {symbol} is not given: "
+                    f"by {key} or element_{name}_short{given}"
+                )
+        if n < 1:
+            at = _line_of(source, "nodes", str(n))
+            raise DataError(f"{at}: a layer of {symbol} has {n} nodes, must have 1 at least")
+        if letter not in LETTERS:
+            at = _line_of(source, "activation", letter)
+            raise DataError(f"{at}: activation function '{letter}': known are {' '.join(LETTERS)}")
+
+
+def _line_of(source, name, word):
+    """File, line and text of the last line about nodes or activation functions with this word, that of an
+    element before the global one.
+    """
+    lines = source.all(f"global_{name}_short") + source.all(f"element_{name}_short")
+    k = next(k for k in reversed(lines) if word in k.words)
+    return f"{source.path}, line {k.line}: '{k.text}'"
 
 
 def ambiguous_layers(source, functions):
@@ -78,16 +98,18 @@ def ambiguous_layers(source, functions):
     return found
 
 
-def unread_nodes(source):
-    """A note, in words, on numbers of global_nodes_short behind the hidden layers; [] if there are none."""
-    n_hidden, nodes = source.value("global_hidden_layers_short", int), _integers(source, "global_nodes_short")
-    if len(nodes) <= n_hidden:
-        return []
-    last = source.last("global_nodes_short")
-    return [
-        f"line {last.line}, '{last.text}': there are {n_hidden} hidden layers, "
-        f"{' '.join(map(str, nodes[n_hidden:]))} is not used"
-    ]
+def unread_layers(source):
+    """Notes, in words, on nodes and activation functions behind those of the hidden layers."""
+    found = []
+    n_hidden = source.value("global_hidden_layers_short", int, default=1 << 30)
+    for name, n in (("global_nodes_short", n_hidden), ("global_activation_short", n_hidden + 1)):
+        if source.has(name) and (extra := source.words(name)[n:]):
+            last = source.last(name)
+            found.append(
+                f"line {last.line}, '{last.text}': there are {n_hidden} hidden layers, "
+                f"{' '.join(extra)} is not used"
+            )
+    return found
 
 
 def _check_elements(source, depths):
@@ -103,11 +125,18 @@ def _check_elements(source, depths):
 
 def _depths(source, functions):
     """Symbol -> number of hidden layers."""
-    n_hidden = source.value("global_hidden_layers_short", int)
+    n_hidden = source.value("global_hidden_layers_short", int, default=-1)
+    if n_hidden < 0 and source.has("global_hidden_layers_short"):
+        raise DataError(f"{source.place('global_hidden_layers_short')}: must not be negative")
     depths = dict.fromkeys((chemical_symbols[z] for z in functions.elements), n_hidden)
     for keyword in source.all("element_hidden_layers_short"):
         if keyword.words[:1] and keyword.words[0] in depths:
             depths[keyword.words[0]] = _depth(source, keyword)
+    if missing := [symbol for symbol, depth in depths.items() if depth < 0]:
+        raise DataError(
+            f"{source.path}: the keyword 'global_hidden_layers_short' is missing, and "
+            f"element_hidden_layers_short of {' '.join(missing)}"
+        )
     return depths
 
 
@@ -209,8 +238,9 @@ def _depth(source, keyword):
 
 
 def _integers(source, name):
-    words = source.words(name)
+    """The integers behind a keyword; [] if it is not there."""
+    words = source.words(name) if source.has(name) else ()
     try:
         return [int(word) for word in words]
     except ValueError:
-        raise DataError(f"{source.path}: '{name} {' '.join(words)}': expected integers") from None
+        raise DataError(f"{source.place(name)}: expected integers") from None

@@ -7,7 +7,6 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.errors import ConfigError, DataError
-from mpnnp.files import read_number
 from mpnnp.kernels.table import TYPES
 from mpnnp.model.network import Network
 from mpnnp.model.potential import Potential
@@ -21,6 +20,7 @@ from mpnnp.model.symmetry_functions import (
 from mpnnp.n2p2.input_file import InputFile, check_known, number
 from mpnnp.n2p2.keywords import CHARGE, KEYWORDS, REFUSED
 from mpnnp.n2p2.nets import read_network
+from mpnnp.n2p2.scaling_file import columns, read_scaling
 from mpnnp.units import ATOMIC, parse_units
 
 LARGEST = 1e9  # weight; those of trained nets are of the order of 1
@@ -94,12 +94,19 @@ def _cutoff(source):
     words = ["1"] if source.of_runner and not source.has("cutoff_type") else source.words("cutoff_type")
     alpha = source.value("cutoff_alpha", default=0.0)
     try:
-        cutoff, alpha = int(words[0]), number(words[1], float) if len(words) > 1 else alpha
+        cutoff, behind = int(words[0]), number(words[1], float) if len(words) > 1 else alpha
     except (IndexError, ValueError):
         raise DataError(
-            f"{source.path}: 'cutoff_type {' '.join(words)}': expected a number from 0 to 8 and perhaps alpha"
+            f"{source.place('cutoff_type')}: expected a number from 0 to 8 and perhaps alpha"
         ) from None
-    return cutoff, alpha if cutoff else 0.0
+    if not 0 <= cutoff <= 8:
+        raise DataError(f"{source.place('cutoff_type')}: cutoff function {cutoff}: 0 to 8 are known")
+    if not 0 <= behind < 1:
+        name = "cutoff_type" if len(words) > 1 else "cutoff_alpha"
+        raise DataError(f"{source.place(name)}: alpha = {behind}: must be at least 0 and below 1")
+    if source.has("cutoff_alpha") and behind != alpha:
+        raise DataError(f"{source.place('cutoff_alpha')} contradicts {source.place('cutoff_type')}")
+    return cutoff, behind if cutoff else 0.0
 
 
 def _function_lines(keyword, elements):
@@ -144,91 +151,6 @@ def scaling_kind(source):
     return kind, s_min, s_max
 
 
-def read_scaling(path, functions, kind, s_min, s_max):
-    """Scaling from a file scaling.data."""
-    scaling = Scaling(kind, s_min, s_max, read_statistics(path, functions, sigma=kind == "sigma"))
-    check_ranges(path, functions, scaling)
-    return scaling
-
-
-def read_statistics(path, functions, sigma=True):
-    """Statistics of a file scaling.data: per function minimum, maximum, mean and, in files of n2p2,
-    sigma (NaN where it is absent).
-    """
-    start, first = functions.table.start, np.concatenate([[0], np.cumsum(functions.copies)])
-    expected = [
-        (e + 1, k + 1)
-        for e in range(len(functions.elements))
-        for k in range(first[start[e + 1]] - first[start[e]])
-    ]
-    words = _columns(path, 1, 1, whole=True)
-    width = 5 if words and len(words[0]) == 5 else 6  # RuNNer writes no sigma
-    # behind them n2p2 and RuNNer append the line of energies and forces
-    rows, lines = _columns(path, width, len(expected), finite=False, numbered=True)
-    found = [tuple(row[:2]) for row in rows]
-    if len(found) != len(expected):
-        raise DataError(
-            f"{path}: expected {len(expected)} lines, one per symmetry function of each element in order, "
-            f"found {len(found)}"
-        )
-    for line, a, b in zip(lines, found, expected):
-        if a != b:
-            raise DataError(
-                f"{path}, line {line}: expected function {b[1]} of element {b[0]} ("
-                f"{chemical_symbols[functions.elements[b[0] - 1]]}), found function {a[1]:g} of element "
-                f"{a[0]:g}: "
-                "lines must be one per symmetry function of each element in order"
-            )
-    for k, f in enumerate(functions.functions):
-        _check_statistics(path, f, rows[first[k] : first[k + 1]], lines[first[k]])
-    rows = [rows[k] for k in first[:-1]]
-    if sigma and width < 6:
-        raise DataError(f"{path}: has no sixth column (sigma), which scale_symmetry_functions_sigma needs")
-    minimum, maximum, mean, sigma = np.array([[*row[2:6], np.nan][:4] for row in rows]).T
-    return Statistics(np.ones(len(rows)), minimum, maximum, mean, sigma)
-
-
-def _check_statistics(path, f, rows, line):
-    """Raise DataError for numbers of a function that are none, or that differ between equal functions."""
-    if not np.isfinite(rows[0]).all():
-        raise DataError(
-            f"{path}, line {line}: expected {len(rows[0])} numbers, found "
-            f"{' '.join(f'{x:g}' for x in rows[0])}: n2p2 writes "
-            f"such lines for an element without atoms in the data, {chemical_symbols[f.center]}; "
-            f"function: {f}"
-        )
-    low, high, mean = rows[0][2:5]
-    room = 1e-6 * (abs(low) + abs(high)) + 1e-12
-    if low != high and not low - room <= mean <= high + room:
-        raise DataError(
-            f"{path}, line {line}: minimum {low:g}, maximum {high:g} and mean {mean:g} are not in order: is "
-            f"the file damaged? function: {f}"
-        )
-    if any(not np.allclose(row[2:], rows[0][2:], rtol=1e-6, atol=1e-12) for row in rows):
-        raise DataError(
-            f"{path}, line {line}: equal symmetry functions have different statistics; function: {f}"
-        )
-
-
-def check_ranges(path, functions, scaling):
-    """Raise DataError naming file, element and function where one that must be divided by its spread never
-    varies.
-    """
-    t = scaling.statistics
-    spread = t.sigma if scaling.kind == "sigma" else t.maximum - t.minimum
-    if scaling.kind in ("none", "center"):
-        return
-    for k in np.flatnonzero(~(spread > 0)):
-        f = functions.functions[k]
-        _, lines = _columns(path, 1, int(functions.copies.sum()), numbered=True)
-        raise DataError(
-            f"{path}, line {lines[int(functions.copies[:k].sum())]}: function "
-            f"{k - functions.table.start[functions.elements.index(f.center)] + 1} of "
-            f"{chemical_symbols[f.center]} never varies (from {t.minimum[k]:g} to {t.maximum[k]:g}) and "
-            f"cannot be scaled: {f}"
-        )
-
-
 def read_weights(folder, elements, network, name="weights.{:03d}.data"):
     """Flat weights from the files weights.NNN.data (NNN: atomic number) of a folder; where these are not
     there, from
@@ -237,7 +159,7 @@ def read_weights(folder, elements, network, name="weights.{:03d}.data"):
     parts = []
     for e, z in enumerate(elements):
         path = _weights_file(Path(folder), z, name)
-        values = np.array([row[0] for row in _columns(path, 1)])
+        values = np.array([row[0] for row in columns(path, 1)])
         _check_order(path)
         n = int(network.topology.start[e + 1] - network.topology.start[e])
         if len(values) != n:
@@ -257,7 +179,7 @@ def _check_order(path):
     """Raise DataError where the third column, which n2p2 and RuNNer write as a running number, says that
     lines are not in order: both programs, and this one, read them one after another.
     """
-    for k, (words, line) in enumerate(zip(*_columns(path, 1, whole=True, numbered=True)), 1):
+    for k, (words, line) in enumerate(zip(*columns(path, 1, whole=True, numbered=True)), 1):
         if len(words) > 2 and words[1] in ("a", "b") and words[2].isdecimal() and int(words[2]) != k:
             raise DataError(
                 f"{path}, line {line}: expected weight {k}, found weight {words[2]}: lines must be in the "
@@ -386,6 +308,8 @@ def read_units(source, elements, units=None):
     seen = {}
     for keyword in source.all("atom_energy") if counted else ():
         try:
+            if len(keyword.words) < 2:
+                raise ValueError(f"found '{keyword.text}'")
             z = element_number(keyword.words[0])
             value = number(keyword.words[1], float) * units.energy
             if z not in energies:
@@ -393,11 +317,12 @@ def read_units(source, elements, units=None):
             if seen.setdefault(z, value) != value:
                 raise ValueError(f"another line has another energy of {keyword.words[0]}")
             energies[z] = value
-        except (IndexError, ValueError) as error:
+        except ValueError as error:
             raise DataError(
                 f"{source.path}, line {keyword.line}: expected 'atom_energy ELEMENT ENERGY' ({error})"
             ) from None
     conv_energy, conv_length = (_conversion(source, name) for name in ("conv_energy", "conv_length"))
+    _check_normalization(source)
     return {
         "atomic_energies": np.array([energies[z] for z in elements]),
         "mean_energy": source.value("mean_energy", default=0.0) * units.energy,
@@ -406,12 +331,26 @@ def read_units(source, elements, units=None):
     }
 
 
+def _check_normalization(source):
+    """Raise DataError where some of the numbers of the normalisation are there and others are not: n2p2 stops
+    at such a file, others than those that were meant would be taken.
+    """
+    names = ("mean_energy", "conv_energy", "conv_length")
+    given = [name for name in names if source.has(name)]
+    if missing := [name for name in names if given and name not in given]:
+        raise DataError(
+            f"{source.place(given[0])}: {' and '.join(missing)} must be there too: all of "
+            f"{', '.join(names)}, or none"
+        )
+
+
 def _conversion(source, name):
     """A factor of the normalisation, 1 if it is not there. Raises DataError unless it is positive."""
     factor = source.value(name, default=1.0)
     if not factor > 0:
-        keyword = source.last(name)
-        raise DataError(f"{source.path}, line {keyword.line}: {name} is {factor:g}, must be positive")
+        raise DataError(
+            f"{source.path}, line {source.last(name).line}: {name} is {factor:g}, must be positive"
+        )
     return factor
 
 
@@ -420,39 +359,12 @@ def _elements(source):
     try:
         elements = [element_number(word) for word in words]
     except ConfigError as error:
-        raise DataError(f"{source.path}: elements: {error}") from None
+        line = source.last("elements").line
+        raise DataError(f"{source.path}, line {line}: elements: {error}") from None
     n = source.value("number_of_elements", int, default=len(words))
     if n != len(set(elements)):
-        raise DataError(f"{source.path}: number_of_elements is {n}, but elements lists {' '.join(words)}")
+        line = source.last("elements").line
+        raise DataError(
+            f"{source.path}, line {line}: number_of_elements is {n}, but elements lists {' '.join(words)}"
+        )
     return sorted(elements)
-
-
-def _columns(path, n, n_line=None, whole=False, finite=True, numbered=False):
-    """First n numbers of each line that is not a comment, of the first n_line such lines; whole: all words of
-    the lines, unread; numbered: (rows, their lines).
-    """
-    rows, lines = [], []
-    try:
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
-            for line_number, line in enumerate(file, 1):
-                words = line.split("#", 1)[0].split()
-                if len(rows) == n_line:
-                    break
-                if not words:
-                    continue
-                lines.append(line_number)
-                if whole:
-                    rows.append(words)
-                    continue
-                try:
-                    rows.append([(number if finite else read_number)(word, float) for word in words[:n]])
-                    if len(rows[-1]) < n:
-                        raise ValueError
-                except ValueError:
-                    raise DataError(
-                        f"{path}, line {line_number}: expected {n} number{'s' * (n > 1)}, "
-                        f"found '{line.strip()[:60]}'"
-                    ) from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    return (rows, lines) if numbered else rows

@@ -4,9 +4,8 @@ import re
 
 from mpnnp.data.compressed import open_text, reading
 from mpnnp.errors import ConfigError
+from mpnnp.n2p2.keywords import SELECTION
 from mpnnp.n2p2.translation import origin_of
-
-SELECTION = {0: "random", 1: "sort", 2: "threshold"}
 
 
 def set_labels(source, t, set_keys):
@@ -27,12 +26,7 @@ def set_labels(source, t, set_keys):
             )
     if source.has("force_energy_ratio") and "schedule.force_fraction" not in set_keys:
         _force_energy_ratio(source, t)
-    weight = source.value("force_weight", default=source.value("force_update_scaling", default=1.0))
-    t.set(
-        "schedule.force_weight",
-        weight if weight > 0 else 1.0,
-        origin_of(source, "force_weight", "force_update_scaling") or "the default of n2p2",
-    )
+    _force_weight(source, t)
     modes = [_mode(source, kind) for kind in ("energy", "force")]
     thresholds = [
         _of_kind(source, "rmse_threshold", kind, 0.0) if mode == "threshold" else 0.0
@@ -40,8 +34,8 @@ def set_labels(source, t, set_keys):
     ]
     if "sort" in modes and modes[0] != modes[1]:
         raise ConfigError(
-            f"{source.path}: the selection 'sort' for energies or for forces alone is not available: "
-            "give one selection_mode"
+            f"{source.place(_mode_keyword(source, 'force'))}: the selection 'sort' for energies or for "
+            "forces alone is not available: give one selection_mode"
         )
     selection = (
         "threshold" if "threshold" in modes and any(thresholds) else "sort" if "sort" in modes else "random"
@@ -55,19 +49,35 @@ def set_labels(source, t, set_keys):
         names = ("energy_threshold", "force_threshold")
         for name, keyword, value in zip(names, ("rmse_threshold_energy", "rmse_threshold_force"), thresholds):
             t.set(f"schedule.{name}", float(value), origin_of(source, "rmse_threshold", keyword))
-        trials = max(int(_of_kind(source, "rmse_threshold_trials", kind, 3)) for kind in ("energy", "force"))
+        trials = max(_of_kind(source, "rmse_threshold_trials", kind, 3, int) for kind in ("energy", "force"))
         t.set("schedule.trials", max(trials, 1), origin_of(source, "rmse_threshold_trials"))
+
+
+def _force_weight(source, t):
+    """The weight of forces: force_weight of n2p2, force_update_scaling of RuNNer, where a negative value
+    means one that RuNNer finds by itself.
+    """
+    names = [name for name in ("force_weight", "force_update_scaling") if source.has(name)]
+    if not names:
+        t.set("schedule.force_weight", 1.0, "the default of n2p2")
+        return
+    name = names[-1] if source.of_runner else names[0]
+    weight = source.value(name)
+    if weight == 0 or (weight < 0 and name == "force_weight"):
+        raise ConfigError(f"{source.place(name)}: must be positive; without use_short_forces there are none")
+    t.set("schedule.force_weight", weight if weight > 0 else 1.0, origin_of(source, name))
+    t.unused += [(origin_of(source, other), f"{name} goes first") for other in names if other != name]
 
 
 def _force_energy_ratio(source, t):
     """As many force components per energy as the keyword says; n2p2 ignores the fraction of forces then."""
     ratio = source.value("force_energy_ratio")
     if not ratio > 0:
-        raise ConfigError(f"{source.path}: '{origin_of(source, 'force_energy_ratio')}': must be positive")
+        raise ConfigError(f"{source.place('force_energy_ratio')}: must be positive")
     data = source.data_file
     if data is None:
         raise ConfigError(
-            f"{source.path}: '{origin_of(source, 'force_energy_ratio')}' needs the input.data beside it, "
+            f"{source.place('force_energy_ratio')}: needs the input.data beside it, "
             "whose labels are counted; or say --set schedule.force_fraction=... in place of it"
         )
     n_energy = n_component = 0
@@ -94,19 +104,19 @@ def _mode(source, kind):
     """Selection mode of energies or forces: the first that is given; RuNNer has only thresholds."""
     if source.of_runner:
         return "threshold"
-    name = f"selection_mode_{kind}" if source.has(f"selection_mode_{kind}") else "selection_mode"
-    mode = source.value(name, int, default=0) if source.has(name) else 0
-    if mode not in SELECTION:
-        raise ConfigError(
-            f"{source.path}: '{origin_of(source, name)}': must be 0 (random), 1 (sort) or 2 (threshold)"
-        )
-    return SELECTION[mode]
+    name = _mode_keyword(source, kind)
+    return SELECTION[source.value(name, int) if source.has(name) else 0]
 
 
-def _of_kind(source, name, kind, default):
+def _mode_keyword(source, kind):
+    own = f"selection_mode_{kind}"
+    return own if source.has(own) else "selection_mode"
+
+
+def _of_kind(source, name, kind, default, of=float):
     for candidate in (f"{name}_{kind}", name):
         if source.has(candidate):
-            return source.value(candidate)
+            return source.value(candidate, of)
     return default
 
 
@@ -116,25 +126,27 @@ def set_streams(source, t, ranks, size, set_keys):
     ranks, size  as of translate.translate;  set_keys: keys that --set overrules
     """
     if source.of_runner:
-        batches = [source.value(f"short_{kind}_group", int, default=1) for kind in ("energy", "force")]
+        names = ("short_energy_group", "short_force_group")
+        batches = [source.value(name, int, default=1) for name in names]
         ranks, where = 1, "RuNNer's groups"
         if max(batches) > 1:
             t.set("schedule.rows", "sum", origin_of(source, "short_energy_group", "short_force_group"))
     else:
-        batches = [
-            source.value(f"task_batch_size_{kind}", int) if source.has(f"task_batch_size_{kind}") else 1
-            for kind in ("energy", "force")
-        ]
+        names = ("task_batch_size_energy", "task_batch_size_force")
+        batches = [source.value(name, int) if source.has(name) else 1 for name in names]
         ranks, where = _original_ranks(source.path.parent, ranks, size)
         jacobian = source.value("jacobian_mode", int) if source.has("jacobian_mode") else 2
         if t.tree["run"]["optimizer"] == "ekf" and (jacobian == 0 or (jacobian == 1 and max(batches) > 1)):
             t.set("schedule.rows", "sum", origin_of(source, "jacobian_mode"))
             t.set("schedule.groups", 1 if jacobian == 0 else ranks)
-    if min(batches) < 1 and "schedule.streams" not in set_keys:
-        raise ConfigError(
-            f"{source.path}: a task_batch_size of 0 (the whole training set in one update) is not available: "
-            "say how many labels an update takes, --set schedule.streams=100"
-        )
+    for name, batch in zip(names, batches):
+        if batch < 0 or (batch == 0 and "schedule.streams" not in set_keys):
+            why = "must be positive: "
+            if batch == 0:
+                why = "a task_batch_size of 0 (the whole training set in one update) is not available: "
+            raise ConfigError(
+                f"{source.place(name)}: {why}say how many labels an update takes, --set schedule.streams=100"
+            )
     energy, force = (max(batch, 1) * ranks for batch in batches)
     t.set(
         "schedule.streams",

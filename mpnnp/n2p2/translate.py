@@ -12,9 +12,9 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.plausibility import wrong_units
 from mpnnp.data.runner import read_runner_data, stated_units
 from mpnnp.errors import ConfigError, DataError
-from mpnnp.n2p2.input_file import InputFile, check_known, extra_words_of
+from mpnnp.n2p2.input_file import InputFile, check_choices, check_known, extra_words_of
 from mpnnp.n2p2.keywords import CHARGE, IDLE, KEYWORDS
-from mpnnp.n2p2.nets import ambiguous_layers, read_network, unread_nodes
+from mpnnp.n2p2.nets import ambiguous_layers, read_network, unread_layers
 from mpnnp.n2p2.potential_files import check_generation, check_kind, read_functions, read_units
 from mpnnp.n2p2.schedule import set_labels, set_streams
 from mpnnp.n2p2.translation import Translation, copy_number, origin_of
@@ -40,6 +40,7 @@ def translate(path, ranks=None, size=1, settings=()):
     check_generation(source)
     check_kind(source)
     check_known(source)
+    check_choices(source)
     units = _units_of_files(source, settings, t)
     functions = read_functions(source, units)
     _potential(source, functions, units, t)
@@ -95,18 +96,19 @@ def _units_of_files(source, settings, t):
 def _potential(source, functions, file_units, t):
     folder = source.path.parent
     t.set("symmetry_functions.input_nn", source.path.name, "symmetry functions and their scaling")
-    if (folder / "scaling.data").is_file():
+    has_scaling = (folder / "scaling.data").is_file()
+    for name in ("use_old_weights_short", "use_old_scaling"):
+        if source.has(name) and not has_scaling:
+            raise ConfigError(
+                f"{source.place(name)} needs the scaling.data that belongs to the weights beside it"
+            )
+    if has_scaling:
         t.set(
             "symmetry_functions.scaling_data",
             "scaling.data",
             "was there; without this line it is made from the training structures",
         )
     if source.has("use_old_weights_short"):
-        if not (folder / "scaling.data").is_file():
-            raise ConfigError(
-                f"{source.path}: use_old_weights_short needs the scaling.data that belongs "
-                "to the weights beside it"
-            )
         t.set("network.initializer", "files", "use_old_weights_short")
         t.set(
             "network.weights_from",
@@ -126,7 +128,7 @@ def _potential(source, functions, file_units, t):
 
 def _nets(source, functions, t):
     network = read_network(source, functions)
-    t.notes += ambiguous_layers(source, functions) + unread_nodes(source)
+    t.notes += ambiguous_layers(source, functions) + unread_layers(source)
     nets = [(list(size[1:-1]), list(names[:-1])) for size, names in zip(network.sizes, network.activations)]
     common = max(nets, key=nets.count)
     t.set("network.hidden", common[0], origin_of(source, "global_nodes_short"))
@@ -169,9 +171,7 @@ def _units(source, units, t):
     given = ("mean_energy", "conv_energy", "conv_length")
     wanted = source.words("normalize_data_set")[:1] if source.has("normalize_data_set") else ()
     if wanted and wanted[0] not in ("ref", "force", "stats-only"):
-        raise ConfigError(
-            f"{source.path}: '{origin_of(source, 'normalize_data_set')}': must be ref, force or stats-only"
-        )
+        raise ConfigError(f"{source.place('normalize_data_set')}: must be ref, force or stats-only")
     if source.has(*given):
         t.set("network.normalize", False, "units of training of input.nn")
         if wanted:
@@ -219,14 +219,9 @@ def _optimizer(source, t):
     for name in ("optmode_short_energy", "optmode_short_force"):
         if source.has(name) and source.value(name, int) != 1:
             raise ConfigError(
-                f"{source.path}: '{origin_of(source, name)}': only 1 (Kalman filter) is available; "
+                f"{source.place(name)}: only 1 (Kalman filter) is available; "
                 'for Adam set run.optimizer = "adam"'
             )
-    if source.has("updater_type") and source.value("updater_type", int) != 1:
-        raise ConfigError(
-            f"{source.path}: '{origin_of(source, 'updater_type')}': must be 0 (gradient descent) "
-            "or 1 (Kalman filter)"
-        )
     t.set("run.optimizer", "ekf", origin_of(source, "updater_type"))
     t.set("ekf.noise", "fixed", "R = 1/eta as there; without this line the filter finds its noise by itself")
     t.unused += [
@@ -268,7 +263,7 @@ def _optimizer(source, t):
 def _adam(source, t):
     if source.value("gradient_type", int, default=0) != 1 or not source.has("gradient_type"):
         raise ConfigError(
-            f"{source.path}: gradient descent with a fixed step is not available: "
+            f"{source.place('updater_type')}: gradient descent with a fixed step is not available: "
             "set gradient_type 1 (Adam), or updater_type 1"
         )
     t.set("run.optimizer", "adam", origin_of(source, "updater_type", "gradient_type"))

@@ -21,13 +21,13 @@ from mpnnp.model.prediction import NO_PREDICTION, Prediction
 from mpnnp.model.spread import Place, predict_with_spread
 from mpnnp.optimizers.posterior import has_covariance
 from mpnnp.parallel import on_root, share, sum_in_place
-from mpnnp.simulation.pair_list import PairList
+from mpnnp.simulation.pair_list import PairList, check_geometry
 from mpnnp.training.checkpoint import is_checkpoint, load_potential, read_posterior, read_summary
 from mpnnp.training.uncertainty import covariance_file, read_uncertainty
 
 SKIN = 0.8  # Angstrom
 STANDARD_DEVIATIONS = "energy_std", "forces_std"  # results, in the order of model.spread.Spread
-MOST_NEIGHBOURS = 20_000  # of an atom, on average; more means that the cell has collapsed
+MOST_SKIN = 10.0  # Angstrom; more is slower than no list
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,10 @@ class Calculator(AseCalculator):
         units=None,
     ):
         super().__init__()
+        if not (isinstance(skin, (int, float)) and 0 <= skin <= MOST_SKIN):
+            raise ConfigError(f"skin = {skin!r}: must be from 0 to {MOST_SKIN:g} Angstrom")
+        if max_extrapolations is not None and not max_extrapolations >= 0:
+            raise ConfigError(f"max_extrapolations = {max_extrapolations!r}: must not be negative")
         given = list(potentials) if isinstance(potentials, (list, tuple)) else [potentials]
         if not given:
             raise ConfigError("Calculator: give at least one potential")
@@ -284,12 +288,7 @@ class Calculator(AseCalculator):
             both = np.concatenate([positions, cell])
             self.comm.Bcast(both, root=0)
             positions, cell = both[:-3].copy(), both[-3:].copy()
-        if not np.isfinite(positions).all() or not np.isfinite(cell).all():
-            raise DynamicsError("positions are not finite numbers: the system has exploded")
-        if pbc.all():
-            volume, reach = abs(np.linalg.det(cell)), self.pair_list.plan.reach[0]
-            if volume * MOST_NEIGHBOURS < len(positions) * 4.19 * reach**3:
-                raise DynamicsError(f"the cell has collapsed to {volume:.3g} A^3 for {len(positions)} atoms")
+        check_geometry(positions, cell, pbc, self.pair_list.plan.reach[0])
         return positions, cell, pbc
 
     def _count(self, element):

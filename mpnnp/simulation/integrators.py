@@ -14,6 +14,7 @@ ENSEMBLES, THERMOSTATS, BAROSTATS = (
     ("berendsen", "langevin", "bussi"),
     ("berendsen", "mtk"),
 )
+HOTTEST = 1e6  # K; no potential describes more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,8 @@ class Protocol:
                 raise ConfigError(f"{name} = {value}: must be positive")
         if not (np.isfinite(self.temperature) and self.temperature > 0):
             raise ConfigError(f"temperature = {self.temperature}: must be positive")
+        if self.temperature > HOTTEST:
+            raise ConfigError(f"temperature = {self.temperature}: must be at most {HOTTEST:g} K")
         if self.seed < 0:
             raise ConfigError(f"seed = {self.seed}: must not be negative")
         if not np.isfinite(self.pressure):

@@ -2,8 +2,12 @@
 
 import numpy as np
 
+from mpnnp.errors import DynamicsError
 from mpnnp.kernels.packs import make_structures
 from mpnnp.kernels.pairs import find_pairs
+
+MOST_NEIGHBOURS = 20_000  # of an atom, on average; more means that the cell has collapsed
+BALL = (0.0, 2.0, np.pi, 4.19)  # volume of a ball of radius 1 by the number of dimensions
 
 
 class PairList:
@@ -41,3 +45,18 @@ class PairList:
             back, stretch = positions @ B, np.linalg.norm(B, 2)
         moved = np.sqrt(np.max(np.sum((back - old.positions) ** 2, axis=1)))
         return 2.0 * moved <= self.plan.reach[0] * (1.0 - stretch) + self.skin
+
+
+def check_geometry(positions, cell, pbc, reach):
+    """Raise DynamicsError if no list of neighbours up to `reach` (Angstrom) can be made."""
+    if not np.isfinite(positions).all() or not np.isfinite(cell).all():
+        raise DynamicsError("positions are not finite numbers: the system has exploded")
+    n_vector = int(pbc.sum())
+    if not n_vector:
+        return
+    volume = np.sqrt(max(np.linalg.det(cell[pbc] @ cell[pbc].T), 0.0))
+    if not volume > 0:
+        raise DynamicsError("is periodic, but has no cell in these directions")
+    if volume * MOST_NEIGHBOURS < len(positions) * BALL[n_vector] * reach**n_vector:
+        unit = ("", "A", "A^2", "A^3")[n_vector]
+        raise DynamicsError(f"the cell has collapsed to {volume:.3g} {unit} for {len(positions)} atoms")

@@ -14,6 +14,7 @@ from ase.io import iread, read
 from mpnnp.data.formats import read_sources
 from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import DataError
+from mpnnp.files import seems_to_be
 from mpnnp.progress import Silent
 from mpnnp.units import DENSITY
 
@@ -108,7 +109,7 @@ def read_trajectory(path, frame_time):
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{file}: cannot be read by ASE: {error}") from None
+        raise DataError(f"{file}: cannot be read by ASE: {error}{seems_to_be(file)}") from None
     if not times:
         raise DataError(f"{file}: has no frames")
     return Trajectory(

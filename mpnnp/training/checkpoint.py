@@ -1,5 +1,6 @@
 """Checkpoints: everything a run needs to go on exactly where it stood, in one sealed HDF5 file."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -108,6 +109,8 @@ def load_potential(path: str | Path, units: Units | str | None = None) -> Potent
     units  of a folder that does not state them, as in "eV Angstrom"
     Raises DataError or CheckpointError naming the file.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"{path!r}: must name a checkpoint or a folder of n2p2 files")
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected a checkpoint or a folder of n2p2 files")
@@ -236,7 +239,7 @@ def _opened(path, content):
         check_heaps(path)
         with h5py.File(path, "r") as file:
             if file.attrs.get("kind") != KIND:
-                raise CheckpointError(f"{path}: is not a checkpoint of mpnnp")
+                raise CheckpointError(f"{path}: is not a checkpoint of mpnnp{seems_to_be(path)}")
             version = file.attrs.get("format_version")
             if not isinstance(version, int | np.integer) or not 1 <= version <= FORMAT_VERSION:
                 raise CheckpointError(

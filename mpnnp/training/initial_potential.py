@@ -23,7 +23,7 @@ from mpnnp.model.prediction import refuse_not_finite
 from mpnnp.model.scaling import NOT_FINITE, Scaling, Statistics
 from mpnnp.model.stored_functions import load_symmetry_functions
 from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions, element_number
-from mpnnp.n2p2 import potential_files
+from mpnnp.n2p2 import potential_files, scaling_file
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.parallel import Comm, agree, on_root, share
 from mpnnp.progress import AnyLog
@@ -157,7 +157,7 @@ def _functions_that_vary(section, dataset, train, compute, comm, log):
     """
     functions = on_root(comm, choose_functions, section, dataset.elements)
     known = (
-        on_root(comm, potential_files.read_statistics, section.scaling_data, functions)
+        on_root(comm, scaling_file.read_statistics, section.scaling_data, functions)
         if section.scaling_data
         else None
     )
@@ -284,7 +284,10 @@ def _std(x, ddof):
 def _atomic_energies(config, counts, energy, elements, isolated=None):
     """(n_element,) eV: given, or fitted to the energies, or zero."""
     if isinstance(config.atomic_energies, dict):
-        given = {element_number(symbol): value for symbol, value in config.atomic_energies.items()}
+        try:
+            given = {element_number(symbol): value for symbol, value in config.atomic_energies.items()}
+        except ConfigError as error:
+            raise ConfigError(f"network.atomic_energies: {error}") from None
         if missing := [chemical_symbols[z] for z in elements if z not in given]:
             raise ConfigError(f"network.atomic_energies: no value for {', '.join(missing)}")
         return np.array([given[z] for z in elements])

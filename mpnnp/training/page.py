@@ -13,7 +13,7 @@ from mpnnp import __version__
 from mpnnp.config import Config, parse_config
 from mpnnp.errors import CheckpointError
 from mpnnp.figures import DARK, INK, PAPER, save, svg, with_signs
-from mpnnp.files import write_text
+from mpnnp.files import seems_to_be, write_text
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.progress import duration
 from mpnnp.training import diagnosis, pictures, results
@@ -41,7 +41,9 @@ def write(directory: Path) -> list[Path]:
         curve = LearningCurve(LearningCurve.read(directory / "learning-curve.csv")).columns()
         text = (directory / "config.toml").read_text(encoding="utf-8")
     except (OSError, ValueError, IndexError, KeyError) as error:
-        raise CheckpointError(f"{directory}: holds no run that could be reported: {error}") from None
+        raise CheckpointError(
+            f"{directory}: holds no run that could be reported: {error}{seems_to_be(directory)}"
+        ) from None
     config = parse_config(text, str(directory / "config.toml"))
     there = (directory / results.NAME).is_file()
     found = read_results(directory / results.NAME) if there else Results({})

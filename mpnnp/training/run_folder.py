@@ -49,7 +49,7 @@ def open_folder(directory: Path, log: Log, resume: bool, overwrite: bool = False
     try:
         with writing(directory):
             log.open(directory / LOG, append=True)
-            for torn in directory.glob(".*.part.h5"):  # of a program that was killed while it wrote
+            for torn in directory.glob(".*.part*"):  # of a program that was killed while it wrote
                 torn.unlink()
     except OutputError:
         lock.release()

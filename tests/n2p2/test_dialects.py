@@ -525,7 +525,7 @@ def test_a_normalisation_that_is_no_unit_is_refused(folder, name, value):
         ),
         (["element_hidden_layers_short Au 3"], "line LAST: .* found Au"),
         (["element_activation_short"], "line LAST: .* found nothing"),
-        (["random_seed 1.5"], "line LAST: 'random_seed 1.5': expected int"),
+        (["random_seed 1.5"], "line LAST: 'random_seed 1.5': expected an integer"),
     ],
 )
 def test_lines_of_elements_that_are_not_there_are_errors(folder, lines, message):
@@ -576,3 +576,84 @@ def test_weights_out_of_the_order_of_their_numbers_are_an_error_with_its_line(fo
     path.write_text("".join(lines))
     with pytest.raises(DataError, match="weights.001.data, line 5: expected weight 4, found weight 5"):
         read_potential(written)
+
+
+def test_nets_of_every_element_need_no_global_keywords(folder):
+    """n2p2's master reads each of them where it is there."""
+    lines = [f"element_hidden_layers_short {z} 2" for z in "HO"]
+    lines += [f"element_nodes_short {z} {k} {n}" for z in "HO" for k, n in ((1, 15), (2, 10))]
+    lines += [f"element_activation_short {z} {k} t" for z in "HO" for k in (1, 2)]
+    expected = read_potential(folder)
+    path = folder / "input.nn"
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if "global_" not in line))
+    append(path, *lines)
+    found = read_potential(folder)
+    assert found.network.sizes == expected.network.sizes
+    assert found.network.activations == expected.network.activations
+    np.testing.assert_array_equal(found.weights, expected.weights)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "message"),
+    [
+        ("hidden_layers", "'global_hidden_layers_short' is missing, and element_hidden_layers_short of H"),
+        ("nodes", "layer 1 of the 2 hidden layers of H is not given: by global_nodes_short or element_nodes"),
+        ("activation", "layer 1 of the 2 hidden layers of H is not given: by global_activation_short or"),
+    ],
+)
+def test_layers_that_nothing_tells_are_errors(folder, keyword, message):
+    path = folder / "input.nn"
+    lines = [line for line in path.read_text().splitlines() if f"global_{keyword}" not in line]
+    path.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=message):
+        read_potential(folder)
+
+
+@pytest.mark.parametrize(
+    "given", [["mean_energy -1.0"], ["conv_energy 2.0"], ["conv_energy 2.0", "conv_length 3.0"]]
+)
+def test_a_part_of_a_normalisation_is_refused(folder, given):
+    """As by n2p2: the rest would be taken as 0 or 1."""
+    append(folder / "input.nn", *given)
+    with pytest.raises(DataError, match="must be there too: all of mean_energy, conv_energy, conv_length"):
+        read_potential(folder)
+
+
+@pytest.mark.parametrize("again", ["the last", "a further one"])
+def test_more_lines_in_scaling_data_than_functions_are_an_error(folder, again):
+    path = folder / "scaling.data"
+    rows = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    words = rows[-1].split()
+    append(
+        path, rows[-1] if again == "the last" else " ".join([words[0], str(int(words[1]) + 1), *words[2:]])
+    )
+    with pytest.raises(DataError, match=f"expected {len(rows)} lines, .*, found {len(rows) + 1}"):
+        read_potential(folder)
+
+
+def test_the_line_of_energies_behind_scaling_data_is_no_function(folder):
+    append(folder / "scaling.data", "-1.0 2.0")
+    append(folder / "scaling.data", "-1.0E+00 1.0E+00 0.0E+00 2.0E+00 3.0 4.0")
+    read_potential(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "note"),
+    [
+        ("cutoff_type 1", "cutoff_type 2 0.4", "'0.4' is not used"),
+        ("random_seed", "selection_mode 2 10 0\nrandom_seed", "the first mode is kept, '10 0' are not used"),
+        ("short t t l", "short t t l l", "there are 2 hidden layers, l is not used"),
+    ],
+)
+def test_words_that_are_read_over_are_told_by_the_translation(folder, old, new, note):
+    (folder / "scaling.data").unlink()
+    change(folder / "input.nn", old, new, 1)
+    assert any(note in line for line in translate(folder / "input.nn").notes)
+
+
+@pytest.mark.parametrize("keyword", ["use_old_scaling", "use_old_weights_short"])
+def test_what_is_kept_of_an_earlier_training_must_be_there(folder, keyword):
+    (folder / "scaling.data").unlink()
+    append(folder / "input.nn", keyword)
+    with pytest.raises(ConfigError, match=f"line .*: '{keyword}' needs the scaling.data"):
+        translate(folder / "input.nn")

@@ -244,7 +244,8 @@ def test_the_log_of_the_original_run_tells_its_tasks(folder):
 
 def test_a_batch_of_the_whole_set_needs_a_number(folder):
     path = change(folder, ["task_batch_size_energy"], ["task_batch_size_energy 0"])
-    with pytest.raises(ConfigError, match="task_batch_size of 0 .* --set schedule.streams=100"):
+    expected = "'task_batch_size_energy 0': a task_batch_size of 0 .* --set schedule.streams=100"
+    with pytest.raises(ConfigError, match=expected):
         translate(path)
     settings = ["schedule.streams=100"]
     assert translate(path, settings=settings).config(settings).schedule.streams == 100
@@ -356,7 +357,29 @@ WRONG = {
         ["normalize_data_set yes"],
         "'normalize_data_set yes': must be ref, force or stats-only",
     ),
-    "number": (["kalman_epsilon large"], "line LAST: 'kalman_epsilon large': expected float"),
+    "number": (["kalman_epsilon large"], "line LAST: 'kalman_epsilon large': expected a number"),
+    "digits of Python": (["epochs 1_0"], "line LAST: 'epochs 1_0': expected an integer"),
+    "no value": (["normalize_data_set"], "line LAST: 'normalize_data_set': a value is missing"),
+    "an unknown filter": (["kalman_type 2"], "line LAST: 'kalman_type 2': must be one of 0 .*, 1 "),
+    "an unknown strategy": (["update_strategy 2"], "line LAST: 'update_strategy 2': must be one of 0 .*, 1"),
+    "unknown rows": (["jacobian_mode 5"], "line LAST: 'jacobian_mode 5': must be one of 0 .*, 1 .*, 2"),
+    "no trials": (
+        ["selection_mode 2", "rmse_threshold 0.8", "rmse_threshold_trials 2.5"],
+        "line LAST: 'rmse_threshold_trials 2.5': expected an integer",
+    ),
+    "forces without weight": (["force_weight 0"], "line LAST: 'force_weight 0': must be positive"),
+    "a negative weight": (["force_weight -2"], "line LAST: 'force_weight -2': must be positive"),
+    "a negative batch": (["task_batch_size_force -1"], "line LAST: 'task_batch_size_force -1': must be pos"),
+    "two inner radii": (
+        ["cutoff_type 1 0.2", "cutoff_alpha 0.5"],
+        "line LAST: 'cutoff_alpha 0.5' contradicts .*: 'cutoff_type 1 0.2'",
+    ),
+    "an inner radius beyond": (["cutoff_type 1 1.0"], "line LAST: 'cutoff_type 1 1.0': alpha = 1.0: must be"),
+    "layers": (
+        ["global_hidden_layers_short -1"],
+        "line LAST: 'global_hidden_layers_short -1': must not be negative",
+    ),
+    "energies of nothing": (["atom_energy H"], "line LAST: expected 'atom_energy .* .found 'atom_energy H'"),
 }
 
 

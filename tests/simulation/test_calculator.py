@@ -272,6 +272,24 @@ def test_bad_geometries_and_elements_are_told():
     collapsed.calc = Calculator(FOLDER)
     with pytest.raises(DynamicsError, match="collapsed"):
         collapsed.get_potential_energy()
+
+
+@pytest.mark.parametrize(
+    ("cell", "pbc", "told"),
+    [
+        (np.zeros((3, 3)), True, "is periodic, but has no cell in these directions"),
+        ([[5.0, 0, 0], [10.0, 0, 0], [0, 0, 5.0]], [True, True, False], "has no cell in these directions"),
+        (np.diag([1e-4, 1e-4, 1.0]), [True, True, False], r"collapsed to 1e-08 A\^2 for 3 atoms"),
+        (np.diag([1e-5, 1.0, 1.0]), [True, False, False], "collapsed to 1e-05 A for 3 atoms"),
+    ],
+)
+def test_cells_that_hold_no_structure_are_refused(cell, pbc, told):
+    atoms = tiny()
+    atoms.set_cell(cell)
+    atoms.pbc = pbc
+    atoms.calc = Calculator(FOLDER)
+    with pytest.raises(DynamicsError, match=told):
+        atoms.get_potential_energy()
     carbon = Atoms("CO", [[0, 0, 0], [0, 0, 1.1]])
     carbon.calc = Calculator(FOLDER)
     with pytest.raises(DataError, match="C; the potential knows H O"):

@@ -515,3 +515,8 @@ def label_on_ranks(comm):
 
 def test_ranks_share_out_the_structures_to_label():
     on_ranks(3, label_on_ranks, seconds=240)
+
+
+def test_a_temperature_that_no_potential_describes_is_refused():
+    with pytest.raises(ConfigError, match=r"temperature = 1000000000.0: must be at most 1e\+06 K"):
+        Protocol(temperature=1e9)

@@ -319,3 +319,12 @@ def test_runs_data_sets_and_caches_of_the_flat_package_go_on(tmp_path, monkeypat
     expected = np.loadtxt(source / f"{optimizer}-weights-after-3-epochs.txt")
     # to rounding: BLAS may take other kernels on another machine
     assert state.weights == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", [".checkpoint.00.part.h5", ".learning-curve.00.part.csv", ".train.00.part"])
+def test_what_a_killed_run_was_writing_is_removed_when_it_goes_on(tmp_path, name):
+    run(tmp_path, "killed", run={"epochs": 1})
+    torn = tmp_path / "killed" / name
+    torn.write_text("half")
+    run(tmp_path, "killed", resume=True, run={"epochs": 2})
+    assert not torn.exists()
