@@ -93,7 +93,9 @@ def evaluate(
     found = {}
     if known is not None and comm.rank == 0:
         if not known.calibration.n_structure:
-            log.warn(f"{potential}: not calibrated (mpnnp calibrate does it): sigma is what P says")
+            log.warn(
+                f"{potential}: not calibrated (mpnnp calibrate does it): standard deviations are what P says"
+            )
         found = reliability_of(result, judged(dataset))
         for line in lines_of(found):
             log(line)

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from mpnnp.errors import DataError
-from mpnnp.files import check_heaps, check_stored, lock_reason, reason_of, write_atomically
+from mpnnp.files import check_heaps, check_stored, lock_reason, reason_of, write_atomically, write_hdf5
 
 __all__ = [
     "ARRAYS",
@@ -67,7 +67,7 @@ def write_content(path: str | Path, content: Content) -> None:
         # aligned, so that a mapped array can be handed to compiled code
         with (
             write_atomically(path) as temporary,
-            h5py.File(temporary, "w", alignment_threshold=1, alignment_interval=64) as file,
+            write_hdf5(temporary, alignment_threshold=1, alignment_interval=64) as file,
         ):
             file.attrs["kind"] = KIND
             file.attrs["format_version"] = FORMAT_VERSION
