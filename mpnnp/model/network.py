@@ -115,7 +115,7 @@ class Network:
             ):
                 raise ConfigError(
                     f"network.elements.{symbol}.activation = {names!r}: "
-                    f"must name {len(hidden)}, one for each hidden layer, of {', '.join(ACTIVATIONS)}"
+                    f"must be one of {', '.join(ACTIVATIONS)} for each of the {len(hidden)} hidden layers"
                 )
             sizes.append((n_input, *hidden, 1))
             activations.append((*names, "identity"))

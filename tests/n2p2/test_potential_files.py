@@ -777,6 +777,6 @@ def test_atoms_of_another_element_are_an_error():
 
 def test_a_folder_that_cannot_be_written_is_left_alone(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(OSError):
+    with pytest.raises(DataError, match="file: is a file, and the potential needs a folder"):
         write_potential(make_potential(), tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"

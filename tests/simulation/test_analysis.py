@@ -408,7 +408,10 @@ def test_what_a_run_knows_of_its_training_is_compared(tmp_path):
 
 def test_a_data_set_says_what_was_trained_on(tmp_path):
     folder = make_run(tmp_path / "a", 0)
-    dense = Atoms("OHH" * 4, np.random.default_rng(0).random((12, 3)) * 4.0, cell=[4.0] * 3, pbc=True)
+    corners = np.stack(np.meshgrid(*[[0.0, 2.0]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:4]
+    molecule = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+    positions = (corners[:, None] + molecule).reshape(-1, 3)
+    dense = Atoms("OHH" * 4, positions, cell=[4.0] * 3, pbc=True)
     write(tmp_path / "dense.xyz", dense)
     told = CliRunner().invoke(app, ["analyze", "density", str(folder), "--data", str(tmp_path / "dense.xyz")])
     assert told.exit_code == 0, told.output
