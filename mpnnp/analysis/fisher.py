@@ -25,7 +25,6 @@ from scipy.linalg.blas import dsyrk
 from scipy.stats import wasserstein_distance
 
 from mpnnp.config import Schedule
-from mpnnp.model.label_kinds import KINDS
 from mpnnp.optimizers.ekf import prior_variances
 from mpnnp.parallel import serial, share
 from mpnnp.training.labels import label_scale
@@ -219,11 +218,6 @@ def expected_information(gradients, config, n_update, n_batch, comm, seed=1):
         variances *= network.units() ** 2
     total[np.diag_indices_from(total)] += 1.0 / variances
     return eigvalsh(total, lower=True, overwrite_a=True, check_finite=False)
-
-
-def labels_per_update(schedule, kind):
-    """Labels of a kind that an update of the section [schedule] takes."""
-    return schedule.of_kind(list(KINDS)[kind], "streams" if schedule.name == "runner" else "per_update")
 
 
 def distance(first, second):

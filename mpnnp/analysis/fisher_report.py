@@ -15,7 +15,6 @@ from mpnnp.analysis.fisher import (
     distance,
     expected_information,
     fisher_spectrum,
-    labels_per_update,
 )
 from mpnnp.config import PLURALS
 from mpnnp.data.packed import make_atoms
@@ -29,6 +28,7 @@ from mpnnp.optimizers.posterior import has_covariance
 from mpnnp.training import checkpoint
 from mpnnp.training.checkpoint import config_of, posterior_of, read_shared
 from mpnnp.training.initial_potential import initial_weights
+from mpnnp.training.labels import labels_per_update
 from mpnnp.training.run_folder import INITIAL
 
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from mpnnp.analysis.descriptors import each_structure, fingerprints
 from mpnnp.analysis.disagreement import disagreement_of
-from mpnnp.analysis.fisher import labels_per_update
 from mpnnp.data.packed import make_atoms
 from mpnnp.errors import ConfigError
 from mpnnp.kernels.jacobian import energy_rows
@@ -17,7 +16,7 @@ from mpnnp.model.potential import Predictor
 from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.parallel import on_root
 from mpnnp.training.checkpoint import config_of, is_checkpoint, posterior_of, read_checkpoint, read_shared
-from mpnnp.training.labels import label_scale
+from mpnnp.training.labels import label_scale, labels_per_update
 from mpnnp.training.run_state import noise_levels
 
 METHODS = ("random", "interval", "farthest", "disagreement", "kalman")

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["GUESSES", "WEIGHTS", "Labels", "several_states"]
 
 NONE = "none"  # as a key: no such label is wanted
-CALCULATOR = (
-    "calculator:"  # begins the names of results of ASE's calculator; the others are info or arrays of Atoms
-)
+CALCULATOR = "calculator:"  # begins names of results of ASE's calculator; others are info or arrays of Atoms
 
 # label: names looked for in any case, the first found is taken
 ENERGY = ("energy", "calculator:free_energy", "free_energy")
@@ -59,7 +57,7 @@ LEAST = {
     "energy": 1e-3,
     "forces": 1e-3,
     "stress": 1e-5,
-}  # eV, Angstrom; two values that differ by more contradict
+}  # eV, Angstrom; more is a contradiction
 GRADIENT = "grad"  # in the name of forces: they are minus that
 NO_WORDS = ("", "none", "nan")  # of a split
 WEIGHTS = (

@@ -35,6 +35,7 @@ CLOSE, FAR = (
     1.43,
 )  # of nearest neighbours over sums of covalent radii: in no matter of the kind that is simulated
 SOUND = (0.74, 1.42)
+FEW = 5  # fewer energies are no evidence
 EDGE = 0.05  # of fractional coordinates beyond 0 and 1
 
 
@@ -325,18 +326,27 @@ def energy_residuals(d: Dataset) -> tuple[Any, Any]:
     """(residual eV/atom, structures) of the energies from sum_i e(Z_i), e fitted to the least sum of
     absolute deviations; (None, None) if few. Isolated atoms have no part in it.
     """
-    labelled = np.flatnonzero(np.isfinite(d.energy) & ~d.is_isolated)
-    if len(labelled) < 5:
+    labelled = _labelled(d)
+    if len(labelled) < FEW:
         return None, None
-    return _residuals(d, labelled, (d.energy / d.n_atom)[labelled]), labelled
+    return _residuals(_fractions(d)[labelled], (d.energy / d.n_atom)[labelled]), labelled
 
 
-def _residuals(d, chosen, energy):
-    """Deviations of energies per atom of the `chosen` structures from such a fit."""
+def _labelled(d):
+    """The structures whose energies tell what atoms have in them: those with one that are no lone atoms."""
+    return np.flatnonzero(np.isfinite(d.energy) & ~d.is_isolated)
+
+
+def _fractions(d):
+    """(n_structure, n_element) shares of the elements, without the kernels' structures and their compiler."""
     k_of_atom = np.repeat(np.arange(len(d)), d.n_atom)
     counts = np.zeros((len(d), len(d.elements)))
     np.add.at(counts, (k_of_atom, np.searchsorted(d.elements, d.numbers)), 1)
-    fractions = (counts / d.n_atom[:, None])[chosen]
+    return counts / d.n_atom[:, None]
+
+
+def _residuals(fractions, energy):
+    """Deviations of energies per atom from the fit of energy_residuals."""
     weight = np.ones(len(energy))
     for _ in range(30):  # least squares of least norm, weighted towards least absolute deviations
         root = np.sqrt(weight)
@@ -351,11 +361,13 @@ def _per_atom(d):
     """Energies that are those of an atom on the average: of structures of several sizes they are alike, while
     what is taken for the energy per atom falls with the size.
     """
-    residual, labelled = energy_residuals(d)
-    if residual is None or np.ptp(d.n_atom[labelled]) < 0.2 * d.n_atom[labelled].max():
+    labelled = _labelled(d)
+    energy, n_atom = d.energy[labelled], d.n_atom[labelled]
+    if len(labelled) < FEW or np.ptp(n_atom) < 0.2 * n_atom.max():
         return None
-    as_per_atom = np.abs(_residuals(d, labelled, d.energy[labelled])).mean()
-    if not as_per_atom < 0.5 * np.abs(residual).mean():  # of energies of whole structures it is larger
+    fractions = _fractions(d)[labelled]
+    as_whole, as_per_atom = (np.abs(_residuals(fractions, e)).mean() for e in (energy / n_atom, energy))
+    if not as_per_atom < 0.5 * as_whole:  # of energies of whole structures it is larger
         return None
     return Finding(
         "energies seem to be energies per atom: they do not grow with the number of atoms, as those of whole "

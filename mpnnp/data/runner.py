@@ -214,9 +214,9 @@ class _Block:
         units, cell, stress = self.units, None, None
         if self.lattice:
             cell = np.array(self.lattice) * units.length
-        if self.stress is not None and cell is None:
-            raise DataError(f"the structure that began in line {self.line} has a stress, but no lattice")
         if self.stress is not None:
+            if cell is None:
+                raise DataError(f"the structure that began in line {self.line} has a stress, but no lattice")
             stress = to_voigt(np.reshape(self.stress, (3, 3))) * units.stress
         try:
             return Structure(

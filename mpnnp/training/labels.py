@@ -71,6 +71,11 @@ class Labels:
         return tuple(n[~np.isnan(y[n])].astype(np.int64) for n, y in zip(numbers, self.targets))
 
 
+def labels_per_update(config: Schedule, kind: int) -> int:
+    """Labels of a kind (its position in KINDS) that an update takes."""
+    return config.of_kind(list(KINDS)[kind], "streams" if config.name == "runner" else "per_update")
+
+
 def label_scale(config: Schedule, kind: str, n_label: int) -> float:
     """Factor s of errors and rows of a kind (its name): its weight (runner), or sqrt(weight / n)
     for n labels in the batch (sdnz).

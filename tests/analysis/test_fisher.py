@@ -20,7 +20,6 @@ from mpnnp.analysis.fisher import (
     distance,
     expected_information,
     fisher_spectrum,
-    labels_per_update,
 )
 from mpnnp.config import Data
 from mpnnp.data.formats import read_sources
@@ -30,6 +29,7 @@ from mpnnp.parallel import serial
 from mpnnp.progress import Log
 from mpnnp.training.checkpoint import read_posterior, read_potential
 from mpnnp.training.initial_potential import build
+from mpnnp.training.labels import labels_per_update
 from mpnnp.training.observations import Observer
 from mpnnp.training.run_groups import find_groups
 from mpnnp.training.start import assemble

@@ -3,26 +3,14 @@
 import numpy as np
 import pytest
 from ase import units
+from cp2k import single_point
 
 from mpnnp.data.formats import companions_of, read_sources
 from mpnnp.errors import DataError
 
 FORCE, GPA = units.Hartree / units.Bohr, units.GPa
 
-HEAD = """ DBCSR| Multiplication driver                                                BLAS
- CP2K| version string:                                      CP2K version 2025.1
- CELL| Vector a [angstrom]:       5.000     0.000     0.000   |a| =     5.000000
- CELL| Vector b [angstrom]:       0.000     5.000     0.000   |b| =     5.000000
- CELL| Vector c [angstrom]:       0.500     0.000     6.000   |c| =     6.000000
- MODULE QUICKSTEP: ATOMIC COORDINATES IN ANGSTROM
-
-   Atom Kind Element         X             Y             Z       Z(eff)     Mass
-      1    1 H     1      0.000000      0.000000      0.000000   1.0000   1.0079
-      2    2 O     8      0.000000      0.100000     -0.740000   6.0000  15.9990
-
- ENERGY| Total FORCE_EVAL ( QS ) energy [hartree]                    -17.068459220358278
-
-"""
+HEAD = single_point("2025.1", "[hartree]                    -17.068459220358278") + "\n"
 NEW_FORCES = """ FORCES| Atomic forces [hartree/bohr]
  FORCES|   Atom     x               y               z               |f|
  FORCES|      1  1.11494962E-02 -1.59816054E-03  2.12988782E-02   2.40937252E-02
