@@ -1,14 +1,12 @@
 """The nets on the symmetry functions of a structure: atomic energies and their gradient by the functions."""
 
-import numpy as np
-
 from mpnnp.kernels.jit import kernel
 from mpnnp.kernels.network import backward, forward, layer, make_workspace
 
 STEP = 1e-6  # of the weights, times a deviation: differences are derivatives to as many digits
 
 
-@kernel
+@kernel(makes_arrays=True)
 def energies_and_gradient(element, G, model, w, energies, dE_dG):
     """Atomic energies N_e(g_i) (n_atom,) and dE/dG (n_atom, n_max), zero beyond an element's own."""
     work = make_workspace(model.topology, 1)
@@ -29,7 +27,7 @@ def energy_and_gradient(e, G, model, w, work, dE_dG):
     forward(e, 1, False, t, w, work)
     last = t.n_layer[e]
     layer(work.B, 1, t, e, last)[:] = 1.0
-    backward(e, 1, False, t, w, work, True, False, np.empty(0))
+    backward(e, 1, False, t, w, work, True, False, work.B)
     dE_dg = layer(work.B, 1, t, e, 0)
     dE_dG[:] = 0.0
     for m in range(g.shape[1]):

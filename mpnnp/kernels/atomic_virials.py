@@ -6,12 +6,12 @@ from mpnnp.kernels.atomic_energies import energies_and_gradient
 from mpnnp.kernels.compact import compact_gradient
 from mpnnp.kernels.functions import angular_gradient, radial_gradient
 from mpnnp.kernels.jit import kernel
-from mpnnp.kernels.neighbours import FIRST_CAPACITY, KX, KY, KZ, OWN, X, Y, Z, make_list, place
-from mpnnp.kernels.pairs import neighbours_in_pairs
+from mpnnp.kernels.neighbours import KX, KY, KZ, OWN, X, Y, Z, place
+from mpnnp.kernels.pairs import list_for, neighbours_in_pairs
 from mpnnp.kernels.triplets import make_block
 
 
-@kernel
+@kernel(makes_arrays=True)
 def virials_of_pairs(pairs, first, element, positions, cell, model, w, G, virials):
     """The part of the atoms of the pairs in the virials of all atoms.
 
@@ -24,12 +24,12 @@ def virials_of_pairs(pairs, first, element, positions, cell, model, w, G, virial
     n_own, plan = pairs.start.shape[0] - 1, model.plan
     energies, dE_dG = np.empty(n_own), np.empty((n_own, G.shape[1]))
     energies_and_gradient(element[first : first + n_own], G, model, w, energies, dE_dG)
-    near, block = make_list(FIRST_CAPACITY, plan), make_block(plan, False)
+    near, block = list_for(pairs, plan), make_block(plan, False)
     members = np.zeros((1, 4, 0))
     virials[:] = 0.0
     for k in range(n_own):
         i = first + k
-        near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
+        neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         radial_gradient(element[i], near, plan, dE_dG[k : k + 1], members)
         angular_gradient(element[i], near, plan, block, 0, dE_dG[k : k + 1], members)
         compact_gradient(element[i], element, near, plan, plan.compact, block, dE_dG[k])

@@ -121,12 +121,12 @@ def prepare_triplets(number, n_segment, used, narrow, inner, plan, block):
     row_acos(S, THETA, SINE, COS, used)
 
 
-@kernel
+@kernel(makes_arrays=True)
 def compact_functions(e, element, list, plan, compact, block, G):
     """Add the compact functions of a centre of element e to G (n_max,)."""
     if len(compact) == 0:
         return
-    S, L, first = block.rows, list.rows, plan.start[e]
+    L, first = list.rows, plan.start[e]
     for f in range(compact.start[e, 0], compact.start[e + 1, 0]):
         e1 = compact.function[f, 1]
         for k in range(list.part[e1, 0], list.part[e1, 2]):  # -1: the last line, all elements
@@ -134,24 +134,28 @@ def compact_functions(e, element, list, plan, compact, block, G):
                 f, L[place(k, plan) + R], element[list.atom[k]], plan
             )[0]
     if has_windows(e, plan):
-        inner = make_list(list.atom.shape[0], plan)
-        for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
-            enter(number, list, plan, inner)
-            for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
-                narrow = compact.group[g, 2]
-                j, j_last, k_first, k_last, same = parts_of(
-                    inner, compact.group[g, 0], compact.group[g, 1], plan
-                )
-                k = k_first
-                while True:
-                    n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
-                    if n_segment == 0:
-                        break
-                    used = np.uintp(n)
-                    prepare_triplets(number, n_segment, used, narrow, inner, plan, block)
-                    for f in range(compact.group[g, 3], compact.group[g + 1, 3]):
-                        angle_of(f, used, plan, S)
-                        G[compact.function[f, 0] - first] += dot(S, VALUE, F, used)
+        window_functions(e, list, plan, compact, block, make_list(list.atom.shape[0], plan), G)
+
+
+@kernel
+def window_functions(e, list, plan, compact, block, inner, G):
+    """The angular ones among them; inner  List for the neighbours inside of a window."""
+    S, first = block.rows, plan.start[e]
+    for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
+        enter(number, list, plan, inner)
+        for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
+            narrow = compact.group[g, 2]
+            j, j_last, k_first, k_last, same = parts_of(inner, compact.group[g, 0], compact.group[g, 1], plan)
+            k = k_first
+            while True:
+                n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
+                if n_segment == 0:
+                    break
+                used = np.uintp(n)
+                prepare_triplets(number, n_segment, used, narrow, inner, plan, block)
+                for f in range(compact.group[g, 3], compact.group[g + 1, 3]):
+                    angle_of(f, used, plan, S)
+                    G[compact.function[f, 0] - first] += dot(S, VALUE, F, used)
 
 
 @kernel(fastmath=FASTMATH)
@@ -163,43 +167,45 @@ def dot(S, x, y, n):
     return total
 
 
-@kernel
+@kernel(makes_arrays=True)
 def compact_gradient(e, element, list, plan, compact, block, dE_dG):
     """Add to OWN and K what the compact functions of a centre of element e contribute; dE_dG (n_max,)."""
     if len(compact) == 0:
         return
-    S, L, first = block.rows, list.rows, plan.start[e]
+    L, first = list.rows, plan.start[e]
     for f in range(compact.start[e, 0], compact.start[e + 1, 0]):
         e1, factor = compact.function[f, 1], dE_dG[compact.function[f, 0] - first]
         for k in range(list.part[e1, 0], list.part[e1, 2]):
             o = place(k, plan)
             L[o + OWN] += factor * radial_term(f, L[o + R], element[list.atom[k]], plan)[1] * L[o + RI]
     if has_windows(e, plan):
-        inner = make_list(list.atom.shape[0], plan)
-        for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
-            enter(number, list, plan, inner)
-            for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
-                narrow = compact.group[g, 2]
-                j, j_last, k_first, k_last, same = parts_of(
-                    inner, compact.group[g, 0], compact.group[g, 1], plan
-                )
-                k = k_first
-                while True:
-                    n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
-                    if n_segment == 0:
-                        break
-                    used = np.uintp(n)
-                    prepare_triplets(number, n_segment, used, narrow, inner, plan, block)
-                    for row in (TC, P, VF):
-                        row_fill(S, row, used, 0.0)
-                    for f in range(compact.group[g, 3], compact.group[g + 1, 3]):
-                        angle_of(f, used, plan, S)
-                        add_angle(S, used, dE_dG[compact.function[f, 0] - first])
-                    multiply_terms(S, used, narrow, False)
-                    scatter_segments(
-                        n_segment, block, inner.rows, plan, FC, COS, TC, P, H, VF, TR, False, 0.0
-                    )
-            leave(inner, plan, list)
+        window_gradient(e, list, plan, compact, block, make_list(list.atom.shape[0], plan), dE_dG)
+
+
+@kernel
+def window_gradient(e, list, plan, compact, block, inner, dE_dG):
+    """The part of its angular functions; inner as of window_functions."""
+    S, first = block.rows, plan.start[e]
+    for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
+        enter(number, list, plan, inner)
+        for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
+            narrow = compact.group[g, 2]
+            j, j_last, k_first, k_last, same = parts_of(inner, compact.group[g, 0], compact.group[g, 1], plan)
+            k = k_first
+            while True:
+                n_segment, n, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
+                if n_segment == 0:
+                    break
+                used = np.uintp(n)
+                prepare_triplets(number, n_segment, used, narrow, inner, plan, block)
+                for row in (TC, P, VF):
+                    row_fill(S, row, used, 0.0)
+                for f in range(compact.group[g, 3], compact.group[g + 1, 3]):
+                    angle_of(f, used, plan, S)
+                    add_angle(S, used, dE_dG[compact.function[f, 0] - first])
+                multiply_terms(S, used, narrow, False)
+                scatter_segments(n_segment, block, inner.rows, plan, FC, COS, TC, P, H, VF, TR, False, 0.0)
+        leave(inner, plan, list)
 
 
 @kernel(fastmath=FASTMATH)

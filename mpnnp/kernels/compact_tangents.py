@@ -80,14 +80,14 @@ def change_of_angle(S, o, n):
     return total
 
 
-@kernel
+@kernel(makes_arrays=True)
 def compact_own_tangents(i, e, element, list, plan, compact, block, target, a, V):
     """Add to V the changes of the compact functions of atom i, of element e, and of the radial ones of its
     neighbours, when i moves along the axis of row a.
     """
     if len(compact) == 0:
         return
-    S, L, segment = block.rows, list.rows, block.segment
+    L = list.rows
     for k in range(list.part[plan.z.shape[0], 2]):
         o, c = place(k, plan), list.atom[k]
         if c == i:
@@ -102,38 +102,46 @@ def compact_own_tangents(i, e, element, list, plan, compact, block, target, a, V
                 m = compact.function[f, 0] - plan.start[e_c]
                 V[c, m] += move * radial_term(f, r, e, plan)[1]
     if has_windows(e, plan):
-        inner = make_list(list.atom.shape[0], plan)
-        target[:] = i
-        for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
-            enter(number, list, plan, inner)
-            for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
-                narrow = compact.group[g, 2]
-                j, j_last, k_first, k_last, same = parts_of(
-                    inner, compact.group[g, 0], compact.group[g, 1], plan
-                )
-                k = k_first
-                while True:
-                    n_segment, columns, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
-                    if n_segment == 0:
-                        break
-                    for s in range(n_segment):
-                        o, n = np.uintp(segment[s, 0]), np.uintp(segment[s, 1])
-                        n_padded = padded(segment[s, 1])
-                        at_j, at_k = place(segment[s, 2], plan), place(segment[s, 3], plan)
-                        own_geometry(S, o, n_padded, inner.rows, at_j, at_k, a, narrow)
-                        own_cutoffs(S, o, n, inner.rows, at_j, at_k, a, FC)
-                    add_compact_changes(
-                        True, number, g, e, n_segment, np.uintp(columns), plan, block, target, V
-                    )
+        window_tangents(i, e, list, plan, compact, block, target, make_list(list.atom.shape[0], plan), a, V)
 
 
 @kernel
+def window_tangents(i, e, list, plan, compact, block, target, inner, a, V):
+    """The part of the angular functions of atom i; inner as of compact.window_functions."""
+    S, segment = block.rows, block.segment
+    target[:] = i
+    for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
+        enter(number, list, plan, inner)
+        for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
+            narrow = compact.group[g, 2]
+            j, j_last, k_first, k_last, same = parts_of(inner, compact.group[g, 0], compact.group[g, 1], plan)
+            k = k_first
+            while True:
+                n_segment, columns, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
+                if n_segment == 0:
+                    break
+                for s in range(n_segment):
+                    o, n = np.uintp(segment[s, 0]), np.uintp(segment[s, 1])
+                    n_padded = padded(segment[s, 1])
+                    at_j, at_k = place(segment[s, 2], plan), place(segment[s, 3], plan)
+                    own_geometry(S, o, n_padded, inner.rows, at_j, at_k, a, narrow)
+                    own_cutoffs(S, o, n, inner.rows, at_j, at_k, a, FC)
+                add_compact_changes(True, number, g, e, n_segment, np.uintp(columns), plan, block, target, V)
+
+
+@kernel(makes_arrays=True)
 def compact_neighbour_tangents(i, e_i, list, plan, compact, block, target, a, V):
     """Add to V the changes of the compact narrow functions of all neighbours of atom i, of element e_i."""
     if len(compact) == 0:
         return
-    S, segment = block.rows, block.segment
     inner = make_list(list.atom.shape[0], plan)
+    neighbour_window_tangents(i, e_i, list, plan, compact, block, target, inner, a, V)
+
+
+@kernel
+def neighbour_window_tangents(i, e_i, list, plan, compact, block, target, inner, a, V):
+    """The same; inner as of compact.window_functions."""
+    S, segment = block.rows, block.segment
     for e in range(plan.z.shape[0]):
         for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
             enter(number, list, plan, inner)
@@ -168,15 +176,21 @@ def compact_neighbour_tangents(i, e_i, list, plan, compact, block, target, a, V)
                     )
 
 
-@kernel
+@kernel(makes_arrays=True)
 def compact_wide_tangents(e_i, e, n_entry, list, its_list, plan, compact, block, target, a, V):
     """Add to V the changes of the compact wide functions of the centre at entry n_entry of the list of
     atom i, an atom of element e whose own neighbours are its_list.
     """
     if len(compact) == 0:
         return
-    S, L, segment = block.rows, list.rows, block.segment
-    j, inner = place(n_entry, plan), make_list(its_list.atom.shape[0], plan)
+    inner = make_list(its_list.atom.shape[0], plan)
+    wide_window_tangents(e_i, e, n_entry, list, its_list, plan, compact, block, target, inner, a, V)
+
+
+@kernel
+def wide_window_tangents(e_i, e, n_entry, list, its_list, plan, compact, block, target, inner, a, V):
+    """The same; inner as of compact.window_functions."""
+    S, L, segment, j = block.rows, list.rows, block.segment, place(n_entry, plan)
     target[0] = list.atom[n_entry]
     for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
         left, right = compact.window_at[number, 0], compact.window_at[number, 1]

@@ -21,7 +21,7 @@ ROUND = 6755399441055744.0  # 1.5 2^52: adding it rounds to an integer, which is
 ONE_BITS = np.int64(0x3FF0000000000000)
 
 
-@kernel
+@kernel(makes_arrays=True)
 def aligned_rows(n):
     """n numbers, of any value, that begin on a cache line."""
     numbers = np.empty(n + 7)

@@ -58,7 +58,7 @@ def energy_values(labels, structures, G, model, w, values):
     energies_of(read_only(labels), structures, read_only(G), model, read_only(w), False, NO_ROWS, values)
 
 
-@kernel
+@kernel(makes_arrays=True)
 def energies_of(labels, structures, G, model, w, with_rows, rows, values):
     t = model.topology
     n_max = most_atoms(structures, labels)
@@ -70,7 +70,7 @@ def energies_of(labels, structures, G, model, w, with_rows, rows, values):
         for e in range(t.n_layer.shape[0]):
             n = select(structures.element[a:b], e, atoms)
             if n > 0:
-                gather(G[a:b], atoms, n, model, e, layer(work.Y, n, t, e, 0))
+                gather(G[a:b], atoms, n, model, e, work)
                 if with_rows:
                     values[i] += energy_row(e, n, t, w, work, rows[i])
                 else:
@@ -89,7 +89,7 @@ def force_values(labels, structures, G, model, w, values):
     forces_of(read_only(labels), structures, read_only(G), model, read_only(w), False, NO_ROWS, values)
 
 
-@kernel
+@kernel(makes_arrays=True)
 def forces_of(labels, structures, G, model, w, with_rows, rows, values):
     t, plan = model.topology, model.plan
     n_max = most_atoms(structures, labels[:, 0])
@@ -108,9 +108,8 @@ def forces_of(labels, structures, G, model, w, with_rows, rows, values):
         for e in range(t.n_layer.shape[0]):
             n = moved_atoms(e, element, label, i, space.near, last_seen, atoms)
             if n > 0:
-                gv = layer(work.Y, 2 * n, t, e, 0)
-                gather(G[a:b], atoms, n, model, e, gv[:n])
-                gather_tangents(V, atoms, n, model, e, gv[n:])
+                gather(G[a:b], atoms, n, model, e, work)
+                gather_tangents(V, atoms, n, model, e, work)
                 if with_rows:
                     values[label] += tangent_row(e, n, -1.0, t, w, work, rows[label])
                 else:
@@ -131,7 +130,7 @@ def stress_values(labels, structures, G, model, w, values):
     stresses_of(read_only(labels), structures, read_only(G), model, read_only(w), False, NO_ROWS, values)
 
 
-@kernel
+@kernel(makes_arrays=True)
 def stresses_of(labels, structures, G, model, w, with_rows, rows, values):
     t, plan = model.topology, model.plan
     n_max = most_atoms(structures, labels[:, 0])
@@ -153,9 +152,8 @@ def stresses_of(labels, structures, G, model, w, with_rows, rows, values):
         for e in range(t.n_layer.shape[0]):
             n = select(structures.element[first:last], e, atoms)
             if n > 0:
-                gv = layer(work.Y, 2 * n, t, e, 0)
-                gather(G[first:last], atoms, n, model, e, gv[:n])
-                gather_tangents(V, atoms, n, model, e, gv[n:])
+                gather(G[first:last], atoms, n, model, e, work)
+                gather_tangents(V, atoms, n, model, e, work)
                 if with_rows:
                     values[label] += tangent_row(e, n, scale, t, w, work, rows[label])
                 else:
@@ -181,7 +179,7 @@ class Space(NamedTuple):
     target: np.ndarray
 
 
-@kernel
+@kernel(makes_arrays=True)
 def make_space(plan):
     block = make_block(plan, False)
     return Space(
@@ -193,7 +191,7 @@ def make_space(plan):
     )
 
 
-@kernel(inline="always")
+@kernel(makes_arrays=True)
 def tangents(structures, s, i, component, plan, space, last_seen, label, V):
     """V[j] = dG_j/dx_ia (n_atom, n_max) of atom i of structure s and its neighbours j,
     whose last_seen becomes `label`.
@@ -249,9 +247,9 @@ def select(element, e, atoms):
 
 
 @kernel
-def gather(G, atoms, n, model, e, g):
-    """Scaled functions g (n, n_function of e) of the first n of atoms."""
-    first = model.table.start[e]
+def gather(G, atoms, n, model, e, work):
+    """Scaled functions (n, n_function of e) of the first n of atoms, to layer 0 of work.Y."""
+    first, g = model.table.start[e], layer(work.Y, n, model.topology, e, 0)
     shift, factor = model.shift[first:], model.factor[first:]
     for r in range(n):
         values, scaled = G[atoms[r]], g[r]
@@ -280,9 +278,9 @@ def moved_atoms(e, element, label, i, near, last_seen, atoms):
 
 
 @kernel
-def gather_tangents(V, atoms, n, model, e, v):
-    """Scaled tangents v (n, n_function of e) of the first n of atoms."""
-    factor = model.factor[model.table.start[e] :]
+def gather_tangents(V, atoms, n, model, e, work):
+    """Scaled tangents (n, n_function of e) of the first n of atoms, to layer 0 of work.Y, below functions."""
+    factor, v = model.factor[model.table.start[e] :], layer(work.Y, 2 * n, model.topology, e, 0)[n:]
     for r in range(n):
         values, scaled = V[atoms[r]], v[r]
         for m in range(np.uintp(v.shape[1])):

@@ -35,12 +35,14 @@ class List(NamedTuple):
     # (n_element+1, 3) int64 first, end of those within reach of angular functions, end; last line:
     # of all elements
     part: np.ndarray
+    # (n_element, 2) int64 number of neighbours in each part, then the place of the next one
+    next: np.ndarray
     # chunks of rows X, Y, Z, R2 = r^2, R, RI = 1/r; gradient: OWN r + K; SELF 0 for images of the centre;
     # fc, fc'/r ...
     rows: np.ndarray
 
 
-@kernel
+@kernel(makes_arrays=True)
 def make_list(capacity, plan):
     n_element = plan.z.shape[0]
     n_chunk = capacity // np.int64(WIDTH) + 2
@@ -52,6 +54,7 @@ def make_list(capacity, plan):
         np.empty((capacity, 3), np.int64),
         np.empty(capacity, np.int64),
         np.zeros((n_element + 1, 3), np.int64),
+        np.empty((n_element, 2), np.int64),
         rows,
     )
 
@@ -110,21 +113,27 @@ def nearest_images(atoms, o, n, x, y, z, fx, fy, fz, cell, edge, image):
         image[EDGE + t] = m2 if m2 > m0 else m0
 
 
+@kernel(forceinline=True)
+def fractional(r_c, inverse, pbc, d):
+    """r_c in heights of the cell along its vector d: |f + n| is no more for every image n within r_c;
+    0 where it is not periodic.
+    """
+    square = inverse[0, d] * inverse[0, d] + inverse[1, d] * inverse[1, d] + inverse[2, d] * inverse[2, d]
+    return r_c * math.sqrt(square) if pbc[d] else 0.0
+
+
 @kernel
 def search(atoms, n_atom, i, cell, inverse, pbc, r_c, image, out):
     """Find what may lie within r_c of atom i, by atom and image;
     returns its number, which may exceed what fits into `out` (List).
     """
     r_c = r_c + MARGIN
-    reach, edge = np.empty(3), np.empty(3)
-    for d in range(3):
-        reach[d] = 0.0
-        if pbc[d]:  # |f + n| <= r_c / height for every image n within r_c
-            square = (
-                inverse[0, d] * inverse[0, d] + inverse[1, d] * inverse[1, d] + inverse[2, d] * inverse[2, d]
-            )
-            reach[d] = r_c * math.sqrt(square)
-        edge[d] = 1.0 - reach[d]
+    reach = (
+        fractional(r_c, inverse, pbc, 0),
+        fractional(r_c, inverse, pbc, 1),
+        fractional(r_c, inverse, pbc, 2),
+    )
+    edge = (1.0 - reach[0], 1.0 - reach[1], 1.0 - reach[2])
     home = np.uintp(i) // WIDTH * N_ATOM_ROW + np.uintp(i) % WIDTH
     x, y, z = atoms[home + PX], atoms[home + PY], atoms[home + PZ]
     fx, fy, fz = atoms[home + FX], atoms[home + FY], atoms[home + FZ]
@@ -216,31 +225,27 @@ def fill(n, i, element, plan, list):
     """Sort the n neighbours found of atom i by element into rows, and compute
     what depends on one neighbour.
     """
-    part, n_element, rows = list.part, plan.z.shape[0], list.rows
+    part, next, n_element, rows = list.part, list.next, plan.z.shape[0], list.rows
     near2 = plan.reach[1] * plan.reach[1]
-    n_near, n_far = np.zeros(n_element, np.int64), np.zeros(n_element, np.int64)
+    for e in range(n_element):
+        next[e, 0] = next[e, 1] = 0
     for k in range(n):
         x, y, z = list.found[k, 0], list.found[k, 1], list.found[k, 2]
-        if x * x + y * y + z * z < near2:
-            n_near[element[list.found_atom[k]]] += 1
-        else:
-            n_far[element[list.found_atom[k]]] += 1
+        far = np.int64(not x * x + y * y + z * z < near2)
+        next[element[list.found_atom[k]], far] += 1
     first = 0
     for e in range(n_element):
-        part[e, 0], part[e, 1], part[e, 2] = first, first + n_near[e], first + n_near[e] + n_far[e]
-        n_near[e], n_far[e] = part[e, 0], part[e, 1]  # where the next one goes
+        part[e, 0], part[e, 1], part[e, 2] = first, first + next[e, 0], first + next[e, 0] + next[e, 1]
+        next[e, 0], next[e, 1] = part[e, 0], part[e, 1]
         first = part[e, 2]
     part[n_element, 0], part[n_element, 1], part[n_element, 2] = 0, n, n
     for k in range(n):
         j = list.found_atom[k]
         x, y, z = list.found[k, 0], list.found[k, 1], list.found[k, 2]
         r2 = x * x + y * y + z * z
-        if r2 < near2:
-            q = n_near[element[j]]
-            n_near[element[j]] += 1
-        else:
-            q = n_far[element[j]]
-            n_far[element[j]] += 1
+        far = np.int64(not r2 < near2)
+        q = next[element[j], far]
+        next[element[j], far] += 1
         list.atom[q] = j
         o = place(q, plan)
         rows[o + X], rows[o + Y], rows[o + Z], rows[o + R2] = x, y, z, r2
@@ -298,7 +303,7 @@ def exchange(list, plan, members, s):
             L[o + KZ + t], members[s, 3, at] = members[s, 3, at], L[o + KZ + t]
 
 
-@kernel
+@kernel(makes_arrays=True)
 def packed_atoms(structures, s):
     a, b = structures.start[s], structures.start[s + 1]
     atoms = np.empty(np.int64(N_ATOM_ROW) * ((b - a) // np.int64(WIDTH) + 1))
@@ -306,7 +311,7 @@ def packed_atoms(structures, s):
     return atoms
 
 
-@kernel
+@kernel(makes_arrays=True)
 def neighbours_of(i, structures, s, atoms, element, plan, image, near):
     """The list of atom i of structure s: `near`, or a larger one if its neighbours do not fit."""
     cell, inverse, pbc = structures.cell[s], structures.inverse[s], structures.pbc[s]

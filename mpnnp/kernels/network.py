@@ -27,7 +27,7 @@ class Workspace(NamedTuple):
     B: np.ndarray  # adjoints
 
 
-@kernel
+@kernel(makes_arrays=True)
 def make_workspace(topology, n_row):
     """Workspace for stacks of up to n_row rows (tangents counted)."""
     width = 0
@@ -38,7 +38,7 @@ def make_workspace(topology, n_row):
     )
 
 
-@kernel
+@kernel(inline="always")
 def layer(stack, n_row, topology, e, l):
     """View (n_row, nodes) of layer l in a stack of element e."""
     start, n = 0, topology.size[e, l]
@@ -47,7 +47,7 @@ def layer(stack, n_row, topology, e, l):
     return stack[start : start + n_row * n].reshape((n_row, n))
 
 
-@kernel
+@kernel(inline="always")
 def matrix(w, topology, e, l):
     """View (n_in, n_out) of W of layer l (0: from the inputs) in the flat weights w."""
     start = topology.start[e]
@@ -57,7 +57,7 @@ def matrix(w, topology, e, l):
     return w[start : start + n_in * n_out].reshape((n_in, n_out))
 
 
-@kernel
+@kernel(inline="always")
 def bias(w, topology, e, l):
     """View (n_out,) of b of layer l."""
     start = topology.start[e]
@@ -91,7 +91,7 @@ def multiply(Y, W, out):
     if out.shape[0] == 1:
         multiply_row(Y[0], W, out[0])
     else:
-        np.dot(Y, W, out)
+        dot(Y, W, out)
 
 
 @kernel(forceinline=True)
@@ -100,7 +100,13 @@ def multiply_transposed(B, W, out):
     if out.shape[0] == 1:
         multiply_row_transposed(B[0], W, out[0])
     else:
-        np.dot(B, W.T, out)
+        dot(B, W.T, out)
+
+
+@kernel(makes_arrays=True)
+def dot(A, B, out):
+    """out = A B by BLAS; NumPy's function returns `out`, too."""
+    np.dot(A, B, out)
 
 
 @kernel(fastmath=FASTMATH, apart=True)
@@ -203,7 +209,7 @@ def backward(e, n, tangent, topology, w, work, to_inputs, to_weights, row):
         )
         through_activation(np.uintp(n * topology.size[e, l + 1]), tangent, B.reshape(-1), S, T)
         if to_weights:
-            np.dot(layer(work.Y, total, topology, e, l).T, B, matrix(row, topology, e, l))
+            dot(layer(work.Y, total, topology, e, l).T, B, matrix(row, topology, e, l))
             sum_rows(np.uintp(n), B, bias(row, topology, e, l))
         if l > 0 or to_inputs:
             multiply_transposed(B, matrix(w, topology, e, l), layer(work.B, total, topology, e, l))

@@ -54,7 +54,7 @@ class Pairs(NamedTuple):
     image: np.ndarray  # (n_pair, 3) int32
 
 
-@kernel
+@kernel(makes_arrays=True)
 def find_pairs(structures, s, first, last, radius, plan):
     """Pairs of the atoms [first, last) of structure s, within `radius` Angstrom."""
     n_atom = structures.start[s + 1] - structures.start[s]
@@ -88,34 +88,46 @@ def copy_pairs(from_atom, from_shift, n, atom, shift, begin):
             shift[begin + k, d] = from_shift[k, d]
 
 
+@kernel(makes_arrays=True)
+def list_for(pairs, plan):
+    """A list with room for the neighbours of any atom of the pairs."""
+    most = np.int64(1)
+    for k in range(pairs.start.shape[0] - 1):
+        most = max(most, pairs.start[k + 1] - pairs.start[k])
+    return make_list(most, plan)
+
+
 @kernel
 def neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near):
-    """The list of atom i, number k of the pairs: `near`, or a larger one if its neighbours do not fit."""
+    """Fill the list `near` with the neighbours of atom i, number k of the pairs."""
     a, b = pairs.start[k], pairs.start[k + 1]
-    if b - a > near.atom.shape[0]:
-        near = make_list(b - a + (b - a) // 4, plan)
     n = measure(i, a, b, pairs.atom, pairs.image, positions, cell, plan.reach[0] * plan.reach[0], near)
     fill(n, i, element, plan, near)
-    return near
 
 
-@kernel
+@kernel(makes_arrays=True)
 def functions_of_pairs(pairs, first, element, positions, cell, plan, G):
     """Symmetry functions of the atoms of the pairs: G (n_own, n_max), unscaled, overwritten.
 
     element (n_atom,) int64, positions (n_atom, 3) and cell (3, 3), Angstrom, of the whole structure
     """
-    near, block = make_list(FIRST_CAPACITY, plan), make_block(plan, False)
+    near, block = list_for(pairs, plan), make_block(plan, False)
+    each_functions(pairs, first, element, positions, cell, plan, near, block, G)
+
+
+@kernel
+def each_functions(pairs, first, element, positions, cell, plan, near, block, G):
+    """The same, one atom after the other, in the scratch near and block."""
     G[:] = 0.0
     for k in range(pairs.start.shape[0] - 1):
         if plan.stop[0]:
             break
         i = first + k
-        near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
+        neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         functions_of_centre(element[i], element, near, plan, block, G[k])
 
 
-@kernel(inline="always")
+@kernel(forceinline=True)
 def functions_of_centre(e, element, near, plan, block, G):
     """Add the symmetry functions of a centre of element e to G (n_max,); the number of blocks that
     angular_functions keeps, whose rows the others must not touch.
@@ -125,7 +137,7 @@ def functions_of_centre(e, element, near, plan, block, G):
     return angular_functions(e, near, plan, block, G)
 
 
-@kernel
+@kernel(makes_arrays=True)
 def energy_forces_of_pairs(
     pairs, first, element, positions, cell, model, w, known, G, energies, forces, virial
 ):
@@ -142,10 +154,39 @@ def energy_forces_of_pairs(
     Neighbours are sorted once, and what both passes over the triplets of a centre need is computed once. A
     prediction is linear in dE/dG: its derivative by the weights has that of dE/dG, and the same geometry.
     """
-    plan, n = model.plan, w.shape[0]
-    near, block = make_list(FIRST_CAPACITY, plan), make_block(plan, not known)
-    work, dE_dG = make_workspace(model.topology, 1), np.empty((n, G.shape[1]))
-    own, members = np.empty(n), np.zeros((n, 4, near.atom.shape[0]))
+    near, block = list_for(pairs, model.plan), make_block(model.plan, not known)
+    n = w.shape[0]
+    scratch = Scratch(
+        near,
+        block,
+        make_workspace(model.topology, 1),
+        np.empty(n),
+        np.empty((n, G.shape[1])),
+        np.zeros((n, 4, near.atom.shape[0])),
+    )
+    each_energy_forces(
+        pairs, first, element, positions, cell, model, w, known, scratch, G, energies, forces, virial
+    )
+
+
+class Scratch(NamedTuple):
+    """What energies and forces of one atom after the other are computed in, of n potentials."""
+
+    near: NamedTuple  # List
+    block: NamedTuple  # Block
+    work: NamedTuple  # Workspace
+    energies: np.ndarray  # (n,) of an atom
+    dE_dG: np.ndarray  # (n, n_max) of an atom
+    members: np.ndarray  # (n, 4, capacity of the list) their gradient rows
+
+
+@kernel
+def each_energy_forces(
+    pairs, first, element, positions, cell, model, w, known, scratch, G, energies, forces, virial
+):
+    """As energy_forces_of_pairs."""
+    plan, n, near, block = model.plan, w.shape[0], scratch.near, scratch.block
+    own, dE_dG, members = scratch.energies, scratch.dE_dG, scratch.members
     if not known:
         G[:] = 0.0
     energies[:] = 0.0
@@ -156,14 +197,12 @@ def energy_forces_of_pairs(
             break
         i = first + k
         e = element[i]
-        near = neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
+        neighbours_in_pairs(k, i, pairs, element, positions, cell, plan, near)
         n_kept = 0 if known else functions_of_centre(e, element, near, plan, block, G[k])
-        energies_and_gradients(e, G[k], model, w, work, own, dE_dG)
+        energies_and_gradients(e, G[k], model, w, scratch.work, own, dE_dG)
         for s in range(n):
             energies[s, k] = own[s]
         if n > 1:
-            if near.atom.shape[0] > members.shape[2]:
-                members = np.zeros((n, 4, near.atom.shape[0]))
             members[:] = 0.0
         radial_gradient(e, near, plan, dE_dG, members)
         angular_gradient(e, near, plan, block, n_kept, dE_dG, members)

@@ -49,7 +49,7 @@ from mpnnp.kernels.triplets import (
 )
 
 
-@kernel
+@kernel(makes_arrays=True)
 def strain_tangents(structures, s, a, b, plan, space, V):
     """V[i] = dG_i/d(strain ab) (n_atom, n_max) of all atoms i of structure s; a, b: 0, 1, 2.
 
@@ -156,12 +156,12 @@ def angular_strains(i, e, list, plan, block, target, V):
                     add_changes(True, g, e, run, narrow, n_segment, used, plan, block, target, V)
 
 
-@kernel
+@kernel(makes_arrays=True)
 def compact_strains(i, element, list, plan, compact, block, target, V):
     """Add to V[i] the changes of the compact functions of atom i."""
     if len(compact) == 0:
         return
-    S, L, segment, e = block.rows, list.rows, block.segment, element[i]
+    L, e = list.rows, element[i]
     for f in range(compact.start[e, 0], compact.start[e + 1, 0]):
         e1, m = compact.function[f, 1], compact.function[f, 0] - plan.start[e]
         for k in range(list.part[e1, 0], list.part[e1, 2]):
@@ -169,29 +169,31 @@ def compact_strains(i, element, list, plan, compact, block, target, V):
             slope = radial_term(f, L[o + R], element[list.atom[k]], plan)[1]
             V[i, m] += slope * L[o + OWN] * L[o + RI]
     if has_windows(e, plan):
-        inner = make_list(list.atom.shape[0], plan)
-        target[:] = i
-        for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
-            enter(number, list, plan, inner)
-            for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
-                narrow = compact.group[g, 2]
-                j, j_last, k_first, k_last, same = parts_of(
-                    inner, compact.group[g, 0], compact.group[g, 1], plan
-                )
-                k = k_first
-                while True:
-                    n_segment, columns, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
-                    if n_segment == 0:
-                        break
-                    for s in range(n_segment):
-                        o, n = np.uintp(segment[s, 0]), np.uintp(segment[s, 1])
-                        n_padded = padded(segment[s, 1])
-                        at_j, at_k = place(segment[s, 2], plan), place(segment[s, 3], plan)
-                        strain_geometry(S, o, n_padded, inner.rows, at_j, at_k, narrow)
-                        strain_cutoffs(S, o, n, inner.rows, at_j, at_k, FC)
-                    add_compact_changes(
-                        True, number, g, e, n_segment, np.uintp(columns), plan, block, target, V
-                    )
+        window_strains(i, e, list, plan, compact, block, target, make_list(list.atom.shape[0], plan), V)
+
+
+@kernel
+def window_strains(i, e, list, plan, compact, block, target, inner, V):
+    """The part of its angular functions; inner as of compact.window_functions."""
+    S, segment = block.rows, block.segment
+    target[:] = i
+    for number in range(compact.start[e, 1], compact.start[e + 1, 1]):
+        enter(number, list, plan, inner)
+        for g in range(compact.window[number, 2], compact.window[number + 1, 2]):
+            narrow = compact.group[g, 2]
+            j, j_last, k_first, k_last, same = parts_of(inner, compact.group[g, 0], compact.group[g, 1], plan)
+            k = k_first
+            while True:
+                n_segment, columns, j, k = fill_block(j_last, k_first, k_last, same, j, k, block)
+                if n_segment == 0:
+                    break
+                for s in range(n_segment):
+                    o, n = np.uintp(segment[s, 0]), np.uintp(segment[s, 1])
+                    n_padded = padded(segment[s, 1])
+                    at_j, at_k = place(segment[s, 2], plan), place(segment[s, 3], plan)
+                    strain_geometry(S, o, n_padded, inner.rows, at_j, at_k, narrow)
+                    strain_cutoffs(S, o, n, inner.rows, at_j, at_k, FC)
+                add_compact_changes(True, number, g, e, n_segment, np.uintp(columns), plan, block, target, V)
 
 
 @kernel(fastmath=FASTMATH, apart=True)

@@ -52,7 +52,7 @@ class Block(NamedTuple):
     n_page: int
 
 
-@kernel
+@kernel(makes_arrays=True)
 def make_block(plan, keep):
     """One page, or as many as may be worth keeping between the functions of a centre and their gradient."""
     size = N_ROW + np.uintp(plan.most[0] + 2 * plan.most[1] + 1) * LINE
@@ -76,7 +76,7 @@ def padded(n):
     return (np.uintp(n) + EIGHT - np.uintp(1)) // EIGHT * EIGHT
 
 
-@kernel(forceinline=True)
+@kernel(inline="always")
 def page(block, p):
     """Page p of a block, as a block of one page; the last one if there are not so many."""
     p = min(p, block.n_page - 1)
