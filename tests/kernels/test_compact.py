@@ -9,7 +9,12 @@ import pytest
 from conftest import DATA
 from kernels.test_energy_forces import check_against_plain, moved
 from oracles.plain import angle_window
-from oracles.rows import check_force_rows_of_linear_nets, check_rows, force_labels
+from oracles.rows import (
+    check_force_rows_of_linear_nets,
+    check_memory_is_freed,
+    check_rows,
+    force_labels,
+)
 from oracles.systems import ELEMENTS, SYSTEMS, evaluate, functions_of, make_net
 
 from mpnnp.errors import ConfigError
@@ -190,3 +195,7 @@ def test_potential_is_written_and_read(tmp_path):
     again = read_potential(tmp_path)
     assert again.functions.functions == potential.functions.functions
     assert (again.weights == potential.weights).all()
+
+
+def test_memory_is_freed():
+    check_memory_is_freed(SYSTEMS["triclinic"], MODEL, W)

@@ -2,7 +2,13 @@
 
 import numpy as np
 import pytest
-from oracles.rows import check_force_rows_of_linear_nets, check_rows, force_labels, values_of
+from oracles.rows import (
+    check_force_rows_of_linear_nets,
+    check_memory_is_freed,
+    check_rows,
+    force_labels,
+    values_of,
+)
 from oracles.systems import SYSTEMS, evaluate, functions_of, make_net
 
 from mpnnp.kernels.jacobian import energy_rows, energy_values, force_rows, force_values
@@ -97,3 +103,7 @@ def test_no_labels_are_no_work():
     force_rows(np.empty((0, 3), np.int64), structures, G, model, read_only(w), rows[:0], values[:0])
     energy_rows(np.empty(0, np.int64), structures, G, model, w, rows[:0], values[:0])
     assert np.isnan(rows).all() and np.isnan(values).all()
+
+
+def test_memory_is_freed():
+    check_memory_is_freed(SYSTEMS["triclinic"], *make_net())

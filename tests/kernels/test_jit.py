@@ -1,10 +1,17 @@
 import os
 import time
+from typing import NamedTuple
 
 import numba
 import numpy as np
+import pytest
 
 from mpnnp.kernels import jit
+
+
+class Pair(NamedTuple):
+    numbers: np.ndarray
+    n: int
 
 
 def test_the_folder_of_the_cache_is_named_by_all_sources(tmp_path, monkeypatch):
@@ -111,3 +118,50 @@ def test_a_kernel_has_its_own_copies_of_the_kernels_that_it_calls(monkeypatch):
     monkeypatch.setattr(jit, "CACHE_FOLDER", None)
     assert weak(numba.njit)  # what this is about: the first copy in a process would serve all callers
     assert not weak(jit.kernel)
+
+
+def test_only_kernels_that_make_arrays_count_references(monkeypatch):
+    monkeypatch.setattr(jit, "CACHE_FOLDER", None)
+
+    def move_along(pair, n):
+        numbers = pair.numbers
+        for _ in range(n):
+            if numbers[0] > 1.0:
+                numbers = numbers[1:]
+            numbers[0] += 1.0
+
+    pair, found = Pair(np.zeros(3), 3), []
+    for makes_arrays in (True, False):
+        compiled = jit.kernel(move_along, makes_arrays=makes_arrays)
+        compiled(pair, 3)
+        found.append(compiled.inspect_llvm(compiled.signatures[0]).count("@NRT_incref("))
+    assert (pair.numbers == 2.0).all()
+    assert found[1] < found[0]  # the wrapper for Python is in both
+
+
+@jit.kernel(makes_arrays=True)
+def make_pair(n):
+    return Pair(np.ones(n), n)
+
+
+@jit.kernel
+def first_half(pair):
+    return Pair(pair.numbers[: pair.n // 2], pair.n // 2)
+
+
+def test_arrays_are_not_handed_on_uncounted(monkeypatch):
+    monkeypatch.setattr(jit, "CACHE_FOLDER", None)
+
+    def total(n):
+        return make_pair(n).numbers.sum()
+
+    def half(n):
+        return first_half(make_pair(n)).numbers.sum()
+
+    assert jit.kernel(total, makes_arrays=True)(4) == 4.0
+    for refused, name in (
+        (jit.kernel(total), "make_pair"),  # would never free what make_pair made
+        (jit.kernel(half, makes_arrays=True), "first_half"),  # would free it while half of it is still read
+    ):
+        with pytest.raises(Exception, match=f"{name} returns arrays"):
+            refused(4)

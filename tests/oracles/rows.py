@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from numba.core.runtime import _nrt_python, rtsys
 from oracles import plain
-from oracles.systems import functions_of, plain_list
+from oracles.systems import evaluate, functions_of, plain_list
 
-from mpnnp.kernels.jacobian import force_rows
+from mpnnp.kernels.jacobian import energy_rows, force_rows, stress_rows
 
 
 def force_labels(systems):
@@ -52,3 +53,28 @@ def check_rows(rows_of, values_by, labels, structures, G, model, w, smallest=1e-
     steps = h * np.eye(len(w))
     numerical = np.array([(predicted(w + step) - predicted(w - step)) / (2 * h) for step in steps]).T
     assert rows == pytest.approx(numerical, rel=1e-6, abs=1e-7 * np.abs(rows).max())
+
+
+def check_memory_is_freed(system, model, w):
+    """Whatever arrays the kernels of predictions and rows make, they free."""
+    structures, G = functions_of([system], model)
+    labels = force_labels([system])
+    rows, values = np.empty((len(labels), len(w))), np.empty(len(labels))
+
+    def all_kernels():
+        evaluate(system, model, w)
+        force_rows(labels, structures, G, model, w, rows, values)
+        stress_rows(labels[:2, :2], structures, G, model, w, rows[:2], values[:2])
+        energy_rows(labels[:2, 0], structures, G, model, w, rows[:2], values[:2])
+
+    all_kernels()  # compilation
+    _nrt_python.memsys_enable_stats()
+    try:
+        before = rtsys.get_allocation_stats()
+        for _ in range(3):
+            all_kernels()
+        after = rtsys.get_allocation_stats()
+    finally:
+        _nrt_python.memsys_disable_stats()
+    made, freed = after.mi_alloc - before.mi_alloc, after.mi_free - before.mi_free
+    assert made == freed > 0
