@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpnnp.kernels.elementwise import ROUND, aligned_rows, row_cutoff
+from mpnnp.kernels.elementwise import aligned_rows, row_cutoff
 from mpnnp.kernels.jit import FASTMATH, kernel
 
 WIDTH = np.uintp(512)  # columns of a chunk
@@ -18,7 +18,8 @@ STRIDE = np.uintp(600)  # room for reading one vector past the end; rows do not 
 FIRST_CAPACITY = 256  # of lists; they grow
 MARGIN = 1e-6  # Angstrom; what rounding may do to a distance in the search
 PX, PY, PZ, FX, FY, FZ, N_ATOM_ROW = (np.uintp(k) * STRIDE for k in range(7))
-UX, UY, UZ, U2, EDGE, N_IMAGE_ROW = (np.uintp(k) * STRIDE for k in range(6))
+UX, UY, UZ, N0, N1, N2, INSIDE, N_IMAGE_ROW = (np.uintp(k) * STRIDE for k in range(8))
+N_BIT = 52  # of a number, for images
 # FC: fc, fc'/r of each cutoff follow
 X, Y, Z, R2, R, RI, OWN, KX, KY, KZ, SELF, FC = (np.uintp(k) * STRIDE for k in range(12))
 
@@ -90,33 +91,61 @@ def pack_atoms(positions, inverse, pbc, atoms):
 
 
 @kernel(fastmath={"contract", "nsz"})
-def nearest_images(atoms, o, n, x, y, z, fx, fy, fz, cell, edge, image):
-    """Of n atoms in the chunk at o: vector from (x, y, z) to the image nearest in fractional coordinates,
-    its square; EDGE >= 0: others may do.
+def first_images(atoms, o, n, x, y, z, fx, fy, fz, cell, reach, image):
+    """Of n atoms in the chunk at o the first image that may be within reach (3,) of a point (x, y, z),
+    fractional (fx, fy, fz): N0, N1, N2, how many cell vectors it is away from the atom as given, and UX, UY,
+    UZ, the vector to it.
     """
     c00, c01, c02 = cell[0, 0], cell[0, 1], cell[0, 2]
     c10, c11, c12 = cell[1, 0], cell[1, 1], cell[1, 2]
     c20, c21, c22 = cell[2, 0], cell[2, 1], cell[2, 2]
-    e0, e1, e2 = edge[0], edge[1], edge[2]
+    e0, e1, e2 = fx - reach[0], fy - reach[1], fz - reach[2]
     for t in range(n):
-        f0, f1, f2 = atoms[o + FX + t] - fx, atoms[o + FY + t] - fy, atoms[o + FZ + t] - fz
-        n0, n1, n2 = (f0 + ROUND) - ROUND, (f1 + ROUND) - ROUND, (f2 + ROUND) - ROUND
-        ux = atoms[o + PX + t] - x - n0 * c00 - n1 * c10 - n2 * c20
-        uy = atoms[o + PY + t] - y - n0 * c01 - n1 * c11 - n2 * c21
-        uz = atoms[o + PZ + t] - z - n0 * c02 - n1 * c12 - n2 * c22
-        image[UX + t] = ux
-        image[UY + t] = uy
-        image[UZ + t] = uz
-        image[U2 + t] = ux * ux + uy * uy + uz * uz
-        m0, m1, m2 = abs(f0 - n0) - e0, abs(f1 - n1) - e1, abs(f2 - n2) - e2
-        m0 = m1 if m1 > m0 else m0
-        image[EDGE + t] = m2 if m2 > m0 else m0
+        n0 = np.ceil(e0 - atoms[o + FX + t])
+        n1 = np.ceil(e1 - atoms[o + FY + t])
+        n2 = np.ceil(e2 - atoms[o + FZ + t])
+        image[N0 + t] = n0
+        image[N1 + t] = n1
+        image[N2 + t] = n2
+        image[UX + t] = atoms[o + PX + t] - x + n0 * c00 + n1 * c10 + n2 * c20
+        image[UY + t] = atoms[o + PY + t] - y + n0 * c01 + n1 * c11 + n2 * c21
+        image[UZ + t] = atoms[o + PZ + t] - z + n0 * c02 + n1 * c12 + n2 * c22
 
 
 @kernel(forceinline=True)
-def fractional(r_c, inverse, pbc, d):
-    """r_c in heights of the cell along its vector d: |f + n| is no more for every image n within r_c;
-    0 where it is not periodic.
+def moved(cell, n0, n1, n2, d):
+    """Component d of n cell vectors."""
+    return n0 * cell[0, d] + n1 * cell[1, d] + n2 * cell[2, d]
+
+
+@kernel
+def find_inside(n, number, cell, r_c2, image):
+    """INSIDE of n atoms: which of their images, `number` (3,) from the first one on in each direction, are
+    inside the cutoff; bit 0 is the first one.
+    """
+    for t in range(n):
+        image[INSIDE + t] = 0.0
+    bit = 1.0
+    for b0 in range(number[0]):
+        for b1 in range(number[1]):
+            for b2 in range(number[2]):
+                x, y, z = moved(cell, b0, b1, b2, 0), moved(cell, b0, b1, b2, 1), moved(cell, b0, b1, b2, 2)
+                add_inside(n, x, y, z, r_c2, bit, image)
+                bit *= 2.0
+
+
+@kernel(fastmath={"contract", "nsz"})
+def add_inside(n, x, y, z, r_c2, bit, image):
+    """Add `bit` to INSIDE where the image at (x, y, z) from the first one is inside."""
+    for t in range(n):
+        u, v, w = image[UX + t] + x, image[UY + t] + y, image[UZ + t] + z
+        image[INSIDE + t] += bit if u * u + v * v + w * w < r_c2 else 0.0
+
+
+@kernel(forceinline=True)
+def reach_along(d, r_c, inverse, pbc):
+    """r_c in heights of the cell along its vector d, which no fractional distance of a neighbour exceeds;
+    0 if it is not periodic.
     """
     square = inverse[0, d] * inverse[0, d] + inverse[1, d] * inverse[1, d] + inverse[2, d] * inverse[2, d]
     return r_c * math.sqrt(square) if pbc[d] else 0.0
@@ -129,72 +158,56 @@ def search(atoms, n_atom, i, cell, inverse, pbc, r_c, image, out):
     """
     r_c = r_c + MARGIN
     reach = (
-        fractional(r_c, inverse, pbc, 0),
-        fractional(r_c, inverse, pbc, 1),
-        fractional(r_c, inverse, pbc, 2),
+        reach_along(0, r_c, inverse, pbc),
+        reach_along(1, r_c, inverse, pbc),
+        reach_along(2, r_c, inverse, pbc),
     )
-    edge = (1.0 - reach[0], 1.0 - reach[1], 1.0 - reach[2])
+    # integers in an interval of the length 2 reach
+    number = (np.int64(2.0 * reach[0]) + 1, np.int64(2.0 * reach[1]) + 1, np.int64(2.0 * reach[2]) + 1)
+    few = number[0] * number[1] * number[2] <= N_BIT
     home = np.uintp(i) // WIDTH * N_ATOM_ROW + np.uintp(i) % WIDTH
     x, y, z = atoms[home + PX], atoms[home + PY], atoms[home + PZ]
     fx, fy, fz = atoms[home + FX], atoms[home + FY], atoms[home + FZ]
     r_c2, n = r_c * r_c, 0
-    found_atom, found_image = out.found_atom, out.found_image
-    capacity = found_atom.shape[0]
     for first in range(0, n_atom, np.int64(WIDTH)):
         o = np.uintp(first) // WIDTH * N_ATOM_ROW
         n_here = min(n_atom - first, np.int64(WIDTH))
-        nearest_images(atoms, o, np.uintp(n_here), x, y, z, fx, fy, fz, cell, edge, image)
+        first_images(atoms, o, np.uintp(n_here), x, y, z, fx, fy, fz, cell, reach, image)
+        if few:
+            find_inside(np.uintp(n_here), number, cell, r_c2, image)
         for k in range(n_here):
-            t = np.uintp(k)
-            at_edge, itself = image[EDGE + t] >= 0.0, first + k == i
-            if at_edge or (image[U2 + t] < r_c2 and not itself):
-                f0, f1, f2 = atoms[o + FX + t] - fx, atoms[o + FY + t] - fy, atoms[o + FZ + t] - fz
-                m0, m1, m2 = (f0 + ROUND) - ROUND, (f1 + ROUND) - ROUND, (f2 + ROUND) - ROUND
-                if at_edge:
-                    u, f, m = (
-                        (image[UX + t], image[UY + t], image[UZ + t]),
-                        (f0 - m0, f1 - m1, f2 - m2),
-                        (m0, m1, m2),
-                    )
-                    n = all_images(
-                        u, f, m, reach, cell, pbc, r_c2, first + k, itself, n, found_atom, found_image
-                    )
-                else:
-                    if n < capacity:
-                        found_atom[n] = first + k
-                        found_image[n, 0] = np.int64(-m0)
-                        found_image[n, 1] = np.int64(-m1)
-                        found_image[n, 2] = np.int64(-m2)
-                    n += 1
+            t, j = np.uintp(k), first + k
+            if not few or image[INSIDE + t] > 0.0:
+                n = note_images(t, j, j == i, few, number, cell, r_c2, image, n, out)
     return n
 
 
 @kernel
-def all_images(u, f, m, reach, cell, pbc, r_c2, j, itself, n, found_atom, found_image):
-    """Note the images of atom j, in order; the nearest is at u, fractional f,
-    and m cell vectors from the atom as given. Number found.
-    """
-    for n0 in range(math.ceil(-f[0] - reach[0]), math.floor(reach[0] - f[0]) + 1) if pbc[0] else range(0, 1):
-        for n1 in (
-            range(math.ceil(-f[1] - reach[1]), math.floor(reach[1] - f[1]) + 1) if pbc[1] else range(0, 1)
-        ):
-            for n2 in (
-                range(math.ceil(-f[2] - reach[2]), math.floor(reach[2] - f[2]) + 1) if pbc[2] else range(0, 1)
-            ):
-                if itself and n0 == 0 and n1 == 0 and n2 == 0:
+def note_images(t, j, itself, few, number, cell, r_c2, image, n, out):
+    """Note the images of atom j inside the cutoff, in order; n are noted before, returned is n with them."""
+    inside = np.int64(image[INSIDE + t]) if few else 0
+    n0, n1, n2 = np.int64(image[N0 + t]), np.int64(image[N1 + t]), np.int64(image[N2 + t])
+    for b0 in range(number[0]):
+        for b1 in range(number[1]):
+            for b2 in range(number[2]):
+                if few:
+                    here = inside & 1
+                    inside >>= 1
+                else:
+                    u = image[UX + t] + moved(cell, b0, b1, b2, 0)
+                    v = image[UY + t] + moved(cell, b0, b1, b2, 1)
+                    w = image[UZ + t] + moved(cell, b0, b1, b2, 2)
+                    here = np.int64(u * u + v * v + w * w < r_c2)
+                if not here or (itself and n0 + b0 == 0 and n1 + b1 == 0 and n2 + b2 == 0):
                     continue
-                x = u[0] + n0 * cell[0, 0] + n1 * cell[1, 0] + n2 * cell[2, 0]
-                y = u[1] + n0 * cell[0, 1] + n1 * cell[1, 1] + n2 * cell[2, 1]
-                z = u[2] + n0 * cell[0, 2] + n1 * cell[1, 2] + n2 * cell[2, 2]
-                if x * x + y * y + z * z < r_c2:
-                    if n < found_atom.shape[0]:
-                        found_atom[n] = j
-                        found_image[n, 0], found_image[n, 1], found_image[n, 2] = (
-                            n0 - np.int64(m[0]),
-                            n1 - np.int64(m[1]),
-                            n2 - np.int64(m[2]),
-                        )
-                    n += 1
+                if n < out.found_atom.shape[0]:
+                    out.found_atom[n] = j
+                    out.found_image[n, 0], out.found_image[n, 1], out.found_image[n, 2] = (
+                        n0 + b0,
+                        n1 + b1,
+                        n2 + b2,
+                    )
+                n += 1
     return n
 
 
