@@ -1,5 +1,6 @@
 """Checkpoints: everything a run needs to go on exactly where it stood, in one sealed HDF5 file."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -254,7 +255,16 @@ def _opened(path, content):
     except Exception as error:  # h5py raises nearly anything on damaged files
         if locked := lock_reason(error):
             raise CheckpointError(f"{path}: {locked}") from None
-        raise DamagedError(
-            f"{path}: damaged, or not a checkpoint: {str(error) or type(error).__name__}"
-            f"{seems_to_be(path) if Path(path).suffix != '.h5' else ''}"
-        ) from None
+        hint = _whole_beside(Path(path)) if Path(path).suffix == ".h5" else seems_to_be(path)
+        reason = str(error) or type(error).__name__
+        raise DamagedError(f"{path}: damaged, or not a checkpoint: {reason}{hint}") from None
+
+
+def _whole_beside(path: Path) -> str:
+    """Which checkpoints in the folder of a damaged one are whole, as the end of a message."""
+    found = []
+    for other in sorted(path.parent.glob("*.h5")):
+        with contextlib.suppress(OSError, ValueError):
+            if other != path and is_checkpoint(other) and check_seal(other):
+                found.append(other.name)
+    return f"; whole beside it: {', '.join(found)}" if found else ""

@@ -179,6 +179,14 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(tmp_path, damage):
     assert_same(tmp_path / "whole", tmp_path / "a")
 
 
+def test_a_damaged_potential_names_what_is_whole_beside_it(tmp_path):
+    run(tmp_path, "a", run={"epochs": 1})
+    best = tmp_path / "a" / "best.h5"
+    best.write_bytes(best.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"best.h5: damaged.*beside it: checkpoint.h5, initial.h5$"):
+        checkpoint.load_potential(best)
+
+
 def test_nothing_to_resume_is_said(tmp_path):
     with pytest.raises(CheckpointError, match="there is no checkpoint.h5"):
         run(tmp_path, "a", resume=True)
