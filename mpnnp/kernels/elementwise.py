@@ -3,7 +3,8 @@ into vector instructions.
 
 A row is given by the offset of its first number in S. Three things make LLVM vectorise: all rows lie in ONE
 array, indices are unsigned (Numba tests signed ones for being negative), and exp and cos are polynomials (the
-C library's are called number by number).
+C library's are called number by number). The long ones are summed as two, of the even and of the odd powers:
+half as many operations wait for each other.
 """
 
 import math
@@ -50,18 +51,14 @@ def exp(x):
     k = shifted - ROUND
     f = x - k * LN2_HIGH
     f = f - k * LN2_LOW
-    p = 2.5110049204818658e-08
-    p = p * f + 2.763265472252779e-07
-    p = p * f + 2.755724088722987e-06
-    p = p * f + 2.4801485441561313e-05
-    p = p * f + 1.9841269890076403e-04
-    p = p * f + 1.3888888952352863e-03
-    p = p * f + 8.333333333319589e-03
-    p = p * f + 4.166666666648795e-02
-    p = p * f + 1.666666666666668e-01
-    p = p * f + 5.000000000000019e-01
-    p = p * f + 1.0
-    p = p * f + 1.0
+    g = f * f
+    p, q = 2.5110049204818658e-08, 2.763265472252779e-07
+    p, q = p * g + 2.755724088722987e-06, q * g + 2.4801485441561313e-05
+    p, q = p * g + 1.9841269890076403e-04, q * g + 1.3888888952352863e-03
+    p, q = p * g + 8.333333333319589e-03, q * g + 4.166666666648795e-02
+    p, q = p * g + 1.666666666666668e-01, q * g + 5.000000000000019e-01
+    p, q = p * g + 1.0, q * g + 1.0
+    p = p * f + q
     two_k = (np.float64(shifted).view(np.int64) << np.int64(52)) + ONE_BITS
     return p * np.int64(two_k).view(np.float64)
 
@@ -87,21 +84,15 @@ def inverse_sqrt(x):
 def tanh_unit(x):
     """tanh(x) for 0 <= x <= 1: x p(x^2), p the polynomial of degree 14 through Chebyshev nodes."""
     z = x * x
-    p = 1.828625739978947e-07
-    p = p * z - 1.8226646212654275e-06
-    p = p * z + 9.125953596264835e-06
-    p = p * z - 3.1803378030411946e-05
-    p = p * z + 9.079348448432776e-05
-    p = p * z - 2.3540928172731117e-04
-    p = p * z + 5.883602826886761e-04
-    p = p * z - 1.4552898065417585e-03
-    p = p * z + 3.5920010315266884e-03
-    p = p * z - 8.863215065207559e-03
-    p = p * z + 2.1869486371314823e-02
-    p = p * z - 5.3968253829690074e-02
-    p = p * z + 0.13333333332866987
-    p = p * z - 0.33333333333327114
-    return x * (p * z + 0.9999999999999999)
+    g = z * z
+    p, q = 1.828625739978947e-07, -1.8226646212654275e-06
+    p, q = p * g + 9.125953596264835e-06, q * g - 3.1803378030411946e-05
+    p, q = p * g + 9.079348448432776e-05, q * g - 2.3540928172731117e-04
+    p, q = p * g + 5.883602826886761e-04, q * g - 1.4552898065417585e-03
+    p, q = p * g + 3.5920010315266884e-03, q * g - 8.863215065207559e-03
+    p, q = p * g + 2.1869486371314823e-02, q * g - 5.3968253829690074e-02
+    p, q = p * g + 0.13333333332866987, q * g - 0.33333333333327114
+    return x * (q * z + (p * g + 0.9999999999999999))
 
 
 @kernel(fastmath={"contract", "nsz"}, forceinline=True)

@@ -138,10 +138,15 @@ def add_bias(Y, n, b):
 
 @kernel(fastmath=FASTMATH, apart=True)
 def activate(code, n, Y, S, T):
-    """The first n numbers of Y: z -> f(z); S = f', T = f''."""
+    """The first n numbers of Y: z -> f(z); S = f', T = f''.
+
+    Loops of two steps, as in a long one too few turns run at once.
+    """
     if code == 1:
         for t in range(n):
-            y = 1.0 - 2.0 / (exp(2.0 * Y[t]) + 1.0)
+            S[t] = exp(2.0 * Y[t])
+        for t in range(n):
+            y = 1.0 - 2.0 / (S[t] + 1.0)
             d = 1.0 - y * y
             Y[t] = y
             S[t] = d
@@ -155,8 +160,9 @@ def activate(code, n, Y, S, T):
             T[t] = (1.0 - 2.0 * y) * d
     elif code == 3:
         for t in range(n):
-            z = Y[t]
-            e = exp(-abs(z))
+            S[t] = exp(-abs(Y[t]))
+        for t in range(n):
+            z, e = Y[t], S[t]
             both = 1.0 / ((1.0 + e) * (2.0 + e))
             f = both * (2.0 + e)  # 1/(1 + e)
             Y[t] = (z if z > 0.0 else 0.0) + log_ratio(both * (1.0 + e) * e)
