@@ -54,6 +54,17 @@ class Pairs(NamedTuple):
     image: np.ndarray  # (n_pair, 3) int32
 
 
+class Scratch(NamedTuple):
+    """What energies and forces of one atom after the other are computed in, of n potentials."""
+
+    near: NamedTuple  # List
+    block: NamedTuple  # Block
+    work: NamedTuple  # Workspace
+    energies: np.ndarray  # (n,) of an atom
+    dE_dG: np.ndarray  # (n, n_max) of an atom
+    members: np.ndarray  # (n, 4, capacity of the list) their gradient rows
+
+
 @kernel(makes_arrays=True)
 def find_pairs(structures, s, first, last, radius, plan):
     """Pairs of the atoms [first, last) of structure s, within `radius` Angstrom."""
@@ -154,11 +165,10 @@ def energy_forces_of_pairs(
     Neighbours are sorted once, and what both passes over the triplets of a centre need is computed once. A
     prediction is linear in dE/dG: its derivative by the weights has that of dE/dG, and the same geometry.
     """
-    near, block = list_for(pairs, model.plan), make_block(model.plan, not known)
-    n = w.shape[0]
+    n, near = w.shape[0], list_for(pairs, model.plan)
     scratch = Scratch(
         near,
-        block,
+        make_block(model.plan, not known),
         make_workspace(model.topology, 1),
         np.empty(n),
         np.empty((n, G.shape[1])),
@@ -167,17 +177,6 @@ def energy_forces_of_pairs(
     each_energy_forces(
         pairs, first, element, positions, cell, model, w, known, scratch, G, energies, forces, virial
     )
-
-
-class Scratch(NamedTuple):
-    """What energies and forces of one atom after the other are computed in, of n potentials."""
-
-    near: NamedTuple  # List
-    block: NamedTuple  # Block
-    work: NamedTuple  # Workspace
-    energies: np.ndarray  # (n,) of an atom
-    dE_dG: np.ndarray  # (n, n_max) of an atom
-    members: np.ndarray  # (n, 4, capacity of the list) their gradient rows
 
 
 @kernel
