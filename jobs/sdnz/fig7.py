@@ -16,7 +16,7 @@ from members import curve_of, first_order_curve, groups_of, rmse_in_range, rmse_
 
 from mpnnp.analysis.fisher_report import band
 from mpnnp.data import dataset
-from mpnnp.figures import figure, save, style
+from mpnnp.figures import colours, figure, save, style
 from mpnnp.files import write_table
 from mpnnp.training.ensemble import seeds_of
 
@@ -58,10 +58,12 @@ def train(optimizer, rate, arguments):
 
 
 @style()
-def draw(path, results):
-    """Mean and band of each optimiser against its rate; rates that none of the runs stood are left out."""
+def draw(path, results, truth):
+    """Errors of each optimiser against its rate, mean and band; densities at 1 bar of each member, with the
+    truth's. Rates that none of the runs stood are left out.
+    """
     picture, axes = figure(len(NAMES))
-    for k, (axis, name) in enumerate(zip(axes, NAMES)):
+    for k, (axis, name) in enumerate(zip(axes[:-1], NAMES)):
         for optimizer in RATES:
             members = {r: [m[k] for m in found] for (o, r), found in results.items() if o == optimizer}
             members = {r: [x for x in found if np.isfinite(x)] for r, found in members.items()}
@@ -70,11 +72,40 @@ def draw(path, results):
                 least = min(len(members[rate]) for rate in rates)
                 values = np.array([members[rate][:least] for rate in rates]).T
                 band(axis, rates, values, LABELS[optimizer])
-        scale = "linear" if name.startswith("density") else "log"
-        axis.set(xscale="log", yscale=scale, xlabel="η or learning rate", ylabel=name)
+        axis.set(xscale="log", yscale="log", xlabel="η or learning rate", ylabel=name)
         if axis.lines:
             axis.legend()
+    draw_densities(axes[-1], results, truth)
     save(picture, path)
+
+
+def draw_densities(axis, results, truth):
+    """A point for each member; those without a density at 1 bar in the range of the truth's frames stand as
+    crosses on the axis.
+    """
+    tones = colours(list(RATES))
+    axis.margins(y=0.2)
+    for optimizer in RATES:
+        members = [(rate, m[-1]) for (o, rate), found in results.items() if o == optimizer for m in found]
+        liquid = [(rate, density) for rate, density in members if np.isfinite(density)]
+        none = [rate for rate, density in members if not np.isfinite(density)]
+        if liquid:
+            axis.plot(*zip(*liquid), "o", color=tones[optimizer], label=LABELS[optimizer])
+        if none:
+            x, y = fan_out(none), np.full(len(none), 0.03)
+            axis.plot(
+                x, y, "x", color=tones[optimizer], transform=axis.get_xaxis_transform(), label="no liquid"
+            )
+    if truth:
+        axis.axhline(truth.density, color="0.5", zorder=0, label="truth")
+    axis.set(xscale="log", xlabel="η or learning rate", ylabel=NAMES[-1])
+    if axis.lines:
+        axis.legend()
+
+
+def fan_out(rates):
+    """The same rates, those that are equal some percent apart, so that each is seen."""
+    return [rate * 1.15 ** rates[:k].count(rate) for k, rate in enumerate(rates)]
 
 
 def main():
@@ -108,7 +139,7 @@ def main():
     rows = [(*key, *member) for key, found in results.items() for member in found]
     columns = ("optimizer", "rate", "energy_in", "force_in", "energy_out", "force_out", "density_g_cm3")
     write_table(arguments.out / "fig7.csv", dict(zip(columns, map(list, zip(*rows)))))
-    draw(arguments.out / "fig7.png", results)
+    draw(arguments.out / "fig7.png", results, truth)
 
 
 if __name__ == "__main__":
