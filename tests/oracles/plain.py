@@ -71,7 +71,7 @@ def neighbour_list(positions, cell, inverse, pbc, r_c):
     return start, index, vector
 
 
-@kernel(makes_arrays=True)
+@kernel
 def radial(t, m, r):
     """Function m of table t (kinds 2, 12, 20, 23) of one neighbour at distance r, without the weight Z:
     value, d/dr.
@@ -84,7 +84,7 @@ def radial(t, m, r):
     return e * fc, e * (dfc - 2.0 * t.eta[m] * x * fc)
 
 
-@kernel(makes_arrays=True)
+@kernel
 def angular(t, m, a, b, c):
     """Angular function m of table t of a triplet r_ij = a, r_ik = b, r_jk = c, without weights:
     value, d/da, d/db, d/dc.
@@ -116,7 +116,7 @@ def angular(t, m, a, b, c):
     )
 
 
-@kernel(makes_arrays=True)
+@kernel
 def angle_window(subtype, left, right, cos):
     """Compact function of the angle theta with cos(theta) = cos, and its derivative by cos; never asymmetric.
 
@@ -129,7 +129,7 @@ def angle_window(subtype, left, right, cos):
     return f, (-df / math.sqrt(sine2) if sine2 > 1e-20 else 0.0)
 
 
-@kernel(makes_arrays=True)
+@kernel
 def compact_angular(t, m, a, b, c, cos):
     """The same for kinds 21, 22, 24, 25: windows of the angle and of the distances, of r_jk only
     for the narrow ones (21, 24).
@@ -149,7 +149,7 @@ def compact_angular(t, m, a, b, c, cos):
     )
 
 
-@kernel(makes_arrays=True)
+@kernel
 def radial_weight(t, m, e):
     """Weight of a neighbour of element e in function m: 0 if it is not meant."""
     if t.kind[m] == 12 or t.kind[m] == 23:
@@ -157,7 +157,7 @@ def radial_weight(t, m, e):
     return 1.0 if (t.kind[m] == 2 or t.kind[m] == 20) and t.e1[m] == e else 0.0
 
 
-@kernel(makes_arrays=True)
+@kernel
 def angular_weight(t, m, e, f):
     """Weight of a pair of neighbours of elements e, f in function m: 0 if it is not meant."""
     if t.kind[m] in (13, 24, 25):
@@ -168,7 +168,7 @@ def angular_weight(t, m, e, f):
     return 1.0 if meant else 0.0
 
 
-@kernel(makes_arrays=True)
+@kernel
 def length(u):
     return math.sqrt(u[0] * u[0] + u[1] * u[1] + u[2] * u[2])
 
@@ -219,7 +219,7 @@ def forces(element, start, index, vector, t, dE_dG, forces, virial):
                         add_pair(weight * dc, j, k, v - u, forces, virial)
 
 
-@kernel(makes_arrays=True)
+@kernel
 def add_pair(dE_dr, i, j, u, forces, virial):
     """Add what a term with derivative dE_dr by the length of u, from i to j, does to forces and virial."""
     r = length(u)
