@@ -253,12 +253,12 @@ class Run(Section):
     )
     energy_metric_weight: NotNegative = key(
         1.0,
-        "w: best.h5 minimises w E_rmse[meV/atom] + v F_rmse[meV/Angstrom]/100 on the validation set.",
+        "w: best.h5 minimises the geometric mean of the errors of the validation set, E_rmse^w F_rmse^v to "
+        "the power 1/(w + v); with learned noise on average over the last ten evaluations, as few "
+        "structures are good by chance.",
     )
     force_metric_weight: NotNegative = key(1.0, "v, see energy_metric_weight.")
-    stress_metric_weight: NotNegative = key(
-        1.0, "Adds this many times S_rmse[meV/Angstrom^3] if stresses are learned."
-    )
+    stress_metric_weight: NotNegative = key(1.0, "u: the same for S_rmse, if stresses are learned.")
 
     @property
     def last_epoch(self):

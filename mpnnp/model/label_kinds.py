@@ -50,7 +50,6 @@ class LabelKind:
     scale        (potential, labels (n,) of the training structures) -> unit of training, in `unit`
     weight       (dataset) -> (n_structure,): as how many labels one counts
     always       told and judged even where it is not learned
-    good         what counts as much in the choice of the best potential as one meV/atom, in error_unit
     number       format of an accuracy in a line of the log
     """
 
@@ -71,7 +70,6 @@ class LabelKind:
     scale: Callable | None = None
     weight: Callable | None = None
     always: bool = False
-    good: float = 1.0
     number: str = "9.3f"
 
     @property
@@ -180,7 +178,6 @@ KINDS = {
             scale=lambda potential, labels: potential.force_scale,
             weight=lambda dataset: np.asarray(dataset.weight)[:, 1],
             always=True,
-            good=100.0,
             number="9.2f",
         ),
         LabelKind(

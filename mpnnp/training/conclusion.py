@@ -16,6 +16,7 @@ from mpnnp.progress import AnyLog
 from mpnnp.training import diagnosis, page, report, results
 from mpnnp.training.diagnosis import Facts
 from mpnnp.training.judgement import Judge
+from mpnnp.training.measure import evaluations, has_learned_before
 from mpnnp.training.offsets import LEAST
 from mpnnp.training.results import (
     Collected,
@@ -111,9 +112,10 @@ def _facts(judge: Judge, collected: Mapping[str, Collected], part: str, reason: 
     learned = [k for k, kind in enumerate(KINDS.values()) if kind.always or task.schedule.learns(k)]
     return Facts(
         weights=judge.weights(),
+        evaluations=evaluations(judge.config),
         epochs=judge.config.run.last_epoch,
         complete=not reason,
-        trained=bool(judge.config.run.from_ or judge.config.network.weights_from),
+        trained=has_learned_before(judge.config),
         spreads={name: _spread(task, k, structures) for k, name in enumerate(KINDS)},
         correlation=_correlation(task, found),
         n_label={list(KINDS)[k]: len(task.labels[k]) for k in learned},

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mpnnp.model.label_kinds import KINDS, LabelKind
+from mpnnp.training.measure import measures, part_that_judges, settled
 
 MOST_LINES = 5
 IMPROVING = 0.03  # fall of the measure in the last fifth of the epochs that promises more
@@ -41,6 +42,7 @@ class Facts:
     """What a curve does not say.
 
     weights   kind of label -> weight of its error in the measure
+    evaluations  that a point of the curve is judged with, see training.measure
     epochs    run.epochs
     complete  all of them were done
     trained   the run began with weights that had learned before
@@ -55,6 +57,7 @@ class Facts:
     """
 
     weights: Mapping[str, float]
+    evaluations: int = 1
     epochs: int = 0
     complete: bool = True
     trained: bool = False
@@ -75,29 +78,14 @@ class Finding:
     remedy: str
 
 
-def measure(rmse: Mapping[str, float], weights: Mapping[str, float]) -> float:
-    """What best.h5 minimises: weighted sum of errors (kind -> its error_unit) in units of what counts as much
-    as one meV/atom; kinds without labels do not count.
-    """
-    return sum(w * rmse[k] / KINDS[k].good for k, w in weights.items() if not np.isnan(rmse[k]))
-
-
-def measures(curve: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
-    """The measure (n,) at each row of a curve: of the validation structures, without them of the training
-    structures.
-    """
-    part = _part(curve)
-    return np.array(
-        [
-            measure({kind: curve[f"{kind}_rmse_{part}"][row] for kind in weights}, weights)
-            for row in range(len(curve["epoch"]))
-        ]
-    )
+def _best(curve: Mapping[str, np.ndarray], facts: Facts) -> int:
+    """Row of the potential that was kept as the best."""
+    return int(np.argmin(settled(measures(curve, facts.weights), facts.evaluations)))
 
 
 def labels_are_wrong(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
     """Nothing was learned: labels of the wrong sign or unit, most likely."""
-    values, part = measures(curve, facts.weights), _part(curve)
+    values, part = measures(curve, facts.weights), part_that_judges(curve)
     if len(values) < 2:
         return None
     if not values[1:].min() < values[0]:
@@ -112,7 +100,7 @@ def labels_are_wrong(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding |
             f"{facts.correlation:.2f}): energies and forces contradict each other",
             CHECK_LABELS,
         )
-    best = int(np.argmin(values))
+    best = _best(curve, facts)
     for kind in _kinds(curve, part):
         errors, spread = curve[f"{kind.name}_rmse_{part}"], facts.spreads.get(kind.name)
         if spread == np.inf:
@@ -134,7 +122,7 @@ def labels_are_wrong(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding |
 
 def best_long_ago(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
     """The validation error has risen for long."""
-    values, epochs = measures(curve, facts.weights), curve["epoch"]
+    values, epochs = settled(measures(curve, facts.weights), facts.evaluations), curve["epoch"]
     best, last = int(np.argmin(values)), epochs[-1]
     if best == 0 and facts.trained and len(values) > 1:
         return Finding(
@@ -179,9 +167,9 @@ def still_improving(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | 
 
 def overfits(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
     """Training errors lie far below validation errors."""
-    if _part(curve) != "validation":
+    if part_that_judges(curve) != "validation":
         return None
-    best = int(np.argmin(measures(curve, facts.weights)))
+    best = _best(curve, facts)
     found = []
     for kind in _kinds(curve, "validation"):
         train, validation = (curve[f"{kind.name}_rmse_{part}"][best] for part in ("train", "validation"))
@@ -238,13 +226,6 @@ def in_words(findings: Sequence[Finding]) -> list[str]:
     if not findings:
         return ["nothing looks wrong: smaller errors need more structures or a larger net"]
     return [*(finding.text for finding in findings), f"first: {findings[0].remedy}"]
-
-
-def _part(curve: Mapping[str, np.ndarray]) -> str:
-    """Which structures judge: validation, if they have labels that every potential is judged by."""
-    always = [name for name, kind in KINDS.items() if kind.always]
-    there = any(np.isfinite(curve[f"{name}_rmse_validation"]).any() for name in always)
-    return "validation" if there else "train"
 
 
 def _kinds(curve: Mapping[str, np.ndarray], part: str) -> list[LabelKind]:

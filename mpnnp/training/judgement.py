@@ -1,7 +1,7 @@
 """How good a potential is: points of the learning curve, and the measure by which the best one is kept."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import KINDS, MILLI
 from mpnnp.model.metrics import Accuracy
 from mpnnp.progress import AnyLog
-from mpnnp.training.diagnosis import measure
+from mpnnp.training.learning_curve import LearningCurve
+from mpnnp.training.measure import evaluations, measures, settled
 from mpnnp.training.run_state import RunState
 from mpnnp.training.start import Task
 
@@ -19,13 +20,12 @@ from mpnnp.training.start import Task
 @dataclass(frozen=True)
 class Point:
     """A point of the learning curve: Accuracy of training and validation structures, and of the validation
-    structures of what was learned before; and the measure that best.h5 minimises.
+    structures of what was learned before.
     """
 
     train: Accuracy
     validation: Accuracy
     old: Accuracy
-    measure: float
 
 
 class Judge:
@@ -104,10 +104,11 @@ class Judge:
         train = observer.evaluate(self.task.train, w, forces_of=self.train_subset, pause=pause)
         validation = observer.evaluate(self.task.validation, w, forces_of=self.validation_subset, pause=pause)
         old = observer.evaluate(self.task.data.old, w, forces_of=self.old_subset, pause=pause)
-        judged = [validation if validation.has_labels else train, *([old] if old.has_labels else [])]
-        return Point(
-            train, validation, old, float(np.mean([measure(a.rmse, self.weights()) for a in judged]))
-        )
+        return Point(train, validation, old)
+
+    def measures(self, curve: LearningCurve) -> np.ndarray:
+        """What best.h5 minimises, for each row of a curve; see training.measure."""
+        return settled(measures(curve.columns(), self.weights()), evaluations(self.config))
 
     def _teach(self, noise, point, w):
         """Validation errors as they are, of old data where new ones have none; NaN where there are no labels:
@@ -141,7 +142,7 @@ class Judge:
         """
         task = self.task
         point = self.evaluate(state.weights, pause)
-        if epoch and not np.isfinite(point.measure):
+        if epoch and not self._is_finite(point):
             where = task.observer.first_not_finite(
                 np.concatenate([task.train, task.validation, task.data.old]), read_only(state.weights)
             )
@@ -155,10 +156,29 @@ class Judge:
         if state.noise is not None:
             self._teach(state.noise, point, state.weights)
         self.add_point(state, epoch, point)
-        better = point.measure < state.best or len(state.curve.rows) == 1
+        found = self.measures(state.curve)[-1]
+        better = bool(found < state.best) or len(state.curve.rows) == 1
         if better:
-            state.best, state.best_epoch, state.best_weights = point.measure, epoch, state.weights.copy()
+            state.best, state.best_epoch, state.best_weights = float(found), epoch, state.weights.copy()
         return point, better
+
+    def measure_of_best(self, state: RunState, anew: bool) -> float:
+        """What the best potential of a state counts as today. Collective.
+
+        anew  the learning curve is made of other structures than those that judge now
+        """
+        rows = [k for k, row in enumerate(state.curve.rows) if row[0] == state.best_epoch]
+        if rows and not anew:
+            return float(self.measures(state.curve)[rows[-1]])
+        assert state.best_weights is not None
+        alone = replace(state, curve=LearningCurve())
+        self.add_point(alone, state.best_epoch, self.evaluate(state.best_weights))
+        return float(self.measures(alone.curve)[-1])
+
+    def _is_finite(self, point):
+        """Whether the errors that count are numbers, as far as there are labels."""
+        judged = [point.validation if point.validation.has_labels else point.train, point.old]
+        return not any(np.isinf(accuracy.rmse[name]) for accuracy in judged for name in self.weights())
 
     def add_point(self, state: RunState, epoch: int, point: Point) -> None:
         """Add a point to the learning curve of `state`, at its update and time."""

@@ -19,6 +19,7 @@ from mpnnp.progress import duration
 from mpnnp.training import diagnosis, pictures, results
 from mpnnp.training.diagnosis import Facts, Outside
 from mpnnp.training.learning_curve import LearningCurve
+from mpnnp.training.measure import evaluations
 from mpnnp.training.results import Results, read_results
 
 NAME, TEMPLATE = "report.html", "page.html.j2"
@@ -138,7 +139,11 @@ def _facts_of(config, facts):
         outside = [Outside(**one) for one in kept["outside"]]
         return Facts(**{**kept, "outside": outside})
     weights = {name: config.metric_weight(name) for name, kind in KINDS.items() if kind.always}
-    return Facts(weights={name: w for name, w in weights.items() if w > 0}, epochs=config.run.last_epoch)
+    return Facts(
+        weights={name: w for name, w in weights.items() if w > 0},
+        evaluations=evaluations(config),
+        epochs=config.run.last_epoch,
+    )
 
 
 def _accuracies(facts, kinds):

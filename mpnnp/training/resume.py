@@ -7,7 +7,6 @@ from pathlib import Path
 from mpnnp.config import Config
 from mpnnp.config.fields import key_of
 from mpnnp.errors import CheckpointError
-from mpnnp.model.label_kinds import KINDS
 from mpnnp.optimizers.registry import OPTIMIZERS
 from mpnnp.training.checkpoint import Checkpoint, config_of
 from mpnnp.training.choices import with_choices_of
@@ -80,8 +79,6 @@ def check_same_run(saved: Checkpoint, config: Config, data_hash: str, path: str 
         )
 
 
-def same_measure(saved: Checkpoint, config: Config, path: str | Path) -> bool:
-    """True if the best potential so far was found by the measure of `config`."""
-    before = config_of(saved, path)
-    same = before.run.evaluation_structures == config.run.evaluation_structures
-    return same and all(before.metric_weight(kind) == config.metric_weight(kind) for kind in KINDS)
+def same_judges(saved: Checkpoint, config: Config, path: str | Path) -> bool:
+    """True if the learning curve so far is made of as many structures as that of `config`."""
+    return config_of(saved, path).run.evaluation_structures == config.run.evaluation_structures

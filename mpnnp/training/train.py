@@ -29,7 +29,7 @@ from mpnnp.training.judgement import Judge
 from mpnnp.training.keeper import Keeper, read_saved
 from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.report import CurveTable, symbols
-from mpnnp.training.resume import same_measure
+from mpnnp.training.resume import same_judges
 from mpnnp.training.run_state import RunState, from_checkpoint, new_state
 from mpnnp.training.schedules import Batch
 from mpnnp.training.start import Task, assemble, load_data
@@ -192,8 +192,8 @@ def take_up(run: Parts, saved: Checkpoint, name: str) -> None:
     if state.best_weights is None:
         run.log.warn("the best potential so far is not known: the next evaluation is taken as the best")
         state.best = np.inf
-    elif state.curve.rows and not same_measure(saved, run.config, name):
-        state.best = run.judge.evaluate(state.best_weights).measure
+    elif state.curve.rows:  # the measure may be another one today
+        state.best = run.judge.measure_of_best(state, anew=not same_judges(saved, run.config, name))
     run.keeper.keep_epoch(state, better=state.best_weights is not None, now=True)
     on_root(comm, run_folder.set_aside, run.keeper.directory, name)
 
@@ -350,18 +350,13 @@ def with_last_weights(run: Parts) -> RunState:
         return state
     weights = offsets.settled_weights(run.task, state)
     point = run.judge.evaluate(weights, lambda: pause(run))
-    if not point.measure < state.best:
+    last = replace(state, curve=LearningCurve(state.curve.columns()), seconds=run.keeper.seconds())
+    run.judge.add_point(last, state.epoch, point)
+    found = run.judge.measures(last.curve)[-1]
+    if not found < state.best:
         return state
     run.log(f"the weights after the last update, within epoch {state.epoch}, are the best")
-    last = replace(
-        state,
-        curve=LearningCurve(state.curve.columns()),
-        seconds=run.keeper.seconds(),
-        best=point.measure,
-        best_epoch=state.epoch,
-        best_weights=weights.copy(),
-    )
-    run.judge.add_point(last, state.epoch, point)
+    last = replace(last, best=float(found), best_epoch=state.epoch, best_weights=weights.copy())
     run.keeper.keep_epoch(last, better=True, now=True)
     return last
 

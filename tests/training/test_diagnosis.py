@@ -12,7 +12,6 @@ from mpnnp.training.diagnosis import (
     extrapolates,
     in_words,
     labels_are_wrong,
-    measures,
     overfits,
     still_improving,
 )
@@ -44,12 +43,6 @@ CONVERGED = np.concatenate([[10.0, 3.0, 1.5], np.full(18, 1.0)])
 RISEN = np.concatenate([10.0 * 0.5 ** np.arange(5), np.linspace(0.7, 2.0, 16)])
 
 
-def test_the_measure_is_the_one_that_best_h5_minimises():
-    found = measures(curve([2.0, 1.0], [300.0, 100.0]), WEIGHTS)
-    assert found == pytest.approx([5.0, 2.0])
-    assert measures(curve([2.0], [300.0], train=2.0, validation=False), WEIGHTS) == pytest.approx([10.0])
-
-
 def test_nothing_is_wrong_with_a_curve_that_has_converged():
     assert diagnose(curve(CONVERGED), facts()) == []
     assert in_words([]) == ["nothing looks wrong: smaller errors need more structures or a larger net"]
@@ -78,6 +71,13 @@ def test_the_best_epoch_was_long_ago():
     assert best_long_ago(curve(CONVERGED), facts()) is None  # the first of many equal ones
     assert best_long_ago(curve(FALLING), facts()) is None
     assert best_long_ago(curve(RISEN[:8]), facts()) is None  # three epochs are not long
+
+
+def test_the_best_epoch_is_the_one_that_was_kept():
+    """With learned noise: not the luckiest one."""
+    lucky = np.array([10.0, 3.0, 2.0, 0.5, 2.0, *np.full(16, 1.5)])
+    assert best_long_ago(curve(lucky), facts()).text.startswith("the best epoch, 3 of 20, was long ago")
+    assert best_long_ago(curve(lucky), facts(evaluations=10)) is None
 
 
 def test_the_start_is_the_best():

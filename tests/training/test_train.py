@@ -138,7 +138,7 @@ def test_the_checkpoint_holds_the_weights_at_the_end_and_best_those_of_the_best_
     with h5py.File(trained.directory / "checkpoint.h5") as file:
         np.testing.assert_array_equal(file["weights"][()], trained.state.weights)
     curve = curve_of(trained.directory)
-    measure = curve["energy_rmse_validation"] + curve["force_rmse_validation"] / 100
+    measure = np.sqrt(curve["energy_rmse_validation"] * curve["force_rmse_validation"])
     assert trained.state.best_epoch == np.argmin(measure)
     assert trained.state.best == pytest.approx(measure.min(), rel=1e-8)  # digits of the file
     with h5py.File(trained.directory / "best.h5") as file:
@@ -260,7 +260,7 @@ def test_a_run_ends_after_epochs_without_a_better_validation_error(folder, tmp_p
     config = config.model_copy(update={"adam": config.adam.model_copy(update={"learning_rate": 3.0})})
     ended = run(config, tmp_path / "run")
     curve = curve_of(tmp_path / "run")
-    measure = curve["energy_rmse_validation"] + curve["force_rmse_validation"] / 100
+    measure = np.sqrt(curve["energy_rmse_validation"] * curve["force_rmse_validation"])
     since_best = [k - np.argmin(measure[: k + 1]) for k in range(len(measure))]
     assert since_best.index(3) == len(measure) - 1 < 50
     assert "no better validation error for 3 epochs: " in "\n".join(ended.lines)
