@@ -52,7 +52,9 @@ STYLE = {
     "grid.linewidth": 0.5,
     "lines.linewidth": 1.4,
     "lines.markersize": 4.0,
-    "legend.frameon": False,
+    "legend.facecolor": PAPER,  # curves behind the words of a legend are pale
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.8,
     "legend.fontsize": 8.0,
     "image.cmap": "viridis",
     "figure.facecolor": PAPER,
@@ -126,7 +128,8 @@ def svg(picture):
     """A picture as text to be put into an HTML page: its letters and axes have the colour of the text
     around it, its background is that of the page.
     """
-    backgrounds = [picture.patch, *(axis.patch for axis in picture.axes)]
+    legends = [legend for axis in picture.axes if (legend := axis.get_legend()) is not None]
+    backgrounds = [picture.patch, *(axis.patch for axis in picture.axes), *(x.get_frame() for x in legends)]
     for patch in backgrounds:
         patch.set_visible(False)
     with io.StringIO() as file:
