@@ -74,7 +74,7 @@ def repeat(folder, repeats, seed):
     assert status == 0, output
     for k in range(1, repeats + 1):
         try:
-            one_repeat(rng, folder, config, folder / "first" / "best.h5", counts)
+            one_repeat(rng, folder, config, folder / "first" / "initial.h5", counts)
             verdict = "as it should be"
         except AssertionError as error:
             bad, verdict = bad + 1, f"FAILED: {error}"
