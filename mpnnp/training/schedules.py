@@ -103,8 +103,8 @@ class RunnerSchedule:
         """True if there are updates of this kind."""
         return self.n_update[kind] > 0
 
-    def _order(self, rng):
-        """Kind of each update of an epoch."""
+    def order(self, number: int, rng: np.random.Generator) -> np.ndarray:
+        """Kind of each update of epoch `number`; comparisons with other programs put theirs in its place."""
         kinds = np.repeat(np.arange(len(self.n_update)), self.n_update)
         rng.shuffle(kinds)
         return kinds
@@ -114,7 +114,7 @@ class RunnerSchedule:
         for sorted selection. Raises ConfigError without them.
         """
         rng = np.random.default_rng([self.seed, 2, number])
-        kinds = self._order(rng)
+        kinds = self.order(number, rng)
         candidates = []
         for kind, (labels, n, m) in enumerate(zip(self.labels, self.n_update, self.sizes)):
             n_trial = self.config.trials if self.config.selection == "threshold" else 1
