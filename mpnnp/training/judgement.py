@@ -106,9 +106,11 @@ class Judge:
         old = observer.evaluate(self.task.data.old, w, forces_of=self.old_subset, pause=pause)
         return Point(train, validation, old)
 
-    def measures(self, curve: LearningCurve) -> np.ndarray:
-        """What best.h5 minimises, for each row of a curve; see training.measure."""
-        return settled(measures(curve.columns(), self.weights()), evaluations(self.config))
+    def measure(self, rows: list[list]) -> float:
+        """What best.h5 minimises, for the last of these rows of a learning curve; see training.measure."""
+        n, recent = evaluations(self.config), LearningCurve()
+        recent.rows = rows[-n - 1 :]  # the first of them has no part, as the start has none
+        return float(settled(measures(recent.columns(), self.weights()), n)[-1])
 
     def _teach(self, noise, point, w):
         """Validation errors as they are, of old data where new ones have none; NaN where there are no labels:
@@ -156,10 +158,10 @@ class Judge:
         if state.noise is not None:
             self._teach(state.noise, point, state.weights)
         self.add_point(state, epoch, point)
-        found = self.measures(state.curve)[-1]
-        better = bool(found < state.best) or len(state.curve.rows) == 1
+        found = self.measure(state.curve.rows)
+        better = found < state.best or len(state.curve.rows) == 1
         if better:
-            state.best, state.best_epoch, state.best_weights = float(found), epoch, state.weights.copy()
+            state.best, state.best_epoch, state.best_weights = found, epoch, state.weights.copy()
         return point, better
 
     def measure_of_best(self, state: RunState, anew: bool) -> float:
@@ -169,11 +171,11 @@ class Judge:
         """
         rows = [k for k, row in enumerate(state.curve.rows) if row[0] == state.best_epoch]
         if rows and not anew:
-            return float(self.measures(state.curve)[rows[-1]])
+            return self.measure(state.curve.rows[: rows[-1] + 1])
         assert state.best_weights is not None
         alone = replace(state, curve=LearningCurve())
         self.add_point(alone, state.best_epoch, self.evaluate(state.best_weights))
-        return float(self.measures(alone.curve)[-1])
+        return self.measure(alone.curve.rows)
 
     def _is_finite(self, point):
         """Whether the errors that count are numbers, as far as there are labels."""

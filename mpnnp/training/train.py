@@ -352,11 +352,11 @@ def with_last_weights(run: Parts) -> RunState:
     point = run.judge.evaluate(weights, lambda: pause(run))
     last = replace(state, curve=LearningCurve(state.curve.columns()), seconds=run.keeper.seconds())
     run.judge.add_point(last, state.epoch, point)
-    found = run.judge.measures(last.curve)[-1]
+    found = run.judge.measure(last.curve.rows)
     if not found < state.best:
         return state
     run.log(f"the weights after the last update, within epoch {state.epoch}, are the best")
-    last = replace(last, best=float(found), best_epoch=state.epoch, best_weights=weights.copy())
+    last = replace(last, best=found, best_epoch=state.epoch, best_weights=weights.copy())
     run.keeper.keep_epoch(last, better=True, now=True)
     return last
 
