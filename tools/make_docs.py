@@ -36,7 +36,7 @@ HEAD = "<!-- written by tools/make_docs.py: edit {} instead -->\n"
 WORDS = {  # type and limits of numbers in the schema
     ("number", "exclusiveMinimum"): "positive number",
     ("number", "exclusiveMinimum", "maximum"): "number, above 0 to 1",
-    ("number", "minimum"): "number, not negative",
+    ("number", "minimum"): "number, {minimum:g} or more",
     ("number", "minimum", "maximum"): "number, 0 to 1",
     ("number", "minimum", "exclusiveMaximum"): "number, 0 to below 1",
     ("integer", "minimum"): "integer, {minimum} or more",
@@ -114,6 +114,8 @@ def _values(node):
         one, several = node["anyOf"]
         same = several.get("items") == one
         return f"{_values(one)}, {'or a list of these' if same else f'or {_values(several)}'}"
+    if "const" in node:
+        return f"`{node['const']}`"
     if "enum" in node:
         return ", ".join(f"`{word}`" for word in node["enum"])
     kind = node["type"]

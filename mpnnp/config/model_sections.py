@@ -156,7 +156,8 @@ class Net(Section):
     activation: Activation | list[Activation] | None = key(
         None,
         "Activation function of the hidden layers, or a list of one for each. If not given, softplus, "
-        "log(1 + e^x), which far out is linear, where tanh is constant; tanh with fixed noise.",
+        "log(1 + e^x), which far out is linear, where tanh is constant; tanh with fixed noise and with the "
+        "schedule sdnz.",
     )
     elements: dict[str, dict[str, Any]] = key(
         {},

@@ -86,16 +86,20 @@ class Schedule(Section):
     )
     energy_threshold: NotNegative = key(
         0.0,
-        "runner: a candidate for an energy update is taken if its error is above this many times the last "
-        "RMSE. 0: as they come.",
+        "runner, selection threshold: a candidate for an energy update is taken if its error is above this "
+        "many times the last RMSE. 0: as they come.",
     )
     force_threshold: NotNegative = key(1.0, "As energy_threshold, for forces.")
     stress_threshold: NotNegative = key(0.0, "As energy_threshold, for stresses.")
     trials: Count = key(
-        3, "runner: candidates tried per stream; the worst is taken if none exceeds the threshold."
+        3,
+        "runner, selection threshold: candidates tried per stream; the worst is taken if none exceeds the "
+        "threshold.",
     )
     energy_weight: Positive = key(
-        1.0, "Factor on errors and rows of energies (runner), or weight c in sqrt(c / n) (sdnz)."
+        1.0,
+        "Factor on errors and rows of energies (runner), or weight c in sqrt(c / n) (sdnz). Not with "
+        "learned noise.",
     )
     force_weight: Positive = key(10.0, "As energy_weight, for forces.")
     stress_weight: Positive = key(
@@ -161,16 +165,24 @@ class Ekf(Section):
     )
     epsilon: Positive = key(0.01, "Fixed noise: P(0) = I / epsilon.")
     eta: Positive = key(0.01, "Fixed noise: R = I / eta.")
-    eta_tau: NotNegative = key(2.302, "eta grows by exp(eta_tau) per epoch, up to eta_max.", unit="1/epoch")
-    eta_max: Positive = key(1.0, "Largest eta.")
+    eta_tau: NotNegative = key(
+        2.302, "Fixed noise: eta grows by exp(eta_tau) per epoch, up to eta_max.", unit="1/epoch"
+    )
+    eta_max: Positive = key(1.0, "Fixed noise: largest eta.")
     q: NotNegative = key(0.01, "Fixed noise: process noise, added to the diagonal of P.")
-    q_tau: NotNegative = key(2.302, "q falls by exp(-q_tau) per epoch, down to q_min.", unit="1/epoch")
-    q_min: NotNegative = key(1.0e-6, "Smallest q.")
+    q_tau: NotNegative = key(
+        2.302, "Fixed noise: q falls by exp(-q_tau) per epoch, down to q_min.", unit="1/epoch"
+    )
+    q_min: NotNegative = key(1.0e-6, "Fixed noise: smallest q.")
     fading_memory: bool = key(False, "Fixed noise: R = lambda I and P /= lambda instead of eta.")
-    lam: Factor = key(0.98, "Forgetting factor lambda.")
-    nu: Factor = key(0.9995, "lambda <- nu lambda + 1 - nu.")
+    lam: Factor = key(0.98, "Fading memory: forgetting factor lambda.")
+    nu: Factor = key(0.9995, "Fading memory: lambda <- nu lambda + 1 - nu.")
     coupling: Coupling = key("full", "Blocks of P that are kept: full, element, layer, node or block:N.")
-    r_max: Count = key(64, "Columns of the lazy low-rank part of P.")
+    r_max: Count = key(
+        64,
+        "Columns that updates are gathered in before they are added to P: more takes more memory and is "
+        "rarely faster. The results are the same to rounding.",
+    )
     inflation: Inflation = key(
         1.0,
         "With run.from: P is multiplied by this before the first update; auto: by what makes the errors of "
@@ -213,13 +225,13 @@ class Run(Section):
     from_: Name | None = key(None, "Go on from this checkpoint.h5, weights and covariance, with new data.")
     directory: Name = key(
         "runs/train",
-        "Folder of the results, relative to the working directory; -o overrides it. Without both: runs/ and "
-        "the name of the configuration file.",
+        "Folder of the results, relative to the working directory; -o overrides it. Without both `mpnnp "
+        "train NAME.toml` takes runs/NAME.",
     )
     epochs: Count | None = key(
         None,
         "Epochs of the run. If not given, 25; with learned noise as many as make 20,000 updates, but at "
-        "least 10.",
+        "least 10; with run.from 10.",
     )
     updates: Count | None = key(None, "Stop after so many updates.")
     time_limit: Positive | None = key(
