@@ -130,9 +130,13 @@ def new_task(
     Collective.
 
     data      Dataset, or what `read` takes
-    schedule  "runner" or "sdnz";  settings  other keys of [schedule]: streams, force_fraction, ...; with
-              selection="sort" an epoch is task.epoch(number, task.errors(w))
-    Raises ConfigError, DataError.
+    schedule  "runner" or "sdnz";  settings  other keys of [schedule]: streams, force_fraction, ...; selection
+              is "random" if not given, and with "sort" an epoch is task.epoch(number, task.errors(w))
+
+    `task.epoch(number)` gives the batches, `task.observe(batch, w)` of this rank's share of one the rows
+    H = s dy/dw (m, n_weight) and the errors s (y_label - y) (m,), in units of training, s being the factor of
+    the kind of label: energies in `potential.energy_scale` eV, forces in `potential.force_scale`
+    eV/Angstrom. Raises ConfigError, DataError.
     """
     _check_potential(potential)
     comm, data = serial() if comm is None else comm, _dataset(data, potential).without_isolated_atoms()
@@ -161,7 +165,11 @@ def new_optimizer(task: Task, name: str = "ekf", **settings) -> Optimizer:
 
     settings  keys of its section, [ekf] or [adam], with the meaning that they have there (rates are per
               epoch); noise is "fixed": levels of learned noise are those of a run
-    Raises ConfigError.
+
+    `state = optimizer.init()`; `optimizer.update(state, rows, errors)` changes the state and gives what is
+    added to the weights (n_weight,): of the Kalman filter K xi, K = P H^T (H P H^T + R)^-1, and P becomes
+    P - K H P + q I, with R = I/eta (docs/theory.md); of Adam the step on the gradient of the sum of xi^2.
+    Collective, both. Raises ConfigError, and `update` TrainingError when numbers go wrong.
     """
     check_name(name, "new_optimizer")
     section = name if name in Config.model_fields else "optimizer"
@@ -179,7 +187,9 @@ def evaluate(potential: Potential, data, comm=None) -> Evaluation:
     """Predictions for all structures of `data` (a Dataset, or what `read` takes), and their accuracies where
     there are labels.
 
-    Collective. Raises DataError.
+    Collective. `accuracy.rmse["energy"]` is in meV/atom, `accuracy.rmse["force"]` in meV/Angstrom; on rank 0
+    `energy` (n_structure,) eV, `forces` (n_atom, 3) eV/Angstrom, and `labels` of the same shapes, NaN where
+    there is none. Raises DataError.
     """
     _check_potential(potential)
     return evaluate_on(potential, _dataset(data, potential), serial() if comm is None else comm, Silent())
@@ -239,11 +249,14 @@ def train(
     Relative paths in a TOML file are those of its folder, in a dict or a Config of the working directory.
 
     on_update  functions (task, state) called after each update;  on_epoch  functions (task, state, point)
-               after each evaluation; on every rank, and what one of them raises on one rank ends all
+               after each evaluation, `point.train.rmse["force"]` and `point.validation` being accuracies as
+               of `evaluate`; on every rank, and what one of them raises on one rank ends all
     log        progress.Log; default: what the command shows. progress.Silent() shows warnings alone, as
                those of Python, progress.Muted() nothing; train.log is written all the same
     overwrite  a run that is in the folder keeps its files under another name
-    Returns the final RunState, whose best_weights are those of best.h5. Raises as training.train.train.
+    Returns the final RunState, whose best_weights are those of best.h5. Raises ConfigError, DataError,
+    FolderError, CheckpointError, OutputError, TrainingError when numbers go wrong, and Interrupted after a
+    signal, with a checkpoint written: all of mpnnp.errors, on every rank alike.
     """
     comm = serial() if comm is None else comm
     if not isinstance(config, Config | dict | str | os.PathLike):
@@ -284,8 +297,8 @@ def continue_from(
     rehearsal  share of the structures learned before that are learned again
     log, overwrite  as in `train`
     sections   further keys of a configuration: ekf={"inflation": 2.0}, run={"seed": 3}, ...
-    Returns as `train`. Raises ConfigError, DataError, FolderError, CheckpointError: see
-    training.continuation. What another run left in the folder is then as it was.
+    Returns and raises as `train`; ConfigError names settings that the covariance is not of, DataError new
+    elements. What another run left in the folder is then as it was.
     """
     comm, in_memory = serial() if comm is None else comm, isinstance(data, Dataset)
     for name, keys in sections.items():

@@ -44,6 +44,11 @@ WORDS = {  # type and limits of numbers in the schema
 TYPES = (  # what the functions give and take: title, module, class
     ("Potential", "mpnnp.model.potential", "Potential"),
     ("Dataset", "mpnnp.data.dataset", "Dataset"),
+    ("Task", "mpnnp.training.start", "Task"),
+    ("RunState", "mpnnp.training.run_state", "RunState"),
+    ("Evaluation", "mpnnp.model.evaluation", "Evaluation"),
+    ("Accuracy", "mpnnp.model.metrics", "Accuracy"),
+    ("Spectrum", "mpnnp.analysis.fisher", "Spectrum"),
 )
 LIMITS = ("exclusiveMinimum", "minimum", "exclusiveMaximum", "maximum")
 
@@ -310,7 +315,8 @@ def _signature(name, node):
     """name(arguments) -> result, in lines of the usual length; name -> result of a property."""
     arguments = [a for a in ast.unparse(node.args).split(", ") if a not in ("self", "cls")]
     result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-    is_property = any(getattr(decorator, "id", "") == "property" for decorator in node.decorator_list)
+    decorators = {getattr(decorator, "id", "") for decorator in node.decorator_list}
+    is_property = bool(decorators & {"property", "cached_property"})
     text = f"{name}{result}" if is_property else f"{name}({', '.join(arguments)}){result}"
     return "\n".join(textwrap.wrap(text, 100, subsequent_indent="    ", break_on_hyphens=False))
 

@@ -51,6 +51,17 @@ class TrainingRange:
             found |= {"energy_low": float(np.nanmin(energy)), "energy_high": float(np.nanmax(energy))}
         return cls(**found)
 
+    def united(self, other: TrainingRange) -> TrainingRange:
+        """The range that holds both. Densities: structures that are not periodic have none; energies are
+        known if both are, else there is more than one composition, or none was labelled.
+        """
+        return TrainingRange(
+            density_low=float(np.fmin(self.density_low, other.density_low)),
+            density_high=float(np.fmax(self.density_high, other.density_high)),
+            energy_low=float(np.minimum(self.energy_low, other.energy_low)),
+            energy_high=float(np.maximum(self.energy_high, other.energy_high)),
+        )
+
     @classmethod
     def from_numbers(cls, numbers: Mapping[str, Any]) -> TrainingRange:
         """From `numbers()` among other things; what is missing is not known."""

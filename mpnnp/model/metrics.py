@@ -1,5 +1,6 @@
 """Accuracies: root mean square and mean absolute errors of each kind of label."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,11 @@ class Accuracy:
     @property
     def has_labels(self) -> bool:
         """True if there are labels of a kind that every potential is judged by."""
-        return not all(np.isnan(self.rmse[name]) for name, kind in KINDS.items() if kind.always)
+        return self.has_labels_of(name for name, kind in KINDS.items() if kind.always)
+
+    def has_labels_of(self, kinds: Iterable[str]) -> bool:
+        """True if there are labels of one of these kinds."""
+        return not all(np.isnan(self.rmse[name]) for name in kinds)
 
     def kinds(self) -> list[LabelKind]:
         """The kinds that are to be told: those that always are, and those with labels."""

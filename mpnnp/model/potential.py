@@ -86,6 +86,7 @@ class Potential:
         return replace(self, seen=(np.minimum(low, minimum), np.maximum(high, maximum)))
 
     def with_weights(self, weights: np.ndarray) -> Potential:
+        """The same potential with other weights (n_weight,)."""
         return replace(self, weights=np.array(weights))
 
     def digest(self) -> str:

@@ -54,10 +54,14 @@ def load_symmetry_functions(
     return agree(comm, _map, path)
 
 
-def check_finite(G: np.ndarray, atoms: Structures, dataset: Dataset, comm: Comm) -> None:
-    """Raise DataError that names a structure whose functions G (n_atom, n_max) are not finite. Collective."""
+def check_finite(
+    G: np.ndarray, atoms: Structures, dataset: Dataset, comm: Comm, chosen: np.ndarray | None = None
+) -> None:
+    """Raise DataError that names one of the chosen structures, default all, whose functions G (n_atom, n_max)
+    are not finite. Collective.
+    """
     start = atoms.start
-    mine = share(len(dataset), comm)
+    mine = share(len(dataset), comm) if chosen is None else chosen[comm.rank :: comm.size]
     wrong = [s for s in mine if not np.isfinite(G[start[s] : start[s + 1]]).all()]
     refuse_not_finite(wrong, dataset, comm, NOT_FINITE)
 

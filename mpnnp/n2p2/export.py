@@ -29,10 +29,13 @@ def write_potential(potential, folder, comment="written by mpnnp", cp2k=False, o
     """Write input.nn, scaling.data and weights.NNN.data, readable by n2p2, LAMMPS (ML-HDNNP) and RuNNer;
     with cp2k=True by CP2K too.
 
+    potential  Potential;  folder  is made if it is not there
+    comment    first line of input.nn
     The normalisation is written as mean_energy, conv_energy and conv_length. CP2K and RuNNer do not know
     these lines: with cp2k=True they are trivial and the weights carry the units. Files of another origin
     stay: DataError if there are any, or with overwrite=True they are kept as NAME.old-1. Raises DataError
-    too for what CP2K cannot compute, and for several cutoff functions.
+    too for what CP2K cannot compute (softplus and most other activations, types of symmetry functions but 2
+    and 3, nets that differ, a baseline), and for several cutoff functions.
     """
     if cp2k:
         check_cp2k(potential)

@@ -41,6 +41,11 @@ from mpnnp.optimizers.posterior import dense_covariance
 from mpnnp.optimizers.traffic import FailureOfAny, LabelGather, Traffic, sum_over_ranks
 from mpnnp.parallel import Comm
 
+ADVICE = {  # what to try when numbers go wrong
+    "learned": "a smaller ekf.prior, or look for wrong labels",
+    "fixed": "a larger epsilon, a smaller eta, eta_max or q, or with fading memory lam or nu closer to 1",
+}
+
 
 @dataclass(repr=False)
 class EkfState:
@@ -100,8 +105,6 @@ def make_ekf(
 
 
 class Ekf:
-    advice = "a larger epsilon or a smaller eta"
-
     def __init__(
         self,
         config: Rates,
@@ -113,6 +116,7 @@ class Ekf:
     ):
         assert not n_offset or config.coupling == "full", "offsets are coupled with all weights"
         self.config, self.segments = config, segments
+        self.advice = ADVICE["learned" if config.noise == "learned" else "fixed"]
         self.comm, self.n_weight, self.n_offset = comm, n_weight, n_offset
         self.layout = make_layout(config.coupling, n_weight + n_offset, segments, comm.rank, comm.size)
         self.traffic = Traffic()
@@ -294,9 +298,7 @@ class Ekf:
                 )
         return (
             f"{where}: the scaling matrix A = H P H^T + R of {len(H)} labels has no Cholesky factor: "
-            "P is no longer positive or has grown without bound; "
-            "try a larger epsilon, a smaller eta_max or q, "
-            "or with fading memory lam or nu closer to 1"
+            f"P is no longer positive or has grown without bound; try {self.advice}"
         )
 
     def check(self, state: EkfState) -> None:
@@ -309,7 +311,7 @@ class Ekf:
             raise TrainingError(
                 f"the covariance after update {state.n_update} is no longer positive "
                 f"(smallest P_ii {found['min']:.3g}, mean {found['mean']:.3g}): "
-                "try a larger epsilon, a smaller eta_max or q, or with fading memory lam or nu closer to 1"
+                f"try {self.advice}"
             )
 
     def save_arrays(self, state: EkfState) -> dict[str, np.ndarray] | None:

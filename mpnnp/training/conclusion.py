@@ -16,7 +16,7 @@ from mpnnp.progress import AnyLog
 from mpnnp.training import diagnosis, page, report, results
 from mpnnp.training.diagnosis import Facts
 from mpnnp.training.judgement import Judge
-from mpnnp.training.measure import evaluations, has_learned_before
+from mpnnp.training.measure import evaluations, has_learned_before, part_that_judges
 from mpnnp.training.offsets import LEAST
 from mpnnp.training.results import (
     Collected,
@@ -47,7 +47,8 @@ def conclude(
     if len(task.data.old):
         parts["old"] = task.data.old
     counts = {name: len(structures) for name, structures in parts.items()}
-    part = "validation" if counts["validation"] else "training"
+    judged_by = part_that_judges(state.curve.columns(), judge.weights())
+    part = "training" if judged_by == "train" else judged_by
     accuracies, collected = {}, {}
     for name, structures in parts.items():
         keep = Collector(task.observer, judged=name == part)

@@ -22,10 +22,11 @@ from mpnnp.config.fields import Section, key_of
 from mpnnp.data import dataset as datasets
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import element_counts, make_atoms
+from mpnnp.data.ranges import TrainingRange
 from mpnnp.data.store import load_structures, split
 from mpnnp.errors import CheckpointError, ConfigError, DataError
 from mpnnp.kernels.jit import read_only
-from mpnnp.model.label_kinds import ENERGY, MILLI
+from mpnnp.model.label_kinds import ENERGY, KINDS, MILLI
 from mpnnp.model.potential import Potential, Predictor
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog, Silent
@@ -33,7 +34,6 @@ from mpnnp.training import history, offsets, run_folder
 from mpnnp.training.checkpoint import Checkpoint, config_of, read_checkpoint, read_shared, read_summary
 from mpnnp.training.history import Learned
 from mpnnp.training.learning_curve import LearningCurve
-from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.run_state import RunState, from_checkpoint
 from mpnnp.training.start import Data, Part, Task, without_ignored_labels
 
@@ -41,7 +41,7 @@ FIXED = {  # section -> its keys that P belongs to; None: all of them
     "symmetry_functions": None,
     "network": None,
     "baseline": None,
-    "ekf": ("coupling", "fading_memory", "prior", "epsilon", "eta", "q", "lam"),
+    "ekf": ("noise", "coupling", "fading_memory", "prior", "epsilon", "eta", "q", "lam"),
     "run": ("optimizer",),
 }
 INHERITED = ("schedule", "ekf", "adam", "optimizer")  # sections whose keys are the checkpoint's if not given
@@ -187,14 +187,19 @@ def with_old_data(
             where.append(np.arange(n, n + len(numbers)))
             n += len(numbers)
     whole = replace(datasets.concatenate(replace(d, isolated=None) for d in pieces), isolated=None)
+    judged_before = np.concatenate([np.zeros(0, np.int64), *validation])
+    own = np.setdiff1d(np.arange(len(whole)), judged_before)
     return Data(
         dataset=whole,
         train=np.concatenate(train),
         validation=new.validation,
-        hash=on_root(comm, whole.hash),
+        hash=on_root(comm, whole.take(own).hash),
         cache=new.cache,
+        trained=TrainingRange.from_numbers(origin.saved.progress),
         own_hash=new.hash,
-        old=np.concatenate([np.zeros(0, np.int64), *validation]),
+        old_hash=on_root(comm, whole.take(judged_before).hash) if len(judged_before) else "",
+        hash_with_old=on_root(comm, whole.hash),
+        old=judged_before,
         n_rehearsed=sum(len(again) for again in chosen),
         before=origin.learned,
         shifts=shifts,
@@ -314,12 +319,8 @@ def take_over(origin: Origin, task: Task) -> RunState:
     Collective. Raises CheckpointError.
     """
     state = from_checkpoint(_without_offsets(origin.saved), task)
-    noise = None
-    if task.observer.noise is not None:
-        noise = state.noise or NoiseLevels(
-            validation=state.rmse.copy(), passes=1, offsets=np.zeros(task.n_offset)
-        )
-    fresh: dict[str, Any] = {"epoch": 1, "done": 0, "update": 0, "seconds": 0.0, "skipped": 0}
+    _in_units_of(task, state, origin.saved)
+    fresh: dict[str, Any] = {"epoch": 1, "done": 0, "settled": 0, "update": 0, "seconds": 0.0, "skipped": 0}
     state = replace(
         state,
         **fresh,
@@ -328,13 +329,24 @@ def take_over(origin: Origin, task: Task) -> RunState:
         best_epoch=0,
         best_weights=state.weights.copy(),
         skipped_in_row=0,
-        noise=noise,
         sort_errors=None,
     )
     variance = origin.saved.progress.get("offset_variance", 1.0)
     if task.n_offset and variance < 1.0:  # those of new simulations are believed to be as large
         offsets.narrow(task, state, variance)
     return state
+
+
+def _in_units_of(task: Task, state: RunState, saved: Checkpoint) -> None:
+    """Errors and noise levels of the checkpoint, in the units of training of the new data: that of stress is
+    the spread of the labels.
+    """
+    units = np.array(task.observer.labels.units)
+    before = np.array([saved.progress.get(f"{name}_unit", x) for name, x in zip(KINDS, units)])
+    state.rmse = np.where(state.rmse == 1.0, 1.0, state.rmse * before / units)  # 1: not known
+    if state.noise is not None:
+        state.noise.validation *= before / units
+        state.noise.innovation *= before / units
 
 
 def _without_offsets(saved: Checkpoint) -> Checkpoint:

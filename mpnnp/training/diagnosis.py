@@ -85,7 +85,7 @@ def _best(curve: Mapping[str, np.ndarray], facts: Facts) -> int:
 
 def labels_are_wrong(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
     """Nothing was learned: labels of the wrong sign or unit, most likely."""
-    values, part = measures(curve, facts.weights), part_that_judges(curve)
+    values, part = measures(curve, facts.weights), part_that_judges(curve, facts.weights)
     if len(values) < 2:
         return None
     if not values[1:].min() < values[0]:
@@ -167,7 +167,7 @@ def still_improving(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | 
 
 def overfits(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
     """Training errors lie far below validation errors."""
-    if part_that_judges(curve) != "validation":
+    if part_that_judges(curve, facts.weights) != "validation":
         return None
     best = _best(curve, facts)
     found = []

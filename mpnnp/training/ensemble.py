@@ -119,7 +119,7 @@ def is_finished(config: Config, directory: Path) -> bool:
     taken as the run chose it.
     """
     stored = directory / "config.toml"
-    if not ((directory / "accuracy.json").is_file() and stored.is_file()):
+    if not (run_folder.came_to_its_end(directory) and stored.is_file()):
         return False
     try:
         run, config = read_config(stored), continuation.completed(config, directory, resume=True)

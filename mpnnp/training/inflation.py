@@ -19,6 +19,7 @@ import numpy as np
 from mpnnp.config import Config
 from mpnnp.kernels.jit import read_only
 from mpnnp.progress import AnyLog
+from mpnnp.training import offsets
 from mpnnp.training.run_state import RunState
 from mpnnp.training.schedules import Batch
 from mpnnp.training.start import Task
@@ -40,6 +41,15 @@ def inflate(task: Task, state: RunState, config: Config, log: AnyLog) -> None:
         log.warn(f"P is multiplied by {factor:.3g}: the new data are nothing like what it was learned from")
     filter_: Any = task.optimizer
     filter_.inflate(state.optimizer, factor)
+    if state.noise is not None and len(
+        state.noise.offsets
+    ):  # these are of the new data, their prior is known
+        before, state.noise.offset_variance = (
+            state.noise.offset_variance,
+            factor * state.noise.offset_variance,
+        )
+        if factor > 1.0:
+            offsets.narrow(task, state, before)
 
 
 def innovations(task: Task, state: RunState) -> tuple[np.ndarray, np.ndarray, float]:

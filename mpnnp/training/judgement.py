@@ -84,7 +84,7 @@ class Judge:
         """Raise ConfigError if the structures that judge have no label of a kind that counts."""
         always = [name for name, kind in KINDS.items() if kind.always]
         counts = self._counts(self.task.validation, self.validation_subset)
-        if not any(counts[name] for name in always):
+        if not any(counts[name] for name in self.weights()):
             counts = self._counts(self.task.train, self.train_subset)
         if not any(counts[name] for name in self.weights()):
             keys = ", ".join(
@@ -117,7 +117,7 @@ class Judge:
         then innovations alone tell.
         """
         units = MILLI * np.array(self.task.observer.labels.units)
-        told = point.validation if point.validation.has_labels else point.old
+        told = point.validation if point.validation.has_labels_of(KINDS) else point.old
         rmse = np.array([told.rmse[name] for name in KINDS])
         offsets = len(noise.offsets) > 0
         noise.evaluated(
@@ -179,8 +179,9 @@ class Judge:
 
     def _is_finite(self, point):
         """Whether the errors that count are numbers, as far as there are labels."""
-        judged = [point.validation if point.validation.has_labels else point.train, point.old]
-        return not any(np.isinf(accuracy.rmse[name]) for accuracy in judged for name in self.weights())
+        kinds = self.weights()
+        judged = [point.validation if point.validation.has_labels_of(kinds) else point.train, point.old]
+        return not any(np.isinf(accuracy.rmse[name]) for accuracy in judged for name in kinds)
 
     def add_point(self, state: RunState, epoch: int, point: Point) -> None:
         """Add a point to the learning curve of `state`, at its update and time."""

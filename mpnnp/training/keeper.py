@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mpnnp.config import Config, to_toml
-from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import CheckpointError
 from mpnnp.parallel import Comm, on_root
 from mpnnp.progress import AnyLog
@@ -16,7 +15,7 @@ from mpnnp.training import history, run_folder
 from mpnnp.training.checkpoint import Checkpoint, read_shared
 from mpnnp.training.resume import check_same_run
 from mpnnp.training.run_state import RunState, to_checkpoint
-from mpnnp.training.start import Task
+from mpnnp.training.start import Data, Task
 
 PAUSE = 1.0  # seconds between two times that learning curve and best potential are written
 
@@ -45,7 +44,7 @@ class Keeper:
         self.unwritten = False  # whether there are epochs that are not in the files yet
         self.better = False  # whether a better potential is among them
         self.written = -math.inf  # time.monotonic() when the files were written
-        self.trained = TrainingRange.of(task.dataset, task.train).numbers()
+        self.trained = task.data.trained.numbers() if task.data.trained else {}
         on_root(self.comm, run_folder.write_config, directory, to_toml(config))
 
     def seconds(self) -> float:
@@ -131,7 +130,7 @@ class Keeper:
 
 
 def read_saved(
-    directory: Path, config: Config, data_hash: str, comm: Comm, log: AnyLog
+    directory: Path, config: Config, data: Data, comm: Comm, log: AnyLog
 ) -> tuple[str, Checkpoint]:
     """(name, Checkpoint) to continue from, if it is of this run; the optimiser's arrays, which may be large,
     on rank 0 alone. Collective.
@@ -148,7 +147,7 @@ def read_saved(
                 f"{directory / name}: is a potential alone, "
                 "without the state of an optimiser: it cannot be resumed"
             )
-        check_same_run(saved, config, data_hash, directory / name)
+        check_same_run(saved, config, data, directory / name)
         if saved.best_weights is None:
             saved = saved._replace(
                 best_weights=run_folder.weights_of_best(directory, saved.progress["best_epoch"])

@@ -16,12 +16,11 @@ weights that have learned before are better at the start than after the first ep
 counts for itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from mpnnp.config import Config
-from mpnnp.model.label_kinds import KINDS
 
 EVALUATIONS = 10  # over which chance is averaged
 
@@ -48,11 +47,10 @@ def measure(rmse: Mapping[str, float], weights: Mapping[str, float]) -> float:
     return float(np.exp(sum(logs) / sum(counts.values())))
 
 
-def part_that_judges(curve: Mapping[str, np.ndarray]) -> str:
-    """Which structures judge: validation, if they have labels that every potential is judged by."""
-    always = [name for name, kind in KINDS.items() if kind.always]
-    there = any(np.isfinite(curve[f"{name}_rmse_validation"]).any() for name in always)
-    return "validation" if there else "train"
+def part_that_judges(curve: Mapping[str, np.ndarray], kinds: Iterable[str]) -> str:
+    """Which structures judge: validation, if they have labels of a kind that counts."""
+    columns = (curve.get(f"{name}_rmse_validation", np.zeros(0)) for name in kinds)
+    return "validation" if any(np.isfinite(column).any() for column in columns) else "train"
 
 
 def measures(curve: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
@@ -62,7 +60,8 @@ def measures(curve: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> n
     def of(part, row):
         return measure({kind: curve.get(f"{kind}_rmse_{part}", unknown)[row] for kind in weights}, weights)
 
-    found = np.array([of(part_that_judges(curve), row) for row in range(len(unknown))])
+    part = part_that_judges(curve, weights)
+    found = np.array([of(part, row) for row in range(len(unknown))])
     old = np.array([of("old", row) for row in range(len(unknown))])
     return np.where(old > 0.0, np.sqrt(found * old), found)
 

@@ -240,7 +240,8 @@ class Observer:
             if found is None or abs(error) > found[0]:
                 words = f"largest error of its labels: {error:.3g} training units, {self.describe(k, label)}"
                 found = (abs(error), words)
-        return max((x for x in self.comm.allgather(found) if x is not None), key=lambda x: x[0])[1]
+        everywhere = [x for x in self.comm.allgather(found) if x is not None]
+        return max(everywhere, key=lambda x: x[0])[1] if everywhere else "no label was looked at"
 
     def predict(self, s: int, w: np.ndarray) -> Prediction:
         """Prediction for structure s with weights w."""

@@ -21,10 +21,12 @@ Mixed models: Henderson, Biometrics 31, 423 (1975). A filter with unknowns besid
 Schmidt, Adv. Control Syst. 3, 293 (1966).
 """
 
+import contextlib
 from typing import Any
 
 import numpy as np
 
+from mpnnp.errors import TrainingError
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import ENERGY
 from mpnnp.training.run_state import RunState
@@ -35,25 +37,28 @@ STEP = 0.5  # of the variance of offsets: how much it falls at a time in the fir
 
 
 def settle(task: Task, state: RunState) -> None:
-    """Make the prior of the offsets as narrow as the errors of the moment say; weights and offsets follow.
+    """At the end of an epoch, once: make the prior of the offsets as narrow as the errors of the moment say;
+    weights and offsets follow.
 
-    Collective; nothing without offsets, or before energies are learned.
+    Collective; nothing without offsets, or before energies are learned. A run that is stopped between this
+    and the evaluation of the epoch, and resumed, comes here again: then it is done.
     """
-    variance = _found(task, state)
-    if state.noise is not None and variance < state.noise.offset_variance:
+    if state.settled < state.epoch and (variance := _found(task, state)) < _known(state):
         narrow(task, state, variance)
+        state.settled = state.epoch
 
 
 def follow(task: Task, state: RunState) -> None:
     """In the first epoch: offsets are not believed to be larger than the errors of energies that are still
-    made. Collective.
+    made. Collective; where the filter refuses, the prior stays as it is, and the next update asks again.
     """
     noise = state.noise
     if noise is None or not len(noise.offsets) or noise.passes:
         return
     variance = float(noise.innovation[ENERGY] ** 2)  # NaN before the first energies
     if 0.0 < variance < STEP * noise.offset_variance:
-        narrow(task, state, variance)
+        with contextlib.suppress(TrainingError):
+            narrow(task, state, variance)
 
 
 def narrow(task: Task, state: RunState, variance: float) -> None:
@@ -69,12 +74,16 @@ def narrow(task: Task, state: RunState, variance: float) -> None:
 
 def settled_weights(task: Task, state: RunState) -> np.ndarray:
     """The weights as `settle` would leave them; state stays as it is. Collective."""
-    variance = _found(task, state)
-    if state.noise is None or variance >= state.noise.offset_variance:
+    if state.settled == state.epoch or (variance := _found(task, state)) >= _known(state):
         return state.weights
     filter_: Any = task.optimizer
     increment = filter_.increment(state.optimizer, *_observation(task, state, variance))
     return state.weights + increment[: len(state.weights)]
+
+
+def _known(state):
+    """sigma_b^2 of the prior, per atom, training units; 0 where there are no offsets."""
+    return 0.0 if state.noise is None else state.noise.offset_variance
 
 
 def _found(task, state):

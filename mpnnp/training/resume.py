@@ -10,6 +10,8 @@ from mpnnp.errors import CheckpointError
 from mpnnp.optimizers.registry import OPTIMIZERS
 from mpnnp.training.checkpoint import Checkpoint, config_of
 from mpnnp.training.choices import with_choices_of
+from mpnnp.training.run_state import OLD
+from mpnnp.training.start import Data
 
 MAY_CHANGE = {  # section -> keys; everything else decides about batches, model or filter
     "data": {"files", "validation_files", "weights", "cache"},  # the hash of what they hold is compared
@@ -39,15 +41,15 @@ PATHS = {
 }  # the folder may have moved
 
 
-def check_same_run(saved: Checkpoint, config: Config, data_hash: str, path: str | Path) -> None:
+def check_same_run(saved: Checkpoint, config: Config, data: Data, path: str | Path) -> None:
     """Raise CheckpointError naming every key that differs and must not, old and new value.
 
-    saved      Checkpoint
-    data_hash  of the data that the configuration names
+    data  that the configuration names; what was learned before may be gone by now, or there again
     """
     before = config_of(saved, path)
     config = with_choices_of(config, before)
     differences = []
+    data_hash = data.hash if OLD in saved.progress else data.hash_with_old
     if saved.progress["data"] not in ("", data_hash):
         differences.append(
             f"the data: hash {saved.progress['data'][:16]}, now {data_hash[:16]} "
@@ -79,6 +81,7 @@ def check_same_run(saved: Checkpoint, config: Config, data_hash: str, path: str 
         )
 
 
-def same_judges(saved: Checkpoint, config: Config, path: str | Path) -> bool:
-    """True if the learning curve so far is made of as many structures as that of `config`."""
-    return config_of(saved, path).run.evaluation_structures == config.run.evaluation_structures
+def same_judges(saved: Checkpoint, config: Config, data: Data, path: str | Path) -> bool:
+    """True if the learning curve so far is made of the same structures as that of this run."""
+    same_old = saved.progress.get(OLD, data.old_hash) == data.old_hash
+    return same_old and config_of(saved, path).run.evaluation_structures == config.run.evaluation_structures

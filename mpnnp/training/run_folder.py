@@ -20,6 +20,7 @@ from mpnnp.training.checkpoint import Checkpoint
 
 CHECKPOINT, PREVIOUS, BEST, INITIAL = "checkpoint.h5", "checkpoint-previous.h5", "best.h5", "initial.h5"
 DAMAGED = "checkpoint-damaged.h5"
+END = "accuracy.json", "results.h5"  # of a run that came to its end, written then
 LOG = "train.log"
 KIND = "a training"  # of run_lock.USED
 
@@ -67,6 +68,18 @@ def has_checkpoint(directory: Path) -> bool:
 def was_begun(directory: Path) -> bool:
     """True if a training was started in this folder, however far it came."""
     return (directory / LOG).is_file() or has_checkpoint(directory)
+
+
+def came_to_its_end(directory: Path) -> bool:
+    """True if a run ended here, and none has gone on since."""
+    return (directory / END[0]).is_file()
+
+
+def forget_end(directory: Path) -> None:
+    """The run goes on: what its last end left is no longer what it says."""
+    with writing(directory):
+        for name in END:
+            (directory / name).unlink(missing_ok=True)
 
 
 def write_config(directory: Path, text: str) -> None:

@@ -14,10 +14,12 @@ from mpnnp.training.noise import NoiseLevels
 from mpnnp.training.start import Task
 
 ESTIMATES = ("validation", "innovation")  # of NoiseLevels
+OLD = "data_old"  # hash of the validation structures of what was learned before, "" without
 MAXIMUM_WEIGHT = 1e4  # weights beyond this, or this many times the largest at the start, have run away
 NUMBERS = (
     "epoch",
     "done",
+    "settled",
     "update",
     "seconds",
     "best",
@@ -30,13 +32,18 @@ NUMBERS = (
 
 @dataclass(repr=False)
 class RunState:
-    """Where a run stands: exactly what a checkpoint stores, beside the arrays of the optimiser."""
+    """Where a run stands: exactly what a checkpoint stores, beside the arrays of the optimiser.
+
+    weights (n_weight,) are those of the moment, best_weights those of best.h5, after epoch best_epoch;
+    update counts all updates, and `curve.columns()` is the learning curve, column -> array
+    """
 
     weights: np.ndarray
     optimizer: object
     curve: LearningCurve
     epoch: int = 1  # the epoch under way, from 1
     done: int = 0  # its updates that are done
+    settled: int = 0  # the last epoch after which the prior of the offsets was settled
     update: int = 0  # updates done in all, those left out included
     seconds: float = 0.0  # of training so far
     best: float = np.inf  # smallest validation measure ...
@@ -85,13 +92,15 @@ def to_checkpoint(
     """
     progress = dict(trained or {}) | {name: getattr(state, name) for name in NUMBERS}
     progress |= {f"{name}_rmse": state.rmse[kind] for kind, name in enumerate(KINDS)}
+    progress |= {f"{name}_unit": unit for name, unit in zip(KINDS, task.observer.labels.units)}
     if state.noise is not None:
         progress["noise_passes"] = state.noise.passes
         progress["noise_correlation"] = state.noise.correlation
         progress["offset_variance"] = state.noise.offset_variance
         for what in ESTIMATES:
             progress |= {f"{name}_noise_{what}": x for name, x in zip(KINDS, getattr(state.noise, what))}
-    progress |= {"data": task.data.hash, "n_rank": task.comm.size, "optimizer": config.run.optimizer}
+    progress |= {"data": task.data.hash, OLD: task.data.old_hash}
+    progress |= {"n_rank": task.comm.size, "optimizer": config.run.optimizer}
     arrays = {}
     if state.sort_errors is not None:
         arrays |= {f"{name}_errors": state.sort_errors[kind] for kind, name in enumerate(KINDS)}

@@ -10,12 +10,13 @@ import numpy as np
 from mpnnp.config import Config
 from mpnnp.data.dataset import Dataset, atoms_of, why_no_validation
 from mpnnp.data.packed import make_atoms
+from mpnnp.data.ranges import TrainingRange
 from mpnnp.data.store import load_structures, split
 from mpnnp.errors import DataError
 from mpnnp.model.baseline import Baseline
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.potential import Potential
-from mpnnp.model.stored_functions import load_symmetry_functions
+from mpnnp.model.stored_functions import check_finite, load_symmetry_functions
 from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer, update_if_accepted
 from mpnnp.parallel import Comm, agree, on_root
@@ -49,12 +50,15 @@ class Data:
     """The data of a run, the same on every rank.
 
     train, validation  indices of structures, ascending
-    hash               of labels, geometry and split
+    hash               of labels, geometry and split, without `old`
     cache              folder of computed symmetry functions
+    trained            densities and energies of all that is learned; before `assemble`: was learned before
 
     Of a run that goes on with new data (`continuation`):
     own_hash     of the new data alone
     old          indices of the validation structures of what was learned before
+    old_hash     of these structures, "" without
+    hash_with_old  of all structures: checkpoints without old_hash have this one
     n_rehearsed  structures at the end of `train` that were learned before
     before       history.Learned of the runs before
     shifts       continuation.fit_shifts of the new data
@@ -66,7 +70,10 @@ class Data:
     validation: np.ndarray
     hash: str
     cache: Path | None = None
+    trained: TrainingRange | None = None
     own_hash: str = ""
+    old_hash: str = ""
+    hash_with_old: str = ""
     old: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     n_rehearsed: int = 0
     before: tuple = ()
@@ -74,8 +81,9 @@ class Data:
     parts: tuple[Part, ...] = ()
 
     def __post_init__(self):
-        if not self.own_hash:
-            object.__setattr__(self, "own_hash", self.hash)
+        for name in ("own_hash", "hash_with_old"):
+            if not getattr(self, name):
+                object.__setattr__(self, name, self.hash)
 
     def functions(self, functions: SymmetryFunctions, comm: Comm, log: AnyLog) -> np.ndarray:
         """Unscaled symmetry functions (n_atom, n_max) of all structures. Collective."""
@@ -270,7 +278,10 @@ def assemble(
         data = load_data(config, comm, log, fallback)
         config = settle(config, agree(comm, n_label, data.dataset, data.train), Silent())
     baseline = on_root(comm, baseline_of, config) if potential is None else potential.baseline
-    data = replace(data, dataset=subtract(baseline, data.dataset, comm, log))
+    trained = TrainingRange.of(data.dataset, data.train)
+    if data.trained is not None:
+        trained = trained.united(data.trained)
+    data = replace(data, dataset=subtract(baseline, data.dataset, comm, log), trained=trained)
     if potential is None:
         potential, structures, G = build(config, data.dataset, data.train, data.cache, comm, log, data.hash)
         potential = replace(potential, baseline=baseline)
@@ -280,6 +291,8 @@ def assemble(
         if data.parts:
             new = statistics_of(data.dataset, structures, G, data.train, potential.functions, comm)
             potential = potential.that_saw(new.minimum, new.maximum)
+    judged = np.concatenate([data.validation, data.old])
+    check_finite(G, structures, data.dataset, comm, judged)
     observer = Observer(data.dataset, structures, G, potential, config.schedule, comm, data.train)
     n = 0
     if config.learns_noise:

@@ -144,7 +144,7 @@ def begin(
         origin = continuation.origin_of(config, directory, comm, resume)
         data = continuation.with_old_data(data, origin, config, comm, log, directory)
     config = settle(config, agree(comm, n_label, data.dataset, data.train), log)
-    name, saved = read_saved(directory, config, data.hash, comm, log) if resume else ("", None)
+    name, saved = read_saved(directory, config, data, comm, log) if resume else ("", None)
     prior = saved or (origin.saved if origin else None)
     task = assemble(config, comm, log, data=data, potential=prior and prior.potential)
     judge = agree(comm, Judge, task, config)
@@ -193,9 +193,12 @@ def take_up(run: Parts, saved: Checkpoint, name: str) -> None:
         run.log.warn("the best potential so far is not known: the next evaluation is taken as the best")
         state.best = np.inf
     elif state.curve.rows:  # the measure may be another one today
-        state.best = run.judge.measure_of_best(state, anew=not same_judges(saved, run.config, name))
+        same = same_judges(saved, run.config, run.task.data, name)
+        state.best = run.judge.measure_of_best(state, anew=not same)
     run.keeper.keep_epoch(state, better=state.best_weights is not None, now=True)
     on_root(comm, run_folder.set_aside, run.keeper.directory, name)
+    if state.epoch <= run.config.run.last_epoch and not run.reason:
+        on_root(comm, run_folder.forget_end, run.keeper.directory)
 
 
 def one_epoch(run: Parts) -> None:
@@ -231,7 +234,6 @@ def one_update(task: Task, state: RunState, batch: Batch, pause: Callable[[], ob
     pause  collective function called when the labels are observed, which may raise
     Collective; raises TrainingError with the state as it was, if the optimizer's update takes `accept`.
     """
-
     n, levels = len(state.weights), None if state.noise is None else state.noise.innovation.copy()
 
     def accept(increment):

@@ -62,6 +62,14 @@ def test_predictions_are_those_of_the_nets_and_the_baseline(trained):
     np.testing.assert_allclose(forces, whole[1], atol=1e-12)
 
 
+def test_the_range_of_training_energies_is_that_of_whole_energies(trained):
+    """A simulation compares its energies, which hold the baseline, with it."""
+    known = read_checkpoint(trained / "run" / "checkpoint.h5").progress
+    labels = [atoms.get_potential_energy() / len(atoms) for atoms in frames(trained)]
+    for name in ("energy_low", "energy_high"):
+        assert np.abs(np.array(labels) - known[name]).min() < 1e-12
+
+
 def test_the_nets_learn_what_the_baseline_leaves(trained):
     """Errors in training, on labels without it, are those of an evaluation of the whole on all labels."""
     saved = read_checkpoint(trained / "run" / "checkpoint.h5")

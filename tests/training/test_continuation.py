@@ -9,11 +9,13 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from launch import run_on_ranks
-from small import quiet, small_config, write_clusters
+from small import boxes, quiet, small_config, write_clusters
 
 import mpnnp
 from mpnnp.config import make_config
+from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import CheckpointError, ConfigError, DataError
+from mpnnp.model.label_kinds import KINDS
 from mpnnp.signals import Signals
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.training import continuation, history
@@ -298,6 +300,80 @@ def test_data_that_are_gone_cost_only_the_old_errors(old, tmp_path):
     assert any("old errors are not told" in line and "clusters.extxyz" in line for line in log.kept)
     with pytest.raises(DataError, match="data.rehearsal: .*clusters.extxyz"):
         train(going_on(folder, data=data | {"rehearsal": 0.5}), tmp_path / "other", comm, log)
+
+
+def test_a_run_goes_on_without_the_old_data_and_with_them_again(old, tmp_path):
+    comm, log = quiet()
+    folder = tmp_path / "moved"
+    folder.mkdir()
+    write_clusters(folder / "clusters.extxyz", 12)
+    train(small_config(folder), folder / "run", comm, log)
+    config = going_on(folder, data={"files": str(old / "new.extxyz")}, run={"epochs": 1})
+    longer = [config.model_copy(update={"run": config.run.model_copy(update={"epochs": n})}) for n in (2, 3)]
+    whole = train(longer[1], tmp_path / "whole", comm, log)
+    train(config, tmp_path / "run", comm, log)
+    (folder / "clusters.extxyz").rename(folder / "elsewhere.extxyz")
+    log.kept.clear()
+    train(longer[0], tmp_path / "run", comm, log, resume=True)
+    assert any("old errors are not told" in line for line in log.kept)
+    (folder / "elsewhere.extxyz").rename(folder / "clusters.extxyz")
+    state = train(longer[1], tmp_path / "run", comm, log, resume=True)
+    assert np.array_equal(state.weights, whole.weights)
+    write_clusters(tmp_path / "other.extxyz", 8, seed=6, sizes=(2, 3))
+    other = going_on(folder, data={"files": str(tmp_path / "other.extxyz")}, run={"epochs": 4})
+    with pytest.raises(CheckpointError, match="the data: hash"):
+        train(other, tmp_path / "run", comm, log, resume=True)
+
+
+def test_another_model_of_the_noise_is_refused(old):
+    with pytest.raises(ConfigError, match='ekf.noise = "learned", there "fixed"'):
+        continuation.completed(going_on(old, ekf={"noise": "learned"}))
+
+
+def test_densities_and_energies_of_all_that_was_learned_are_known(tmp_path):
+    comm, log = quiet()
+    for name, sizes, seed in (("a", [4] * 3, 3), ("b", [4] * 3, 4)):
+        (tmp_path / name).mkdir()
+        frames = boxes(sizes, seed=seed)
+        for atoms in frames:
+            atoms.set_cell(atoms.cell * (1.0 if name == "a" else 0.9), scale_atoms=False)
+        write(tmp_path / name / "clusters.extxyz", frames)
+    learned = {"ekf": {"noise": "learned"}}
+    train(small_config(tmp_path / "a", **learned), tmp_path / "a" / "run", comm, log)
+    config = going_on(tmp_path / "a", data={"files": str(tmp_path / "b" / "clusters.extxyz")})
+    config = config.model_copy(
+        update={"run": config.run.model_copy(update={"from_": str(tmp_path / "a" / "run" / "checkpoint.h5")})}
+    )
+    train(config, tmp_path / "b" / "run", comm, log)
+    before, after = (
+        TrainingRange.from_numbers(read_summary(tmp_path / name / "run" / "checkpoint.h5").progress)
+        for name in "ab"
+    )
+    assert after.density_low == before.density_low and after.density_high > 1.2 * before.density_high
+    assert after.energy_low <= before.energy_low and after.energy_high >= before.energy_high
+
+
+def test_levels_of_stress_are_in_the_units_of_the_new_data(tmp_path):
+    comm, log = quiet()
+    rng = np.random.default_rng(5)
+    for name, spread in (("a", 0.01), ("b", 0.1)):
+        (tmp_path / name).mkdir()
+        frames = boxes([4] * 3)
+        for atoms in frames:
+            energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+            stress = rng.normal(scale=spread, size=6)
+            atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces, stress=stress)
+        write(tmp_path / name / "clusters.extxyz", frames)
+    sections = {"ekf": {"noise": "learned"}, "schedule": {"stress_fraction": 1.0}}
+    train(small_config(tmp_path / "a", **sections), tmp_path / "a" / "run", comm, log)
+    config = going_on(tmp_path / "a", data={"files": str(tmp_path / "b" / "clusters.extxyz")})
+    (tmp_path / "c").mkdir()
+    run = prior(config, tmp_path / "c")
+    before = read_summary(tmp_path / "a" / "run" / "checkpoint.h5").progress
+    k = list(KINDS).index("stress")
+    unit, stress = run.task.observer.labels.units[k], run.state.noise.level(k)
+    assert unit > 5.0 * before["stress_unit"]
+    assert stress * unit == pytest.approx(before["stress_noise_validation"] * before["stress_unit"])
 
 
 def test_learned_noise_levels_go_on(old, tmp_path):

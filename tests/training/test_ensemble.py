@@ -1,5 +1,6 @@
 """Ensembles of runs, and the comparison of their learning curves."""
 
+import importlib
 import json
 import os
 import re
@@ -12,13 +13,15 @@ from small import begun, quiet, small_config, write_clusters
 
 from mpnnp.analysis import comparison
 from mpnnp.config import make_config, to_toml
-from mpnnp.errors import ConfigError, DataError
+from mpnnp.errors import ConfigError, DataError, Interrupted
 from mpnnp.training.checkpoint import read_potential
 from mpnnp.training.choices import settle
 from mpnnp.training.ensemble import is_finished, member_config, run_ensemble, seeds_of
 from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.run_folder import CHECKPOINT, PREVIOUS
 from mpnnp.training.train import train
+
+train_module = importlib.import_module("mpnnp.training.train")  # the package has a function of this name
 
 
 def test_seeds_are_ranges_and_numbers():
@@ -88,6 +91,32 @@ def test_finished_members_are_left_and_begun_ones_resumed(tmp_path):
         read_potential(f / "checkpoint.h5").weights for f in (folder / "seed-1", tmp_path / "alone")
     )
     np.testing.assert_array_equal(resumed, alone)
+
+
+def test_a_finished_member_that_goes_on_and_is_stopped_is_not_finished(tmp_path, monkeypatch):
+    comm, log = quiet()
+    config = small_config(tmp_path, run={"epochs": 2})
+    longer = config.model_copy(update={"run": config.run.model_copy(update={"epochs": 4})})
+    folder, evaluate = tmp_path / "all", train_module.evaluate
+    run_ensemble(config, [1], "both", folder, comm, log)
+
+    def stop_at_the_end_of_epoch_3(run, epoch):
+        if epoch == 3:
+            train_module.save(run)
+            raise Interrupted("stopped")
+        evaluate(run, epoch)
+
+    with monkeypatch.context() as stopping, pytest.raises(Interrupted):
+        stopping.setattr(train_module, "evaluate", stop_at_the_end_of_epoch_3)
+        run_ensemble(longer, [1], "both", folder, comm, log)
+    assert not is_finished(member_config(longer, 1, "both"), folder / "seed-1")
+    assert not (folder / "seed-1" / "results.h5").exists()
+    assert run_ensemble(longer, [1], "both", folder, comm, log) == {1: "trained"}
+    train(member_config(longer, 1, "both"), tmp_path / "alone", comm, log)
+    stopped, alone = (
+        read_potential(f / "checkpoint.h5").weights for f in (folder / "seed-1", tmp_path / "alone")
+    )
+    np.testing.assert_array_equal(stopped, alone)
 
 
 def test_members_that_go_on_from_a_checkpoint_are_known_to_be_finished(tmp_path):

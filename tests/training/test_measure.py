@@ -5,7 +5,14 @@ import pytest
 from small import small_config
 
 from mpnnp.training.learning_curve import all_columns
-from mpnnp.training.measure import EVALUATIONS, evaluations, measure, measures, settled
+from mpnnp.training.measure import (
+    EVALUATIONS,
+    evaluations,
+    measure,
+    measures,
+    part_that_judges,
+    settled,
+)
 
 WEIGHTS = {"energy": 1.0, "force": 1.0}
 
@@ -34,6 +41,14 @@ def test_validation_structures_judge_those_of_training_without_them_and_old_ones
     assert measures(curve(2, **train, **validation), WEIGHTS) == pytest.approx([30.0, 20.0])
     both = measures(curve(2, **train, **validation, **old), WEIGHTS)
     assert both == pytest.approx([np.sqrt(30.0 * 2.0), np.sqrt(20.0 * 10.0)])
+
+
+def test_validation_stresses_judge_where_they_are_all_there_is():
+    weights = {"energy": 1.0, "force": 1.0, "stress": 1.0}
+    columns = {"stress_rmse_train": [2.0, 1.0], "stress_rmse_validation": [2.0, 3.0]}
+    assert part_that_judges(curve(2, **columns), weights) == "validation"
+    assert measures(curve(2, **columns), weights) == pytest.approx([2.0, 3.0])
+    assert part_that_judges(curve(2, **columns), WEIGHTS) == "train"
 
 
 def test_points_are_judged_with_those_before_but_not_with_the_start():

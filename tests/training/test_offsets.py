@@ -1,5 +1,6 @@
 """Offsets of simulations: a mixed model, to rounding; no part of the potential; they resume."""
 
+import importlib
 import os
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from launch import on_ranks
 from small import begun, boxes, quiet, small_config
 
 from mpnnp.config import Ekf
+from mpnnp.errors import Interrupted, TrainingError
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.optimizers.ekf import make_ekf
@@ -24,6 +26,7 @@ from mpnnp.training.checkpoint import read_checkpoint, read_posterior
 from mpnnp.training.noise import LEAST_OWN, NoiseLevels
 from mpnnp.training.train import begin, one_update, train
 
+train_module = importlib.import_module("mpnnp.training.train")  # the package has a function of this name
 LEARNED = {"noise": "learned", "prior": 30.0}
 EXACT = Ekf(noise="learned", prior=1.0, eta=1.0, eta_tau=0.0, eta_max=1.0, q=0.0, q_min=0.0)
 N, GROUPS, FRAMES = 20, 6, 9
@@ -45,7 +48,11 @@ def filtered(rows, y, batch=7, r_max=16):
         EXACT.model_copy(update={"r_max": r_max}), N, [(0, N - 1, 1, 0, 0)], serial(), None, GROUPS
     )
     state = SimpleNamespace(
-        weights=np.zeros(N), optimizer=ekf.init(), noise=NoiseLevels(offsets=np.zeros(GROUPS))
+        weights=np.zeros(N),
+        optimizer=ekf.init(),
+        noise=NoiseLevels(offsets=np.zeros(GROUPS)),
+        epoch=1,
+        settled=0,
     )
     for first in range(0, len(y), batch):
         some = slice(first, first + batch)
@@ -254,6 +261,57 @@ def test_a_run_with_offsets_resumes_bit_for_bit_and_tells_them(tmp_path):
     saved = read_checkpoint(tmp_path / "whole" / "checkpoint.h5")
     assert np.array_equal(saved.arrays["offsets"], whole.noise.offsets)
     assert read_posterior(tmp_path / "whole" / "checkpoint.h5").dense().shape == (len(whole.weights),) * 2
+
+
+def test_a_run_that_is_stopped_in_an_evaluation_resumes_bit_for_bit(tmp_path, monkeypatch):
+    """There the offsets of the epoch are settled: not once more."""
+    config, evaluate = in_boxes(tmp_path, run={"epochs": 3}), train_module.evaluate
+    whole = train(config, tmp_path / "whole", *quiet())
+
+    def stop_at_the_end_of_epoch_2(run, epoch):
+        if epoch == 2:
+            assert run.state.settled == 2
+            train_module.save(run)
+            raise Interrupted("stopped")
+        evaluate(run, epoch)
+
+    with monkeypatch.context() as stopping, pytest.raises(Interrupted):
+        stopping.setattr(train_module, "evaluate", stop_at_the_end_of_epoch_2)
+        train(config, tmp_path / "parts", *quiet())
+    resumed = train(config, tmp_path / "parts", *quiet(), resume=True)
+    assert np.array_equal(whole.weights, resumed.weights)
+    assert whole.noise.offset_variance == resumed.noise.offset_variance
+
+
+def test_a_filter_that_refuses_a_narrower_prior_leaves_the_update_as_it_is(tmp_path, monkeypatch):
+    run = begun(in_boxes(tmp_path), tmp_path, *quiet())
+
+    def refuses(task, state, variance):
+        raise TrainingError("P is no longer positive")
+
+    monkeypatch.setattr(offsets, "narrow", refuses)
+    run.state.noise.innovation[ENERGY] = 0.1
+    before = run.state.weights.copy()
+    one_update(run.task, run.state, next(b for b in run.task.epoch(1) if b.kind == FORCE))
+    assert not np.array_equal(run.state.weights, before) and run.state.noise.offset_variance == 1.0
+
+
+def test_inflation_is_of_what_was_learned_not_of_new_offsets(tmp_path):
+    train(in_boxes(tmp_path), tmp_path / "first", *quiet())
+    (tmp_path / "b").mkdir()
+    write(tmp_path / "b" / "clusters.extxyz", boxes([4] * 7, seed=8))
+    going_on = {"from": str(tmp_path / "first" / "checkpoint.h5"), "epochs": 2}
+    config = in_boxes(tmp_path / "b", run=going_on, ekf=LEARNED | {"inflation": 9.0})
+    comm, log = quiet()
+    with Signals(comm) as signals:
+        run = begin(continuation.completed(config), tmp_path / "b", comm, log, False, signals)
+    known = read_checkpoint(tmp_path / "first" / "checkpoint.h5").progress["offset_variance"]
+    noise, n, ekf = run.state.noise, run.task.n_offset, run.task.optimizer
+    columns = np.eye(n, len(run.state.weights) + n, k=len(run.state.weights))
+    variances = np.diag(ekf.innovation(run.state.optimizer, columns, np.zeros(n))[0])
+    assert noise.offset_variance == known and variances == pytest.approx(np.full(n, known))
+    before = read_posterior(tmp_path / "first" / "checkpoint.h5").dense()
+    assert ekf.covariance(run.state.optimizer) == pytest.approx(9.0 * before, rel=1e-9, abs=1e-13)
 
 
 def test_a_run_that_goes_on_has_offsets_of_its_own_simulations(tmp_path):

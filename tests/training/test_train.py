@@ -345,6 +345,18 @@ def test_data_that_cannot_be_learned_are_named_before_anything_is_computed(tmp_p
         run(config, tmp_path / "run")
 
 
+def test_a_broken_structure_for_validation_is_named_before_anything_is_learned(tmp_path):
+    config = make_config(tmp_path, "ekf")
+    frames = read(tmp_path / "clusters.extxyz", ":")
+    frames[3].positions[1] = frames[3].positions[0]
+    for k, atoms in enumerate(frames):
+        atoms.info["split"] = "test" if k in (1, 3) else "train"
+    write(tmp_path / "clusters.extxyz", frames)
+    with pytest.raises(DataError, match="clusters.extxyz, frame 3: .*two atoms at the same place"):
+        run(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "learning-curve.csv").exists()
+
+
 def test_structures_with_energies_alone_are_not_predicted_in_full(tmp_path):
     config = make_config(tmp_path, "ekf")
     frames = read(tmp_path / "clusters.extxyz", ":")
