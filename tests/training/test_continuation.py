@@ -360,9 +360,8 @@ def test_levels_of_stress_are_in_the_units_of_the_new_data(tmp_path):
         (tmp_path / name).mkdir()
         frames = boxes([4] * 3)
         for atoms in frames:
-            energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-            stress = rng.normal(scale=spread, size=6)
-            atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces, stress=stress)
+            labels = atoms.calc.results | {"stress": rng.normal(scale=spread, size=6)}
+            atoms.calc = SinglePointCalculator(atoms, **labels)
         write(tmp_path / name / "clusters.extxyz", frames)
     sections = {"ekf": {"noise": "learned"}, "schedule": {"stress_fraction": 1.0}}
     train(small_config(tmp_path / "a", **sections), tmp_path / "a" / "run", comm, log)
