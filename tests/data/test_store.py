@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small import write_clusters
 
-from mpnnp.config import Data
+from mpnnp.config import Data, make_config
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.extxyz import write_extxyz
 from mpnnp.data.formats import read_sources
@@ -16,6 +16,7 @@ from mpnnp.data.store import load_structures, read_configured, split
 from mpnnp.errors import DataError
 from mpnnp.files import HEAP, check_heaps, reason_of, write_table
 from mpnnp.parallel import serial
+from mpnnp.training.start import load_data
 from mpnnp.units import BOHR, HARTREE
 
 
@@ -194,3 +195,18 @@ def test_a_pattern_does_not_find_what_is_kept_of_it(tmp_path, cache):
     assert list(kept.glob("structures-*.h5"))
     if cache is None:  # who names it means it
         assert len(read_sources(str(kept / "*.h5"), report=lambda text: None)) == 6
+
+
+def test_no_validation_set_is_missed_where_validation_files_are_one(tmp_path):
+    config = make_config(
+        {
+            "data": {
+                "files": [marked(tmp_path / "a.extxyz", 0, 0, 0)],
+                "validation_files": [marked(tmp_path / "b.extxyz", 0, 0)],
+                "split": "random",  # a tenth of three is none
+            }
+        }
+    )
+    data = load_data(config, serial(), log := Said(), tmp_path)
+    assert data.train.tolist() == [0, 1, 2] and data.validation.tolist() == [3, 4]
+    assert not any("no validation set" in line for line in log)
