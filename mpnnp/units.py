@@ -55,6 +55,7 @@ OTHER_NAMES = {
     "a0": "Bohr",
     "nanometer": "nm",
 }
+CUBED = re.compile(r"(.+/.+?)(?:\^|\*\*)?3")  # eV/Angstrom^3
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Units:
     energy_name: str
     length_name: str
     force_name: str = ""  # ENERGY/LENGTH
-    stress_name: str = ""  # GPa, kbar, bar
+    stress_name: str = ""  # GPa, kbar, bar, ENERGY/LENGTH^3
 
     @property
     def energy(self):
@@ -87,7 +88,15 @@ class Units:
     @property
     def stress(self):
         """eV/Angstrom^3 per unit."""
-        return PRESSURES[self.stress_name] if self.stress_name else self.energy / self.length**3
+        if not self.stress_name:
+            return self.energy / self.length**3
+        energy, _, length = self.stress_name.removesuffix("^3").rpartition("/")
+        return ENERGIES[energy] / LENGTHS[length] ** 3 if energy else PRESSURES[self.stress_name]
+
+    def agrees(self, other: "Units") -> bool:
+        """Whether numbers in both mean the same."""
+        mine, theirs = ((u.energy, u.length, u.force, u.stress) for u in (self, other))
+        return all(abs(a / b - 1.0) < 1e-12 for a, b in zip(mine, theirs, strict=True))
 
     def __str__(self):
         return " ".join(filter(None, (self.energy_name, self.length_name, self.force_name, self.stress_name)))
@@ -98,8 +107,8 @@ METAL = Units("eV", "Angstrom")
 
 
 def parse_units(text):
-    """Units of words like "eV Angstrom", "kcal/mol Angstrom", "Hartree Angstrom Hartree/Bohr GPa"
-    in any order. Raises ValueError.
+    """Units of words like "eV Angstrom", "kcal/mol Angstrom", "Hartree Angstrom Hartree/Bohr GPa",
+    "Hartree Bohr Hartree/Bohr^3" in any order. Raises ValueError.
     """
     allowed = f"one of {', '.join(ENERGIES)} and one of {', '.join(LENGTHS)}, e.g. 'eV Angstrom'"
     found = dict.fromkeys(("energy", "length", "force", "stress"), "")
@@ -108,7 +117,7 @@ def parse_units(text):
         if kind is None:
             raise ValueError(
                 f"'{word}' is no unit known here: must be {allowed}; then perhaps a force (eV/Angstrom, "
-                f"Hartree/Bohr, ...) and a pressure ({', '.join(PRESSURES)})"
+                f"Hartree/Bohr, ...) and a stress ({', '.join(PRESSURES)}, eV/Angstrom^3, ...)"
             )
         if found[kind]:
             raise ValueError(f"'{text}': has two units of {kind}, {found[kind]} and {name}")
@@ -125,7 +134,9 @@ def parse_units(text):
 LINE = re.compile(r"\s*(?:#|!|comment\b)[\s#!]*units?\b\s*([:=]*)([^#!]*)", re.IGNORECASE)
 # such lines that state them one by one: "# energy unit: eV", "comment length_units=Angstrom energy_units=eV"
 COMMENT = re.compile(r"\s*(?:#|!|comment\b)", re.IGNORECASE)
-EACH = re.compile(r"(?<!\w)(energy|length|force|stress)s?[_ -]units?\s*[:=]\s*[\"']?([\w/.]+)", re.IGNORECASE)
+EACH = re.compile(
+    r"(?<!\w)(energy|length|force|stress)s?[_ -]units?\s*[:=]\s*[\"']?([\w/.^*]+)", re.IGNORECASE
+)
 
 
 def units_of_line(line):
@@ -160,6 +171,9 @@ def _named(word):
         name = known.get(word.lower()) or OTHER_NAMES.get(word.lower())
         if name in table:
             return kind, name
+    if cubed := CUBED.fullmatch(word):
+        kind, name = _named(cubed[1])
+        return ("stress", f"{name}^3") if kind == "force" else (None, "")
     energy, slash, length = word.rpartition("/")
     if slash and (a := _named(energy))[0] == "energy" and (b := _named(length))[0] == "length":
         return "force", f"{a[1]}/{b[1]}"

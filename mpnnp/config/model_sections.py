@@ -27,17 +27,22 @@ class Data(Section):
         "Data sets: input.data, extxyz, HDF5, anything ASE reads. Relative to this file; in --set, to where "
         "you are.",
     )
-    validation_files: string_list() = key([], "More data sets, all of them for validation.")
+    validation_files: string_list() = key(
+        [],
+        "More data sets, all of them for validation. Of `files` then only those structures are too that they "
+        'mark so; with split = "random", validation_fraction of them, whatever they mark.',
+    )
     validation_fraction: BelowOne = key(0.1, "Part of the structures for validation, drawn by run.seed.")
     split: Literal["auto", "random", "file"] = key(
         "auto",
-        "file: by the data set's own marks of training and validation; auto: by these if there are any.",
+        "file: by the data set's own marks of training and validation; auto: by these if there are any; "
+        "random: never.",
     )
     units: str | None = key(
         None,
-        'Units of files that do not state their own (input.data, xyz, what ASE reads): "eV Angstrom", '
-        '"kcal/mol Angstrom", "Hartree Bohr", ... If not given, those that a file says, else Hartree and '
-        "Bohr for input.data, eV and Angstrom for the others.",
+        "Units of files that do not state their own (input.data, xyz, .traj, ...; outputs of programs do): "
+        '"eV Angstrom", "kcal/mol Angstrom", "Hartree Bohr Hartree/Bohr^3", ... If not given, those that a '
+        "file says, else Hartree and Bohr for input.data, eV and Angstrom for the others.",
     )
     energy_key: Name | None = key(
         None,
@@ -53,7 +58,8 @@ class Data(Section):
     )
     cache: Name | None = key(
         None,
-        "Folder for computed symmetry functions. If not given, mpnnp-cache beside the first file.",
+        "Folder for computed symmetry functions. If not given, mpnnp-cache beside the first file, of a "
+        "pattern beside its first folder with a wildcard.",
     )
     rehearsal: Fraction = key(
         0.0, "With run.from: share of the structures learned before that are learned again."

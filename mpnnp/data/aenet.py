@@ -19,6 +19,10 @@ from mpnnp.progress import counted
 
 __all__ = ["is_aenet", "read_aenet"]
 
+# kinds of structures: along how many vectors they are periodic
+PERIODIC = {"CRYSTAL": 3, "SLAB": 2, "POLYMER": 1, "MOLECULE": 0}
+OF_CELLS = {"CRYSTAL", "SLAB", "POLYMER", "PRIMVEC"}  # ATOMS stand in none
+KEYWORDS = (*PERIODIC, "ATOMS", "PRIMVEC", "PRIMCOORD", "CONVVEC", "CONVCOORD", "ANIMSTEPS")
 ENERGY = re.compile(r"#\s*total\s+energy\s*[=:]\s*(\S+)\s*(\S*)", re.IGNORECASE)
 
 
@@ -31,15 +35,16 @@ def is_aenet(path: Path) -> bool:
 
 
 def read_aenet(path: Path) -> Structure:
-    """The Structure of a file: `ATOMS`, or `CRYSTAL` with `PRIMVEC` and `PRIMCOORD`. Raises DataError naming
-    file and line.
+    """The Structure of a file: `ATOMS`, or `PRIMVEC` and `PRIMCOORD`, periodic along all three vectors or as
+    `SLAB`, `POLYMER` and `MOLECULE` say. Raises DataError naming file and line, also for several frames.
     """
     with open_text(path) as file:
         text = [(number, line.strip()) for number, line in enumerate(file, 1)]
     energy = _energy(path, text)
     lines = [(number, line.split()) for number, line in text if line and not line.startswith("#")]
-    places = {words[0].upper(): k for k, (_, words) in enumerate(lines) if words[0].isalpha()}
+    places = _places(path, lines)
     cell, first, count = None, places.get("ATOMS"), None
+    n_periodic = next((n for name, n in PERIODIC.items() if name in places), 3 if first is None else 0)
     if first is None:
         if not {"PRIMVEC", "PRIMCOORD"} <= places.keys():
             raise DataError(f"{path}: has neither ATOMS nor PRIMVEC and PRIMCOORD")
@@ -56,11 +61,32 @@ def read_aenet(path: Path) -> Structure:
         numbers=numbers,
         positions=values[:, :3],
         cell=cell,
-        pbc=cell is not None,
+        pbc=[axis < n_periodic for axis in range(3)],
         energy=energy,
         forces=values[:, 3:] if values.shape[1] == 6 else None,
         source=str(path),
     )
+
+
+def _places(path, lines):
+    """{keyword: its place among the lines}. Raises DataError for what only a file of several frames says
+    twice, or that does not go together.
+    """
+    places = {}
+    for k, (line, words) in enumerate(lines):
+        keyword = words[0].upper()
+        if keyword not in KEYWORDS:
+            continue
+        if keyword == "ANIMSTEPS" or keyword in places:
+            raise DataError(
+                f"{path}, line {line}: {words[0]}: has several frames, but the total energy in a comment is "
+                "that of one: write each into a file of its own"
+            )
+        places[keyword] = k
+    kinds = [name for name in PERIODIC if name in places]
+    if len(kinds) > 1 or ("ATOMS" in places and OF_CELLS & places.keys()):
+        raise DataError(f"{path}: has {' and '.join(places)}, which do not go together")
+    return places
 
 
 def _energy(path, lines):

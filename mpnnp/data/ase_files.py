@@ -35,7 +35,7 @@ def read_ase(path: Path, labels: Labels) -> Iterator[Structure]:
     """
     with decompressed(path) as plain:
         # (a plain copy, because ASE seeks in its files: in compressed ones that takes 75 times as long)
-        for frame, (atoms, units) in enumerate(_frames(plain, path, labels.warn)):
+        for frame, (atoms, units) in enumerate(_frames(plain, path, labels)):
             yield structure_of(atoms, labels, frame, units)
 
 
@@ -84,6 +84,9 @@ def structure_of(atoms: Atoms, labels: Labels, frame: int, units: Units | None =
     labels.take_isolated(atoms.info, units, where)
     alone = len(atoms) == 1 and is_marked(atoms.info)
     try:
+        found = labels.of(atoms, frame, units)
+        if alone:
+            found["stress"] = None  # of the box around it
         return Structure(
             numbers=atoms.numbers,
             positions=atoms.positions * units.length,
@@ -92,7 +95,7 @@ def structure_of(atoms: Atoms, labels: Labels, frame: int, units: Units | None =
             source=str(labels.path),
             frame=frame,
             split=labels.split_of(atoms.info, where),
-            **labels.of(atoms, frame, units),
+            **found,
         )
     except DataError:
         raise
@@ -100,14 +103,16 @@ def structure_of(atoms: Atoms, labels: Labels, frame: int, units: Units | None =
         raise DataError(f"{where}: {_reason(error)}") from None
 
 
-def _frames(plain, path, warn):
+def _frames(plain, path, labels):
     """(ase.Atoms, stated Units or None) of each frame."""
     if plain.suffix.lower() in (".xyz", ".extxyz"):
-        yield from xyz_frames(plain, path, warn)
+        yield from xyz_frames(plain, path, labels.warn, labels.units)
         return
     from ase.io import iread  # 0.2 s, which other data need not wait for
 
-    with prepared(Path(plain), path, warn) as (read, name, units):
+    with prepared(Path(plain), path, labels.warn) as source:
+        read, name = source.file, source.name
+        labels.by_format = source.by_format
         if name == AS_DATABASE:
             frames = read_rows(read)
         else:  # parallel=False: with mpi4py loaded ASE would broadcast the frames, and wait for other ranks
@@ -129,11 +134,11 @@ def _frames(plain, path, warn):
                 ) from None
             texts = {" ".join(str(w.message).split()) for w in told if w.category is UserWarning}
             for text in sorted(texts - said):
-                warn(f"{path}, frame {frame}: ASE says: {text[:300]}")
+                labels.warn(f"{path}, frame {frame}: ASE says: {text[:300]}")
             said |= texts
             if name == AS_DUMP and atoms.calc is not None:
                 atoms.calc.results.pop("energy", None)  # ASE's 0, of no label
-            yield atoms, units
+            yield atoms, source.units
             frame += 1
 
 

@@ -15,7 +15,7 @@ from mpnnp.data.compressed import SUFFIXES, open_text, plain_name, reading
 from mpnnp.data.structure import Structure
 from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import DataError
-from mpnnp.units import ATOMIC, BOHR, HARTREE, parse_units
+from mpnnp.units import BOHR, HARTREE, parse_units
 
 __all__ = ["beside", "is_cp2k_output", "is_cp2k_trajectory", "read_cp2k_output", "read_cp2k_trajectory"]
 
@@ -30,6 +30,7 @@ CELL_BLOCK = re.compile(r"&CELL\b(.*?)&END CELL\b", re.DOTALL | re.IGNORECASE)
 OTHER_CELL = re.compile(r"&CELL_REF\b.*?&END CELL_REF\b", re.DOTALL | re.IGNORECASE)
 ENDINGS = (".xyz", ".extxyz")
 CHANGING = ("NPT", "NPE", "MSST", "HYDROSTATICSHOCK")  # how ensembles begin in which the cell changes
+PER = re.compile(r"\*(\w+)\^-1")  # hartree*bohr^-1
 SAME_ENERGY = 1e-8  # Hartree; the same frame in the files of positions and of forces
 ROW = r"((?: +[-+]?\d+\.\d+(?:E[-+]?\d+)?){3})"
 # title of the forces on the atoms and their lines, from 2025 on and before
@@ -59,12 +60,24 @@ def beside(path: Path) -> tuple[Path, Path, Path]:
     """The files of forces, of cells and of the restart that belong to PROJECT-pos-1.xyz, there or not;
     compressed ones where only they are there.
     """
-    project, _, number = Path(plain_name(path)).stem.rpartition("-pos-")
+    project, number = _project(path)
     kinds = ([f"frc-{number}{ending}" for ending in ENDINGS], [f"{number}.cell"], [f"{number}.restart"])
     force_file, cell_file, restart = (
         _found([Path(path).with_name(f"{project}-{name}") for name in names]) for names in kinds
     )
     return force_file, cell_file, restart
+
+
+def _stress_file(path):
+    """The file of stresses that belongs to PROJECT-pos-1.xyz, there or not."""
+    project, number = _project(path)
+    return _found([Path(path).with_name(f"{project}-{number}.stress")])
+
+
+def _project(path):
+    """PROJECT and number of PROJECT-pos-1.xyz."""
+    project, _, number = Path(plain_name(path)).stem.rpartition("-pos-")
+    return project, number
 
 
 def _found(paths):
@@ -78,12 +91,15 @@ def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iter
     cells from its comments (FORMAT EXTXYZ), PROJECT-1.cell or the cell of PROJECT-1.restart, the periodicity
     from the comments or the latter.
 
-    Positions in Angstrom, energies and forces in Hartree and Bohr. Frames are matched by their step; a step
-    that comes again, as CP2K appends to its files where it goes on from an older restart, by its order.
+    Positions are in Angstrom, forces in Hartree/Bohr if the restart says no UNIT of theirs; energies in
+    Hartree. Frames are matched by their step; a step that comes again, as CP2K appends to its files where it
+    goes on from an older restart, by its order. `warn` is called with a text on forces that are missing and
+    on stresses, which are not read.
     Raises DataError naming the file and step where the files do not fit each other.
     """
     path = Path(path)
     force_file, cell_file, restart = beside(path)
+    units = _units_of(restart)
     elements: list[str] = []  # of the forces
     forces = _Beside(force_file, path, _forces(force_file, elements))
     periodic, fixed = _of_restart(restart, cell_file)
@@ -100,11 +116,11 @@ def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iter
         _check_symbols(path, step, symbols, elements, force_file)
         yield Structure(
             numbers=[atomic_numbers[symbol] for symbol in symbols],
-            positions=positions,
+            positions=positions * units.length,
             cell=cell,
             pbc=periodic if pbc is None else pbc,
             energy=energy * HARTREE,
-            forces=None if force is None else force * ATOMIC.force,
+            forces=None if force is None else force * units.force,
             source=str(path),
             frame=frame,
         )
@@ -113,6 +129,8 @@ def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iter
     if missing:
         why = "" if force_file.exists() else ", which is not there"
         warn(f"{path}: {missing} of its frames have no forces in {force_file.name}{why}")
+    if (stress := _stress_file(path)).exists():
+        warn(f"{path}: the stresses in {stress.name} beside it are not read")
 
 
 def _check_symbols(path, step, symbols, elements, force_file):
@@ -268,6 +286,24 @@ def _of_restart(restart, cell_file):
     return periodic, np.array([vectors[name].split()[:3] for name in "ABC"], float)
 
 
+def _units_of(restart):
+    """Units of the files of positions and forces: UNIT of MOTION/PRINT/TRAJECTORY and of FORCES there in a
+    restart file that may not be there, else those of CP2K. Raises DataError for others than are read.
+    """
+    text = _text(restart) if restart.exists() else ""
+    said = []
+    for section, usual in (("TRAJECTORY", "Angstrom"), ("FORCES", "Hartree/Bohr")):
+        blocks = re.findall(
+            rf"^ *&{section}\b(.*?)^ *&END {section}\b", text, re.DOTALL | re.MULTILINE | re.IGNORECASE
+        )
+        word = next(filter(None, (_word(block, "UNIT") for block in blocks)), usual)
+        said.append(PER.sub(r"/\1", word))
+    try:
+        return parse_units(f"Hartree {' '.join(said)}")
+    except ValueError as error:
+        raise DataError(f"{restart}: UNIT of its positions or forces: {error}") from None
+
+
 def _word(text, keyword):
     """The first word behind a keyword of CP2K, in capitals; None if it is not there."""
     found = re.search(rf"^ *{keyword} +(\S+)", text, re.MULTILINE | re.IGNORECASE)
@@ -317,13 +353,17 @@ def read_cp2k_output(path: Path, warn: Callable = lambda text: None) -> Structur
     periodicity = next((found[1] for line in lines if (found := PERIODICITY.search(line))), "XYZ")
     forces = _table(path, lines, FORCES, len(atoms), lambda unit: parse_units(f"Hartree Bohr {unit}").force)
     stress = _table(path, lines, STRESS, 3, lambda unit: -parse_units(f"Hartree Bohr {unit}").stress)
+    pbc = _periodic(periodicity, path)
+    if stress is not None and not all(pbc):
+        warn(f"{path}: its stress is left out, as it is not periodic in all directions")
+        stress = None
     if forces is None:
         warn(f"{path}: has no forces on the atoms; FORCE_EVAL/PRINT/FORCES prints them")
     return Structure(
         numbers=[atomic_numbers[found[1]] for found in atoms],
         positions=np.array([found[2].split() for found in atoms], float) * scale,
         cell=np.array([vectors[name] for name in "abc"], float),
-        pbc=_periodic(periodicity, path),
+        pbc=pbc,
         energy=energies[0] * HARTREE,
         forces=forces,
         stress=None if stress is None else to_voigt(stress),

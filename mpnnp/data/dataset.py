@@ -211,9 +211,12 @@ class Dataset:
 
 
 def split_indices(
-    dataset: Dataset, fraction: float, seed: int, marks: str = "auto"
+    dataset: Dataset, fraction: float, seed: int, marks: str = "auto", kept: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and of the validation structures, ascending; see `Dataset.split`."""
+    """Indices of the training and of the validation structures, ascending; see `Dataset.split`.
+
+    kept  mask (n_structure,) of those that are for validation whatever is drawn, among the others
+    """
     marked = dataset.marks != 0
     if marks == "file" and not marked.any():
         raise DataError("data.split = 'file', but the data set marks no structure as train or validation")
@@ -223,9 +226,11 @@ def split_indices(
             np.flatnonzero(dataset.marks == VALIDATION),
         )
     else:
-        order = np.random.default_rng([seed, 0]).permutation(len(dataset))
-        n = round(fraction * len(dataset))
-        train, validation = np.sort(order[n:]), np.sort(order[:n])
+        kept = np.zeros(len(dataset), bool) if kept is None else kept
+        pool = np.flatnonzero(~kept)
+        order = pool[np.random.default_rng([seed, 0]).permutation(len(pool))]
+        n = round(fraction * len(pool))
+        train, validation = np.sort(order[n:]), np.sort(np.append(order[:n], np.flatnonzero(kept)))
     if len(train) == 0:
         raise DataError(
             f"no structures left for training: {len(dataset)} in all, {len(validation)} for validation"

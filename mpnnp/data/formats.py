@@ -21,13 +21,15 @@ from mpnnp.data.cp2k import (
 from mpnnp.data.dataset import Dataset, concatenate
 from mpnnp.data.deepmd import read_deepmd
 from mpnnp.data.extxyz import write_extxyz
-from mpnnp.data.labels import Labels, several_states
+from mpnnp.data.label_report import tell
+from mpnnp.data.labels import Labels
 from mpnnp.data.ml_ab import is_ml_ab, read_ml_ab
 from mpnnp.data.outputs import look_into_text
 from mpnnp.data.paths import expand
-from mpnnp.data.plausibility import wrong_units
+from mpnnp.data.plausibility import FIXED, wrong_units
 from mpnnp.data.runner import is_runner_data, read_runner_data, stated_units, write_runner_data
 from mpnnp.data.structure import Structure
+from mpnnp.data.suspects import several_states
 from mpnnp.errors import ConfigError, DataError, MpnnpError
 from mpnnp.progress import counted
 from mpnnp.units import ATOMIC, METAL, Units, parse_units
@@ -91,7 +93,7 @@ class Format:
 
 def _read_runner(path, reading):
     stated = stated_units(path)
-    if stated and reading.units and stated != reading.units:
+    if stated and reading.units and not stated.agrees(reading.units):
         raise DataError(f"{path}: states the units {stated}, but {reading.units} were asked for")
     units = reading.units or stated or reading.assumed
     isolated: dict[int, float] = {}
@@ -118,12 +120,30 @@ def _read_ase(path, reading):
         labels = Labels(path, reading.keys, reading.units, reading.warn)
         structures = read_ase(path, labels)
     data = replace(Dataset.from_structures(structures), isolated=labels.isolated or None)
-    labels.report(reading.report)
+    tell(labels, reading.report)
     reading.labels.append(labels)
-    if reading.units is None and labels.stated is None:
+    if labels.by_format:
+        _complain_of_fixed(data, labels.path, reading)
+    elif reading.units is None and labels.stated is None:
         _complain(wrong_units(data, METAL), labels.path, reading)
     if reading.strict:
         labels.check_for_training()
+    return data
+
+
+def _complain_of_fixed(data, path, reading, more=""):
+    """As of a file whose units are those of its format, whatever was asked for; who asks for Angstrom is
+    believed. `more`: what the message ends with.
+    """
+    if reading.units is None or reading.units.length != METAL.length:
+        message = wrong_units(data, METAL, FIXED)
+        _complain(message and message + more, path, reading)
+
+
+def _read_cp2k_trajectory(path, reading):
+    data = Dataset.from_structures(read_cp2k_trajectory(path, reading.warn))
+    more = "; UNIT of MOTION/PRINT/TRAJECTORY in PROJECT-1.restart beside it says the unit of positions"
+    _complain_of_fixed(data, path, reading, more)
     return data
 
 
@@ -181,11 +201,12 @@ FORMATS = {
     "cp2k-trajectory": Format(
         "CP2K dynamics",
         is_cp2k_trajectory,
-        lambda path, reading: read_cp2k_trajectory(path, reading.warn),
+        _read_cp2k_trajectory,
         "`PROJECT-pos-1.xyz`, also `FORMAT EXTXYZ`, with `PROJECT-frc-1.xyz` and `PROJECT-1.cell` or "
-        "`PROJECT-1.restart` beside it, whose `PERIODIC` counts; the cells of a run in which they change are "
-        "those of the former alone; steps that were computed again after a restart are matched in their "
-        "order; each of them may be compressed",
+        "`PROJECT-1.restart` beside it, whose `PERIODIC` and `UNIT` of positions and forces count (else "
+        "Angstrom, Hartree/Bohr); the cells of a run in which they change are those of `PROJECT-1.cell` "
+        "alone; stresses (`PROJECT-1.stress`) are not read; steps that were computed again after a restart "
+        "are matched in their order; each of them may be compressed",
         companions=beside,
     ),
     "cp2k-output": Format(
@@ -217,10 +238,11 @@ FORMATS = {
         "anything else that ASE reads",
         lambda path: True,
         _read_ase,
-        "`.traj`, `.db`, ...; VASP's `OUTCAR`, `vasprun.xml`: the energy extrapolated to sigma = 0, "
-        "`--energy-key free_energy` for the one that belongs to the forces; in folders and patterns one "
-        "output of each calculation is read; steps that are not converged are named; dumps of LAMMPS with "
-        "elements (`ITEM: UNITS` is read)",
+        "`.traj`, `.db`, ...; files of programs, whose units ASE knows and converts; VASP's `OUTCAR`, "
+        "`vasprun.xml`: the energy extrapolated to sigma = 0, `--energy-key free_energy` for the one that "
+        "belongs to the forces; in folders and patterns one output of each calculation is read; steps that "
+        "are not converged are named; dumps of LAMMPS with elements (`ITEM: UNITS` is read). Units may be "
+        "said for `.traj`, `.db`, `.json`, `.cfg` and dumps",
         units=True,
     ),
 }  # the first that recognises a file reads it
@@ -246,8 +268,8 @@ def read_sources(
     energy_key, forces_key, stress_key   name of a label in files read by ASE (info, arrays, or result of the
             calculator); by default REF_*, then the calculator's, then other common names; "none": no such
             label
-    units   Units or words like "eV Angstrom" of the files that do not state their own; None: those that a
-            file says, else eV and Angstrom, and `assumed_units` for `input.data`
+    units   Units or words like "eV Angstrom" of the files that do not state their own, by words or by their
+            format; None: those that a file says, else eV and Angstrom, and `assumed_units` for `input.data`
     strict  for training: labels that may have been overlooked are errors
     lenient units that cannot be right are warned of, not refused
     without files that are not read as part of a folder or pattern: those that will be written
@@ -279,7 +301,7 @@ def read_sources(
             or any(labels.found[kind] for labels in options.labels)
         ):
             continue
-        there = ", ".join(sorted(set().union(*(map(str, labels.seen) for labels in options.labels))))
+        there = ", ".join(sorted(set().union(*(map(str, labels.suspects.seen) for labels in options.labels))))
         raise DataError(
             f"{options.labels[0].path}: {kind}_key = {key!r} is in no frame; found are {there or 'nothing'}"
         )

@@ -1,5 +1,6 @@
-"""What ASE does not tell of the files of VASP and LAMMPS that it reads: steps that did not converge or are
-not whole, labels that are no ab initio ones, elements that are only numbers of types.
+"""What ASE does not tell of the files of VASP, LAMMPS and others that it reads: steps that did not converge
+or are not whole, labels that are no ab initio ones, elements that are only numbers of types, whether it knows
+the units.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from mpnnp.data.ase_database import is_database, units_of_database
@@ -17,12 +19,20 @@ from mpnnp.errors import DataError
 from mpnnp.progress import counted
 from mpnnp.units import METAL, Units, parse_units
 
-__all__ = ["AS_DATABASE", "AS_DUMP", "AS_OUTCAR", "look_into_text", "prepared"]
+__all__ = ["AS_DATABASE", "AS_DUMP", "AS_OUTCAR", "Source", "look_into_text", "prepared"]
 
 OUTCAR, VASPRUN, DUMP, DATA = "OUTCAR", "vasprun.xml", "dump of LAMMPS", "data file of LAMMPS"
 DATABASE, MLIP = "database of ASE", "file of MLIP (moment tensor potentials)"
 # ASE's names of their formats
 AS_OUTCAR, AS_VASPRUN, AS_DUMP, AS_DATABASE = "vasp-out", "vasp-xml", "lammps-dump-text", "db"
+# formats that keep numbers in whatever units they were given; those of others are known to ASE
+WITHOUT_UNITS = ("traj", "bundletrajectory", "netcdftrajectory", "db", "json", "cfg", "xyz", "extxyz") + (
+    "lammps-dump-text",
+    "lammps-dump-binary",
+)
+# ASE takes files with these words in their names for VASP's, whatever they are: "POSCAR.cif"
+NAMES_OF_VASP = ("OUTCAR", "POSCAR", "CONTCAR", "CENTCAR", "XDATCAR")
+BY_SUFFIX = {".traj": "traj", ".json": "json", ".cif": "cif", ".cfg": "cfg", ".xsf": "xsf"}
 # what tells an output of a program, its end, and a cycle that did not converge
 PROGRAMS = {
     "Quantum ESPRESSO": (b"Program PWSCF", b"JOB DONE", b"convergence NOT achieved"),
@@ -39,13 +49,29 @@ UNITS_OF_LAMMPS = {"metal": METAL} | {
 }
 
 
+@dataclass(frozen=True)
+class Source:
+    """What ASE shall read.
+
+    file       a plain one
+    name       ASE's of its format, or None
+    units      Units that it states, or None
+    by_format  its format says its units, which ASE converts
+    """
+
+    file: Path
+    name: str | None = None
+    units: Units | None = None
+    by_format: bool = False
+
+
 def _kind_of(plain):
     """Which of these kinds a plain file is, by name and content; None if it is none of them."""
     if not plain.is_file():
         return None
     with open(plain, "rb") as file:
         head = file.read(HEAD)
-    if "OUTCAR" in plain.name or head.startswith((b" vasp.", b"vasp.")):
+    if head.startswith((b" vasp.", b"vasp.")):
         return OUTCAR
     if plain.suffix == ".xml" and b"<modeling>" in head:
         return VASPRUN
@@ -57,13 +83,14 @@ def _kind_of(plain):
         return DUMP
     if re.search(rb"^\s*\d+\s+atoms\b", head, re.MULTILINE) and re.search(rb"\bxlo\s+xhi\b", head):
         return DATA
+    if "OUTCAR" in plain.name and plain.suffix.lower() not in BY_SUFFIX:
+        return OUTCAR
     return None
 
 
 @contextlib.contextmanager
-def prepared(plain: Path, path: Path, warn: Callable) -> Iterator[tuple[Path, str | None, Units | None]]:
-    """Context manager that yields the file that ASE shall read, ASE's name of its format or None, and the
-    units that it states or None.
+def prepared(plain: Path, path: Path, warn: Callable) -> Iterator[Source]:
+    """Context manager that yields the Source that ASE shall read.
 
     plain   uncompressed file; path: its name in messages
     Warns of steps that did not converge and of calculations that did not end. Raises DataError for what
@@ -81,26 +108,40 @@ def prepared(plain: Path, path: Path, warn: Callable) -> Iterator[tuple[Path, st
             "write it as extended XYZ, e.g. by LAMMPS: dump ... element x y z, dump_modify ... element O H"
         )
     if kind == DUMP:
-        yield plain, AS_DUMP, _look_into_dump(plain, path, warn)
+        yield Source(plain, AS_DUMP, _look_into_dump(plain, path, warn))
     elif kind == DATABASE:
-        yield plain, AS_DATABASE, units_of_database(plain, path)
+        yield Source(plain, AS_DATABASE, units_of_database(plain, path))
     elif kind == VASPRUN:
         _look_into_vasprun(plain, path, warn)
-        yield plain, AS_VASPRUN, None
+        yield Source(plain, AS_VASPRUN, by_format=True)
     elif kind == OUTCAR:
         with open(plain, "rb") as file:
             end = _look_into_outcar(file, path, warn)
         if end is None:
-            yield plain, AS_OUTCAR, None
+            yield Source(plain, AS_OUTCAR, by_format=True)
             return
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / plain.name
             shutil.copyfile(plain, whole)
             os.truncate(whole, end)
-            yield whole, AS_OUTCAR, None
+            yield Source(whole, AS_OUTCAR, by_format=True)
     else:
         look_into_text(plain, path, warn)
-        yield plain, None, None
+        yield _known_to_ase(plain)
+
+
+def _known_to_ase(plain):
+    """The Source of a file of another kind."""
+    from ase.io.formats import UnknownFileTypeError, filetype  # 0.2 s, which other data need not wait for
+
+    if any(word in plain.name for word in NAMES_OF_VASP) and plain.suffix.lower() in BY_SUFFIX:
+        name = BY_SUFFIX[plain.suffix.lower()]
+        return Source(plain, name, by_format=name not in WITHOUT_UNITS)
+    try:
+        known = filetype(str(plain))
+    except (UnknownFileTypeError, OSError):  # which ASE says when it reads
+        return Source(plain)
+    return Source(plain, by_format=known not in WITHOUT_UNITS)
 
 
 def look_into_text(plain: Path, path: Path, warn: Callable) -> None:

@@ -1,8 +1,9 @@
 """The files of paths, patterns and folders."""
 
 import glob
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,22 @@ from mpnnp.data.runner import is_runner_data
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DataError
 
-__all__ = ["expand", "files_of"]
+__all__ = ["CACHE", "expand", "files_of", "place_of"]
 
 # looked for in folders; also with .gz, .bz2, .xz
 SUFFIXES = (".h5", ".hdf5", ".data", ".xyz", ".extxyz") + (".traj", ".db", ".cfg", ".vasp", ".xsf")
+SHOWN = 5  # files named in a message
+CACHE = "mpnnp-cache"  # folder of what is computed once, whose files are no sources
+OTHERS = tuple(suffix for suffix in SUFFIXES if suffix != ".vasp")  # not those of files that VASP writes
 # of one calculation the first counts
 PREFIXES = ("ML_ABN", "ML_AB", "vasprun", "OUTCAR", "XDATCAR", "CONTCAR", "POSCAR")
 
 
 def expand(files: Any, without: set[Path], report: Callable) -> list:
     """Existing files of paths, patterns and folders, and lists of ase.Atoms and Structures; raises
-    DataError where there is none. Resolved paths in `without` are left out of patterns and folders, which is
-    reported; so are files that are read with others.
+    DataError where there is none. Left out of patterns and folders are the resolved paths in `without`, and
+    what lies in those that are folders, which is reported; files that are read with others, or stand beside
+    systems of DeePMD-kit; and what lies in a folder `mpnnp-cache`.
     """
     files = [files] if isinstance(files, (str, Path, Atoms, Structure)) else list(files)
     if not files:
@@ -40,8 +45,7 @@ def expand(files: Any, without: set[Path], report: Callable) -> list:
             continue
         path = Path(os.path.expanduser(file))
         if path.is_dir():
-            found = deepmd_systems(path) or [p for p in sorted(path.iterdir()) if _is_data(p)]
-            found = _leave_out(found, without, report)
+            found = _leave_out(_in_folder(path, report), without, report)
             if not found:
                 deeper = next((p for p in sorted(path.glob("*/*")) if _is_data(p)), None)
                 more = f"; those in its folders are read by '{path}/*/{deeper.name}'" if deeper else ""
@@ -51,8 +55,7 @@ def expand(files: Any, without: set[Path], report: Callable) -> list:
         elif path.exists():
             found = [path]
         elif glob.has_magic(str(path)):
-            found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
-            found = _leave_out(found, without, report)
+            found = _leave_out(_of_pattern(path), without, report)
             if not found:
                 raise DataError(f"{file}: no file fits this pattern")
         else:
@@ -61,15 +64,46 @@ def expand(files: Any, without: set[Path], report: Callable) -> list:
     return paths
 
 
-def files_of(files: Any) -> set[Path]:
+def files_of(files: Any, without: Iterable[str | Path] = ()) -> set[Path]:
     """The files and folders of DeePMD-kit, resolved, that `read_sources` reads of paths, patterns and
     folders. Raises DataError.
     """
-    return {path.resolve() for path in expand(files, set(), lambda text: None) if isinstance(path, Path)}
+    left_out = {Path(path).resolve() for path in without}
+    return {path.resolve() for path in expand(files, left_out, lambda text: None) if isinstance(path, Path)}
+
+
+def place_of(source: str | Path) -> Path:
+    """The folder in which a path, pattern or folder lies; of a pattern the part before its first folder with
+    a magic character.
+    """
+    path = Path(os.path.expanduser(source))
+    if path.exists() or not glob.has_magic(str(path)):
+        return path.parent
+    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+
+
+def _of_pattern(pattern):
+    """The files that fit a pattern, but for those in the caches of mpnnp below its fixed part."""
+    found = [Path(p) for p in sorted(glob.glob(str(pattern), recursive=True)) if Path(p).is_file()]
+    fixed = len(place_of(pattern).parts)
+    return [path for path in found if CACHE not in path.parts[fixed:]]
+
+
+def _in_folder(folder, report):
+    """The systems of DeePMD-kit in and below a folder; the data files in it where there are none."""
+    systems, files = deepmd_systems(folder), [p for p in sorted(folder.iterdir()) if _is_data(p)]
+    if systems and files:
+        shown = ", ".join(path.name for path in files[:SHOWN]) + ", ..." * (len(files) > SHOWN)
+        warn = getattr(report, "warn", lambda text: report(f"warning: {text}"))
+        warn(
+            f"{folder}: of a folder with systems of DeePMD-kit these alone are read ({len(systems)}, the "
+            f"first {systems[0]}), not its files {shown}: name those too if they shall be"
+        )
+    return systems or files
 
 
 def _leave_out(paths, without, report):
-    left_out = [path for path in paths if path.resolve() in without]
+    left_out = [path for path in paths if without & {path.resolve(), path.resolve().parent}]
     for path in left_out:
         report(f"{path}: is not read, as it will be written")
     with_others = set()  # forces of CP2K look like a trajectory
@@ -104,6 +138,8 @@ def _of_vasp(path):
     for others.
     """
     name = plain_name(path)
+    if name.lower().endswith(OTHERS):
+        return None
     for rank, prefix in enumerate(PREFIXES):
         if name.startswith(prefix):
             return rank, (path.parent, name.removeprefix(prefix).removesuffix(".xml").removesuffix(".vasp"))

@@ -37,11 +37,19 @@ CLOSE, FAR = (
 SOUND = (0.74, 1.42)
 FEW = 5  # fewer energies are no evidence
 EDGE = 0.05  # of fractional coordinates beyond 0 and 1
+# what to do about lengths of another unit: of files whose units may be said, and of others
+SAY = (
+    "Say the units: data.units = '{other}' (--units '{other}'), or a comment line '# units: {other}' in the "
+    "file"
+)
+FIXED = "The format of this file has {unit}, whatever is said: write it anew, in {unit}"
 
 
-def wrong_units(dataset: Dataset, units: Units) -> str | None:
+def wrong_units(dataset: Dataset, units: Units, remedy: str = SAY) -> str | None:
     """A message if the lengths of a Dataset, read in `units`, cannot be in their unit: they can be in another
     one, or are fractional coordinates; None otherwise.
+
+    remedy  SAY, or FIXED for files whose units cannot be said
     """
     ratios = _nearest(dataset)
     if len(ratios) < ENOUGH:
@@ -80,9 +88,7 @@ def wrong_units(dataset: Dataset, units: Units) -> str | None:
         f"its lengths are hardly in {units.length_name}: {share} of the atoms have their nearest "
         f"neighbour {bound} than "
         f"{seen:.2f} times the sum of the covalent radii; in {name} that would be {fitting[name]:.2f}. "
-        f"Say the units: "
-        f"data.units = '{other}' (--units '{other}'), or a comment line '# units: {other}' in the file; "
-        f"if they are right, say that: '{units}'"
+        f"{remedy.format(other=other, unit=units.length_name)}; if they are right, say that: '{units}'"
     )
 
 

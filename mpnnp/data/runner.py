@@ -107,7 +107,7 @@ def read_runner_data(
                 continue
             keyword = words[0].lower()
             stated = _units_of(line, path, number, parts_of_line(line)) if keyword[0] in "#!c" else None
-            if stated not in (None, units):
+            if stated is not None and not stated.agrees(units):
                 raise DataError(f"{path}, line {number}: states the units {stated}, but {units} are read")
             if keyword[0] in "#!":
                 continue
@@ -269,7 +269,7 @@ def _shown(word):
 def write_runner_data(path: str | Path, dataset: Dataset) -> None:
     """Write a Dataset as `input.data` (17 digits; charges are 0; set=train and set=test as in `split`;
     units, weights, stress and energies of isolated atoms in comments, so that n2p2 and RuNNer read the file
-    too).
+    too). The stress of a structure that is not periodic, of which no volume is meant, is left out.
 
     Raises DataError for what the format cannot say: periodicity along one or two vectors only, forces on some
     atoms of a structure only.
@@ -300,7 +300,7 @@ def _block_text(s, isolated=None):
         lines.append(f"comment {OURS} {ISOLATED} {in_text(isolated, ATOMIC.energy)}")
     if (s.weight != 1.0).any():
         lines.append(f"comment {OURS} weight {all_digits(s.weight)}")
-    if np.isfinite(s.stress).all():
+    if np.isfinite(s.stress).all() and s.pbc.all():  # without a lattice there is none
         lines.append(f"comment {OURS} stress {all_digits(to_tensor(s.stress).ravel() / ATOMIC.stress)}")
     lines.append(f"comment frame {s.frame} of {' '.join(s.source.split()) or 'nothing'}")
     if s.pbc.all():

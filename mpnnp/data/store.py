@@ -26,8 +26,8 @@ from mpnnp.data.dataset import Dataset
 from mpnnp.data.formats import companions_of, read_sources
 from mpnnp.data.inspection import findings
 from mpnnp.data.isolated import in_words
-from mpnnp.data.paths import files_of
-from mpnnp.data.structure import TRAIN, VALIDATION
+from mpnnp.data.paths import CACHE, files_of, place_of
+from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION
 from mpnnp.errors import DataError
 from mpnnp.files import write_text
 from mpnnp.parallel import Comm, on_root
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
 # of what the readers find. 2: frames behind a blank line, labels under more names, units; 3: what was said is
 # kept; 4: what was overlooked without a word is an error; 5: outputs of VASP, dumps of LAMMPS; 6: CP2K from
-# 2025 on, its EXTXYZ, databases of ASE, contradictions
-FORMAT_VERSION = 6
+# 2025 on, its EXTXYZ, databases of ASE, contradictions; 7: marks of data.files beside validation files, units
+# of outputs and of CP2K, stresses of open structures, periodicity of XSF
+FORMAT_VERSION = 7
 CHUNK = 1 << 20
 
 
@@ -70,9 +71,10 @@ def split(dataset: Dataset, config: Data, seed: int) -> tuple[np.ndarray, np.nda
     Raises DataError if there is nothing to train on.
 
     The data set's own marks are used if it has any (split = "auto") or must be (split = "file"), else
-    validation_fraction is drawn by seed.
+    validation_fraction is drawn by seed. Those of data.validation_files are for validation in any case.
     """
-    return hdf5.split_indices(dataset, config.validation_fraction, seed, config.split)
+    kept = dataset.marks == VALIDATION if config.validation_files else None
+    return hdf5.split_indices(dataset, config.validation_fraction, seed, config.split, kept)
 
 
 def _as_hdf5(config, log, fallback):
@@ -102,7 +104,8 @@ def key_of(config: Data) -> str | None:
     """sha256 (hex) of the section [data] and of all that its files say, with those that are read with them;
     None with patterns and folders, which are read anew each time. Raises DataError.
     """
-    named = (FORMAT_VERSION, config.energy_key, config.forces_key, config.stress_key)
+    named: tuple = (FORMAT_VERSION, config.energy_key, config.forces_key, config.stress_key)
+    named += ("random",) if config.validation_files and config.split == "random" else ()
     digest: Any = hashlib.sha256(repr(named + ((config.units,) if config.units else ())).encode())
     for file in [*config.files, *config.validation_files]:
         if not Path(file).is_file():
@@ -128,19 +131,26 @@ def read_configured(config: Data, report: Callable) -> Dataset:
     """Dataset of the section [data] as it is trained on: labels and units as it says, the validation files
     marked, weighted by `data.weights`, without the isolated atoms. Raises DataError.
 
+    Beside validation files the structures of data.files keep their marks, and are for training without one;
+    with split = "random" they have none.
+
     report  as of formats.read_sources
     """
     keys = {name: getattr(config, name) for name in ("energy_key", "forces_key", "stress_key", "units")}
-    keys |= {"strict": True, "report": report}
-    if config.validation_files and (both := files_of(config.files) & files_of(config.validation_files)):
-        raise DataError(
-            f"{min(both)}: is read by data.files and by data.validation_files, so that its structures "
-            "would be trained on and validate"
-        )
+    without = [config.cache] if config.cache else []
+    keys |= {"strict": True, "report": report, "without": without}
+    if config.validation_files:
+        both = files_of(config.files, without) & files_of(config.validation_files, without)
+        if both:
+            raise DataError(
+                f"{min(both)}: is read by data.files and by data.validation_files, so that its structures "
+                "would be trained on and validate"
+            )
     data = read_sources(config.files, **keys)
     if config.validation_files:
         held_out = read_sources(config.validation_files, **keys)
-        marks = np.repeat([TRAIN, VALIDATION], [len(data), len(held_out)])
+        own = NO_SPLIT if config.split == "random" else np.where(data.marks == NO_SPLIT, TRAIN, data.marks)
+        marks = np.append(np.broadcast_to(own, len(data)), np.repeat(VALIDATION, len(held_out)))
         data = replace(hdf5.concatenate([data, held_out]), marks=marks)
     if config.weights:
         data = replace(data, weight=data.weight * read_weights(config.weights, len(data)))
@@ -211,9 +221,7 @@ def _read_bytes(path):
 
 
 def _cache_folder(chosen, first_file, fallback):
-    for folder in (
-        [chosen] if chosen else [Path(first_file).parent / "mpnnp-cache", Path(fallback) / "mpnnp-cache"]
-    ):
+    for folder in [chosen] if chosen else [place_of(first_file) / CACHE, Path(fallback) / CACHE]:
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
             if os.access(folder, os.W_OK):

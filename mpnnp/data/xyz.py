@@ -18,6 +18,7 @@ from mpnnp.data.xyz_comment import (
     what_is_missing,
 )
 from mpnnp.errors import DataError
+from mpnnp.units import Units
 
 __all__ = ["xyz_frames"]
 
@@ -25,9 +26,9 @@ ALONE = re.compile(r"[-+]?\d+\.\d*(?:[eEdD][-+]?\d+)?")  # a comment of one numb
 FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[-+]?\d)")  # of an exponent
 
 
-def xyz_frames(plain: Path, path: Path, warn: Callable) -> Iterator:
+def xyz_frames(plain: Path, path: Path, warn: Callable, asked: Units | None = None) -> Iterator:
     """Yield (ase.Atoms, Units stated in the comment or None) of each frame of the text file `plain`,
-    called `path` in messages.
+    called `path` in messages. `asked`: units that the user says, of what a comment leaves open.
 
     Raises DataError naming file, frame and line where a frame is not whole or says its cell in words that
     are not read. `warn` is called with a text for the first frame of each kind of doubt.
@@ -53,7 +54,7 @@ def xyz_frames(plain: Path, path: Path, warn: Callable) -> Iterator:
                     f"ends before (line {number})"
                 )
             where = f"{path}, frame {frame} (line {number})"
-            comment, units = read_comment(body[0].strip(), where)
+            comment, units = read_comment(body[0].strip(), where, asked)
             comment, of_six = six_as_nine(comment)
             try:
                 atoms = _atoms(word, comment, body[1:])

@@ -5,6 +5,7 @@ extended XYZ and i-PI; what would be overlooked in other words is an error.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 from ase.geometry import cellpar_to_cell
@@ -23,7 +24,7 @@ CELLS_OF_IPI = {"abcabc": 6, "h": 9, "genh": 9}  # how many numbers
 BRACES = re.compile(r"(\w+)\{(\w+)\}")
 LENGTHS = ("length", "position", "pos", "coord", "coordinate", "distance", "cell", "lattice")  # of units
 UNIT_KEYS = re.compile(
-    rf"(?<![\w-])(energ(?:y|ies)|(?:{'|'.join(LENGTHS)}|force)s?|stress|virial)[_-]units?\s*=\s*[\"']?([\w/.]+)",
+    rf"(?<![\w-])(energ(?:y|ies)|(?:{'|'.join(LENGTHS)}|force)s?|stress|virial)[_-]units?\s*=\s*[\"']?([\w/.^*]+)",
     re.IGNORECASE,
 )
 # comments of CP2K, whose energies are in Hartree, and of LAMMPS
@@ -83,16 +84,18 @@ PARTS = {"pos": ("", "pos", "pos_", "position_", "coord_", "r", "r_")} | {
 BARE_CELL = re.compile(rf"\s*{NUMBER}(?:\s+{NUMBER}){{2}}(?:(?:\s+{NUMBER}){{3}}|(?:\s+{NUMBER}){{6}})?\s*")
 
 
-def read_comment(text: str, where: str) -> tuple[str, Units | None]:
+def read_comment(text: str, where: str, asked: Units | None = None) -> tuple[str, Units | None]:
     """(the comment as ASE reads it, Units that it states or None). Raises DataError for what would be
     overlooked: cells and periodicity in other words, labels that are said twice, columns without elements or
     positions.
+
+    asked  units that the user says: of what a comment that states some of its units leaves open
     """
     text = KEYS.sub(lambda found: SPELLED[found[1].lower()], text)
     text = NESTED.sub(_flattened, text)
-    units = _units(text, where)
+    units = _units(text, where, asked)
     if (found := IPI.search(text)) and "=" not in text[: found.start()]:
-        return _of_ipi(text, found, where)
+        return _of_ipi(text, found, where, asked)
     if LAMMPS.match(text):
         text = PRESSURE.sub("", text)
     _check_once(text, where)
@@ -278,8 +281,8 @@ def _nine(found):
     return f'{found[1]}="{xx} {xy} {xz} {xy} {yy} {yz} {xz} {yz} {zz}"'
 
 
-def _units(text, where):
-    """Units of keys like energy_units=hartree; None if there are none."""
+def _units(text, where, asked):
+    """Units of keys like energy_units=hartree, others as asked for; None if there are none."""
     named = {}
     for key, name in UNIT_KEYS.findall(text):
         key = key.lower().replace("energies", "energy")
@@ -290,10 +293,11 @@ def _units(text, where):
         named["energy"] = "Hartree"
     if not named:
         return None
-    energy = named.get("energy") or "eV"
+    rest = asked or METAL
+    energy = named.get("energy") or rest.energy_name
     lengths = {name: unit for name, unit in named.items() if name in LENGTHS}
-    length = next(iter(lengths.values()), "Angstrom")
-    force, stress = named.get("force", ""), named.get("stress", "")
+    length = next(iter(lengths.values()), rest.length_name)
+    force, stress = named.get("force", rest.force_name), named.get("stress", rest.stress_name)
     if "virial" in named and named["virial"].lower() != energy.lower():
         raise DataError(f"{where}: virial_units = {named['virial']} beside energies in {energy}: not read")
     try:
@@ -306,7 +310,7 @@ def _units(text, where):
             raise
         raise DataError(f"{where}: {error}") from None
     metal = units.energy == units.length == 1.0
-    if re.search(r":forces?[:\w]*:R:3", text, re.IGNORECASE) and not force and not metal:
+    if re.search(r":forces?[:\w]*:R:3", text, re.IGNORECASE) and not (force or metal or asked):
         raise DataError(
             f"{where}: energies are in {units.energy_name}, lengths in {units.length_name}, but nothing says "
             f"in what the forces are; "
@@ -325,9 +329,10 @@ def _plain_units(words, where):
         raise DataError(f"{where}: units={words!r}: {error}") from None
 
 
-def _of_ipi(text, found, where):
+def _of_ipi(text, found, where, asked):
     """Comment and Units of a frame of i-PI: '# CELL(abcABC): a b c alpha beta gamma ...
     positions{angstrom} cell{angstrom}', or CELL(H), CELL(GENH) with the matrix of the vectors as columns.
+    What it does not say is as asked for.
     """
     named = {key.lower(): name for key, name in BRACES.findall(text)}
     kind, words = found[1], re.findall(rf"(?<!\S){NUMBER}(?!\S)", found[2])
@@ -341,11 +346,11 @@ def _of_ipi(text, found, where):
     quantity = re.search(r"Traj: *(\w+)", text)
     if quantity and not quantity[1].lower().startswith("position"):
         raise DataError(f"{where}: holds {quantity[1]}, not positions")
-    names = [named.get(key) for key in ("positions", "cell")]
+    names = [named.get(key, asked and asked.length_name) for key in ("positions", "cell")]
     if None in names:
         raise DataError(
             f"{where}: does not say the units of positions and cell as i-PI does: positions{{angstrom}} "
-            f"cell{{angstrom}}"
+            "cell{angstrom}; say them: data.units (--units), e.g. 'eV Angstrom'"
         )
     try:
         positions, cell = (parse_units(f"eV {name}") for name in names)
@@ -358,6 +363,5 @@ def _of_ipi(text, found, where):
     else:
         raise DataError(f"{where}: {' '.join(words[:6])} are no lengths and angles of a cell")
     lattice = all_digits((vectors * cell.length / positions.length).ravel())
-    return f'Lattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"', Units(
-        "eV", positions.length_name
-    )
+    stated = replace(asked or METAL, length_name=positions.length_name)
+    return f'Lattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"', stated

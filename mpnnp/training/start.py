@@ -210,7 +210,8 @@ def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> 
     found = on_root(comm, dataset.hash)
     dataset = without_ignored_labels(dataset)
     train, validation = agree(comm, split, dataset, config.data, config.run.seed_of("split"))
-    if reason := why_no_validation(dataset, config.data.validation_fraction, config.data.split):
+    reason = why_no_validation(dataset, config.data.validation_fraction, config.data.split)
+    if reason and not len(validation):
         log.warn(reason)
     on_root(comm, _check_labels, dataset, train)
     return Data(dataset, train, validation, found, cache)

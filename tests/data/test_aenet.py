@@ -70,3 +70,42 @@ def test_archives_of_numpy_and_files_of_mlip_are_refused_as_what_they_are(tmp_pa
     for name, words in (("a.npz", "is an archive of NumPy"), ("a.cfg", "is a file of MLIP")):
         with pytest.raises(DataError, match=f"{name}: {words}"):
             read_sources(tmp_path / name, report=quiet)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pbc"),
+    [
+        ("CRYSTAL", [True] * 3),
+        ("SLAB", [True, True, False]),
+        ("polymer", [True, False, False]),
+        ("MOLECULE", [False] * 3),
+        ("# nothing", [True] * 3),
+    ],
+)
+def test_structures_are_periodic_along_the_vectors_of_their_kind(tmp_path, kind, pbc):
+    (tmp_path / "a.xsf").write_text(CRYSTAL.replace("CRYSTAL", kind))
+    data = read_sources(tmp_path / "a.xsf", report=quiet)
+    assert data.pbc[0].tolist() == pbc
+    assert data.cell[0].tolist() == [[4, 0, 0], [0, 5, 0], [1, 0, 6]]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"ANIMSTEPS 2\n{CRYSTAL}", 1),
+        (f"{CRYSTAL}PRIMCOORD{CRYSTAL.partition('PRIMCOORD')[2]}", 12),
+        (CRYSTAL + CRYSTAL, 14),
+        (MOLECULE + MOLECULE, 8),
+    ],
+)
+def test_several_frames_in_one_file_are_an_error(tmp_path, text, line):
+    (tmp_path / "a.xsf").write_text(text)
+    with pytest.raises(DataError, match=rf"a.xsf, line {line}: .*: has several frames"):
+        read_sources(tmp_path / "a.xsf", report=quiet)
+
+
+def test_a_cell_of_atoms_without_periodicity_is_not_lost(tmp_path):
+    vectors = "PRIMVEC\n4 0 0\n0 4 0\n0 0 4\n"
+    (tmp_path / "a.xsf").write_text(MOLECULE.replace("ATOMS", f"{vectors}ATOMS"))
+    with pytest.raises(DataError, match="a.xsf: has PRIMVEC and ATOMS, which do not go together"):
+        read_sources(tmp_path / "a.xsf", report=quiet)

@@ -202,3 +202,49 @@ def test_units_that_schnetpack_states_count(tmp_path):
     write_database(tmp_path / "b.db", {"_property_unit_dict": {"energy": "stone"}, "_distance_unit": "Ang"})
     with pytest.raises(DataError, match="b.db: its metadata state the units .*'stone' is no unit known here"):
         read_sources(tmp_path / "b.db", report=lambda text: None)
+
+
+def calculated(energy=-4.0, **arrays):
+    atoms = Atoms("Si2", [[0, 0, 0], [2.2, 0, 0]], cell=[9, 9, 9], pbc=True)
+    stress = np.array([0.1, 0.2, 0.3, 0.0, 0.0, 0.0])
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.zeros((2, 3)), stress=stress)
+    atoms.arrays |= arrays
+    return atoms
+
+
+def told(frames, **options):
+    lines = []
+    return read_sources(frames, report=lines.append, **options), "\n".join(lines)
+
+
+def test_a_label_of_the_frame_that_contradicts_that_of_the_calculator_is_told():
+    other = calculated(forces=np.full((2, 3), 0.5))
+    other.info |= {"energy": -5.0, "stress": np.full(6, 0.1)}
+    data, said = told([calculated(), other, other])
+    assert data.energy.tolist() == [-4, -4, -4]
+    for kind in ("energy", "forces", "stress"):
+        assert (
+            f"{kind}: '{kind}' of the frame itself contradicts '{kind}' of the calculator, which is taken, "
+            f"in 2 frames (the first: atoms, frame 1); remove one of them, or choose with {kind}_key = "
+            f"'calculator:{kind}'"
+        ) in said
+    _, said = told([other], energy_key="energy")
+    assert "energy: 'energy' of the frame itself contradicts" in said
+    same = calculated(forces=np.zeros((2, 3)))
+    same.info["energy"] = -4.0
+    assert "contradict" not in told([same])[1] and "also there" not in told([same])[1]
+
+
+def test_the_place_of_a_label_that_changes_is_named():
+    plain = Atoms("Si2", [[0, 0, 0], [2.2, 0, 0]], info={"energy": -5.0})
+    with pytest.raises(
+        DataError, match="'energy' of the frame itself here but 'energy' of the calculator in"
+    ):
+        told([calculated(), plain])
+
+
+def test_a_calculator_is_chosen_by_its_name():
+    other = calculated()
+    other.info["energy"] = -5.0
+    data, said = told([other], energy_key="calculator:energy")
+    assert data.energy.tolist() == [-4] and "contradicts" not in said

@@ -121,3 +121,67 @@ def test_trajectories_of_cp2k_under_other_names_are_not_taken_for_electronvolts(
     )
     found = read_sources(tmp_path / "b.xyz", energy_key="E", report=lambda text: None)
     assert found.energy[0] == pytest.approx(-17.0 * units.Hartree)
+
+
+def write_md(folder, length=1.0, unit="", forces=""):
+    """Copper, whose positions are `length` of the unit that CP2K writes, and what lies beside it."""
+    x = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1, 2)]) * 2.5 / length
+    rows = "".join(f"Cu {a} {b} {c}\n" for a, b, c in x.tolist())
+    head = "12\n i = 0, time = 0.0, E = -10.0\n"
+    (folder / "w-pos-1.xyz").write_text(head + rows)
+    (folder / "w-frc-1.xyz").write_text(head + 12 * "Cu 0.5 0 0\n")
+    sections = f"&TRAJECTORY\n {unit}\n&END TRAJECTORY\n&FORCES\n {forces}\n&END FORCES\n"
+    cell = "&CELL\n A 5 0 0\n B 0 5 0\n C 0 0 7.5\n&END CELL\n"
+    (folder / "w-1.restart").write_text(f"&MOTION\n&PRINT\n{sections}&END PRINT\n&END MOTION\n{cell}")
+    return folder / "w-pos-1.xyz"
+
+
+@pytest.mark.parametrize(
+    ("length", "unit", "forces", "force"),
+    [
+        (1.0, "", "", FORCE),
+        (1.0, "UNIT angstrom", "UNIT hartree*bohr^-1", FORCE),
+        (units.Bohr, "UNIT bohr", "", FORCE),
+        (units.Bohr, "UNIT  BOHR", "UNIT eV*angstrom^-1", 1.0),
+    ],
+)
+def test_units_of_positions_and_forces_are_those_of_the_restart(tmp_path, length, unit, forces, force):
+    data, _ = read(write_md(tmp_path, length, unit, forces))
+    assert np.abs(data.positions).max() == pytest.approx(5.0)
+    assert data.forces[0, 0] == pytest.approx(0.5 * force)
+    assert data.energy[0] == pytest.approx(-10 * units.Hartree)
+
+
+def test_units_of_the_restart_that_are_not_read_are_an_error(tmp_path):
+    with pytest.raises(DataError, match="w-1.restart: UNIT of its positions or forces: 'FURLONG' is no unit"):
+        read(write_md(tmp_path, 1.0, "UNIT furlong"))
+
+
+def test_positions_in_bohr_of_which_nobody_says_so_are_an_error(tmp_path):
+    path = write_md(tmp_path, units.Bohr)
+    for asked in (None, "Hartree Bohr"):
+        with pytest.raises(
+            DataError, match="w-pos-1.xyz: its positions are hardly in .*positions were in Bohr.*UNIT"
+        ):
+            read_sources(path, units=asked, report=lambda text: None)
+    assert len(read_sources(path, units="Hartree Angstrom", report=lambda text: None)) == 1
+    lines = []
+    assert len(read_sources(path, lenient=True, report=lines.append)) == 1
+    assert any("hardly in the unit of its cells" in line for line in lines)
+
+
+def test_a_file_of_stresses_beside_a_trajectory_is_named(tmp_path):
+    path = write_md(tmp_path)
+    assert "stress" not in read(path)[1].replace("no stress", "")
+    (tmp_path / "w-1.stress").write_text("#\n")
+    data, said = read(path)
+    assert "w-pos-1.xyz: the stresses in w-1.stress beside it are not read" in said
+    assert np.isnan(data.stress).all()
+
+
+def test_the_stress_of_an_open_single_point_is_left_out_with_a_word(tmp_path):
+    text = HEAD + NEW_FORCES + NEW_STRESS + END
+    (tmp_path / "cp2k.out").write_text(text + " CELL| Periodicity  NONE\n")
+    data, said = read(tmp_path / "cp2k.out")
+    assert np.isnan(data.stress).all()
+    assert "cp2k.out: its stress is left out, as it is not periodic" in said

@@ -79,3 +79,15 @@ def test_what_is_no_array_is_an_error_naming_its_file(tmp_path, content):
     (make(tmp_path / "a") / "set.000/force.npy").write_bytes(content)
     with pytest.raises(DataError, match="force.npy"):
         read(tmp_path / "a")
+
+
+@pytest.mark.parametrize("system", ["a", ".", "deep/er"])
+def test_files_beside_systems_that_are_not_read_are_named(tmp_path, system):
+    make(tmp_path / system)
+    assert "warning" not in read(tmp_path)[1]
+    (tmp_path / "more.xyz").write_text("1\n\nCu 0 0 0\n")
+    data, said = read(tmp_path)
+    assert len(data) == 2
+    assert "warning: " in said and "these alone are read" in said and "not its files more.xyz" in said
+    both = read_sources([tmp_path, tmp_path / "more.xyz"], report=lambda text: None)
+    assert len(both) == 3

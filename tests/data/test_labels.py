@@ -14,7 +14,7 @@ from xyz_frames import CELL, frame, read
 from mpnnp.commands.common import TARGETS
 from mpnnp.config import Data, read_config
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.formats import FORMATS, read_sources, targets_in_words
+from mpnnp.data.formats import FORMATS, read_sources, targets_in_words, write_target
 from mpnnp.data.store import split
 from mpnnp.data.structure import Structure
 from mpnnp.data.voigt import VOIGT, stress_of_virial, to_tensor, to_voigt
@@ -435,3 +435,38 @@ def test_energies_of_single_atoms_are_named_where_there_is_no_other(tmp_path):
     text = f"2\n{CELL} {columns}\nSi 0 0 0 -5.0\nO 1.6 0 0 -4.0\n"
     assert "perhaps labels: 'energies' (of single atoms)" in read(tmp_path, text)[1]
     assert "perhaps" not in read(tmp_path, text.replace(columns, f"{columns} energy=-9.0"))[1]
+
+
+STRESSED = (
+    'Lattice="9 0 0 0 9 0 0 0 9" pbc="{}" Properties=species:S:1:pos:R:3 energy=-1 {}="1 0 0 0 1 0 0 0 1"'
+)
+
+
+@pytest.mark.parametrize("name", ["stress", "REF_stress", "virial"])
+@pytest.mark.parametrize("pbc", ["F F F", "T T F"])
+def test_stresses_of_structures_that_are_not_periodic_are_left_out_with_a_count(tmp_path, name, pbc):
+    atoms = "Cu 0 0 0\nCu 0 0 2.4\n"
+    text = "".join(f"2\n{STRESSED.format(p, name)}\n{atoms}" for p in ("T T T", pbc, pbc))
+    (tmp_path / "a.xyz").write_text(text)
+    lines = []
+    data = read_sources(tmp_path / "a.xyz", report=lines.append)
+    assert np.isfinite(data.stress).all(axis=1).tolist() == [True, False, False]
+    assert f"left out, of structures that are not periodic in all directions: 2 {name}" in "\n".join(lines)
+    if pbc == "F F F":  # what is written is read again
+        write_target(tmp_path / "input.data", data)
+        again = read_sources(tmp_path / "input.data", report=lines.append)
+        np.testing.assert_allclose(again.stress, data.stress, rtol=1e-12)
+
+
+def test_the_stress_of_a_marked_isolated_atom_is_none(tmp_path):
+    alone = f"1\n{STRESSED.format('T T T', 'stress')} config_type=IsolatedAtom\nCu 0 0 0\n"
+    (tmp_path / "a.xyz").write_text(alone + alone.replace("IsolatedAtom", "bcc"))
+    data = read_sources(tmp_path / "a.xyz", report=lambda text: None)
+    assert np.isfinite(data.stress).all(axis=1).tolist() == [False, True]
+
+
+def test_the_stress_of_an_open_structure_is_not_written_into_input_data(tmp_path):
+    s = Structure(numbers=[29, 29], positions=[[0, 0, 0], [0, 0, 2.4]], cell=9 * np.eye(3), stress=np.ones(6))
+    write_target(tmp_path / "input.data", Dataset.from_structures([s]))
+    again = read_sources(tmp_path / "input.data", report=lambda text: None)
+    assert np.isnan(again.stress).all() and len(again) == 1

@@ -2,11 +2,13 @@
 
 import warnings
 
+import ase.io
 import numpy as np
 import pytest
 import vasp
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.units import kcal, mol
 
 from mpnnp.data.formats import read_sources
 from mpnnp.data.outputs import look_into_text
@@ -233,3 +235,86 @@ def test_outputs_that_did_not_converge_or_end_are_told(tmp_path, name, first, la
     found = []
     look_into_text(tmp_path / name, tmp_path / name, found.append)
     assert found == []
+
+
+def write_espresso(path):
+    """What ASE reads of an output of pw.x: cell, positions, an energy and forces, in Ry and Bohr."""
+    path.write_text(
+        "     Program PWSCF v.7.2 starts\n"
+        "     bravais-lattice index     =            1\n"
+        "     lattice parameter (alat)  =       8.0000  a.u.\n"
+        "     number of atoms/cell      =            2\n"
+        "     celldm(1)=   8.000000  celldm(2)=   0.000000  celldm(3)=   0.000000\n"
+        "     crystal axes: (cart. coord. in units of alat)\n"
+        "               a(1) = (   1.000000   0.000000   0.000000 )\n"
+        "               a(2) = (   0.000000   1.000000   0.000000 )\n"
+        "               a(3) = (   0.000000   0.000000   1.000000 )\n"
+        "     site n.     atom                  positions (alat units)\n"
+        "         1           O   tau(   1) = (   0.0000000   0.0000000   0.0000000  )\n"
+        "         2           H   tau(   2) = (   0.2500000   0.0000000   0.0000000  )\n\n"
+        "!    total energy              =     -34.00000000 Ry\n"
+        "     Forces acting on atoms (cartesian axes, Ry/au):\n\n"
+        "     atom    1 type  1   force =     0.10000000    0.00000000    0.00000000\n"
+        "     atom    2 type  2   force =    -0.10000000    0.00000000    0.00000000\n\n"
+        "   JOB DONE.\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["OUTCAR", "vasprun.xml", "pw.out"])
+@pytest.mark.parametrize("units", ["kcal/mol Angstrom", "Hartree Bohr", "eV Angstrom GPa"])
+def test_units_of_other_files_leave_outputs_whose_units_are_known_alone(tmp_path, name, units):
+    if name == "OUTCAR":
+        (tmp_path / name).write_text(converged(vasp.outcar(frames())) + END)
+    elif name == "pw.out":
+        write_espresso(tmp_path / name)
+    else:
+        (tmp_path / name).write_text(vasp.VASPRUN)
+    expected, _ = read(tmp_path / name)
+    lines = []
+    data = read_sources(tmp_path / name, units=units, report=lines.append)
+    assert data.hash() == expected.hash()
+    assert np.isfinite(data.energy).all() and np.isfinite(data.forces).all()
+    assert (
+        f"in eV Angstrom, as ASE gives files whose format says the units ({units} is for others)" in lines[0]
+    )
+
+
+def test_files_without_units_of_their_own_take_those_that_are_asked_for(tmp_path):
+    ase.io.write(tmp_path / "a.traj", frames(1))
+    ase.io.write(tmp_path / "a.db", frames(1))
+    (tmp_path / "OUTCAR").write_text(converged(vasp.outcar(frames(1))) + END)
+    sources = [tmp_path / name for name in ("a.traj", "a.db", "OUTCAR")]
+    data = read_sources(sources, units="kcal/mol Angstrom", report=lambda text: None)
+    energy = frames(1)[0].get_potential_energy()
+    np.testing.assert_allclose(data.energy, [energy * kcal / mol, energy * kcal / mol, energy], rtol=1e-7)
+
+
+def test_lengths_of_a_format_that_cannot_be_right_are_refused_whatever_is_asked(tmp_path):
+    at = "\n".join(f"{x} {y} {z}" for x in (0, 5) for y in (0, 5) for z in (0, 5, 10))  # in Bohr
+    (tmp_path / "POSCAR").write_text(f"Cu\n1.0\n10 0 0\n0 10 0\n0 0 15\nCu\n12\nCartesian\n{at}\n")
+    for units in (None, "Hartree Bohr"):
+        with pytest.raises(DataError, match="The format of this file has Angstrom, whatever is said"):
+            read_sources(tmp_path / "POSCAR", units=units, report=lambda text: None)
+    assert len(read_sources(tmp_path / "POSCAR", units="eV Angstrom", report=lambda text: None)) == 1
+
+
+@pytest.mark.parametrize("name", ["OUTCAR.traj", "from_OUTCAR.db", "OUTCAR.json", "POSCAR.cif"])
+def test_a_file_is_what_it_holds_whatever_output_it_was_made_of(tmp_path, name):
+    ase.io.write(tmp_path / name, frames(1), format=name.rpartition(".")[2])
+    data, _ = read(tmp_path / name)
+    np.testing.assert_allclose(data.cell[0], np.diag([4.0, 5.0, 6.0]), atol=1e-6)
+    if "POSCAR" not in name:
+        assert data.energy[0] == pytest.approx(frames(1)[0].get_potential_energy(), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["OUTCAR_300K", "OUTCAR.1", "run.OUTCAR", "b-OUTCAR-2.5"])
+def test_an_outcar_is_known_by_its_name_where_its_head_is_lost(tmp_path, name):
+    text = converged(vasp.outcar(frames())) + END
+    (tmp_path / name).write_text(f" running on   16 total cores\n{text.partition(chr(10))[2]}")
+    assert len(read(tmp_path / name)[0]) == 3
+
+
+def test_files_of_other_kinds_are_no_outputs_of_one_calculation(tmp_path):
+    for name in ("OUTCAR.xyz", "POSCAR.xyz"):
+        ase.io.write(tmp_path / name, frames(1), format="extxyz")
+    assert len(read(tmp_path)[0]) == 2

@@ -2,18 +2,21 @@
 
 import csv
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from small import write_clusters
 
-from mpnnp.config import Data
+from mpnnp.config import Data, make_config
 from mpnnp.data import dataset as hdf5
+from mpnnp.data.extxyz import write_extxyz
 from mpnnp.data.formats import read_sources
-from mpnnp.data.store import load_structures, read_configured
+from mpnnp.data.store import load_structures, read_configured, split
 from mpnnp.errors import DataError
 from mpnnp.files import HEAP, check_heaps, reason_of, write_table
 from mpnnp.parallel import serial
+from mpnnp.training.start import load_data
 from mpnnp.units import BOHR, HARTREE
 
 
@@ -122,3 +125,88 @@ def test_a_file_is_not_for_training_and_for_validation(tmp_path, validation):
     write_clusters(tmp_path / "b.extxyz", 3)
     files["validation_files"] = [str(tmp_path / "b.extxyz")]
     assert read_configured(Data(**files), lambda text: None).marks.tolist() == [1, 1, 1, 2, 2, 2]
+
+
+def marked(path, *marks):
+    """A file of frames with these marks of extended XYZ."""
+    write_clusters(path, len(marks))
+    data = read_sources(path, report=lambda text: None)
+    write_extxyz(path, replace(data, marks=np.array(marks)))
+    return str(path)
+
+
+def test_marks_of_the_files_count_beside_validation_files(tmp_path):
+    config = Data(
+        files=[marked(tmp_path / "a.extxyz", 1, 2, 0, 2)],
+        validation_files=[marked(tmp_path / "b.extxyz", 1, 0)],
+    )
+    data = read_configured(config, lambda text: None)
+    assert data.marks.tolist() == [1, 2, 1, 2, 2, 2]
+    train, validation = split(data, config, 1)
+    assert train.tolist() == [0, 2]
+    assert validation.tolist() == [1, 3, 4, 5]
+
+
+def test_what_is_drawn_is_drawn_among_the_files_and_never_among_the_validation_files(tmp_path):
+    config = Data(
+        files=[marked(tmp_path / "a.extxyz", *6 * [0], *4 * [2])],
+        validation_files=[marked(tmp_path / "b.extxyz", *10 * [0])],
+        split="random",
+        validation_fraction=0.3,
+        cache=str(tmp_path / "cache"),
+    )
+    data, _ = load_structures(config, serial(), Said(), tmp_path)
+    for seed in range(5):
+        train, validation = split(data, config, seed)
+        assert len(train) == 7 and train.max() < 10
+        assert set(range(10, 20)) < set(validation.tolist()) and len(validation) == 13
+        assert sorted([*train, *validation]) == list(range(20))
+    assert len({tuple(split(data, config, seed)[0]) for seed in range(5)}) > 1
+    none = config.model_copy(update={"validation_fraction": 0.0})
+    assert split(data, none, 1)[0].tolist() == list(range(10))
+    auto = config.model_copy(update={"split": "auto"})  # not the data set in the cache
+    again, _ = load_structures(auto, serial(), Said(), tmp_path)
+    assert split(again, auto, 1)[0].tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("pattern", ["runs/*/a.extxyz", "runs/**/*.extxyz", "runs/[rs]*/*.extxyz"])
+def test_the_cache_of_a_pattern_lies_beside_its_first_wildcard(tmp_path, monkeypatch, pattern):
+    (tmp_path / "runs/r1").mkdir(parents=True)
+    write_clusters(tmp_path / "runs/r1/a.extxyz", 3)
+    for files in (str(tmp_path / pattern), pattern):
+        monkeypatch.chdir(tmp_path)
+        _, cache = load_structures(Data(files=[files]), serial(), Said(), tmp_path)
+        assert cache.resolve() == tmp_path / "runs/mpnnp-cache"
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"r1", "mpnnp-cache"}
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+
+
+@pytest.mark.parametrize("cache", [None, "data/kept"])
+def test_a_pattern_does_not_find_what_is_kept_of_it(tmp_path, cache):
+    (tmp_path / "data/deep").mkdir(parents=True)
+    write_clusters(tmp_path / "a.extxyz", 3)
+    read = read_sources(tmp_path / "a.extxyz", report=lambda text: None)
+    hdf5.write(tmp_path / "data/deep/a.h5", read)
+    hdf5.write(tmp_path / "data/b.h5", read)
+    config = Data(files=[str(tmp_path / "data/**/*.h5")], cache=cache and str(tmp_path / cache))
+    counts = [len(load_structures(config, serial(), Said(), tmp_path)[0]) for _ in range(3)]
+    assert counts == [6, 6, 6]
+    kept = tmp_path / (cache or "data/mpnnp-cache")
+    assert list(kept.glob("structures-*.h5"))
+    if cache is None:  # who names it means it
+        assert len(read_sources(str(kept / "*.h5"), report=lambda text: None)) == 6
+
+
+def test_no_validation_set_is_missed_where_validation_files_are_one(tmp_path):
+    config = make_config(
+        {
+            "data": {
+                "files": [marked(tmp_path / "a.extxyz", 0, 0, 0)],
+                "validation_files": [marked(tmp_path / "b.extxyz", 0, 0)],
+                "split": "random",  # a tenth of three is none
+            }
+        }
+    )
+    data = load_data(config, serial(), log := Said(), tmp_path)
+    assert data.train.tolist() == [0, 1, 2] and data.validation.tolist() == [3, 4]
+    assert not any("no validation set" in line for line in log)

@@ -302,3 +302,93 @@ def test_atoms_far_from_all_others_are_no_numbers_to_interpolate():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert wrong_units(Dataset.from_structures(s), METAL) is None
+
+
+@pytest.mark.parametrize("word", ["Hartree/Bohr^3", "ha/bohr3", "Eh/a0**3", "HARTREE/BOHR^3"])
+def test_energies_by_volumes_are_units_of_stresses(word):
+    units = parse_units(f"eV Angstrom {word}")
+    assert units.stress == pytest.approx(Hartree / Bohr**3, rel=1e-12)
+    assert parse_units(str(units)) == units
+    assert parse_units("kcal/mol nm kcal/mol/Angstrom^3").stress == pytest.approx(kcal / mol)
+    assert parse_units("Hartree Bohr Hartree/Bohr^3").agrees(ATOMIC)
+    assert not parse_units("Hartree Bohr GPa").agrees(ATOMIC)
+    for wrong in ("Hartree^3", "GPa/Bohr^3", "Hartree/Bohr^2", "/Bohr^3"):
+        with pytest.raises(ValueError):
+            parse_units(f"eV Angstrom {wrong}")
+
+
+HEAD = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3 energy=-1 {}\n'
+STRESS = 'stress="0.1 0 0 0 0.2 0 0 0 0.3"'
+
+
+@pytest.mark.parametrize("units", ["Hartree Bohr", "kcal/mol Angstrom", "eV nm"])
+def test_a_stress_in_units_that_nobody_named_is_told(tmp_path, units):
+    def read(words, units):
+        lines = []
+        (tmp_path / "a.xyz").write_text(f"2\n{HEAD.format(words)}Cu 0 0 0\nCu 2 0 0\n")
+        return read_sources(tmp_path / "a.xyz", units=units, report=lines.append), "\n".join(lines)
+
+    data, said = read(STRESS, units)
+    assert data.stress[0, :3].tolist() == [0.1, 0.2, 0.3]
+    energy, length = units.split()
+    wanted = f"'{units} {energy}/{length}^3'"
+    assert "'stress' is taken in eV/Angstrom^3, as the units" in said and wanted in said
+    data, said = read(STRESS, wanted.strip("'"))
+    unit = parse_units(units)
+    np.testing.assert_allclose(data.stress[0, 0], 0.1 * unit.energy / unit.length**3, rtol=1e-12)
+    assert "is taken in" not in said
+    assert "is taken in" not in read(STRESS, f"{units} eV/Angstrom^3")[1]
+    assert "is taken in" not in read(STRESS, None)[1]
+    assert "is taken in" not in read(STRESS.replace("stress", "virial"), units)[1]
+
+
+def test_units_of_stresses_are_said_beside_those_that_a_file_states(tmp_path):
+    write_target(tmp_path / "input.data", crystal())
+    full = "Hartree Bohr Hartree/Bohr^3"
+    data = read_sources(tmp_path / "input.data", units=full, report=quiet)  # that is what it means
+    np.testing.assert_allclose(data.positions, crystal().positions, rtol=1e-12)
+    words = f'{STRESS} units="Hartree Bohr"'
+    (tmp_path / "a.xyz").write_text(f"2\n{HEAD.format(words)}Cu 0 0 0\nCu 4 0 0\n")
+    data = read_sources(tmp_path / "a.xyz", units=full, report=quiet)
+    assert data.stress[0, 0] == pytest.approx(0.1 * Hartree / Bohr**3)
+    words = f"{STRESS} stress_units=Hartree/Bohr^3"
+    (tmp_path / "a.xyz").write_text(f"2\n{HEAD.format(words)}Cu 0 0 0\nCu 4 0 0\n")
+    assert read_sources(tmp_path / "a.xyz", report=quiet).stress[0, 0] == pytest.approx(
+        0.1 * Hartree / Bohr**3
+    )
+    with pytest.raises(DataError, match="states the units eV Angstrom Hartree/Bohr.3, but eV Angstrom were"):
+        read_sources(tmp_path / "a.xyz", units="eV Angstrom", report=quiet)
+
+
+@pytest.mark.parametrize(
+    ("tail", "positions", "cell"),
+    [
+        ("", Bohr, Bohr),
+        ("positions{atomic_unit}", Bohr, Bohr),
+        ("positions{atomic_unit} cell{angstrom}", Bohr, 1.0),
+        ("cell{angstrom}", Bohr, 1.0),
+    ],
+)
+def test_what_i_pi_does_not_say_is_as_asked_for(tmp_path, tail, positions, cell):
+    comment = f"# CELL(abcABC): 9 9 9 90 90 90 Step: 0 Bead: 0 {tail}"
+    (tmp_path / "a.xyz").write_text(f"2\n{comment}\nCu 0 0 0\nCu 4 0 0\n")
+    s = read_sources(tmp_path / "a.xyz", units="Hartree Bohr", report=quiet)[0]
+    assert s.positions[1, 0] == pytest.approx(4 * positions)
+    np.testing.assert_allclose(np.diag(s.cell), 9 * cell, rtol=1e-10)
+    if "positions" in tail:
+        with pytest.raises(DataError, match="states the units eV Bohr, but eV Angstrom were asked for"):
+            read_sources(tmp_path / "a.xyz", units="eV Angstrom", report=quiet)
+    else:
+        with pytest.raises(DataError, match="does not say the units of positions and cell .*--units"):
+            read_sources(tmp_path / "a.xyz", report=quiet)
+
+
+def test_units_that_a_comment_leaves_open_are_those_that_are_asked_for(tmp_path):
+    header = "Properties=species:S:1:pos:R:3:forces:R:3 energy=-1 energy_units=Ha"
+    (tmp_path / "a.xyz").write_text(f"2\n{header}\nCu 0 0 0 1 2 3\nCu 0 0 4 0 0 0\n")
+    data = read_sources(tmp_path / "a.xyz", units="Hartree Bohr eV/Angstrom", report=quiet)
+    assert data.energy[0] == pytest.approx(-Hartree)
+    assert data.forces[0].tolist() == pytest.approx([1, 2, 3])
+    assert data.positions[1, 2] == pytest.approx(4 * Bohr)
+    with pytest.raises(DataError, match="states the units Hartree Angstrom, but eV Angstrom were asked for"):
+        read_sources(tmp_path / "a.xyz", units="eV Angstrom", report=quiet)
