@@ -48,6 +48,12 @@ class _Geometry(Labels):
     """No labels, but the ase.Atoms and Units of the frame that was read last."""
 
     def of(self, atoms: Atoms, frame: int, units: Units = METAL) -> dict:
+        vectors = atoms.cell.array[atoms.pbc]
+        if np.linalg.matrix_rank(vectors) < len(vectors):
+            raise DataError(
+                f"{self.path}, frame {frame}: is periodic, but has no cell in these directions (found "
+                f"{vectors.tolist()})"
+            )
         self.n_frame += 1
         self.last = atoms, units
         return {}
