@@ -12,9 +12,8 @@ from ase.data import chemical_symbols
 from mpnnp.analysis.descriptors import BINS
 from mpnnp.config import read_config
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.formats import read_sources
+from mpnnp.data.formats import FORMATS, read_sources
 from mpnnp.data.paths import files_of
-from mpnnp.data.runner import is_runner_data
 from mpnnp.data.store import read_configured
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.figures import figure, save, style
@@ -70,10 +69,14 @@ def _units_of(source, data_files, asked, report):
         asked = parse_units(asked) if asked and not source.units else None
     except ValueError as error:
         raise ConfigError(f"--units: {error}") from None
-    data = sorted(file for file in files_of(data_files) if file.is_file() and is_runner_data(file))
+    data = sorted(file for file in files_of(data_files) if _is_runner(file))
     units, where = units_of_files(source, data, asked, "--units")
     report(f"{source.path}: {ASSUMED} (--units)" if units is None else f"{source.path}: {units} ({where})")
     return units or ATOMIC
+
+
+def _is_runner(file):
+    return next(f for f in FORMATS.values() if f.recognises(file)) is FORMATS["runner"]
 
 
 def check_scaling(folder):

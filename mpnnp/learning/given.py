@@ -20,6 +20,7 @@ from mpnnp.simulation.frames import frames_of
 Keys = Mapping[str, str | None]  # energy_key, forces_key, stress_key
 LABELLED, GEOMETRY, SOME, UNREADABLE = "labelled", "geometry", "some", "unreadable"  # what a file is
 SHOWN = 6  # names in a line
+HEAD = 2000  # bytes that tell a binary file
 
 
 @dataclass
@@ -77,9 +78,9 @@ def find(source: Path, units: str | None, keys: Keys) -> Found:
     for folder in [source, *sorted(path for path in source.rglob("*") if path.is_dir())]:
         if systems & {folder, *folder.parents}:
             continue
-        files = _candidates(folder)
-        found.unknown += [file for file in files if not _is_known(file)]
-        kinds = {file: _kind_of(file, units, keys) for file in files if file not in found.unknown}
+        is_known = {file: _is_known(file) for file in _candidates(folder)}
+        found.unknown += [file for file, known in is_known.items() if not known]
+        kinds = {file: _kind_of(file, units, keys) for file, known in is_known.items() if known}
         if labelled := [file for file, kind in kinds.items() if kind == LABELLED]:
             found.labelled += labelled
             found.beside += [file for file in kinds if file not in labelled]
@@ -101,21 +102,21 @@ def _candidates(folder):
 def _is_named(file):
     """Whether the name of a file says its format, or its content one that ASE does not know."""
     name = plain_name(file)
-    return name.lower().endswith(SUFFIXES) or name.startswith(PREFIXES) or _own_format(file)
-
-
-def _own_format(file):
+    if name.lower().endswith(SUFFIXES) or name.startswith(PREFIXES):
+        return True
     try:
+        with open(file, "rb") as start:
+            if b"\0" in start.read(HEAD):  # wave functions, densities: they may be large, and have no lines
+                return False
         return next(f for f in FORMATS.values() if f.recognises(file)) is not FORMATS["ase"]
-    except OSError:
+    except (OSError, DataError):
         return False
 
 
 def _is_known(file):
-    if _is_named(file):
-        return True
+    """Whether it is so named, or ASE knows the format by name or content."""
     try:
-        return bool(filetype(str(file), guess=False))
+        return _is_named(file) or bool(filetype(str(file), guess=False))
     except (UnknownFileTypeError, OSError, EOFError):
         return False
 

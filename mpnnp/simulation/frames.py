@@ -25,6 +25,7 @@ from mpnnp.errors import ConfigError, DataError, MpnnpError
 from mpnnp.units import METAL, Units, parse_units
 
 LABELS = ("energy", "forces", "stress")
+HEAD = 2000  # characters that tell a dump
 LOOKED_AT = 40  # structures whose distances tell whether the units can be right
 # the time in comments of CP2K, fs
 CP2K_TIME = re.compile(r"\bi *= *\d+, *time *= *([-+.\deE]+)|\bStep=\d+ +Time=(\S+) +Energy=")
@@ -145,8 +146,8 @@ def _is_dump(file):
     """Whether a file is a dump of LAMMPS."""
     if not file.is_file():
         return False
-    with open_text(file) as lines:
-        return any(line.startswith("ITEM: TIMESTEP") for line in itertools.islice(lines, 20))
+    with open_text(file) as text:
+        return "ITEM: TIMESTEP" in text.read(HEAD)
 
 
 def told_by(frame: Frame) -> tuple[str, float] | None:
