@@ -155,10 +155,10 @@ def told_by(frame: Frame) -> tuple[str, float] | None:
     tells neither.
     """
     info = {} if frame.atoms is None else frame.atoms.info
-    for key, kind in (("time_ps", "ps"), ("timestep", "step"), ("Timestep", "step")):
-        if isinstance(info.get(key), (int, float, np.number)):
-            return kind, float(info[key])
-    return None
+    time, step = info.get("time_ps"), info.get("timestep", info.get("Timestep"))
+    if isinstance(time, (int, float, np.number)):
+        return "ps", float(time)
+    return ("step", float(step)) if isinstance(step, (int, np.integer)) else None
 
 
 def times_of_cp2k(file: Path) -> list[float]:

@@ -117,6 +117,8 @@ def _times(file, told, frame_time, timestep, report, needs_times):
     if (k := next((k for k, kind in enumerate(kinds) if kind != kinds[0]), None)) is not None:
         raise DataError(f"{file}, frame {k}: tells {_what(kinds[k])}, the first frame {_what(kinds[0])}")
     values = np.arange(len(told), dtype=float) if kinds[0] is None else np.array([v for _, v in told])
+    if kinds[0] == "step" and len(values) > 1 and not np.ptp(values):  # the length of a step, perhaps
+        return _times(file, [None] * len(told), frame_time, timestep, report, needs_times)
     if kinds[0] == "ps":
         if frame_time is not None:
             report(f"{file}: tells the times of its frames: --frame-time is not used")
@@ -124,10 +126,11 @@ def _times(file, told, frame_time, timestep, report, needs_times):
     if kinds[0] == "step" and timestep is not None:
         return values * timestep
     if frame_time is None and needs_times:
-        ways = "--frame-time says the fs between two"
-        if kinds[0] == "step":
-            ways = f"--timestep says the fs of a step, or {ways}"
-        raise DataError(f"{file}: its frames tell {_what(kinds[0])}, not their times: {ways}")
+        way = "--timestep says the fs of a step, or " if kinds[0] == "step" else ""
+        raise DataError(
+            f"{file}: its frames do not tell their times, {'only steps' if way else 'nor steps'}: {way}"
+            "--frame-time says the fs between two frames"
+        )
     if frame_time is None:
         report(
             f"{file}: {1000 * ASSUMED:g} fs between frames are assumed, as it does not tell (--frame-time)"
@@ -138,7 +141,7 @@ def _times(file, told, frame_time, timestep, report, needs_times):
 
 
 def _what(kind):
-    return {"ps": "its time", "step": "the number of its step", None: "nothing of its time"}[kind]
+    return {"ps": "its time", "step": "its step alone", None: "neither time nor step"}[kind]
 
 
 def read_start(path, units=None, report=None):
