@@ -75,6 +75,14 @@ def _units_of(source, data_files, asked, report):
     return units or ATOMIC
 
 
+def units_for(potential, units):
+    """Units of a potential that belongs to an input.nn in `units`: these for n2p2 files that state none; None
+    where the potential knows its own.
+    """
+    file = Path(potential) / "input.nn"
+    return units if file.is_file() and InputFile(file).units is None else None
+
+
 def _is_runner(file):
     return next(f for f in FORMATS.values() if f.recognises(file)) is FORMATS["runner"]
 

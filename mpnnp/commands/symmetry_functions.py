@@ -174,7 +174,7 @@ def prune(
     what is left are written.
     """
     from mpnnp.analysis.descriptors import statistics_of
-    from mpnnp.analysis.preparation import read_settings
+    from mpnnp.analysis.preparation import read_settings, units_for
     from mpnnp.analysis.pruning import check_prunable, keep_by_range, keep_by_sensitivity, write_pruned
     from mpnnp.analysis.sensitivity import sensitivity_of
     from mpnnp.parallel import agree, on_root
@@ -192,7 +192,7 @@ def prune(
     if by_range is not None:
         keep = keep_by_range(statistics_of(dataset, functions, comm, log), by_range)
     else:
-        (model,) = read_potentials(comm, [potential])
+        (model,) = read_potentials(comm, [potential], on_root(comm, units_for, potential, units))
         if model.functions.functions != functions.functions:
             raise ConfigError(f"prune: the symmetry functions of {potential} are not those of {settings}")
         keep = keep_by_sensitivity(

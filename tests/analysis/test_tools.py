@@ -287,6 +287,16 @@ def test_an_input_nn_is_in_the_units_of_its_data(tmp_path, stated, capsys):
     assert [f.r_c for f in found] == pytest.approx([f.r_c for f in expected])
 
 
+def test_prune_reads_a_potential_in_the_units_of_the_input_nn(tmp_path):
+    folder, potential = metal_copy(tmp_path / "metal"), tmp_path / "potential"
+    write_potential(replace(read_potential(FOLDER), units=METAL), potential)
+    text = (potential / "input.nn").read_text()
+    (potential / "input.nn").write_text("".join(s for s in text.splitlines(True) if "units:" not in s))
+    words = ["prune", folder / "input.data", folder / "input.nn", "--units", "eV Angstrom"]
+    run(*words, "--sensitivity", 3.0, "--potential", potential, "-o", tmp_path / "fewer.nn")
+    assert 0 < len(read_functions(tmp_path / "fewer.nn", METAL)) < len(read_functions(FOLDER / "input.nn"))
+
+
 def test_contradicting_units_of_input_nn_and_input_data_are_refused(tmp_path):
     folder = metal_copy(tmp_path / "metal", stated=True)
     text = (folder / "input.nn").read_text()
