@@ -4,27 +4,43 @@ scaling.data and histograms, before any training.
 
 import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.analysis.descriptors import BINS
 from mpnnp.config import read_config
-from mpnnp.data.formats import read_sources
+from mpnnp.data.dataset import Dataset
+from mpnnp.data.formats import FORMATS, read_sources
+from mpnnp.data.paths import files_of
 from mpnnp.data.store import read_configured
-from mpnnp.errors import DataError
+from mpnnp.errors import ConfigError, DataError
 from mpnnp.figures import figure, save, style
 from mpnnp.files import write_table, write_text
+from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.n2p2.export import keep_foreign, scaling_text
+from mpnnp.n2p2.file_units import ASSUMED, units_of_files
 from mpnnp.n2p2.input_file import InputFile
-from mpnnp.n2p2.potential_files import read_functions, units_of
+from mpnnp.n2p2.potential_files import read_functions
 from mpnnp.training.initial_potential import choose_functions
+from mpnnp.units import ATOMIC, Units, parse_units
 
 COLUMNS = 4  # of histograms in a picture
 
 
+class Settings(NamedTuple):
+    """Symmetry functions, the data that they are looked at over, and the Units of the input.nn that they are
+    of; those of a configuration know theirs.
+    """
+
+    functions: SymmetryFunctions
+    data: Dataset
+    units: Units | None = None
+
+
 def read_settings(path, data_files, report, how):
-    """(SymmetryFunctions, Dataset) of a TOML configuration or an input.nn, and of data files;
+    """Settings of a TOML configuration or an input.nn, and of data files;
     without these a configuration's own data are read. The data are what a training with the settings learns.
 
     how  keywords of formats.read_sources about labels and units; if not None, instead of those of [data]
@@ -35,12 +51,40 @@ def read_settings(path, data_files, report, how):
         said = {key: value for key, value in how.items() if value is not None}
         given = {"files": list(data_files), "validation_files": [], "weights": None} if data_files else {}
         data = read_configured(config.data.model_copy(update=said | given), report)
-        return choose_functions(config.symmetry_functions, data.elements), data
+        return Settings(choose_functions(config.symmetry_functions, data.elements), data)
     if not data_files:
         raise DataError(f"{path}: no data: give the files, e.g. input.data, before the settings")
     source = InputFile(path)
-    data = read_sources(data_files, strict=True, report=report, assumed_units=units_of(source), **how)
-    return read_functions(source), data.without_isolated_atoms()
+    units = _units_of(source, data_files, how["units"], report)
+    data = read_sources(data_files, strict=True, report=report, assumed_units=units, **how)
+    return Settings(read_functions(source, units), data.without_isolated_atoms(), units)
+
+
+def _units_of(source, data_files, asked, report):
+    """Units of an input.nn: as it says, else as --units or the input.data say, else Hartree and Bohr.
+
+    Raises DataError where a comment of the input.nn and one of the data contradict.
+    """
+    try:
+        asked = parse_units(asked) if asked and not source.units else None
+    except ValueError as error:
+        raise ConfigError(f"--units: {error}") from None
+    data = sorted(file for file in files_of(data_files) if _is_runner(file))
+    units, where = units_of_files(source, data, asked, "--units")
+    report(f"{source.path}: {ASSUMED} (--units)" if units is None else f"{source.path}: {units} ({where})")
+    return units or ATOMIC
+
+
+def units_for(potential, units):
+    """Units of a potential that belongs to an input.nn in `units`: these for n2p2 files that state none; None
+    where the potential knows its own.
+    """
+    file = Path(potential) / "input.nn"
+    return units if file.is_file() and InputFile(file).units is None else None
+
+
+def _is_runner(file):
+    return next(f for f in FORMATS.values() if f.recognises(file)) is FORMATS["runner"]
 
 
 def check_scaling(folder):

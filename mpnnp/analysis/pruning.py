@@ -15,7 +15,7 @@ from mpnnp.kernels.table import COMPACT
 from mpnnp.model.function_sets import table_of
 from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions
 from mpnnp.n2p2.input_file import InputFile
-from mpnnp.n2p2.potential_files import functions_by_line, read_functions
+from mpnnp.n2p2.potential_files import functions_by_line, read_functions, scaling_kind
 from mpnnp.training.initial_potential import choose_functions
 
 
@@ -38,33 +38,51 @@ def check_kept(functions, keep):
             )
 
 
-def write_pruned(settings, path, functions, keep):
-    """The settings file (input.nn or TOML) without the functions where keep (n_function,) is False,
-    to `path`. Raises ConfigError, DataError; also if the file that was written means other functions.
+def check_prunable(settings):
+    """Raise ConfigError for a configuration whose functions are those of a potential: the section that would
+    be pruned is not used.
+    """
+    if Path(settings).suffix != ".toml":
+        return
+    config = read_config(settings)
+    if config.network.initializer == "files":
+        raise ConfigError(
+            f"{settings}: network.weights_from = '{config.network.weights_from}' says the symmetry functions "
+            "too, so that others have no effect, and its weights fit no others: leave the key out to prune"
+        )
+
+
+def write_pruned(settings, path, functions, keep, units=None):
+    """Write the settings file (input.nn or TOML) without the functions where keep (n_function,) is False to
+    `path`; returns lines that tell what else has changed.
+
+    units  Units of an input.nn
+    Raises ConfigError, DataError; also if the file that was written means other functions.
     """
     check_kept(functions, keep)
-    is_toml, kept = Path(settings).suffix == ".toml", functions.keep(keep)
-    text = _pruned_toml(settings, kept) if is_toml else _pruned_input(settings, kept)
+    is_toml, kept, notes = Path(settings).suffix == ".toml", functions.keep(keep), []
+    text = _pruned_toml(settings, kept, notes) if is_toml else _pruned_input(settings, kept, units)
     with write_atomically(path) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")
         if is_toml:
             found = choose_functions(read_config(temporary).symmetry_functions, functions.elements)
         else:
-            found = read_functions(temporary)
+            found = read_functions(temporary, units)
         if found.functions != kept.functions:
             raise DataError(
                 f"{settings}: could not be pruned: the file to write would have {len(found)} symmetry "
                 f"functions, not the {len(kept)} that are left"
             )
+    return notes
 
 
-def _pruned_input(settings, kept):
+def _pruned_input(settings, kept, units):
     """The same lines, with # before those of functions that are left out. Of a line that stands for several
     (global_ and element_ of RuNNer) those that are left follow one by one.
     """
     source, left = InputFile(settings), set(kept.functions)
     lines = Path(settings).read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    for keyword, meant in functions_by_line(source):
+    for keyword, meant in functions_by_line(source, units):
         there = [words for words, f in meant if SymmetryFunctions.ordered(f) in left]
         if len(there) < len(meant):
             name = "symfunction_short" + ("_atomic" if keyword.written.endswith("_atomic") else "")
@@ -73,12 +91,12 @@ def _pruned_input(settings, kept):
     return "\n".join(lines) + "\n"
 
 
-def _pruned_toml(settings, functions):
-    """The configuration with the functions that are left as tables, in Angstrom.
-
-    Comments of the file are lost.
+def _pruned_toml(settings, functions, notes):
+    """The configuration with the functions that are left as tables, in Angstrom; of an input.nn with its
+    scaling. `notes` gets lines about what has changed. Comments of the file are lost.
     """
     config = read_config(settings)
+    old = config.symmetry_functions
     cutoffs = {(f.cutoff, f.alpha) for f in functions.functions if f.kind not in COMPACT}
     if len(cutoffs) > 1:
         raise ConfigError(
@@ -92,6 +110,12 @@ def _pruned_toml(settings, functions):
         "cutoff": name,
         "alpha": alpha,
     }
+    if old.input_nn:
+        kind, low, high = scaling_kind(InputFile(old.input_nn))
+        section |= {"scaling": kind} | ({"scale_min": low, "scale_max": high} if low < high else {})
+    if old.scaling_data:
+        notes.append(f"{old.scaling_data} is of all functions: training makes the scaling of these anew")
+    gone = ("set", "input_nn", "input_nn_units", "scaling_data", "r_c")
     tree = {key: record.model_dump() for key, record in config}
-    tree["symmetry_functions"] |= section | {"set": None, "input_nn": None, "r_c": None}
+    tree["symmetry_functions"] |= section | dict.fromkeys(gone)
     return f"{schema_line()}\n{to_toml(make_config(tree))}"

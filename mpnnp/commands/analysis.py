@@ -8,6 +8,7 @@ import typer
 
 from mpnnp.commands.common import (
     Debug,
+    Units,
     check_positive,
     examples,
     on_first_rank,
@@ -24,11 +25,22 @@ app.add_typer(analyze, name="analyze")
 
 Runs = Annotated[
     list[str],
-    typer.Argument(help="Folders of `mpnnp md`, or trajectories that ASE reads.", metavar="TRAJ..."),
+    typer.Argument(help="Folders of `mpnnp md`, or trajectories of any format.", metavar="TRAJ..."),
 ]
 Skip = Annotated[float, typer.Option(help="Part of the time left out at the start of each run.")]
 FrameTime = Annotated[
-    float, typer.Option(help="fs between frames of trajectories that do not tell their time.")
+    Optional[float],
+    typer.Option(help="fs between frames of trajectories that do not tell their time. [default: 50]"),
+]
+NeededFrameTime = Annotated[
+    Optional[float],
+    typer.Option(
+        help="fs between frames of trajectories that do not tell their time, for which it is needed."
+    ),
+]
+Timestep = Annotated[
+    Optional[float],
+    typer.Option(help="fs of a step of trajectories that tell steps alone, as dumps of LAMMPS."),
 ]
 Output = Annotated[
     Optional[Path],
@@ -66,7 +78,8 @@ def density(
             "where the run does not know it. May be given several times."
         ),
     ] = None,
-    frame_time: FrameTime = 50.0,
+    frame_time: FrameTime = None,
+    timestep: Timestep = None,
     output: Output = None,
     debug: Debug = False,
 ):
@@ -86,12 +99,13 @@ def density(
     from mpnnp.simulation.trajectories import read_densities
 
     check_skip(skip)
-    check_positive(frame_time=frame_time)
+    check_positive(frame_time=frame_time, timestep=timestep)
     _, log = start()
     if (low is None) != (high is None):
         raise ConfigError("--low and --high: give both or none")
     output = results_of(output, runs, "density")
-    all_series = [read_densities(path, frame_time / 1000.0) for path in runs]
+    times = in_ps(frame_time), in_ps(timestep)
+    all_series = [read_densities(path, *times, how["units"], log) for path in runs]
     if data:
         trained = TrainingRange.of(read_sources(data, report=log, **how))
         all_series = [replace(s, trained=trained) for s in all_series]
@@ -126,8 +140,10 @@ def rdf(
     r_max: Annotated[float, typer.Option(help="Angstrom; may exceed half the cell.")] = 6.0,
     bins: Annotated[int, typer.Option(help="Number of bins.")] = 120,
     skip: Skip = 0.5,
-    frame_time: FrameTime = 50.0,
+    frame_time: FrameTime = None,
+    timestep: Timestep = None,
     output: Output = None,
+    units: Units = None,
     debug: Debug = False,
 ):
     """Radial distribution functions of each pair of elements."""
@@ -136,12 +152,12 @@ def rdf(
     from mpnnp.simulation.trajectories import read_trajectory
 
     check_skip(skip)
-    check_positive(r_max=r_max, bins=bins, frame_time=frame_time)
+    check_positive(r_max=r_max, bins=bins, frame_time=frame_time, timestep=timestep)
     _, log = start()
     output = results_of(output, runs, "rdf")
     all_g = []
     for path in runs:
-        trajectory = read_trajectory(path, frame_time / 1000.0).after(skip)
+        trajectory = read_trajectory(path, in_ps(frame_time), in_ps(timestep), units, log).after(skip)
         r, g = analysis.radial_distributions(trajectory, r_max, bins)
         all_g.append(g)
         peaks = ", ".join(
@@ -173,8 +189,10 @@ def msd(
     temperature: Annotated[
         Optional[float], typer.Option(help="K, for the correction. [default: mean of md.csv]")
     ] = None,
-    frame_time: FrameTime = 50.0,
+    frame_time: NeededFrameTime = None,
+    timestep: Timestep = None,
     output: Output = None,
+    units: Units = None,
     debug: Debug = False,
 ):
     """Mean squared displacement of each element, and the diffusion coefficient with its error bar."""
@@ -183,12 +201,12 @@ def msd(
     from mpnnp.simulation.trajectories import mean_temperature, read_trajectory
 
     check_skip(skip)
-    check_positive(viscosity=viscosity, temperature=temperature, frame_time=frame_time)
+    check_positive(viscosity=viscosity, temperature=temperature, frame_time=frame_time, timestep=timestep)
     _, log = start()
     output = results_of(output, runs, "msd")
-    found = []
+    found, times = [], (in_ps(frame_time), in_ps(timestep))
     for path in runs:
-        trajectory = read_trajectory(path, frame_time / 1000.0).after(skip)
+        trajectory = read_trajectory(path, *times, units, log, needs_times=True).after(skip)
         found.append(analysis.mean_squared_displacements(trajectory))
         results = {element: analysis.diffusion(curve) for element, curve in found[-1].items()}
         window = " to ".join(f"{t:.3g}" for t in next(iter(results.values())).window)
@@ -305,6 +323,10 @@ def shared_folder(runs):
     """The folder of one run, or that of its trajectory; of several runs the one that these share."""
     folders = [Path(run) if Path(run).is_dir() else Path(run).parent for run in runs]
     return folders[0] if len(runs) == 1 else Path(os.path.commonpath([f.resolve() for f in folders]))
+
+
+def in_ps(femtoseconds):
+    return None if femtoseconds is None else femtoseconds / 1000.0
 
 
 def check_skip(skip):

@@ -16,7 +16,7 @@ from mpnnp.commands.common import (
     reads_data,
     start,
 )
-from mpnnp.commands.targets import check_targets
+from mpnnp.commands.targets import check_holds, check_targets
 from mpnnp.errors import ConfigError
 from mpnnp.progress import counted
 
@@ -61,6 +61,7 @@ def convert(
     check_targets(target, data=inputs, overwrite=overwrite)
     _, log = start()
     data = read_sources([str(s) for s in inputs], report=log, without=[target], **how)
+    check_holds(target, data)
     log(format_description(describe(data)))
     if data.isolated:
         log(f"energies of isolated atoms, kept beside the structures: {in_words(data.isolated)}")
@@ -177,6 +178,7 @@ def select(
     alone = dataset.is_isolated
     references, others = np.flatnonzero(alone), np.flatnonzero(~alone)
     check_number(number, len(others))
+    on_root(comm, check_holds, output, dataset)
     chosen, scores, what = select_structures(
         by, number, dataset.take(others), potentials, potential or [], seed, comm, log
     )

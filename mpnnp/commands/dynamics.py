@@ -44,7 +44,7 @@ def md(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", metavar="DIR")],
     ensemble: Annotated[Literal["nve", "nvt", "npt"], typer.Option(help="What is kept constant.")] = "nvt",
     thermostat: Annotated[
-        Literal["berendsen", "langevin", "bussi"], typer.Option(help="Of nvt and npt.")
+        Literal["berendsen", "langevin", "bussi"], typer.Option(help="Of nvt; npt has that of its barostat.")
     ] = "berendsen",
     barostat: Annotated[
         Literal["berendsen", "mtk"],

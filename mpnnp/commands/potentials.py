@@ -20,7 +20,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
-from mpnnp.commands.targets import check_folder, check_targets
+from mpnnp.commands.targets import check_folder, check_holds, check_targets
 from mpnnp.errors import CheckFailed, ConfigError
 from mpnnp.progress import counted
 
@@ -274,22 +274,30 @@ def label(
     """Label structures with a potential or a calculator of ASE.
 
     The latter as ase:emt or ase:tblite.ase.TBLite:method=GFN1-xTB. What is labelled is kept beside DATA every
-    minute and when a signal comes (status 75): the same command goes on there.
+    minute and when a signal comes (status 75): the same command goes on there. On several ranks a calculator
+    that works in a folder gets one for each of them, rank-0, rank-1, ...
     """
     from mpnnp.data.formats import check_target, read_sources, write_target
     from mpnnp.parallel import agree, on_root
     from mpnnp.simulation.labelling import label as run
-    from mpnnp.simulation.labelling import make_labeller, part_of
+    from mpnnp.simulation.labelling import make_labeller, part_of, parts_beside, remove_parts
 
     check_target(output, "label")
     comm, log = start()
     on_root(comm, lambda: check_targets(output, data=structures, potentials=[potential], overwrite=overwrite))
-    calculator = agree(comm, make_labeller, potential, potential_units)
+    calculator = agree(comm, make_labeller, potential, potential_units, comm)
     part = part_of(output, potential, calculator)
-    data = on_root(comm, lambda: read_sources(structures, report=log, without=[output, part], **how))
+
+    def read_structures():
+        own = [output, part, *parts_beside(part)]
+        data = read_sources(structures, report=log, without=own, **how)
+        check_holds(output, data, labels=False)
+        return data
+
+    data = on_root(comm, read_structures)
     labelled = run(data, calculator, comm, log, part)
     on_root(comm, write_target, output, labelled)
-    on_root(comm, part.unlink, True)
+    on_root(comm, remove_parts, part, labelled)
     log(f"{counted(len(data), 'structure')} labelled by {potential}: {output}")
 
 

@@ -71,7 +71,7 @@ def prepare(
     comm, log = start()
     on_root(comm, check_folder, output)
     on_root(comm, check_scaling, output)
-    functions, dataset = on_root(comm, read_settings, settings, data, log, how)
+    functions, dataset, _ = on_root(comm, read_settings, settings, data, log, how)
     statistics = statistics_of(dataset, functions, comm, log)
     for line in table_lines(functions, statistics):
         log(line)
@@ -174,8 +174,8 @@ def prune(
     what is left are written.
     """
     from mpnnp.analysis.descriptors import statistics_of
-    from mpnnp.analysis.preparation import read_settings
-    from mpnnp.analysis.pruning import keep_by_range, keep_by_sensitivity, write_pruned
+    from mpnnp.analysis.preparation import read_settings, units_for
+    from mpnnp.analysis.pruning import check_prunable, keep_by_range, keep_by_sensitivity, write_pruned
     from mpnnp.analysis.sensitivity import sensitivity_of
     from mpnnp.parallel import agree, on_root
 
@@ -186,12 +186,13 @@ def prune(
     *data, settings = sources
     comm, log = start()
     on_root(comm, lambda: check_targets(output, data=sources, potentials=[potential] if potential else []))
-    functions, dataset = on_root(comm, read_settings, settings, data, log, how)
+    on_root(comm, check_prunable, settings)
+    functions, dataset, units = on_root(comm, read_settings, settings, data, log, how)
     dataset = agree(comm, dataset.without_isolated_atoms)
     if by_range is not None:
         keep = keep_by_range(statistics_of(dataset, functions, comm, log), by_range)
     else:
-        (model,) = read_potentials(comm, [potential])
+        (model,) = read_potentials(comm, [potential], on_root(comm, units_for, potential, units))
         if model.functions.functions != functions.functions:
             raise ConfigError(f"prune: the symmetry functions of {potential} are not those of {settings}")
         keep = keep_by_sensitivity(
@@ -200,5 +201,10 @@ def prune(
     for f, kept in zip(functions.functions, keep):
         if not kept:
             log(f"left out: {f}")
-    on_root(comm, write_result, output, lambda path: write_pruned(settings, path, functions, keep))
+
+    def write(path):
+        for note in write_pruned(settings, path, functions, keep, units):
+            log(note)
+
+    on_root(comm, write_result, output, write)
     log(f"{keep.sum()} of {len(functions)} symmetry functions are left; written to {output}")

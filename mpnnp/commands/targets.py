@@ -1,6 +1,7 @@
 """Files that a command is to write: whether it can, and may, is asked before anything is computed."""
 
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -54,6 +55,29 @@ def check_targets(
                 "it"
             )
         written.add(place)
+
+
+def check_holds(path: Path, data, labels: bool = True) -> None:
+    """Raise DataError, in the words of who writes it, if the format of the file `path` cannot hold what is in
+    a Dataset: periodicity along some vectors, or forces on some atoms of a structure.
+
+    labels  False: its labels will be replaced by those of all atoms
+    """
+    from dataclasses import replace
+
+    import numpy as np
+
+    from mpnnp.data.formats import write_target
+
+    if not labels:
+        data = replace(data, forces=np.full_like(data.forces, np.nan))
+    known = np.isfinite(data.forces).all(axis=1)
+    n_known = np.add.reduceat(known.astype(int), data.start[:-1]) if len(data) else np.zeros(0, int)
+    rare = [data.pbc.any(axis=1) & ~data.pbc.all(axis=1), (n_known > 0) & (n_known < data.n_atom)]
+    first = [int(np.argmax(mask)) for mask in rare if mask.any()]
+    if first:
+        with tempfile.TemporaryDirectory() as folder:
+            write_target(Path(folder) / path.name, data.take(first))
 
 
 def check_folder(path: Path) -> None:

@@ -8,20 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from mpnnp.data import dataset as datasets
-from mpnnp.data.cp2k import is_cp2k_output
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.extxyz import write_extxyz
-from mpnnp.data.formats import read_sources
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DataError, Interrupted
 from mpnnp.files import write_text
+from mpnnp.learning.given import Keys, read_labels
 from mpnnp.learning.settings import LabelBy
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog, Progress
 from mpnnp.simulation.labelling import labels_of, make_labeller
 
 WANTED, GIVEN, GIVEN_FOLDER = "to-label.extxyz", "labelled.extxyz", "labels"
-NAMES, VASP = (".xyz", ".extxyz", ".h5", ".data", ".traj"), ("OUTCAR", "vasprun")
+NO_KEYS: Keys = {}
 COMPLETE = "labels-complete"  # a file of this name says that no more labels will come
 SAME = 1e-3  # Angstrom: positions of a frame and of its label may differ by this, from rounding in files
 
@@ -33,7 +32,7 @@ def by_calculator(chosen: Dataset, how: LabelBy, folder: Path, comm: Comm, log: 
     A frame at which the calculator fails is left out, and not tried again by the same one. Raises DataError
     if it fails at all of them, which are then tried again at the next start: what it needs may be there.
     """
-    calculator = agree(comm, make_labeller, how.by)
+    calculator = agree(comm, make_labeller, how.by, None, comm)
 
     def begin():
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,9 +75,10 @@ def by_calculator(chosen: Dataset, how: LabelBy, folder: Path, comm: Comm, log: 
     return on_root(comm, collect)
 
 
-def by_files(chosen: Dataset, how: LabelBy, folder: Path, log: AnyLog) -> Dataset:
+def by_files(chosen: Dataset, how: LabelBy, folder: Path, log: AnyLog, keys: Keys = NO_KEYS) -> Dataset:
     """The frames with the labels that lie in `folder`: rank 0.
 
+    keys  names of labels of the data that are learned from
     Raises Interrupted, with what is wanted, while labels are missing, and DataError naming file and frame for
     labels of something else, or where no more will come and there is none. Nothing that lies there is
     changed.
@@ -86,9 +86,8 @@ def by_files(chosen: Dataset, how: LabelBy, folder: Path, log: AnyLog) -> Datase
     wanted, sources = folder / WANTED, [folder / GIVEN, folder / GIVEN_FOLDER]
     if not wanted.exists():
         write_extxyz(wanted, chosen)
-    there = [path for source in sources for path in files_with_labels(source)]
-    given = read_sources(there, units=how.units, report=log) if there else None
-    labels = match(chosen, given) if given is not None else [None] * len(chosen)
+    given = [d for source in sources if (d := read_labels(source, how.units, keys, log)) is not None]
+    labels = match(chosen, datasets.concatenate(given)) if given else [None] * len(chosen)
     missing = [k for k, found in enumerate(labels) if found is None]
     if missing and (folder / COMPLETE).exists():
         if len(missing) == len(chosen):
@@ -110,18 +109,6 @@ def by_files(chosen: Dataset, how: LabelBy, folder: Path, log: AnyLog) -> Datase
             "then start the same command again"
         )
     return Dataset.from_structures([s for s in labels if s is not None])
-
-
-def files_with_labels(source: Path) -> list[Path]:
-    """A file, or those in a folder and below it that may hold labels: by name, or written by CP2K."""
-    if not source.is_dir():
-        return [source] if source.is_file() else []
-    files = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return [
-        path
-        for path in files
-        if path.name.endswith(NAMES) or path.name.startswith(VASP) or is_cp2k_output(path)
-    ]
 
 
 def match(chosen: Dataset, given: Dataset) -> Sequence[Structure | None]:

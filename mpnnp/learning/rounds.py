@@ -243,7 +243,7 @@ def train_phase(loop: Loop) -> State:
         f"  {counted(state.update, 'update')} in {duration(state.seconds)}, "
         f"RMSE {errors_in_words(state.curve)}"
     )
-    data = everything(loop)
+    data = datasets.concatenate(parts_so_far(loop))
     loop.write(_after_training, loop, data)
     return loop.state.with_current("simulate", labels=len(data))
 
@@ -260,14 +260,20 @@ def _after_training(loop, data):
 
 
 def everything(loop: Loop) -> Dataset:
-    """All that was learned so far: the beginning and each round's labels. Collective."""
+    """All structures that were learned so far: the beginning and each round's labels. Collective."""
+    return datasets.concatenate(map(without_marks, parts_so_far(loop)))
+
+
+def parts_so_far(loop: Loop) -> list[Dataset]:
+    """The data of the beginning, with their marks and energies of isolated atoms, and each round's labels.
+    Collective.
+    """
     sections = [loop.config.data]
     for k in range(loop.state.current.round):
         files = [str(loop.folder_of(k) / LABELLED)]
         sections.append(Data(files=files, cache=str(loop.folder / CACHE)))
     # what looks wrong in them stands in the logs of the trainings
-    parts = [load_structures(section, loop.comm, Muted(), loop.folder)[0] for section in sections]
-    return datasets.concatenate(map(without_marks, parts))
+    return [load_structures(section, loop.comm, Muted(), loop.folder)[0] for section in sections]
 
 
 def without_marks(data: Dataset) -> Dataset:
@@ -378,7 +384,9 @@ def label_phase(loop: Loop) -> State:
     if not on_root(comm, lambda: target.exists() and len(datasets.read(target)) > 0):
         chosen = on_root(comm, datasets.read, loop.round_folder / CHOSEN)
         if how.by == "files":
-            found = on_root(comm, labels.by_files, chosen, how, loop.folder, loop.log)
+            data = loop.config.data
+            keys = {name: getattr(data, name) for name in ("energy_key", "forces_key", "stress_key")}
+            found = on_root(comm, labels.by_files, chosen, how, loop.folder, loop.log, keys)
         else:
             found = labels.by_calculator(chosen, how, loop.round_folder / "labels", comm, loop.log)
         good = on_root(comm, labels.without_large_forces, found, how.max_force, loop.log)

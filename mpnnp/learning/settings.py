@@ -161,7 +161,9 @@ class Case(Section):
 
 
 def read_learning(path: str | Path, settings=()) -> tuple[Learning, Config]:
-    """(Learning, Config of the trainings) of a TOML file. Raises ConfigError."""
+    """(Learning, Config of the trainings) of a TOML file, changed by `settings` ("section.key=value"). Paths
+    are taken relative to the file, those of `settings` relative to the working directory. Raises ConfigError.
+    """
     tree, path = read_toml(path, settings), Path(path)
     _check_sections(tree, path)
     own = {name: tree.pop(name) for name in list(tree) if name in Learning.model_fields}
@@ -178,7 +180,8 @@ def read_learning(path: str | Path, settings=()) -> tuple[Learning, Config]:
     ]
     by = learning.label.by
     if by != "files" and not by.startswith("ase:"):
-        by = ",".join(resolve(part, base) for part in by.split(","))
+        set_here = any(setting.partition("=")[0].strip() == "label.by" for setting in settings)
+        by = ",".join(resolve(part, Path.cwd() if set_here else base) for part in by.split(","))
     learning = learning.model_copy(
         update={"simulations": simulations, "label": learning.label.model_copy(update={"by": by})}
     )

@@ -10,8 +10,9 @@ from ase.data import chemical_symbols
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.plausibility import wrong_units
-from mpnnp.data.runner import read_runner_data, stated_units
+from mpnnp.data.runner import read_runner_data
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.n2p2.file_units import ASSUMED, units_of_files
 from mpnnp.n2p2.input_file import InputFile, check_choices, check_known, extra_words_of
 from mpnnp.n2p2.keywords import CHARGE, IDLE, KEYWORDS
 from mpnnp.n2p2.nets import ambiguous_layers, read_network, unread_layers
@@ -70,16 +71,8 @@ def _units_of_files(source, settings, t):
         asked = parse_units(asked[-1]) if asked and asked[-1].lower() != "none" else None
     except ValueError as error:
         raise ConfigError(f"data.units: {error}") from None
-    of_data = stated_units(data) if data else None
-    said = {"data.units": asked, f"a comment of {source.path.name}": source.units}
-    said[f"a comment of {data.name if data else 'input.data'}"] = of_data
-    said = {where: units for where, units in said.items() if units is not None}
-    if len(set(said.values())) > 1:
-        raise DataError(
-            f"{source.path}: contradicting units: "
-            f"{', '.join(f'{units} ({where})' for where, units in said.items())}"
-        )
-    for where, units in said.items():
+    units, where = units_of_files(source, [data] if data else [], asked, "data.units")
+    if units is not None:
         t.set("data.units", str(units), where)
         t.set("symmetry_functions.input_nn_units", str(units), where)
         t.notes.append(f"units: {units} ({where})")
@@ -89,7 +82,7 @@ def _units_of_files(source, settings, t):
             head = Dataset.from_structures(itertools.islice(read_runner_data(data), 40))
             if message := wrong_units(head, ATOMIC):
                 raise ConfigError(f"{data}: {message}")
-    t.notes.append("units: Hartree and Bohr are assumed, as nothing says others (data.units)")
+    t.notes.append(f"{ASSUMED} (data.units)")
     return ATOMIC
 
 

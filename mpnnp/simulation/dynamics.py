@@ -5,7 +5,7 @@
 import contextlib
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from mpnnp.signals import Signals
 from mpnnp.signals import name as name_of
 from mpnnp.simulation.calculator import Calculator, NoPrediction
 from mpnnp.simulation.integrators import check_start, make_integrator, start_velocities
-from mpnnp.simulation.restart import write_restart
+from mpnnp.simulation.restart import Reached, write_restart
 from mpnnp.simulation.run_folder import (
     COLUMNS,
     NEW_FILES,
@@ -33,7 +33,8 @@ from mpnnp.simulation.run_folder import (
 )
 from mpnnp.units import BAR, DENSITY
 
-HOT = 20.0  # times the temperature asked for (or the first one): exploded
+HOT = 20.0  # times the temperature asked for, or the first one, or ROOM: exploded
+ROOM = 300.0  # K
 SWOLLEN, SHRUNK = 20.0, 0.2  # times the first volume: the same
 NAMED = 5  # extrapolations named in the log
 SAVE_SECONDS = 60.0
@@ -99,8 +100,19 @@ def run(
             restart = on_root(
                 comm, open_folder, directory, protocol, resume, trained, log, atoms, digest_of(calculator)
             )
-            parts = protocol, atoms, calculator, directory, comm, log, restart, signals, lock
-            simulation = Simulation(*parts, max_force_std, watch)
+            simulation = Simulation(
+                protocol=protocol,
+                atoms=atoms,
+                calculator=calculator,
+                directory=directory,
+                comm=comm,
+                log=log,
+                restart=restart,
+                signals=signals,
+                lock=lock,
+                max_force_std=max_force_std,
+                watch=watch,
+            )
             return simulation.run()
         except Exception:
             if comm.rank == 0 and not resume and (simulation is None or simulation.good is None):
@@ -118,10 +130,16 @@ def digest_of(calculator):
 
 
 class Simulation:
-    """One run of a simulation, from its start or from a restart file to its end."""
+    """One run of a simulation, from its start or from a restart file to its end. What survives a step is in
+    the atoms, the integrator with its random numbers, and `reached`.
+
+    signals  the Signals of the program;  lock  RunLock of the folder, on rank 0
+    The others are those of `run`.
+    """
 
     def __init__(
         self,
+        *,
         protocol,
         atoms,
         calculator,
@@ -130,40 +148,41 @@ class Simulation:
         log,
         restart,
         signals,
-        lock=None,
-        max_force_std=None,
-        watch=None,
+        lock,
+        max_force_std,
+        watch,
     ):
-        self.signals, self.lock, self.watch = signals, lock, watch
-        self.slow, self.broken = True, False  # steps may take long; the last one was broken off
-        self.last_question, self.next_question, self.interval = time.monotonic(), 0, 1
         self.protocol, self.atoms, self.calculator = protocol, atoms, calculator
         self.directory, self.comm, self.log = directory, comm, log
+        self.restart, self.signals, self.lock = restart, signals, lock
+        self.max_force_std, self.watch = max_force_std, watch
         self.digest = digest_of(calculator)
-        self.max_force_std = max_force_std
+        self.slow, self.broken = True, False  # steps may take long; the last one was broken off
+        self.last_question, self.next_question, self.interval = time.monotonic(), 0, 1
+        self.named, self.good = 0, None
         self.rng = np.random.default_rng([protocol.seed, 2])
-        self.step = self.first_step = 0
-        self.extrapolations = 0  # when the last row was written
-        self.named = 0
-        self.first_volume, self.hot = atoms.cell.volume, HOT * protocol.temperature
         atoms.calc = calculator
+        volume = atoms.cell.volume
         if restart is None:
             start_velocities(atoms, protocol, self.rng, log)
-            if protocol.ensemble == "nve":
-                self.hot = max(self.hot, HOT * atoms.get_temperature())
         else:
             restart.set_atoms(atoms)
+        hottest = HOT * max(protocol.temperature, atoms.get_temperature(), ROOM)
         self.integrator = make_integrator(atoms, protocol, self.rng)
-        self.sizes = dict.fromkeys(NEW_FILES, 0)
-        if restart is not None:
+        if restart is None:
+            self.reached = Reached(0, volume, hottest, dict.fromkeys(NEW_FILES, 0))
+        else:
             restart.set_integrator(self.integrator, self.rng)
-            self.step = self.first_step = restart.step
-            self.first_volume, self.sizes = restart.first_volume, restart.sizes
-        self.restart = restart
+            self.reached = replace(restart.reached, hottest=restart.reached.hottest or hottest)
+        self.first_step = self.reached.step
         self.steps = max(1, round(1000.0 * protocol.time / protocol.timestep))
         self.row_steps = max(1, round(protocol.log_every / protocol.timestep))
         self.frame_steps = max(1, round(protocol.save_every / protocol.timestep))
-        self.good = None
+
+    @property
+    def step(self):
+        """Steps done."""
+        return self.reached.step
 
     def run(self):
         agree(self.comm, self._open_files)
@@ -193,7 +212,7 @@ class Simulation:
         """Forces after one step. Where steps take long a signal breaks it off."""
         with self.signals.breaking() if self.slow else contextlib.nullcontext():
             forces = self.integrator.advance(forces)
-        self.step += 1
+        self.reached.step += 1
         return forces
 
     def _heard(self, now=False):
@@ -225,7 +244,7 @@ class Simulation:
             self._write_row()
             self._write_frame()
         else:  # that evaluation was counted before
-            self.calculator.extrapolations_in_all, self.extrapolations = self.restart.extrapolations
+            self.calculator.extrapolations_in_all = self.reached.extrapolations
         return forces
 
     def _after_step(self):
@@ -253,14 +272,14 @@ class Simulation:
     def _check(self):
         """Raise DynamicsError if the system has exploded."""
         temperature = self.atoms.get_temperature()
-        if not np.isfinite(self.atoms.get_potential_energy()) or not temperature < self.hot:
+        if not np.isfinite(self.atoms.get_potential_energy()) or not temperature < self.reached.hottest:
             raise DynamicsError(
                 f"exploded: temperature {temperature:.4g} K, "
                 f"potential energy {self.atoms.get_potential_energy():.6g} eV"
             )
         if (
             self.protocol.ensemble == "npt"
-            and not SHRUNK < (ratio := self.atoms.cell.volume / self.first_volume) < SWOLLEN
+            and not SHRUNK < (ratio := self.atoms.cell.volume / self.reached.first_volume) < SWOLLEN
         ):
             raise DynamicsError(f"exploded: the volume is {ratio:.3g} times that of the start")
         self._check_std()
@@ -288,7 +307,7 @@ class Simulation:
         self.last_save = time.monotonic()
         if self.comm.rank:
             return
-        for key, size in self.sizes.items():
+        for key, size in self.reached.sizes.items():
             path = self.directory / key
             if size and (not path.exists() or path.stat().st_size < size):
                 raise DataError(
@@ -298,7 +317,7 @@ class Simulation:
             file.truncate(size)
             file.seek(size)
             self.files[key] = file
-        if not self.sizes["md.csv"]:
+        if not self.reached.sizes["md.csv"]:
             self.files["md.csv"].write(",".join(COLUMNS) + "\n")
         for key in ("final.xyz", *ENDS.values(), "status.json"):
             (self.directory / key).unlink(missing_ok=True)
@@ -308,7 +327,8 @@ class Simulation:
         potential, kinetic = atoms.get_potential_energy(), atoms.get_kinetic_energy()
         pressure = density = np.nan
         if atoms.pbc.all():
-            pressure = -np.trace(atoms.get_stress(voigt=False, include_ideal_gas=True)) / 3.0 / BAR
+            with contextlib.suppress(NotImplementedError):  # a calculator of ASE without a stress
+                pressure = -np.trace(atoms.get_stress(voigt=False, include_ideal_gas=True)) / 3.0 / BAR
             density = atoms.get_masses().sum() / atoms.cell.volume * DENSITY
         values = [
             self._time(self.step),
@@ -322,12 +342,12 @@ class Simulation:
             self.files["md.csv"].write(
                 ",".join(
                     [f"{v:.12g}" if np.isfinite(v) else "" for v in values]
-                    + [str(self._counted() - self.extrapolations)]
+                    + [str(self._counted() - self.reached.in_rows)]
                 )
                 + "\n"
             )
             self.files["md.csv"].flush()
-        self.extrapolations = self._counted()
+        self.reached.in_rows = self._counted()
 
     def _write_frame(self):
         if self.files:
@@ -354,26 +374,17 @@ class Simulation:
                 self.lock.check()
             for key, file in self.files.items():
                 file.flush()
-                self.sizes[key] = file.tell()
-            counts = self._counted(), self.extrapolations
-            write_restart(
-                self.directory / RESTART,
-                self.atoms,
-                self.integrator,
-                self.rng,
-                self.step,
-                self.first_volume,
-                self.sizes,
-                counts,
-                self.digest,
-            )
+                self.reached.sizes[key] = file.tell()
+            self.reached.extrapolations = self._counted()
+            path = self.directory / RESTART
+            write_restart(path, self.atoms, self.integrator, self.rng, self.reached, self.digest)
         self.last_save = time.monotonic()
 
     def _close(self, status, reason):
         """Outcome of the simulation, which is written and told."""
         seconds = time.monotonic() - self.begin
         if self.broken:  # restart.h5 is of the step before
-            self.atoms, self.step = self.good
+            self.atoms, self.reached.step = self.good
         elif status not in ENDS:
             self._save()
         steps = self.step - self.first_step

@@ -26,13 +26,15 @@ SAVE_SECONDS = 60.0
 ADVICE = "the same command goes on"
 
 
-def make_labeller(name, units=None):
+def make_labeller(name, units=None, comm=None):
     """A calculator of ASE. Raises ConfigError or what loading a potential raises.
 
     name   checkpoint or folder of n2p2 files, several with commas between them (an ensemble: its mean); or
            ase:NAME[:key=value,...] with a name that ASE knows (ase:emt) or a class
            (ase:tblite.ase.TBLite:method=GFN1-xTB,verbosity=0)
     units  of folders of n2p2 files that do not state theirs
+    comm   whose ranks label side by side: a calculator that works in a folder gets one for each rank,
+           rank-0, rank-1, ... in its own
     """
     if not name.startswith(ASE):
         names = split_names(name)
@@ -44,9 +46,12 @@ def make_labeller(name, units=None):
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{name}: no such calculator: {error}") from None
     try:
-        return make(**dict(_setting(name, part) for part in settings.split(",") if part))
+        calculator = make(**dict(_setting(name, part) for part in settings.split(",") if part))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{name}: {error}") from None
+    if comm is not None and comm.size > 1 and getattr(calculator, "directory", None) is not None:
+        calculator.directory = Path(calculator.directory) / f"rank-{comm.rank}"
+    return calculator
 
 
 def _setting(name, text):
@@ -68,20 +73,34 @@ def part_of(output, name, calculator):
     return output.with_name(f"{output.stem}.{hashlib.sha256(own.encode()).hexdigest()[:8]}.part.h5")
 
 
+def parts_beside(part):
+    """The file `part`, if it is there, and those that the same calculator left for other outputs."""
+    ending = "." + ".".join(part.name.split(".")[-3:])
+    return sorted(path for path in part.parent.iterdir() if path == part or path.name.endswith(ending))
+
+
+def remove_parts(part, dataset):
+    """Remove the file `part`, and those beside it of which all is in a Dataset, which was written."""
+    part.unlink(missing_ok=True)
+    known = {_geometry(s) for s in dataset}
+    for path in parts_beside(part):
+        if all(_geometry(s) in known for s in read(path)):
+            path.unlink(missing_ok=True)
+
+
 def label(dataset, calculator, comm, log, part=None):
     """`dataset` with the labels of `calculator`, on rank 0 (None elsewhere);
     structures are shared out over the ranks. Collective.
 
-    part  file that keeps what is labelled, written every SAVE_SECONDS and after a signal; what it holds is
-          not labelled again; removed at the end. None: nothing is kept
+    part  file that keeps what is labelled, written every SAVE_SECONDS, after a signal and at the end, for
+          `remove_parts` once the result is written; what it, or one of its `parts_beside`, holds is not
+          labelled again. None: nothing is kept
 
     Stress only where the calculator gives it. Raises DataError naming the structure at which the calculator
     failed, Interrupted after a signal.
     """
     n, found = len(dataset), {}  # k -> labels, on rank 0 alone
-    done = set() if part is None else on_root(comm, _read_part, dataset, part, found)
-    if done:
-        log(f"{len(done)} of {n} structures are labelled in {part}: they are taken from there")
+    done = set() if part is None else on_root(comm, _read_parts, dataset, part, found, log)
     mine, n_done = [k for k in range(n) if k not in done][comm.rank :: comm.size], len(done)
     received = 0
     with (
@@ -96,7 +115,7 @@ def label(dataset, calculator, comm, log, part=None):
             n_done += comm.allreduce(len(new))
             progress.update(n_done)
             received = int(maximum(comm, [signals.received])[0])
-            if part is not None and 0 < n_done < n:
+            if part is not None and n_done:
                 on_root(comm, _write_part, part, dataset, found)
             agree(comm, raise_if, error)
     if received and n_done < n:
@@ -131,12 +150,20 @@ def _geometry(s):
     return b"".join(np.ascontiguousarray(a).tobytes() for a in (s.numbers, s.positions, s.cell, s.pbc))
 
 
-def _read_part(dataset, part, found):
-    """Numbers of the structures of `dataset` that are in the file `part`; `found` gets their labels."""
-    known = {_geometry(s): s for s in read(part)} if part.is_file() else {}
-    for k, s in enumerate(dataset):
-        if (same := known.get(_geometry(s))) is not None:
-            found[k] = {"energy": same.energy, "forces": same.forces, "stress": same.stress}
+def _read_parts(dataset, part, found, log):
+    """Numbers of the structures of `dataset` that are in the file `part` or those beside it; `found` gets
+    their labels.
+    """
+    for path in parts_beside(part):
+        known, n = {_geometry(s): s for s in read(path)}, len(found)
+        for k, s in enumerate(dataset):
+            if k not in found and (same := known.get(_geometry(s))) is not None:
+                found[k] = {"energy": same.energy, "forces": same.forces, "stress": same.stress}
+        if len(found) > n:
+            log(
+                f"{len(found) - n} of {len(dataset)} structures are labelled in {path}: they are taken from "
+                "there"
+            )
     return set(found)
 
 

@@ -15,14 +15,30 @@ from mpnnp.files import check_seal, number_array, write_sealed
 KIND, FORMAT_VERSION = "mpnnp simulation", 1
 
 
+@dataclass
+class Reached:
+    """What the next step of a simulation depends on, beside atoms, integrator and random numbers.
+
+    step           steps done
+    first_volume   Angstrom^3, of the start
+    hottest        K; a system that is hotter has exploded; None in files of earlier versions
+    sizes          name of a file -> bytes of it that belong to the steps done
+    extrapolations, in_rows  of all evaluations so far, and of those that rows of md.csv tell
+    """
+
+    step: int
+    first_volume: float
+    hottest: float | None
+    sizes: dict[str, int]
+    extrapolations: int = 0
+    in_rows: int = 0
+
+
 @dataclass(frozen=True)
 class Restart:
     """Contents of restart.h5."""
 
-    step: int
-    first_volume: float  # Angstrom^3
-    sizes: dict  # name of a file -> bytes of it that belong to the steps done
-    extrapolations: tuple  # in all, and when the last row was written
+    reached: Reached
     positions: np.ndarray  # Angstrom
     momenta: np.ndarray  # ASE's units
     cell: np.ndarray
@@ -104,12 +120,13 @@ def numbers_of(thing, path=""):
     return found
 
 
-def write_restart(path, atoms, integrator, rng, step, first_volume, sizes, extrapolations, potential=""):
+def write_restart(path, atoms, integrator, rng, reached, potential=""):
     with write_sealed(path) as file:
         file.attrs["kind"], file.attrs["format_version"] = KIND, FORMAT_VERSION
         file.attrs["rng"] = json.dumps(rng.bit_generator.state)
-        file.attrs["step"], file.attrs["first_volume"] = step, first_volume
-        file.attrs["extrapolations"] = extrapolations
+        file.attrs["step"], file.attrs["first_volume"] = reached.step, reached.first_volume
+        file.attrs["hottest"] = reached.hottest
+        file.attrs["extrapolations"] = reached.extrapolations, reached.in_rows
         file["positions"], file["momenta"], file["cell"] = (
             atoms.get_positions(),
             atoms.get_momenta(),
@@ -118,7 +135,7 @@ def write_restart(path, atoms, integrator, rng, step, first_volume, sizes, extra
         file["numbers"], file["pbc"], file["masses"] = atoms.numbers, atoms.pbc, atoms.get_masses()
         file.attrs["constraints"] = digest_of_constraints(atoms)
         file.attrs["potential"] = potential
-        file.create_group("sizes").attrs.update(sizes)
+        file.create_group("sizes").attrs.update(reached.sizes)
         for name, value in numbers_of(integrator.dynamics).items():
             file[f"integrator/{name}"] = value
 
@@ -131,11 +148,17 @@ def read_restart(path):
         with h5py.File(path, "r") as file:
             if file.attrs["kind"] != KIND or file.attrs["format_version"] != FORMAT_VERSION:
                 raise CheckpointError(f"{path}: is not a restart file of this version of mpnnp")
-            return Restart(
+            in_all, in_rows = (int(n) for n in file.attrs["extrapolations"])
+            reached = Reached(
                 step=int(file.attrs["step"]),
                 first_volume=float(file.attrs["first_volume"]),
+                hottest=float(file.attrs["hottest"]) if "hottest" in file.attrs else None,
                 sizes={name: int(size) for name, size in file["sizes"].attrs.items()},
-                extrapolations=tuple(int(n) for n in file.attrs["extrapolations"]),
+                extrapolations=in_all,
+                in_rows=in_rows,
+            )
+            return Restart(
+                reached=reached,
                 positions=number_array(file, "positions"),
                 momenta=number_array(file, "momenta"),
                 cell=number_array(file, "cell"),

@@ -1,6 +1,5 @@
-"""Simulations as they lie on disk: a folder of `mpnnp md`, or any trajectory that ASE reads."""
+"""Simulations as they lie on disk: a folder of `mpnnp md`, or a trajectory of any format."""
 
-import contextlib
 import csv
 import json
 from dataclasses import dataclass, field
@@ -9,16 +8,16 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses
-from ase.io import iread, read
 
-from mpnnp.data.formats import read_sources
+from mpnnp.data.paths import expand
 from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import DataError
-from mpnnp.files import seems_to_be
 from mpnnp.progress import Silent
+from mpnnp.simulation.frames import carry, frames_of, times_of_cp2k, told_by, warning
 from mpnnp.units import DENSITY
 
 DESCRIBED = {"ensemble": "", "temperature": " K", "time": " ps asked for"}  # of a protocol, with units
+ASSUMED = 0.05  # ps between frames of which nothing tells the time
 SAME_DENSITY = 1e-6  # relative; more is no constant volume
 
 
@@ -85,65 +84,93 @@ class Pressures:
     ending: str
 
 
-def read_trajectory(path, frame_time):
-    """Trajectory of a folder or file; frame_time: ps between frames that do not tell their time.
+def read_trajectory(path, frame_time=None, timestep=None, units=None, report=None, needs_times=False):
+    """Trajectory of a folder or file of any format. Raises DataError.
 
-    Raises DataError.
+    frame_time   ps between frames that tell neither their time nor, with `timestep` (ps), their step
+    units        of a file that does not state its own;  report: as of formats.read_sources
+    needs_times  it is an error if the times are not known; else ASSUMED is told and taken
     """
+    report = report or Silent()
     file = _file(path)
-    times, numbers, positions, cells, pbc = [], None, [], [], None
-    try:
-        for k, atoms in enumerate(
-            iread(str(file), index=slice(None), parallel=False, do_not_split_by_at_sign=True)
-        ):
-            if numbers is None:
-                numbers, pbc = atoms.numbers, atoms.pbc
-            elif not np.array_equal(numbers, atoms.numbers):
-                raise DataError(f"{file}, frame {k}: has other atoms than the first frame")
-            vectors = atoms.cell.array[atoms.pbc]
-            if np.linalg.matrix_rank(vectors) < len(vectors):
-                raise DataError(f"{file}, frame {k}: is periodic, but has no cell in these directions")
-            times.append(atoms.info.get("time_ps", k * frame_time))
-            positions.append(atoms.positions)
-            cells.append(atoms.cell.array)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f"{file}: cannot be read by ASE: {error}{seems_to_be(file)}") from None
-    if not times:
-        raise DataError(f"{file}: has no frames")
-    return Trajectory(
-        str(path), np.array(times, float), numbers, np.array(positions), np.array(cells), np.array(pbc)
-    )
+    numbers, positions, cells, told = None, [], [], []
+    for k, frame in enumerate(frames_of(file, None if Path(path).is_dir() else units, report)):
+        s = frame.structure
+        if numbers is None:
+            numbers, pbc = s.numbers, s.pbc
+        elif not np.array_equal(numbers, s.numbers):
+            raise DataError(f"{file}, frame {k}: has other atoms than the first frame")
+        elif not np.array_equal(pbc, s.pbc):
+            raise DataError(f"{file}, frame {k}: is periodic in other directions than the first frame")
+        told.append(told_by(frame))
+        positions.append(s.positions)
+        cells.append(s.cell)
+    if told[0] is None and len(times := times_of_cp2k(file)) == len(told):
+        told = [("ps", time) for time in times]
+    times = _times(file, told, frame_time, timestep, report, needs_times)
+    return Trajectory(str(path), times, numbers, np.array(positions), np.array(cells), pbc)
+
+
+def _times(file, told, frame_time, timestep, report, needs_times):
+    """(n,) ps of frames that told what `told_by` says. Raises DataError."""
+    kinds = [None if found is None else found[0] for found in told]
+    if (k := next((k for k, kind in enumerate(kinds) if kind != kinds[0]), None)) is not None:
+        raise DataError(f"{file}, frame {k}: tells {_what(kinds[k])}, the first frame {_what(kinds[0])}")
+    values = np.arange(len(told), dtype=float) if kinds[0] is None else np.array([v for _, v in told])
+    if kinds[0] == "step" and len(values) > 1 and not np.ptp(values):  # the length of a step, perhaps
+        return _times(file, [None] * len(told), frame_time, timestep, report, needs_times)
+    if kinds[0] == "ps":
+        if frame_time is not None:
+            report(f"{file}: tells the times of its frames: --frame-time is not used")
+        return values
+    if kinds[0] == "step" and timestep is not None:
+        return values * timestep
+    if frame_time is None and needs_times:
+        way = "--timestep says the fs of a step, or " if kinds[0] == "step" else ""
+        raise DataError(
+            f"{file}: its frames do not tell their times, {'only steps' if way else 'nor steps'}: {way}"
+            "--frame-time says the fs between two frames"
+        )
+    if frame_time is None:
+        report(
+            f"{file}: {1000 * ASSUMED:g} fs between frames are assumed, as it does not tell (--frame-time)"
+        )
+    values = values - values[0]
+    step = values[1] if len(values) > 1 and values[1] > 0 else 1.0
+    return values / step * (frame_time or ASSUMED)
+
+
+def _what(kind):
+    return {"ps": "its time", "step": "its step alone", None: "neither time nor step"}[kind]
 
 
 def read_start(path, units=None, report=None):
     """ase.Atoms to start from: the last frame of a file of any format, with the momenta, masses and
-    constraints that ASE knows. Raises DataError.
+    constraints that this frame has. Raises DataError.
 
     units   of a file that does not state its own;  report: as of formats.read_sources
     """
     report = report or Silent()
-    found = read_sources([str(path)], units=units, lenient=True, report=report)
-    start = found[-1]
-    if len(found) > 1:
-        report(f"of the {len(found)} structures of {path} the last one is the start: {start.name}")
+    n, last, file = 0, None, None
+    for file in expand([str(path)], set(), report):
+        for frame in frames_of(file, units, report):
+            n, last = n + 1, frame
+    start = last.structure
+    if n > 1:
+        report(f"of the {n} structures of {path} the last one is the start: {start.name}")
     atoms = Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc)
-    with contextlib.suppress(Exception):  # ASE raises nearly anything where it does not know a format
-        same = read(path, index=-1, parallel=False)
-        if np.array_equal(same.numbers, atoms.numbers):
-            atoms.set_masses(same.get_masses())
-            atoms.set_constraint(same.constraints)
-            if same.has("momenta"):
-                atoms.set_momenta(same.get_momenta())
+    carry(last, file, atoms, warning(report))
     return atoms
 
 
-def read_densities(path, frame_time):
-    """Series of a folder (from md.csv) or of a trajectory. Raises DataError."""
+def read_densities(path, frame_time=None, timestep=None, units=None, report=None):
+    """Series of a folder (from md.csv) or of a trajectory. Raises DataError.
+
+    frame_time, timestep, units, report  as of read_trajectory
+    """
     table = Path(path) / "md.csv"
     if not table.exists():
-        t = read_trajectory(path, frame_time)
+        t = read_trajectory(path, frame_time, timestep, units, report)
         if not t.pbc.all():
             raise DataError(f"{path}: is not periodic in all directions: it has no density")
         densities = atomic_masses[t.numbers].sum() * DENSITY / np.abs(np.linalg.det(t.cells))

@@ -11,15 +11,16 @@ import numpy as np
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
-from mpnnp.errors import CheckpointError
+from mpnnp.errors import CheckpointError, MpnnpError, OutputError
 from mpnnp.kernels.packs import Structures
 from mpnnp.model.baseline import NONE
 from mpnnp.model.potential import Potential, Predictor
 from mpnnp.model.prediction import Prediction
 from mpnnp.model.spread import Spread, structure_with_spread
 from mpnnp.optimizers.posterior import Posterior, has_covariance
-from mpnnp.parallel import Comm, on_root
+from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog
+from mpnnp.run_lock import RunLock
 from mpnnp.training.calibration import N_MEMBER, SEED, Calibration, calibrate, errors_and_spread
 from mpnnp.training.checkpoint import (
     is_checkpoint,
@@ -136,18 +137,35 @@ def calibrate_checkpoint(
     path: str | Path, potential: Potential, data: Dataset, comm: Comm, log: AnyLog
 ) -> None:
     """Calibrate the potential in a checkpoint by labelled structures that were not learned, and store it
-    there. Collective. Raises CheckpointError, DataError.
+    there. Collective. Raises CheckpointError, DataError; FolderError while a run uses the folder, which would
+    write its own checkpoint, OutputError where nothing can be written.
     """
-    known, data = on_root(comm, read_uncertainty, path), data.without_isolated_atoms()
-    structures = make_atoms(data, potential.elements)
-    everything = np.arange(len(data))
-    found = errors_and_spread(potential, known.deviations, data, structures, everything, comm)
-    calibration = calibrate(found, len(data))
+    lock = agree(comm, lambda: None if comm.rank else _lock(Path(path).parent, log))
+    try:
+        known, data = on_root(comm, read_uncertainty, path), data.without_isolated_atoms()
+        structures = make_atoms(data, potential.elements)
+        everything = np.arange(len(data))
+        found = errors_and_spread(potential, known.deviations, data, structures, everything, comm)
+        calibration = calibrate(found, len(data))
 
-    def store() -> None:
-        saved = read_checkpoint(path)
-        write_checkpoint(path, saved._replace(progress=saved.progress | calibration.numbers()))
+        def store() -> None:
+            assert lock is not None  # on rank 0
+            saved = read_checkpoint(path)
+            lock.check()
+            write_checkpoint(path, saved._replace(progress=saved.progress | calibration.numbers()))
 
-    on_root(comm, store)
+        on_root(comm, store)
+    finally:
+        if lock is not None:
+            lock.release()
     for line in calibration.in_words(found):
         log(line)
+
+
+def _lock(folder: Path, log: AnyLog) -> RunLock:
+    try:
+        return RunLock(folder, log.warn)
+    except OSError as error:
+        if isinstance(error, MpnnpError):
+            raise
+        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from None

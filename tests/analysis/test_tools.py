@@ -1,6 +1,7 @@
 """The commands around training: prepare, prune, sensitivity, disagree, select, check."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,13 @@ from mpnnp.cli import app
 from mpnnp.config import read_config, to_toml
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.formats import read_sources
+from mpnnp.data.runner import write_runner_data
 from mpnnp.errors import CheckFailed, ConfigError, DataError
 from mpnnp.model.label_kinds import ENERGY
 from mpnnp.model.symmetry_functions import format_line
 from mpnnp.n2p2.export import write_potential
-from mpnnp.n2p2.potential_files import read_functions, read_potential
+from mpnnp.n2p2.input_file import InputFile
+from mpnnp.n2p2.potential_files import read_functions, read_potential, scaling_kind
 from mpnnp.parallel import serial
 from mpnnp.training.checkpoint import load_potential, posterior_of, read_checkpoint, read_posterior
 from mpnnp.training.initial_potential import choose_functions
@@ -41,7 +44,7 @@ from mpnnp.training.run_state import noise_levels
 from mpnnp.training.schedules import Batch
 from mpnnp.training.start import assemble
 from mpnnp.training.train import train
-from mpnnp.units import BOHR, HARTREE
+from mpnnp.units import BOHR, HARTREE, METAL
 
 FOLDER = DATA / "predict_acsf_cos"
 
@@ -239,8 +242,98 @@ def test_prune_leaves_out_what_it_says_in_every_dialect(dialect, tmp_path):
     assert read_functions(target).functions == expected.functions
 
 
+def metal_copy(folder, unit="eV Angstrom", stated=False):
+    """input.data and input.nn of FOLDER in eV and Angstrom, with comments that say so or without."""
+    write_potential(replace(read_potential(FOLDER), units=METAL), folder)
+    data = read_sources(FOLDER / "input.data", report=silent)
+    write_runner_data(folder / "input.data", data)
+    lines = []
+    for line in (folder / "input.data").read_text().splitlines():
+        words = line.split()
+        if words[0] in ("lattice", "atom"):
+            words[1:4] = [repr(float(x) * BOHR) for x in words[1:4]]
+        if words[0] == "atom":
+            words[-3:] = [repr(float(x) * HARTREE / BOHR) for x in words[-3:]]
+        if words[0] == "energy":
+            words[1] = repr(float(words[1]) * HARTREE)
+        lines.append(" ".join(words) if "units:" not in line else f"comment units: {unit}")
+    text = "\n".join(line for line in lines if stated or "units:" not in line)
+    (folder / "input.data").write_text(text + "\n")
+    nn = (folder / "input.nn").read_text().splitlines()
+    (folder / "input.nn").write_text("\n".join(line for line in nn if "units:" not in line) + "\n")
+    (folder / "scaling.data").unlink()
+    for path in folder.glob("weights.*"):
+        path.unlink()
+    return folder
+
+
+@pytest.mark.parametrize("stated", [False, True], ids=["asked", "stated"])
+def test_an_input_nn_is_in_the_units_of_its_data(tmp_path, stated, capsys):
+    """As the user says them, or a comment of the input.data: the functions are numbers without a unit."""
+    folder = metal_copy(tmp_path / "metal", stated=stated)
+    units = [] if stated else ["--units", "eV Angstrom"]
+    run("prepare", folder / "input.data", folder / "input.nn", "-o", tmp_path / "a", *units)
+    where = "a comment of input.data" if stated else "--units"
+    assert f"input.nn: eV Angstrom ({where})" in capsys.readouterr().out
+    run("prepare", FOLDER / "input.data", FOLDER / "input.nn", "-o", tmp_path / "b")
+    of_a, of_b = (np.loadtxt(tmp_path / name / "scaling.data", comments="#")[:, 2:6] for name in "ab")
+    np.testing.assert_allclose(of_a, of_b, rtol=1e-6, atol=1e-9)
+    for n, (where, more) in enumerate(((folder, units), (FOLDER, []))):
+        words = ["prune", where / "input.data", where / "input.nn", "--range", 0.05, *more]
+        run(*words, "-o", tmp_path / f"{n}.nn")
+    found = read_functions(tmp_path / "0.nn", METAL).functions
+    expected = read_functions(tmp_path / "1.nn").functions
+    assert len(found) == len(expected) < len(read_functions(FOLDER / "input.nn"))
+    assert [f.r_c for f in found] == pytest.approx([f.r_c for f in expected])
+
+
+def test_prune_reads_a_potential_in_the_units_of_the_input_nn(tmp_path):
+    folder, potential = metal_copy(tmp_path / "metal"), tmp_path / "potential"
+    write_potential(replace(read_potential(FOLDER), units=METAL), potential)
+    text = (potential / "input.nn").read_text()
+    (potential / "input.nn").write_text("".join(s for s in text.splitlines(True) if "units:" not in s))
+    words = ["prune", folder / "input.data", folder / "input.nn", "--units", "eV Angstrom"]
+    run(*words, "--sensitivity", 3.0, "--potential", potential, "-o", tmp_path / "fewer.nn")
+    assert 0 < len(read_functions(tmp_path / "fewer.nn", METAL)) < len(read_functions(FOLDER / "input.nn"))
+
+
+def test_contradicting_units_of_input_nn_and_input_data_are_refused(tmp_path):
+    folder = metal_copy(tmp_path / "metal", stated=True)
+    text = (folder / "input.nn").read_text()
+    (folder / "input.nn").write_text("# units: Hartree Bohr\n" + text)
+    with pytest.raises(DataError, match="input.nn: contradicting units: Hartree Bohr .a comment of input.nn"):
+        run("prepare", folder / "input.data", folder / "input.nn", "-o", tmp_path / "a")
+
+
+def test_prune_takes_a_translated_configuration_with_its_scaling(tmp_path, capsys):
+    """As mpnnp translate writes it: functions and scaling of an input.nn, statistics of a scaling.data."""
+    for name in ("input.nn", "input.data", "scaling.data"):
+        shutil.copy(FOLDER / name, tmp_path)
+    text = (tmp_path / "input.nn").read_text().replace("center_symmetry_functions", "#")
+    (tmp_path / "input.nn").write_text(text.replace("scale_max_short 1.0", "scale_max_short 2.5"))
+    run("translate", tmp_path / "input.nn", "-o", tmp_path / "t.toml")
+    before = read_config(tmp_path / "t.toml").symmetry_functions
+    assert before.scaling_data and before.input_nn
+    run("prune", tmp_path / "t.toml", "--range", 0.05, "-o", tmp_path / "fewer.toml")
+    assert "scaling.data is of all functions: training makes the scaling of these anew" in (
+        capsys.readouterr().out
+    )
+    after = read_config(tmp_path / "fewer.toml").symmetry_functions
+    assert after.scaling_data is after.input_nn is after.input_nn_units is None
+    assert 0 < len(after.functions) < len(read_functions(FOLDER / "input.nn"))
+    assert (after.scaling, after.scale_max) == (scaling_kind(InputFile(tmp_path / "input.nn"))[0], 2.5)
+
+
+def test_prune_refuses_a_configuration_whose_functions_are_those_of_a_potential(tmp_path, trained):
+    config = trained[1]
+    network = config.network.model_copy(update={"weights_from": str(FOLDER), "initializer": "files"})
+    (tmp_path / "a.toml").write_text(to_toml(config.model_copy(update={"network": network})))
+    with pytest.raises(ConfigError, match="a.toml: network.weights_from = .* to prune"):
+        run("prune", tmp_path / "a.toml", "--range", 0.05, "-o", tmp_path / "b.toml")
+
+
 def test_prune_writes_nothing_that_means_other_functions(tmp_path, monkeypatch):
-    monkeypatch.setattr(pruning, "_pruned_input", lambda settings, kept: Path(settings).read_text())
+    monkeypatch.setattr(pruning, "_pruned_input", lambda settings, kept, units: Path(settings).read_text())
     with pytest.raises(DataError, match="could not be pruned"):
         run("prune", FOLDER / "input.data", FOLDER / "input.nn", "--range", 0.01, "-o", tmp_path / "new.nn")
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from mpnnp.cli import FAMILIES, app
-from mpnnp.commands import data, potentials, symmetry_functions
+from mpnnp.commands import data, dynamics, potentials, symmetry_functions
 
 PROGRAM = typer.main.get_command(app)
 COMMANDS = {name: c for name, c in PROGRAM.commands.items() if not hasattr(c, "commands")}
@@ -98,6 +98,17 @@ def test_choices_are_those_of_the_code():
     assert choices(symmetry_functions.prune, "measure") == list(MEASURES)
     assert choices(potentials.export, "lammps") == list(STARTS)
     assert "--ensemble <nve|nvt|npt>" in help_of("md") or "[nve|nvt|npt]" in help_of("md")
+
+
+def test_the_help_promises_no_thermostat_to_npt_that_is_an_error():
+    from mpnnp.errors import ConfigError
+    from mpnnp.simulation.integrators import Protocol
+
+    option = next(o for o in COMMANDS["md"].params if "--thermostat" in o.opts)
+    assert option.help == "Of nvt; npt has that of its barostat."
+    for thermostat in set(choices(dynamics.md, "thermostat")) - {option.default}:
+        with pytest.raises(ConfigError, match="the barostats bring their own thermostat"):
+            Protocol(ensemble="npt", thermostat=thermostat)
 
 
 def test_a_wrong_choice_is_answered_with_the_choices():

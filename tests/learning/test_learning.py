@@ -12,7 +12,9 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
+from ase.data import chemical_symbols
 from ase.io import write
+from cp2k import ATOMS, single_point
 from faults import learning as suite
 from launch import ROOT, run_on_ranks
 from oracles.textbook import dense_update
@@ -40,6 +42,7 @@ from mpnnp.simulation.boxes import at_density, water_box
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.training.calibration import Sigma
 from mpnnp.training.checkpoint import load_potential, read_posterior
+from mpnnp.units import BOHR, HARTREE
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,22 @@ def test_lists_make_every_combination(tmp_path):
     assert found[0].start == str(tmp_path / "a.xyz") and config.data.files == [str(tmp_path / "start.extxyz")]
     assert [case.density for case in found[:4]] == [0.8, 1.0, 0.8, 1.0]
     assert found[-1].make_protocol(3, 20.0).pressure == 1000.0
+
+
+def test_a_labeller_that_is_set_is_relative_to_the_working_directory(tmp_path, monkeypatch):
+    toml = 'data.files = "start.extxyz"\nlabel.by = "a.h5,b.h5"\n[[simulations]]\nstart = "a.xyz"\n'
+    (tmp_path / "other").mkdir()
+    (tmp_path / "learn.toml").write_text(toml)
+    monkeypatch.chdir(tmp_path / "other")
+    learning, _ = read_learning(tmp_path / "learn.toml")
+    assert learning.label.by == f"{tmp_path / 'a.h5'},{tmp_path / 'b.h5'}"
+    for by, expected in (
+        ("c.h5,d.h5", f"{tmp_path / 'other' / 'c.h5'},{tmp_path / 'other' / 'd.h5'}"),
+        ("files", "files"),
+        ("ase:emt", "ase:emt"),
+    ):
+        learning, _ = read_learning(tmp_path / "learn.toml", [f"label.by={by}"])
+        assert learning.label.by == expected
 
 
 @pytest.mark.parametrize(
@@ -359,6 +378,103 @@ def test_labels_may_come_one_after_the_other(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["round"]
 
 
+def job(folder, data, k, name="job.out"):
+    """A folder as a batch job of CP2K leaves it: input, its coordinates, output, forces in a file."""
+    folder.mkdir(parents=True)
+    s = data[k]
+    rows = [f"{chemical_symbols[z]} {x} {y} {w}" for z, (x, y, w) in zip(s.numbers, s.positions)]
+    (folder / "coord.xyz").write_text("\n".join([f"{len(s)}", "frame", *rows, ""]))
+    (folder / "include.xyz").write_text("\n".join(rows) + "\n")  # without the number of atoms
+    (folder / "job.inp").write_text("&GLOBAL\n  PROJECT w\n&END GLOBAL\n")
+    (folder / "job.sh").write_text("#!/bin/bash\ncp2k.popt job.inp > job.out\n")
+    forces = [f"{row.split()[0]} {x} {y} {w}" for row, (x, y, w) in zip(rows, s.forces)]
+    comment = f" i = 0, time = 0.000, E = {s.energy / HARTREE}"
+    (folder / "w-frc-1.xyz").write_text("\n".join([f"{len(s)}", comment, *forces, ""]))
+    (folder / name).write_text(cp2k_output(s))
+
+
+def cp2k_output(s):
+    """A single point of CP2K with the labels of a Structure."""
+    head = single_point("2024.1", f"[a.u.]: {s.energy / HARTREE:20.14f}")
+    before, _, after = head.partition(ATOMS)
+    for axis, row in zip("abc", s.cell):
+        at = before.index(f"Vector {axis}")
+        line = before[at : before.index("\n", at)]
+        before = before.replace(line, f"Vector {axis} [angstrom]:  {' '.join(f'{x:.6f}' for x in row)}  |")
+    symbols = [chemical_symbols[z] for z in s.numbers]
+    atoms = ["", "   Atom Kind Element X Y Z Z(eff) Mass"]
+    atoms += [
+        f"   {i + 1:4d}    1 {e:2s} {z:4d} {' '.join(f'{x:14.8f}' for x in row)}  1.0  1.0"
+        for i, (e, z, row) in enumerate(zip(symbols, s.numbers, s.positions))
+    ]
+    unit = HARTREE / BOHR
+    forces = [
+        "",
+        " ATOMIC FORCES in [a.u.]",
+        "",
+        " # Atom   Kind   Element          X              Y            Z",
+    ]
+    forces += [
+        f"   {i + 1:4d}    1      {e:2s} {' '.join(f'{x / unit:16.10f}' for x in row)}"
+        for i, (e, row) in enumerate(zip(symbols, s.forces))
+    ]
+    return before + "\n".join(atoms) + "\n" + after + "\n".join(forces) + "\n\n PROGRAM ENDED AT\n"
+
+
+def test_inputs_beside_outputs_are_no_labels(tmp_path):
+    """Whole folders of jobs are given; outputs are known by what they are, whatever their names."""
+    data, (_, log) = frames(3), quiet()
+    chosen = without_labels(data)
+    for k, name in enumerate(("job.out", "cp2k.log", "w.result")):
+        job(tmp_path / "labels" / f"job-{k}", data, k, name)
+    found = labels.by_files(chosen, LabelBy(), tmp_path, log)
+    assert found.energy == pytest.approx(data.energy, abs=1e-8)
+    assert found.forces == pytest.approx(data.forces, abs=1e-6)
+    told = "\n".join(log.kept)
+    assert "not read, as others in their folders have the labels: " in told and "coord.xyz" in told
+    assert "not read, as their format is not known: " in told and "job.sh" in told
+
+
+def test_folders_of_jobs_that_have_not_ended_are_waited_for(tmp_path):
+    data, (_, log) = frames(2), quiet()
+    for k in range(2):
+        job(tmp_path / "labels" / f"job-{k}", data, k)
+    (tmp_path / "labels" / "job-1" / "job.out").unlink()
+    for name in ("include.xyz", "w-frc-1.xyz"):
+        (tmp_path / "labels" / "job-1" / name).unlink()
+    with pytest.raises(Interrupted, match="1 of 2 are there, missing are frames 1"):
+        labels.by_files(without_labels(data), LabelBy(), tmp_path, log)
+    assert any("no labels in 1 file (coord.xyz)" in line for line in log.kept)
+
+
+def test_a_file_of_labels_that_cannot_be_read_is_an_error_where_nothing_else_has_them(tmp_path):
+    data, (_, log) = frames(1), quiet()
+    (tmp_path / "labels" / "a").mkdir(parents=True)
+    write_extxyz(tmp_path / "labels" / "a" / "b.extxyz", data)
+    text = (tmp_path / "labels" / "a" / "b.extxyz").read_text()
+    (tmp_path / "labels" / "a" / "b.extxyz").write_text(text[:-200])
+    with pytest.raises(DataError, match="b.extxyz, frame 0"):
+        labels.by_files(without_labels(data), LabelBy(), tmp_path, log)
+    write_extxyz(tmp_path / "labels" / "a" / "b.extxyz", replace(data, forces=np.nan * data.forces))
+    with pytest.raises(DataError, match="has no energy, or not all forces"):
+        labels.by_files(without_labels(data), LabelBy(), tmp_path, log)
+
+
+def test_labels_are_looked_for_under_the_names_of_the_data(tmp_path):
+    """Names that nobody would guess; outputs that do not have them keep their own."""
+    data, (_, log) = frames(2), quiet()
+    atoms = Atoms(data[0].numbers, data[0].positions, cell=data[0].cell, pbc=True)
+    atoms.info["my_e"], atoms.arrays["my_f"] = data.energy[0], data[0].forces
+    write(tmp_path / "labelled.extxyz", atoms)
+    job(tmp_path / "labels" / "job", data, 1)
+    keys = {"energy_key": "my_e", "forces_key": "my_f", "stress_key": None}
+    with pytest.raises(DataError, match="has no energy"):
+        labels.by_files(without_labels(data), LabelBy(), tmp_path, log)
+    found = labels.by_files(without_labels(data), LabelBy(), tmp_path, log, keys)
+    assert found.energy == pytest.approx(data.energy, abs=1e-7)
+    assert found.forces == pytest.approx(data.forces, abs=1e-6)
+
+
 def test_the_state_survives_its_file(tmp_path):
     state = State(
         phase="label", inflation=2.0, rounds=(Round(0, 20, stops=3, simulated_ps=1.5), Round(1, 26))
@@ -468,6 +584,20 @@ def test_a_learning_leaves_table_data_and_potential(learned):
     assert len(rows) == 1 + len(state.rounds) and rows[0].startswith("round,labels,")
     assert (folder / "rounds.png").stat().st_size > 5000
     assert all(row.new_labels and row.force_error > 0 for row in state.rounds[:-1])
+
+
+def test_the_data_of_a_learning_keep_marks_and_energies_of_isolated_atoms(begun, tmp_path):
+    learning, config = read_learning(begun / "learn.toml")
+    data = mpnnp.read(begun / "start.extxyz")
+    marked = replace(data, marks=np.where(np.arange(len(data)) < 2, 2, 1), isolated={1: -1.0, 8: -3.0})
+    write_extxyz(tmp_path / "marked.extxyz", marked)
+    section = {"files": [str(tmp_path / "marked.extxyz")], "cache": str(tmp_path / "cache")}
+    config = config.model_copy(update={"data": config.data.model_copy(update=section)})
+    loop = Loop(learning, config, tmp_path, *quiet(), State(rounds=(Round(0, 8),)))
+    loop.folder_of(0).mkdir(parents=True)
+    rounds.train_phase(loop)
+    found = mpnnp.read(tmp_path / "data.extxyz")
+    assert found.marks.tolist() == marked.marks.tolist() and found.isolated == marked.isolated
 
 
 def test_the_picture_of_the_rounds_has_errors_also_where_all_simulations_were_stopped_at_once(

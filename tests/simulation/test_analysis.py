@@ -456,3 +456,118 @@ def test_bad_trajectories_are_told(tmp_path):
         radial_distributions(t)
     with pytest.raises(DataError, match="too few"):
         mean_squared_displacements(t)
+
+
+STEP = 2.5  # Angstrom/ps, along x
+WATER = [[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]]
+
+
+def moving_water(k, dt=0.01):
+    """Positions (24, 3) of molecules in a cube of 6 Angstrom after k times dt ps."""
+    corners = np.stack(np.meshgrid(*[[0.0, 3.0]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    return (corners[:, None] + WATER).reshape(-1, 3) + [STEP * dt * k, 0.0, 0.0]
+
+
+def write_frames(path, comment, n=8, unit=1.0):
+    """An xyz file of moving water; comment(k); positions in a unit of so many Angstrom."""
+    with open(path, "w", encoding="utf-8") as file:
+        for k in range(n):
+            rows = (f"{s} {x} {y} {z}" for s, (x, y, z) in zip("OHH" * 8, moving_water(k) / unit))
+            file.write("\n".join(["24", comment(k), *rows, ""]))
+    return path
+
+
+def write_dump(path, columns="id element x y z", head="", n=8, every=20):
+    """A dump of LAMMPS of moving water."""
+    with open(path, "w", encoding="utf-8") as file:
+        for k in range(n):
+            file.write(f"{head}ITEM: TIMESTEP\n{every * k}\nITEM: NUMBER OF ATOMS\n24\n")
+            file.write("ITEM: BOX BOUNDS pp pp pp\n" + "0 6\n" * 3 + f"ITEM: ATOMS {columns}\n")
+            for i, (s, row) in enumerate(zip("OHH" * 8, moving_water(k))):
+                what = s if "element" in columns else "OH".index(s) + 1
+                file.write(f"{i + 1} {what} {' '.join(map(str, row))}\n")
+    return path
+
+
+CUBE = 'Lattice="6 0 0 0 6 0 0 0 6"'
+
+
+def analyze(*words):
+    result = CliRunner().invoke(app, ["analyze", *map(str, words)])
+    return result.exception if isinstance(result.exception, DataError) else result.output
+
+
+def test_displacements_need_the_times_of_frames(tmp_path):
+    """The diffusion coefficient is proportional to them."""
+    silent = write_frames(tmp_path / "a.xyz", lambda k: CUBE)
+    refused = analyze("msd", silent)
+    assert isinstance(
+        refused, DataError
+    ) and "a.xyz: its frames do not tell their times, nor steps: --frame-time" in str(refused)
+    times = read_trajectory(silent, 0.01, needs_times=True).times
+    assert times == pytest.approx(0.01 * np.arange(8))
+    assert "written: " in analyze("msd", silent, "--frame-time", 10)
+    for command in ("rdf", "density"):
+        assert "a.xyz: 50 fs between frames are assumed" in analyze(command, silent)
+        assert "assumed" not in analyze(command, silent, "--frame-time", 10)
+    said = write_frames(tmp_path / "b.xyz", lambda k: f"{CUBE} time_ps={0.02 * k}")
+    lines = []
+    assert read_trajectory(said, 0.01, report=lines.append).times == pytest.approx(0.02 * np.arange(8))
+    assert "--frame-time is not used" in "".join(lines)
+    mixed = write_frames(tmp_path / "c.xyz", lambda k: CUBE + (" time_ps=0.1" if k == 3 else ""))
+    with pytest.raises(
+        DataError, match="c.xyz, frame 3: tells its time, the first frame neither time nor step"
+    ):
+        read_trajectory(mixed, 0.01)
+
+
+def test_dumps_of_lammps_tell_steps_whose_length_is_asked_for(tmp_path):
+    dump = write_dump(tmp_path / "a.dump")
+    refused = str(analyze("msd", dump))
+    assert "do not tell their times, only steps: --timestep" in refused
+    t = read_trajectory(dump, timestep=0.0005, needs_times=True)
+    assert t.times == pytest.approx(0.01 * np.arange(8)) and t.numbers[:3].tolist() == [8, 1, 1]
+    assert read_trajectory(dump, 0.3).times == pytest.approx(0.3 * np.arange(8))
+    assert "written:" in analyze("msd", dump, "--timestep", 0.5)
+    constant = write_frames(tmp_path / "a.xyz", lambda k: f"{CUBE} timestep=5")  # fs, or what?
+    assert read_trajectory(constant, 0.3, 0.001).times == pytest.approx(0.3 * np.arange(8))
+    types = write_dump(tmp_path / "types.dump", columns="id type x y z")
+    with pytest.raises(DataError, match="types.dump, line 9: .* tells types of atoms, not their elements"):
+        read_trajectory(types, 0.01)
+
+
+def test_trajectories_of_cp2k_have_their_cells_and_times_from_beside_and_comments(tmp_path):
+    comment = lambda k: f" i = {20 * k:8d}, time = {10.0 * k:12.3f}, E = {-17.0:20.10f}"  # noqa: E731
+    path = write_frames(tmp_path / "w-pos-1.xyz", comment)
+    with pytest.raises(DataError, match="no cell for step 0"):
+        read_trajectory(path)
+    row = "6.0 0.0 0.0 0.0 6.0 0.0 0.0 0.0 6.0 216.0"
+    cells = "".join(f"{20 * k} {10.0 * k} {row}\n" for k in range(8))
+    (tmp_path / "w-1.cell").write_text("# Step Time Ax Ay Az Bx By Bz Cx Cy Cz Volume\n" + cells)
+    t = read_trajectory(path, needs_times=True)
+    assert t.times == pytest.approx(0.01 * np.arange(8)) and t.pbc.all()
+    assert t.cells[3] == pytest.approx(6.0 * np.eye(3))
+    assert radial_distributions(t)[1]["O-H"].max() > 1.0
+
+
+def test_trajectories_have_the_cells_and_units_that_our_readers_read(tmp_path):
+    """Of i-PI; in small letters; as the frames or the user say."""
+    bohr, edge = 0.529177210903, 6.0 / 0.529177210903
+    comments = {
+        "ipi": (f"# CELL(abcABC): {edge} {edge} {edge} 90 90 90 Step: 0 positions{{atomic_unit}} "
+                "cell{atomic_unit}", bohr, None),
+        "small": (CUBE.replace("L", "l"), 1.0, None),
+        "said": (f'units="Hartree Bohr" Lattice="{edge} 0 0 0 {edge} 0 0 0 {edge}"', bohr, None),
+        "asked": (f'Lattice="{edge} 0 0 0 {edge} 0 0 0 {edge}"', bohr, "Hartree Bohr"),
+    }  # fmt: skip
+    for name, (comment, unit, units) in comments.items():
+        path = write_frames(tmp_path / f"{name}.xyz", lambda k, comment=comment: comment, unit=unit)
+        t = read_trajectory(path, 0.01, units=units)
+        assert t.pbc.all() and t.cells[0] == pytest.approx(6.0 * np.eye(3), abs=1e-6), name
+        assert t.positions[2] == pytest.approx(moving_water(2), abs=1e-6), name
+    words = ["--frame-time", 10, "--units", "Hartree Bohr"]
+    for command in ("rdf", "msd", "density"):
+        assert "written: " in analyze(command, tmp_path / "asked.xyz", *words)
+    assert "asked.xyz: in Hartree Bohr" in analyze("density", tmp_path / "asked.xyz", *words)
+    found = read_densities(tmp_path / "asked.xyz", 0.01, units="Hartree Bohr").values
+    assert found == pytest.approx(8 * 18.015 * 1.66053906660 / 216.0, rel=1e-4)

@@ -4,15 +4,20 @@ import csv
 import json
 import shutil
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms, FixBondLengths
 from ase.io import read, write
+from ase.units import fs
 from conftest import DATA
 from launch import on_ranks
 from simulation.test_calculator import frames, systems
@@ -20,17 +25,21 @@ from small import quiet
 from typer.testing import CliRunner
 
 from mpnnp import Calculator, load
+from mpnnp.analysis import selection
 from mpnnp.cli import app
+from mpnnp.data import formats
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import CheckpointError, ConfigError, DataError, FolderError
 from mpnnp.files import write_sealed
 from mpnnp.model.baseline import parse_baseline
 from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.n2p2.export import write_potential
+from mpnnp.simulation import labelling
 from mpnnp.simulation.boxes import water_box
 from mpnnp.simulation.dynamics import run
 from mpnnp.simulation.integrators import Protocol
 from mpnnp.simulation.labelling import make_labeller, part_of
+from mpnnp.simulation.restart import read_restart
 from mpnnp.simulation.run_folder import COLUMNS
 from mpnnp.simulation.trajectories import read_start
 from mpnnp.units import METAL
@@ -520,3 +529,161 @@ def test_ranks_share_out_the_structures_to_label():
 def test_a_temperature_that_no_potential_describes_is_refused():
     with pytest.raises(ConfigError, match=r"temperature = 1000000000.0: must be at most 1e\+06 K"):
         Protocol(temperature=1e9)
+
+
+def write_moving(path, units):
+    """A dump of LAMMPS of two atoms that move by one Angstrom per ps, in its units "metal" or "real"."""
+    v = {"metal": 1.0, "real": 1e-3}[units]
+    lines = [f"ITEM: UNITS\n{units}\nITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp"]
+    lines += ["0 8"] * 3 + ["ITEM: ATOMS id element x y z vx vy vz"]
+    lines += [f"1 O 0 0 0 {v} 0 0", f"2 H 0.96 0 0 0 {-v} 0", ""]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_velocities_of_a_dump_are_in_its_units(tmp_path):
+    expected = np.array([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]) / (1000 * fs)
+    for units in ("metal", "real"):
+        found = read_start(write_moving(tmp_path / "a.dump", units)).get_velocities()
+        assert found == pytest.approx(expected, rel=1e-6), units
+
+
+def test_velocities_in_an_unknown_unit_are_left_out_and_told(tmp_path):
+    atoms = Atoms("OH", [[0, 0, 0], [1.8, 0, 0]], momenta=np.ones((2, 3)))
+    write(tmp_path / "a.extxyz", atoms)
+    lines = []
+    start = read_start(tmp_path / "a.extxyz", "Hartree Bohr", lines.append)
+    assert not start.has("momenta") and start.positions[1, 0] == pytest.approx(1.8 * 0.529177210903)
+    assert "in what its velocities are is not known: they are left out" in "\n".join(lines)
+
+
+def test_a_start_that_ase_alone_cannot_read_keeps_which_atoms_are_held_fast(tmp_path):
+    """A blank line between frames, and Fortran's exponents."""
+    atoms = Atoms("OHH", [[0, 0, 0], [0.96, 0, 0], [0, 0.96, 0]], masses=[16.0, 2.0, 2.0])
+    atoms.set_constraint(FixAtoms([1]))
+    write(tmp_path / "a.extxyz", atoms, columns=["symbols", "positions", "move_mask", "masses"])
+    text = (tmp_path / "a.extxyz").read_text().replace("0.96000000", "9.6D-01")
+    (tmp_path / "a.extxyz").write_text(f"{text}\n\n{text}")
+    start = read_start(tmp_path / "a.extxyz", report=lambda text: None)
+    assert list(start.constraints[0].index) == [1] and start.get_masses().tolist() == [16.0, 2.0, 2.0]
+
+
+def test_a_quench_is_no_explosion_and_goes_on_as_it_began(tmp_path):
+    """A start at 9000 K, 30 times what is asked for."""
+    hot = start()
+    hot.set_momenta(np.sqrt(hot.get_masses())[:, None] * np.random.default_rng(0).normal(size=(len(hot), 3)))
+    hot.set_momenta(hot.get_momenta() * np.sqrt(9000.0 / hot.get_temperature()))
+    quench = protocol(ensemble="nvt", tau_t=2.0, temperature=10.0, time=0.004)
+    outcome, _ = simulate(tmp_path / "a", quench, hot.copy())
+    assert outcome.status == "finished", outcome.reason
+    limit = read_restart(tmp_path / "a" / "restart.h5").reached.hottest
+    assert limit == pytest.approx(20 * 9000.0, rel=1e-6)
+    outcome, _ = simulate(tmp_path / "a", replace(quench, time=0.008), hot.copy(), resume=True)
+    assert outcome.status == "finished", outcome.reason
+    assert read_restart(tmp_path / "a" / "restart.h5").reached.hottest == limit
+
+
+def test_a_restart_without_the_limit_of_the_temperature_is_gone_on_with(tmp_path):
+    simulate(tmp_path, protocol())
+    with h5py.File(tmp_path / "restart.h5") as old, write_sealed(tmp_path / "older.h5") as file:
+        for name in old:
+            old.copy(name, file)
+        file.attrs.update({k: v for k, v in old.attrs.items() if k not in ("hottest", "seal")})
+    shutil.move(tmp_path / "older.h5", tmp_path / "restart.h5")
+    assert read_restart(tmp_path / "restart.h5").reached.hottest is None
+    outcome, _ = simulate(tmp_path, protocol(time=0.012), resume=True)
+    assert outcome.status == "finished"
+    assert read_restart(tmp_path / "restart.h5").reached.hottest >= 20 * 300.0
+
+
+class WithoutStress(AseCalculator):
+    """A calculator of ASE that knows no stress: springs to where the atoms were first."""
+
+    implemented_properties = ["energy", "forces"]
+    first = None
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.first = self.atoms.positions.copy() if self.first is None else self.first
+        d = self.atoms.positions - self.first
+        self.results = {"energy": 0.5 * np.sum(d**2), "forces": -d}
+
+
+def test_without_a_stress_the_pressure_is_left_empty(tmp_path):
+    outcome, _ = simulate(tmp_path, protocol(time=0.002), calculator=WithoutStress())
+    assert outcome.status == "finished"
+    rows = list(csv.DictReader(open(tmp_path / "md.csv", encoding="utf-8")))
+    assert {row["pressure_bar"] for row in rows} == {""} and float(rows[0]["density_g_cm3"]) > 0
+
+
+class InAFolder(LennardJones):
+    """A calculator of ASE that works with a file of a fixed name, as those of programs do."""
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        Path(self.directory).mkdir(parents=True, exist_ok=True)
+        file = Path(self.directory) / "job.out"
+        file.write_text(repr(float(self.results["energy"])))
+        time.sleep(0.1)
+        self.results["energy"] = float(file.read_text())
+
+
+def label_in_folders(comm):
+    from mpnnp.data.dataset import Dataset
+    from mpnnp.progress import Log
+    from mpnnp.simulation.labelling import label
+
+    folder = Path(comm.bcast(tempfile.mkdtemp(), root=0))
+    calculator = make_labeller(f"ase:test_dynamics.InAFolder:rc=3.0,directory='{folder}'", comm=comm)
+    boxes = [water_box(3, 0.3, seed) for seed in range(8)]
+    log = Log(comm, stream=open("/dev/null", "w"))
+    labelled = label(Dataset.from_structures(boxes), calculator, comm, log)
+    if comm.rank == 0:
+        assert sorted(path.name for path in folder.iterdir()) == ["rank-0", "rank-1"]
+        shutil.rmtree(folder)
+        for s, atoms in zip(labelled, boxes, strict=True):
+            atoms.calc = LennardJones(rc=3.0)
+            assert s.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
+
+
+def test_ranks_do_not_share_the_folder_that_a_calculator_works_in(monkeypatch):
+    on_ranks(2, label_in_folders)
+    alone = make_labeller("ase:lj:rc=3.0", comm=SimpleNamespace(rank=0, size=1))
+    assert alone.directory == "."
+
+
+def test_what_a_format_cannot_hold_is_refused_before_labels_are_computed(tmp_path, monkeypatch):
+    slab = water_box(3, 0.3)
+    slab.pbc = [True, True, False]
+    write(tmp_path / "slab.xyz", slab)
+    monkeypatch.setattr(labelling, "label", lambda *arguments: pytest.fail("it was labelled"))
+    words = ["label", "ase:lj:rc=3.0", str(tmp_path / "slab.xyz"), "-o", str(tmp_path / "out.data")]
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, DataError), result.output
+    assert "slab.xyz, frame 0: is periodic along 2 vectors, input.data knows only 0 or 3" in str(
+        result.exception
+    )
+    monkeypatch.setattr(selection, "select_structures", lambda *arguments: pytest.fail("it was selected"))
+    words = ["select", str(tmp_path / "slab.xyz"), "-n", "1", "-o", str(tmp_path / "out.data")]
+    result = CliRunner().invoke(app, words)
+    assert "input.data knows only 0 or 3" in str(result.exception)
+
+
+def test_labels_that_could_not_be_written_are_found_under_any_name_of_the_output(tmp_path, monkeypatch):
+    write(tmp_path / "in.xyz", [water_box(3, 0.3, seed) for seed in range(3)])
+    words = ["label", "ase:lj:rc=3.0", str(tmp_path / "in.xyz"), "-o"]
+
+    def fail(path, dataset):
+        raise DataError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(formats, "write_target", fail)
+        result = CliRunner().invoke(app, [*words, str(tmp_path / "input.data")])
+        assert "the disk is full" in str(result.exception)
+    (part,) = tmp_path.glob("*.part.h5")
+    monkeypatch.setattr(labelling, "labels_of", lambda *arguments: pytest.fail("labelled again"))
+    result = CliRunner().invoke(app, [*words, str(tmp_path / "labelled.extxyz")])
+    assert result.exit_code == 0, result.output
+    assert f"3 of 3 structures are labelled in {part}" in result.output
+    assert len(read_sources(tmp_path / "labelled.extxyz", report=lambda text: None)) == 3
+    assert not list(tmp_path.glob("*.part.h5"))

@@ -21,7 +21,7 @@ from mpnnp.cli import app
 from mpnnp.config import Ekf as Rates
 from mpnnp.data.formats import read_sources
 from mpnnp.data.packed import make_atoms
-from mpnnp.errors import CheckpointError, ConfigError, DataError
+from mpnnp.errors import CheckpointError, ConfigError, DataError, FolderError
 from mpnnp.kernels.energy_forces import symmetry_functions
 from mpnnp.kernels.jacobian import energy_rows, force_rows
 from mpnnp.kernels.packs import make_structures
@@ -32,6 +32,7 @@ from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.optimizers.posterior import Posterior
 from mpnnp.parallel import serial
 from mpnnp.progress import Log
+from mpnnp.run_lock import RunLock
 from mpnnp.simulation.dynamics import run as simulate
 from mpnnp.simulation.integrators import Protocol
 from mpnnp.training.calibration import FEW, ONE_SIGMA, Calibration, Errors, Found, Sigma, calibrate
@@ -211,6 +212,20 @@ def test_calibrate_and_evaluate_on_the_command_line(run, tmp_path):
     errors = read_sources(tmp_path / "new.extxyz").forces - columns["forces"]
     inside = np.mean(np.abs(errors) <= columns["forces_std"])
     assert inside == pytest.approx(ONE_SIGMA, abs=0.01)  # the same data
+
+
+def test_a_checkpoint_of_a_run_that_goes_on_is_not_calibrated(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    write_clusters(tmp_path / "new.extxyz", n=8, seed=9)
+    checkpoint = tmp_path / "run" / "checkpoint.h5"
+    before, words = checkpoint.read_bytes(), ["calibrate", str(checkpoint), str(tmp_path / "new.extxyz")]
+    lock = RunLock(tmp_path / "run")
+    refused = CliRunner().invoke(app, words)
+    assert isinstance(refused.exception, FolderError), refused.output
+    assert "run is in use by process" in str(refused.exception) and checkpoint.read_bytes() == before
+    lock.release()
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert checkpoint.read_bytes() != before and not (tmp_path / "run" / "run.lock").exists()
 
 
 def test_isolated_atoms_calibrate_nothing_and_are_not_judged(run, tmp_path):
