@@ -32,9 +32,7 @@ def place_in_run(epoch: int, done: int) -> str:
 
     epoch, done  the epoch under way (from 1) and how many of its updates are done, as in RunState
     """
-    if done:
-        return f"epoch {epoch}"
-    return f"epoch {epoch - 1} done" if epoch > 1 else "before the first epoch"
+    return f"epoch {epoch}" if done or epoch == 1 else f"epoch {epoch - 1} done"
 
 
 class CurveTable:

@@ -318,8 +318,8 @@ def obey(run: Parts, verdict: Verdict) -> None:
     if verdict.interrupted:
         state = run.state
         interrupted = Interrupted(
-            f"{verdict.reason}: stopped after update {state.update} (epoch {state.epoch}); "
-            f"{run.agenda.signals.advice}"
+            f"{verdict.reason}: stopped after update {state.update} "
+            f"({place_in_run(state.epoch, state.done)}); {run.agenda.signals.advice}"
         )
         raise of_all_ranks(interrupted)
 

@@ -321,7 +321,7 @@ def test_where_a_run_stands_is_told_by_what_is_done(folder, tmp_path, updates, t
     initial = describe_checkpoint(tmp_path / "run" / "initial.h5").splitlines()
     assert "state: epoch 0, 0 updates in all" in initial
     resumed = run(config, tmp_path / "run", resume=True)
-    place = told.split(",")[0]
+    place = told.partition(",")[0]
     assert f"resuming from checkpoint.h5, after update {ended.state.update} ({place})" in resumed.lines
 
 
