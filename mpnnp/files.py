@@ -33,6 +33,7 @@ __all__ = [
     "replace_text",
     "seems_to_be",
     "seen_from",
+    "system_reason",
     "write_atomically",
     "write_hdf5",
     "write_sealed",
@@ -104,6 +105,18 @@ def reason_of(error):
     return told_by_hdf5[1] if told_by_hdf5 else error.strerror or str(error)
 
 
+def system_reason(error):
+    """Why the operating system did not let a file be read (no access, no memory, a disk or server that does
+    not answer), in words; None of all other errors, which are about what is in the file, or that it is not
+    there. HDF5 says the number of the error in its text; of a nonsensical address it is EINVAL.
+    """
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    told_by_hdf5 = re.search(r"errno = (\d+)", str(error))
+    number = int(told_by_hdf5[1]) if told_by_hdf5 else getattr(error, "errno", None)
+    return None if number in (None, 0, errno.ENOENT, errno.EINVAL) else os.strerror(number)
+
+
 def seems_to_be(path):
     """What a file or folder holds, and what takes it, to be added to the message of a command that wants
     another: by what it says itself, else by its name; "" if neither tells.
@@ -144,7 +157,10 @@ def keep_aside(path):
     """Rename a file or folder to NAME.old-1, or with the first number that is free; returns the new path.
     Raises OSError.
     """
-    kept = _free_name(Path(path))
+    path = Path(path)
+    if path.name in ("", ".."):  # no names
+        path = path.resolve()
+    kept = _free_name(path)
     os.rename(path, kept)
     return kept
 

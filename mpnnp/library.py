@@ -244,13 +244,14 @@ def train(
     overwrite: bool = False,
 ) -> RunState:
     """Train as a TOML file, a dict of sections or a Config says;
-    results in `directory` (default run.directory). Collective.
+    results in `directory` (default run.directory; for the config.toml of a run its folder). Collective.
 
     Relative paths in a TOML file are those of its folder, in a dict or a Config of the working directory.
 
     on_update  functions (task, state) called after each update;  on_epoch  functions (task, state, point)
                after each evaluation, `point.train.rmse["force"]` and `point.validation` being accuracies as
-               of `evaluate`; on every rank, and what one of them raises on one rank ends all
+               of `evaluate`; on the ranks that give them, which may be rank 0 alone if they do not
+               communicate. What one of them raises on one rank ends all
     log        progress.Log; default: what the command shows. progress.Silent() shows warnings alone, as
                those of Python, progress.Muted() nothing; train.log is written all the same
     overwrite  a run that is in the folder keeps its files under another name
@@ -263,8 +264,10 @@ def train(
         raise ConfigError(f"config = {config!r}: must be a Config, a dict of sections, or a TOML file")
     if isinstance(config, Config):
         config = with_absolute_paths(config, Path.cwd())
+    elif isinstance(config, dict):
+        config = make_config(config, base=Path.cwd())
     else:
-        config = make_config(config, base=Path.cwd()) if isinstance(config, dict) else read_config(config)
+        config = run_folder.in_own_folder(read_config(config), config)
     return train_as_configured(
         config,
         directory or config.run.directory,

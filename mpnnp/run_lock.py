@@ -46,7 +46,7 @@ class RunLock:
         self.record = _own_record()
         while not self._make():
             self._remove_stale(say)
-        self.lost = False
+        self.taker: dict | None = None  # the record of another process that has taken the folder over
         self.done = threading.Event()
         self.beat = threading.Thread(target=self._keep_alive, daemon=True)
         self.beat.start()
@@ -71,10 +71,28 @@ class RunLock:
             temporary.unlink(missing_ok=True)
 
     def _remove_stale(self, say):
-        """Remove the lock that is there if nobody holds it. Raises FolderError if somebody does."""
-        found = _read(self.path)
+        """Remove the lock that is there if nobody holds it. Raises FolderError if somebody does, or if the
+        lock cannot be read.
+        """
+        found = self._found()
         if found is None:
             return
+        self._wait_for_end(found, say)
+        if self._take_away(found):
+            say(f"{self.path.parent}: the lock of {_who(found)} was left behind and is removed")
+
+    def _found(self):
+        """The lock that is there, see `_read`. Raises FolderError if it cannot be read."""
+        try:
+            return _read(self.path)
+        except OSError as error:
+            raise FolderError(
+                f"{self.path}: cannot be read ({error.strerror or error}), so that nothing tells whether "
+                "another process uses the folder: choose another folder, or try again"
+            ) from None
+
+    def _wait_for_end(self, found, say):
+        """Raise FolderError unless the process of a lock has ended, or gives no sign of life."""
         gone = _is_gone(found, self.record)
         end = time.monotonic() + ENDING
         while gone is False and time.monotonic() < end:  # a run that was just ended may not be gone yet
@@ -91,52 +109,63 @@ class RunLock:
                 f"{self.path.parent} is in use by {_who(found)}: "
                 "choose another folder, or wait until it has ended"
             )
+
+    def _take_away(self, found):
+        """Remove the lock `found`; True if it was that one. Any other, and one that cannot be read, is put
+        back.
+        """
         aside = self.path.with_name(f".{NAME}.{self.record['token']}.stale")
         try:
             os.rename(self.path, aside)
         except FileNotFoundError:
-            return
-        taken = _read(aside)
-        if taken is not None and taken.get("token") != found.get("token"):  # somebody was faster
+            return False
+        try:
+            same = (_read(aside) or {}).get("token") == found.get("token")
+        except OSError:
+            same = False
+        if not same:  # somebody was faster, or may have been
             with contextlib.suppress(OSError):
                 os.link(aside, self.path)
         aside.unlink(missing_ok=True)
-        say(f"{self.path.parent}: the lock of {_who(found)} was left behind and is removed")
+        return same
 
     def _is_silent(self, found):
         """True if the lock does not change for PATIENCE seconds."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             time.sleep(BEAT / 4)
-            if _read(self.path) != found:
+            if self._found() != found:
                 return False
         return True
 
     def _keep_alive(self):
         while not self.done.wait(BEAT):
             try:
-                if not self._is_ours():
-                    self.lost = True
+                self.taker = self.taker or self._other_holder()
+                if self.taker:
                     return
                 self.record["beat"] += 1
                 _write(self.path, self.record)
             except OSError:  # a full disk, a folder that was moved: the run's own files tell
                 continue
 
-    def _is_ours(self):
+    def _other_holder(self):
+        """The record of another process in the lock; None if it is ours, not there, or makes no sense.
+        Raises OSError.
+        """
         found = _read(self.path)
-        return found is None or found.get("token") == self.record["token"]
+        return found if found and found.get("token", "") not in ("", self.record["token"]) else None
 
     def check(self) -> None:
         """Raise CheckpointError if another process has taken the folder over: called before files of the run
-        are replaced.
+        are replaced. A lock that cannot be read at this moment is no other's.
         """
-        if self.lost or not self._is_ours():
-            found = _read(self.path)
+        with contextlib.suppress(OSError):
+            self.taker = self.taker or self._other_holder()
+        if self.taker:
             raise CheckpointError(
-                f"{self.path.parent}: {'another process' if found is None else _who(found)} has taken it "
-                "over, as this one gave no sign of life for some time (was it suspended?): nothing more is "
-                "written"
+                f"{self.path.parent}: {_who(self.taker)} has taken it over, as this one gave no sign of life "
+                "for some time (was it suspended?): nothing more is written"
             )
 
     def release(self) -> None:
@@ -195,7 +224,13 @@ def held_by(directory: str | Path) -> list[str]:
 
 
 def _keep_aside(directory, lock, log):
-    """Rename the folder, and make a new one: its lock."""
+    """Rename the folder, and make a new one: its lock. Raises FolderError, OSError."""
+    here = Path.cwd()
+    if directory.resolve() in (here, *here.parents):
+        raise FolderError(
+            f"{directory.resolve()} cannot be kept under another name: it is the working directory, or holds "
+            "it: start from outside of it, or choose another folder"
+        )
     lock.release()
     kept = keep_aside(directory)
     directory.mkdir()
@@ -270,14 +305,16 @@ def _who(found):
 
 
 def _read(path):
-    """Contents of a lock; {} if they make no sense, None if there is none."""
+    """Contents of a lock; {} if they make no sense, None if there is none. Raises OSError if it cannot be
+    read, which says nothing about what it holds.
+    """
     try:
         with open(path, encoding="utf-8") as file:  # opening it makes NFS ask the server
             found = json.load(file)
         return found if isinstance(found, dict) else {}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except ValueError:
         return {}
 
 

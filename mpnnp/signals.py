@@ -46,6 +46,7 @@ class Signals:
         self.comm, self.advice = comm, advice
         self.received = 0
         self.holding = self.breakable = False
+        self.guard = threading.Lock()  # of `breakable` and STOP together
         self.first_heard = -np.inf
         self.before: dict = {}
 
@@ -77,13 +78,15 @@ class Signals:
         """Context in which a signal ends compiled loops early: before what they computed is used the ranks
         must have asked each other for `received`, and throw it away if there was a signal.
         """
-        self.breakable = True
-        STOP[0] = self.received
+        with self.guard:
+            self.breakable = True
+            STOP[0] = self.received
         try:
             yield
         finally:
-            self.breakable = False
-            STOP[0] = 0
+            with self.guard:
+                self.breakable = False
+                STOP[0] = 0
 
     def _listen(self, ear):
         while data := os.read(ear, 1):
@@ -112,8 +115,9 @@ class Signals:
             end_at_once(self.comm, 128 + number, f"{name(number)} again: ended at once")
         for signals in self.opened:
             signals.received, signals.first_heard = number, now
-        if self.breakable:
-            STOP[0] = number
+        with self.guard:  # else the context may end between the question and the answer
+            if self.breakable:
+                STOP[0] = number
         if not self._is_held():
             if self._is_of_python(number):
                 return

@@ -221,6 +221,15 @@ UNKNOWN = {
     "[Run]\nepochs = 2\n": ["Run: unknown key", "did you mean 'run'?"],
     "[RUN]\nepochs = 2\n": ["RUN: unknown key", "did you mean 'run'?"],
     "[network]\nepochs = 2\n": ["network.epochs: unknown key; it is a key of [run]"],
+    "[schedule.labels.dipole]\nfracton = 1.0\n": [
+        "schedule.labels.dipole.fracton: unknown key; did you mean 'fraction'?"
+    ],
+    "[schedule.labels.weight]\nper_updates = 1\n": [
+        "schedule.labels.weight.per_updates: unknown key; did you mean 'per_update'?"
+    ],
+    "[schedule.labels.dipole]\nepochs = 1\n": [
+        "schedule.labels.dipole.epochs: unknown key; it is a key of [run]"
+    ],
 }
 
 

@@ -211,6 +211,31 @@ def test_an_error_in_a_function_of_the_user_on_one_rank_is_raised_on_all(ranks):
     on_ranks(ranks, functions_of_the_user_that_fail)
 
 
+def functions_of_the_user_on_the_first_rank_alone(comm):
+    keep, folder = shared_folder(comm)
+    if comm.rank == 0:
+        write_clusters(folder / "clusters.extxyz", 12)
+    comm.Barrier()
+    config, seen = small_config(folder), {"on_update": [], "on_epoch": []}
+    given = {name: [lambda task, state, *_, u=u: u.append(state.update)] for name, u in seen.items()}
+    log = Log(comm, stream=open(os.devnull, "w"))
+    state = train(config, folder / "run", comm, log, **(given if comm.rank == 0 else {}))
+    if comm.rank == 0:
+        assert seen["on_update"] == list(range(1, state.update + 1))
+        assert seen["on_epoch"] == [0, state.update // 2, state.update]
+
+    def fail(*_):
+        raise ValueError("as said")
+
+    for name in seen:
+        with pytest.raises(ValueError, match="as said"):
+            train(config, folder / name, comm, log, **({name: [fail]} if comm.rank == 0 else {}))
+
+
+def test_functions_of_the_user_may_be_given_on_one_rank_alone():
+    on_ranks(2, functions_of_the_user_on_the_first_rank_alone)
+
+
 def test_numbers_that_go_wrong_end_all_ranks_with_one_message(tmp_path, mpiexec):
     """A TrainingError: it names the label, on whichever rank it is."""
     script = tmp_path / "break.py"

@@ -1,11 +1,13 @@
 """The lock of a run's folder: one holder at a time, stale ones recognised, nothing overwritten."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from small import quiet
@@ -124,6 +126,68 @@ def test_whose_lock_was_taken_writes_nothing_more(tmp_path):
     assert (tmp_path / NAME).exists()  # it is the other's
 
 
+def refuse_to_read(monkeypatch, number):
+    """From now on locks cannot be read, for a reason of the file system."""
+
+    def refuse(path, *_, **__):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(run_lock, "open", refuse, raising=False)
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EMFILE])
+def test_a_lock_that_cannot_be_read_for_a_while_is_not_lost(tmp_path, monkeypatch, number):
+    lock = RunLock(tmp_path)
+    with monkeypatch.context() as broken:
+        refuse_to_read(broken, number)
+        time.sleep(0.3)  # several beats
+        lock.check()
+    beat = lock.record["beat"]
+    time.sleep(0.3)
+    assert lock.record["beat"] > beat, "it goes on to give signs of life"
+    forged(tmp_path, host="elsewhere")
+    with monkeypatch.context() as broken, pytest.raises(CheckpointError, match="elsewhere.* has taken it"):
+        time.sleep(0.3)
+        refuse_to_read(broken, number)
+        lock.check()
+    lock.release()
+
+
+def test_a_lock_of_ones_own_that_was_broken_is_written_anew(tmp_path):
+    lock = RunLock(tmp_path)
+    (tmp_path / NAME).write_bytes(b"{\0\xff")
+    lock.check()
+    time.sleep(0.3)
+    assert json.loads((tmp_path / NAME).read_text())["token"] == lock.record["token"]
+    lock.release()
+
+
+def test_a_lock_that_cannot_be_read_is_not_taken_for_a_stale_one(tmp_path, monkeypatch):
+    forged(tmp_path, host="elsewhere")
+    with monkeypatch.context() as broken:
+        refuse_to_read(broken, errno.EIO)
+        with pytest.raises(FolderError, match=r"run.lock: cannot be read \(Input/output error\)"):
+            RunLock(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    check_taken(tmp_path)
+
+
+def test_a_lock_that_cannot_be_read_any_more_is_put_back(tmp_path, monkeypatch):
+    forged(tmp_path, host="elsewhere")
+    content = (tmp_path / NAME).read_text()
+    rename = os.rename
+
+    def rename_and_break(source, target):
+        rename(source, target)
+        refuse_to_read(monkeypatch, errno.EIO)
+
+    monkeypatch.setattr(os, "rename", rename_and_break)
+    with pytest.raises(FolderError, match="cannot be read"):
+        RunLock(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    assert (tmp_path / NAME).read_text() == content
+
+
 def test_where_hard_links_are_not_known_the_lock_holds_too(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")
@@ -159,6 +223,22 @@ def test_a_folder_in_use_is_not_moved_either(tmp_path):
     with pytest.raises(FolderError, match="in use"):
         claim(tmp_path / "run", TRAINING, False, True, LOG)
     lock.release()
+
+
+@pytest.mark.parametrize("name", [".", "..", "../../run", "/"])
+def test_the_working_directory_is_not_moved_nor_what_holds_it(tmp_path, monkeypatch, name):
+    inside = tmp_path / "run" / "inside"
+    inside.mkdir(parents=True)
+    for folder in (inside, inside.parent):
+        (folder / "initial.h5").write_text("weights")
+    monkeypatch.chdir(inside)
+    folder = run_lock.Path(name).resolve()
+    monkeypatch.setattr(run_lock, "held_by", lambda directory: [TRAINING])
+    if name == "/":
+        monkeypatch.setattr(run_lock, "RunLock", lambda *_: SimpleNamespace(release=lambda: None))
+    with pytest.raises(FolderError, match=f"^{folder} cannot be kept under another name: it is the working"):
+        claim(name, TRAINING, False, True, LOG)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["initial.h5", "initial.h5", "inside", "run"]
 
 
 def test_a_file_is_no_folder(tmp_path):

@@ -83,6 +83,34 @@ def test_what_came_before_ends_the_next_loop():
             assert not compute(structures, functions).any()
 
 
+def test_a_signal_at_the_end_of_a_loop_does_not_end_later_ones():
+    """The listener is slow between its question whether loops may be ended and the answer."""
+
+    class Slow(Signals):
+        asked = threading.Event()
+
+        @property
+        def breakable(self):
+            value = self.value
+            if threading.current_thread() is not threading.main_thread():
+                self.asked.set()
+                time.sleep(0.5)
+            return value
+
+        @breakable.setter
+        def breakable(self, value):
+            self.value = value
+
+    with Slow(serial()) as signals:
+        signals.holding = True
+        with signals.breaking():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.asked.wait(10.0)
+        time.sleep(1.0)
+        left, STOP[0] = int(STOP[0]), 0  # not for other tests
+        assert left == 0 and signals.received == signal.SIGTERM
+
+
 def test_the_estimate_counts_pairs_and_triplets():
     structures, functions = lattice(6.0)
     shifts = 4.55 * np.array(list(np.ndindex(7, 7, 7))) - 3 * 4.55

@@ -19,12 +19,13 @@ from mpnnp.analysis.fisher import (
 from mpnnp.config import PLURALS
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.store import load_structures
-from mpnnp.errors import CheckpointError
+from mpnnp.errors import DamagedError
 from mpnnp.figures import PALETTE, figure, save, style, with_signs
 from mpnnp.files import write_atomically, write_hdf5
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.stored_functions import check_finite, load_symmetry_functions
 from mpnnp.optimizers.posterior import has_covariance
+from mpnnp.parallel import on_root
 from mpnnp.training import checkpoint
 from mpnnp.training.checkpoint import config_of, posterior_of, read_shared
 from mpnnp.training.initial_potential import initial_weights
@@ -130,7 +131,7 @@ def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=Fal
         group,
         spectra,
         potential.weights,
-        _start(Path(path), potential, config),
+        on_root(comm, _start, Path(path), potential, config),
         information,
         expected,
     )
@@ -138,11 +139,11 @@ def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=Fal
 
 def _start(path, potential, config):
     """Weights before the first update: of initial.h5 beside the checkpoint, else from the seed;
-    None if neither serves.
+    None if neither serves. Raises CheckpointError if that file is there, whole, and cannot be read.
     """
     try:
         start = checkpoint.read_potential(path.parent / INITIAL).weights
-    except CheckpointError:
+    except DamagedError:
         if config.network.initializer == "files":
             return None
         start = initial_weights(config, potential.network)

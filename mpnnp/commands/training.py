@@ -46,7 +46,8 @@ def train(
         typer.Option(
             "-o",
             "--output",
-            help="Folder of the results; runs/NAME for NAME.toml if neither this nor run.directory is given.",
+            help="Folder of the results; runs/NAME for NAME.toml if neither this nor run.directory is given. "
+            "RUN_DIR/config.toml goes to RUN_DIR.",
             metavar="RUN_DIR",
         ),
     ] = None,
@@ -87,11 +88,12 @@ def train(
 
 
 def _from_toml(path, settings):
-    """Config of a TOML file. Raises ConfigError naming the file."""
+    """Config of a TOML file, and the folder it goes to. Raises ConfigError naming the file."""
     from mpnnp.config import read_config
     from mpnnp.optimizers.registry import check_name
+    from mpnnp.training.run_folder import in_own_folder
 
-    config = read_config(path, settings)
+    config = in_own_folder(read_config(path, settings), path, settings)
     check_name(config.run.optimizer, str(path))
     return config
 

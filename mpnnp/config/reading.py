@@ -81,19 +81,24 @@ def make_config(tree, source="configuration", base=None, lenient=False):
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(explain(error, source)) from None
-    if config.run.from_ is None:  # else the model of the noise is the checkpoint's, see training.continuation
+    if config.run.from_ is None:  # else the checkpoint decides what has an effect: training.continuation
         config = with_noise_model(config)
-    idle, because = config.idle_keys()
-    if idle and not lenient:
-        values = (name.split(".") for name in idle)
-        keys = ", ".join(f"{s}.{k} = {toml_value(getattr(getattr(config, s), k))}" for s, k in values)
-        raise ConfigError(f"{keys}: without effect with {because} ({source}){advice(because)}")
     if not lenient and config.run.from_ is None:
+        refuse_idle_keys(config, source)
         for section, key in (("data", "rehearsal"), ("data", "shift_energies"), ("ekf", "inflation")):
             if changed(getattr(config, section), [key]):
                 value = toml_value(getattr(getattr(config, section), key))
                 raise ConfigError(f"{section}.{key} = {value}: without effect without run.from ({source})")
     return config if base is None else with_absolute_paths(config, Path(base))
+
+
+def refuse_idle_keys(config, source, asked=None):
+    """Raise ConfigError if keys have no effect. asked: of these ("section.key") alone."""
+    idle, because = config.idle_keys(asked)
+    if idle:
+        values = (name.split(".") for name in idle)
+        keys = ", ".join(f"{s}.{k} = {toml_value(getattr(getattr(config, s), k))}" for s, k in values)
+        raise ConfigError(f"{keys}: without effect with {because} ({source}){advice(because)}")
 
 
 def with_noise_model(config):
@@ -106,11 +111,18 @@ def with_noise_model(config):
     if config.network.activation is None:
         network = {"activation": "softplus" if noise == "learned" else "tanh"}
         config = config.model_copy(update={"network": config.network.model_copy(update=network)})
-    if config.schedule.name == "runner" and config.schedule.selection is None:
-        selection = "random" if noise == "learned" else "threshold"
-        schedule = config.schedule.model_copy(update={"selection": selection})
-        config = config.model_copy(update={"schedule": schedule})
-    return config
+    return with_selection(config)
+
+
+def with_selection(config):
+    """The configuration with the selection of labels that goes with the model of its noise, if it names none
+    and its schedule selects.
+    """
+    if config.schedule.name != "runner" or config.schedule.selection is not None:
+        return config
+    selection = "random" if config.ekf.noise == "learned" else "threshold"
+    schedule = config.schedule.model_copy(update={"selection": selection})
+    return config.model_copy(update={"schedule": schedule})
 
 
 def advice(because):
@@ -214,10 +226,7 @@ def _in_words(error, model):
 def _unknown_key(loc, model):
     """What to say of a key at `loc` that a section, or the whole configuration, does not have."""
     *sections, name = loc
-    own, section = _section_of(str(name), model), model
-    for part in (part for part in sections if isinstance(part, str)):
-        annotation = section.model_fields[part].annotation
-        section = (get_args(annotation) or (annotation,))[0]
+    own, section = _section_of(str(name), model), _section_at(sections, model)
     if own and not sections:
         return f"is a key of a section: write it below [{own}]"
     known = [key_of(field) for field in section.model_fields]
@@ -225,6 +234,19 @@ def _unknown_key(loc, model):
     if own:
         return f"unknown key; it is a key of [{own}]"
     return f"unknown key; did you mean '{near[0]}'?" if near else f"unknown key; known are {', '.join(known)}"
+
+
+def _section_at(place, model):
+    """The section at a place of the file, as in run, or schedule.labels.NAME: one of a table of sections."""
+    found = model
+    for part in place:
+        if hasattr(found, "model_fields"):
+            found = found.model_fields[part].annotation
+        else:
+            found = get_args(found)[-1]  # of dict[str, Section], list[Section]
+        if type(None) in get_args(found):
+            found = get_args(found)[0]
+    return found
 
 
 def _section_of(name, model):

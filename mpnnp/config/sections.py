@@ -27,8 +27,10 @@ class Config(Section):
         """True if the filter finds the noise of the labels by itself."""
         return self.run.optimizer == "ekf" and self.ekf.noise == "learned"
 
-    def idle_keys(self):
-        """(keys that have no effect and are not at their defaults, what would give them one)."""
+    def idle_keys(self, asked=None):
+        """(keys that have no effect and are not at their defaults, because of what). asked: of these
+        ("section.key") alone; None: of all.
+        """
         net, functions, noise = self.network, self.symmetry_functions, "ekf.noise = 'learned'"
         initializer = f"network.initializer = '{net.initializer}'"
         groups = [
@@ -50,7 +52,7 @@ class Config(Section):
         idle = {}
         for section, names, because in groups:
             found = [f"{section}.{name}" for name in changed(getattr(self, section), names)]
-            idle.setdefault(because, []).extend(found)
+            idle.setdefault(because, []).extend(name for name in found if asked is None or name in asked)
         return next(((keys, because) for because, keys in idle.items() if keys), ([], ""))
 
     def metric_weight(self, kind):

@@ -38,8 +38,8 @@ class Accuracy:
         return not all(np.isnan(self.rmse[name]) for name in kinds)
 
     def kinds(self) -> list[LabelKind]:
-        """The kinds that are to be told: those that always are, and those with labels."""
-        return [kind for name, kind in KINDS.items() if kind.always or not np.isnan(self.rmse[name])]
+        """The kinds that are told of it, see `shown`."""
+        return shown(self)
 
     def numbers(self) -> dict[str, float]:
         """energy_rmse, energy_mae, ... -> number."""
@@ -57,6 +57,11 @@ class Accuracy:
 
     def __repr__(self):
         return f"Accuracy(RMSE {self})"
+
+
+def shown(*accuracies: Accuracy) -> list[LabelKind]:
+    """The kinds that are told: those that always are, and those with labels in one of the accuracies."""
+    return [k for k in KINDS.values() if k.always or not all(np.isnan(a.rmse[k.name]) for a in accuracies)]
 
 
 class Errors:

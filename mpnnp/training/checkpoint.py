@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,15 @@ import numpy as np
 
 from mpnnp.config import Config, parse_config
 from mpnnp.errors import CheckpointError, ConfigError, DamagedError, DataError
-from mpnnp.files import check_heaps, check_seal, lock_reason, number_array, seems_to_be, write_sealed
+from mpnnp.files import (
+    check_heaps,
+    check_seal,
+    lock_reason,
+    number_array,
+    seems_to_be,
+    system_reason,
+    write_sealed,
+)
 from mpnnp.model.potential import Potential
 from mpnnp.n2p2 import potential_files
 from mpnnp.optimizers.posterior import Posterior
@@ -74,7 +83,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """The Checkpoint in a file, brought to the present format version.
 
     Raises DamagedError if the file is not there or not as it was written, CheckpointError if it is of another
-    kind or version; both name it.
+    kind or version, or if the operating system does not let it be read; all name it.
     """
     return _read(path, _numbers)
 
@@ -233,9 +242,9 @@ def _potential(file):
 
 def _opened(path, content):
     """content(file, version) of a checkpoint that is known to be whole."""
-    if not Path(path).is_file():
-        raise DamagedError(f"{path}: no such file")
     try:
+        if not _is_file(path):
+            raise DamagedError(f"{path}: no such file")
         sealed = check_seal(path)
         check_heaps(path)
         with h5py.File(path, "r") as file:
@@ -255,9 +264,21 @@ def _opened(path, content):
     except Exception as error:  # h5py raises nearly anything on damaged files
         if locked := lock_reason(error):
             raise CheckpointError(f"{path}: {locked}") from None
+        if reason := system_reason(error):
+            raise CheckpointError(
+                f"{path}: cannot be read: {reason}; it may be sound, so no other is taken: try again"
+            ) from None
         hint = _whole_beside(Path(path)) if Path(path).suffix == ".h5" else seems_to_be(path)
         reason = str(error) or type(error).__name__
         raise DamagedError(f"{path}: damaged, or not a checkpoint: {reason}{hint}") from None
+
+
+def _is_file(path):
+    """True if there is such a file, False if not. Raises OSError if that cannot be told."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _whole_beside(path: Path) -> str:

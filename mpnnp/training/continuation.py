@@ -19,6 +19,7 @@ from ase.data import chemical_symbols
 
 from mpnnp.config import Config, toml_value
 from mpnnp.config.fields import Section, key_of
+from mpnnp.config.reading import refuse_idle_keys, with_selection
 from mpnnp.data import dataset as datasets
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import element_counts, make_atoms
@@ -109,7 +110,31 @@ def completed(config: Config, directory: Path | None = None, resume: bool = Fals
     changed["schedule"] = changed["schedule"].model_copy(update=dict.fromkeys(belong_to_the_labels))
     run = {"optimizer": before.run.optimizer, "epochs": config.run.epochs or EPOCHS}
     changed["run"] = config.run.model_copy(update=run)
-    return config.model_copy(update=changed)
+    whole = config.model_copy(update=changed)
+    if whole.schedule.name != before.schedule.name:
+        whole = _without_other_schedule(whole, config)
+    refuse_idle_keys(whole, where, _given_otherwise(config, before))
+    return whole
+
+
+def _given_otherwise(config, before):
+    """The keys ("section.key") that a configuration gives, and not as `before`."""
+    return {
+        f"{name}.{key}"
+        for name in config.model_fields_set
+        for key in getattr(config, name).model_fields_set
+        if getattr(getattr(config, name), key) != getattr(getattr(before, name), key, None)
+    }
+
+
+def _without_other_schedule(whole, config):
+    """The configuration, whose schedule is another than before, without the keys of that one which `config`
+    does not give.
+    """
+    schedule, fields = whole.schedule, type(whole.schedule).model_fields
+    inherited = set(schedule.idle_keys()) - config.schedule.model_fields_set
+    defaults = {key: fields[key].default for key in inherited}
+    return with_selection(whole.model_copy(update={"schedule": schedule.model_copy(update=defaults)}))
 
 
 def _with_own_nets(config, potential):

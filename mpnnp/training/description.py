@@ -6,9 +6,10 @@ import numpy as np
 
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.optimizers.posterior import has_covariance, numbers_stored
+from mpnnp.progress import counted
 from mpnnp.training.checkpoint import load_potential, read_summary
 from mpnnp.training.history import of_checkpoint
-from mpnnp.training.report import symbols
+from mpnnp.training.report import place_in_run, symbols
 from mpnnp.units import ATOMIC, Units
 
 
@@ -17,10 +18,7 @@ def describe_checkpoint(path: str | Path) -> str:
     found = read_summary(path)
     p, progress, optimizer, curve = found.potential, found.progress, found.optimizer, found.curve
     lines = [f"checkpoint of mpnnp, elements {' '.join(symbols(p.elements))}", *_lines_of(p)]
-    where = f"epoch {progress.get('epoch', 0)}" + (
-        f", {progress['done']} updates into it" if progress.get("done") else ""
-    )
-    lines.append(f"state: {where}, {progress.get('update', 0)} updates in all")
+    lines.append(f"state: {_where(progress)}, {progress.get('update', 0)} updates in all")
     if "best" in progress:
         lines.append(
             f"best measure so far: {progress['best']:.6g}, after epoch "
@@ -42,6 +40,16 @@ def describe_checkpoint(path: str | Path) -> str:
     else:
         lines.append("optimizer: none (the potential alone; it cannot be resumed)")
     return "\n".join(lines)
+
+
+def _where(progress):
+    """Where the run stands, in words. A potential alone (best.h5, initial.h5) has the number of the epoch
+    after or within which it was kept, other checkpoints that of the epoch under way.
+    """
+    epoch, done = progress.get("epoch", 0), progress.get("done")
+    if done is None:
+        return f"epoch {epoch}"
+    return place_in_run(epoch, done) + (f", {counted(done, 'update')} into it" if done else "")
 
 
 def describe_folder(path: str | Path, units: Units | str | None = None) -> str:

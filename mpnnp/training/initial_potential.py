@@ -132,7 +132,8 @@ def build(
     functions, statistics, structures, G = _functions_that_vary(section, dataset, train, compute, comm, log)
     n_inputs = np.diff(functions.table.start)
     if nets.hidden is None:
-        hidden = hidden_nodes(agree(comm, n_label, dataset, train), n_inputs, log)
+        energies, forces = agree(comm, n_label, dataset, train)
+        hidden = hidden_nodes((energies, forces if config.schedule.forces else 0), n_inputs, log)
         nets = nets.model_copy(update={"hidden": hidden})
     network = Network.from_config(nets, functions.elements, n_inputs)
     kind, s_min, s_max = _scaling_of(section)

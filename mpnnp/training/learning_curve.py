@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mpnnp.files import write_table
-from mpnnp.model.label_kinds import KINDS
+from mpnnp.model.label_kinds import KINDS, LabelKind
 from mpnnp.model.metrics import Accuracy
 
 PARTS = ("train", "validation", "old")  # old: validation structures of what was learned before
@@ -25,6 +25,15 @@ def noise_of(kind: str) -> str:
 def all_columns() -> list[str]:
     errors = (column for kind in KINDS for column in columns_of(kind))
     return ["epoch", "update", "seconds", *errors, *map(noise_of, KINDS)]
+
+
+def shown(columns: Mapping[str, np.ndarray]) -> list[LabelKind]:
+    """The kinds that are told of a curve: those that always are, and those with labels in any part."""
+    return [
+        kind
+        for name, kind in KINDS.items()
+        if kind.always or not all(np.isnan(columns.get(c, np.nan)).all() for c in columns_of(name))
+    ]
 
 
 class LearningCurve:
@@ -69,24 +78,20 @@ class LearningCurve:
         Kinds that are not always told have columns if there are labels of them.
         """
         columns = self.columns()
-        kinds = [
-            kind
-            for kind in KINDS.values()
-            if kind.always or any(np.isfinite(columns[c]).any() for c in columns_of(kind.name))
-        ]
-        shown = [
+        kinds = shown(columns)
+        names = [
             c
             for kind in kinds
             for c in columns_of(kind.name)
             if not c.endswith("_old") or np.isfinite(columns[c]).any()
         ]
-        shown += [c for c in map(noise_of, KINDS) if np.isfinite(columns[c]).any()]
+        names += [c for c in map(noise_of, KINDS) if np.isfinite(columns[c]).any()]
         units = {f"{kind.name}_unit": kind.error_unit for kind in kinds}
         table = {
             "epoch": [f"{row[0]:.0f}" for row in self.rows],
             "update": [f"{row[1]:.0f}" for row in self.rows],
             "seconds": [f"{row[2]:.3f}" for row in self.rows],
-            **{column: columns[column] for column in shown},
+            **{column: columns[column] for column in names},
             **{column: [unit] * len(self.rows) for column, unit in units.items()},
         }
         write_table(path, table)

@@ -16,7 +16,7 @@ from mpnnp.figures import DARK, INK, PAPER, save, svg, with_signs
 from mpnnp.files import seems_to_be, write_text
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.progress import duration
-from mpnnp.training import diagnosis, pictures, results
+from mpnnp.training import diagnosis, learning_curve, pictures, results
 from mpnnp.training.diagnosis import Facts, Outside
 from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.measure import evaluations
@@ -70,7 +70,7 @@ def _draw(curve, found):
 def _html(name, text, config, curve, found, drawn):
     import jinja2
 
-    facts, kinds = found.facts, _kinds(curve)
+    facts, kinds = found.facts, learning_curve.shown(curve)
     environment = jinja2.Environment(autoescape=True, trim_blocks=False)
     template = environment.from_string(resources.files(__package__).joinpath(TEMPLATE).read_text("utf-8"))
     shown = []
@@ -112,13 +112,6 @@ def _html(name, text, config, curve, found, drawn):
         description=_description(config, facts),
         configuration=text,
     )
-
-
-def _kinds(curve):
-    """The kinds that are told: always, or because there are labels."""
-    return [
-        kind for name, kind in KINDS.items() if kind.always or np.isfinite(curve[f"{name}_rmse_train"]).any()
-    ]
 
 
 def _summary(config: Config, curve: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> str:

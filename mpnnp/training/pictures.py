@@ -18,7 +18,7 @@ from mpnnp.figures import (
     with_signs,
 )
 from mpnnp.model.label_kinds import KINDS
-from mpnnp.training.learning_curve import PARTS
+from mpnnp.training.learning_curve import PARTS, shown
 from mpnnp.training.results import Points
 
 MAXIMUM_POINTS = 20_000  # drawn of each kind
@@ -32,13 +32,7 @@ def learning_curve(columns: Mapping[str, np.ndarray]) -> Any:
     """RMSE of each kind of label that there is, training and validation, and the noise level where it is
     learned, against epochs. Figure.
     """
-    nothing = np.array([np.nan])
-    kinds = [
-        kind
-        for kind in KINDS.values()
-        if kind.always
-        or any(np.isfinite(columns.get(f"{kind.name}_rmse_{part}", nothing)).any() for part in PARTS)
-    ]
+    nothing, kinds = np.array([np.nan]), shown(columns)
     picture, axes = figure(len(kinds))
     tones, epochs = colours(PARTS), columns["epoch"]
     for axis, kind in zip(axes, kinds):

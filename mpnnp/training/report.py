@@ -10,8 +10,8 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.files import write_text
-from mpnnp.model.label_kinds import KINDS, LabelKind
-from mpnnp.model.metrics import Accuracy
+from mpnnp.model.label_kinds import KINDS
+from mpnnp.model.metrics import Accuracy, shown
 from mpnnp.progress import duration
 from mpnnp.training.run_state import RunState
 
@@ -27,9 +27,12 @@ def symbols(elements: Sequence[int]) -> list[str]:
     return [chemical_symbols[z] for z in elements]
 
 
-def shown(*accuracies: Accuracy) -> list[LabelKind]:
-    """The kinds that are told: always, or because there are labels in one of the accuracies."""
-    return [k for k in KINDS.values() if k.always or any(np.isfinite(a.rmse[k.name]) for a in accuracies)]
+def place_in_run(epoch: int, done: int) -> str:
+    """Where a run stands, in words.
+
+    epoch, done  the epoch under way (from 1) and how many of its updates are done, as in RunState
+    """
+    return f"epoch {epoch}" if done or epoch == 1 else f"epoch {epoch - 1} done"
 
 
 class CurveTable:

@@ -1,18 +1,20 @@
 """The files of a run: two checkpoints, the best potential, configuration, log and learning curve.
 
-Rank 0 calls this; errors name the file.
+Rank 0 calls this, all ranks `held` alone; errors name the file.
 """
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mpnnp.errors import CheckpointError, DamagedError, OutputError
+from mpnnp.config import Config
+from mpnnp.errors import CheckpointError, DamagedError, Interrupted, MpnnpError, OutputError
 from mpnnp.files import reason_of, write_text
 from mpnnp.model.potential import Potential
+from mpnnp.parallel import Comm, agree
 from mpnnp.progress import AnyLog, Log
 from mpnnp.run_lock import RunLock, claim
 from mpnnp.training import checkpoint
@@ -21,7 +23,7 @@ from mpnnp.training.checkpoint import Checkpoint
 CHECKPOINT, PREVIOUS, BEST, INITIAL = "checkpoint.h5", "checkpoint-previous.h5", "best.h5", "initial.h5"
 DAMAGED = "checkpoint-damaged.h5"
 END = "accuracy.json", "results.h5"  # of a run that came to its end, written then
-LOG = "train.log"
+LOG, CONFIG = "train.log", "config.toml"
 KIND = "a training"  # of run_lock.USED
 
 
@@ -61,6 +63,40 @@ def open_folder(directory: Path, log: Log, resume: bool, overwrite: bool = False
     return lock, resume
 
 
+def in_own_folder(config: Config, path: str | Path, settings: Sequence[str] = ()) -> Config:
+    """The configuration of a file with the folder that its results go to. config.toml of a run is that run's,
+    whatever run.directory says: -o, or a move of the folder, may have made it another.
+
+    settings  "section.key=value" that have changed the configuration: run.directory among them is kept
+    """
+    path = Path(path)
+    given = any(setting.partition("=")[0].strip() == "run.directory" for setting in settings)
+    if given or path.name != CONFIG or not (path.parent / LOG).is_file():
+        return config
+    return config.model_copy(update={"run": config.run.model_copy(update={"directory": str(path.parent)})})
+
+
+@contextlib.contextmanager
+def held(
+    directory: Path, comm: Comm, log: Log, resume: bool, overwrite: bool
+) -> Iterator[tuple[bool, Callable[[], object]]]:
+    """Context manager in which the folder of a run is this run's: (whether there is a checkpoint to go on
+    from, what to call before a file is replaced, see RunLock.check). An error that ends the run goes to its
+    log. Collective; raises as `open_folder`.
+    """
+    lock, resume = agree(
+        comm, lambda: open_folder(directory, log, resume, overwrite) if comm.rank == 0 else (None, resume)
+    )
+    try:
+        yield comm.bcast(resume, root=0), (lambda: None) if lock is None else lock.check
+    except MpnnpError as error:
+        log.record(str(error) if isinstance(error, Interrupted) else f"error: {error}")
+        raise
+    finally:
+        if lock is not None:
+            lock.release()
+
+
 def has_checkpoint(directory: Path) -> bool:
     return any((directory / name).is_file() for name in (CHECKPOINT, PREVIOUS))
 
@@ -83,8 +119,8 @@ def forget_end(directory: Path) -> None:
 
 
 def write_config(directory: Path, text: str) -> None:
-    with writing(directory / "config.toml"):
-        write_text(directory / "config.toml", text)
+    with writing(directory / CONFIG):
+        write_text(directory / CONFIG, text)
 
 
 def write_checkpoint(directory: Path, content: Checkpoint) -> None:
@@ -133,9 +169,12 @@ def set_aside(directory: Path, name: str) -> None:
 
 
 def weights_of_best(directory: Path, epoch: int) -> np.ndarray | None:
-    """Weights of best.h5 if it is of epoch `epoch`, else None: for checkpoints that do not hold them."""
+    """Weights of best.h5 if it is of epoch `epoch`, else None: for checkpoints that do not hold them.
+
+    Raises CheckpointError if the file cannot be read for another reason than that it is damaged or missing.
+    """
     try:
         found = checkpoint.read_summary(directory / BEST)
-    except CheckpointError:
+    except DamagedError:
         return None
     return found.potential.weights if found.progress.get("epoch") == epoch else None

@@ -83,11 +83,13 @@ class RunnerSchedule:
             max(1, round(f * len(candidates) / m)) if f > 0 and len(candidates) else 0
             for f, candidates, m in zip(fractions, labels, self.sizes)
         )
-        _check_labels(self.n_update, labels, config.forces)
+        if not any(self.n_update):
+            raise ConfigError(_nothing_to_learn(config, labels))
         for kind, n, candidates, m in zip(KINDS.values(), self.n_update, labels, self.sizes):
             if n and m > MOST_REPEATS * len(candidates):
+                key = "force_streams" if kind.name == "force" and config.force_streams else "streams"
                 raise ConfigError(
-                    f"schedule.streams: {m:,} labels in one update, but for training there are "
+                    f"schedule.{key}: {m:,} labels in one update, but for training there are "
                     f"{len(candidates)} {kind.words}: must not be more than {MOST_REPEATS} times as many"
                 )
 
@@ -137,16 +139,18 @@ class SdnzSchedule:
     """The schedule of J. Chem. Phys. 155, 204108 (2021):
     every update takes either energies or force components of random structures.
 
-    Further kinds take the place of such an update with a probability of their own. sizes, shares as in
+    Further kinds take the place of such an update with a probability of their own; where there are neither
+    energies nor forces to learn, the first of them that has one takes the place of each. sizes, shares as in
     RunnerSchedule.
     """
 
     def __init__(self, config: Schedule, labels: Sequence[np.ndarray], seed: int):
         self.config, self.labels, self.seed = config, labels, seed
         self.sizes = tuple(config.of_kind(kind, "per_update") for kind in KINDS)
-        if not config.forces or not len(labels[FORCE]):
+        energies, forces = len(labels[ENERGY]) > 0, config.forces and len(labels[FORCE]) > 0
+        if not forces:
             self.probability = 1.0
-        elif not len(labels[ENERGY]):
+        elif not energies:
             self.probability = 0.0
         else:
             self.probability = config.of_kind("energy", "probability")
@@ -155,8 +159,11 @@ class SdnzSchedule:
             for kind, name in enumerate(list(KINDS)[: len(labels)])
             if kind not in (ENERGY, FORCE)
         }
-        counts = (len(labels[ENERGY]) * (self.probability > 0), len(labels[FORCE]) * (self.probability < 1))
-        _check_labels(counts, labels, config.forces)
+        if not (energies or forces):
+            first = next((kind for kind, probability in self.others.items() if probability > 0), None)
+            if first is None:
+                raise ConfigError(_nothing_to_learn(config, labels))
+            self.others[first] = 1.0
 
     @property
     def updates_per_epoch(self) -> int:
@@ -213,9 +220,25 @@ def _draw(rng, n, size):
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-def _check_labels(counts, labels, forces):
-    if sum(counts) == 0:
-        there = f"{len(labels[ENERGY])} energy and {len(labels[FORCE])} force labels for training"
-        raise ConfigError(
-            f"schedule: there is nothing to learn from: {there}, forces are {'on' if forces else 'off'}"
-        )
+def _nothing_to_learn(config, labels):
+    """What there is of each kind, and which keys leave it out, in words."""
+    there = [f"{len(numbers)} {kind}" for kind, numbers in zip(KINDS, labels)]
+    left_out = [
+        f"; {_key_that_leaves_out(config, kind)} leaves out the {kind} labels"
+        for kind, numbers in zip(KINDS, labels)
+        if len(numbers)
+    ]
+    return (
+        f"schedule: there is nothing to learn from: {', '.join(there[:-1])} and {there[-1]} labels for "
+        f"training, forces are {'on' if config.forces else 'off'}{''.join(left_out)}"
+    )
+
+
+def _key_that_leaves_out(config, kind):
+    """The key of [schedule], with its value, by which labels of a kind (its name) have no updates."""
+    if kind == "force" and not config.forces:
+        return "schedule.forces = false"
+    what = "fraction" if config.name == "runner" else "probability"
+    own = f"{kind}_{what}"
+    key = own if own in type(config).model_fields else f"labels.{kind}.{what}"
+    return f"schedule.{key} = {config.of_kind(kind, what):g}"

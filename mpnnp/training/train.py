@@ -10,7 +10,7 @@ import numpy as np
 
 from mpnnp.config import Config, to_toml
 from mpnnp.environment import describe as describe_environment
-from mpnnp.errors import Interrupted, MpnnpError, TrainingError
+from mpnnp.errors import Interrupted, TrainingError
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.cost import cost_of
 from mpnnp.model.label_kinds import FORCE, KINDS
@@ -27,8 +27,10 @@ from mpnnp.training.conclusion import conclude
 from mpnnp.training.inflation import inflate
 from mpnnp.training.judgement import Judge
 from mpnnp.training.keeper import Keeper, read_saved
+from mpnnp.training.labels import labels_per_update
 from mpnnp.training.learning_curve import LearningCurve
-from mpnnp.training.report import CurveTable, symbols
+from mpnnp.training.measure import part_that_judges
+from mpnnp.training.report import CurveTable, place_in_run, symbols
 from mpnnp.training.resume import same_judges
 from mpnnp.training.run_state import RunState, from_checkpoint, new_state
 from mpnnp.training.schedules import Batch
@@ -75,9 +77,10 @@ def train(
 
     resume     continue from the checkpoint in the directory
     overwrite  a run that the directory holds keeps its files under another name
-    on_update  functions (task, state) called on every rank after each update
-    on_epoch   functions (task, state, point) called on every rank after each evaluation; point:
-               judgement.Point. What one of them raises on one rank is raised on every rank
+    on_update  functions (task, state) called after each update, on the ranks that give them: those that
+               communicate must be given on all
+    on_epoch   functions (task, state, point) called so after each evaluation; point: judgement.Point.
+               What one of them raises on one rank is raised on every rank
     Raises ConfigError, DataError, FolderError, CheckpointError, OutputError, TrainingError when numbers go
     wrong, and Interrupted after a signal or near the end of a batch job, with a checkpoint written; on every
     rank alike.
@@ -85,44 +88,46 @@ def train(
     directory, clock = Path(directory), time.monotonic()
     with Signals(comm, GO_ON) as signals:
         config = on_root(comm, continuation.completed, config, directory, resume)
-        lock, resume = agree(
-            comm,
-            lambda: (
-                run_folder.open_folder(directory, log, resume, overwrite) if comm.rank == 0 else (None, None)
-            ),
-        )
-        resume, run = comm.bcast(resume), None
-        try:
+        functions = of_every_rank(comm, on_update), of_every_rank(comm, on_epoch)
+        with run_folder.held(directory, comm, log, resume, overwrite) as (resume, check):
             describe_environment(comm, log)
             compile_kernels(comm, log, config.schedule)
-            run = begin(
-                config, directory, comm, log, resume, signals, tuple(on_update), tuple(on_epoch), clock
-            )
-            if lock is not None:
-                run.keeper.check = lock.check
+            run = begin(config, directory, comm, log, resume, signals, *functions, clock)
+            run.keeper.check = check
             signals.holding = True
-            with run.progress:
-                if run.state.update == 0 and not run.state.curve.rows:
-                    run.keeper.keep_start()
-                    evaluate(run, epoch=0)
-                while run.state.epoch <= run.config.run.last_epoch and not run.reason:
-                    one_epoch(run)
-            if run.agenda.much_to_lose():
-                save(run)
-            last = with_last_weights(run)
-            calibrate(run, last)
-            save(run)
+            last = learn(run)
             signals.holding = False
             finish(run, last, directory)
-        except MpnnpError as error:
-            if isinstance(error, TrainingError) and run is not None:
-                run.keeper.keep_rest(run.state)
-            log.record(str(error) if isinstance(error, Interrupted) else f"error: {error}")
-            raise
-        finally:
-            if lock is not None:
-                lock.release()
     return run.state
+
+
+def of_every_rank(comm: Comm, functions: Iterable[Callable]) -> tuple:
+    """Functions of the user for `call_all`, which all ranks call or none: one that does nothing on a rank
+    that has none, where others have. Collective.
+    """
+    functions = tuple(functions)
+    some = comm.allreduce(len(functions)) > 0
+    return functions or ((lambda *_: None,) if some else ())
+
+
+def learn(run: Parts) -> RunState:
+    """All epochs, then the last word: the state of `with_last_weights`, all of it saved. Collective."""
+    try:
+        with run.progress:
+            if run.state.update == 0 and not run.state.curve.rows:
+                run.keeper.keep_start()
+                evaluate(run, epoch=0)
+            while run.state.epoch <= run.config.run.last_epoch and not run.reason:
+                one_epoch(run)
+        if run.agenda.much_to_lose():
+            save(run)
+        last = with_last_weights(run)
+        calibrate(run, last)
+        save(run)
+    except TrainingError:
+        run.keeper.keep_rest(run.state)
+        raise
+    return last
 
 
 def begin(
@@ -158,7 +163,7 @@ def begin(
     n_update = config.run.last_epoch * task.schedule.updates_per_epoch
     most = min(n_update, config.run.updates or n_update)
     progress = Progress(log, "update", most, done=state.update, deadline=agenda.deadline())
-    reason = agenda.reached(state.update) or out_of_patience(config, state)
+    reason = agenda.reached(state.update) or out_of_patience(config, state, judge)
     run = Parts(config, task, state, judge, keeper, agenda, log, on_update, on_epoch, progress, reason)
     describe(run)
     if saved:
@@ -183,7 +188,7 @@ def take_up(run: Parts, saved: Checkpoint, name: str) -> None:
     Collective.
     """
     state, comm, before = run.state, run.task.comm, saved.progress["n_rank"]
-    run.log(f"resuming from {name}, after update {state.update} (epoch {state.epoch})")
+    run.log(f"resuming from {name}, after update {state.update} ({place_in_run(state.epoch, state.done)})")
     if before not in (0, comm.size):
         run.log(
             f"the checkpoint is of {counted(before, 'rank')}, this run has {comm.size}: "
@@ -291,7 +296,7 @@ def evaluate(run: Parts, epoch: int) -> None:
         run.progress.told()
     if state.skipped:
         run.log(f"updates left out so far: {state.skipped} of {state.update}")
-    run.reason = run.reason or out_of_patience(run.config, state)
+    run.reason = run.reason or out_of_patience(run.config, state, run.judge)
     run.keeper.keep_epoch(state, better)
     call_all(run, run.on_epoch, run.task, state, point)
 
@@ -315,8 +320,8 @@ def obey(run: Parts, verdict: Verdict) -> None:
     if verdict.interrupted:
         state = run.state
         interrupted = Interrupted(
-            f"{verdict.reason}: stopped after update {state.update} (epoch {state.epoch}); "
-            f"{run.agenda.signals.advice}"
+            f"{verdict.reason}: stopped after update {state.update} "
+            f"({place_in_run(state.epoch, state.done)}); {run.agenda.signals.advice}"
         )
         raise of_all_ranks(interrupted)
 
@@ -334,11 +339,12 @@ def save(run: Parts) -> None:
         run.agenda.saved()
 
 
-def out_of_patience(config: Config, state: RunState) -> str:
+def out_of_patience(config: Config, state: RunState, judge: Judge) -> str:
     """Why a run ends that has not become better for run.patience epochs; "" if it goes on."""
     patience, last = config.run.patience, state.curve.rows[-1][0] if state.curve.rows else 0
     if patience and last - state.best_epoch >= patience:
-        return f"no better validation error for {counted(patience, 'epoch')}"
+        part = part_that_judges(state.curve.columns(), judge.weights())
+        return f"no better {'training' if part == 'train' else part} error for {counted(patience, 'epoch')}"
     return ""
 
 
@@ -395,7 +401,7 @@ def expected_update(run: Parts) -> float:
     """Seconds that an update of force labels is estimated to take, 0 where none are learned."""
     if not run.task.schedule.learns(FORCE):
         return 0.0
-    labels = -(-run.config.schedule.of_kind("force", "streams") // run.task.comm.size)
+    labels = -(-labels_per_update(run.config.schedule, FORCE) // run.task.comm.size)
     return labels * cost_of(run.task.observer.structures, run.task.potential.functions).of_force_row()
 
 

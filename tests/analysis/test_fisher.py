@@ -23,7 +23,7 @@ from mpnnp.analysis.fisher import (
 )
 from mpnnp.config import Data
 from mpnnp.data.formats import read_sources
-from mpnnp.errors import ConfigError
+from mpnnp.errors import CheckpointError, ConfigError
 from mpnnp.model.label_kinds import ENERGY, FORCE
 from mpnnp.parallel import serial
 from mpnnp.progress import Log
@@ -274,6 +274,15 @@ def test_analysis_of_two_groups_writes_spectra_distances_and_starts(tmp_path):
         )
         assert file["distances/energies/adam - ekf"].shape == (2,)
     assert (tmp_path / "fisher.png").stat().st_size > 10_000
+
+
+def test_a_start_that_cannot_be_read_is_not_taken_for_one_that_is_not_there(tmp_path, monkeypatch):
+    def refuse(path):
+        raise CheckpointError(f"{path}: cannot be read: Input/output error")
+
+    monkeypatch.setattr(fisher_report.checkpoint, "read_potential", refuse)
+    with pytest.raises(CheckpointError, match="initial.h5: cannot be read"):
+        fisher_report._start(tmp_path / "checkpoint.h5", None, small_config(tmp_path))
 
 
 def test_labels_that_say_nothing_have_a_spectrum_too(tmp_path):

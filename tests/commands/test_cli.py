@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import typer
 from ase.io import read
-from small import small_config, write_clusters
+from small import quiet, small_config, write_clusters
 
 import mpnnp
 from mpnnp.cli import app, main
@@ -184,6 +184,22 @@ def test_resume(folder, succeed, tmp_path):
         h5py.File(path / "checkpoint.h5")["weights"][()] for path in (folder / "run", tmp_path / "run")
     ]
     assert np.array_equal(*weights)
+
+
+def test_the_configuration_of_a_run_is_of_its_folder(folder, succeed, command, tmp_path, monkeypatch):
+    """It does not know of -o, nor that the folder was moved."""
+    monkeypatch.chdir(tmp_path)
+    succeed("train", folder / "train.toml", "-o", "runs/b", "--set", "run.epochs=1")
+    (tmp_path / "runs" / "b").rename(tmp_path / "c")
+    again = ("train", "c/config.toml")
+    assert "c holds a training already" in command(*again).err
+    assert "results in c" in succeed(*again, "--resume", "--set", "run.epochs=2")
+    assert read_config("c/config.toml").run.directory == "c"
+    succeed(*again, "--set", "run.directory=d", "--set", "run.epochs=1")
+    succeed(*again, "-o", "e", "--set", "run.epochs=1")
+    mpnnp.train("e/config.toml", resume=True, log=quiet()[1])
+    names = sorted(path.name for path in tmp_path.iterdir() if (path / "best.h5").exists())
+    assert names == ["c", "d", "e"] and not list((tmp_path / "runs").iterdir())
 
 
 # ---- potentials

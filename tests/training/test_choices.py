@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small import quiet, small_config
+from small import begun, quiet, small_config
 
 from mpnnp.config import make_config, parse_config, to_toml
 from mpnnp.errors import ConfigError
@@ -99,6 +99,14 @@ def test_labels_are_counted_by_structures_with_forces(tmp_path):
         without[first : first + masked] = np.nan
         found = n_label(replace(data.dataset, forces=without), data.train)
         assert found[1] == n_label(data.dataset, data.train)[1] - 3 * masked
+
+
+def test_forces_that_are_not_learned_decide_about_no_net(tmp_path):
+    config = small_config(tmp_path, schedule={"forces": False})
+    net = config.network.model_copy(update={"hidden": None, "activation": "tanh"})
+    comm, log = quiet()
+    begun(config.model_copy(update={"network": net}), tmp_path / "run", comm, log)
+    assert any(line.startswith("network.hidden = [15, 15]: 9 labels for training") for line in log.kept)
 
 
 def test_a_run_without_settings_tells_what_it_chose_and_goes_on(tmp_path):

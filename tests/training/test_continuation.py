@@ -12,7 +12,7 @@ from launch import run_on_ranks
 from small import boxes, quiet, small_config, write_clusters
 
 import mpnnp
-from mpnnp.config import make_config
+from mpnnp.config import make_config, read_config
 from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import CheckpointError, ConfigError, DataError
 from mpnnp.model.label_kinds import KINDS
@@ -215,6 +215,64 @@ def test_what_the_covariance_is_not_of_is_refused(old, tmp_path, sections, messa
     with pytest.raises(ConfigError) as caught:
         train(going_on(old, **sections), tmp_path, *quiet())
     assert message in str(caught.value) and "leave these keys out" in str(caught.value)
+
+
+def trained_as(tmp_path, name, **sections):
+    """A finished run with these sections, and the configuration of one that goes on from it."""
+    (tmp_path / name).mkdir()
+    write_clusters(tmp_path / name / "new.extxyz", 8, seed=5, sizes=(2, 3))
+    train(small_config(tmp_path / name, run={"epochs": 1}, **sections), tmp_path / name / "run", *quiet())
+    return lambda **more: going_on(tmp_path / name, **more)
+
+
+def test_keys_that_have_no_effect_on_the_checkpoint_are_refused(tmp_path):
+    more = trained_as(tmp_path, "a", ekf={"noise": "learned"})
+    for sections, told in (
+        ({"schedule": {"force_weight": 5.0}}, "schedule.force_weight = 5.0: without effect with ekf.noise"),
+        ({"schedule": {"trials": 5}}, "schedule.trials = 5: without effect with ekf.noise = 'learned'"),
+        ({"ekf": {"eta_max": 2.0}}, "ekf.eta_max = 2.0: without effect with ekf.noise = 'learned'"),
+        (
+            {"schedule": {"forces_per_update": 5}},
+            "schedule.forces_per_update = 5: without effect with schedule.name = 'runner'",
+        ),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            train(more(**sections), tmp_path / "b", *quiet())
+        assert told in str(caught.value) and "run.from = " in str(caught.value)
+    assert not (tmp_path / "b").exists()
+    kept = continuation.completed(more(schedule={"force_weight": 5.0, "streams": 3}, ekf={"noise": "fixed"}))
+    assert (kept.schedule.force_weight, kept.schedule.streams, kept.ekf.noise) == (5.0, 3, "fixed")
+
+
+def test_keys_of_the_schedule_of_the_checkpoint_need_not_its_name(tmp_path):
+    more = trained_as(tmp_path, "a", schedule={"name": "sdnz", "updates_per_epoch": 20})
+    config = continuation.completed(more(schedule={"forces_per_update": 5}))
+    assert (config.schedule.name, config.schedule.forces_per_update) == ("sdnz", 5)
+    with pytest.raises(ConfigError, match="schedule.streams = 3: without effect with schedule.name = 'sdnz'"):
+        continuation.completed(more(schedule={"streams": 3}))
+
+
+@pytest.mark.parametrize(
+    "noise, then, keys, now",
+    [
+        ("fixed", {"streams": 3, "selection": "sort"}, {"name": "sdnz"}, None),
+        ("fixed", {"name": "sdnz", "forces_per_update": 5}, {"name": "runner"}, "threshold"),
+        ("learned", {"name": "sdnz", "forces_per_update": 5}, {"name": "runner"}, "random"),
+        ("fixed", {"name": "sdnz"}, {"name": "runner", "selection": "sort"}, "sort"),
+        ("fixed", {"selection": "sort"}, {"streams": 3}, "sort"),
+    ],
+)
+def test_another_schedule_inherits_nothing_of_the_one_before(tmp_path, noise, then, keys, now):
+    more = trained_as(tmp_path, "a", ekf={"noise": noise}, schedule={"force_weight": 10.0} | then)
+    config = continuation.completed(more(schedule=keys))
+    assert config.schedule.selection == now
+    assert not config.schedule.idle_keys()
+    if "name" in keys:
+        train(more(schedule=keys), tmp_path / "b", *quiet())
+        stored = read_config(tmp_path / "b" / "config.toml")
+        assert stored.schedule.selection == now
+        longer = stored.model_copy(update={"run": stored.run.model_copy(update={"epochs": 3})})
+        train(longer, tmp_path / "b", *quiet(), resume=True)
 
 
 def test_a_potential_alone_is_refused(old, tmp_path):

@@ -95,3 +95,11 @@ def test_the_closing_table_has_a_row_for_each_part_with_structures():
     assert lines[2].split() == ["RMSE", "MAE", "RMSE", "MAE"]
     assert lines[3].split() == ["training", "173", "0.0615", "0.04305", "49.13", "34.39"]
     assert lines[4].split() == ["noise", "level", "0.3", "60"] and len(lines) == 5
+
+
+@pytest.mark.parametrize(
+    "epoch, done, told",
+    [(1, 0, "epoch 1"), (1, 7, "epoch 1"), (2, 0, "epoch 1 done"), (26, 0, "epoch 25 done")],
+)
+def test_a_run_stands_in_the_epoch_under_way_or_after_the_last_that_is_done(epoch, done, told):
+    assert report.place_in_run(epoch, done) == told

@@ -1,5 +1,6 @@
 """Exact resume: a run interrupted after any update and continued is bit for bit the uninterrupted run."""
 
+import errno
 import shutil
 
 import h5py
@@ -8,8 +9,9 @@ import pytest
 from conftest import DATA
 from small import quiet, small_config, write_clusters
 
+from mpnnp import files
 from mpnnp.config import parse_config, read_config
-from mpnnp.errors import CheckpointError, ConfigError, FolderError, TrainingError
+from mpnnp.errors import CheckpointError, ConfigError, DamagedError, FolderError, TrainingError
 from mpnnp.model import stored_functions
 from mpnnp.training import checkpoint, page, train
 from mpnnp.training.learning_curve import LearningCurve
@@ -177,6 +179,42 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(tmp_path, damage):
     assert "checkpoint-previous.h5, after update 11" in text and str(path) in text and state.epoch == 4
     assert (tmp_path / "a" / "checkpoint-damaged.h5").exists() == (damage != "removed")
     assert_same(tmp_path / "whole", tmp_path / "a")
+
+
+READING = "[Errno 5] Can't synchronously read data (file read failed: time = Mon Nov 30, errno = 5, error "
+READING += "message = 'Input/output error')"
+REFUSALS = {
+    "an old file handle": (files, "open", OSError(errno.ESTALE, "..."), "Stale file handle"),
+    "too many files": (files, "open", OSError(errno.EMFILE, "..."), "Too many open files"),
+    "no access": (files, "open", PermissionError(errno.EACCES, "..."), "Permission denied"),
+    "a broken disk": (checkpoint.h5py, "File", OSError(READING), "Input/output error"),
+    "a broken disk at an array": (checkpoint.h5py, "File", KeyError(READING), "Input/output error"),
+    "no memory": (checkpoint, "number_array", MemoryError("Unable to allocate 9 GiB"), "not enough memory"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_sound_checkpoint_that_cannot_be_read_is_not_replaced_by_the_one_before(
+    tmp_path, monkeypatch, refusal
+):
+    run(tmp_path, "a", run={"epochs": 1, "checkpoint_updates": 5})
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").glob("*.h5")}
+    assert "checkpoint-previous.h5" in before
+    module, name, error, told = REFUSALS[refusal]
+    real = getattr(module, name, open)
+
+    def refuse(first, *arguments, **keys):
+        if name == "number_array" or str(first).endswith("checkpoint.h5"):
+            raise error
+        return real(first, *arguments, **keys)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(module, name, refuse, raising=False)
+        with pytest.raises(CheckpointError, match=f"checkpoint.h5: cannot be read: {told}") as caught:
+            run(tmp_path, "a", resume=True, run={"epochs": 2})
+    assert not isinstance(caught.value, DamagedError)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").glob("*.h5")} == before
+    assert run(tmp_path, "a", resume=True, run={"epochs": 2}).epoch == 3
 
 
 def test_a_damaged_potential_names_what_is_whole_beside_it(tmp_path):

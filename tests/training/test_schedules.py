@@ -1,5 +1,6 @@
 """Batch schedules: which labels come when, the same on every number of ranks."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from mpnnp.config import make_config
 from mpnnp.errors import ConfigError
 from mpnnp.kernels.packs import make_structures
-from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS
+from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS, position
 from mpnnp.parallel import share
 from mpnnp.progress import Silent
 from mpnnp.training.choices import settle
@@ -18,6 +19,7 @@ from mpnnp.training.schedules import make_schedule
 
 ENERGIES = np.arange(3, 43)  # 40 labels
 FORCES = np.arange(100, 1300, 2)  # 600 labels
+STRESS = position("stress")
 
 
 def section(**keys):
@@ -100,6 +102,76 @@ def test_data_with_one_kind_of_label_give_updates_of_that_kind(name):
     assert (schedule(labels=(ENERGIES, nothing), name=name).epoch(1).kinds == ENERGY).all()
     assert (schedule(labels=(nothing, FORCES), name=name).epoch(1).kinds == FORCE).all()
     assert (schedule(name=name, forces=False).epoch(1).kinds == ENERGY).all()
+
+
+NOTHING, STRESSES = np.zeros(0, np.int64), np.arange(0, 54, 2)
+
+
+@pytest.mark.parametrize("keys", [{"stress_fraction": 0.5}, {"name": "sdnz", "stress_probability": 0.3}])
+def test_data_with_stresses_alone_give_updates_of_stresses(keys):
+    one = schedule(labels=(NOTHING, NOTHING, STRESSES), **keys)
+    epoch = one.epoch(1)
+    assert len(epoch) == one.updates_per_epoch and (epoch.kinds == STRESS).all()
+    assert np.isin(epoch.candidates[STRESS], STRESSES).all()
+    assert one.shares == (0.0, 0.0, 1.0) and [one.learns(k) for k in range(3)] == [False, False, True]
+
+
+def test_of_kinds_beside_forces_that_are_off_each_comes_as_often_as_its_probability(monkeypatch):
+    monkeypatch.setitem(KINDS, "charge", replace(KINDS["stress"], name="charge"))
+    charges = {"charge": {"probability": 0.25}}
+    config = section(name="sdnz", forces=False, stress_probability=0.5, labels=charges)
+    one = make_schedule(config, (NOTHING, FORCES, STRESSES, STRESSES), 1)
+    assert one.shares == (0.0, 0.0, 0.75, 0.25)
+    kinds = one.epoch(1).kinds
+    assert set(kinds) == {2, 3} and abs(np.mean(kinds == 3) - 0.25) < 0.05
+
+
+@pytest.mark.parametrize(
+    "labels, keys, told",
+    [
+        (
+            (NOTHING, NOTHING, STRESSES),
+            {},
+            "0 energy, 0 force and 27 stress labels for training, forces are on; "
+            "schedule.stress_fraction = 0 leaves out the stress labels",
+        ),
+        (
+            (NOTHING, NOTHING, STRESSES),
+            {"name": "sdnz"},
+            "schedule.stress_probability = 0 leaves out the stress labels",
+        ),
+        (
+            (ENERGIES, FORCES, NOTHING),
+            {"energy_fraction": 0.0, "force_fraction": 0.0},
+            "schedule.energy_fraction = 0 leaves out the energy labels; "
+            "schedule.force_fraction = 0 leaves out the force labels",
+        ),
+        (
+            (NOTHING, FORCES, NOTHING),
+            {"forces": False},
+            "forces are off; schedule.forces = false leaves out the force labels",
+        ),
+        (
+            (NOTHING, NOTHING, NOTHING, STRESSES),
+            {},
+            "and 27 charge labels for training, forces are on; "
+            "schedule.labels.charge.fraction = 0 leaves out the charge labels",
+        ),
+    ],
+)
+def test_what_is_left_out_is_named_with_its_key_where_nothing_is_learned(monkeypatch, labels, keys, told):
+    if len(labels) == 4:
+        monkeypatch.setitem(KINDS, "charge", replace(KINDS["stress"], name="charge"))
+    with pytest.raises(ConfigError) as caught:
+        schedule(labels=labels, **keys)
+    assert str(caught.value).endswith(told)
+
+
+def test_more_labels_in_an_update_than_repeats_of_all_are_refused_by_the_key_that_says_so():
+    with pytest.raises(ConfigError, match="^schedule.streams: 5,000 labels in one update, .* 40 energies"):
+        schedule(streams=5000)
+    with pytest.raises(ConfigError, match="^schedule.force_streams: 70,000 labels .* 600 force components"):
+        schedule(force_streams=70_000)
 
 
 # ---- runner

@@ -1,5 +1,7 @@
 """Stress as a label: predictions, rows, training and evaluation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from kernels.test_compact import FUNCTIONS as COMPACT
@@ -194,3 +196,20 @@ def test_a_run_with_stress_goes_on_after_its_checkpoint(water, tmp_path):
         resume=True,
     )
     assert whole.update > 20 and (again.weights == whole.weights).all()
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [{"stress_fraction": 1.0}, {"name": "sdnz", "stress_probability": 0.5, "updates_per_epoch": 60}],
+)
+def test_data_with_stresses_alone_are_learned(water, tmp_path, schedule):
+    data = hdf5.read(water)
+    without = {"energy": np.full(len(data), np.nan), "forces": np.full_like(data.forces, np.nan)}
+    hdf5.write(tmp_path / "stress.h5", replace(data, **without))
+    config = config_of(tmp_path / "stress.h5")
+    keys = schedule if "name" in schedule else config.schedule.model_dump() | schedule
+    config = make_config(config.model_dump() | {"schedule": keys})
+    state = train(config, tmp_path / "run", *quiet())
+    curve = state.curve.columns()
+    assert curve["stress_rmse_train"][-1] < 0.7 * curve["stress_rmse_train"][0]
+    assert np.isnan(curve["energy_rmse_train"]).all()

@@ -8,6 +8,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import matplotlib.image
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
-from small import quiet, small_config, write_clusters
+from small import begun, quiet, small_config, write_clusters
 
 import mpnnp
 from mpnnp.config import Config, read_config
@@ -24,6 +25,7 @@ from mpnnp.errors import CheckpointError, DataError
 from mpnnp.model.evaluation import evaluate
 from mpnnp.training import train as train_module
 from mpnnp.training.checkpoint import load_potential, read_checkpoint
+from mpnnp.training.description import describe_checkpoint
 from mpnnp.training.judgement import Judge
 from mpnnp.training.learning_curve import LearningCurve, all_columns
 from mpnnp.training.run_state import RunState
@@ -297,6 +299,38 @@ def test_a_run_that_patience_ended_does_nothing_when_resumed(folder, tmp_path):
     resumed = run(config, tmp_path / "run", resume=True)
     assert resumed.state.update == ended.state.update
     assert "no better validation error for 3 epochs: " in "\n".join(resumed.lines)
+
+
+def test_a_run_without_validation_structures_ends_by_its_training_errors_and_says_so(tmp_path):
+    config = make_config(tmp_path, "adam", epochs=50, patience=3)
+    changes = {"adam": {"learning_rate": 3.0}, "data": {"validation_fraction": 0.0}}
+    sections = {name: getattr(config, name).model_copy(update=keys) for name, keys in changes.items()}
+    ended = run(config.model_copy(update=sections), tmp_path / "run")
+    assert ended.state.epoch < 50
+    assert "no better training error for 3 epochs: " in "\n".join(ended.lines)
+
+
+@pytest.mark.parametrize(
+    "updates, told", [(100, "epoch 2, 31 updates into it"), (69, "epoch 1 done"), (10**6, "epoch 6 done")]
+)
+def test_where_a_run_stands_is_told_by_what_is_done(folder, tmp_path, updates, told):
+    config = make_config(folder, "ekf", updates=updates, epochs=6)
+    ended = run(config, tmp_path / "run")
+    lines = describe_checkpoint(tmp_path / "run" / "checkpoint.h5").splitlines()
+    assert f"state: {told}, {ended.state.update} updates in all" in lines
+    initial = describe_checkpoint(tmp_path / "run" / "initial.h5").splitlines()
+    assert "state: epoch 0, 0 updates in all" in initial
+    resumed = run(config, tmp_path / "run", resume=True)
+    place = told.partition(",")[0]
+    assert f"resuming from checkpoint.h5, after update {ended.state.update} ({place})" in resumed.lines
+
+
+@pytest.mark.parametrize("keys", [{"name": "sdnz", "forces_per_update": 7}, {"streams": 7}])
+def test_an_update_of_forces_is_estimated_by_the_labels_that_it_takes(tmp_path, monkeypatch, keys):
+    config = small_config(tmp_path, schedule=keys)
+    task = begun(config, tmp_path / "run", *quiet()).task
+    monkeypatch.setattr(train_module, "cost_of", lambda *_: SimpleNamespace(of_force_row=lambda: 0.5))
+    assert train_module.expected_update(SimpleNamespace(config=config, task=task)) == 3.5
 
 
 def test_more_streams_than_labels_are_told(tmp_path):
