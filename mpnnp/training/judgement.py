@@ -33,6 +33,7 @@ class Judge:
 
     train_subset, validation_subset  structures that are predicted in full for the learning curve; of the
                                      others only energies
+    units (n_kind,)                  unit of training of each kind of label, in its error_unit
     Raises ConfigError if the structures that judge have no label of a kind that counts.
     """
 
@@ -41,6 +42,7 @@ class Judge:
         self.train_subset = self._subset(task.train, 3)
         self.validation_subset = self._subset(task.validation, 4)
         self.old_subset = self._subset(task.data.old, 5)
+        self.units = MILLI * np.array(task.observer.labels.units)
         self._check_measure()
 
     def _with_more_than_energies(self, structures):
@@ -116,19 +118,15 @@ class Judge:
         """Validation errors as they are, of old data where new ones have none; NaN where there are no labels:
         then innovations alone tell.
         """
-        units = MILLI * np.array(self.task.observer.labels.units)
         told = point.validation if point.validation.has_labels_of(KINDS) else point.old
-        rmse = np.array([told.rmse[name] for name in KINDS])
+        rmse = np.array([told.rmse[name] for name in KINDS]) / self.units
         offsets = len(noise.offsets) > 0
-        noise.evaluated(
-            rmse / units, 0.0 if offsets else self.task.observer.correlation_of_energies(read_only(w))
-        )
+        noise.evaluated(rmse, 0.0 if offsets else self.task.observer.correlation_of_energies(read_only(w)))
 
     def in_training_units(self, accuracy: Accuracy) -> np.ndarray:
         """RMSE (n_kind,) of an Accuracy in training units; 1 where there is none."""
-        scale = MILLI * np.array(self.task.observer.labels.units)
         found = np.array([accuracy.rmse[name] for name in KINDS])
-        return np.nan_to_num(found / scale, nan=1.0, posinf=1.0)
+        return np.nan_to_num(found / self.units, nan=1.0, posinf=1.0)
 
     def record(
         self,
@@ -209,9 +207,8 @@ class Judge:
         """Kind of label -> learned noise level in its error_unit; {} where none is learned."""
         if state.noise is None:
             return {}
-        units, innovation = self.task.observer.labels.units, state.noise.innovation
         return {
-            name: state.noise.level(k) * units[k] * MILLI
+            name: state.noise.level(k) * self.units[k]
             for k, name in enumerate(KINDS)
-            if np.isfinite(innovation[k])
+            if np.isfinite(state.noise.innovation[k])
         }
