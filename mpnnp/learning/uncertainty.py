@@ -10,12 +10,9 @@ from ase.data import chemical_symbols, covalent_radii
 from ase.neighborlist import neighbor_list
 
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.packed import make_atoms
-from mpnnp.data.structure import Structure
 from mpnnp.errors import DynamicsError
 from mpnnp.learning.settings import Stop
-from mpnnp.model.potential import Potential, Predictor
-from mpnnp.model.spread import structure_with_spread
+from mpnnp.model.potential import Potential
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.training.calibration import Sigma
 
@@ -71,12 +68,11 @@ class Known(NamedTuple):
 class Watch:
     """Ends a simulation, by DynamicsError, at a frame that is not known.
 
-    calculator  of the simulation, whose extrapolations are counted
+    calculator  of the simulation and its one potential, whose extrapolations are counted
     """
 
     def __init__(self, stop: Stop, calculator: Calculator, known: Known):
         self.stop, self.calculator, self.known = stop, calculator, known
-        self.predictor = Predictor(known.potential)
         functions = known.potential.functions
         self.n_function = np.array([len(functions.of(z)) for z in range(len(chemical_symbols))])
 
@@ -99,16 +95,11 @@ class Watch:
                     f"learned, more than stop.extrapolations = {stop.extrapolations:g}"
                 )
         if stop.force_std is not None:
-            sigma = np.linalg.norm(self.known.sigma.of(self._spread(atoms)), axis=1)
+            spread = calculator.spread(atoms, self.known.deviations)
+            sigma = np.linalg.norm(self.known.sigma.of(spread.forces), axis=1)
             worst = int(np.argmax(sigma))
             if not sigma[worst] <= stop.force_std:
                 raise DynamicsError(
                     f"the force on atom {worst} is uncertain by {sigma[worst]:.3g} eV/Angstrom, "
                     f"more than stop.force_std = {stop.force_std:g}"
                 )
-
-    def _spread(self, atoms):
-        """sqrt(h P h^T) of the force components (n_atom, 3), the same on every rank."""
-        frame = Dataset.from_structures([Structure.from_atoms(atoms)])
-        structures = make_atoms(frame, self.predictor.potential.elements)
-        return structure_with_spread(self.predictor, self.known.deviations, structures, 0)[1].forces

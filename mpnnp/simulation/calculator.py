@@ -250,12 +250,22 @@ class Calculator(AseCalculator):
         """Prediction, and the standard deviations as results of ASE; known: the member has the symmetry
         functions already. Collective.
         """
-        uncertainty, member = self._uncertainty(), self.members[0]
-        deviations, n_own = uncertainty.deviations, len(place.pairs.start) - 1
-        G = np.array(member.G) if known else np.empty((n_own, member.n_max))
-        prediction, spread = predict_with_spread(member.predictor, deviations, place, G, known, self.comm)
-        member.G = read_only(G)
+        uncertainty = self._uncertainty()
+        prediction, spread = self._spread(place, uncertainty.deviations, known)
         return prediction, dict(zip(STANDARD_DEVIATIONS, uncertainty.calibration.calibrated(spread)))
+
+    def spread(self, atoms, deviations):
+        """sqrt(h P h^T) of energy and force components, not calibrated, by deviations (n_member, n_weight) of
+        the weights of its one potential: a model.spread.Spread. Collective.
+        """
+        return self._spread(self._place(atoms), deviations, known=False)[1]
+
+    def _spread(self, place, deviations, known):
+        member = self.members[0]
+        G = np.array(member.G) if known else np.empty((len(place.pairs.start) - 1, member.n_max))
+        found = predict_with_spread(member.predictor, deviations, place, G, known, self.comm)
+        member.G = read_only(G)
+        return found
 
     def _place(self, atoms):
         """This rank's atoms and their neighbours. Collective."""

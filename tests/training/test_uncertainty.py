@@ -283,6 +283,24 @@ def ranks_agree(comm):
         shutil.rmtree(folder)
 
 
+def spreads_agree(comm):
+    potential = load(POTENTIALS[0])
+    data = read_sources(POTENTIALS[0] / "input.data")
+    structures, predictor = make_atoms(data, potential.elements), Predictor(potential)
+    D = np.random.default_rng(0).normal(size=(3, potential.network.n_weight))
+    calculator = Calculator(potential, comm=comm)
+    for s in (0, len(data) - 1):
+        atoms = Atoms(data[s].numbers, data[s].positions, cell=data[s].cell, pbc=data[s].pbc)
+        found, expected = calculator.spread(atoms, D), structure_with_spread(predictor, D, structures, s)[1]
+        assert found.energy == pytest.approx(expected.energy, rel=1e-9)
+        assert found.forces == pytest.approx(expected.forces, rel=1e-6, abs=1e-9)
+
+
+def test_a_calculator_spreads_by_any_deviations_and_ranks_share_out_the_atoms():
+    spreads_agree(serial())
+    on_ranks(2, spreads_agree)
+
+
 def test_ranks_share_out_the_members():
     on_ranks(2, ranks_agree, seconds=240)
 
