@@ -98,7 +98,8 @@ def refuse_idle_keys(config, source, asked=None):
     if idle:
         values = (name.split(".") for name in idle)
         keys = ", ".join(f"{s}.{k} = {toml_value(getattr(getattr(config, s), k))}" for s, k in values)
-        raise ConfigError(f"{keys}: without effect with {because} ({source}){advice(because)}")
+        way = "" if config.run.from_ else advice(because)  # there the noise is that of the checkpoint
+        raise ConfigError(f"{keys}: without effect with {because} ({source}){way}")
 
 
 def with_noise_model(config):

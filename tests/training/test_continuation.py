@@ -225,7 +225,7 @@ def trained_as(tmp_path, name, **sections):
     return lambda **more: going_on(tmp_path / name, **more)
 
 
-def test_keys_that_have_no_effect_on_the_checkpoint_are_refused(tmp_path):
+def test_keys_that_have_no_effect_on_the_checkpoint_are_refused(old, tmp_path):
     more = trained_as(tmp_path, "a", ekf={"noise": "learned"})
     for sections, told in (
         ({"schedule": {"force_weight": 5.0}}, "schedule.force_weight = 5.0: without effect with ekf.noise"),
@@ -239,9 +239,11 @@ def test_keys_that_have_no_effect_on_the_checkpoint_are_refused(tmp_path):
         with pytest.raises(ConfigError) as caught:
             train(more(**sections), tmp_path / "b", *quiet())
         assert told in str(caught.value) and "run.from = " in str(caught.value)
+        assert "uses them" not in str(caught.value), "the noise is that of the checkpoint"
     assert not (tmp_path / "b").exists()
-    kept = continuation.completed(more(schedule={"force_weight": 5.0, "streams": 3}, ekf={"noise": "fixed"}))
-    assert (kept.schedule.force_weight, kept.schedule.streams, kept.ekf.noise) == (5.0, 3, "fixed")
+    assert continuation.completed(more(schedule={"streams": 3})).schedule.streams == 3
+    fixed = continuation.completed(going_on(old, schedule={"force_weight": 5.0}))
+    assert (fixed.schedule.force_weight, fixed.ekf.noise) == (5.0, "fixed")
 
 
 def test_keys_of_the_schedule_of_the_checkpoint_need_not_its_name(tmp_path):
