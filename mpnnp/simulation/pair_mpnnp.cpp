@@ -189,7 +189,7 @@ class PairMpnnp : public Pair {
   bigint counted = 0, reported = 0;    // extrapolations of this rank; of all ranks, until the last report
   double unit = 1.0;                   // of energy in eV
   double extra[3] = {0.0, 0.0, 0.0};
-  std::vector<int> type_element;             // of each LAMMPS type, -1 for NULL
+  std::vector<int> type_element;             // of each LAMMPS type, -1 for NULL; empty before pair_coeff
   bool everything = true;                    // no type is NULL, and LAMMPS lists all atoms
   std::vector<int> place;                    // atoms seen by the potential, own ones first
   std::vector<int> types;                    // LAMMPS's, of all atoms, at the last list
@@ -262,8 +262,10 @@ void PairMpnnp::settings(int narg, char **arg)
   if (handle) python_functions.close(handle);
   handle = 0;
   exchange.message[0] = 0;
+  std::string before = exchange.symbols;
   int bad = python_functions.open(arg[0], &exchange, &handle);
   check(bad, exchange.message);
+  if (before != exchange.symbols) type_element.clear();    // they were numbers of other elements
   compile_kernels();
   comm_reverse = exchange.n_member > 1 ? 3 * (int) exchange.n_member : 0;
 }
@@ -334,6 +336,9 @@ void PairMpnnp::coeff(int narg, char **arg)
 void PairMpnnp::init_style()
 {
   if (!force->newton_pair) error->all(HERE, "pair_style mpnnp needs newton on");
+  if (type_element.empty())
+    error->all(HERE, std::string("pair_style mpnnp: the potential was replaced by one of other elements (") +
+                         exchange.symbols + "), and pair_coeff is not said again after it");
   for (int k = 1; k < 4; k++)
     if (atom->molecular != Atom::ATOMIC && force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0)
       error->all(HERE, "pair_style mpnnp needs all neighbours, also bonded ones: add special_bonds lj/coul "

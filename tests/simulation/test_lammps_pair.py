@@ -1,6 +1,7 @@
 """pair_style mpnnp in LAMMPS against the calculator: systems, ranks, dynamics, restart, errors."""
 
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -292,6 +293,11 @@ ERRORS = {  # script -> message
         "units metal\n" + BEFORE + "pair_style mpnnp {one}\npair_coeff * * NULL NULL",
         "no type has an element of the potential",
     ),
+    "elements of the potential before": (
+        "units metal\n" + BEFORE + "pair_style mpnnp {one}\npair_coeff * * H O\nrun 0\n"
+        "pair_style mpnnp {of_carbon}\nrun 0",
+        "the potential was replaced by one of other elements (C O), and pair_coeff is not said again",
+    ),
     "newton off": (
         "units metal\nnewton off\n" + BEFORE + "pair_style mpnnp {one}\npair_coeff * * H O\nrun 0",
         "needs newton on",
@@ -299,11 +305,21 @@ ERRORS = {  # script -> message
 }
 
 
+def of_other_elements(folder, copy):
+    """A copy of a potential of H and O that calls its hydrogen carbon."""
+    shutil.copytree(folder, copy)
+    text = (copy / "input.nn").read_text()
+    (copy / "input.nn").write_text(re.sub(r"\bH\b", "C", text))
+    (copy / "weights.001.data").rename(copy / "weights.006.data")
+    return copy
+
+
 def test_errors_say_what_is_allowed_and_leave_a_running_python_alive(tmp_path, potentials):
     """LAMMPS within Python: its interpreter is used, and LAMMPS goes on after each error."""
     (tmp_path / "start.lammps").write_text(SYSTEMS["cubic"].data())
+    of_carbon = of_other_elements(potentials[0]["one"], tmp_path / "of_carbon")
     (tmp_path / "scripts").write_text(
-        "@@".join(script for script, _ in ERRORS.values()).format(**potentials[0])
+        "@@".join(script for script, _ in ERRORS.values()).format(of_carbon=of_carbon, **potentials[0])
     )
     (tmp_path / "run.py").write_text(IN_PROCESS.format(plugin=plugin()))
     _, output = start(1, "python3", "run.py", cwd=tmp_path)
