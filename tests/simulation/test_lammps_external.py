@@ -61,8 +61,11 @@ def test_energies_forces_and_pressure_are_those_of_the_calculator(tmp_path, pote
 def test_too_many_extrapolations_end_all_ranks_with_one_message(tmp_path, potentials):
     prepare(tmp_path, "committee")
     arguments = [potentials[0]["one"], "-in", "lammps.in", "--max-extrapolations", "3"]
-    status, output = start(2, "mpnnp", "lammps", *arguments, cwd=tmp_path, check=False)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    status, output = start(2, "mpnnp", "lammps", *arguments, cwd=tmp_path, check=False, TMPDIR=str(temporary))
     assert status == 1
+    assert not list(temporary.glob("mpnnp-lammps-*"))
     assert output.count("mpnnp: error: ") == 1 and "more than max_extrapolations = 3" in output, output
 
 
