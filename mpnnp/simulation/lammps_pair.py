@@ -35,12 +35,21 @@ COUNTS = (
     "want_counts",
     "want_virials",
     "n_member",
-    "n_extrapolation",
     "new_kernels",
     "overlay",
+    "worst",
 )
 INPUTS = ("x", "element", "start", "neighbour")
-OUTPUTS = ("energies", "forces", "virial", "virials", "member_energy", "member_forces", "counts")
+OUTPUTS = (
+    "energies",
+    "forces",
+    "virial",
+    "virials",
+    "member_energy",
+    "member_forces",
+    "member_counts",
+    "counts",
+)
 
 
 class Exchange(ctypes.Structure):
@@ -104,7 +113,7 @@ def _compute(handle, exchange):
 
 
 def _name_extrapolations(handle, exchange):
-    return _guarded(lambda e: _say(e, "; ".join(opened[handle].name_extrapolations())), exchange)
+    return _guarded(lambda e: _say(e, "; ".join(opened[handle].name_extrapolations(e.worst))), exchange)
 
 
 def _close(handle):
@@ -191,11 +200,9 @@ class PairStyle:
         if e.want_virials:
             self._add_virials(e, place)
         own = self.element[:n_own]
-        counts = [member.count(own) for member in self.members]
-        self.worst = self.members[int(np.argmax(counts))]
-        e.n_extrapolation = max(counts)
+        array(e.member_counts, (n_member,))[:] = [member.count(own) for member in self.members]
         if e.want_counts:
-            array(e.counts, (n_own,))[:] = counts_of_atoms(self.worst, own)
+            array(e.counts, (n_member, n_own))[:] = [counts_of_atoms(member, own) for member in self.members]
 
     def _place(self, e):
         """Pairs, first atom, elements, positions and cell, as the kernels take them."""
@@ -215,9 +222,10 @@ class PairStyle:
             virials_of_pairs(*place, member.model, member.w, member.G, part)
             total += part * (member.scale / len(self.members))
 
-    def name_extrapolations(self):
-        """Some of the last evaluation, as texts."""
-        found = self.worst.extrapolating(self.element[: len(self.worst.G)], 0)[:NAMED]
+    def name_extrapolations(self, k):
+        """Some of member k in the last evaluation, as texts."""
+        member = self.members[k]
+        found = member.extrapolating(self.element[: len(member.G)], 0)[:NAMED]
         return [f"{x.function} is {x.value:.6g}, in training {x.low:.6g} to {x.high:.6g}" for x in found]
 
 
@@ -276,7 +284,8 @@ def make_exchange(x, element, neighbours, n_member=1):
         "virials": np.zeros((n_all, 3, 3)),
         "member_energy": np.zeros(n_member),
         "member_forces": np.zeros((n_all, n_member, 3)),
-        "counts": np.zeros(n_own),
+        "member_counts": np.zeros(n_member),
+        "counts": np.zeros((n_member, n_own)),
     }
     e = Exchange(n_own=n_own, n_all=n_all, n_pair=int(start[-1]), new_list=1, n_member=n_member)
     for name, values in arrays.items():
