@@ -142,14 +142,8 @@ class External:
         Raises ConfigError if LAMMPS's units or atom types do not fit.
         """
         self.ends = ends
-        self.lmp, self.fix, self.calculator, self.comm, self.log, self.every = (
-            lmp,
-            fix,
-            calculator,
-            comm,
-            log,
-            every,
-        )
+        self.lmp, self.fix, self.calculator = lmp, fix, calculator
+        self.comm, self.log, self.every = comm, log, every
         units = lmp.extract_global("units")
         if units not in UNITS:
             raise ConfigError(f"units {units} are not known, use metal or real")
@@ -184,11 +178,9 @@ class External:
             self._end(error)
 
     def _evaluate(self, step, tag, x, f):
-        mine = (
-            self.numbers[self.lmp.numpy.extract_atom("type")[: len(tag)] - 1]
-            if len(tag)
-            else np.empty(0, int)
-        )
+        mine = np.empty(0, int)
+        if len(tag):
+            mine = self.numbers[self.lmp.numpy.extract_atom("type")[: len(tag)] - 1]
         seen = mine > 0
         order = self._gather(tag[seen], mine[seen], x[seen].reshape(-1, 3))
         self.calculator.calculate(self.atoms)  # not by the atoms, which compare themselves with the last ones

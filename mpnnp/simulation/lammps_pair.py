@@ -179,11 +179,8 @@ class PairStyle:
         n_own, n_member = e.n_own, len(self.members)
         energies, forces, virial = np.zeros(n_own), array(e.forces, (e.n_all, 3)), np.zeros((3, 3))
         for k, member in enumerate(self.members):
-            part_energies, part_forces, part_virial = (
-                np.empty(n_own),
-                np.empty((e.n_all, 3)),
-                np.empty((3, 3)),
-            )
+            part_energies, part_forces = np.empty(n_own), np.empty((e.n_all, 3))
+            part_virial = np.empty((3, 3))
             member.compute(place, self.members, part_energies, part_forces, part_virial)
             part_energies *= member.scale
             part_energies += member.reference[self.element[:n_own]]
@@ -208,10 +205,8 @@ class PairStyle:
         """Pairs, first atom, elements, positions and cell, as the kernels take them."""
         if e.new_list or self.pairs is None:
             self.element = read_only(array(e.element, (e.n_all,), np.int64).copy())
-            start, neighbour = (
-                array(e.start, (e.n_own + 1,), np.int64).copy(),
-                array(e.neighbour, (e.n_pair,), np.int32).copy(),
-            )
+            start = array(e.start, (e.n_own + 1,), np.int64).copy()
+            neighbour = array(e.neighbour, (e.n_pair,), np.int32).copy()
             self.pairs = Pairs(start, neighbour, np.zeros((e.n_pair, 3), np.int32))
         return Place(self.pairs, 0, self.element, read_only(array(e.x, (e.n_all, 3))), self.cell)
 
@@ -252,9 +247,8 @@ def counts_of_atoms(member, element):
     for e in np.unique(element):
         atoms, span = np.flatnonzero(element == e), slice(start[e], start[e + 1])
         values = member.G[atoms, : start[e + 1] - start[e]]
-        counts[atoms] = (~((values >= member.low[span] - EDGE) & (values <= member.high[span] + EDGE))).sum(
-            axis=1
-        )
+        inside = (values >= member.low[span] - EDGE) & (values <= member.high[span] + EDGE)
+        counts[atoms] = (~inside).sum(axis=1)
     return counts
 
 
