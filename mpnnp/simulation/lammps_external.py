@@ -163,6 +163,8 @@ class External:
             raise ConfigError(
                 f"--elements: {wrong[0]}; the potential knows {' '.join(known)}, and NULL leaves a type out"
             )
+        if set(elements) == {NULL}:
+            raise ConfigError(f"--elements: no type has an element of the potential ({' '.join(known)})")
         if len(elements) != n_type:
             raise ConfigError(
                 f"the input has {n_type} atom types, and there are {len(elements)} elements "

@@ -255,6 +255,15 @@ def test_extrapolations_are_counted_and_named_and_stop():
             atoms.get_potential_energy()
 
 
+def test_a_box_without_atoms_has_no_energy_however_often_it_is_asked():
+    """As simulations that put in atoms begin."""
+    calculator = Calculator(load(FOLDER))
+    for _ in range(2):
+        calculator.calculate(Atoms(cell=[5.0, 5.0, 5.0], pbc=True))
+        assert calculator.results["energy"] == 0.0 and calculator.results["forces"].shape == (0, 3)
+        assert calculator.extrapolations == 0 and not calculator.results["stress"].any()
+
+
 def test_no_extrapolation_is_named_that_is_not_counted():
     """Beyond its range by less than n2p2's tolerance a function counts as inside."""
     potential, atoms = load(FOLDER), systems()["cubic"]

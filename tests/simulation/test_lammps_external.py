@@ -79,6 +79,13 @@ def test_types_without_elements_are_refused(tmp_path, potentials):
     )
 
 
+def test_a_potential_that_would_see_no_atom_is_refused(tmp_path, potentials):
+    prepare(tmp_path, "two types of an element")
+    arguments = [potentials[0]["one"], "-in", "lammps.in", "--elements", "NULL NULL NULL"]
+    status, output = start(1, "mpnnp", "lammps", *arguments, cwd=tmp_path, check=False)
+    assert status == 2 and "--elements: no type has an element of the potential (H O)" in output, output
+
+
 def test_an_error_of_lammps_ends_all_ranks(tmp_path, potentials):
     prepare(tmp_path, "cubic", "rnu 10\n")
     arguments = [potentials[0]["one"], "-in", "lammps.in"]
