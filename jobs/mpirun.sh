@@ -3,7 +3,6 @@
 # A run that was stopped by Ctrl-C, SIGTERM or SIGUSR1 (kill -USR1 of mpiexec) ends with status 75;
 # start the script again to continue.
 #   bash jobs/mpirun.sh 8 jobs/water/train.toml runs/water
-set -u
 ranks=${1:-2}
 config=${2:-jobs/water/train.toml}
 run=${3:-runs/water}

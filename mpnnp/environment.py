@@ -28,6 +28,7 @@ PACKAGES = (
     "vesin",
     "threadpoolctl",
 )
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -77,30 +78,58 @@ def usable_cores():
     return frozenset(range(os.cpu_count() or 1))
 
 
-def core_limit():
-    """Cores that the control group of a container or batch job grants, None without limit (Linux)."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            quota, period = file.read().split()
-        return float(quota) / float(period)  # "max": no number
-    except (OSError, ValueError):
-        return None
+def core_limit(proc=PROC, cgroups=CGROUPS):
+    """Cores that the control group of a container or batch job grants, or one that holds it, None without
+    limit (Linux).
+    """
+    limits = []
+    for group in control_groups(proc, cgroups):
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+            limits.append(float(quota) / float(period))  # "max": no number
+    return min(limits, default=None)
 
 
-def free_memory():
-    """Bytes that can still be taken on this machine, or by this job if its control group allows less; inf
-    where neither is known.
+def free_memory(proc=PROC, cgroups=CGROUPS):
+    """Bytes that can still be taken on this machine, or by this job if its control group, or one that holds
+    it, allows less; inf where neither is known.
     """
     free = [math.inf]
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free.append(1024.0 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-        group = next(line for line in lines if line.startswith("0::/"))[len("0::/") :]
-        limit = (Path("/sys/fs/cgroup") / group / "memory.max").read_text(encoding="ascii")
-        free.append(float(int(limit)))  # "max" is no number
-    return min(free)
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        free.append(1024.0 * _numbers(proc / "meminfo")["MemAvailable:"])
+    return min(free + [_left_to(group) for group in control_groups(proc, cgroups)])
+
+
+def control_groups(proc=PROC, cgroups=CGROUPS):
+    """Folders of the control group (version 2) of this process and of those that hold it, innermost first:
+    SLURM limits those of the job and of the step, not that of a task. [] where there is none.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        for line in (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines():
+            if line.startswith("0::/"):
+                innermost = Path(line[len("0::/") :])
+                return [cgroups / group for group in (innermost, *innermost.parents)]
+    return []
+
+
+def _left_to(group):
+    """Bytes that a control group still allows: its limit, less what its processes hold; what files they have
+    read is given back when it is needed.
+    """
+    try:
+        limit, held = (
+            int((group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current")
+        )
+        kept = _numbers(group / "memory.stat")
+        return max(0.0, float(limit - held + kept["active_file"] + kept["inactive_file"]))
+    except (OSError, ValueError, KeyError):  # "max" is no number; the first group has no limit
+        return math.inf
+
+
+def _numbers(file):
+    """name -> number of the lines of a file of the kernel."""
+    lines = (line.split() for line in file.read_text(encoding="ascii").splitlines())
+    return {name: int(number) for name, number, *_ in lines}
 
 
 def launch_complaints(comm, variables=os.environ):

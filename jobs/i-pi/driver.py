@@ -2,7 +2,8 @@
 
     python driver.py POTENTIAL STRUCTURE --unix NAME
 
-POTENTIAL  checkpoint or folder of n2p2 files;  STRUCTURE  any file of ASE with the atoms in i-PI's order
+POTENTIAL  checkpoint or folder of n2p2 files;  STRUCTURE  any file of ASE, whose first
+frame has the atoms in i-PI's order
 """
 
 import argparse
@@ -20,7 +21,7 @@ parser.add_argument("--host", default="localhost", help="host of i-PI (mode='ine
 parser.add_argument("--port", type=int, default=31415)
 arguments = parser.parse_args()
 
-atoms = read(arguments.structure)
+atoms = read(arguments.structure, index=0)  # the frame that i-PI begins with
 atoms.calc = mpnnp.Calculator(arguments.potential)
 place = {"unixsocket": arguments.unix} if arguments.unix else {"host": arguments.host, "port": arguments.port}
 SocketClient(**place).run(atoms, use_stress=atoms.pbc.all())

@@ -4,5 +4,6 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 mkdir -p "$2"
 is_new "$2/fig3.png" "$1"/*/seed-*/accuracy.json && exit
-# shellcheck disable=SC2046
-mpnnp compare $(groups "$1" | sed "s|^|$1/|") -o "$2/fig3.png" --json "$2/fig3.json"
+folders=()
+for group in $(groups "$1"); do folders+=("$1/$group"); done
+mpnnp compare "${folders[@]}" -o "$2/fig3.png" --json "$2/fig3.json"

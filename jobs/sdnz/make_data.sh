@@ -23,6 +23,7 @@ warm_ps=${WARM_PS:-1.25} sample_ps=${SAMPLE_PS:-3.75} # a frame every 0.05 ps
 mkdir -p "$data/starts"
 export here truth data molecules warm_ps
 
+# In these functions `set -e` does not count, as their callers ask for the status: each step returns it.
 # start KIND DENSITY SEED FILE: a box of water, or ice
 start() {
     local kind=$1 density=$2 seed=$3 file="${4%.xyz}-part.xyz"
@@ -31,22 +32,22 @@ start() {
         mpnnp box water --molecules "$molecules" --density "$density" --seed "$seed" --overwrite -o "$file"
     else
         python "$here/ice.py" "$kind" "$density" "$seed" "$file"
-    fi
+    fi || return
     mv "$file" "$4"
 }
 # sample NAME KIND DENSITY TEMPERATURE SEED PS OPTIONS: DATA/NAME/warm from a start, then DATA/NAME/run
 sample() {
     local folder=$data/$1
     mkdir -p "$folder"
-    start "$2" "$3" "$5" "$folder/start.xyz"
+    start "$2" "$3" "$5" "$folder/start.xyz" || return
     bash "$here/md.sh" "$folder/warm" "$truth" "$folder/start.xyz" --thermostat langevin --tau-t 100 \
-        --temperature "$4" --time "$warm_ps" --seed "$5"
+        --temperature "$4" --time "$warm_ps" --seed "$5" || return # stopped: final.xyz is not its end
     bash "$here/md.sh" "$folder/run" "$truth" "$folder/warm/final.xyz" --temperature "$4" --time "$6" \
         --seed "$5" "${@:7}"
 }
 export -f start sample
 # all NAME...: `sample` with each line of the input, JOBS at a time
-all() { xargs -P "${JOBS:-1}" -L 1 bash -c 'set -e; sample "$@" || exit 255' _; }
+all() { xargs -P "${JOBS:-1}" -L 1 bash -c 'sample "$@" || exit 255' _; }
 
 {
     seed=0
@@ -86,12 +87,13 @@ for from in "$data"/md/{eos-*,nvt,npt}; do
     cp -u "$from/run/final.xyz" "$data/starts/$(basename "$from").xyz"
 done
 for start in "$data"/starts/eos-*.xyz; do
-    echo "$(basename "$start" .xyz) $start ${EOS[*]}"
+    echo "$(basename "$start" .xyz) ${EOS[*]}"
 done >"$data/truth.list"
-echo "nvt $data/starts/nvt.xyz ${NVT[*]}" >>"$data/truth.list"
-echo "npt $data/starts/npt.xyz ${NPT[*]}" >>"$data/truth.list"
+echo "nvt ${NVT[*]}" >>"$data/truth.list"
+echo "npt ${NPT[*]}" >>"$data/truth.list"
 export ps
-xargs -P "${JOBS:-1}" -L 1 bash -c \
-    'bash "$here/md.sh" "$data/truth/$1" "$truth" "$2" "${@:3}" --time "$ps" || exit 255' _ <"$data/truth.list"
+simulate() { bash "$here/md.sh" "$data/truth/$1" "$truth" "$data/starts/$1.xyz" "${@:2}" --time "$ps"; }
+export -f simulate
+xargs -P "${JOBS:-1}" -L 1 bash -c 'simulate "$@" || exit 255' _ <"$data/truth.list"
 label eos.h5 "$data"/truth/eos-*/trajectory.xyz
 touch "$data/done"

@@ -14,5 +14,5 @@ simulate() {
     bash "$here/md.sh" "$member/$name" "$member/best.h5" "$start" "$@" || [ $? -eq 1 ] || exit 255
 }
 export -f simulate
-printf '%s\n' "$runs"/*/seed-*/accuracy.json | xargs -n 1 dirname |
-    xargs -P "${JOBS:-1}" -I{} bash -c 'simulate "$@"' _ {} "$@"
+for trained in "$runs"/*/seed-*/accuracy.json; do printf '%s\0' "${trained%/*}"; done |
+    xargs -0 -P "${JOBS:-1}" -I{} bash -c 'simulate "$@"' _ {} "$@"

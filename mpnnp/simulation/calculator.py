@@ -15,7 +15,7 @@ from mpnnp.kernels.atomic_virials import virials_of_pairs
 from mpnnp.kernels.jacobian import energy_rows
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import make_structures
-from mpnnp.kernels.pairs import count_extrapolations, energy_forces_of_pairs
+from mpnnp.kernels.pairs import EDGE, count_extrapolations, energy_forces_of_pairs
 from mpnnp.model.potential import Potential, Predictor
 from mpnnp.model.prediction import NO_PREDICTION, Prediction
 from mpnnp.model.spread import Place, predict_with_spread
@@ -27,6 +27,7 @@ from mpnnp.training.uncertainty import covariance_file, read_uncertainty
 
 SKIN = 0.8  # Angstrom
 STANDARD_DEVIATIONS = "energy_std", "forces_std"  # results, in the order of model.spread.Spread
+NAMED = 3  # extrapolations in a message
 MOST_SKIN = 10.0  # Angstrom; more is slower than no list
 
 
@@ -312,7 +313,7 @@ class Calculator(AseCalculator):
 
     def _check_limit(self):
         if self.max_extrapolations is not None and self.extrapolations_in_all > self.max_extrapolations:
-            last = "; ".join(str(e) for e in self.extrapolating()[:3])
+            last = "; ".join(str(e) for e in self.first_extrapolating(NAMED))
             raise DynamicsError(
                 f"{self.extrapolations_in_all} symmetry functions were outside their range of training, "
                 "more than max_extrapolations = "
@@ -325,6 +326,11 @@ class Calculator(AseCalculator):
             return []
         mine = range(len(self.atoms)) if self.comm is None else share(len(self.atoms), self.comm)
         return self.worst.extrapolating(self._elements(self.atoms)[mine.start : mine.stop], mine.start)
+
+    def first_extrapolating(self, n):
+        """The first n of them on all ranks' atoms. Collective."""
+        mine = self.extrapolating()[:n]
+        return mine if self.comm is None else sum(self.comm.allgather(mine), [])[:n]
 
     def _add_stresses(self, atoms):
         """Stresses of the atoms, from the symmetry functions of the last evaluation. Collective."""
@@ -430,7 +436,7 @@ class Member:
                     float(low[m]),
                     float(high[m]),
                 )
-                for m in np.flatnonzero(~((values >= low) & (values <= high)))
+                for m in np.flatnonzero(~((values >= low - EDGE) & (values <= high + EDGE)))
             ]
         return found
 

@@ -262,7 +262,7 @@ class Simulation:
 
     def _name_extrapolations(self):
         if self.named < NAMED and getattr(self.calculator, "extrapolations", 0):
-            for extrapolation in self.calculator.extrapolating()[: NAMED - self.named]:
+            for extrapolation in self.calculator.first_extrapolating(NAMED - self.named):
                 self.named += 1
                 self.log.warn(
                     f"step {self.step}: extrapolation: "

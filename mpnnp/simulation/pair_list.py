@@ -43,7 +43,7 @@ class PairList:
                 return False  # a vector is missing
             B = np.linalg.solve(cell, old.cell[0])
             back, stretch = positions @ B, np.linalg.norm(B, 2)
-        moved = np.sqrt(np.max(np.sum((back - old.positions) ** 2, axis=1)))
+        moved = np.sqrt(np.max(np.sum((back - old.positions) ** 2, axis=1), initial=0.0))
         return 2.0 * moved <= self.plan.reach[0] * (1.0 - stretch) + self.skin
 
 

@@ -50,8 +50,9 @@ struct Exchange {
   int64_t n_own, n_all, n_pair;      // atoms of this rank; they and the ghosts; pairs
   int64_t new_list;                  // 1 if atoms, start or neighbour are not those of the last call
   int64_t want_members, want_counts, want_virials;
-  int64_t n_member, n_extrapolation, new_kernels;
+  int64_t n_member, new_kernels;
   int64_t overlay;                   // 1 if other pair styles add the baseline
+  int64_t worst;                     // member that extrapolates most, on all ranks together
   double cutoff;                     // Angstrom
   const double *x;                   // (n_all, 3) Angstrom
   const int64_t *element;            // (n_all,)
@@ -63,7 +64,8 @@ struct Exchange {
   double *virials;                   // (n_all, 3, 3) the same by the atom that feels the force
   double *member_energy;             // (n_member,)
   double *member_forces;             // (n_all, n_member, 3)
-  double *counts;                    // (n_own,) extrapolations
+  double *member_counts;             // (n_member,) extrapolations of this rank's atoms
+  double *counts;                    // (n_member, n_own) the same by atom
   char symbols[512], message[4096];
 };
 
@@ -186,16 +188,17 @@ class PairMpnnp : public Pair {
   int64_t handle = 0;
   int every = 1000;
   bigint limit = -1;                   // extrapolations after which to stop
+  int64_t n_extrapolation = 0;         // of the worst member, this rank's atoms, the last evaluation
   bigint counted = 0, reported = 0;    // extrapolations of this rank; of all ranks, until the last report
   double unit = 1.0;                   // of energy in eV
   double extra[3] = {0.0, 0.0, 0.0};
-  std::vector<int> type_element;             // of each LAMMPS type, -1 for NULL
+  std::vector<int> type_element;             // of each LAMMPS type, -1 for NULL; empty before pair_coeff
   bool everything = true;                    // no type is NULL, and LAMMPS lists all atoms
   std::vector<int> place;                    // atoms seen by the potential, own ones first
   std::vector<int> types;                    // LAMMPS's, of all atoms, at the last list
   std::vector<int64_t> start, element;
   std::vector<int32_t> neighbour;
-  std::vector<double> x, energies, forces, virials, members, counts, counts_of_all;
+  std::vector<double> x, energies, forces, virials, members, member_counts, counts, counts_of_all;
   bigint list_step = -1, list_number = -1;
   int n_local = -1, n_ghost = -1;
   int forces_std_flag = 0, extrapolations_flag = 0;
@@ -207,6 +210,7 @@ class PairMpnnp : public Pair {
   void compile_kernels();
   void pack_list();
   void pack_atoms();
+  void count_extrapolations();
   void add_results();
   void add_virials();
   void add_spread();
@@ -262,8 +266,10 @@ void PairMpnnp::settings(int narg, char **arg)
   if (handle) python_functions.close(handle);
   handle = 0;
   exchange.message[0] = 0;
+  std::string before = exchange.symbols;
   int bad = python_functions.open(arg[0], &exchange, &handle);
   check(bad, exchange.message);
+  if (before != exchange.symbols) type_element.clear();    // they were numbers of other elements
   compile_kernels();
   comm_reverse = exchange.n_member > 1 ? 3 * (int) exchange.n_member : 0;
 }
@@ -334,6 +340,9 @@ void PairMpnnp::coeff(int narg, char **arg)
 void PairMpnnp::init_style()
 {
   if (!force->newton_pair) error->all(HERE, "pair_style mpnnp needs newton on");
+  if (type_element.empty())
+    error->all(HERE, std::string("pair_style mpnnp: the potential was replaced by one of other elements (") +
+                         exchange.symbols + "), and pair_coeff is not said again after it");
   for (int k = 1; k < 4; k++)
     if (atom->molecular != Atom::ATOMIC && force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0)
       error->all(HERE, "pair_style mpnnp needs all neighbours, also bonded ones: add special_bonds lj/coul "
@@ -415,21 +424,40 @@ void PairMpnnp::compute(int eflag, int vflag)
   exchange.want_members = exchange.n_member > 1 && spread_wanted;
   exchange.want_counts = extrapolations_flag || (counts_asked && !counts_flagged);
   virials.assign(exchange.want_virials ? 9 * exchange.n_all : 0, 0.0);
-  counts.assign(exchange.want_counts ? exchange.n_own : 0, 0.0);
+  counts.assign(exchange.want_counts ? exchange.n_member * exchange.n_own : 0, 0.0);
+  member_counts.assign(exchange.n_member, 0.0);
   members.assign(exchange.want_members ? 3 * exchange.n_member * exchange.n_all : 0, 0.0);
   exchange.virials = virials.data();
   exchange.counts = counts.data();
+  exchange.member_counts = member_counts.data();
   exchange.member_forces = members.data();
   if (python_functions.compute(handle, &exchange))
     error->one(HERE, "pair_style mpnnp, step " + std::to_string(update->ntimestep) + ": " + exchange.message);
+  count_extrapolations();
   add_results();
   if (vflag_global)
     for (int k = 0; k < 6; k++) virial[k] -= unit * virial_sum[k < 3 ? 4 * k : k == 3 ? 1 : k == 4 ? 2 : 5];
   if (exchange.want_virials) add_virials();
   if (exchange.want_members) add_spread();
-  counted += exchange.n_extrapolation;
   bool now = update->ntimestep % every == 0;
   if (now || limit >= 0) report(now);
+}
+
+/* Collective for an ensemble, of which all ranks count the same member. */
+void PairMpnnp::count_extrapolations()
+{
+  std::vector<double> total = member_counts;
+  if (exchange.n_member > 1)
+    MPI_Allreduce(member_counts.data(), total.data(), (int) total.size(), MPI_DOUBLE, MPI_SUM, world);
+  exchange.worst = std::max_element(total.begin(), total.end()) - total.begin();
+  n_extrapolation = (int64_t) member_counts[exchange.worst];
+  counted += n_extrapolation;
+  extra[0] = (double) n_extrapolation;    // compute pair adds up over the ranks
+  if (!exchange.want_counts) return;
+  n_counts = atom->nmax;
+  counts_of_all.assign(n_counts, 0.0);
+  const double *of_atoms = counts.data() + exchange.worst * exchange.n_own;
+  for (int64_t k = 0; k < exchange.n_own; k++) counts_of_all[place[k]] = of_atoms[k];
 }
 
 void PairMpnnp::add_results()
@@ -441,12 +469,6 @@ void PairMpnnp::add_results()
     for (double e : energies) eng_vdwl += unit * e;
   if (eflag_atom)
     for (int64_t k = 0; k < exchange.n_own; k++) eatom[place[k]] += unit * energies[k];
-  extra[0] = (double) exchange.n_extrapolation;
-  if (exchange.want_counts) {
-    n_counts = atom->nmax;
-    counts_of_all.assign(n_counts, 0.0);
-    for (int64_t k = 0; k < exchange.n_own; k++) counts_of_all[place[k]] = counts[k];
-  }
 }
 
 /* virials[k][a][b] = dE/dr_a r_b of the forces on atom k: LAMMPS wants r f, as xx yy zz xy xz yz yx zx zy */
@@ -530,7 +552,7 @@ void PairMpnnp::report(bool tell)
   if (!beyond) return;
   std::string text = std::to_string(total) + " symmetry functions were outside their range of training, more "
       "than stop " + std::to_string(limit) + " allows";
-  bool some = exchange.n_extrapolation > 0;
+  bool some = n_extrapolation > 0;
   if (some) {
     python_functions.name_extrapolations(handle, &exchange);
     text += std::string("; some of this step: ") + exchange.message;

@@ -757,12 +757,18 @@ def test_a_learning_that_has_lost_its_folder_writes_nothing(begun, tmp_path, mon
 
 
 def test_a_learner_whose_next_job_is_refused_has_failed(tmp_path):
-    """The batch script ends with an error, and asks for the same labels when it is submitted again."""
-    run = tmp_path / "run"
+    """The batch script ends with an error, and asks for the same labels when it is submitted again: those of
+    all frames, also of molecules without a cell. An array of labels for which no one would wait is ended.
+    """
+    run, frames = tmp_path / "run", tmp_path / "frames.extxyz"
     run.mkdir()
+    molecule = Structure(numbers=[8, 1], positions=np.eye(3)[:2], cell=np.zeros((3, 3)), pbc=False)
+    crystal = replace(molecule, cell=5.0 * np.eye(3), pbc=np.full(3, True))
+    write_extxyz(frames, Dataset.from_structures([molecule, crystal, molecule]))
     programs = {
-        "mpnnp": f"echo Lattice > {run / 'to-label.extxyz'}; exit 75",
+        "mpnnp": f"cp {frames} {run / 'to-label.extxyz'}; exit 75",
         "sbatch": f"echo sbatch $@ >> {run / 'submitted'}; exit 1",
+        "scancel": f"echo $@ >> {run / 'cancelled'}",
     }
     for name, line in programs.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
@@ -773,4 +779,9 @@ def test_a_learner_whose_next_job_is_refused_has_failed(tmp_path):
         done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 1 and "could not be submitted: submit it again" in done.stdout
         assert not (run / "labels-asked").exists()
-    assert (run / "submitted").read_text().count("--array=0-0") == 2
+    assert (run / "submitted").read_text().count("--array=0-2 ") == 2
+    assert not (run / "cancelled").exists()
+    (tmp_path / "sbatch").write_text('#!/bin/bash\n[[ "$*" == *label.sh* ]] && echo "7;here"\n')
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "could not be submitted: submit it again" in done.stdout
+    assert (run / "cancelled").read_text() == "7\n" and not (run / "labels-asked").exists()

@@ -419,13 +419,14 @@ def test_the_script_for_openmm_runs_and_has_our_energy_and_forces(tmp_path, stru
 
 
 def test_the_driver_of_i_pi_answers_a_server_with_our_forces(tmp_path):
-    """jobs/i-pi/driver.py with ASE's own server in the place of i-PI."""
+    """jobs/i-pi/driver.py with ASE's own server in the place of i-PI. The first frame of a file counts."""
     s, potential = triclinic(), make_potential()
     write_potential(potential, tmp_path / "potential")
     mpnnp.data.formats.write_target(
         tmp_path / "start.extxyz", mpnnp.data.dataset.Dataset.from_structures([s])
     )
     atoms = read(tmp_path / "start.extxyz")
+    atoms[:-1].write(tmp_path / "start.extxyz", append=True)
     socket = f"mpnnp_{tmp_path.name}"
     driver = [
         sys.executable,

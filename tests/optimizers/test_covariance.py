@@ -101,6 +101,38 @@ def test_a_covariance_that_does_not_fit_is_refused_with_those_that_do(monkeypatc
     assert environment.free_memory() > 0
 
 
+def test_free_memory_is_what_the_batch_job_still_allows(tmp_path):
+    """SLURM limits the group of the job and that of the step, not those of the tasks below."""
+    proc, task = tmp_path / "proc", tmp_path / "groups" / "slurm" / "job_7" / "step_0" / "task_0"
+    (proc / "self").mkdir(parents=True)
+    task.mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 8000 kB\nHugePages_Total: 0\n")
+    (proc / "self" / "cgroup").write_text("1:name=systemd:/\n0::/slurm/job_7/step_0/task_0\n")
+    assert environment.free_memory(proc, tmp_path / "groups") == 8000 * 1024
+    limits = {task: "max", task.parent: "5000000", task.parents[1]: "4000000", task.parents[2]: "max"}
+    for group, limit in limits.items():
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text("1500000\n")
+        (group / "memory.stat").write_text(
+            "anon 1000000\nfile 500000\nactive_file 200000\ninactive_file 100000\n"
+        )
+    assert environment.free_memory(proc, tmp_path / "groups") == 4000000 - 1500000 + 300000
+    (task.parents[1] / "memory.max").write_text("1000000\n")
+    assert environment.free_memory(proc, tmp_path / "groups") == 0.0
+    assert environment.free_memory(tmp_path, tmp_path) == np.inf
+
+
+def test_cores_are_limited_by_every_group_that_holds_the_process(tmp_path):
+    group = tmp_path / "groups" / "user" / "session"
+    (tmp_path / "self").mkdir()
+    group.mkdir(parents=True)
+    (tmp_path / "self" / "cgroup").write_text("0::/user/session\n")
+    assert environment.core_limit(tmp_path, tmp_path / "groups") is None
+    (group / "cpu.max").write_text("max 100000\n")
+    (group.parent / "cpu.max").write_text("250000 100000\n")
+    assert environment.core_limit(tmp_path, tmp_path / "groups") == 2.5
+
+
 def test_a_covariance_with_offsets_that_does_not_fit_is_refused_with_couplings_that_carry_none(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 2.1 * bytes_of("layer", N, SEGMENTS))
     with pytest.raises(ConfigError, match=f"{N} weights .*'layer' .*'node' "):

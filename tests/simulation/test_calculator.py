@@ -255,6 +255,50 @@ def test_extrapolations_are_counted_and_named_and_stop():
             atoms.get_potential_energy()
 
 
+def test_a_box_without_atoms_has_no_energy_however_often_it_is_asked():
+    """As simulations that put in atoms begin."""
+    calculator = Calculator(load(FOLDER))
+    for _ in range(2):
+        calculator.calculate(Atoms(cell=[5.0, 5.0, 5.0], pbc=True))
+        assert calculator.results["energy"] == 0.0 and calculator.results["forces"].shape == (0, 3)
+        assert calculator.extrapolations == 0 and not calculator.results["stress"].any()
+
+
+def test_no_extrapolation_is_named_that_is_not_counted():
+    """Beyond its range by less than n2p2's tolerance a function counts as inside."""
+    potential, atoms = load(FOLDER), systems()["cubic"]
+    atoms.calc = calculator = Calculator(potential)
+    atoms.get_potential_energy()
+    *_, second, _ = np.sort(calculator.members[0].G[atoms.numbers == 1, 0])
+    atoms.calc = calculator = Calculator(narrow(potential, 0, second - 100 * np.finfo(float).eps))
+    atoms.get_potential_energy()
+    assert len(calculator.extrapolating()) == calculator.extrapolations == 1
+
+
+def ranks_name_those_of_others(comm):
+    """Only the last atom extrapolates, which is none of rank 0's."""
+    potential, atoms = load(FOLDER), systems()["cubic"]
+    calculator = Calculator(potential, comm=comm)
+    calculator.calculate(atoms)
+    values = np.concatenate(comm.allgather(calculator.members[0].G[:, 0]))
+    last, alike = len(atoms) - 1, np.flatnonzero(atoms.numbers == atoms.numbers[-1])
+    *_, second, first = alike[np.argsort(values[alike])]
+    atoms.positions[[first, last]] = atoms.positions[[last, first]]
+    column = potential.functions.table.start[potential.elements.index(atoms.numbers[-1])]
+    low = np.full(len(potential.functions.functions), -1e9)
+    high = -low
+    high[column] = 0.5 * (values[first] + values[second])
+    calculator = Calculator(replace(potential, seen=(low, high)), max_extrapolations=0, comm=comm)
+    with pytest.raises(DynamicsError, match=f"the last ones: atom {last}: "):
+        calculator.calculate(atoms)
+    assert [e.atom for e in calculator.first_extrapolating(5)] == [last]
+    assert bool(calculator.extrapolating()) == (comm.rank == comm.size - 1)
+
+
+def test_extrapolations_are_named_whatever_rank_has_them():
+    on_ranks(2, ranks_name_those_of_others)
+
+
 def test_bad_geometries_and_elements_are_told():
     atoms = systems()["cubic"]
     atoms.calc = Calculator(FOLDER)

@@ -61,8 +61,11 @@ def test_energies_forces_and_pressure_are_those_of_the_calculator(tmp_path, pote
 def test_too_many_extrapolations_end_all_ranks_with_one_message(tmp_path, potentials):
     prepare(tmp_path, "committee")
     arguments = [potentials[0]["one"], "-in", "lammps.in", "--max-extrapolations", "3"]
-    status, output = start(2, "mpnnp", "lammps", *arguments, cwd=tmp_path, check=False)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    status, output = start(2, "mpnnp", "lammps", *arguments, cwd=tmp_path, check=False, TMPDIR=str(temporary))
     assert status == 1
+    assert not list(temporary.glob("mpnnp-lammps-*"))
     assert output.count("mpnnp: error: ") == 1 and "more than max_extrapolations = 3" in output, output
 
 
@@ -74,6 +77,13 @@ def test_types_without_elements_are_refused(tmp_path, potentials):
     assert (
         "the input has 3 atom types, and there are 2 elements (H O): say the element of each type" in output
     )
+
+
+def test_a_potential_that_would_see_no_atom_is_refused(tmp_path, potentials):
+    prepare(tmp_path, "two types of an element")
+    arguments = [potentials[0]["one"], "-in", "lammps.in", "--elements", "NULL NULL NULL"]
+    status, output = start(1, "mpnnp", "lammps", *arguments, cwd=tmp_path, check=False)
+    assert status == 2 and "--elements: no type has an element of the potential (H O)" in output, output
 
 
 def test_an_error_of_lammps_ends_all_ranks(tmp_path, potentials):

@@ -1,6 +1,7 @@
 """pair_style mpnnp in LAMMPS against the calculator: systems, ranks, dynamics, restart, errors."""
 
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from oracles.lammps import (
     read_result,
     start,
 )
-from simulation.test_calculator import frames, systems, tiny
+from simulation.test_calculator import frames, narrow, systems, tiny
 
 import mpnnp
 from mpnnp.data.structure import Structure
@@ -292,6 +293,11 @@ ERRORS = {  # script -> message
         "units metal\n" + BEFORE + "pair_style mpnnp {one}\npair_coeff * * NULL NULL",
         "no type has an element of the potential",
     ),
+    "elements of the potential before": (
+        "units metal\n" + BEFORE + "pair_style mpnnp {one}\npair_coeff * * H O\nrun 0\n"
+        "pair_style mpnnp {of_carbon}\nrun 0",
+        "the potential was replaced by one of other elements (C O), and pair_coeff is not said again",
+    ),
     "newton off": (
         "units metal\nnewton off\n" + BEFORE + "pair_style mpnnp {one}\npair_coeff * * H O\nrun 0",
         "needs newton on",
@@ -299,11 +305,21 @@ ERRORS = {  # script -> message
 }
 
 
+def of_other_elements(folder, copy):
+    """A copy of a potential of H and O that calls its hydrogen carbon."""
+    shutil.copytree(folder, copy)
+    text = (copy / "input.nn").read_text()
+    (copy / "input.nn").write_text(re.sub(r"\bH\b", "C", text))
+    (copy / "weights.001.data").rename(copy / "weights.006.data")
+    return copy
+
+
 def test_errors_say_what_is_allowed_and_leave_a_running_python_alive(tmp_path, potentials):
     """LAMMPS within Python: its interpreter is used, and LAMMPS goes on after each error."""
     (tmp_path / "start.lammps").write_text(SYSTEMS["cubic"].data())
+    of_carbon = of_other_elements(potentials[0]["one"], tmp_path / "of_carbon")
     (tmp_path / "scripts").write_text(
-        "@@".join(script for script, _ in ERRORS.values()).format(**potentials[0])
+        "@@".join(script for script, _ in ERRORS.values()).format(of_carbon=of_carbon, **potentials[0])
     )
     (tmp_path / "run.py").write_text(IN_PROCESS.format(plugin=plugin()))
     _, output = start(1, "python3", "run.py", cwd=tmp_path)
@@ -356,6 +372,29 @@ def test_extrapolations_are_reported_and_stop_a_run(tmp_path, potentials):
     assert status != 0
     assert f"{3 * expected} symmetry functions were outside their range of training, more than stop" in output
     assert re.search(r"some of this step: .* is \S+, in training \S+ to \S+", output), output
+
+
+def test_extrapolations_of_an_ensemble_do_not_depend_on_the_rank_count(tmp_path, potentials):
+    """Those of the member that has most on all ranks together count, not of another one on each rank."""
+    system, one = SYSTEMS["cubic"], potentials[1]["one"]
+    G = system.expected([one]).members[0].G[system.atoms.numbers == 1]
+    paths = [tmp_path / "first", tmp_path / "second"]
+    for k, path in zip((0, 5), paths):  # each extrapolates where one function is above its median
+        mpnnp.export(narrow(one, k, np.median(G[:, k])), path)
+    expected = system.expected([mpnnp.load(path) for path in paths])
+    of_atoms = np.bincount([x.atom for x in expected.extrapolating()], minlength=len(system.atoms))
+    (tmp_path / "start.lammps").write_text(system.data())
+    script = "units metal\n" + BEFORE + f"pair_style mpnnp {paths[0]},{paths[1]}\npair_coeff * * H O\n"
+    script += "fix s all pair 1 mpnnp extrapolations 1\ncompute m all pair mpnnp\n"
+    script += (
+        "dump out all custom 1 dump id f_s\ndump_modify out sort id\nthermo_style custom step pe c_m[1]\n"
+    )
+    script += 'run 0 post no\nprint "$(c_m[1])" file count\n'
+    for n in (1, 3):
+        _, output = lmp(n, tmp_path, script)
+        assert int(float((tmp_path / "count").read_text())) == expected.extrapolations > 20
+        np.testing.assert_array_equal(np.loadtxt(tmp_path / "dump", skiprows=9)[:, 1], of_atoms)
+        assert f"step 0: {expected.extrapolations} symmetry functions outside" in output
 
 
 def test_lists_without_bonded_neighbours_are_refused(tmp_path, potentials):

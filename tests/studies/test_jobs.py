@@ -1,5 +1,6 @@
 """The scripts in jobs/: their shell syntax, and that mpnnp knows every command in them."""
 
+import os
 import re
 import shlex
 import shutil
@@ -121,3 +122,97 @@ def test_the_plain_script_starts_and_continues(tmp_path):
     run.mkdir()
     (run / "train.log").touch()
     assert start() == ["-n", "4", "mpnnp", "train", "c.toml", "-o", str(run), "--resume"]
+
+
+FAKE = """#!/bin/bash
+# in the place of mpnnp: notes its arguments, and writes what it was to write
+printf "%s|" "$@" >> "$NOTES"
+echo >> "$NOTES"
+for ((k = 1; k < $#; k++)); do [ "${!k}" = -o ] && n=$((k + 1)) && out=${!n}; done
+case $1 in
+md)
+    mkdir -p "$out"
+    touch "$out/final.xyz" "$out/trajectory.xyz"
+    if [[ $out == *"$STOPPED" ]]; then exit 75; fi
+    echo '{"status": "finished"}' > "$out/status.json"
+    ;;
+evaluate) exit 2 ;;
+*) if [ -n "$out" ]; then touch "$out"; fi ;;
+esac
+"""
+
+
+@pytest.fixture
+def call(tmp_path):
+    """Function(script, arguments, variables) -> (exit status, lists of the arguments of each call of mpnnp),
+    with a program in the place of mpnnp.
+    """
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "mpnnp").write_text(FAKE)
+    (tmp_path / "bin" / "mpnnp").chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    def call(script, *arguments, **variables):
+        notes = tmp_path / "notes"
+        notes.write_text("")
+        variables = {"STOPPED": "nothing", "NOTES": str(notes), "PATH": path, **variables}
+        command = ["bash", ROOT / "jobs" / script, *arguments]
+        done = subprocess.run(list(map(str, command)), env=os.environ | variables, cwd=tmp_path, timeout=120)
+        return done.returncode, [line.split("|")[:-1] for line in notes.read_text().splitlines()]
+
+    return call
+
+
+SMALL = {
+    "DENSITIES": "1.00",
+    "TEMPERATURES": "300",
+    "ICE_DENSITIES": "0.95",
+    "DILUTE_DENSITIES": "0.80",
+    "EOS_DENSITIES": "0.80",
+    "JOBS": "1",
+}
+
+
+def test_a_simulation_of_the_study_does_not_start_from_one_that_was_stopped(call):
+    """Its final.xyz is of the moment of the signal: what begins there is another simulation."""
+    stopped = "md/liquid-1.00-300/warm"
+    status, calls = call("sdnz/make_data.sh", "truth", "data", STOPPED=stopped, **SMALL)
+    assert status != 0
+    assert [arguments[0] for arguments in calls] == ["box", "md"]
+    assert calls[-1][-1] == f"data/{stopped}" or f"data/{stopped}" in calls[-1]
+
+
+def test_folders_of_the_study_may_have_names_with_spaces(call, tmp_path):
+    data, runs, out = (tmp_path / name for name in ("the data", "all & runs", "the results"))
+    status, calls = call("sdnz/make_data.sh", "my truth", data, **SMALL)
+    assert status == 0 and (data / "done").exists()
+    started = [
+        arguments[1:3] for arguments in calls if arguments[0] == "md" and f"{data}/truth" in str(arguments)
+    ]
+    assert started == [["my truth", f"{data}/starts/{name}.xyz"] for name in ("eos-0.80", "nvt", "npt")]
+    member = runs / "ekf" / "seed-1"
+    member.mkdir(parents=True)
+    (member / "accuracy.json").touch()
+    status, calls = call("sdnz/simulate.sh", runs, data / "starts/nvt.xyz", "nvt", "--time", "1")
+    options = ["--time", "1", "-o", f"{member}/nvt"]
+    assert status == 0 and calls == [["md", f"{member}/best.h5", f"{data}/starts/nvt.xyz", *options]]
+    status, calls = call("sdnz/fig3.sh", runs, out)
+    assert status == 0 and calls[0][:2] == ["compare", f"{runs}/ekf"] and calls[0][2] == "-o"
+
+
+def test_an_ensemble_whose_members_cannot_be_evaluated_has_failed(call, tmp_path):
+    for seed in (1, 2):
+        (tmp_path / f"runs/seed-{seed}").mkdir(parents=True)
+    arguments = "slurm/side-by-side.sbatch", "train.toml", "runs"
+    status, calls = call(*arguments, "test.xyz", MPNNP_LAUNCH="env")
+    assert status == 2 and [words[0] for words in calls] == ["ensemble", "evaluate", "evaluate"]
+    assert call(*arguments, MPNNP_LAUNCH="env")[0] == 0
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_no_empty_array_is_expanded_where_unset_variables_are_errors(script):
+    """To bash before 4.4 (macOS, CentOS 7) an empty array is an unset variable."""
+    text = script.read_text()
+    if re.search(r"^set -\w*u", text, re.M):
+        empty = set(re.findall(r"^\s*(\w+)=\(\)$", text, re.M))
+        assert empty <= set(re.findall(r"\b(\w+)\+=\(", text))
