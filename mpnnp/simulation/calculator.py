@@ -256,9 +256,7 @@ class Calculator(AseCalculator):
         return prediction, dict(zip(STANDARD_DEVIATIONS, uncertainty.calibration.calibrated(spread)))
 
     def spread(self, atoms, deviations):
-        """sqrt(h P h^T) of energy and force components, not calibrated, by deviations (n_member, n_weight) of
-        the weights of its one potential: a model.spread.Spread. Collective.
-        """
+        """Spread by deviations (n_member, n_weight) of the weights, of one potential. Collective."""
         return self._spread(self._place(atoms), deviations, known=False)[1]
 
     def _spread(self, place, deviations, known):
