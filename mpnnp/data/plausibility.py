@@ -36,6 +36,7 @@ CLOSE, FAR = (
 )  # of nearest neighbours over sums of covalent radii: in no matter of the kind that is simulated
 SOUND = (0.74, 1.42)
 FEW = 5  # fewer energies are no evidence
+UNEVEN = 0.01  # of the push on an atom that does not cancel
 EDGE = 0.05  # of fractional coordinates beyond 0 and 1
 # what to do about lengths of another unit: of files whose units may be said, and of others
 SAY = (
@@ -175,6 +176,7 @@ def doubts(dataset: Dataset) -> list[Finding]:
         _per_atom(d),
         _cells(d),
         _repulsion(d),
+        _forces_of_whole_structures(d),
         *_stress(d),
         *_groups(d),
     ]
@@ -249,6 +251,33 @@ def _repulsion(d):
             f"(correlation {value / weight:.2f})"
         )
     return None
+
+
+def _forces_of_whole_structures(d):
+    """Forces that are exactly 0 on all atoms of some structures, where no symmetry makes them vanish."""
+    zero = ~np.add.reduceat((d.forces != 0.0).any(axis=1), d.start[:-1], dtype=bool)
+    some = np.flatnonzero(zero & (d.n_atom > 1) & (d.energy != 0.0))  # without energies too: told elsewhere
+    if not np.nan_to_num(d.forces).any():
+        return None
+    pushed = [k for k in some[_sample(len(some), SAMPLE)].tolist() if _is_pushed(d[k])]
+    if not pushed:
+        return None
+    return Finding(
+        f"{len(some)} of {len(d)} structures have forces of exactly 0 on all atoms, also where these stand "
+        f"unevenly (e.g. {d.name(pushed[0])}): are they missing?"
+    )
+
+
+def _is_pushed(s):
+    """Whether forces along the vectors to its neighbours would not cancel on some atom."""
+    i, _, r, vector = neighbours(s, REACH[0], "ijdD")
+    apart = r > 0.0
+    i, r = i[apart], r[apart, None]
+    size = (1.0 / r - 1.0 / REACH[0]) ** 2
+    push, most = np.zeros((len(s), 3)), np.zeros(len(s))
+    np.add.at(push, i, size * vector[apart] / r)
+    np.add.at(most, i, size[:, 0])
+    return bool((np.linalg.norm(push, axis=1) > UNEVEN * most).any())
 
 
 def _stress(d):
