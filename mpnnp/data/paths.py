@@ -60,6 +60,8 @@ def expand(files: Any, without: set[Path], report: Callable) -> list:
                 raise DataError(f"{file}: no file fits this pattern")
         else:
             raise DataError(f"{file}: no such file or folder")
+        if odd := next((p for p in found if not (p.is_file() or p.is_dir())), None):
+            raise DataError(f"{odd}: is a pipe or a device, which cannot be read twice: write a file")
         paths += found
     return paths
 
