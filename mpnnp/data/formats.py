@@ -317,6 +317,8 @@ def read_sources(
 
 
 def _units(units):
+    if not (units is None or isinstance(units, (str, Units))):
+        raise ConfigError(f"units = {units!r}: must be Units or words like 'eV Angstrom'")
     try:
         return parse_units(units) if isinstance(units, str) else units
     except ValueError as error:

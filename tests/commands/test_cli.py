@@ -112,6 +112,11 @@ def test_an_unknown_command_is_refused(command):
 # ---- data
 
 
+def test_an_empty_argument_is_not_the_working_directory(folder, command):
+    result = command("train", folder / "config.toml", "-o", "")
+    assert result.status == 2 and "-o' is empty: a variable of the shell" in result.err
+
+
 def test_convert_and_info(folder, succeed, tmp_path):
     out = succeed("convert", folder / "clusters.extxyz", folder / "clusters.extxyz", tmp_path / "both.h5")
     assert "24 structures" in out and f"written to {tmp_path / 'both.h5'}" in out
