@@ -135,6 +135,12 @@ def test_info_takes_several_files(folder, succeed, tmp_path):
     assert "checkpoint of mpnnp" in out and re.search(r"^structures +3$", out, re.M)
 
 
+@pytest.mark.parametrize("limit", ["nan", "-1", "0"])
+def test_a_limit_of_forces_that_limits_nothing_is_refused(folder, command, limit):
+    result = command("info", folder / "config.toml", f"--force-limit={limit}")
+    assert result.status == 2 and f"--force-limit {limit}: must be positive" in result.err
+
+
 def test_info_of_a_checkpoint(folder, succeed):
     out = succeed("info", folder / "run" / "checkpoint.h5")
     assert "weights: 82" in out and "H  net 4-4-3-1" in out
