@@ -23,6 +23,7 @@ from mpnnp.commands import (  # noqa: E402
     training,
 )
 from mpnnp.commands.common import DEBUG, start  # noqa: E402
+from mpnnp.errors import ConfigError  # noqa: E402
 
 FAMILIES = {  # in the order of the help
     "Train": ("init", "train", "ensemble", "learn", "report", "compare", "fisher"),
@@ -98,6 +99,15 @@ def common(
     pass
 
 
+def check_arguments(words):
+    """Raise ConfigError if one is empty, which as a path would be the working directory."""
+    if "" in words:
+        before = " ".join(words[1 : words.index("")])
+        raise ConfigError(
+            f"the argument behind '{before}' is empty: a variable of the shell that is not set?"
+        )
+
+
 def main():
     """Entry point of the command `mpnnp`; EXIT_STATUS says what it ends with."""
     from mpnnp.parallel import launched, of_all_ranks, stop_all
@@ -107,6 +117,7 @@ def main():
     Signals.of_program = True
     with Signals(None):
         try:
+            check_arguments(sys.argv)
             status = app(standalone_mode=False)
         except Exception as error:
             comm = start.comm

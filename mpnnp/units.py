@@ -21,6 +21,7 @@ __all__ = [
     "METAL",
     "Units",
     "parse_units",
+    "other_unit_in",
     "parts_of_line",
     "units_of_line",
     "units_of_parts",
@@ -50,6 +51,8 @@ OTHER_NAMES = {
     "ang": "Angstrom",
     "aa": "Angstrom",
     "angstroms": "Angstrom",
+    "å": "Angstrom",
+    "ångström": "Angstrom",
     "atomic_unit": "Bohr",
     "bohrs": "Bohr",
     "a0": "Bohr",
@@ -138,6 +141,12 @@ EACH = re.compile(
     r"(?<!\w)(energy|length|force|stress)s?[_ -]units?\s*[:=]\s*[\"']?([\w/.^*]+)", re.IGNORECASE
 )
 
+# names of units within a text
+WITHIN = re.compile(
+    r"(?<![\w/.:-])(m?eV|Angstroms?|Ångström|Å|Hartrees?|Bohrs?|Rydberg|kcal/mol|kJ/mol)(?![\w.:-])",
+    re.IGNORECASE,
+)
+
 
 def units_of_line(line):
     """Units of a comment line "# units: eV Angstrom"; None if it is none, as a text without ":" in which no
@@ -161,6 +170,14 @@ def parts_of_line(line):
     if "unit" not in line.lower() or not COMMENT.match(line):
         return {}
     return {kind.lower(): name for kind, name in EACH.findall(line)}
+
+
+def other_unit_in(line, units):
+    """The first word of a comment line that names another unit of energy or length than `units`; "" if there
+    is none.
+    """
+    words = WITHIN.findall(line) if COMMENT.match(line) else []
+    return next((w for w in words if _named(w)[1] not in (units.energy_name, units.length_name)), "")
 
 
 def _named(word):

@@ -302,6 +302,10 @@ SETTINGS = {
     "network.hidden=[10, 5]": ("network", "hidden", [10, 5]),
     'network.activation=["tanh","cos"]': ("network", "activation", ["tanh", "cos"]),
     "run.updates=none": ("run", "updates", None),
+    "data.forces_key=none": ("data", "forces_key", "none"),
+    "data.forces_key=null": ("data", "forces_key", None),
+    "symmetry_functions.scaling=none": ("symmetry_functions", "scaling", "none"),
+    "network.atomic_energies=None": ("network", "atomic_energies", "none"),
     "network.atomic_energies={O = 1.5, H = 2}": ("network", "atomic_energies", {"O": 1.5, "H": 2.0}),
     "network.elements.O.hidden=[7]": ("network", "elements", {"O": {"hidden": [7]}}),
     "run.directory=a=b": ("run", "directory", "a=b"),
@@ -446,6 +450,24 @@ def test_keys_of_the_schedule_that_is_not_chosen_are_errors(tmp_path, text, told
         ("[network]\nweights_min = 0.5\n", "weights_min = 0.5: without effect with network.initializer"),
         ("[symmetry_functions]\nalpha = 0.2\n", "alpha = 0.2: without effect with symmetry_functions.cutoff"),
         ("[baseline]\nd3_damping = 'zero'\n", 'd3_damping = "zero": without effect with no baseline.d3'),
+        (
+            "[symmetry_functions]\nr_c = 3\nfunctions = [{center = 'H'}]\n",
+            "symmetry_functions.r_c = 3.0: without effect with symmetry_functions.functions",
+        ),
+        (
+            "[symmetry_functions]\ninput_nn = 'a.nn'\ncutoff = 'cosine'\nscale_max = 2\n",
+            'cutoff = "cosine", symmetry_functions.scale_max = 2.0: without effect with '
+            "symmetry_functions.input_nn = 'a.nn'",
+        ),
+        (
+            "[symmetry_functions]\ninput_nn_units = 'eV Angstrom'\n",
+            "without effect with no symmetry_functions.input_nn",
+        ),
+        (
+            "[optimizer]\nname = 'adam'\n",
+            "optimizer.name = \"adam\": without effect with run.optimizer = 'ekf'",
+        ),
+        ("[optimizer]\nstep = 1\n[run]\noptimizer = 'adam'\n", "effect with run.optimizer = 'adam'"),
     ],
 )
 def test_keys_that_only_another_key_gives_a_meaning_are_errors(tmp_path, text, told):

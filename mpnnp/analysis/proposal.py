@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 from mpnnp.config import make_config, toml_value
 from mpnnp.config.schema import schema_line
 from mpnnp.data.finding import Finding
-from mpnnp.data.plausibility import neighbours
+from mpnnp.data.pairs import neighbours
 from mpnnp.data.runner import is_runner_data, stated_units
 from mpnnp.data.structure import VALIDATION
 from mpnnp.errors import DataError

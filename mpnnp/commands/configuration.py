@@ -1,5 +1,6 @@
 """Commands about the configuration file: init, schema."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -72,7 +73,7 @@ def init(
     for finding in found:
         log.warn(str(finding))
     write_configuration(output, text_of(choices, dataset, str(output), found), log)
-    log(f"written to {output}; next: mpiexec -n 2 mpnnp train {output}")
+    log(f"written to {output}; next: mpiexec -n 2 mpnnp train {shlex.quote(str(output))}")
 
 
 @app.command(epilog=examples("mpnnp schema", "mpnnp schema -o mpnnp.schema.json"))

@@ -98,6 +98,8 @@ def info(
     from mpnnp.training.checkpoint import refuse_run_folder
 
     _, log = start()
+    if not force_limit > 0.0:
+        raise ConfigError(f"--force-limit {force_limit:g}: must be positive")
     texts = {file: _in_words(file, how["units"]) for file in files}
     for text in filter(None, texts.values()):
         log(text)

@@ -141,7 +141,7 @@ def apply_setting(tree, setting):
         raise ConfigError(f"--set {setting}: expected section.key=value")
     text = text.strip()
     if text.lower() in ("none", "null"):
-        value = None
+        value = "none" if text.lower() == "none" and _takes_none(section, name) else None
     else:
         try:
             (value,) = tomllib.loads(f"value = {text}").values()
@@ -158,6 +158,13 @@ def apply_setting(tree, setting):
         if not isinstance(target, dict):
             raise ConfigError(f"--set {setting}: '{folder}' is not a table")
     target[name] = value
+
+
+def _takes_none(section, name):
+    """Whether "none" is one of the values of a key, and not only what unsets it."""
+    field = Config.model_fields.get(section)
+    field = field and field.annotation.model_fields.get(name)
+    return field is not None and ("'none'" in str(field.annotation) or name.endswith("_key"))
 
 
 def integers_to_floats(model, tree):

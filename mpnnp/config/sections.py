@@ -43,6 +43,7 @@ class Config(Section):
                 f"symmetry_functions.cutoff = '{functions.cutoff}'",
             ),
             ("schedule", self.schedule.idle_keys(), f"schedule.name = '{self.schedule.name}'"),
+            *self._idle_keys_of_functions(),
         ]
         if self.learns_noise:
             unread = [f"{kind}_weight" for kind in PLURALS]
@@ -50,10 +51,31 @@ class Config(Section):
                 unread += ["trials", *(f"{kind}_threshold" for kind in PLURALS)]
             groups += [("ekf", FIXED_NOISE_KEYS, noise), ("schedule", unread, noise)]
         idle = {}
+        if self.run.optimizer in type(self).model_fields:  # which has a section of its own
+            given = [f"optimizer.{name}" for name in self.optimizer.model_extra or {}]
+            idle[f"run.optimizer = '{self.run.optimizer}'"] = [
+                k for k in given if asked is None or k in asked
+            ]
         for section, names, because in groups:
             found = [f"{section}.{name}" for name in changed(getattr(self, section), names)]
             idle.setdefault(because, []).extend(name for name in found if asked is None or name in asked)
         return next(((keys, because) for because, keys in idle.items() if keys), ([], ""))
+
+    def _idle_keys_of_functions(self):
+        """(section, keys, because of what) of [symmetry_functions], whose functions may have their own radii
+        and scaling.
+        """
+        functions = self.symmetry_functions
+        if functions.input_nn:
+            own = ["r_c", "units", "cutoff", "alpha", "scaling", "scale_min", "scale_max"]
+            return [("symmetry_functions", own, f"symmetry_functions.input_nn = '{functions.input_nn}'")]
+        groups = []
+        if functions.functions:
+            because = "symmetry_functions.functions, which have their own r_c"
+            groups.append(("symmetry_functions", ["r_c"], because))
+        if not self.network.weights_from:
+            groups.append(("symmetry_functions", ["input_nn_units"], "no symmetry_functions.input_nn"))
+        return groups
 
     def metric_weight(self, kind):
         """Weight of a kind of label (its name) in the choice of the best potential."""

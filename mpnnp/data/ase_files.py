@@ -151,5 +151,5 @@ def _reason(error, plain="", path=""):
         known = seems_to_be(path) or "; ASE or dpdata convert many formats into extended XYZ"
         return f"{text}; neither input.data nor a data set of mpnnp either{known}"
     if isinstance(error, KeyError):
-        return f"unknown name {text}"  # of an element, mostly
+        return f"unknown name {str(error.args[0])!r}"  # of an element, mostly
     return f"{text} ({type(error).__name__})" if text else type(error).__name__

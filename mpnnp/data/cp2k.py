@@ -104,7 +104,7 @@ def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iter
     forces = _Beside(force_file, path, _forces(force_file, elements))
     periodic, fixed = _of_restart(restart, cell_file)
     cells = _Beside(cell_file, path, _cells(cell_file))
-    missing = 0
+    missing = no_energy = 0
     for frame, (step, energy, symbols, positions, own) in enumerate(_frames(path)):
         force = forces.next(step, energy)
         cell, pbc = own or (cells.next(step) if cells.values else fixed, periodic)
@@ -113,6 +113,7 @@ def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iter
             reason = f"{cell_file.name} has none" if cells.values else f"needs {wanted} beside it"
             raise DataError(f"{path}: no cell for step {step}: {reason}")
         missing += force is None
+        no_energy += np.isnan(energy)
         _check_symbols(path, step, symbols, elements, force_file)
         yield Structure(
             numbers=[atomic_numbers[symbol] for symbol in symbols],
@@ -129,6 +130,8 @@ def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iter
     if missing:
         why = "" if force_file.exists() else ", which is not there"
         warn(f"{path}: {missing} of its frames have no forces in {force_file.name}{why}")
+    if no_energy:
+        warn(f"{path}: the energies of {no_energy} of its frames are NaN, taken for labels that are missing")
     if (stress := _stress_file(path)).exists():
         warn(f"{path}: the stresses in {stress.name} beside it are not read")
 

@@ -50,6 +50,13 @@ def read_deepmd(folder: Path, warn: Callable[[str], object] = _silent) -> Iterat
     more = sorted({path.stem for part in sets for path in part.glob("*.npy")} - {*READ, *IDLE})
     if more:
         warn(f"{folder}: not read: {', '.join(f'{name}.npy' for name in more)}")
+    states = [_array(part / "fparam.npy", (-1,), missing=None) for part in sets]
+    values = np.concatenate([state for state in states if state is not None] or [np.zeros(0)])
+    if len(values) and np.ptp(values) > 0.0:
+        warn(
+            f"{folder}: fparam.npy differs from frame to frame ({values.min():g} to {values.max():g}), which "
+            "potentials of this kind do not know"
+        )
     if not periodic and any((part / "virial.npy").exists() for part in sets):
         warn(f"{folder}: the virials are left out, as structures with nopbc have no volume")
     for part in sets:
@@ -63,6 +70,10 @@ def read_deepmd(folder: Path, warn: Callable[[str], object] = _silent) -> Iterat
         energy = _array(part / "energy.npy", (n,), missing=np.nan)
         force = _array(part / "force.npy", (n, len(types), 3), missing=np.nan)
         virial = _array(part / "virial.npy", (n, 9), missing=np.nan)
+        for name, values in (("energy", energy), ("force", force), ("virial", virial)):
+            nan = np.isnan(values).reshape(n, -1).any(axis=1)
+            if nan.any() and (part / f"{name}.npy").exists():
+                warn(f"{part / name}.npy: {nan.sum()} of {n} frames have NaN, taken for missing labels")
         kinds = _array(part / "real_atom_types.npy", (n, len(types)), missing=None)
         for k in range(n):
             kind = types if kinds is None else kinds[k].astype(np.int64)

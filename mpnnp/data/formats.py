@@ -27,7 +27,13 @@ from mpnnp.data.ml_ab import is_ml_ab, read_ml_ab
 from mpnnp.data.outputs import look_into_text
 from mpnnp.data.paths import expand
 from mpnnp.data.plausibility import FIXED, wrong_units
-from mpnnp.data.runner import is_runner_data, read_runner_data, stated_units, write_runner_data
+from mpnnp.data.runner import (
+    is_runner_data,
+    read_runner_data,
+    stated_units,
+    unread_units,
+    write_runner_data,
+)
 from mpnnp.data.structure import Structure
 from mpnnp.data.suspects import several_states
 from mpnnp.errors import ConfigError, DataError, MpnnpError
@@ -105,6 +111,8 @@ def _read_runner(path, reading):
     said = reading.units or stated
     reading.report(f"{path}: {counted(len(data), 'structure')} in {units}{'' if said else ' (assumed)'}")
     if not said:
+        if message := unread_units(path, units):
+            reading.warn(f"{path}: {message}")
         _complain(wrong_units(data, units), path, reading)
     return data
 
@@ -309,6 +317,8 @@ def read_sources(
 
 
 def _units(units):
+    if not (units is None or isinstance(units, (str, Units))):
+        raise ConfigError(f"units = {units!r}: must be Units or words like 'eV Angstrom'")
     try:
         return parse_units(units) if isinstance(units, str) else units
     except ValueError as error:

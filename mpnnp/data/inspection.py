@@ -8,7 +8,8 @@ from ase.data import chemical_symbols
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.finding import Finding
-from mpnnp.data.plausibility import doubts, energy_residuals, neighbours
+from mpnnp.data.pairs import gathered, neighbours, searchable
+from mpnnp.data.plausibility import doubts, energy_residuals
 from mpnnp.data.ranges import densities
 from mpnnp.data.structure import TRAIN, VALIDATION
 from mpnnp.units import GPA
@@ -216,11 +217,14 @@ def _zero_labels(d):
 
 
 def _odd_distances(d, distance_limit, isolation, at_most):
-    near, alone = {}, {}
+    near, alone, unseen = {}, {}, {}
     some = np.unique(np.linspace(0, len(d) - 1, min(len(d), at_most or len(d))).astype(np.int64))
     looked = "" if len(some) == len(d) else f" (of the {len(some)} that were looked at, of {len(d)})"
     for k in some.tolist():
         s = d[k]
+        if not (searchable(s, isolation) or searchable(gathered(s), isolation)):
+            unseen[k] = ""
+            continue
         i, j, distance = _pairs(s, max(BOND, distance_limit))
         if len(i) and distance.min() < distance_limit:
             closest = np.argmin(distance)
@@ -235,6 +239,7 @@ def _odd_distances(d, distance_limit, isolation, at_most):
                 alone[k] = f"atom {atoms[0]}" + (f" and {len(atoms) - 1} more" if len(atoms) > 1 else "")
     yield _message(d, f"with atoms nearer than {distance_limit:g} Angstrom{looked}", near)
     yield _message(d, f"with atoms that have no neighbour within {isolation:g} Angstrom{looked}", alone)
+    yield _message(d, "whose distances were not looked at: flat cells or some beyond 2000 Angstrom", unseen)
 
 
 def _large_forces(d, force_limit):

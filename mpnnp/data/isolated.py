@@ -18,7 +18,9 @@ from mpnnp.files import all_digits, read_number
 __all__ = ["KEY", "agreed", "energies_of", "in_text", "in_words", "is_marked", "stand_alone"]
 
 KEY = "mpnnp_isolated_atoms"  # in the comment of the first frame of an extended XYZ file
-MARK = re.compile(r"isolated[ _-]?atoms?", re.IGNORECASE)  # config_type of GAP, MACE and others
+# config_type of GAP, MACE and others
+MARK = re.compile(r"(isolated|single|free)[ _-]?atoms?|isolated|atoms?[ _-]isolated", re.IGNORECASE)
+KEYS = re.compile(r"(is_?)?isolated([ _-]?atoms?)?|(single|free)_?atom", re.IGNORECASE)  # isolated=T
 APART = 8.0  # Angstrom; an atom alone in a cell that repeats it no nearer than this is isolated
 SAME = 1e-3  # eV; energies of one element must agree to this
 
@@ -36,8 +38,15 @@ def stand_alone(n_atom: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> np.nda
 
 
 def is_marked(info: Mapping) -> bool:
-    """Whether the comment of a frame says that it is an isolated atom, as config_type=IsolatedAtom."""
-    return any(isinstance(value, str) and MARK.fullmatch(value.strip()) for value in info.values())
+    """Whether the comment of a frame of one atom says that it is isolated, as config_type=IsolatedAtom or
+    isolated=T.
+    """
+    return any(
+        MARK.fullmatch(value.strip())
+        if isinstance(value, str)
+        else KEYS.fullmatch(str(name)) and bool(np.all(value))
+        for name, value in info.items()
+    )
 
 
 def agreed(several: Iterable[dict[int, float] | None]) -> dict[int, float]:

@@ -46,13 +46,14 @@ def _found(labels):
 
 
 def _left_out(labels):
-    stress = plain(labels.choice["stress"])
+    name = str(plain(labels.choice["stress"]))
+    names = name + "es" if name.endswith("ss") else name.removesuffix("s") + "s"
     if labels.n_without_volume:
-        yield f"left out, of structures without a volume: {counted(labels.n_without_volume, stress)}"
+        yield f"left out, of structures without a volume: {counted(labels.n_without_volume, name, names)}"
     if labels.n_open:
         yield (
             "left out, of structures that are not periodic in all directions: "
-            f"{counted(labels.n_open, stress)}"
+            f"{counted(labels.n_open, name, names)}"
         )
 
 

@@ -14,7 +14,7 @@ from mpnnp.data.cp2k import beside, is_cp2k_trajectory
 from mpnnp.data.deepmd import deepmd_systems
 from mpnnp.data.runner import is_runner_data
 from mpnnp.data.structure import Structure
-from mpnnp.errors import DataError
+from mpnnp.errors import ConfigError, DataError
 
 __all__ = ["CACHE", "expand", "files_of", "place_of"]
 
@@ -33,7 +33,15 @@ def expand(files: Any, without: set[Path], report: Callable) -> list:
     what lies in those that are folders, which is reported; files that are read with others, or stand beside
     systems of DeePMD-kit; and what lies in a folder `mpnnp-cache`.
     """
-    files = [files] if isinstance(files, (str, Path, Atoms, Structure)) else list(files)
+    kinds = (str, os.PathLike, Atoms, Structure)
+    alone = isinstance(files, kinds) or not isinstance(files, Iterable)
+    files = [files] if alone or isinstance(files, bytes) else list(files)
+    strange = [file for file in files if not isinstance(file, kinds)]
+    if strange:
+        raise ConfigError(
+            f"files: found {strange[0]!r}: must be a path, pattern, folder, ase.Atoms or Structure, or a "
+            "list of these"
+        )
     if not files:
         raise DataError("no files given to read structures from")
     paths: list[Any] = []
@@ -60,6 +68,8 @@ def expand(files: Any, without: set[Path], report: Callable) -> list:
                 raise DataError(f"{file}: no file fits this pattern")
         else:
             raise DataError(f"{file}: no such file or folder")
+        if odd := next((p for p in found if not (p.is_file() or p.is_dir())), None):
+            raise DataError(f"{odd}: is a pipe or a device, which cannot be read twice: write a file")
         paths += found
     return paths
 

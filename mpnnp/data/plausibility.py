@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import covalent_radii
-from vesin import NeighborList
 
 from mpnnp.data.finding import Finding
 from mpnnp.data.missing import doubts_of_missing
+from mpnnp.data.pairs import neighbours
 from mpnnp.data.succession import doubts_of_succession
 from mpnnp.units import ENERGIES, HARTREE, LENGTHS, METAL, Units
 
 if TYPE_CHECKING:
     from mpnnp.data.dataset import Dataset
 
-__all__ = ["doubts", "energy_residuals", "neighbours", "searchable", "wrong_units"]
+__all__ = ["doubts", "energy_residuals", "wrong_units"]
 
 NOBLE = (2, 10, 18, 36, 54, 86)  # bound by dispersion alone, their distances tell nothing
 REACH = (4.5, 9.5)  # Angstrom; the second where the first has no neighbour for an atom; beyond there is none
@@ -36,6 +36,8 @@ CLOSE, FAR = (
 )  # of nearest neighbours over sums of covalent radii: in no matter of the kind that is simulated
 SOUND = (0.74, 1.42)
 FEW = 5  # fewer energies are no evidence
+NET = 0.3  # sum of forces over the root of the sum of their squares: 1 for any vectors, 0.03 of real data
+UNEVEN = 0.01  # of the push on an atom that does not cancel
 EDGE = 0.05  # of fractional coordinates beyond 0 and 1
 # what to do about lengths of another unit: of files whose units may be said, and of others
 SAY = (
@@ -113,32 +115,6 @@ def _fractional(dataset, units):
     return True
 
 
-def searchable(structure: Any, cutoff: float) -> bool:
-    """Whether vesin can cope with the numbers of a structure, see `neighbours`."""
-    s = structure
-    box = s.cell if s.pbc.any() else np.zeros((3, 3))
-    largest = max(np.abs(s.positions).max(), np.abs(box).max())
-    lengths = np.linalg.norm(box, axis=1)[s.pbc]
-    flat = s.pbc.all() and abs(np.linalg.det(box)) < 1e-3 * np.prod(lengths)
-    n_pair = len(s) ** 2 * np.prod(2.0 * cutoff / np.maximum(lengths, 1e-3) + 1.0)
-    return bool(largest < 2000.0 and not flat and n_pair < 1e9)
-
-
-def neighbours(structure: Any, cutoff: float, quantities: str, full_list: bool = True) -> Any:
-    """Pairs nearer than `cutoff` (Angstrom), images included, as vesin gives them; none where it could not
-    cope with
-    the numbers: atoms or cells beyond 2000 Angstrom, flat cells, too many images.
-    """
-    s = structure
-    if not searchable(s, cutoff):
-        shapes = {"i": (0, np.int64), "j": (0, np.int64), "d": (0, float), "D": ((0, 3), float)}
-        return tuple(np.zeros(*shapes[name]) for name in quantities)
-    box = s.cell if s.pbc.any() else np.zeros((3, 3))
-    return NeighborList(cutoff=cutoff, full_list=full_list, n_threads=1).compute(
-        points=s.positions, box=box, periodic=s.pbc, quantities=quantities
-    )
-
-
 def _sample(n, most):
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64)) if n else np.zeros(0, np.int64)
 
@@ -175,6 +151,8 @@ def doubts(dataset: Dataset) -> list[Finding]:
         _per_atom(d),
         _cells(d),
         _repulsion(d),
+        _forces_of_whole_structures(d),
+        _net_force(d),
         *_stress(d),
         *_groups(d),
     ]
@@ -249,6 +227,47 @@ def _repulsion(d):
             f"(correlation {value / weight:.2f})"
         )
     return None
+
+
+def _forces_of_whole_structures(d):
+    """Forces that are exactly 0 on all atoms of some structures, where no symmetry makes them vanish."""
+    zero = ~np.add.reduceat((d.forces != 0.0).any(axis=1), d.start[:-1], dtype=bool)
+    some = np.flatnonzero(zero & (d.n_atom > 1) & (d.energy != 0.0))  # without energies too: told elsewhere
+    if not np.nan_to_num(d.forces).any():
+        return None
+    pushed = [k for k in some[_sample(len(some), SAMPLE)].tolist() if _is_pushed(d[k])]
+    if not pushed:
+        return None
+    return Finding(
+        f"{len(some)} of {len(d)} structures have forces of exactly 0 on all atoms, also where these stand "
+        f"unevenly (e.g. {d.name(pushed[0])}): are they missing?"
+    )
+
+
+def _is_pushed(s):
+    """Whether forces along the vectors to its neighbours would not cancel on some atom."""
+    i, _, r, vector = neighbours(s, REACH[0], "ijdD")
+    apart = r > 0.0
+    i, r = i[apart], r[apart, None]
+    size = (1.0 / r - 1.0 / REACH[0]) ** 2
+    push, most = np.zeros((len(s), 3)), np.zeros(len(s))
+    np.add.at(push, i, size * vector[apart] / r)
+    np.add.at(most, i, size[:, 0])
+    return bool((np.linalg.norm(push, axis=1) > UNEVEN * most).any())
+
+
+def _net_force(d):
+    """Forces that do not add up to 0, as those between the atoms of a structure do."""
+    size = np.sqrt(np.add.reduceat((d.forces**2).sum(axis=1), d.start[:-1]))  # NaN where some are no labels
+    felt = np.flatnonzero((d.n_atom > 1) & (size > 0.01))
+    net = np.linalg.norm(np.add.reduceat(d.forces, d.start[:-1]), axis=1)
+    if not len(felt) or np.median(net[felt] / size[felt]) < NET:
+        return None
+    k = int(felt[0])
+    return Finding(
+        "forces do not add up to 0, as those between atoms do, in half of the structures or more (e.g. "
+        f"{d.name(k)}: {net[k]:.3g} eV/Angstrom): are they forces, in the order of the atoms, of all of them?"
+    )
 
 
 def _stress(d):

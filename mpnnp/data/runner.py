@@ -18,9 +18,9 @@ from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import to_tensor, to_voigt
 from mpnnp.errors import DataError
 from mpnnp.files import all_digits, read_number, reason_of, write_atomically
-from mpnnp.units import ATOMIC, Units, parts_of_line, units_of_line, units_of_parts
+from mpnnp.units import ATOMIC, Units, other_unit_in, parts_of_line, units_of_line, units_of_parts
 
-__all__ = ["is_runner_data", "read_runner_data", "stated_units", "write_runner_data"]
+__all__ = ["is_runner_data", "read_runner_data", "stated_units", "unread_units", "write_runner_data"]
 
 KEYWORDS = ("begin", "comment", "lattice", "atom", "energy", "charge", "end", "weight", "stress")
 COUNTS = {"lattice": 3, "stress": 9}  # numbers behind a keyword, if not one
@@ -69,6 +69,22 @@ def stated_units(path: str | Path) -> Units | None:
             if line.split()[:1] in (["end"], ["END"]):
                 return None
     return None
+
+
+def unread_units(path: str | Path, units: Units) -> str:
+    """In words, the first comment up to the end of the first structure of a file that states no units which
+    names others than `units`, that it is read in; "" if there is none.
+    """
+    with open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            if word := other_unit_in(line, units):
+                return (
+                    f"line {number} says {word!r}, but not as units are read (comment units: eV Angstrom): "
+                    f"{units} is taken if nothing else is asked for"
+                )
+            if line.split()[:1] in (["end"], ["END"]):
+                break
+    return ""
 
 
 def _units_of(line, path, number, parts):

@@ -154,5 +154,5 @@ def _unnamed(comment, body):
 def _reason(error):
     text = " ".join(str(error).split())
     if isinstance(error, KeyError):
-        return f"unknown name {text}"  # of an element, mostly
+        return f"unknown name {str(error.args[0])!r}"  # of an element, mostly
     return f"{text} ({type(error).__name__})" if text else type(error).__name__

@@ -18,7 +18,7 @@ from ase.data import atomic_numbers
 from threadpoolctl import threadpool_limits
 
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.plausibility import neighbours, searchable
+from mpnnp.data.pairs import neighbours, searchable
 from mpnnp.data.structure import Structure
 from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import ConfigError, DataError

@@ -45,7 +45,7 @@ def cost_of(structures: Structures, functions: SymmetryFunctions) -> Cost:
     within = np.array([[_neighbours(structures, s, r_c) for r_c in plan.reach] for s in chosen])
     n_atom = np.diff(structures.start)[chosen]
     pairs, near = np.average(within, axis=0, weights=n_atom)
-    triplets = max(near * (near - 1.0) / 2.0, 0.0)
+    triplets = max(near * (near - 1.0) / 2.0, 0.0) + 0.0  # no -0
     table = functions.table
     angular = np.isin(table.kind, ANGULAR + COMPACT_ANGULAR)
     centre = np.searchsorted(table.start, np.arange(len(angular)), side="right")

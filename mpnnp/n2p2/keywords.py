@@ -194,6 +194,8 @@ TABLE = (
     Keyword("update_single_element", REFUSED, RUNNER, "training of the weights of one element alone"),
     Keyword("fix_weights", REFUSED, RUNNER, "training with fixed weights"),
     Keyword("weight_constraint", REFUSED, RUNNER, "training with fixed weights"),
+    Keyword("shuffle_weights_short_atomic", REFUSED, RUNNER, "weights drawn anew during the training"),
+    Keyword("ion_forces_only", REFUSED, RUNNER, "training by forces alone of structures with charged atoms"),
     Keyword("save_kalman_matrices", IDLE, RUNNER, MEMORY),
     Keyword("read_kalman_matrices", IDLE, RUNNER, MEMORY),
     # output, memory, speed
@@ -228,6 +230,9 @@ TABLE = (
     Keyword("detailed_timing", IDLE, RUNNER, "tools/benchmark.py"),
     Keyword("detailed_timing_epoch", IDLE, RUNNER, "tools/benchmark.py"),
     Keyword("debug_mode", IDLE, RUNNER, "--debug"),
+    Keyword("detect_saturation", IDLE, RUNNER, "report.html judges the training"),
+    Keyword("enable_on_the_fly_input", IDLE, RUNNER,
+            "Ctrl-C and --resume with other settings, which names those that may change"),
     Keyword("silent_mode", IDLE, RUNNER, "output is short and goes to train.log too"),
     Keyword("verbose", IDLE, N2P2, "output is short and goes to train.log too"),
     Keyword("fitting_unit", IDLE, RUNNER, "accuracies are in meV/atom and meV/Angstrom"),

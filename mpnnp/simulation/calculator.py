@@ -118,10 +118,11 @@ class Calculator(AseCalculator):
             raise ConfigError("Calculator: give at least one potential")
         self.potentials = [p if isinstance(p, Potential) else load_potential(p, units) for p in given]
         first = self.potentials[0]
-        for path, p in zip(given, self.potentials):
+        for number, (path, p) in enumerate(zip(given, self.potentials), 1):
             if p.elements != first.elements:
+                name = f"potential {number}" if isinstance(path, Potential) else path
                 raise DataError(
-                    f"{path}: is for {_symbols(p.elements)}, "
+                    f"{name}: is for {_symbols(p.elements)}, "
                     f"the first potential for {_symbols(first.elements)}: they are no ensemble"
                 )
         self.members = [Member(p, self._same_functions(k)) for k, p in enumerate(self.potentials)]

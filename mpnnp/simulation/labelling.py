@@ -22,6 +22,8 @@ from mpnnp.signals import Signals, name
 from mpnnp.simulation.calculator import Calculator, split_names
 
 ASE = "ase:"
+# calculators of ASE that take any key, and do not read it
+KEEP_ANY_KEY = ("ase.calculators.emt", "ase.calculators.lj", "ase.calculators.morse")
 SAVE_SECONDS = 60.0
 ADVICE = "the same command goes on"
 
@@ -46,9 +48,15 @@ def make_labeller(name, units=None, comm=None):
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{name}: no such calculator: {error}") from None
     try:
-        calculator = make(**dict(_setting(name, part) for part in settings.split(",") if part))
+        given = dict(_setting(name, part) for part in settings.split(",") if part)
+        calculator = make(**given)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{name}: {error}") from None
+    known = getattr(calculator, "default_parameters", {})
+    if type(calculator).__module__ in KEEP_ANY_KEY and (unknown := sorted(given.keys() - known)):
+        raise ConfigError(
+            f"{name}: {unknown[0]} is no setting of {kind}; known are {', '.join(sorted(known))}"
+        )
     if comm is not None and comm.size > 1 and getattr(calculator, "directory", None) is not None:
         calculator.directory = Path(calculator.directory) / f"rank-{comm.rank}"
     return calculator

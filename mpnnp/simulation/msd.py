@@ -79,7 +79,7 @@ def mean_squared_displacements(trajectory):
     """
     times = trajectory.times
     if len(times) < 4:
-        raise DataError(f"{trajectory.name}: {len(times)} frames are too few for displacements")
+        raise DataError(f"{trajectory.name}: too few frames for displacements, {len(times)}")
     if np.ptp(np.diff(times)) > 1e-6 * (times[-1] - times[0]):
         raise DataError(f"{trajectory.name}: frames are not at equal distances in time")
     positions, m = unwrap(trajectory), len(times) // 2 + 1

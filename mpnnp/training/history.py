@@ -1,12 +1,14 @@
 """What a potential has learned from which data: a list in its checkpoint, one entry for each run."""
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpnnp.config import Config, Data, make_config
+from mpnnp.data.dataset import Dataset
 from mpnnp.errors import CheckpointError
 from mpnnp.training.checkpoint import Checkpoint, config_of
 
@@ -89,3 +91,12 @@ def of_checkpoint(saved: Checkpoint, path: str | Path) -> tuple[Learned, ...]:
             updates=progress.get("update", 0),
         ),
     )
+
+
+def learned_files(entries: Iterable[Learned], data: Dataset) -> list[str]:
+    """The source files of a Dataset that were learned from: all of them if the whole set was."""
+    entries, names = list(entries), [data.source_names[k] for k in sorted(set(data.source.tolist()))]
+    if data.hash() in {entry.hash for entry in entries}:
+        return names
+    known = {os.path.realpath(file) for entry in entries for file in entry.section.get("files", [])}
+    return [name for name in names if os.path.realpath(name) in known]

@@ -31,6 +31,7 @@ from mpnnp.training.checkpoint import load_potential
 from mpnnp.training.choices import hidden_nodes, n_label
 from mpnnp.units import ATOMIC, BOHR, Units, parse_units
 
+SAME = 1e-6  # eV
 BLOCK = 64  # structures whose functions are in memory at once, for their statistics
 
 
@@ -125,6 +126,8 @@ def build(
     if config.network.initializer == "files":
         potential = on_root(comm, load_weights_from, config)
         log(f"functions, scaling, references and weights from {config.network.weights_from}")
+        if unused := _keys_that_files_overrule(config.network, potential):
+            log.warn(f"{', '.join(unused)}: not used with network.weights_from")
         structures, G = compute(potential.functions)
         new = statistics_of(dataset, structures, G, train, potential.functions, comm)
         return potential.that_saw(new.minimum, new.maximum), structures, G
@@ -148,6 +151,24 @@ def build(
     if config.network.normalize == "force":
         potential = _with_forces_as_wide_as_labels(potential, dataset, structures, G, comm)
     return potential, structures, G
+
+
+def _keys_that_files_overrule(net: Net, potential: Potential) -> list[str]:
+    """In words, the nets and energies of atoms in [network] that are not those of the potential whose weights
+    are taken.
+    """
+    keys = []
+    energies = net.atomic_energies if isinstance(net.atomic_energies, dict) else {}
+    for z, sizes, energy in zip(potential.elements, potential.network.sizes, potential.atomic_energies):
+        symbol, there = chemical_symbols[z], list(sizes[1:-1])
+        own = net.elements.get(symbol, {}).get("hidden")
+        if own not in (None, there):
+            keys.append(f"network.elements.{symbol}.hidden = {own} ({there} there)")
+        elif own is None and net.hidden not in (None, there):
+            keys.append(f"network.hidden = {net.hidden} ({there} there, of {symbol})")
+        if abs(energies.get(symbol, energy) - energy) > SAME:
+            keys.append(f"network.atomic_energies.{symbol} = {energies[symbol]:g} ({energy:g} there)")
+    return keys
 
 
 def _functions_that_vary(section, dataset, train, compute, comm, log):

@@ -240,7 +240,8 @@ def _check_labels(dataset, train):
     words = ", ".join(kind.words for kind in KINDS.values())
     raise DataError(
         f"there is nothing to learn from: no structure for training has a label ({words}); "
-        "data.energy_key, data.forces_key and data.stress_key say under which names labels are"
+        "data.energy_key, data.forces_key and data.stress_key say under which names labels are; those of "
+        "weight 0 are none"
     )
 
 

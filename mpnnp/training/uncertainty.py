@@ -29,6 +29,7 @@ from mpnnp.training.checkpoint import (
     read_summary,
     write_checkpoint,
 )
+from mpnnp.training.history import learned_files, of_checkpoint
 from mpnnp.training.judgement import Judge
 from mpnnp.training.run_folder import BEST, CHECKPOINT
 from mpnnp.training.run_state import RunState
@@ -151,6 +152,11 @@ def calibrate_checkpoint(
         def store() -> None:
             assert lock is not None  # on rank 0
             saved = read_checkpoint(path)
+            if files := learned_files(of_checkpoint(saved, path), data):
+                log.warn(
+                    f"{', '.join(files[:3])}: the potential was learned from these files: errors of what was "
+                    "learned are too small, and so are the standard deviations"
+                )
             lock.check()
             write_checkpoint(path, saved._replace(progress=saved.progress | calibration.numbers()))
 

@@ -112,6 +112,11 @@ def test_an_unknown_command_is_refused(command):
 # ---- data
 
 
+def test_an_empty_argument_is_not_the_working_directory(folder, command):
+    result = command("train", folder / "config.toml", "-o", "")
+    assert result.status == 2 and "-o' is empty: a variable of the shell" in result.err
+
+
 def test_convert_and_info(folder, succeed, tmp_path):
     out = succeed("convert", folder / "clusters.extxyz", folder / "clusters.extxyz", tmp_path / "both.h5")
     assert "24 structures" in out and f"written to {tmp_path / 'both.h5'}" in out
@@ -128,6 +133,12 @@ def test_info_takes_several_files(folder, succeed, tmp_path):
     assert re.search(r"^structures +15$", out, re.M) and "energy 3 structures" in out
     out = succeed("info", folder / "run" / "best.h5", tmp_path / "more.extxyz")
     assert "checkpoint of mpnnp" in out and re.search(r"^structures +3$", out, re.M)
+
+
+@pytest.mark.parametrize("limit", ["nan", "-1", "0"])
+def test_a_limit_of_forces_that_limits_nothing_is_refused(folder, command, limit):
+    result = command("info", folder / "config.toml", f"--force-limit={limit}")
+    assert result.status == 2 and f"--force-limit {limit}: must be positive" in result.err
 
 
 def test_info_of_a_checkpoint(folder, succeed):

@@ -71,7 +71,10 @@ def test_gradients_are_minus_the_forces(tmp_path):
     assert "forces from minus 'gradient'" in "\n".join(lines)
 
 
-@pytest.mark.parametrize("word", ["IsolatedAtom", "isolated_atom", "isolated-atoms"])
+WORDS = ["IsolatedAtom", "isolated_atom", "isolated-atoms", "isolated", "single_atom"]
+
+
+@pytest.mark.parametrize("word", WORDS)
 def test_a_marked_isolated_atom_in_a_small_periodic_cell_is_one(tmp_path, word):
     alone = (
         '1\nLattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3 config_type={} energy=-3.2\nSi 0 0 0\n'
@@ -80,6 +83,9 @@ def test_a_marked_isolated_atom_in_a_small_periodic_cell_is_one(tmp_path, word):
     assert data.is_isolated.tolist() == [True, False]
     data, _ = read(tmp_path, alone.format("bcc") + comment("energy=-5"))
     assert data.is_isolated.tolist() == [False, False]
+    for key, isolated in (("isolated=T", True), ("is_isolated=1", True), ("isolated=F", False)):
+        data, _ = read(tmp_path, alone.format(f"bcc {key}") + comment("energy=-5"))
+        assert data.is_isolated.tolist() == [isolated, False]
 
 
 def test_stresses_without_a_volume_are_left_out_with_a_count(tmp_path):

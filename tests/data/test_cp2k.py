@@ -136,6 +136,14 @@ def write_md(folder, length=1.0, unit="", forces=""):
     return folder / "w-pos-1.xyz"
 
 
+def test_energies_that_are_nan_are_told(tmp_path):
+    path = write_md(tmp_path)
+    for file in (path, tmp_path / "w-frc-1.xyz"):
+        file.write_text(file.read_text().replace("E = -10.0", "E = NaN"))
+    data, said = read(path)
+    assert np.isnan(data.energy).all() and "the energies of 1 of its frames are NaN" in said
+
+
 @pytest.mark.parametrize(
     ("length", "unit", "forces", "force"),
     [

@@ -37,6 +37,13 @@ def test_labels_that_are_not_read_are_named(tmp_path):
     assert "not read" not in read(make(tmp_path / "b", fparam=np.ones((2, 1))))[1]
 
 
+def test_labels_that_are_nan_and_parameters_that_differ_are_told(tmp_path):
+    data, said = read(make(tmp_path / "a", energy=np.array([-1.0, np.nan]), fparam=np.array([[0.1], [5.0]])))
+    assert np.isnan(data.energy).tolist() == [False, True]
+    assert "set.000/energy.npy: 1 of 2 frames have NaN, taken for missing labels" in said
+    assert "a: fparam.npy differs from frame to frame (0.1 to 5)" in said
+
+
 def test_virials_without_volume_are_left_out_with_a_word(tmp_path):
     folder = make(tmp_path / "a")
     (folder / "nopbc").touch()

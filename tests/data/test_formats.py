@@ -423,6 +423,13 @@ def test_damaged_compressed_files_are_errors(tmp_path):
     assert len(read_sources(tmp_path / "input.data.gz")) == 1
 
 
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.xyz")
+    for path in (tmp_path / "pipe.xyz", Path(os.devnull)):
+        with pytest.raises(DataError, match=f"{path}: is a pipe or a device"):
+            read_sources(path)
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "script.py", "a.foo"])
 def test_files_of_no_known_kind_are_errors(tmp_path, name):
     with pytest.raises(DataError, match=f"{name}, frame 0: cannot be read by ASE"):

@@ -78,6 +78,26 @@ def test_missing_labels_splits_and_cells_are_counted(water):
     assert n.sources == {str(WATER): 18, "m.xyz": 2}
 
 
+@pytest.mark.parametrize("pbc", [True, False])
+def test_atoms_far_from_the_origin_have_their_neighbours(water, pbc):
+    """As those of an open cluster, and of a long simulation whose atoms were not put back into the cell."""
+    at = water[0]
+    turns = np.random.default_rng(0).integers(-(10**4), 10**4, (96, 3)) if pbc else 10**4
+    far = change(water.take([0]), 0, positions=at.positions + turns @ at.cell if pbc else at.positions + 1e5)
+    near = water.take([0])
+    if not pbc:
+        far, near = (change(d, 0, pbc=False, cell=np.zeros((3, 3)), stress=None) for d in (far, near))
+    assert describe(far).shortest == pytest.approx(describe(near).shortest, abs=1e-6)
+    assert not any("no neighbour" in text for text in warnings(far))
+
+
+def test_cells_in_which_neighbours_are_not_searched_for_are_told(water):
+    wide = change(water.take([0]), 0, cell=np.eye(3) * 1e6)
+    said = "\n".join(warnings(wide))
+    assert "1 structure whose distances were not looked at: flat cells or some beyond 2000 Angstrom" in said
+    assert "no neighbour within" not in said
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_data_sets_without_structures_or_labels_are_described(count):
     helium = Structure(numbers=[2], positions=[[0, 0, 0]])

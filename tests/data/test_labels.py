@@ -452,6 +452,7 @@ def test_stresses_of_structures_that_are_not_periodic_are_left_out_with_a_count(
     data = read_sources(tmp_path / "a.xyz", report=lines.append)
     assert np.isfinite(data.stress).all(axis=1).tolist() == [True, False, False]
     assert f"left out, of structures that are not periodic in all directions: 2 {name}" in "\n".join(lines)
+    assert "stresss" not in "\n".join(lines)
     if pbc == "F F F":  # what is written is read again
         write_target(tmp_path / "input.data", data)
         again = read_sources(tmp_path / "input.data", report=lines.append)

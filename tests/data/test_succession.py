@@ -108,6 +108,34 @@ def test_forces_of_zero_on_some_atoms_are_told(sizes):
     assert "held fast" not in texts(replace(sizes, forces=forces))
 
 
+def test_forces_of_zero_on_all_atoms_of_some_structures_are_told(sizes):
+    """But not of crystals in their places, where they are."""
+    forces = sizes.forces.copy()
+    forces[sizes.start[3] : sizes.start[5]] = 0.0
+    said = texts(replace(sizes, forces=forces))
+    assert (
+        "2 of 24 structures have forces of exactly 0 on all atoms" in said
+        and f"(e.g. {sizes.name(3)})" in said
+    )
+    atoms = bulk("Si", cubic=True)
+    perfect = Dataset.from_structures([
+        Structure(numbers=atoms.numbers, positions=x * atoms.positions, cell=x * atoms.cell.array, pbc=True,
+                  energy=-40.0 + x, forces=np.zeros((8, 3)))
+        for x in (0.98, 1.0, 1.02)
+    ])  # fmt: skip
+    assert "forces of exactly 0" not in texts(concatenate([sizes, perfect]))
+
+
+@pytest.mark.parametrize("wrong", ["other vectors", "shifted", "all the same"])
+def test_forces_that_do_not_add_up_to_zero_are_told(sizes, wrong):
+    other = np.random.default_rng(1).normal(size=sizes.forces.shape)
+    forces = {"other vectors": other, "shifted": sizes.forces + 0.5, "all the same": np.ones_like(other)}[
+        wrong
+    ]
+    assert "forces do not add up to 0" in texts(replace(sizes, forces=forces))
+    assert "forces do not add up to 0" not in texts(replace(sizes, forces=sizes.forces + 0.01))
+
+
 def test_cells_that_some_frames_lack_are_told(trajectory):
     open_ones = replace(trajectory, pbc=np.zeros((24, 3), bool), cell=np.zeros((24, 3, 3)))
     some = concatenate([trajectory.take(range(1)), open_ones.take(range(1, 24))])

@@ -122,6 +122,34 @@ def test_the_word_units_in_a_text_says_no_units(tmp_path, line):
     np.testing.assert_allclose(data.energy, crystal().energy, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("comment energies in eV, lengths in Angstrom", "eV"),
+        ("# length_unit Angstrom", "Angstrom"),
+        ("comment forces: kcal/mol/Å", "kcal/mol"),
+        ("comment positions are in Å", "Å"),
+    ],
+)
+def test_other_units_that_a_comment_names_in_other_words_are_warned_of(tmp_path, line, word):
+    path, lines = tmp_path / "input.data", []
+    path.write_text(
+        in_units(crystal(), Bohr, Hartree).replace("begin", f"begin\n{line}", 1), encoding="utf-8"
+    )
+    read_sources(path, report=lines.append)
+    assert f"warning: {path}: line 2 says {word!r}, but not as units are read" in "\n".join(lines)
+    lines.clear()
+    read_sources(path, units="Hartree Bohr", report=lines.append)  # who says it is believed
+    path.write_text(in_units(crystal(), Bohr, Hartree, "# energies: Hartree; x: Bohr; from /eV/Angstrom.xyz"))
+    read_sources(path, report=lines.append)
+    assert "warning" not in "\n".join(lines)
+
+
+def test_the_letter_of_angstrom_names_it():
+    assert parse_units("eV Å") == parse_units("eV \u212b") == parse_units("eV Ångström") == METAL
+    assert parse_units("Hartree Bohr eV/Å").force == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("line", ["comment units: cell 2", "comment units metal", "# units eV furlong"])
 def test_units_that_are_said_in_unknown_words_are_an_error(tmp_path, line):
     content = in_units(crystal(), Bohr, Hartree).replace("begin", f"begin\n{line}", 1)

@@ -7,6 +7,7 @@ import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -192,6 +193,14 @@ def test_a_large_structure_is_the_sum_of_its_cells():
     assert large.get_potential_energy() == pytest.approx(729 * cell.get_potential_energy(), rel=1e-12)
     assert large.get_forces() == pytest.approx(np.tile(cell.get_forces(), (729, 1)), abs=1e-10)
     assert large.get_stress() == pytest.approx(cell.get_stress(), rel=1e-10, abs=1e-14)
+
+
+def test_a_potential_that_fits_no_ensemble_is_told_by_its_place():
+    potential = load(FOLDER)
+    other = copy.copy(potential)
+    object.__setattr__(other, "functions", SimpleNamespace(elements=(29,)))
+    with pytest.raises(DataError, match=r"^potential 2: is for Cu, the first potential for .*: they are no"):
+        Calculator([potential, other])
 
 
 def test_an_ensemble_gives_means_and_standard_deviations():

@@ -482,6 +482,15 @@ def test_an_empty_name_of_a_potential_is_not_the_working_directory(name, tmp_pat
         assert "a name of a potential is empty" in str(result.exception)
 
 
+@pytest.mark.parametrize(
+    "name", ["ase:emt:asap_cutof=True", "ase:lj:sigam=3", "ase:ase.calculators.lj.LennardJones:r=3"]
+)
+def test_a_setting_that_a_calculator_of_ase_would_not_read_is_an_error(name):
+    wrong = name.rpartition(":")[2].partition("=")[0]
+    with pytest.raises(ConfigError, match=f"{wrong} is no setting of .*; known are"):
+        make_labeller(name)
+
+
 def test_label_names_the_structure_that_fails(tmp_path):
     source = tmp_path / "in.xyz"
     write(source, start())

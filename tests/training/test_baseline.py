@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ase.io import read as read_ase
-from small import small_config
+from small import begun, quiet, small_config
 
 import mpnnp
 from mpnnp.data.dataset import Dataset
@@ -142,6 +142,23 @@ def test_weights_keep_the_baseline_that_they_were_trained_with(trained, tmp_path
     assert baseline_of(small_config(tmp_path, network=network)) == BASELINE
     with pytest.raises(ConfigError, match="its weights fit no other"):
         baseline_of(small_config(tmp_path, network=network, baseline={"zbl": [0.5, 0.9]}))
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"hidden": [9], "activation": "tanh"}, ["network.hidden = [9] ([4, 3] there, of O)"]),
+        ({"elements": {"O": {"hidden": [7]}}}, ["network.elements.O.hidden = [7] ([4, 3] there)"]),
+        ({"elements": {"O": {"hidden": [4, 3]}}}, []),
+        ({"atomic_energies": {"H": -13.5}}, ["network.atomic_energies.H = -13.5 ("]),
+    ],
+)
+def test_keys_that_the_potential_of_weights_from_overrules_are_told(trained, tmp_path, keys, told):
+    network = {"initializer": "files", "weights_from": str(trained / "run" / "best.h5")} | keys
+    _, log = quiet()
+    begun(small_config(tmp_path, network=network), tmp_path / "cache", serial(), log)
+    lines = [line for line in log.kept if "not used with network.weights_from" in line]
+    assert len(lines) == bool(told) and all(part in lines[0] for part in told)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from mpnnp import Calculator, load
 from mpnnp.cli import app
 from mpnnp.config import Ekf as Rates
+from mpnnp.config import read_config
 from mpnnp.data.formats import read_sources
 from mpnnp.data.packed import make_atoms
 from mpnnp.errors import CheckpointError, ConfigError, DataError, FolderError
@@ -191,6 +192,18 @@ def test_a_potential_without_posterior_says_so(run):
         read_uncertainty(run[0] / "initial.h5")
 
 
+def test_calibration_with_what_was_learned_is_told(run, tmp_path):
+    folder, _ = run
+    shutil.copy(folder / "best.h5", tmp_path / "best.h5")
+    shutil.copy(folder / "checkpoint.h5", tmp_path / "checkpoint.h5")
+    (learned,) = read_config(folder / "config.toml").data.files
+    shutil.copy(learned, tmp_path / "copy.extxyz")
+    for data in (learned, tmp_path / "copy.extxyz"):
+        found = CliRunner().invoke(app, ["calibrate", str(tmp_path / "best.h5"), str(data)])
+        assert found.exit_code == 0, found.output
+        assert f"{data}: the potential was learned from these files" in found.output
+
+
 def test_calibrate_and_evaluate_on_the_command_line(run, tmp_path):
     folder, _ = run
     write_clusters(tmp_path / "new.extxyz", n=8, seed=9)
@@ -199,6 +212,7 @@ def test_calibrate_and_evaluate_on_the_command_line(run, tmp_path):
     found = CliRunner().invoke(app, ["calibrate", str(best), str(tmp_path / "new.extxyz")])
     assert found.exit_code == 0, found.output
     assert read_summary(best).progress["calibration_structures"] == 8
+    assert "the potential was learned from" not in found.output
     assert np.array_equal(load(best).weights, before)
     arguments = ["evaluate", str(best), str(tmp_path / "new.extxyz"), "--sigma"]
     files = {name: str(tmp_path / name) for name in ("all.npz", "sigma.png")}
