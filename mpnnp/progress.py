@@ -227,6 +227,11 @@ def _make_bar(stream):
     return Progress(*columns, console=Console(file=stream), transient=True)
 
 
+def warner(report):
+    """What warnings go to where lines go to `report`: its `warn`, if it has one."""
+    return getattr(report, "warn", lambda text: report(f"warning: {text}"))
+
+
 def counted(n, noun, plural=""):
     """A number and what is counted: 1 structure, 2,000 structures."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"

@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 from mpnnp.analysis.descriptors import BINS
 from mpnnp.config import read_config
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.formats import FORMATS, read_sources
+from mpnnp.data.formats import FORMATS, format_of, read_sources
 from mpnnp.data.paths import files_of
 from mpnnp.data.store import read_configured
 from mpnnp.errors import ConfigError, DataError
@@ -69,7 +69,7 @@ def _units_of(source, data_files, asked, report):
         asked = parse_units(asked) if asked and not source.units else None
     except ValueError as error:
         raise ConfigError(f"--units: {error}") from None
-    data = sorted(file for file in files_of(data_files) if _is_runner(file))
+    data = sorted(file for file in files_of(data_files) if format_of(file) is FORMATS["runner"])
     units, where = units_of_files(source, data, asked, "--units")
     report(f"{source.path}: {ASSUMED} (--units)" if units is None else f"{source.path}: {units} ({where})")
     return units or ATOMIC
@@ -81,10 +81,6 @@ def units_for(potential, units):
     """
     file = Path(potential) / "input.nn"
     return units if file.is_file() and InputFile(file).units is None else None
-
-
-def _is_runner(file):
-    return next(f for f in FORMATS.values() if f.recognises(file)) is FORMATS["runner"]
 
 
 def check_scaling(folder):

@@ -60,8 +60,8 @@ def write_pruned(settings, path, functions, keep, units=None):
     Raises ConfigError, DataError; also if the file that was written means other functions.
     """
     check_kept(functions, keep)
-    is_toml, kept, notes = Path(settings).suffix == ".toml", functions.keep(keep), []
-    text = _pruned_toml(settings, kept, notes) if is_toml else _pruned_input(settings, kept, units)
+    is_toml, kept = Path(settings).suffix == ".toml", functions.keep(keep)
+    text, notes = _pruned_toml(settings, kept) if is_toml else (_pruned_input(settings, kept, units), [])
     with write_atomically(path) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")
         if is_toml:
@@ -91,9 +91,9 @@ def _pruned_input(settings, kept, units):
     return "\n".join(lines) + "\n"
 
 
-def _pruned_toml(settings, functions, notes):
-    """The configuration with the functions that are left as tables, in Angstrom; of an input.nn with its
-    scaling. `notes` gets lines about what has changed. Comments of the file are lost.
+def _pruned_toml(settings, functions):
+    """(The configuration with the functions that are left as tables, in Angstrom; of an input.nn with its
+    scaling; lines about what else has changed.) Comments of the file are lost.
     """
     config = read_config(settings)
     old = config.symmetry_functions
@@ -113,9 +113,10 @@ def _pruned_toml(settings, functions, notes):
     if old.input_nn:
         kind, low, high = scaling_kind(InputFile(old.input_nn))
         section |= {"scaling": kind} | ({"scale_min": low, "scale_max": high} if low < high else {})
+    notes = []
     if old.scaling_data:
-        notes.append(f"{old.scaling_data} is of all functions: training makes the scaling of these anew")
+        notes = [f"{old.scaling_data} is of all functions: training makes the scaling of these anew"]
     gone = ("set", "input_nn", "input_nn_units", "scaling_data", "r_c")
     tree = {key: record.model_dump() for key, record in config}
     tree["symmetry_functions"] |= section | dict.fromkeys(gone)
-    return f"{schema_line()}\n{to_toml(make_config(tree))}"
+    return f"{schema_line()}\n{to_toml(make_config(tree))}", notes

@@ -37,14 +37,16 @@ from mpnnp.data.runner import (
 from mpnnp.data.structure import Structure
 from mpnnp.data.suspects import several_states
 from mpnnp.errors import ConfigError, DataError, MpnnpError
-from mpnnp.progress import counted
+from mpnnp.progress import counted, warner
 from mpnnp.units import ATOMIC, METAL, Units, parse_units
 
 __all__ = [
     "FORMATS",
     "Format",
+    "as_units",
     "check_target",
     "companions_of",
+    "format_of",
     "read_sources",
     "targets_in_words",
     "write_target",
@@ -288,12 +290,12 @@ def read_sources(
     keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
     options = Reading(
         keys=keys,
-        units=_units(units),
-        assumed=_units(assumed_units),
+        units=as_units(units),
+        assumed=as_units(assumed_units) or ATOMIC,
         strict=strict,
         lenient=lenient,
         report=report,
-        warn=getattr(report, "warn", lambda text: report(f"warning: {text}")),
+        warn=warner(report),
     )
     datasets = []
     for path in expand(files, {Path(path).resolve() for path in without}, report):
@@ -316,7 +318,8 @@ def read_sources(
     return concatenate(datasets)
 
 
-def _units(units):
+def as_units(units: str | Units | None) -> Units | None:
+    """Units, or words like "eV Angstrom", as Units. Raises ConfigError for what is neither."""
     if not (units is None or isinstance(units, (str, Units))):
         raise ConfigError(f"units = {units!r}: must be Units or words like 'eV Angstrom'")
     try:
@@ -330,7 +333,7 @@ def _read(path, options):
     with reading(path):
         if path.is_file():
             check_packing(path)
-        known = _format_of(path)
+        known = format_of(path)
         try:
             read = known.read(path, options)
             return read if isinstance(read, Dataset) else Dataset.from_structures(read)
@@ -347,10 +350,11 @@ def companions_of(path: str | Path) -> list[Path]:
     """Files that are read with a file, there or not. Raises DataError if it cannot be read."""
     path = Path(path)
     with reading(path):
-        return list(_format_of(path).companions(path))
+        return list(format_of(path).companions(path))
 
 
-def _format_of(path):
+def format_of(path: Path) -> Format:
+    """The Format that reads a file or folder. Raises OSError."""
     return next(f for f in FORMATS.values() if f.recognises(path))
 
 

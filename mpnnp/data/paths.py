@@ -15,6 +15,7 @@ from mpnnp.data.deepmd import deepmd_systems
 from mpnnp.data.runner import is_runner_data
 from mpnnp.data.structure import Structure
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.progress import warner
 
 __all__ = ["CACHE", "expand", "files_of", "place_of"]
 
@@ -104,8 +105,7 @@ def _in_folder(folder, report):
     systems, files = deepmd_systems(folder), [p for p in sorted(folder.iterdir()) if _is_data(p)]
     if systems and files:
         shown = ", ".join(path.name for path in files[:SHOWN]) + ", ..." * (len(files) > SHOWN)
-        warn = getattr(report, "warn", lambda text: report(f"warning: {text}"))
-        warn(
+        warner(report)(
             f"{folder}: of a folder with systems of DeePMD-kit these alone are read ({len(systems)}, the "
             f"first {systems[0]}), not its files {shown}: name those too if they shall be"
         )

@@ -11,7 +11,7 @@ from ase.io.formats import UnknownFileTypeError, filetype
 from mpnnp.data.compressed import plain_name
 from mpnnp.data.dataset import Dataset, concatenate
 from mpnnp.data.deepmd import deepmd_systems
-from mpnnp.data.formats import FORMATS, read_sources
+from mpnnp.data.formats import FORMATS, format_of, read_sources
 from mpnnp.data.paths import PREFIXES, SUFFIXES, expand
 from mpnnp.errors import DataError
 from mpnnp.progress import AnyLog, Muted, counted
@@ -108,7 +108,7 @@ def _is_named(file):
         with open(file, "rb") as start:
             if b"\0" in start.read(HEAD):  # wave functions, densities: they may be large, and have no lines
                 return False
-        return next(f for f in FORMATS.values() if f.recognises(file)) is not FORMATS["ase"]
+        return format_of(file) is not FORMATS["ase"]
     except (OSError, DataError):
         return False
 

@@ -16,13 +16,14 @@ from mpnnp.data.ase_files import read_ase
 from mpnnp.data.compressed import check_packing, open_text, plain_name, reading
 from mpnnp.data.cp2k import is_cp2k_trajectory
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.formats import FORMATS, read_sources
+from mpnnp.data.formats import FORMATS, as_units, format_of, read_sources
 from mpnnp.data.labels import Labels
 from mpnnp.data.outputs import UNITS_OF_LAMMPS
 from mpnnp.data.plausibility import wrong_units
 from mpnnp.data.structure import Structure
-from mpnnp.errors import ConfigError, DataError, MpnnpError
-from mpnnp.units import METAL, Units, parse_units
+from mpnnp.errors import DataError, MpnnpError
+from mpnnp.progress import warner
+from mpnnp.units import METAL, Units
 
 LABELS = ("energy", "forces", "stress")
 HEAD = 2000  # characters that tell a dump
@@ -69,12 +70,12 @@ def frames_of(file: Path, units: str | Units | None, report: Callable[[str], obj
     with reading(file):
         if file.is_file():
             check_packing(file)
-        known = next(f for f in FORMATS.values() if f.recognises(file))
+        known = format_of(file)
     if known.read is not FORMATS["ase"].read:
         for s in read_sources([str(file)], units=units, lenient=True, report=report):
             yield Frame(s)
         return
-    labels = _Geometry(file, dict.fromkeys(LABELS, "none"), _parsed(units), warning(report))
+    labels = _Geometry(file, dict.fromkeys(LABELS, "none"), as_units(units), warner(report))
     first = []
     try:
         with reading(file):
@@ -91,18 +92,6 @@ def frames_of(file: Path, units: str | Units | None, report: Callable[[str], obj
         report(f"{file}: in {said}")
     elif message := wrong_units(Dataset.from_structures(first), METAL):
         labels.warn(f"{file}: {message}")
-
-
-def warning(report: Callable) -> Callable[[str], object]:
-    """What is called with warnings, where `report` is called with lines."""
-    return getattr(report, "warn", lambda text: report(f"warning: {text}"))
-
-
-def _parsed(units):
-    try:
-        return parse_units(units) if isinstance(units, str) else units
-    except ValueError as error:
-        raise ConfigError(f"units: {error}") from None
 
 
 def carry(frame: Frame, file: Path, atoms: Atoms, warn: Callable[[str], object]) -> None:

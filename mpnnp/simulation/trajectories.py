@@ -12,8 +12,8 @@ from ase.data import atomic_masses
 from mpnnp.data.paths import expand
 from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import DataError
-from mpnnp.progress import Silent
-from mpnnp.simulation.frames import carry, frames_of, times_of_cp2k, told_by, warning
+from mpnnp.progress import Silent, warner
+from mpnnp.simulation.frames import carry, frames_of, times_of_cp2k, told_by
 from mpnnp.units import DENSITY
 
 DESCRIBED = {"ensemble": "", "temperature": " K", "time": " ps asked for"}  # of a protocol, with units
@@ -159,7 +159,7 @@ def read_start(path, units=None, report=None):
     if n > 1:
         report(f"of the {n} structures of {path} the last one is the start: {start.name}")
     atoms = Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc)
-    carry(last, file, atoms, warning(report))
+    carry(last, file, atoms, warner(report))
     return atoms
 
 

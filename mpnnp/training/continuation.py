@@ -213,17 +213,17 @@ def with_old_data(
             n += len(numbers)
     whole = replace(datasets.concatenate(replace(d, isolated=None) for d in pieces), isolated=None)
     judged_before = np.concatenate([np.zeros(0, np.int64), *validation])
-    own = np.setdiff1d(np.arange(len(whole)), judged_before)
+    hash_of_all, own = on_root(comm, whole.hash), np.setdiff1d(np.arange(len(whole)), judged_before)
     return Data(
         dataset=whole,
         train=np.concatenate(train),
         validation=new.validation,
-        hash=on_root(comm, whole.take(own).hash),
+        hash=on_root(comm, whole.take(own).hash) if len(judged_before) else hash_of_all,
         cache=new.cache,
         trained=TrainingRange.from_numbers(origin.saved.progress),
         own_hash=new.hash,
         old_hash=on_root(comm, whole.take(judged_before).hash) if len(judged_before) else "",
-        hash_with_old=on_root(comm, whole.hash),
+        hash_with_old=hash_of_all,
         old=judged_before,
         n_rehearsed=sum(len(again) for again in chosen),
         before=origin.learned,

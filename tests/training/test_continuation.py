@@ -348,12 +348,18 @@ def test_own_data_do_not_look_like_another_level(old, tmp_path):
     assert not any("another level" in line for line in run.log.kept)
 
 
-def test_data_that_are_gone_cost_only_the_old_errors(old, tmp_path):
-    comm, log = quiet()
+@pytest.fixture
+def moving(tmp_path):
+    """Folder of a trained run whose data may be moved."""
     folder = tmp_path / "moved"
     folder.mkdir()
     write_clusters(folder / "clusters.extxyz", 12)
-    train(small_config(folder), folder / "run", comm, log)
+    train(small_config(folder), folder / "run", *quiet())
+    return folder
+
+
+def test_data_that_are_gone_cost_only_the_old_errors(old, moving, tmp_path):
+    (comm, log), folder = quiet(), moving
     (folder / "clusters.extxyz").unlink()
     data = {"files": str(old / "new.extxyz")}
     train(going_on(folder, data=data), tmp_path / "run", comm, log)
@@ -362,12 +368,8 @@ def test_data_that_are_gone_cost_only_the_old_errors(old, tmp_path):
         train(going_on(folder, data=data | {"rehearsal": 0.5}), tmp_path / "other", comm, log)
 
 
-def test_a_run_goes_on_without_the_old_data_and_with_them_again(old, tmp_path):
-    comm, log = quiet()
-    folder = tmp_path / "moved"
-    folder.mkdir()
-    write_clusters(folder / "clusters.extxyz", 12)
-    train(small_config(folder), folder / "run", comm, log)
+def test_a_run_goes_on_without_the_old_data_and_with_them_again(old, moving, tmp_path):
+    (comm, log), folder = quiet(), moving
     config = going_on(folder, data={"files": str(old / "new.extxyz")}, run={"epochs": 1})
     longer = [config.model_copy(update={"run": config.run.model_copy(update={"epochs": n})}) for n in (2, 3)]
     whole = train(longer[1], tmp_path / "whole", comm, log)
