@@ -41,15 +41,10 @@ def inflate(task: Task, state: RunState, config: Config, log: AnyLog) -> None:
         log.warn(f"P is multiplied by {factor:.3g}: the new data are nothing like what it was learned from")
     filter_: Any = task.optimizer
     filter_.inflate(state.optimizer, factor)
-    if state.noise is not None and len(
-        state.noise.offsets
-    ):  # these are of the new data, their prior is known
-        before, state.noise.offset_variance = (
-            state.noise.offset_variance,
-            factor * state.noise.offset_variance,
-        )
-        if factor > 1.0:
-            offsets.narrow(task, state, before)
+    if factor > 1.0 and state.noise is not None and len(state.noise.offsets):
+        known = state.noise.offset_variance  # of the offsets of the new data: it was multiplied too
+        state.noise.offset_variance *= factor
+        offsets.narrow(task, state, known)
 
 
 def innovations(task: Task, state: RunState) -> tuple[np.ndarray, np.ndarray, float]:

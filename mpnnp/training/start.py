@@ -52,7 +52,7 @@ class Data:
     train, validation  indices of structures, ascending
     hash               of labels, geometry and split, without `old`
     cache              folder of computed symmetry functions
-    trained            densities and energies of all that is learned; before `assemble`: was learned before
+    trained            densities and energies of all that was learned; before `assemble` by earlier runs alone
 
     Of a run that goes on with new data (`continuation`):
     own_hash     of the new data alone
