@@ -25,17 +25,19 @@ class Workspace(NamedTuple):
     S: np.ndarray  # f'
     T: np.ndarray  # f'' dZ
     B: np.ndarray  # adjoints
+    W: np.ndarray  # one matrix, transposed
 
 
 @kernel(makes_arrays=True)
 def make_workspace(topology, n_row):
     """Workspace for stacks of up to n_row rows (tangents counted)."""
-    width = 0
+    width = largest = 0
     for e in range(topology.n_layer.shape[0]):
         width = max(width, np.sum(topology.size[e]))
-    return Workspace(
-        np.empty(n_row * width), np.empty(n_row * width), np.empty(n_row * width), np.empty(n_row * width)
-    )
+        for l in range(topology.n_layer[e]):
+            largest = max(largest, topology.size[e, l] * topology.size[e, l + 1])
+    n = n_row * width
+    return Workspace(np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(largest))
 
 
 @kernel(inline="always")
@@ -95,12 +97,22 @@ def multiply(Y, W, out):
 
 
 @kernel(forceinline=True)
-def multiply_transposed(B, W, out):
-    """out = B W^T."""
+def multiply_transposed(B, W, scratch, out):
+    """out = B W^T, of a copy of W^T in scratch: BLAS takes twice as long where it sums along rows of both."""
     if out.shape[0] == 1:
         multiply_row_transposed(B[0], W, out[0])
     else:
-        dot(B, W.T, out)
+        n_in, n_out = W.shape
+        transposed = scratch[: n_in * n_out].reshape((n_out, n_in))
+        transpose(W, transposed)
+        dot(B, transposed, out)
+
+
+@kernel(apart=True)
+def transpose(W, out):
+    for k in range(np.uintp(out.shape[0])):
+        for m in range(np.uintp(out.shape[1])):
+            out[k, m] = W[m, k]
 
 
 @kernel(makes_arrays=True)
@@ -218,7 +230,7 @@ def backward(e, n, tangent, topology, w, work, to_inputs, to_weights, row):
             dot(layer(work.Y, total, topology, e, l).T, B, matrix(row, topology, e, l))
             sum_rows(np.uintp(n), B, bias(row, topology, e, l))
         if l > 0 or to_inputs:
-            multiply_transposed(B, matrix(w, topology, e, l), layer(work.B, total, topology, e, l))
+            multiply_transposed(B, matrix(w, topology, e, l), work.W, layer(work.B, total, topology, e, l))
 
 
 @kernel(fastmath=FASTMATH, apart=True)
@@ -234,11 +246,17 @@ def through_activation(n, tangent, B, S, T):
             B[t] *= S[t]
 
 
-@kernel
+@kernel(fastmath=FASTMATH, apart=True)
 def sum_rows(n, B, out):
-    out[:] = 0.0
-    for r in range(n):
-        for k in range(np.uintp(out.shape[0])):
+    """out = sum of the first n rows of B, four at a time: each sum waits for the one before."""
+    n_out, fours = np.uintp(out.shape[0]), n - n % np.uintp(4)
+    for k in range(n_out):
+        out[k] = 0.0
+    for r in range(np.uintp(0), fours, np.uintp(4)):
+        for k in range(n_out):
+            out[k] += (B[r, k] + B[r + 1, k]) + (B[r + 2, k] + B[r + 3, k])
+    for r in range(fours, n):
+        for k in range(n_out):
             out[k] += B[r, k]
 
 
