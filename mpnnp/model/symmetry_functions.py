@@ -1,6 +1,7 @@
 """Symmetry functions: what one is, the order they come in, and the arrays that kernels take."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,13 +50,25 @@ class SymmetryFunction:
     angle_left: float = 0.0  # degrees; compact angular types: ends of the angular window
     angle_right: float = 0.0
 
-    def __str__(self):
+    @property
+    def of(self) -> str:
+        """Centre, type and neighbours in words."""
         names = [chemical_symbols[z] for z in (self.neighbour1, self.neighbour2) if z]
+        return " ".join([chemical_symbols[self.center], "type", str(self.kind), *names])
+
+    def __str__(self):
         of_type = TYPES.get(self.kind)
         known = of_type.names if of_type else ("eta", "r_s", "r_c")
-        words = [chemical_symbols[self.center], "type", str(self.kind), *names, SUBTYPES[self.subtype]]
+        words = [self.of, SUBTYPES[self.subtype]]
         words += [SHOWN[name].format(getattr(self, name)) for name in SHOWN if name in known]
         return " ".join(filter(None, words))
+
+
+def in_words(functions: Sequence[SymmetryFunction], most: int = 5) -> str:
+    """Functions with all parameters; more than `most` by centre, type and neighbours, and how many each."""
+    if len(functions) <= most:
+        return "; ".join(map(str, functions))
+    return "; ".join(f"{of} ({n})" for of, n in Counter(f.of for f in functions).items())
 
 
 LENGTHS = ("r_s", "r_c", "r_l")  # parameters that are lengths; eta is 1 / length^2

@@ -22,7 +22,7 @@ from mpnnp.model.potential import Potential, Predictor
 from mpnnp.model.prediction import refuse_not_finite
 from mpnnp.model.scaling import NOT_FINITE, Scaling, Statistics
 from mpnnp.model.stored_functions import load_symmetry_functions
-from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions, element_number
+from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions, element_number, in_words
 from mpnnp.n2p2 import potential_files, scaling_file
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.parallel import Comm, agree, on_root, share
@@ -196,11 +196,11 @@ def _functions_that_vary(section, dataset, train, compute, comm, log):
         varies = statistics.varies()
         if varies.all():
             return functions, statistics, structures, G
-        constant = [str(f) for f, v in zip(functions.functions, varies) if not v]
-        message = f"{len(constant)} symmetry functions never vary {where}: {'; '.join(constant)}"
+        constant = [f for f, v in zip(functions.functions, varies) if not v]
+        message = f"symmetry functions that never vary {where}: {in_words(constant)}"
         if section.constant == "error":
             raise DataError(message)
-        log.warn(f"{message}: dropped")
+        log.warn(f"{message}: {len(constant)} dropped")
         for z in functions.elements:
             if not any(v for f, v in zip(functions.functions, varies) if f.center == z):
                 raise DataError(

@@ -14,6 +14,7 @@ from mpnnp.model.symmetry_functions import (
     check_function,
     element_number,
     format_line,
+    in_words,
     parse_line,
 )
 from mpnnp.n2p2.input_file import InputFile
@@ -210,6 +211,13 @@ def test_parameters_without_sense_are_errors(part):
     check_function(good)
     with pytest.raises(ConfigError, match=part):
         check_function(replace(good, **NONSENSE[part]))
+
+
+def test_a_few_functions_are_named_in_full_and_many_by_what_they_are_of():
+    few = [radial(1, 8, eta) for eta in (0.1, 0.2)]
+    assert in_words(few) == f"{few[0]}; {few[1]}" and "eta 0.2/A^2" in in_words(few)
+    many = [radial(1, 8, 0.1 * k) for k in range(1, 5)] + [radial(8, 1, 0.1 * k) for k in range(1, 4)]
+    assert in_words(many) == "H type 2 O (4); O type 2 H (3)"
 
 
 def test_a_function_that_is_defined_twice_is_an_error():
