@@ -23,6 +23,7 @@ from mpnnp.training.results import (
     Collector,
     Results,
     correlation_within,
+    standing_out,
     worst_structures,
     write_results,
 )
@@ -119,6 +120,7 @@ def _facts(judge: Judge, collected: Mapping[str, Collected], part: str, reason: 
         trained=has_learned_before(judge.config),
         spreads={name: _spread(task, k, structures) for k, name in enumerate(KINDS)},
         correlation=_correlation(task, found),
+        standing_out=standing_out(task.dataset.name, collected["training"].errors),
         n_label={list(KINDS)[k]: len(task.labels[k]) for k in learned},
         n_weight=task.potential.network.n_weight,
         outside=found.outside[:MOST_OUTSIDE] if part == "validation" else (),

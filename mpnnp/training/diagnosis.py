@@ -38,6 +38,21 @@ class Outside:
 
 
 @dataclass(frozen=True)
+class StandingOut:
+    """A kind of labels most of whose squared error is that of `few` of n_structure training structures, each
+    far above the median: their share of it, and the worst of them, its error in error_unit and in medians.
+    """
+
+    kind: str
+    few: int
+    n_structure: int
+    share: float
+    worst: str
+    error: float
+    medians: float
+
+
+@dataclass(frozen=True)
 class Facts:
     """What a curve does not say.
 
@@ -50,6 +65,7 @@ class Facts:
               in its error_unit; infinite if they are too few to say anything
     correlation  of predicted with labelled validation energies of structures of one composition, NaN where
               there are too few
+    standing_out  kinds whose errors are mostly those of a few training structures
     n_label   kind -> training labels that are learned from
     n_weight  of the nets
     outside   symmetry functions that extrapolate in validation structures, the worst first
@@ -63,6 +79,7 @@ class Facts:
     trained: bool = False
     spreads: Mapping[str, float] = field(default_factory=dict)
     correlation: float = np.nan
+    standing_out: Sequence[StandingOut] = ()
     n_label: Mapping[str, int] = field(default_factory=dict)
     n_weight: int = 0
     outside: Sequence[Outside] = ()
@@ -118,6 +135,20 @@ def labels_are_wrong(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding |
                 CHECK_LABELS,
             )
     return None
+
+
+def few_stand_out(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
+    """A few structures have most of the error that is left, as those with wrong labels do."""
+    if len(curve["epoch"]) < 2 or not facts.standing_out:
+        return None
+    found = max(facts.standing_out, key=lambda one: one.share)
+    kind = KINDS[found.kind]
+    return Finding(
+        f"{kind.name}: {found.few} of {found.n_structure} training structures have {100 * found.share:.0f} % "
+        f"of the squared error, most of all {found.worst}: {found.error:.3g} {kind.short_unit}, "
+        f"{found.medians:.0f} times the median",
+        "look at the worst structures, which report.html names: are their labels right?",
+    )
 
 
 def best_long_ago(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
@@ -204,6 +235,7 @@ def extrapolates(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | Non
 CHECK_LABELS = "check sign and unit of the labels (forces are -dE/dx): mpnnp info DATA"
 RULES: tuple[Callable[[Mapping[str, np.ndarray], Facts], Finding | None], ...] = (  # the most urgent first
     labels_are_wrong,
+    few_stand_out,
     best_long_ago,
     still_improving,
     extrapolates,

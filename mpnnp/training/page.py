@@ -17,7 +17,7 @@ from mpnnp.files import seems_to_be, write_text
 from mpnnp.model.label_kinds import KINDS
 from mpnnp.progress import duration
 from mpnnp.training import diagnosis, learning_curve, pictures, results
-from mpnnp.training.diagnosis import Facts, Outside
+from mpnnp.training.diagnosis import Facts, Outside, StandingOut
 from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.measure import evaluations
 from mpnnp.training.results import Results, read_results
@@ -130,7 +130,8 @@ def _facts_of(config, facts):
     """Facts for the diagnosis: those kept, else what the configuration tells."""
     if kept := facts.get("diagnosis"):
         outside = [Outside(**one) for one in kept["outside"]]
-        return Facts(**{**kept, "outside": outside})
+        alone = [StandingOut(**one) for one in kept.get("standing_out", ())]  # not in results of before
+        return Facts(**{**kept, "outside": outside, "standing_out": alone})
     weights = {name: config.metric_weight(name) for name, kind in KINDS.items() if kind.always}
     return Facts(
         weights={name: w for name, w in weights.items() if w > 0},

@@ -7,16 +7,18 @@ from mpnnp.training.diagnosis import (
     MOST_LINES,
     Facts,
     Outside,
+    StandingOut,
     best_long_ago,
     diagnose,
     extrapolates,
+    few_stand_out,
     in_words,
     labels_are_wrong,
     overfits,
     still_improving,
 )
 from mpnnp.training.learning_curve import all_columns
-from mpnnp.training.results import Points, correlation_within
+from mpnnp.training.results import Points, correlation_within, standing_out
 
 WEIGHTS = {"energy": 1.0, "force": 1.0}
 
@@ -136,6 +138,43 @@ def test_functions_that_extrapolate():
     few = Outside("O type 2 O eta 1", 1, 1000, 0.02)
     assert extrapolates(curve(CONVERGED), facts(outside=[few], n_outside=1, n_atom=1500)) is None
     assert extrapolates(curve(CONVERGED), facts()) is None
+
+
+def errors_of(*energies):
+    """As of Collected: number of a structure, errors of energies, forces that are all alike, no stresses."""
+    n = len(energies)
+    return np.stack([10.0 + np.arange(n), energies, np.full(n, 50.0), np.full(n, np.nan)], axis=1)
+
+
+def test_a_few_structures_that_have_most_of_the_error_are_named():
+    errors = errors_of(*np.linspace(0.1, 1.9, 38), 40.0, 60.0)
+    (found,) = standing_out("frame {}".format, errors)
+    assert found == StandingOut(
+        "energy", 2, 40, found.share, "frame 49", 60.0, pytest.approx(60 / 1.05, 0.05)
+    )
+    assert found.share == pytest.approx(5200 / (5200 + np.sum(np.linspace(0.1, 1.9, 38) ** 2)))
+    finding = few_stand_out(curve(CONVERGED), facts(standing_out=[found]))
+    assert finding.text == (
+        "energy: 2 of 40 training structures have 99 % of the squared error, "
+        "most of all frame 49: 60 meV/atom, 57 times the median"
+    )
+    assert finding.remedy.endswith("are their labels right?")
+    assert diagnose(curve(CONVERGED, train=0.1), facts(standing_out=[found]))[0] == finding
+    assert few_stand_out(curve(CONVERGED[:1]), facts(standing_out=[found])) is None  # nothing was learned yet
+
+
+@pytest.mark.parametrize(
+    "energies",
+    [
+        np.abs(np.random.default_rng(1).standard_normal(2000)),  # errors of a net that has learned
+        [*np.full(16, 1.0), 60.0, 60.0],  # too few to know
+        [*np.full(40, 1.0), *np.full(5, 60.0)],  # a tenth of the data: another kind of structures
+        [*np.full(400, 1.0), 7.0],  # far away, and of no weight
+        np.zeros(40),
+    ],
+)
+def test_errors_in_which_no_few_structures_stand_out(energies):
+    assert standing_out(str, errors_of(*energies)) == []
 
 
 def test_five_lines_at_most_the_most_urgent_first_and_what_to_change():

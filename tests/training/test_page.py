@@ -7,9 +7,11 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import ase.io
 import numpy as np
 import pytest
-from small import quiet, small_config
+from ase.calculators.singlepoint import SinglePointCalculator
+from small import quiet, small_config, write_clusters
 from typer.testing import CliRunner
 
 from mpnnp.cli import app
@@ -136,6 +138,24 @@ def test_the_page_can_be_written_anew(run, tmp_path):
     assert told.exit_code == 0, told.output
     names = {path.name for path in run[0].iterdir()}
     assert names == {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_a_structure_with_wrong_forces_is_named_by_log_and_page(tmp_path):
+    frames = write_clusters(tmp_path / "clusters.extxyz", 60)
+    forces = frames[17].get_forces()
+    wrong = SinglePointCalculator(frames[17], energy=frames[17].get_potential_energy(), forces=-20.0 * forces)
+    frames[17].calc = wrong
+    ase.io.write(tmp_path / "clusters.extxyz", frames)
+    write_clusters(tmp_path / "others.extxyz", 20, seed=1)
+    comm, log = quiet()
+    data = {"validation_files": str(tmp_path / "others.extxyz")}
+    config = small_config(tmp_path, data=data, run={"epochs": 6}, ekf={"noise": "learned"})
+    train(config, tmp_path / "run", comm, log)
+    found = [line for line in log.kept if "clusters.extxyz, frame 17:" in line and "force: 1 of 60" in line]
+    assert len(found) == 1 and "times the median" in found[0]
+    write(tmp_path / "run")  # once more, from what the run kept
+    text = html.unescape((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
+    assert found[0].removeprefix("judgement:").strip() in text
 
 
 def test_a_run_under_way_has_a_page_too(run, tmp_path):
