@@ -1,4 +1,4 @@
-"""Commands about several runs of one kind: ensemble, compare."""
+"""Commands about several runs of one kind: ensemble, compare, fisher."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Optional
