@@ -173,6 +173,4 @@ def _from_input_nn(path, output, settings, ranks, size, resume, log):
             raise DataError(f"{path}: there is no {Path(file).name} beside it")
     if config.data.cache:
         return config
-    return config.model_copy(
-        update={"data": config.data.model_copy(update={"cache": str((directory / "mpnnp-cache").resolve())})}
-    )
+    return config.with_keys("data", cache=str((directory / "mpnnp-cache").resolve()))

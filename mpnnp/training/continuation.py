@@ -131,18 +131,16 @@ def _without_other_schedule(whole, config):
     """The configuration, whose schedule is another than before, without the keys of that one which `config`
     does not give.
     """
-    schedule, fields = whole.schedule, type(whole.schedule).model_fields
-    inherited = set(schedule.idle_keys()) - config.schedule.model_fields_set
-    defaults = {key: fields[key].default for key in inherited}
-    return with_selection(whole.model_copy(update={"schedule": schedule.model_copy(update=defaults)}))
+    inherited = set(whole.schedule.idle_keys()) - config.schedule.model_fields_set
+    fields = type(whole.schedule).model_fields
+    return with_selection(whole.with_keys("schedule", **{key: fields[key].default for key in inherited}))
 
 
 def _with_own_nets(config, potential):
     """The configuration of a checkpoint, with the hidden layers that the data had decided about."""
     if config.network.hidden is not None:
         return config
-    hidden = list(potential.network.sizes[0][1:-1])
-    return config.model_copy(update={"network": config.network.model_copy(update={"hidden": hidden})})
+    return config.with_keys("network", hidden=list(potential.network.sizes[0][1:-1]))
 
 
 def _contradictions(config, before):

@@ -73,7 +73,7 @@ def in_own_folder(config: Config, path: str | Path, settings: Sequence[str] = ()
     given = any(setting.partition("=")[0].strip() == "run.directory" for setting in settings)
     if given or path.name != CONFIG or not (path.parent / LOG).is_file():
         return config
-    return config.model_copy(update={"run": config.run.model_copy(update={"directory": str(path.parent)})})
+    return config.with_keys("run", directory=str(path.parent))
 
 
 @contextlib.contextmanager

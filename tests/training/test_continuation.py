@@ -149,7 +149,7 @@ def test_a_killed_continuation_resumes_bit_for_bit(old, tmp_path):
     comm, log = quiet()
     config = going_on(old, data={"rehearsal": 0.3}, run={"epochs": 3})
     whole = train(config, tmp_path / "whole", comm, log)
-    half = config.model_copy(update={"run": config.run.model_copy(update={"updates": 5})})
+    half = config.with_keys("run", updates=5)
     train(half, tmp_path / "half", comm, log)
     again = train(config, tmp_path / "half", comm, log, resume=True)
     assert np.array_equal(whole.weights, again.weights) and whole.update == again.update
@@ -273,7 +273,7 @@ def test_another_schedule_inherits_nothing_of_the_one_before(tmp_path, noise, th
         train(more(schedule=keys), tmp_path / "b", *quiet())
         stored = read_config(tmp_path / "b" / "config.toml")
         assert stored.schedule.selection == now
-        longer = stored.model_copy(update={"run": stored.run.model_copy(update={"epochs": 3})})
+        longer = stored.with_keys("run", epochs=3)
         train(longer, tmp_path / "b", *quiet(), resume=True)
 
 
@@ -371,7 +371,7 @@ def test_data_that_are_gone_cost_only_the_old_errors(old, moving, tmp_path):
 def test_a_run_goes_on_without_the_old_data_and_with_them_again(old, moving, tmp_path):
     (comm, log), folder = quiet(), moving
     config = going_on(folder, data={"files": str(old / "new.extxyz")}, run={"epochs": 1})
-    longer = [config.model_copy(update={"run": config.run.model_copy(update={"epochs": n})}) for n in (2, 3)]
+    longer = [config.with_keys("run", epochs=n) for n in (2, 3)]
     whole = train(longer[1], tmp_path / "whole", comm, log)
     train(config, tmp_path / "run", comm, log)
     (folder / "clusters.extxyz").rename(folder / "elsewhere.extxyz")
@@ -403,9 +403,7 @@ def test_densities_and_energies_of_all_that_was_learned_are_known(tmp_path):
     learned = {"ekf": {"noise": "learned"}}
     train(small_config(tmp_path / "a", **learned), tmp_path / "a" / "run", comm, log)
     config = going_on(tmp_path / "a", data={"files": str(tmp_path / "b" / "clusters.extxyz")})
-    config = config.model_copy(
-        update={"run": config.run.model_copy(update={"from_": str(tmp_path / "a" / "run" / "checkpoint.h5")})}
-    )
+    config = config.with_keys("run", from_=str(tmp_path / "a" / "run" / "checkpoint.h5"))
     train(config, tmp_path / "b" / "run", comm, log)
     before, after = (
         TrainingRange.from_numbers(read_summary(tmp_path / name / "run" / "checkpoint.h5").progress)

@@ -250,7 +250,7 @@ def test_offsets_need_a_whole_covariance_and_few_groups(tmp_path):
 def test_a_run_with_offsets_resumes_bit_for_bit_and_tells_them(tmp_path):
     config = in_boxes(tmp_path, run={"epochs": 3})
     whole = train(config, tmp_path / "whole", *quiet())
-    part = config.model_copy(update={"run": config.run.model_copy(update={"updates": whole.update // 2})})
+    part = config.with_keys("run", updates=whole.update // 2)
     train(part, tmp_path / "parts", *quiet())
     resumed = train(config, tmp_path / "parts", *quiet(), resume=True)
     assert np.array_equal(whole.weights, resumed.weights)
