@@ -70,7 +70,7 @@ def settle(config: Config, labels: tuple[int, int], log: AnyLog) -> Config:
         config = config.with_keys("run", epochs=_epochs(config, labels))
         chosen.append(f"run.epochs = {config.run.epochs}")
     if config.run.patience is None and config.learns_noise and runner:
-        config = config.with_keys("run", patience=max(LEAST_PATIENCE, config.run.epochs // 3))
+        config = config.with_keys("run", patience=max(LEAST_PATIENCE, config.run.last_epoch // 3))
         chosen.append(f"run.patience = {config.run.patience}")
     if chosen:
         log(f"{', '.join(chosen)}: for {labels[0]} energies and {labels[1]} force components")
