@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from mpnnp.model.label_kinds import KINDS
 from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import check_finite, load_symmetry_functions
 from mpnnp.model.symmetry_functions import SymmetryFunctions
-from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer, update_if_accepted
+from mpnnp.optimizers.in_units import InUnits
+from mpnnp.optimizers.registry import Filter, Optimizer, check_name, make_optimizer
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog, Silent
 from mpnnp.training.choices import n_label, settle
@@ -127,6 +128,11 @@ class Task:
     def validation(self) -> np.ndarray:
         return self.data.validation
 
+    @property
+    def filter(self) -> Filter:
+        """The optimizer, where it is the Kalman filter."""
+        return cast(Filter, self.optimizer)
+
     def epoch(self, number: int, errors: Sequence[np.ndarray] | None = None) -> Epoch:
         """The batches of epoch `number` (from 1); errors: per kind |error| of each label,
         for sorted selection (`errors`).
@@ -158,47 +164,6 @@ class Task:
             f"Task({len(self.train)} structures with {counts}; {self.schedule.updates_per_epoch} updates "
             f"per epoch, schedule {self.schedule.config.name}; {self.potential.network.n_weight} weights)"
         )
-
-
-class InUnits:
-    """An optimizer that sees the weights, and offsets behind them, in units (n,): rows are multiplied by
-    them, and so is the increment.
-    """
-
-    def __init__(self, optimizer: Optimizer, units: np.ndarray):
-        self.optimizer, self.units = optimizer, units
-
-    def __getattr__(self, name):
-        return getattr(self.optimizer, name)
-
-    def update(
-        self,
-        state: Any,
-        rows: np.ndarray,
-        errors: np.ndarray,
-        accept: Callable[[np.ndarray], object] | None = None,
-    ) -> np.ndarray:
-        """As of the optimizer."""
-        rows = rows * self.units
-        if accept is None:
-            return self.optimizer.update(state, rows, errors) * self.units
-
-        def accept_scaled(increment):
-            accept(increment * self.units)
-
-        return update_if_accepted(self.optimizer, state, rows, errors, accept_scaled) * self.units
-
-    def innovation(
-        self, state: Any, rows: np.ndarray, errors: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, float]:
-        """As of the Kalman filter."""
-        filter_: Any = self.optimizer
-        return filter_.innovation(state, rows * self.units, errors)
-
-    def increment(self, state: Any, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
-        """As of the Kalman filter."""
-        filter_: Any = self.optimizer
-        return filter_.increment(state, rows * self.units, errors) * self.units
 
 
 def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> Data:
