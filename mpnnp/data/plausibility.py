@@ -19,7 +19,7 @@ from mpnnp.data.finding import Finding
 from mpnnp.data.missing import doubts_of_missing
 from mpnnp.data.pairs import neighbours
 from mpnnp.data.succession import doubts_of_succession
-from mpnnp.units import ENERGIES, HARTREE, LENGTHS, METAL, Units
+from mpnnp.units import ENERGIES, GPA, HARTREE, LENGTHS, METAL, Units
 
 if TYPE_CHECKING:
     from mpnnp.data.dataset import Dataset
@@ -280,8 +280,8 @@ def _stress(d):
     if size > 0.6:
         yield Finding(
             f"stresses are large: half of the diagonal components exceed {size:.3g} eV/Angstrom^3 = "
-            f"{size * 160.2177:.3g} GPa; "
-            "are they in GPa or kbar (data.units = 'eV Angstrom GPa'), or virials in eV (name them virial)?"
+            f"{size / GPA:.3g} GPa; are they in GPa or kbar (data.units = 'eV Angstrom GPa'), or virials "
+            "in eV (name them virial)?"
         )
     periodic = d.pbc[known].all(axis=1)
     volume = np.abs(np.linalg.det(d.cell[known])) / d.n_atom[known]

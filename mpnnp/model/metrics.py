@@ -7,7 +7,7 @@ import numpy as np
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.kernels.packs import Structures
-from mpnnp.model.label_kinds import KINDS, MILLI, LabelKind
+from mpnnp.model.label_kinds import KINDS, MILLI, LabelKind, kind_at
 from mpnnp.model.prediction import Prediction
 from mpnnp.parallel import Comm
 
@@ -88,7 +88,7 @@ class Errors:
         """Labels and predictions (n,) of kind number k, in its unit; n_atom: atoms of their structures,
         a number or (n,).
         """
-        kind = list(KINDS.values())[k]
+        kind = kind_at(k)
         factor = MILLI / n_atom if kind.per_atom else MILLI
         errors = ((labels - predictions) * factor)[~np.isnan(labels)]
         errors = np.nan_to_num(errors, nan=np.inf, posinf=np.inf, neginf=-np.inf)

@@ -14,7 +14,7 @@ from mpnnp.data.ranges import TrainingRange
 from mpnnp.data.store import load_structures, split
 from mpnnp.errors import DataError
 from mpnnp.model.baseline import Baseline
-from mpnnp.model.label_kinds import KINDS
+from mpnnp.model.label_kinds import KINDS, MILLI
 from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import check_finite, load_symmetry_functions
 from mpnnp.model.symmetry_functions import SymmetryFunctions
@@ -217,7 +217,7 @@ def subtract(baseline: Baseline, dataset: Dataset, comm: Comm, log: AnyLog) -> D
     rest = baseline.subtract(dataset, comm)
     energy = np.abs(dataset.energy - rest.energy) / dataset.n_atom
     force = np.abs(dataset.forces - rest.forces)
-    largest = [f"{np.nanmax(x, initial=0.0):.4g}" for x in (1000.0 * energy, force)]
+    largest = [f"{np.nanmax(x, initial=0.0):.4g}" for x in (MILLI * energy, force)]
     log(
         f"baseline {baseline}: up to {largest[0]} meV/atom and {largest[1]} eV/A are subtracted from the "
         "labels; accuracies do not depend on it, pictures show what is left"

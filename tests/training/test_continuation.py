@@ -15,7 +15,7 @@ import mpnnp
 from mpnnp.config import make_config, read_config
 from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import CheckpointError, ConfigError, DataError
-from mpnnp.model.label_kinds import KINDS
+from mpnnp.model.label_kinds import position
 from mpnnp.signals import Signals
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.training import continuation, history
@@ -429,7 +429,7 @@ def test_levels_of_stress_are_in_the_units_of_the_new_data(tmp_path):
     (tmp_path / "c").mkdir()
     run = prior(config, tmp_path / "c")
     before = read_summary(tmp_path / "a" / "run" / "checkpoint.h5").progress
-    k = list(KINDS).index("stress")
+    k = position("stress")
     unit, stress = run.task.observer.labels.units[k], run.state.noise.level(k)
     assert unit > 5.0 * before["stress_unit"]
     assert stress * unit == pytest.approx(before["stress_noise_validation"] * before["stress_unit"])
