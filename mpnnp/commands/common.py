@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.errors import ConfigError, DataError
+from mpnnp.errors import ConfigError, DataError, MpnnpError
 
 DEBUG = "--debug"
 # what can be written: as formats.targets_in_words, which is slow to import
@@ -146,7 +146,11 @@ def write_configuration(path, text, log):
 
 def write_result(path, write):
     """write(path), with an error of the file system as a DataError that names the path."""
+    from mpnnp.files import reason_of
+
     try:
         return write(path)
+    except MpnnpError:
+        raise
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be written: {reason_of(error)}") from None

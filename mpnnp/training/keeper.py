@@ -11,6 +11,7 @@ from mpnnp.config import Config, to_toml
 from mpnnp.errors import CheckpointError
 from mpnnp.parallel import Comm, on_root
 from mpnnp.progress import AnyLog
+from mpnnp.run_lock import writing
 from mpnnp.training import history, run_folder
 from mpnnp.training.checkpoint import Checkpoint, read_shared
 from mpnnp.training.resume import check_same_run
@@ -87,7 +88,7 @@ class Keeper:
 
     def _write_epoch(self, state):
         self.check()
-        with run_folder.writing(self.directory / "learning-curve.csv"):
+        with writing(self.directory / "learning-curve.csv"):
             state.curve.write(self.directory / "learning-curve.csv")
         if self.better:
             self._write_best(state)

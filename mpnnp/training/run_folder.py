@@ -12,11 +12,11 @@ import numpy as np
 
 from mpnnp.config import Config
 from mpnnp.errors import CheckpointError, DamagedError, Interrupted, MpnnpError, OutputError
-from mpnnp.files import reason_of, write_text
+from mpnnp.files import write_text
 from mpnnp.model.potential import Potential
 from mpnnp.parallel import Comm, agree
 from mpnnp.progress import AnyLog, Log
-from mpnnp.run_lock import RunLock, claim
+from mpnnp.run_lock import RunLock, claim, writing
 from mpnnp.training import checkpoint
 from mpnnp.training.checkpoint import Checkpoint
 
@@ -25,19 +25,6 @@ DAMAGED = "checkpoint-damaged.h5"
 END = "accuracy.json", "results.h5"  # of a run that came to its end, written then
 LOG, CONFIG = "train.log", "config.toml"
 KIND = "a training"  # of run_lock.USED
-
-
-@contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[None]:
-    """Context manager in which errors of the file system become OutputError naming `path`."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(
-            f"{error.filename or path}: the results cannot be written: {reason_of(error)}"
-        ) from None
 
 
 def open_folder(directory: Path, log: Log, resume: bool, overwrite: bool = False) -> tuple[RunLock, bool]:

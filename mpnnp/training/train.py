@@ -17,7 +17,7 @@ from mpnnp.model.label_kinds import FORCE, KINDS
 from mpnnp.optimizers.registry import update_if_accepted
 from mpnnp.parallel import Comm, agree, of_all_ranks, on_root
 from mpnnp.progress import Log, Progress, counted, duration
-from mpnnp.run_lock import GO_ON
+from mpnnp.run_lock import GO_ON, writing
 from mpnnp.signals import Signals
 from mpnnp.training import continuation, offsets, run_folder
 from mpnnp.training.agenda import Agenda, Verdict
@@ -390,7 +390,7 @@ def finish(run: Parts, state: RunState, directory: Path) -> None:
     write = conclude(run.judge, state, directory, log, run.reason)
 
     def write_or_tell():
-        with run_folder.writing(directory):
+        with writing(directory):
             write()
 
     on_root(comm, write_or_tell)
