@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpnnp.environment import is_first_process
 from mpnnp.errors import (
     ConfigError,
     DataError,
@@ -25,7 +26,6 @@ else:
 
 OF_EVERYONE = TrainingError, ConfigError, DataError  # every rank has the same arguments and data
 PATIENCE = 10.0  # seconds that ranks wait for each other to end with one message
-LAUNCH_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
 LAUNCH_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
@@ -76,11 +76,6 @@ def launched():
         return world()
     except LaunchError:
         return None
-
-
-def is_first_process():
-    """False if the launcher says that others of the same program come before this process."""
-    return all(os.environ.get(name, "0") == "0" for name in LAUNCH_RANKS)
 
 
 def serial():
