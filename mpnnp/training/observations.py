@@ -117,8 +117,8 @@ class Observer:
             return np.full(len(labels), 1.0 / self.noise.level(k))
         n_atom = self._n_atom(kind, labels)
         self.noise.observe(k, errors / n_atom, self.comm)
-        together = self.groups.size_of(kind.structure_of(self.structures.start, labels))
-        return 1.0 / self.noise.of_energies(k, n_atom, together, self.labels.units)
+        group_size = self.groups.size_of(kind.structure_of(self.structures.start, labels))
+        return 1.0 / self.noise.of_energies(k, n_atom, group_size, self.labels.units)
 
     def _offset_columns(self, k, labels, n_offset):
         """d y*_hat / d offset (m, n_offset) in training units: the atoms of the structure of an energy."""
