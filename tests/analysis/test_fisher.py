@@ -242,7 +242,7 @@ def test_rank_0_alone_holds_the_covariance_that_is_analysed(tmp_path, monkeypatc
 
 def test_analysis_of_two_groups_writes_spectra_distances_and_starts(tmp_path):
     comm, log = quiet()
-    analysis = fisher_report.Analysis()
+    models = []
     for name, optimizer in (("ekf", "ekf"), ("adam", "adam")):
         for seed in (1, 2):
             folder = tmp_path / name / f"seed-{seed}"
@@ -253,7 +253,8 @@ def test_analysis_of_two_groups_writes_spectra_distances_and_starts(tmp_path):
     data = Data(files=[str(tmp_path / "clusters.extxyz")])
     for name, paths in find_groups([str(tmp_path / "*" / "seed-*" / "checkpoint.h5")]).items():
         for path in paths:
-            analysis.models.append(fisher_report.analyse(path, name, data, tmp_path, comm, log, n_batch=200))
+            models.append(fisher_report.analyse(path, name, data, tmp_path, comm, log, n_batch=200))
+    analysis = fisher_report.Analysis(models)
     assert {name: len(models) for name, models in analysis.groups.items()} == {"ekf": 2, "adam": 2}
     model = analysis.models[0]
     start = read_potential(tmp_path / "adam" / "seed-1" / "initial.h5").weights
