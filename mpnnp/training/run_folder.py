@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,19 +64,29 @@ def in_own_folder(config: Config, path: str | Path, settings: Sequence[str] = ()
     return config.with_keys("run", directory=str(path.parent))
 
 
+class Held(NamedTuple):
+    """The folder of a run, which is this run's.
+
+    resume  there is a checkpoint to go on from
+    check   called on rank 0 before a file is replaced: raises if another process has taken the folder over
+    """
+
+    directory: Path
+    resume: bool = False
+    check: Callable[[], object] = lambda: None
+
+
 @contextlib.contextmanager
-def held(
-    directory: Path, comm: Comm, log: Log, resume: bool, overwrite: bool
-) -> Iterator[tuple[bool, Callable[[], object]]]:
-    """Context manager in which the folder of a run is this run's: (whether there is a checkpoint to go on
-    from, what to call before a file is replaced, see RunLock.check). An error that ends the run goes to its
-    log. Collective; raises as `open_folder`.
+def held(directory: Path, comm: Comm, log: Log, resume: bool, overwrite: bool) -> Iterator[Held]:
+    """Context manager in which the folder of a run is this run's, as it says. An error that ends the run goes
+    to its log. Collective; raises as `open_folder`.
     """
     lock, resume = agree(
         comm, lambda: open_folder(directory, log, resume, overwrite) if comm.rank == 0 else (None, resume)
     )
     try:
-        yield comm.bcast(resume, root=0), (lambda: None) if lock is None else lock.check
+        resume = comm.bcast(resume, root=0)
+        yield Held(directory, resume) if lock is None else Held(directory, resume, lock.check)
     except MpnnpError as error:
         log.record(str(error) if isinstance(error, Interrupted) else f"error: {error}")
         raise

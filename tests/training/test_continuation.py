@@ -23,6 +23,7 @@ from mpnnp.training.checkpoint import load_potential, read_checkpoint, read_post
 from mpnnp.training.description import describe_checkpoint
 from mpnnp.training.inflation import most_likely_factor
 from mpnnp.training.learning_curve import LearningCurve
+from mpnnp.training.run_folder import Held
 from mpnnp.training.train import begin, train
 
 
@@ -49,7 +50,7 @@ def prior(config, directory):
     """Parts of a run that goes on, before its first update."""
     comm, log = quiet()
     with Signals(comm) as signals:
-        return begin(continuation.completed(config), directory, comm, log, False, signals)
+        return begin(continuation.completed(config), Held(directory), comm, log, signals)
 
 
 def test_the_prior_is_the_checkpoint_and_its_covariance(old, tmp_path):
@@ -315,17 +316,17 @@ def test_another_level_of_theory_is_noticed_and_taken_away(old, tmp_path):
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     continued = continuation.completed(going_on(old, data=data))
     with Signals(comm) as signals:
-        begin(continued, tmp_path / "a", comm, log, False, signals)
+        begin(continued, Held(tmp_path / "a"), comm, log, signals)
         assert any("another level of theory?" in line for line in log.kept)
         log.kept.clear()
         config = continuation.completed(going_on(old, data=data | {"shift_energies": True}))
-        run = begin(config, tmp_path / "b", comm, log, False, signals)
+        run = begin(config, Held(tmp_path / "b"), comm, log, signals)
     assert not any("another level" in line for line in log.kept)
     shift = run.task.data.shifts[str(tmp_path / "other.extxyz")]
     own = continuation.completed(going_on(old, data={"shift_energies": True}))
     (tmp_path / "c").mkdir()
     with Signals(comm) as signals:
-        plain = begin(own, tmp_path / "c", comm, log, False, signals).task.data.shifts
+        plain = begin(own, Held(tmp_path / "c"), comm, log, signals).task.data.shifts
     for symbol, value in plain[str(old / "new.extxyz")].items():  # -13 eV are all that differs
         assert abs(shift[symbol] - value + 13.0) < 1e-5
 
