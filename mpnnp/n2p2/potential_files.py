@@ -57,7 +57,7 @@ def read_functions(source, units=None):
 
 
 def functions_by_line(source, units=None):
-    """What each line of an InputFile with symmetry functions means: [(Keyword, [(words behind
+    """What each line of an InputFile with symmetry functions means: [(InputLine, [(words behind
     symfunction_short, SymmetryFunction), ...]), ...]. Raises DataError naming the line.
     """
     elements, length = _elements(source), units_of(source, units).length
