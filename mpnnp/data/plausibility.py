@@ -33,7 +33,7 @@ ENOUGH = 12  # atoms without which distances are no evidence
 CLOSE, FAR = (
     0.69,
     1.43,
-)  # of nearest neighbours over sums of covalent radii: in no matter of the kind that is simulated
+)  # nearest neighbours over sums of covalent radii: no matter that is simulated has these
 SOUND = (0.74, 1.42)
 FEW = 5  # fewer energies are no evidence
 NET = 0.3  # sum of forces over the root of the sum of their squares: 1 for any vectors, 0.03 of real data

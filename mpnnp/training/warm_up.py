@@ -34,14 +34,10 @@ def compile_kernels(
     schedule    section [schedule], for the kinds of labels that are learned beside energies and forces
     every_kind  all kinds of labels instead
     """
-    functions: list[Callable[[], object]] = [
-        partial(_observe, FORCE),
-        _run_functions,
-        _run_filter,
-        _run_evaluation,
-    ]  # the longest first
+    longest_first: list[Callable[[], object]] = [partial(_observe, FORCE), _run_functions]
+    longest_first += [_run_filter, _run_evaluation]
     others = [k for k, kind in enumerate(KINDS.values()) if _to_be_compiled(k, kind, schedule, every_kind)]
-    compile_by_running([*functions, *(partial(_observe, k) for k in others)], "*.nbi", comm, log)
+    compile_by_running([*longest_first, *(partial(_observe, k) for k in others)], "*.nbi", comm, log)
 
 
 def _to_be_compiled(k, kind, schedule, every_kind):
