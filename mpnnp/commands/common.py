@@ -26,6 +26,18 @@ PotentialPath = Annotated[
     Path,
     typer.Argument(help="Checkpoint (checkpoint.h5, best.h5) or folder of n2p2 files.", metavar="POTENTIAL"),
 ]
+SEVERAL_POTENTIALS = typer.Argument(
+    help="Checkpoint or folder of n2p2 files; several with commas between them are an ensemble.",
+    metavar="POTENTIAL",
+)
+MaxExtrapolations = Annotated[
+    Optional[int],
+    typer.Option(
+        min=0,
+        help="Stop when more symmetry functions than this were outside their range of training, over all "
+        "steps.",
+    ),
+]
 EnergyKey = Annotated[Optional[str], typer.Option(help="Name of the energy in files read through ASE.")]
 ForcesKey = Annotated[Optional[str], typer.Option(help="Name of the forces.")]
 Units = Annotated[

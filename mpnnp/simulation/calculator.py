@@ -41,6 +41,11 @@ def split_names(text):
     return names
 
 
+def load_potentials(text, units=None):
+    """Potentials of paths with commas between them; units: as of `Calculator`. Raises as load_potential."""
+    return [load_potential(name, units) for name in split_names(text)]
+
+
 class NoPrediction(DynamicsError):
     """Energy or forces of a geometry are not finite numbers."""
 
