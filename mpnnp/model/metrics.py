@@ -64,7 +64,7 @@ def shown(*accuracies: Accuracy) -> list[LabelKind]:
     return [k for k in KINDS.values() if k.always or not all(np.isnan(a.rmse[k.name]) for a in accuracies)]
 
 
-class Errors:
+class ErrorSums:
     """Sums over errors; `add` structures of this rank, then `accuracy` over all ranks."""
 
     def __init__(self):

@@ -13,7 +13,7 @@ from mpnnp.kernels.packs import Structures
 from mpnnp.model.baseline import NONE
 from mpnnp.model.evaluation import ROUND, accuracy_over
 from mpnnp.model.label_kinds import ENERGY
-from mpnnp.model.metrics import Accuracy, Errors
+from mpnnp.model.metrics import Accuracy, ErrorSums
 from mpnnp.model.potential import Potential, Predictor
 from mpnnp.model.prediction import Prediction
 from mpnnp.parallel import Comm, share
@@ -266,7 +266,7 @@ class Observer:
         keep, pause  as in model.evaluation.accuracy_over
         """
         forces_of = chosen if forces_of is None else forces_of
-        errors = Errors()
+        errors = ErrorSums()
         energies_of = np.setdiff1d(chosen, forces_of)[self.comm.rank :: self.comm.size]
         if len(energies_of):
             energies = np.asarray(self.dataset.energy)[energies_of]
