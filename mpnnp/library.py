@@ -35,7 +35,7 @@ from mpnnp.training.initial_potential import baseline_of, build
 from mpnnp.training.observations import Observer
 from mpnnp.training.run_state import RunState
 from mpnnp.training.schedules import make_schedule
-from mpnnp.training.start import Data, Task, without_ignored_labels
+from mpnnp.training.start import RunData, Task, without_ignored_labels
 from mpnnp.training.train import train as train_as_configured
 
 IN_MEMORY = {"data": {"files": ["data in memory"]}}  # where a configuration must name files
@@ -145,7 +145,7 @@ def new_task(
     labels = observer.labels.of_structures(structures.start, everything)
     return Task(
         potential,
-        Data(data, everything, everything[:0], key),
+        RunData(data, everything, everything[:0], key),
         observer,
         make_schedule(config.schedule, labels, seed),
         comm,

@@ -16,7 +16,7 @@ from mpnnp.training import history, run_folder
 from mpnnp.training.checkpoint import Checkpoint, read_shared
 from mpnnp.training.resume import check_same_run
 from mpnnp.training.run_state import RunState, to_checkpoint
-from mpnnp.training.start import Data, Task
+from mpnnp.training.start import RunData, Task
 
 PAUSE = 1.0  # seconds between two times that learning curve and best potential are written
 
@@ -131,7 +131,7 @@ class Keeper:
 
 
 def read_saved(
-    directory: Path, config: Config, data: Data, comm: Comm, log: AnyLog
+    directory: Path, config: Config, data: RunData, comm: Comm, log: AnyLog
 ) -> tuple[str, Checkpoint]:
     """(name, Checkpoint) to continue from, if it is of this run; the optimiser's arrays, which may be large,
     on rank 0 alone. Collective.

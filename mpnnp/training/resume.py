@@ -12,7 +12,7 @@ from mpnnp.optimizers.registry import OPTIMIZERS
 from mpnnp.training.checkpoint import Checkpoint, config_of
 from mpnnp.training.choices import with_choices_of
 from mpnnp.training.run_state import OLD
-from mpnnp.training.start import Data
+from mpnnp.training.start import RunData
 
 # section -> keys that may change; everything else decides about batches, model or filter
 MAY_CHANGE = {
@@ -42,7 +42,7 @@ PATHS = {
 }
 
 
-def check_same_run(saved: Checkpoint, config: Config, data: Data, path: str | Path) -> None:
+def check_same_run(saved: Checkpoint, config: Config, data: RunData, path: str | Path) -> None:
     """Raise CheckpointError naming every key that differs and must not, old and new value.
 
     data  that the configuration names; what was learned before may be gone by now, or there again
@@ -82,7 +82,7 @@ def _may_change(section: str, key: str, old: Any, new: Any) -> bool:
     return bool((section, key) in PATHS and old and new and Path(old).name == Path(new).name)
 
 
-def same_judges(saved: Checkpoint, config: Config, data: Data, path: str | Path) -> bool:
+def same_judges(saved: Checkpoint, config: Config, data: RunData, path: str | Path) -> bool:
     """True if the learning curve so far is made of the same structures as that of this run."""
     same_old = saved.progress.get(OLD, data.old_hash) == data.old_hash
     return same_old and config_of(saved, path).run.evaluation_structures == config.run.evaluation_structures

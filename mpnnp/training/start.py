@@ -47,7 +47,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Data:
+class RunData:
     """The data of a run, the same on every rank.
 
     train, validation  indices of structures, ascending
@@ -105,7 +105,7 @@ class Task:
     """
 
     potential: Potential
-    data: Data
+    data: RunData
     observer: Observer
     schedule: RunnerSchedule | SdnzSchedule
     comm: Comm
@@ -166,8 +166,8 @@ class Task:
         )
 
 
-def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> Data:
-    """Data of a run. Collective; errors on every rank alike.
+def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> RunData:
+    """RunData of a configuration. Collective; errors on every rank alike.
 
     fallback  folder for what is computed once, where the one beside the data cannot be written
     """
@@ -179,7 +179,7 @@ def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> 
     if reason and not len(validation):
         log.warn(reason)
     on_root(comm, _check_labels, dataset, train)
-    return Data(dataset, train, validation, found, cache)
+    return RunData(dataset, train, validation, found, cache)
 
 
 def without_ignored_labels(dataset: Dataset) -> Dataset:
@@ -230,7 +230,7 @@ def assemble(
     comm: Comm,
     log: AnyLog,
     fallback: str | Path = ".",
-    data: Data | None = None,
+    data: RunData | None = None,
     potential: Potential | None = None,
 ) -> Task:
     """Task of a configuration.
