@@ -317,14 +317,12 @@ def test_groups_of_runs(tmp_path):
     for name in ("a/seed-10", "a/seed-2", "b"):
         (tmp_path / name).mkdir(parents=True)
     found = find_groups([tmp_path / "a", str(tmp_path / "b")], [f"both={tmp_path}/b,{tmp_path}/a/seed-*"])
-    assert (
-        [p.name for p in found["a"]] == ["seed-2", "seed-10"]
-        and len(found["b"]) == 1
-        and len(found["both"]) == 3
-    )
-    for wrong in (["nothing"], [f"x={tmp_path}/none"]):
-        with pytest.raises(ConfigError):
-            find_groups([], wrong)
+    assert [p.name for p in found["a"]] == ["seed-2", "seed-10"]
+    assert (len(found["b"]), len(found["both"])) == (1, 3)
+    with pytest.raises(ConfigError, match="--group nothing: expected NAME=RUN,RUN"):
+        find_groups([], ["nothing"])
+    with pytest.raises(ConfigError, match=f"{tmp_path}/none: no such file or folder"):
+        find_groups([], [f"x={tmp_path}/none"])
     with pytest.raises(ConfigError, match="no runs"):
         find_groups([])
 
