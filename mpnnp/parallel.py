@@ -219,7 +219,9 @@ def _outcome(result, error):
     if error is None:
         return result
     if isinstance(error, OSError) and not isinstance(error, (MpnnpError, BrokenPipeError)):
-        error = OutputError(f"{error.filename or 'a file'}: {error.strerror or error}")
+        from mpnnp.files import reason_of  # with h5py, which takes its time
+
+        error = OutputError(f"{error.filename or 'a file'}: {reason_of(error)}")
     error.told_by = 0  # every rank has it: rank 0 tells
     raise error
 

@@ -141,9 +141,7 @@ def calibrate_checkpoint(
     there. Collective. Raises CheckpointError, DataError; FolderError while a run uses the folder, which would
     write its own checkpoint, OutputError where nothing can be written.
     """
-    folder = Path(path).parent
-    with writing(folder):
-        lock = agree(comm, lambda: None if comm.rank else RunLock(folder, log.warn))
+    lock = agree(comm, lambda: None if comm.rank else _lock(Path(path).parent, log))
     try:
         known, data = on_root(comm, read_uncertainty, path), data.without_isolated_atoms()
         structures = make_atoms(data, potential.elements)
@@ -168,3 +166,8 @@ def calibrate_checkpoint(
             lock.release()
     for line in calibration.in_words(found):
         log(line)
+
+
+def _lock(folder: Path, log: AnyLog) -> RunLock:
+    with writing(folder):
+        return RunLock(folder, log.warn)
