@@ -20,12 +20,13 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mpnnp import signals
 from mpnnp.errors import CheckpointError, FolderError, MpnnpError, OutputError
 from mpnnp.files import keep_aside, reason_of
+from mpnnp.progress import AnyLog
 
 NAME = "run.lock"
 # what messages advise, to users of the command line and of Python
@@ -42,7 +43,7 @@ USED = {
 class RunLock:
     """The lock of `directory`, held from the start until `release`. Raises FolderError, OSError."""
 
-    def __init__(self, directory: str | Path, say=lambda text: None):
+    def __init__(self, directory: str | Path, say: Callable[[str], object] = lambda text: None):
         self.path = Path(directory) / NAME
         self.record = _own_record()
         while not self._make():
@@ -194,7 +195,7 @@ def writing(path: str | Path) -> Iterator[None]:
         ) from None
 
 
-def claim(directory: str | Path, kind: str, resume: bool, overwrite: bool, log) -> RunLock:
+def claim(directory: str | Path, kind: str, resume: bool, overwrite: bool, log: AnyLog) -> RunLock:
     """The lock of the folder of a run, which is made if it is not there.
 
     kind       of USED: what will be written
