@@ -29,8 +29,8 @@ PACKAGES = (
     "threadpoolctl",
 )
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")  # of launchers
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")  # of launchers
 
 
 def prepare():
