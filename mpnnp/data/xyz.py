@@ -151,7 +151,7 @@ def _unnamed(comment, body):
     )
 
 
-def reason_of_ase(error):
+def reason_of_ase(error: Exception) -> str:
     """Why ASE cannot read something, in words: its errors of strange files are of any class."""
     text = " ".join(str(error).split())
     if isinstance(error, KeyError):
