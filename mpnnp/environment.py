@@ -30,6 +30,7 @@ PACKAGES = (
 )
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")  # of launchers
 
 
 def prepare():
@@ -42,6 +43,11 @@ def prepare():
         os.environ.setdefault(name, "1")
     if has_avx512():
         os.environ.setdefault("OPENBLAS_CORETYPE", "SKYLAKEX")
+
+
+def is_first_process():
+    """False if the launcher says that others of the same program come before this process."""
+    return all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
 
 
 def has_avx512():

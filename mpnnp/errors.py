@@ -53,7 +53,7 @@ class Interrupted(MpnnpError):
 
 
 class LaunchError(MpnnpError, RuntimeError):
-    """The launcher and the MPI library of mpi4py do not belong together."""
+    """What a command stands on is missing or does not fit: launcher and MPI library, LAMMPS, a compiler."""
 
     exit_status = 2
 
@@ -63,7 +63,9 @@ class TrainingError(MpnnpError, ArithmeticError):
 
 
 class DynamicsError(MpnnpError, ArithmeticError):
-    """A simulation cannot go on: the system has exploded, or leaves the range of training too often."""
+    """A simulation cannot go on: the system has exploded, leaves the range of training too often, or has come
+    to a frame that is not known.
+    """
 
 
 class CheckFailed(MpnnpError, AssertionError):

@@ -22,7 +22,7 @@ from mpnnp.errors import CheckpointError, ConfigError
 from mpnnp.model.evaluation import Evaluation
 from mpnnp.model.evaluation import evaluate as evaluate_on
 from mpnnp.model.label_kinds import KINDS, position
-from mpnnp.model.potential import Potential
+from mpnnp.model.potential import Potential, check_potential
 from mpnnp.model.stored_functions import check_finite, load_symmetry_functions
 from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer
 from mpnnp.parallel import on_root, serial
@@ -35,7 +35,7 @@ from mpnnp.training.initial_potential import baseline_of, build
 from mpnnp.training.observations import Observer
 from mpnnp.training.run_state import RunState
 from mpnnp.training.schedules import make_schedule
-from mpnnp.training.start import Data, Task, without_ignored_labels
+from mpnnp.training.start import RunData, Task, without_ignored_labels
 from mpnnp.training.train import train as train_as_configured
 
 IN_MEMORY = {"data": {"files": ["data in memory"]}}  # where a configuration must name files
@@ -64,14 +64,6 @@ def _dataset(data, potential: Potential | None = None) -> Dataset:
 def _as_list(values):
     """A list of several values; what is none is left for the validation."""
     return list(values) if isinstance(values, Iterable) and not isinstance(values, dict) else values
-
-
-def _check_potential(potential) -> None:
-    """Raise ConfigError for what is no Potential."""
-    if not isinstance(potential, Potential):
-        raise ConfigError(
-            f"potential = {potential!r}: must be a Potential, as mpnnp.load gives of a checkpoint or folder"
-        )
 
 
 def new_potential(
@@ -138,7 +130,7 @@ def new_task(
     the kind of label: energies in `potential.energy_scale` eV, forces in `potential.force_scale`
     eV/Angstrom. Raises ConfigError, DataError.
     """
-    _check_potential(potential)
+    check_potential(potential)
     comm, data = serial() if comm is None else comm, _dataset(data, potential).without_isolated_atoms()
     if schedule == "runner":
         settings = {"selection": "random"} | settings
@@ -153,7 +145,7 @@ def new_task(
     labels = observer.labels.of_structures(structures.start, everything)
     return Task(
         potential,
-        Data(data, everything, everything[:0], key),
+        RunData(data, everything, everything[:0], key),
         observer,
         make_schedule(config.schedule, labels, seed),
         comm,
@@ -191,7 +183,7 @@ def evaluate(potential: Potential, data, comm=None) -> Evaluation:
     `energy` (n_structure,) eV, `forces` (n_atom, 3) eV/Angstrom, and `labels` of the same shapes, NaN where
     there is none. Raises DataError.
     """
-    _check_potential(potential)
+    check_potential(potential)
     return evaluate_on(potential, _dataset(data, potential), serial() if comm is None else comm, Silent())
 
 
@@ -218,7 +210,7 @@ def fisher(
         raise ConfigError(f"kind = {kind!r}: must be one of {', '.join(KINDS)}")
     if not (isinstance(n_batch, int | np.integer) and n_batch > 0):
         raise ConfigError(f"n_batch = {n_batch!r}: must be a positive integer")
-    _check_potential(potential)
+    check_potential(potential)
     comm, k = serial() if comm is None else comm, position(kind)
     data = _dataset(data, potential).without_isolated_atoms()
     structures = make_atoms(data, potential.elements)

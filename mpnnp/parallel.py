@@ -4,10 +4,12 @@ import os
 import pickle
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
+from mpnnp.environment import is_first_process
 from mpnnp.errors import (
     ConfigError,
     DataError,
@@ -23,13 +25,14 @@ if TYPE_CHECKING:
 else:
     Comm = object  # a communicator, for annotations alone: importing this must not start MPI
 
+T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 OF_EVERYONE = TrainingError, ConfigError, DataError  # every rank has the same arguments and data
 PATIENCE = 10.0  # seconds that ranks wait for each other to end with one message
-LAUNCH_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
 LAUNCH_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
-def world():
+def world() -> Comm:
     """COMM_WORLD, after checking that launcher and MPI library belong together. Raises LaunchError."""
     try:
         from mpi4py import MPI
@@ -42,7 +45,7 @@ def world():
     return MPI.COMM_WORLD
 
 
-def check_launch(size, library, environment=os.environ):
+def check_launch(size: int, library: str, environment: Mapping[str, str] = os.environ) -> None:
     """Raise LaunchError if a launcher started several processes but MPI sees only one:
     each would do the whole job alone.
     """
@@ -68,7 +71,7 @@ def _launch_sizes(environment):
     return found
 
 
-def launched():
+def launched() -> Comm | None:
     """COMM_WORLD of a program that ends before it needs MPI, None if it is one process alone."""
     if not _launch_sizes(os.environ):
         return None
@@ -78,24 +81,19 @@ def launched():
         return None
 
 
-def is_first_process():
-    """False if the launcher says that others of the same program come before this process."""
-    return all(os.environ.get(name, "0") == "0" for name in LAUNCH_RANKS)
-
-
-def serial():
+def serial() -> Comm:
     """COMM_SELF: the communicator of a run on one rank."""
     from mpi4py import MPI
 
     return MPI.COMM_SELF
 
 
-def share(n, comm):
+def share(n: int, comm: Comm) -> range:
     """Range of the n items that belong to this rank: rank*n//size to (rank+1)*n//size."""
     return range(comm.rank * n // comm.size, (comm.rank + 1) * n // comm.size)
 
 
-def on_root(comm, function, *arguments):
+def on_root(comm: Comm, function: Callable[..., T], *arguments: Any) -> T:
     """Result of `function(*arguments)`, called on rank 0 and broadcast.
 
     Collective: an error of rank 0 is raised on every rank.
@@ -110,12 +108,13 @@ def on_root(comm, function, *arguments):
     return _outcome(result, told if error is None else error)
 
 
-def agree(comm, function, *arguments):
+def agree(comm: Comm, function: Callable[..., T], *arguments: Any) -> T:
     """Result of `function(*arguments)` of this rank.
 
     Collective: an error of the lowest rank that has one is raised on every rank.
     """
-    result = error = None
+    result: Any = None
+    error: Exception | None = None
     try:
         result = function(*arguments)
     except Exception as exception:
@@ -140,7 +139,7 @@ def _as_sent(error):
         return RuntimeError(f"{type(error).__name__}: {error}")
 
 
-def of_team(comm, function, *arguments):
+def of_team(comm: Comm, function: Callable[..., T], *arguments: Any) -> tuple[T | None, Exception | None]:
     """(result, None) of this team of ranks, or (None, error) if every rank of it has the error.
 
     That of one rank alone is raised at once: the others of the team wait for it.
@@ -153,7 +152,7 @@ def of_team(comm, function, *arguments):
         return None, error
 
 
-def maximum(comm, values):
+def maximum(comm: Comm, values: Sequence[int]) -> np.ndarray:
     """Element by element the largest value of all ranks (n,) int64. Collective."""
     from mpi4py import MPI
 
@@ -162,7 +161,7 @@ def maximum(comm, values):
     return total
 
 
-def sum_in_place(comm, values):
+def sum_in_place(comm: Comm | None, values: np.ndarray) -> None:
     """Make an array its sum over the ranks, added up on rank 0 alone: the same bits on every rank.
 
     Collective; comm None is one rank.
@@ -173,7 +172,7 @@ def sum_in_place(comm, values):
         comm.Bcast(values, root=0)
 
 
-def spread_over_each_node(comm, functions):
+def spread_over_each_node(comm: Comm, functions: Sequence[Callable[[], object]]) -> None:
     """Call each of the functions on one rank of each node, at the same time; then all on all.
 
     Collective; errors as in `agree`.
@@ -194,26 +193,26 @@ def spread_over_each_node(comm, functions):
         agree(comm, raise_if, error)
 
 
-def idle_barrier(comm):
+def idle_barrier(comm: Comm) -> None:
     """A barrier that leaves the core to others while it waits. Collective."""
     request = comm.Ibarrier()
     while not request.Test():
         time.sleep(0.02)
 
 
-def of_all_ranks(error):
+def of_all_ranks(error: E) -> E:
     """The error, known as one that every rank raises: rank 0 tells it."""
-    error.told_by = 0
+    error.told_by = 0  # type: ignore[attr-defined]
     return error
 
 
-def share_teams(comm, n_team):
+def share_teams(comm: Comm, n_team: int) -> tuple[int, Comm]:
     """(number of this rank's team, its communicator) of n_team teams of consecutive ranks. Collective."""
     team = comm.rank * n_team // comm.size
-    return team, comm.Split(team, comm.rank)
+    return team, cast(Comm, comm.Split(team, comm.rank))
 
 
-def raise_if(error):
+def raise_if(error: BaseException | None) -> None:
     """Raise an error, if there is one."""
     if error is not None:
         raise error
@@ -224,31 +223,39 @@ def _outcome(result, error):
     if error is None:
         return result
     if isinstance(error, OSError) and not isinstance(error, (MpnnpError, BrokenPipeError)):
-        error = OutputError(f"{error.filename or 'a file'}: {error.strerror or error}")
+        from mpnnp.files import reason_of  # with h5py, which takes its time
+
+        error = OutputError(f"{error.filename or 'a file'}: {reason_of(error)}")
     error.told_by = 0  # every rank has it: rank 0 tells
     raise error
 
 
-def stop_all(comm, error, debug=False):
+def stop_all(comm: Comm | None, error: BaseException, debug: bool = False) -> int:
     """End every rank because of `error`: one message, a non-zero exit status, no hang.
 
     An error that every rank raised (on_root, agree) is told by rank 0 and ends with its own status. Any other
     error is told by the rank that met it, which then aborts the others. So does a rank that waits in vain for
     the others to end with the same error. Kinds of error that are mostly everyone's are thought to be so.
     """
-    collective = (
-        comm is None
-        or comm.size == 1
-        or isinstance(error, OF_EVERYONE)
-        or getattr(error, "told_by", None) == 0
-    )
     status = getattr(error, "exit_status", getattr(error, "exit_code", 1))
-    several = comm is not None and comm.size > 1
-    if comm is None and not is_first_process():
-        time.sleep(1.0)  # the first tells the same before the launcher sees one end
+    if comm is None or comm.size == 1:
+        if comm is None and not is_first_process():
+            time.sleep(1.0)  # the first tells the same before the launcher sees one end
+        else:
+            _tell(error, debug)
         return status
-    if collective and several and comm.rank != 0 and _all_arrive(comm):
+    collective = isinstance(error, OF_EVERYONE) or getattr(error, "told_by", None) == 0
+    if collective and comm.rank != 0 and _all_arrive(comm):
         return status
+    _tell(error, debug, f" on rank {comm.rank}")
+    if not (collective and comm.rank == 0 and _all_arrive(comm)):
+        time.sleep(0.3)  # the launcher has been seen to lose what it had not passed on at an abort
+        comm.Abort(status)
+    return status
+
+
+def _tell(error: Any, debug: bool, where: str = "") -> None:
+    """What the user sees of an error; `where` it came, if it is none that says so itself."""
     if debug:
         import traceback
 
@@ -258,19 +265,14 @@ def stop_all(comm, error, debug=False):
     elif hasattr(error, "show"):  # of the command line
         error.show()
     else:
-        rank = f" on rank {comm.rank}" if several else ""
         print(
-            f"mpnnp: error{rank}: {type(error).__name__}: {error} (run with --debug for the traceback)",
+            f"mpnnp: error{where}: {type(error).__name__}: {error} (run with --debug for the traceback)",
             file=sys.stderr,
         )
     sys.stderr.flush()
-    if several and not (collective and comm.rank == 0 and _all_arrive(comm)):
-        time.sleep(0.3)  # the launcher has been seen to lose what it had not passed on at an abort
-        comm.Abort(status)
-    return status
 
 
-def _all_arrive(comm):
+def _all_arrive(comm: Comm) -> bool:
     """True when all ranks are here, with the message out before the launcher sees one end; False if some
     do not come.
     """

@@ -20,11 +20,13 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mpnnp import signals
 from mpnnp.errors import CheckpointError, FolderError, MpnnpError, OutputError
-from mpnnp.files import keep_aside
+from mpnnp.files import keep_aside, reason_of
+from mpnnp.progress import AnyLog
 
 NAME = "run.lock"
 # what messages advise, to users of the command line and of Python
@@ -41,7 +43,7 @@ USED = {
 class RunLock:
     """The lock of `directory`, held from the start until `release`. Raises FolderError, OSError."""
 
-    def __init__(self, directory: str | Path, say=lambda text: None):
+    def __init__(self, directory: str | Path, say: Callable[[str], object] = lambda text: None):
         self.path = Path(directory) / NAME
         self.record = _own_record()
         while not self._make():
@@ -180,7 +182,20 @@ class RunLock:
             signals.at_exit.remove(self.release)
 
 
-def claim(directory: str | Path, kind: str, resume: bool, overwrite: bool, log) -> RunLock:
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Context manager in which errors of the file system become OutputError naming `path`."""
+    try:
+        yield
+    except MpnnpError:  # OutputError and FolderError are errors of the file system, too
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename or path}: the results cannot be written: {reason_of(error)}"
+        ) from None
+
+
+def claim(directory: str | Path, kind: str, resume: bool, overwrite: bool, log: AnyLog) -> RunLock:
     """The lock of the folder of a run, which is made if it is not there.
 
     kind       of USED: what will be written
@@ -193,7 +208,7 @@ def claim(directory: str | Path, kind: str, resume: bool, overwrite: bool, log) 
         raise FolderError("resume goes on, overwrite starts anew: give one of them")
     if directory.exists() and not directory.is_dir():
         raise FolderError(f"{directory}: is a file, and the results need a folder")
-    try:
+    with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         lock = RunLock(directory, log.warn)
         try:
@@ -209,12 +224,6 @@ def claim(directory: str | Path, kind: str, resume: bool, overwrite: bool, log) 
         except BaseException:
             lock.release()
             raise
-    except OSError as error:
-        if isinstance(error, MpnnpError):
-            raise
-        raise OutputError(
-            f"{error.filename or directory}: the results cannot be written: {error.strerror or error}"
-        ) from None
     return lock
 
 

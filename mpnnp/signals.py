@@ -12,10 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from mpnnp.errors import Interrupted
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
 
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 SECOND = 5.0  # seconds in which the same signal again ends a program at once
@@ -42,7 +46,7 @@ class Signals:
     opened: list["Signals"] = []  # the innermost last
     of_program = False  # the process is that of the command mpnnp, and may be ended
 
-    def __init__(self, comm, advice=None):
+    def __init__(self, comm: "Intracomm | None", advice: str | None = None):
         self.comm, self.advice = comm, advice
         self.received = 0
         self.holding = self.breakable = False
@@ -138,7 +142,7 @@ class Signals:
         )
 
 
-def end_at_once(comm, status, message):
+def end_at_once(comm: "Intracomm | None", status: int, message: str) -> NoReturn:
     """End this process; the launcher then ends the other ranks (under srun MPI_Abort was seen not to
     return). One rank tells, rank 0 if it has heard the signal too.
     """
@@ -154,11 +158,11 @@ def end_at_once(comm, status, message):
     os._exit(status)
 
 
-def ignore():
+def ignore() -> None:
     """For a program that leaves: a signal that comes now has nothing left to stop, nor to say."""
     for number in WATCHED:
         signal.signal(number, signal.SIG_IGN)
 
 
-def name(number):
+def name(number: int) -> str:
     return signal.Signals(number).name

@@ -1,6 +1,7 @@
 """Unit conversions of foreign files; inside mpnnp everything is eV and Angstrom."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ase.units import Bohr as BOHR  # Angstrom
@@ -73,23 +74,23 @@ class Units:
     stress_name: str = ""  # GPa, kbar, bar, ENERGY/LENGTH^3
 
     @property
-    def energy(self):
+    def energy(self) -> float:
         """eV per unit."""
         return ENERGIES[self.energy_name]
 
     @property
-    def length(self):
+    def length(self) -> float:
         """Angstrom per unit."""
         return LENGTHS[self.length_name]
 
     @property
-    def force(self):
+    def force(self) -> float:
         """eV/Angstrom per unit."""
         energy, _, length = self.force_name.rpartition("/")
         return ENERGIES[energy] / LENGTHS[length] if self.force_name else self.energy / self.length
 
     @property
-    def stress(self):
+    def stress(self) -> float:
         """eV/Angstrom^3 per unit."""
         if not self.stress_name:
             return self.energy / self.length**3
@@ -109,7 +110,7 @@ ATOMIC = Units("Hartree", "Bohr")  # of RuNNer's and n2p2's files, if nothing el
 METAL = Units("eV", "Angstrom")
 
 
-def parse_units(text):
+def parse_units(text: str) -> Units:
     """Units of words like "eV Angstrom", "kcal/mol Angstrom", "Hartree Angstrom Hartree/Bohr GPa",
     "Hartree Bohr Hartree/Bohr^3" in any order. Raises ValueError.
     """
@@ -148,7 +149,7 @@ WITHIN = re.compile(
 )
 
 
-def units_of_line(line):
+def units_of_line(line: str) -> Units | None:
     """Units of a comment line "# units: eV Angstrom"; None if it is none, as a text without ":" in which no
     word is a unit. Raises ValueError.
     """
@@ -160,19 +161,19 @@ def units_of_line(line):
     return None if free_text else parse_units(found[2].strip())
 
 
-def units_of_parts(parts):
+def units_of_parts(parts: Mapping[str, str]) -> Units | None:
     """Units of `parts_of_line` of several lines; None if energy or length is missing. Raises ValueError."""
     return parse_units(" ".join(parts.values())) if {"energy", "length"} <= parts.keys() else None
 
 
-def parts_of_line(line):
+def parts_of_line(line: str) -> dict[str, str]:
     """{"energy": "eV", ...} of a comment line that states units one by one; {} for other lines."""
     if "unit" not in line.lower() or not COMMENT.match(line):
         return {}
     return {kind.lower(): name for kind, name in EACH.findall(line)}
 
 
-def other_unit_in(line, units):
+def other_unit_in(line: str, units: Units) -> str:
     """The first word of a comment line that names another unit of energy or length than `units`; "" if there
     is none.
     """

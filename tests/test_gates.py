@@ -8,6 +8,7 @@ import pytest
 from launch import ROOT
 
 PACKAGES = ("data", "model", "optimizers", "training")
+MODULES = ("parallel", "run_lock", "signals", "units")
 NAMED = ("__init__", "__call__")  # of a public class, as public as it is
 
 
@@ -41,6 +42,11 @@ def test_public_functions_say_their_types(package):
     assert len(modules) > 5
     missing = [f"{path.name}: {name}" for path in modules for name in unannotated(path.read_text("utf-8"))]
     assert not missing, f"public functions of mpnnp.{package} without annotations: {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_all_packages_use_says_its_types(module):
+    assert not unannotated((Path(ROOT) / "mpnnp" / f"{module}.py").read_text("utf-8"))
 
 
 @pytest.mark.parametrize(

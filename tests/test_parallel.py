@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from conftest import DATA
@@ -16,9 +17,9 @@ from launch import on_ranks
 from mpi4py import MPI
 from small import begun, quiet, small_config, write_clusters
 
-from mpnnp.errors import LaunchError
+from mpnnp.errors import LaunchError, OutputError
 from mpnnp.model.label_kinds import ENERGY, FORCE
-from mpnnp.parallel import check_launch
+from mpnnp.parallel import check_launch, on_root, serial
 from mpnnp.progress import Log
 from mpnnp.training.train import train
 
@@ -230,6 +231,14 @@ def functions_of_the_user_on_the_first_rank_alone(comm):
     for name in seen:
         with pytest.raises(ValueError, match="as said"):
             train(config, folder / name, comm, log, **({name: [fail]} if comm.rank == 0 else {}))
+
+
+def test_an_error_of_the_file_system_is_told_in_one_line(tmp_path):
+    """HDF5 says half a page of numbers around the words of the operating system."""
+    path = tmp_path / "none" / "a.h5"
+    with pytest.raises(OutputError) as found:
+        on_root(serial(), h5py.File, path, "w")
+    assert str(found.value) == "a file: No such file or directory"
 
 
 def test_functions_of_the_user_may_be_given_on_one_rank_alone():

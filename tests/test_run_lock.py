@@ -35,6 +35,14 @@ def forged(folder, **changes):
     (folder / NAME).write_text(json.dumps(record))
 
 
+def wait_until(condition, seconds=20.0):
+    """However busy the machine is: what shall happen within a heartbeat happens in the end."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def check_taken(folder):
     """The lock that lies in a folder is no obstacle: it becomes one's own, and goes with its release."""
     lock = RunLock(folder)
@@ -143,11 +151,10 @@ def test_a_lock_that_cannot_be_read_for_a_while_is_not_lost(tmp_path, monkeypatc
         time.sleep(0.3)  # several beats
         lock.check()
     beat = lock.record["beat"]
-    time.sleep(0.3)
-    assert lock.record["beat"] > beat, "it goes on to give signs of life"
-    forged(tmp_path, host="elsewhere")
+    wait_until(lambda: lock.record["beat"] > beat)  # it goes on to give signs of life
+    # again, as a heartbeat that had looked before writes its own
+    wait_until(lambda: forged(tmp_path, host="elsewhere") or lock.taker)
     with monkeypatch.context() as broken, pytest.raises(CheckpointError, match="elsewhere.* has taken it"):
-        time.sleep(0.3)
         refuse_to_read(broken, number)
         lock.check()
     lock.release()
@@ -157,8 +164,7 @@ def test_a_lock_of_ones_own_that_was_broken_is_written_anew(tmp_path):
     lock = RunLock(tmp_path)
     (tmp_path / NAME).write_bytes(b"{\0\xff")
     lock.check()
-    time.sleep(0.3)
-    assert json.loads((tmp_path / NAME).read_text())["token"] == lock.record["token"]
+    wait_until(lambda: lock.record["token"] in (tmp_path / NAME).read_text(errors="replace"))
     lock.release()
 
 
@@ -194,7 +200,7 @@ def test_where_hard_links_are_not_known_the_lock_holds_too(tmp_path, monkeypatch
 
     monkeypatch.setattr(os, "link", refuse)
     lock = RunLock(tmp_path)
-    with pytest.raises(FolderError):
+    with pytest.raises(FolderError, match="is in use by"):
         RunLock(tmp_path)
     lock.release()
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
+from mpnnp.data.voigt import COLUMNS, ROWS
 from mpnnp.kernels.energy_forces import symmetry_functions
 from mpnnp.kernels.jacobian import (
     energy_rows,
@@ -22,7 +23,6 @@ from mpnnp.model.prediction import NO_PREDICTION, refuse_not_finite
 FOURTH_ORDER = ((1, 8.0 / 12.0), (-1, -8.0 / 12.0), (2, -1.0 / 12.0), (-2, 1.0 / 12.0))
 STEP = 1e-3  # Angstrom, and strain
 WEIGHT_STEP = 1e-5
-VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 UNITS = {
     "forces": " eV/A",
     "stress": " eV/A^3",
@@ -110,7 +110,7 @@ def _compare_forces(predictor, structure, prediction, components, step, found):
 def _compare_stress(predictor, structure, prediction, step, found):
     stress = prediction.stress(structure.cell)
     volume = abs(np.linalg.det(structure.cell))
-    for component, (a, b) in enumerate(VOIGT):
+    for component, (a, b) in enumerate(zip(ROWS, COLUMNS)):
         strain = np.zeros((3, 3))
         strain[a, b] += 0.5 * step
         strain[b, a] += 0.5 * step

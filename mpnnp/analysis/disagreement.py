@@ -8,10 +8,9 @@ from mpnnp.errors import ConfigError
 from mpnnp.figures import PALETTE, by_density, figure, log_axis, save, style, whole_numbers
 from mpnnp.files import write_table
 from mpnnp.model.evaluation import evaluate
+from mpnnp.model.label_kinds import MILLI
 from mpnnp.progress import counted
 from mpnnp.training.pictures import MAXIMUM_POINTS
-
-MILLI = 1000.0
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 tables and the picture.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -33,13 +34,13 @@ from mpnnp.training.labels import labels_per_update
 from mpnnp.training.run_folder import INITIAL
 
 
-def quantity(kind):
+def quantity_of(kind):
     """What the results call the labels of a kind (LabelKind)."""
     return PLURALS.get(kind.name, kind.name)
 
 
 UNITS = {
-    quantity(kind): f"{kind.unit}^2" if "/" not in kind.unit else f"({kind.unit})^2"
+    quantity_of(kind): f"{kind.unit}^2" if "/" not in kind.unit else f"({kind.unit})^2"
     for kind in KINDS.values()
 }
 
@@ -70,11 +71,11 @@ class Model:
         return np.nan if self.start is None else float(np.linalg.norm(self.weights - self.start))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Analysis:
     """Models of several groups on the same data."""
 
-    models: list = field(default_factory=list)
+    models: Sequence[Model]
 
     @property
     def groups(self):
@@ -119,7 +120,7 @@ def analyse(path, group, data, cache_folder, comm, log, n_batch=4096, single=Fal
         size = 1 if single else labels_per_update(config.schedule, k)
         found = fisher_spectrum(gradients, k, size, n_batch, comm, seed)
         if found is not None:
-            spectra[quantity(kind)] = found
+            spectra[quantity_of(kind)] = found
     information = expected = None
     if comm.bcast(has_covariance(saved.optimizer), root=0):
         if not config.learns_noise:

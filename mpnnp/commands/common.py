@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.errors import ConfigError, DataError
+from mpnnp.errors import ConfigError, DataError, MpnnpError
 
 DEBUG = "--debug"
 # what can be written: as formats.targets_in_words, which is slow to import
@@ -25,6 +25,18 @@ Replace = Annotated[bool, typer.Option("--overwrite", help="Replace a file that 
 PotentialPath = Annotated[
     Path,
     typer.Argument(help="Checkpoint (checkpoint.h5, best.h5) or folder of n2p2 files.", metavar="POTENTIAL"),
+]
+SEVERAL_POTENTIALS = typer.Argument(
+    help="Checkpoint or folder of n2p2 files; several with commas between them are an ensemble.",
+    metavar="POTENTIAL",
+)
+MaxExtrapolations = Annotated[
+    Optional[int],
+    typer.Option(
+        min=0,
+        help="Stop when more symmetry functions than this were outside their range of training, over all "
+        "steps.",
+    ),
 ]
 EnergyKey = Annotated[Optional[str], typer.Option(help="Name of the energy in files read through ASE.")]
 ForcesKey = Annotated[Optional[str], typer.Option(help="Name of the forces.")]
@@ -146,7 +158,11 @@ def write_configuration(path, text, log):
 
 def write_result(path, write):
     """write(path), with an error of the file system as a DataError that names the path."""
+    from mpnnp.files import reason_of
+
     try:
         return write(path)
+    except MpnnpError:
+        raise
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be written: {reason_of(error)}") from None

@@ -6,7 +6,9 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from mpnnp.commands.common import (
+    SEVERAL_POTENTIALS,
     Debug,
+    MaxExtrapolations,
     Overwrite,
     PotentialUnits,
     Replace,
@@ -30,13 +32,7 @@ app = typer.Typer()
     )
 )
 def md(
-    potential: Annotated[
-        str,
-        typer.Argument(
-            help="Checkpoint or folder of n2p2 files; several with commas between them are an ensemble.",
-            metavar="POTENTIAL",
-        ),
-    ],
+    potential: Annotated[str, SEVERAL_POTENTIALS],
     structure: Annotated[
         Path,
         typer.Argument(help="Structure to start from (its last frame), any format.", metavar="START"),
@@ -60,14 +56,7 @@ def md(
     seed: Annotated[int, typer.Option(min=0, help="Of the first velocities and of random thermostats.")] = 0,
     log_every: Annotated[float, typer.Option(help="fs between rows of md.csv.")] = 10.0,
     save_every: Annotated[float, typer.Option(help="fs between frames of trajectory.xyz.")] = 50.0,
-    max_extrapolations: Annotated[
-        Optional[int],
-        typer.Option(
-            min=0,
-            help="Stop when more symmetry functions than this were outside their range of training, over all "
-            "steps.",
-        ),
-    ] = None,
+    max_extrapolations: MaxExtrapolations = None,
     max_force_std: Annotated[
         Optional[float],
         typer.Option(
@@ -88,7 +77,7 @@ def md(
     """
     from mpnnp.errors import Interrupted
     from mpnnp.parallel import on_root
-    from mpnnp.simulation.calculator import Calculator
+    from mpnnp.simulation.calculator import Calculator, load_potentials
     from mpnnp.simulation.dynamics import FAILED, FINISHED, STOPPED, UNCERTAIN, run
     from mpnnp.simulation.integrators import Protocol
     from mpnnp.simulation.trajectories import read_start
@@ -112,7 +101,7 @@ def md(
         save_every=save_every,
     )
     atoms = on_root(comm, read_start, structure, units, log)
-    members = on_root(comm, load_members, potential, potential_units)
+    members = on_root(comm, load_potentials, potential, potential_units)
     trained = on_root(comm, training_range, potential)
     compile_kernels(comm, log)
     with_std = max_force_std is not None
@@ -130,14 +119,6 @@ def md(
     outcome = run(protocol, atoms, calculator, output, comm, log, resume, trained, overwrite, max_force_std)
     if outcome.status != FINISHED:
         raise typer.Exit({FAILED: 1, UNCERTAIN: 1, STOPPED: Interrupted.exit_status}[outcome.status])
-
-
-def load_members(names, units=None):
-    """Potentials of paths with commas between them."""
-    from mpnnp.simulation.calculator import split_names
-    from mpnnp.training.checkpoint import load_potential
-
-    return [load_potential(name, units) for name in split_names(names)]
 
 
 def training_range(names):

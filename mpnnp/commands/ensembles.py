@@ -1,4 +1,4 @@
-"""Commands about several runs of one kind: ensemble, compare."""
+"""Commands about several runs of one kind: ensemble, compare, fisher."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Optional
@@ -151,13 +151,13 @@ def fisher(
     on_root(comm, lambda: check_targets(output, pictures=[plot], data=data, potentials=checkpoints or []))
     said = {key: value for key, value in how.items() if value is not None}
     section = on_root(comm, make_config, {"data": {"files": data, **said}}, "fisher", Path.cwd()).data
-    analysis = fisher_report.Analysis()
-    folder = output.resolve().parent
+    models, folder = [], output.resolve().parent
     for name, paths in on_root(comm, find_groups, checkpoints or [], group or []).items():
         for path in paths:
             log(f"{name}: {path}")
             model = fisher_report.analyse(path, name, section, folder, comm, log, batches, single, seed)
-            analysis.models.append(model)
+            models.append(model)
+    analysis = fisher_report.Analysis(models)
     if comm.rank == 0:
         log(fisher_report.table(analysis))
     on_root(comm, write_result, output, lambda path: fisher_report.write(path, analysis))

@@ -5,7 +5,14 @@ from typing import Annotated, Optional
 
 import typer
 
-from mpnnp.commands.common import Debug, PotentialUnits, examples, start
+from mpnnp.commands.common import (
+    SEVERAL_POTENTIALS,
+    Debug,
+    MaxExtrapolations,
+    PotentialUnits,
+    examples,
+    start,
+)
 from mpnnp.errors import ConfigError
 
 app = typer.Typer()
@@ -19,13 +26,7 @@ app = typer.Typer()
     )
 )
 def lammps(
-    potential: Annotated[
-        Optional[str],
-        typer.Argument(
-            help="Checkpoint or folder of n2p2 files; several with commas between them are an ensemble.",
-            metavar="POTENTIAL",
-        ),
-    ] = None,
+    potential: Annotated[Optional[str], SEVERAL_POTENTIALS] = None,
     arguments: Annotated[
         Optional[list[str]],
         typer.Argument(help="After --, options for LAMMPS: -- -var T 300 -log none.", metavar="-- OPTIONS"),
@@ -38,14 +39,7 @@ def lammps(
         ),
     ] = None,
     every: Annotated[int, typer.Option(help="Steps between reports of extrapolations.", min=1)] = 1000,
-    max_extrapolations: Annotated[
-        Optional[int],
-        typer.Option(
-            min=0,
-            help="Stop when more symmetry functions than this were outside their range of training, over all "
-            "steps.",
-        ),
-    ] = None,
+    max_extrapolations: MaxExtrapolations = None,
     potential_units: PotentialUnits = None,
     build: Annotated[
         bool,
@@ -71,12 +65,12 @@ def lammps(
         raise ConfigError(
             "lammps: give a potential and an input: mpnnp lammps POTENTIAL -in lammps.in (or --build)"
         )
-    from mpnnp.commands.dynamics import load_members
     from mpnnp.parallel import on_root
+    from mpnnp.simulation.calculator import load_potentials
     from mpnnp.simulation.lammps_external import run
     from mpnnp.simulation.warm_up import compile_kernels
 
-    members = on_root(comm, load_members, potential, potential_units)
+    members = on_root(comm, load_potentials, potential, potential_units)
     compile_kernels(comm, log)
     symbols = elements.split() if elements else None
     run(members, script, arguments or [], comm, log, symbols, every, max_extrapolations)

@@ -1,4 +1,4 @@
-"""Commands about trained potentials: evaluate, export, label, disagree, check."""
+"""Commands about trained potentials: evaluate, calibrate, export, label, disagree, check."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Optional

@@ -78,9 +78,9 @@ def train(
     settings = (settings or []) + ([f"data.units={units}"] if units else [])
     settings += [f'run.from="{from_}"'] if from_ else []
     if is_input_nn(config):
-        record = on_root(comm, _from_input_nn, config, output, settings or [], ranks, comm.size, resume, log)
+        record = on_root(comm, _from_input_nn, config, output, settings, ranks, comm.size, resume, log)
     else:
-        record = on_root(comm, _from_toml, config, settings or [])
+        record = on_root(comm, _from_toml, config, settings)
     from mpnnp.training.train import train as run
 
     run(record, output or record.run.directory, comm, log, resume, overwrite=overwrite)
@@ -88,7 +88,7 @@ def train(
 
 
 def _from_toml(path, settings):
-    """Config of a TOML file, and the folder it goes to. Raises ConfigError naming the file."""
+    """Config of a TOML file, with the folder that its results go to. Raises ConfigError naming the file."""
     from mpnnp.config import read_config
     from mpnnp.optimizers.registry import check_name
     from mpnnp.training.run_folder import in_own_folder
@@ -173,6 +173,4 @@ def _from_input_nn(path, output, settings, ranks, size, resume, log):
             raise DataError(f"{path}: there is no {Path(file).name} beside it")
     if config.data.cache:
         return config
-    return config.model_copy(
-        update={"data": config.data.model_copy(update={"cache": str((directory / "mpnnp-cache").resolve())})}
-    )
+    return config.with_keys("data", cache=str((directory / "mpnnp-cache").resolve()))

@@ -108,10 +108,9 @@ def with_noise_model(config):
     ekf = {"noise": noise}
     if noise == "learned" and config.ekf.prior is None:
         ekf["prior"] = PRIOR
-    config = config.model_copy(update={"ekf": config.ekf.model_copy(update=ekf)})
+    config = config.with_keys("ekf", **ekf)
     if config.network.activation is None:
-        network = {"activation": "softplus" if noise == "learned" else "tanh"}
-        config = config.model_copy(update={"network": config.network.model_copy(update=network)})
+        config = config.with_keys("network", activation="softplus" if noise == "learned" else "tanh")
     return with_selection(config)
 
 
@@ -122,8 +121,7 @@ def with_selection(config):
     if config.schedule.name != "runner" or config.schedule.selection is not None:
         return config
     selection = "random" if config.ekf.noise == "learned" else "threshold"
-    schedule = config.schedule.model_copy(update={"selection": selection})
-    return config.model_copy(update={"schedule": schedule})
+    return config.with_keys("schedule", selection=selection)
 
 
 def advice(because):

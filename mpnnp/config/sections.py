@@ -77,6 +77,12 @@ class Config(Section):
             groups.append(("symmetry_functions", ["input_nn_units"], "no symmetry_functions.input_nn"))
         return groups
 
+    def with_keys(self, section, **keys):
+        """The configuration with other values of these keys (by the names of their fields) of a section; they
+        are not checked again.
+        """
+        return self.model_copy(update={section: getattr(self, section).model_copy(update=keys)})
+
     def metric_weight(self, kind):
         """Weight of a kind of label (its name) in the choice of the best potential."""
         own = self.run.metric_weight(kind)

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
+from pydantic import ConfigDict
+
 from mpnnp.config.fields import (
     BelowOne,
-    ConfigDict,
     Count,
     Coupling,
     Factor,
@@ -34,15 +35,13 @@ class LabelSettings(Section):
 
 OWN_KEYS = {"per_update": "{plural}_per_update", "element_weights": "element_{kind}_weights"}
 PLURALS = {"energy": "energies", "force": "forces", "stress": "stresses"}
-RUNNER_KEYS = (
-    "streams",
-    "force_streams",
-    "rows",
-    "groups",
-    "selection",
-    "trials",
-)  # and *_fraction, *_threshold
-SDNZ_KEYS = ("updates_per_epoch",)  # and *_per_update, *_probability
+KEYS_OF = {  # schedule -> keys, and endings of keys, that it alone reads
+    "runner": (
+        ("streams", "force_streams", "rows", "groups", "selection", "trials"),
+        ("_fraction", "_threshold"),
+    ),
+    "sdnz": (("updates_per_epoch",), ("_per_update", "_probability")),
+}
 
 
 class Schedule(Section):
@@ -136,10 +135,8 @@ class Schedule(Section):
 
     def idle_keys(self):
         """Keys of the other schedule that are not at their defaults."""
-        of_runner = lambda key: key in RUNNER_KEYS or key.endswith(("_fraction", "_threshold"))  # noqa: E731
-        of_sdnz = lambda key: key in SDNZ_KEYS or key.endswith(("_per_update", "_probability"))  # noqa: E731
-        other = of_sdnz if self.name == "runner" else of_runner
-        return changed(self, [name for name, _ in self if other(name)])
+        keys, endings = KEYS_OF["sdnz" if self.name == "runner" else "runner"]
+        return changed(self, [key for key, _ in self if key in keys or key.endswith(endings)])
 
     def learns(self, kind):
         """True if updates may take labels of this kind, by these settings."""

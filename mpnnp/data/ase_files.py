@@ -15,7 +15,7 @@ from mpnnp.data.isolated import is_marked
 from mpnnp.data.labels import GUESSES, Labels
 from mpnnp.data.outputs import AS_DATABASE, AS_DUMP, AS_OUTCAR, prepared
 from mpnnp.data.structure import Structure
-from mpnnp.data.xyz import xyz_frames
+from mpnnp.data.xyz import reason_of_ase, xyz_frames
 from mpnnp.errors import DataError
 from mpnnp.files import seems_to_be
 from mpnnp.units import Units
@@ -143,13 +143,11 @@ def _frames(plain, path, labels):
 
 
 def _reason(error, plain="", path=""):
+    """As reason_of_ase; a file that was unpacked as `plain` is called by its own name."""
     from ase.io.formats import UnknownFileTypeError
 
-    text = " ".join(str(error).split())
-    text = text.replace(str(plain), str(path)) if plain else text
+    reason = reason_of_ase(error)
     if isinstance(error, UnknownFileTypeError):
         known = seems_to_be(path) or "; ASE or dpdata convert many formats into extended XYZ"
-        return f"{text}; neither input.data nor a data set of mpnnp either{known}"
-    if isinstance(error, KeyError):
-        return f"unknown name {str(error.args[0])!r}"  # of an element, mostly
-    return f"{text} ({type(error).__name__})" if text else type(error).__name__
+        reason = f"{error}; neither input.data nor a data set of mpnnp either{known}"
+    return reason.replace(str(plain), str(path)) if plain else reason

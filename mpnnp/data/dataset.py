@@ -221,10 +221,8 @@ def split_indices(
     if marks == "file" and not marked.any():
         raise DataError("data.split = 'file', but the data set marks no structure as train or validation")
     if marks != "random" and marked.any():
-        train, validation = (
-            np.flatnonzero(dataset.marks != VALIDATION),
-            np.flatnonzero(dataset.marks == VALIDATION),
-        )
+        validates = dataset.marks == VALIDATION
+        train, validation = np.flatnonzero(~validates), np.flatnonzero(validates)
     else:
         kept = np.zeros(len(dataset), bool) if kept is None else kept
         pool = np.flatnonzero(~kept)

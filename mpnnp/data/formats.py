@@ -82,7 +82,7 @@ class Format:
 
     name, notes      in words, for the documentation
     recognises(path) by name or content
-    read(path, reading)  iterable of Structure, or a Dataset
+    read(path, options)  iterable of Structure, or a Dataset; options: a Reading
     write(path, dataset) or None; suffixes, prefixes: names of files that it writes
     units            whether the units of its files may be said (data.units, --units); others state theirs
     companions(path) files that are read with it, if they are there
@@ -99,75 +99,75 @@ class Format:
     companions: Callable = lambda path: ()
 
 
-def _read_runner(path, reading):
+def _read_runner(path, options):
     stated = stated_units(path)
-    if stated and reading.units and not stated.agrees(reading.units):
-        raise DataError(f"{path}: states the units {stated}, but {reading.units} were asked for")
-    units = reading.units or stated or reading.assumed
+    if stated and options.units and not stated.agrees(options.units):
+        raise DataError(f"{path}: states the units {stated}, but {options.units} were asked for")
+    units = options.units or stated or options.assumed
     isolated: dict[int, float] = {}
     charges: set[float] = set()
     data = Dataset.from_structures(read_runner_data(path, units, isolated, charges))
     if message := several_states("charges of structures", charges):
-        reading.warn(f"{path}: {message}")
+        options.warn(f"{path}: {message}")
     data = replace(data, isolated=isolated or None)
-    said = reading.units or stated
-    reading.report(f"{path}: {counted(len(data), 'structure')} in {units}{'' if said else ' (assumed)'}")
+    said = options.units or stated
+    options.report(f"{path}: {counted(len(data), 'structure')} in {units}{'' if said else ' (assumed)'}")
     if not said:
         if message := unread_units(path, units):
-            reading.warn(f"{path}: {message}")
-        _complain(wrong_units(data, units), path, reading)
+            options.warn(f"{path}: {message}")
+        _complain(wrong_units(data, units), path, options)
     return data
 
 
-def _read_ase(path, reading):
+def _read_ase(path, options):
     """Dataset of a file, or of a list of ase.Atoms and Structures."""
     if isinstance(path, list):
         if all(isinstance(s, Structure) for s in path):
             return Dataset.from_structures(path)
-        labels = Labels("atoms", reading.keys, reading.units, reading.warn)
+        labels = Labels("atoms", options.keys, options.units, options.warn)
         structures: Iterable = structures_of(path, labels)
     else:
-        labels = Labels(path, reading.keys, reading.units, reading.warn)
+        labels = Labels(path, options.keys, options.units, options.warn)
         structures = read_ase(path, labels)
     data = replace(Dataset.from_structures(structures), isolated=labels.isolated or None)
-    tell(labels, reading.report)
-    reading.labels.append(labels)
+    tell(labels, options.report)
+    options.labels.append(labels)
     if labels.by_format:
-        _complain_of_fixed(data, labels.path, reading)
-    elif reading.units is None and labels.stated is None:
-        _complain(wrong_units(data, METAL), labels.path, reading)
-    if reading.strict:
+        _complain_of_fixed(data, labels.path, options)
+    elif options.units is None and labels.stated is None:
+        _complain(wrong_units(data, METAL), labels.path, options)
+    if options.strict:
         labels.check_for_training()
     return data
 
 
-def _complain_of_fixed(data, path, reading, more=""):
+def _complain_of_fixed(data, path, options, more=""):
     """As of a file whose units are those of its format, whatever was asked for; who asks for Angstrom is
     believed. `more`: what the message ends with.
     """
-    if reading.units is None or reading.units.length != METAL.length:
+    if options.units is None or options.units.length != METAL.length:
         message = wrong_units(data, METAL, FIXED)
-        _complain(message and message + more, path, reading)
+        _complain(message and message + more, path, options)
 
 
-def _read_cp2k_trajectory(path, reading):
-    data = Dataset.from_structures(read_cp2k_trajectory(path, reading.warn))
+def _read_cp2k_trajectory(path, options):
+    data = Dataset.from_structures(read_cp2k_trajectory(path, options.warn))
     more = "; UNIT of MOTION/PRINT/TRAJECTORY in PROJECT-1.restart beside it says the unit of positions"
-    _complain_of_fixed(data, path, reading, more)
+    _complain_of_fixed(data, path, options, more)
     return data
 
 
-def _read_cp2k_output(path, reading):
-    look_into_text(path, path, reading.warn)
-    return [read_cp2k_output(path, reading.warn)]
+def _read_cp2k_output(path, options):
+    look_into_text(path, path, options.warn)
+    return [read_cp2k_output(path, options.warn)]
 
 
-def _complain(message, path, reading):
+def _complain(message, path, options):
     """An error where units are certainly wrong; who only looks (`mpnnp info`) is warned."""
-    if message and not reading.lenient:
+    if message and not options.lenient:
         raise DataError(f"{path}: {message}")
     if message:
-        reading.warn(f"{path}: {message}")
+        options.warn(f"{path}: {message}")
 
 
 def _is_text(recognises):
@@ -178,13 +178,13 @@ FORMATS = {
     "deepmd": Format(
         "DeePMD-kit npy folders",
         Path.is_dir,
-        lambda path, reading: read_deepmd(path, reading.warn),
+        lambda path, options: read_deepmd(path, options.warn),
         "a system (with `type.raw`) or a folder of systems; mixed systems; `nopbc`; virials become stress",
     ),
     "hdf5": Format(
         "HDF5 of mpnnp",
         lambda path: path.suffix in (".h5", ".hdf5") or h5py.is_hdf5(path),
-        lambda path, reading: hdf5.read(path),
+        lambda path, options: hdf5.read(path),
         "flat arrays with offsets, a hash; mapped by all ranks of a node",
         write=hdf5.write,
         suffixes=(".h5", ".hdf5"),
@@ -205,7 +205,7 @@ FORMATS = {
     "ml_ab": Format(
         "VASP's `ML_AB`, `ML_ABN`",
         is_ml_ab,
-        lambda path, reading: read_ml_ab(path, reading.warn),
+        lambda path, options: read_ml_ab(path, options.warn),
         "the ab initio data of its machine-learned force fields: total energies, forces, stresses",
     ),
     "cp2k-trajectory": Format(
@@ -229,7 +229,7 @@ FORMATS = {
     "aenet": Format(
         "XSF of aenet",
         is_aenet,
-        lambda path, reading: [read_aenet(path)],
+        lambda path, options: [read_aenet(path)],
         "with the comment `# total energy = ...`; forces in eV/Angstrom (those of other XSF files are in "
         "Hartree/Angstrom)",
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,10 +14,18 @@ from mpnnp.units import METAL, Units
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["CALCULATOR", "MASK", "as_floats", "converted", "is_gradient", "is_virial", "plain"]
+__all__ = ["CALCULATOR", "MASK", "Frame", "as_floats", "converted", "is_gradient", "is_virial", "plain"]
 
 CALCULATOR = "calculator:"  # begins names of results of ASE's calculator; others are info or arrays of Atoms
 MASK = "force_mask"  # array of truth values: False where the force on an atom is no label
+
+
+class Frame(NamedTuple):
+    """A frame of a file: atoms with the cell, units of the labels, and where it is, for messages."""
+
+    atoms: Atoms
+    units: Units
+    where: str
 
 
 def plain(name: Any) -> Any:
@@ -35,12 +43,13 @@ def is_virial(name: str) -> bool:
     return "virial" in name.lower()
 
 
-def converted(kind: str, name: str, value: Any, atoms: Atoms, units: Units, where: str) -> Any:
+def converted(kind: str, name: str, value: Any, frame: Frame) -> Any:
     """A label in eV and Angstrom: a number, (n, 3), (6,); None where a stress is no label: all of its numbers
     are NaN, or the structure has no volume or is not periodic in all directions. Raises DataError.
 
-    Stresses are in eV/Angstrom^3 where `units` name no unit of theirs, as those of ASE are.
+    Stresses are in eV/Angstrom^3 where the units name none of theirs, as those of ASE are.
     """
+    atoms, units, where = frame
     value = as_floats(value, where, kind, name)
     if value.ndim == 3 and len(value) == 1:  # a batch of one
         value = value[0]

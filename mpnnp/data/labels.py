@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpnnp.data.isolated import KEY, agreed, energies_of
-from mpnnp.data.label_values import CALCULATOR, MASK, as_floats, converted, is_virial, plain
+from mpnnp.data.label_values import CALCULATOR, MASK, Frame, as_floats, converted, is_virial, plain
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION
 from mpnnp.data.suspects import Suspects
 from mpnnp.data.voigt import is_uneven
@@ -25,24 +25,19 @@ __all__ = ["GUESSES", "NONE", "WEIGHTS", "Labels", "named"]
 NONE = "none"  # as a key: no such label is wanted
 
 # label: names looked for in any case, the first found is taken
-ENERGY = ("energy", "calculator:free_energy", "free_energy")
 GUESSES = {
-    "energy": ("ref_energy", "calculator:energy", *ENERGY, "dft_energy", "energy_ref", "energy_dft")
-    + (
-        "potential_energy",
-        "toten",
-        "total_energy",
-        "totenergy",
-        "tot_energy",
-        "totalenergy",
-        "etot",
-        "e_tot",
-    ),
-    "forces": ("ref_forces", "calculator:forces", "forces", "force", "dft_forces", "dft_force")
-    + ("ref_force", "forces_ref", "force_ref", "forces_dft", "force_dft"),
-    "stress": ("ref_stress", "calculator:stress", "stress", "dft_stress", "stress_ref", "stress_dft")
-    + ("ref_virials", "ref_virial", "virials", "virial", "dft_virials", "dft_virial")
-    + ("virials_ref", "virial_ref", "virials_dft", "virial_dft"),
+    "energy": """
+        ref_energy calculator:energy energy calculator:free_energy free_energy dft_energy energy_ref
+        energy_dft potential_energy toten total_energy totenergy tot_energy totalenergy etot e_tot
+        """.split(),
+    "forces": """
+        ref_forces calculator:forces forces force dft_forces dft_force ref_force forces_ref force_ref
+        forces_dft force_dft
+        """.split(),
+    "stress": """
+        ref_stress calculator:stress stress dft_stress stress_ref stress_dft ref_virials ref_virial virials
+        virial dft_virials dft_virial virials_ref virial_ref virials_dft virial_dft
+        """.split(),
 }
 SPLITS = {
     "train": TRAIN,
@@ -52,17 +47,10 @@ SPLITS = {
     "val": VALIDATION,
     "test": VALIDATION,
 }
-LEAST = {
-    "energy": 1e-3,
-    "forces": 1e-3,
-    "stress": 1e-5,
-}  # eV, Angstrom; more is a contradiction
+LEAST = {"energy": 1e-3, "forces": 1e-3, "stress": 1e-5}  # eV, Angstrom; more is a contradiction
 NO_WORDS = ("", "none", "nan")  # of a split
-WEIGHTS = (
-    "config_energy_weight",
-    "config_forces_weight",
-    "config_stress_weight",
-)  # in info; config_weight is a factor of all
+# in info; config_weight is a factor of all
+WEIGHTS = ("config_energy_weight", "config_forces_weight", "config_stress_weight")
 FACTORS = ("config_weight", "weight")
 
 
@@ -145,8 +133,8 @@ class Labels:
             except DataError as error:
                 raise DataError(f"{where}: {error}") from None
 
-    def of(self, atoms: Atoms, frame: int, units: Units = METAL) -> dict:
-        """energy, forces, stress and weight of `atoms` as keywords of Structure."""
+    def of(self, atoms: Atoms, number: int, units: Units = METAL) -> dict:
+        """energy, forces, stress and weight of `atoms`, frame `number`, as keywords of Structure."""
         self.n_frame += 1
         results = atoms.calc.results if atoms.calc is not None else {}
         there = {f"{CALCULATOR}{name}": value for name, value in results.items() if value is not None}
@@ -154,13 +142,13 @@ class Labels:
         words = {name for name, value in there.items() if value is True}  # of a comment, without "=" behind
         there = {name: value for name, value in there.items() if name not in words}
         self.suspects.look_at(there, words, atoms.info)
-        where = f"{self.path}, frame {frame}"
-        found = {kind: self._label(kind, there, atoms, units, where) for kind in self.choice}
+        frame = Frame(atoms, units, f"{self.path}, frame {number}")
+        found = {kind: self._label(kind, there, frame) for kind in self.choice}
         if found["forces"] is not None and MASK in atoms.arrays:
             mask = np.asarray(atoms.arrays[MASK], bool).reshape(-1, 1)
             found["forces"] = np.where(mask, found["forces"], np.nan)
             self.masked = True
-        weight = self._weight(atoms.info, where)
+        weight = self._weight(atoms.info, frame.where)
         taken = {plain(c) for c in self.choice.values() if c} | self.weights | {MASK}
         taken |= {plain(name) for names in self.others.values() for name in names}
         self.suspects.look_for_more(there, taken, len(atoms))
@@ -182,7 +170,7 @@ class Labels:
         factor = np.prod([float(weight.get(name, 1.0).item() if name in weight else 1.0) for name in FACTORS])
         return factor * np.array([weight[name].item() if name in weight else 1.0 for name in WEIGHTS])
 
-    def _label(self, kind, there, atoms, units, where):
+    def _label(self, kind, there, frame):
         """The label in eV and Angstrom; None (energy: NaN) without one. Raises DataError."""
         present = self._present(kind, there)
         if self.choice[kind] is None and present:
@@ -191,22 +179,23 @@ class Labels:
         if choice not in present:
             if present:
                 raise DataError(
-                    f"{where}: {kind} is called {named(present[0], choice)} here but "
+                    f"{frame.where}: {kind} is called {named(present[0], choice)} here but "
                     f"{named(choice, present[0])} in earlier frames; "
                     f"choose one with {kind}_key, or read them as two files"
                 )
             return np.nan if kind == "energy" else None
-        label = converted(kind, choice, there[choice], atoms, units, where)
+        label = converted(kind, choice, there[choice], frame)
         self.found[kind] += 1
         if kind == "stress":
-            self._count_stress(choice, there[choice], label, atoms, units, where)
+            self._count_stress(choice, there[choice], label, frame)
         for name in present:
             if name != choice:
-                self._compare(kind, choice, label, name, there[name], atoms, units, where)
+                self._compare(kind, label, name, there[name], frame)
         return label
 
-    def _count_stress(self, name, value, label, atoms, units, where):
+    def _count_stress(self, name, value, label, frame):
         """Count what is doubtful in a stress, or left out."""
+        atoms, units, where = frame
         self.n_uneven += np.size(value) == 9 and is_uneven(as_floats(value, where, "", ""))
         self.n_six += np.size(value) == 6 and not str(name).startswith(CALCULATOR)
         if label is None:
@@ -224,13 +213,13 @@ class Labels:
         lower |= dict(zip(exact, exact))
         return [lower[name] for name in self.names[kind] if name in lower]
 
-    def _compare(self, kind, choice, label, name, value, atoms, units, where):
+    def _compare(self, kind, label, name, value, frame):
         """Remember another place of a label, and where it holds another value. Raises DataError if it stands
         before the one that was found in earlier frames.
         """
-        places = self.others[kind].setdefault(name, [])
+        choice, places = self.choice[kind], self.others[kind].setdefault(name, [])
         try:
-            other = converted(kind, name, value, atoms, units, where)
+            other = converted(kind, name, value, frame)
         except DataError:
             return
         if other is None or label is None or "free" in name.lower():  # smearing makes them differ
@@ -238,12 +227,12 @@ class Labels:
         least = LEAST[kind] + (0.0 if kind == "energy" else 0.01 * np.abs(label).max())
         if np.abs(np.subtract(other, label)).max() <= least:
             return
-        places.append(where)
+        places.append(frame.where)
         order = [guess.lower() for guess in self.names[kind]]
         if order.index(name.lower()) < order.index(choice.lower()):
             raise DataError(
-                f"{where}: {kind} is called {named(name, choice)} here, and {named(choice, name)}, the name "
-                f"in earlier frames, has another value: choose one with {kind}_key"
+                f"{frame.where}: {kind} is called {named(name, choice)} here, and {named(choice, name)}, the "
+                f"name in earlier frames, has another value: choose one with {kind}_key"
             )
 
     def check_for_training(self) -> None:

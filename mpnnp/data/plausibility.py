@@ -19,7 +19,7 @@ from mpnnp.data.finding import Finding
 from mpnnp.data.missing import doubts_of_missing
 from mpnnp.data.pairs import neighbours
 from mpnnp.data.succession import doubts_of_succession
-from mpnnp.units import ENERGIES, HARTREE, LENGTHS, METAL, Units
+from mpnnp.units import ENERGIES, GPA, HARTREE, LENGTHS, METAL, Units
 
 if TYPE_CHECKING:
     from mpnnp.data.dataset import Dataset
@@ -33,7 +33,7 @@ ENOUGH = 12  # atoms without which distances are no evidence
 CLOSE, FAR = (
     0.69,
     1.43,
-)  # of nearest neighbours over sums of covalent radii: in no matter of the kind that is simulated
+)  # nearest neighbours over sums of covalent radii: no matter that is simulated has these
 SOUND = (0.74, 1.42)
 FEW = 5  # fewer energies are no evidence
 NET = 0.3  # sum of forces over the root of the sum of their squares: 1 for any vectors, 0.03 of real data
@@ -280,8 +280,8 @@ def _stress(d):
     if size > 0.6:
         yield Finding(
             f"stresses are large: half of the diagonal components exceed {size:.3g} eV/Angstrom^3 = "
-            f"{size * 160.2177:.3g} GPa; "
-            "are they in GPa or kbar (data.units = 'eV Angstrom GPa'), or virials in eV (name them virial)?"
+            f"{size / GPA:.3g} GPa; are they in GPa or kbar (data.units = 'eV Angstrom GPa'), or virials "
+            "in eV (name them virial)?"
         )
     periodic = d.pbc[known].all(axis=1)
     volume = np.abs(np.linalg.det(d.cell[known])) / d.n_atom[known]

@@ -210,23 +210,7 @@ class _Block:
                 f"the structure that began in line {self.line} has {len(self.lattice)} lattice lines, "
                 "must have 0 or 3"
             )
-        n_word = len(self.atoms[0][1])
-        for line, words in self.atoms:
-            if len(words) not in (5, 6, 7, 10):
-                raise _LineError(
-                    line,
-                    f"atom has {len(words) - 1} columns, must have 9 (x y z symbol charge n fx fy fz), "
-                    "or 4 to 6 without forces",
-                )
-            if (len(words) == 10) != (n_word == 10):
-                raise _LineError(line, "atoms with and without forces in one structure")
-        try:
-            numbers = [atomic_numbers[words[4]] for _, words in self.atoms]
-        except KeyError:
-            numbers = [0]
-        if min(numbers) < 1:
-            line, words = next((n, w) for n, w in self.atoms if atomic_numbers.get(w[4], 0) < 1)
-            raise _LineError(line, f"unknown element symbol {_shown(words[4])}")
+        with_forces, numbers = self._has_forces(), self._elements()
         units, cell, stress = self.units, None, None
         if self.lattice:
             cell = np.array(self.lattice) * units.length
@@ -241,7 +225,7 @@ class _Block:
                 cell=cell,
                 pbc=cell is not None,
                 energy=math.nan if self.energy is None else self.energy * units.energy,
-                forces=self._columns(7, 10, "force") * units.force if n_word == 10 else None,
+                forces=self._columns(7, 10, "force") * units.force if with_forces else None,
                 stress=stress,
                 weight=1.0 if self.weight is None else self.weight,
                 split=self.split,
@@ -252,6 +236,31 @@ class _Block:
             raise
         except DataError as error:
             raise DataError(f"the structure that began in line {self.line} ({error})") from None
+
+    def _has_forces(self):
+        """Whether the lines of the atoms, which must be alike in this, have forces."""
+        with_forces = len(self.atoms[0][1]) == 10
+        for line, words in self.atoms:
+            if len(words) not in (5, 6, 7, 10):
+                raise _LineError(
+                    line,
+                    f"atom has {len(words) - 1} columns, must have 9 (x y z symbol charge n fx fy fz), "
+                    "or 4 to 6 without forces",
+                )
+            if (len(words) == 10) != with_forces:
+                raise _LineError(line, "atoms with and without forces in one structure")
+        return with_forces
+
+    def _elements(self):
+        """Atomic numbers of all atoms."""
+        try:
+            numbers = [atomic_numbers[words[4]] for _, words in self.atoms]
+        except KeyError:
+            numbers = [0]
+        if min(numbers) < 1:
+            line, words = next((n, w) for n, w in self.atoms if atomic_numbers.get(w[4], 0) < 1)
+            raise _LineError(line, f"unknown element symbol {_shown(words[4])}")
+        return numbers
 
     def _columns(self, first, last, what):
         """Numbers in words[first:last] of all atoms (n_atom, last - first)."""

@@ -1,9 +1,8 @@
-"""The data of a training run as every rank sees them: structures, and their symmetry functions computed
-once and kept in a file.
+"""The structures of a training run as every rank sees them: read once, and kept in one HDF5 file.
 
-Both lie in HDF5 files that are mapped into memory: the ranks of a node share the pages, and what does not fit
-into memory stays on disk. The files live in a cache folder and are named by a hash of what they were made
-from.
+It is mapped into memory: the ranks of a node share the pages, and what does not fit into memory stays on
+disk. It lies in a cache folder, named by a hash of what it was made from. model.stored_functions does the
+same for their symmetry functions.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ stresses.
 
 import numpy as np
 
-__all__ = ["VOIGT", "is_uneven", "stress_of_virial", "to_tensor", "to_voigt"]
+__all__ = ["COLUMNS", "ROWS", "VOIGT", "is_uneven", "stress_of_virial", "to_tensor", "to_voigt"]
 
 VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
-ROWS, COLUMNS = ([("xyz").index(name[k]) for name in VOIGT] for k in (0, 1))
+ROWS, COLUMNS = (["xyz".index(name[k]) for name in VOIGT] for k in (0, 1))
 PLACES = [[VOIGT.index("".join(sorted(a + b))) for b in "xyz"] for a in "xyz"]
 
 

@@ -20,7 +20,7 @@ from mpnnp.data.xyz_comment import (
 from mpnnp.errors import DataError
 from mpnnp.units import Units
 
-__all__ = ["xyz_frames"]
+__all__ = ["reason_of_ase", "xyz_frames"]
 
 ALONE = re.compile(r"[-+]?\d+\.\d*(?:[eEdD][-+]?\d+)?")  # a comment of one number
 FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[-+]?\d)")  # of an exponent
@@ -63,7 +63,7 @@ def xyz_frames(plain: Path, path: Path, warn: Callable, asked: Units | None = No
                 if not reason:
                     at = _wrong_row(comment, body[1:])
                     line = "" if at is None else f" (line {number + 2 + at})"
-                    reason = f"cannot be read by ASE: {_reason(error)}{line}"
+                    reason = f"cannot be read by ASE: {reason_of_ase(error)}{line}"
                 raise DataError(f"{path}, frame {frame}: {reason}") from None
             for kind, message in _doubts(body, comment, of_six, units):
                 if kind not in said:
@@ -151,7 +151,8 @@ def _unnamed(comment, body):
     )
 
 
-def _reason(error):
+def reason_of_ase(error: Exception) -> str:
+    """Why ASE cannot read something, in words: its errors of strange files are of any class."""
     text = " ".join(str(error).split())
     if isinstance(error, KeyError):
         return f"unknown name {str(error.args[0])!r}"  # of an element, mostly

@@ -231,8 +231,8 @@ def train_phase(loop: Loop) -> State:
                 "patience": None,
             },
         }
-        sections = {name: getattr(config, name).model_copy(update=keys) for name, keys in changed.items()}
-        config = config.model_copy(update=sections)
+        for section, keys in changed.items():
+            config = config.with_keys(section, **keys)
     begun = on_root(comm, run_folder.was_begun, directory)
     own_log = QuietLog(comm)
     try:

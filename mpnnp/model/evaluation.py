@@ -13,7 +13,7 @@ from mpnnp.data.packed import make_atoms
 from mpnnp.files import write_atomically, write_text
 from mpnnp.kernels.packs import Structures
 from mpnnp.model.label_kinds import KINDS
-from mpnnp.model.metrics import Accuracy, Errors
+from mpnnp.model.metrics import Accuracy, ErrorSums
 from mpnnp.model.potential import Potential, Predictor
 from mpnnp.model.prediction import NO_PREDICTION, Prediction, refuse_not_finite
 from mpnnp.model.spread import Spread
@@ -80,18 +80,18 @@ def accuracy_over(
     structures: Structures,
     chosen: np.ndarray,
     comm: Comm,
-    errors: Errors | None = None,
+    errors: ErrorSums | None = None,
     keep: Callable[[int, Prediction], None] | None = None,
     pause: Callable[[], object] | None = None,
 ) -> Accuracy:
     """Accuracy of predictions of the chosen structures, shared out over the ranks. Collective.
 
     predict  function(s) -> Prediction
-    errors   Errors of this rank to add to
+    errors   ErrorSums of this rank to add to
     keep     function(s, Prediction) called for this rank's structures
     pause    collective function called every ROUND structures of a rank, and at the end
     """
-    errors, mine = Errors() if errors is None else errors, chosen[comm.rank :: comm.size]
+    errors, mine = ErrorSums() if errors is None else errors, chosen[comm.rank :: comm.size]
     for turn in range(-(-len(chosen) // comm.size)):  # as many turns on every rank
         if pause is not None and turn % ROUND == 0:
             pause()

@@ -14,6 +14,7 @@ import numpy as np
 
 from mpnnp.data.dataset import Dataset, atoms_of
 from mpnnp.data.packed import element_counts
+from mpnnp.data.voigt import VOIGT
 from mpnnp.kernels.jacobian import (
     energy_rows,
     energy_values,
@@ -184,7 +185,7 @@ KINDS = {
             name="stress",
             words="stress components",
             per="cell",
-            components=("xx", "yy", "zz", "yz", "xz", "xy"),
+            components=VOIGT,
             unit="eV/Angstrom^3",
             error_unit="meV/Angstrom^3",
             short_unit="meV/A^3",
@@ -203,3 +204,8 @@ ENERGY, FORCE = 0, 1  # positions in KINDS, by which batches name their kind
 def position(name: str) -> int:
     """Position of a kind in KINDS."""
     return list(KINDS).index(name)
+
+
+def kind_at(position: int) -> LabelKind:
+    """The kind at a position in KINDS."""
+    return list(KINDS.values())[position]

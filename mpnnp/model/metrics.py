@@ -7,7 +7,7 @@ import numpy as np
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.kernels.packs import Structures
-from mpnnp.model.label_kinds import KINDS, MILLI, LabelKind
+from mpnnp.model.label_kinds import KINDS, MILLI, LabelKind, kind_at
 from mpnnp.model.prediction import Prediction
 from mpnnp.parallel import Comm
 
@@ -64,7 +64,7 @@ def shown(*accuracies: Accuracy) -> list[LabelKind]:
     return [k for k in KINDS.values() if k.always or not all(np.isnan(a.rmse[k.name]) for a in accuracies)]
 
 
-class Errors:
+class ErrorSums:
     """Sums over errors; `add` structures of this rank, then `accuracy` over all ranks."""
 
     def __init__(self):
@@ -88,7 +88,7 @@ class Errors:
         """Labels and predictions (n,) of kind number k, in its unit; n_atom: atoms of their structures,
         a number or (n,).
         """
-        kind = list(KINDS.values())[k]
+        kind = kind_at(k)
         factor = MILLI / n_atom if kind.per_atom else MILLI
         errors = ((labels - predictions) * factor)[~np.isnan(labels)]
         errors = np.nan_to_num(errors, nan=np.inf, posinf=np.inf, neginf=-np.inf)

@@ -15,6 +15,7 @@ from ase.data import chemical_symbols
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
+from mpnnp.errors import ConfigError
 from mpnnp.kernels.energy_forces import energy_forces, energy_forces_stored
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import Structures, make_model
@@ -179,6 +180,14 @@ class Potential:
             baseline=parse_baseline(str(group.attrs.get("baseline", ""))),
             seen=(group["seen/minimum"][()], group["seen/maximum"][()]) if "seen" in group else None,
             **{name: float(group.attrs[name]) for name in ("mean_energy", "energy_scale", "force_scale")},
+        )
+
+
+def check_potential(potential: object) -> None:
+    """Raise ConfigError for what is no Potential."""
+    if not isinstance(potential, Potential):
+        raise ConfigError(
+            f"potential = {potential!r}: must be a Potential, as mpnnp.load gives of a checkpoint or folder"
         )
 
 

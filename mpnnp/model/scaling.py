@@ -35,7 +35,7 @@ class Statistics:
         start   (n_element+1,) first function of each element
         """
         n = int(start[-1])
-        count, total, square = np.zeros(n), np.zeros(n), np.zeros(n)
+        count, mean, square = np.zeros(n), np.zeros(n), np.zeros(n)
         minimum, maximum = np.full(n, np.inf), np.full(n, -np.inf)
         for element, values in blocks:
             for e in range(len(start) - 1):
@@ -47,14 +47,14 @@ class Statistics:
                     raise DataError(NOT_FINITE)
                 # moments about the middle of what was seen: a function may vary by little
                 # around a large value
-                mean, m = g.mean(axis=0), len(g)
-                delta = mean - total[part]
-                square[part] += ((g - mean) ** 2).sum(axis=0) + delta**2 * count[part] * m / (count[part] + m)
-                total[part] += delta * m / (count[part] + m)  # running mean
+                middle, m = g.mean(axis=0), len(g)
+                delta, both = middle - mean[part], count[part] + m
+                square[part] += ((g - middle) ** 2).sum(axis=0) + delta**2 * count[part] * m / both
+                mean[part] += delta * m / both
                 count[part] += m
                 np.minimum(minimum[part], g.min(axis=0), out=minimum[part])
                 np.maximum(maximum[part], g.max(axis=0), out=maximum[part])
-        parts = comm.allgather((count, total, square, minimum, maximum))
+        parts = comm.allgather((count, mean, square, minimum, maximum))
         count, mean, square, minimum, maximum = (np.array(column) for column in parts[0])
         for c, m, s, low, high in parts[1:]:
             delta, both = m - mean, np.maximum(count + c, 1)

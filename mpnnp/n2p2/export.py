@@ -6,11 +6,11 @@ from pathlib import Path
 
 from ase.data import chemical_symbols
 
-from mpnnp.errors import ConfigError, DataError
+from mpnnp.errors import DataError
 from mpnnp.files import keep_aside, write_text
 from mpnnp.kernels.table import TYPES
 from mpnnp.model.network import ACTIVATIONS, LETTERS
-from mpnnp.model.potential import Potential
+from mpnnp.model.potential import check_potential
 from mpnnp.model.symmetry_functions import format_line
 from mpnnp.units import ATOMIC, BOHR, HARTREE
 
@@ -38,10 +38,7 @@ def write_potential(potential, folder, comment="written by mpnnp", cp2k=False, o
     too for what CP2K cannot compute (softplus and most other activations, types of symmetry functions but 2
     and 3, nets that differ, a baseline), and for several cutoff functions.
     """
-    if not isinstance(potential, Potential):
-        raise ConfigError(
-            f"potential = {potential!r}: must be a Potential, as mpnnp.load gives of a checkpoint or folder"
-        )
+    check_potential(potential)
     if cp2k:
         check_cp2k(potential)
         potential = without_normalization(potential)

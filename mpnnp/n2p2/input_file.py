@@ -27,9 +27,9 @@ BASELINE = re.compile(r"\s*[#!]\s*baseline:\s*(.*)")  # a comment line that writ
 
 
 @dataclass(frozen=True)
-class Keyword:
-    """One line: the keyword by its first name (see n2p2.keywords), its words, its line,
-    and the name that was written.
+class InputLine:
+    """One line: its keyword by the first name (see n2p2.keywords), the words behind it, its number,
+    and the keyword as it was written.
     """
 
     name: str
@@ -70,7 +70,7 @@ class InputFile:
                 raise DataError(f"{path}, line {number}: {error}") from None
             words = line.split("#", 1)[0].split("!", 1)[0].split()
             if words:
-                self.keywords.append(Keyword(canonical(words[0]), tuple(words[1:]), number, words[0]))
+                self.keywords.append(InputLine(canonical(words[0]), tuple(words[1:]), number, words[0]))
 
     @property
     def of_runner(self):

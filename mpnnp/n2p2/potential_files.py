@@ -57,7 +57,7 @@ def read_functions(source, units=None):
 
 
 def functions_by_line(source, units=None):
-    """What each line of an InputFile with symmetry functions means: [(Keyword, [(words behind
+    """What each line of an InputFile with symmetry functions means: [(InputLine, [(words behind
     symfunction_short, SymmetryFunction), ...]), ...]. Raises DataError naming the line.
     """
     elements, length = _elements(source), units_of(source, units).length
@@ -117,10 +117,10 @@ def _function_lines(keyword, elements):
     if keyword.name == "symfunction_short":
         return [" ".join(words)]
     symbols = [chemical_symbols[z] for z in elements]
-    centers = symbols if keyword.name == "global_symfunction_short" else words[:1]
-    kind, parameters = (
-        (words[:1], words[1:]) if keyword.name == "global_symfunction_short" else (words[1:2], words[2:])
-    )
+    if keyword.name == "global_symfunction_short":
+        centers, kind, parameters = symbols, words[:1], words[1:]
+    else:
+        centers, kind, parameters = words[:1], words[1:2], words[2:]
     of_pairs = any(str(t.number) in kind for t in TYPES.values() if t.neighbours == 2)
     neighbours = itertools.combinations_with_replacement(symbols, 2) if of_pairs else [(s,) for s in symbols]
     return [
@@ -283,15 +283,11 @@ def check_kind(source):
     """
     wrong = [k for k in source.all("nnp_type") if k.words and k.words[0] not in ("2G-HDNNP", "2G", "2", "1")]
     wrong += [k for k in source.all("nn_type_short") if k.words and k.words[0] != "1"]
-    wrong += [k for k in source.keywords if k.name in KEYWORDS and KEYWORDS[k.name].kind == REFUSED]
-    if not (
-        source.of_runner or source.has("nnp_type")
-    ):  # else the file says by other keywords that there are no charges
-        wrong += [
-            k
-            for k in source.keywords
-            if k.name in KEYWORDS and KEYWORDS[k.name].kind == CHARGE and k.name != "conv_charge"
-        ]
+    kinds = [(k, KEYWORDS[k.name].kind) for k in source.keywords if k.name in KEYWORDS]
+    wrong += [k for k, kind in kinds if kind == REFUSED]
+    # a file of RuNNer, and one with nnp_type, says by other keywords that there are no charges
+    if not (source.of_runner or source.has("nnp_type")):
+        wrong += [k for k, kind in kinds if kind == CHARGE and k.name != "conv_charge"]
     if wrong:
         k = min(wrong, key=lambda k: k.line)
         meaning = KEYWORDS[k.name].meaning

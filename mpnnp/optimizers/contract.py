@@ -22,10 +22,8 @@ def check_optimizer(make: Callable[[], Optimizer], n_weight: int, comm: Comm, n_
     accepted; arrays of something else are refused.
     """
     rng = np.random.default_rng(1)
-    truth, H = (
-        rng.normal(size=n_weight),
-        rng.normal(size=(n_update, 4 * comm.size, n_weight)) / np.sqrt(n_weight),
-    )
+    truth = rng.normal(size=n_weight)
+    H = rng.normal(size=(n_update, 4 * comm.size, n_weight)) / np.sqrt(n_weight)
     mine = slice(4 * comm.rank, 4 * comm.rank + 4)
     optimizer = make()
     assert isinstance(optimizer.advice, str) and optimizer.advice, "advice must say what to try"

@@ -51,7 +51,7 @@ ADVICE = {  # what to try when numbers go wrong
 class EkfState:
     """What survives an update.
 
-    P = factor (T - U^T U + d I) with the first r rows of U; positions of U as in `covariance.Layout`.
+    P = factor (T - U^T U + d I) with the first r rows of U; positions of U as in `layout.Layout`.
     """
 
     T: Covariance  # this rank's tiles

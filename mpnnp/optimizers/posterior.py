@@ -60,7 +60,7 @@ class Posterior:
             raise CheckpointError(
                 f"damaged checkpoint: the covariance is not that of the coupling {coupling}"
             )
-        self.T, self.U = arrays["T"], arrays["U"]
+        self.arrays, self.T, self.U = arrays, arrays["T"], arrays["U"]
         self.d, self.factor, eta, _, lam = arrays["scalars"]
         self.noise = float(lam if fading_memory else 1.0 / eta)
 
@@ -95,7 +95,6 @@ class Posterior:
         is dense at a time. Raises CheckpointError if P is not positive beyond rounding, or memory too small.
         """
         z = np.random.default_rng([seed, self.group[-1]]).normal(size=(n, self.group[-1]))
-        arrays = {"group": self.group, "T": self.T, "U": self.U, "scalars": np.array([self.d, self.factor])}
         needed, free = 8.0 * float(np.diff(self.group).max()) ** 2, free_memory()
         if needed > free:
             raise CheckpointError(
@@ -103,15 +102,14 @@ class Posterior:
                 f"is free is {free / 1e9:.3g} GB"
             )
         for g, (first, last) in enumerate(zip(self.group[:-1], self.group[1:])):
-            z[:, first:last] = _draws(z[:, first:last], arrays, g)
+            z[:, first:last] = _draws(z[:, first:last], self.arrays, g)
         result = np.empty_like(z)
         result[:, self.order] = z
         return result * self.units
 
     def dense(self) -> np.ndarray:
         """P (n, n), in the order of the weights: n^2 numbers."""
-        arrays = {"group": self.group, "T": self.T, "U": self.U, "scalars": np.array([self.d, self.factor])}
-        P = dense_covariance(arrays, self.order)
+        P = dense_covariance(self.arrays, self.order)
         return P * np.multiply.outer(self.units, self.units) if np.ndim(self.units) else P
 
 

@@ -55,6 +55,23 @@ class Optimizer(Protocol):
         """
 
 
+class Filter(Optimizer, Protocol):
+    """The Kalman filter: beside what every optimizer does, what learned offsets and the going on with new
+    data ask of it. See ekf.Ekf.
+    """
+
+    def innovation(
+        self, state: Any, rows: np.ndarray, errors: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """(H P H^T, errors, r) of the labels of all ranks before they are learned. Collective."""
+
+    def increment(self, state: Any, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
+        """What `update` would give; the state stays as it is. Collective."""
+
+    def inflate(self, state: Any, factor: float) -> None:
+        """P *= factor."""
+
+
 # (config, network, updates per epoch, communicator) -> Optimizer; its settings are config.NAME, or for others
 # than these config.optimizer
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {

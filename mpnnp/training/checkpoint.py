@@ -117,7 +117,7 @@ def load_potential(path: str | Path, units: Units | str | None = None) -> Potent
     """Potential from a checkpoint or a folder of n2p2 files.
 
     units  of a folder that does not state them, as in "eV Angstrom"
-    Raises DataError or CheckpointError naming the file.
+    Raises DataError or CheckpointError naming the file, ConfigError for what is no path, or no units.
     """
     if not isinstance(path, str | os.PathLike):
         raise ConfigError(f"{path!r}: must name a checkpoint or a folder of n2p2 files")

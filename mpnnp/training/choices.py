@@ -59,35 +59,31 @@ def settle(config: Config, labels: tuple[int, int], log: AnyLog) -> Config:
     labels  energies and force components for training
     """
     chosen, runner = [], config.schedule.name == "runner"
-    run = {}
     if runner and config.schedule.force_fraction is None:
-        config = _with_fraction(config, "force_fraction", _force_fraction(config, labels[1]))
+        config = config.with_keys("schedule", force_fraction=_force_fraction(config, labels[1]))
         chosen.append(f"schedule.force_fraction = {config.schedule.force_fraction:.2g}")
     if runner and config.schedule.energy_fraction is None:
-        config = _with_fraction(config, "energy_fraction", _energy_fraction(config, labels))
+        config = config.with_keys("schedule", energy_fraction=_energy_fraction(config, labels))
         if config.schedule.energy_fraction != 1.0:
             chosen.append(f"schedule.energy_fraction = {config.schedule.energy_fraction:.2g}")
-    epochs = config.run.epochs
-    if epochs is None:
-        run["epochs"] = epochs = _epochs(config, labels)
-        chosen.append(f"run.epochs = {epochs}")
+    if config.run.epochs is None:
+        config = config.with_keys("run", epochs=_epochs(config, labels))
+        chosen.append(f"run.epochs = {config.run.epochs}")
     if config.run.patience is None and config.learns_noise and runner:
-        run["patience"] = max(LEAST_PATIENCE, epochs // 3)
-        chosen.append(f"run.patience = {run['patience']}")
+        config = config.with_keys("run", patience=max(LEAST_PATIENCE, config.run.last_epoch // 3))
+        chosen.append(f"run.patience = {config.run.patience}")
     if chosen:
         log(f"{', '.join(chosen)}: for {labels[0]} energies and {labels[1]} force components")
-    return config.model_copy(update={"run": config.run.model_copy(update=run)})
+    return config
 
 
 def with_choices_of(config: Config, run: Config) -> Config:
     """The configuration with its gaps filled in by what a run chose, as its stored configuration says."""
-    sections = {}
     for section, key in CHOSEN:
         now, then = (getattr(getattr(c, section), key) for c in (config, run))
         if now is None and then is not None:
-            part = sections.get(section, getattr(config, section))
-            sections[section] = part.model_copy(update={key: then})
-    return config.model_copy(update=sections)
+            config = config.with_keys(section, **{key: then})
+    return config
 
 
 def _force_fraction(config, n_force):
@@ -103,10 +99,6 @@ def _energy_fraction(config, labels):
         return 1.0
     taken = config.schedule.of_kind("force", "fraction") * n_force
     return float(max(1.0, taken / (FORCES_PER_ENERGY * n_energy)))
-
-
-def _with_fraction(config, key, value):
-    return config.model_copy(update={"schedule": config.schedule.model_copy(update={key: value})})
 
 
 def _epochs(config, labels):

@@ -10,7 +10,7 @@ import numpy as np
 from mpnnp.data.packed import element_counts
 from mpnnp.data.ranges import TrainingRange
 from mpnnp.kernels.jit import read_only
-from mpnnp.model.label_kinds import ENERGY, KINDS, MILLI
+from mpnnp.model.label_kinds import ENERGY, KINDS, MILLI, kind_at
 from mpnnp.parallel import on_root
 from mpnnp.progress import AnyLog
 from mpnnp.training import diagnosis, page, report, results
@@ -121,7 +121,7 @@ def _facts(judge: Judge, collected: Mapping[str, Collected], part: str, reason: 
         spreads={name: _spread(task, k, structures) for k, name in enumerate(KINDS)},
         correlation=_correlation(task, found),
         standing_out=standing_out(task.dataset.name, collected["training"].errors),
-        n_label={list(KINDS)[k]: len(task.labels[k]) for k in learned},
+        n_label={kind_at(k).name: len(task.labels[k]) for k in learned},
         n_weight=task.potential.network.n_weight,
         outside=found.outside[:MOST_OUTSIDE] if part == "validation" else (),
         n_outside=found.n_outside,
@@ -133,7 +133,7 @@ def _spread(task: Task, k: int, structures: np.ndarray) -> float:
     """Standard deviation of the labels of kind number k about what is known without a net, in error_unit;
     infinite if there are too few.
     """
-    labels, kind, start = task.observer.labels, list(KINDS.values())[k], task.observer.structures.start
+    labels, kind, start = task.observer.labels, kind_at(k), task.observer.structures.start
     numbers = labels.of_structures(start, structures)[k]
     if len(numbers) < FEWEST_LABELS:
         return np.inf

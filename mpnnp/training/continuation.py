@@ -36,7 +36,7 @@ from mpnnp.training.checkpoint import Checkpoint, config_of, read_checkpoint, re
 from mpnnp.training.history import Learned
 from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.run_state import RunState, from_checkpoint
-from mpnnp.training.start import Data, Part, Task, without_ignored_labels
+from mpnnp.training.start import Part, RunData, Task, without_ignored_labels
 
 FIXED = {  # section -> its keys that P belongs to; None: all of them
     "symmetry_functions": None,
@@ -131,18 +131,16 @@ def _without_other_schedule(whole, config):
     """The configuration, whose schedule is another than before, without the keys of that one which `config`
     does not give.
     """
-    schedule, fields = whole.schedule, type(whole.schedule).model_fields
-    inherited = set(schedule.idle_keys()) - config.schedule.model_fields_set
-    defaults = {key: fields[key].default for key in inherited}
-    return with_selection(whole.model_copy(update={"schedule": schedule.model_copy(update=defaults)}))
+    inherited = set(whole.schedule.idle_keys()) - config.schedule.model_fields_set
+    fields = type(whole.schedule).model_fields
+    return with_selection(whole.with_keys("schedule", **{key: fields[key].default for key in inherited}))
 
 
 def _with_own_nets(config, potential):
     """The configuration of a checkpoint, with the hidden layers that the data had decided about."""
     if config.network.hidden is not None:
         return config
-    hidden = list(potential.network.sizes[0][1:-1])
-    return config.model_copy(update={"network": config.network.model_copy(update={"hidden": hidden})})
+    return config.with_keys("network", hidden=list(potential.network.sizes[0][1:-1]))
 
 
 def _contradictions(config, before):
@@ -182,8 +180,8 @@ def _of_resumed(directory):
 
 
 def with_old_data(
-    new: Data, origin: Origin, config: Config, comm: Comm, log: AnyLog, fallback: str | Path
-) -> Data:
+    new: RunData, origin: Origin, config: Config, comm: Comm, log: AnyLog, fallback: str | Path
+) -> RunData:
     """`new` with the old validation structures, and those that are rehearsed.
 
     Collective. Raises DataError.
@@ -214,7 +212,7 @@ def with_old_data(
     whole = replace(datasets.concatenate(replace(d, isolated=None) for d in pieces), isolated=None)
     judged_before = np.concatenate([np.zeros(0, np.int64), *validation])
     hash_of_all, own = on_root(comm, whole.hash), np.setdiff1d(np.arange(len(whole)), judged_before)
-    return Data(
+    return RunData(
         dataset=whole,
         train=np.concatenate(train),
         validation=new.validation,

@@ -46,7 +46,7 @@ def member_config(config: Config, seed: int, over: str) -> Config:
     """
     check_over(config, over)
     key = {"both": "seed", "split": "split_seed", "weights": "weight_seed"}[over]
-    return config.model_copy(update={"run": config.run.model_copy(update={key: seed})})
+    return config.with_keys("run", **{key: seed})
 
 
 def check_over(config: Config, over: str) -> None:

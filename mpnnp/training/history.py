@@ -13,7 +13,7 @@ from mpnnp.errors import CheckpointError
 from mpnnp.training.checkpoint import Checkpoint, config_of
 
 if TYPE_CHECKING:
-    from mpnnp.training.start import Data as RunData
+    from mpnnp.training.start import RunData
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Learned:
 def of_run(data: "RunData", config: Config, updates: int) -> Learned:
     """The entry of a run after so many updates.
 
-    data  start.Data
+    data  start.RunData
     """
     section: dict[str, Any] = {key: value for key, value in config.data if value is not None}
     return Learned(

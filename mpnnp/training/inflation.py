@@ -12,7 +12,6 @@ a function of one number. Empirical Bayes; s < 1 is not taken: P only ever forge
 """
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -39,8 +38,7 @@ def inflate(task: Task, state: RunState, config: Config, log: AnyLog) -> None:
         log(f"P is multiplied by {factor:.3g}, which makes the errors of the first new batches most likely")
     if factor >= MAXIMUM:
         log.warn(f"P is multiplied by {factor:.3g}: the new data are nothing like what it was learned from")
-    filter_: Any = task.optimizer
-    filter_.inflate(state.optimizer, factor)
+    task.filter.inflate(state.optimizer, factor)
     if factor > 1.0 and state.noise is not None and len(state.noise.offsets):
         known = state.noise.offset_variance  # of the offsets of the new data: it was multiplied too
         state.noise.offset_variance *= factor
@@ -55,14 +53,13 @@ def innovations(task: Task, state: RunState) -> tuple[np.ndarray, np.ndarray, fl
     epoch = task.epoch(1, task.errors(read_only(state.weights)) if sorts else None)
     counts: dict[int, int] = {}
     squares, eigenvalues, r = [], [], 1.0
-    filter_: Any = task.optimizer
     for batch in (epoch[u] for u in range(len(epoch))):
         counts[batch.kind] = counts.get(batch.kind, 0) + 1
         if counts[batch.kind] > BATCHES:
             continue
         first = Batch(batch.kind, batch.candidates[:, :1])  # those with large errors are not typical
         rows, errors = task.observe(first, read_only(state.weights))
-        prior, errors, r = filter_.innovation(state.optimizer, rows, errors)
+        prior, errors, r = task.filter.innovation(state.optimizer, rows, errors)
         d, V = np.linalg.eigh(prior)
         squares.append((errors @ V) ** 2)
         eigenvalues.append(np.maximum(d, 0.0))

@@ -11,11 +11,12 @@ from mpnnp.config import Config, to_toml
 from mpnnp.errors import CheckpointError
 from mpnnp.parallel import Comm, on_root
 from mpnnp.progress import AnyLog
+from mpnnp.run_lock import writing
 from mpnnp.training import history, run_folder
 from mpnnp.training.checkpoint import Checkpoint, read_shared
 from mpnnp.training.resume import check_same_run
 from mpnnp.training.run_state import RunState, to_checkpoint
-from mpnnp.training.start import Data, Task
+from mpnnp.training.start import RunData, Task
 
 PAUSE = 1.0  # seconds between two times that learning curve and best potential are written
 
@@ -87,7 +88,7 @@ class Keeper:
 
     def _write_epoch(self, state):
         self.check()
-        with run_folder.writing(self.directory / "learning-curve.csv"):
+        with writing(self.directory / "learning-curve.csv"):
             state.curve.write(self.directory / "learning-curve.csv")
         if self.better:
             self._write_best(state)
@@ -130,7 +131,7 @@ class Keeper:
 
 
 def read_saved(
-    directory: Path, config: Config, data: Data, comm: Comm, log: AnyLog
+    directory: Path, config: Config, data: RunData, comm: Comm, log: AnyLog
 ) -> tuple[str, Checkpoint]:
     """(name, Checkpoint) to continue from, if it is of this run; the optimiser's arrays, which may be large,
     on rank 0 alone. Collective.

@@ -10,7 +10,7 @@ from mpnnp.config import Schedule
 from mpnnp.data.dataset import Dataset
 from mpnnp.errors import ConfigError
 from mpnnp.kernels.packs import Structures
-from mpnnp.model.label_kinds import KINDS
+from mpnnp.model.label_kinds import KINDS, kind_at
 from mpnnp.model.potential import Potential
 
 DEFAULTS = Schedule()
@@ -73,7 +73,7 @@ class Labels:
 
 def labels_per_update(config: Schedule, kind: int) -> int:
     """Labels of a kind (its position in KINDS) that an update takes."""
-    return config.of_kind(list(KINDS)[kind], "streams" if config.name == "runner" else "per_update")
+    return config.of_kind(kind_at(kind).name, "streams" if config.name == "runner" else "per_update")
 
 
 def label_scale(config: Schedule, kind: str, n_label: int) -> float:

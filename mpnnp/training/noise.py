@@ -28,7 +28,6 @@ from mpnnp.training.common_errors import design_effect
 MEMORY = 100.0  # labels that the running RMS of the innovations remembers ...
 MAXIMUM_SHARE = 0.5  # ... of which one update replaces at most this share
 
-
 DISPLACEMENT = 0.3  # Angstrom, over which forces tell the differences of energies
 LEAST_OWN = 0.25  # share of the variance of an energy that is its own, whatever its simulation's offset takes
 
@@ -47,7 +46,6 @@ class NoiseLevels:
 
     validation: np.ndarray = field(default_factory=lambda: np.full(len(KINDS), np.nan))
     innovation: np.ndarray = field(default_factory=lambda: np.full(len(KINDS), np.nan))
-
     passes: int = 0
     correlation: float = 0.0
     offsets: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -61,23 +59,23 @@ class NoiseLevels:
         return first if np.isfinite(first) and first > 0.0 else 1.0
 
     def of_energies(
-        self, kind: int, n_atom: np.ndarray, together: np.ndarray, units: Sequence[float]
+        self, kind: int, n_atom: np.ndarray, group_size: np.ndarray, units: Sequence[float]
     ) -> np.ndarray:
         """Levels (m,) of labels of a kind that is told per atom, of structures of n_atom (m,) atoms.
 
-        together  (m,) structures of the simulation that each is from, itself included
-        units     (n_kind,) of training: eV, eV/Angstrom, ...
+        group_size  (m,) structures of the simulation that each is from, itself included
+        units       (n_kind,) of training: eV, eV/Angstrom, ...
         """
         level = self.level(kind)
         own = n_atom * level
         if len(self.offsets) and self.passes and np.isfinite(self.validation[kind]):
             # errors of validation hold offsets, which are learned apart; innovations do not
             rest = max(1.0 - self.offset_variance / level**2, LEAST_OWN)
-            own = np.where(together > 1, own * np.sqrt(rest), own)
+            own = np.where(group_size > 1, own * np.sqrt(rest), own)
         if np.isfinite(self.innovation[FORCE]):  # forces have been learned
             force = self.level(FORCE) * units[FORCE] / units[kind]
             own = np.minimum(own, np.sqrt(n_atom) * DISPLACEMENT * force)
-        return own * np.sqrt(design_effect(self.correlation, together))
+        return own * np.sqrt(design_effect(self.correlation, group_size))
 
     def observe(self, kind: int, errors: np.ndarray, comm: Comm) -> None:
         """Take notice of this rank's errors (m,) of labels that are about to be learned. Collective."""

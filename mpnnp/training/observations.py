@@ -13,7 +13,7 @@ from mpnnp.kernels.packs import Structures
 from mpnnp.model.baseline import NONE
 from mpnnp.model.evaluation import ROUND, accuracy_over
 from mpnnp.model.label_kinds import ENERGY
-from mpnnp.model.metrics import Accuracy, Errors
+from mpnnp.model.metrics import Accuracy, ErrorSums
 from mpnnp.model.potential import Potential, Predictor
 from mpnnp.model.prediction import Prediction
 from mpnnp.parallel import Comm, share
@@ -54,7 +54,7 @@ class Observer:
         self.n_weight = potential.network.n_weight
         self.factors = [
             potential.energy_scale / unit for unit in self.labels.units
-        ]  # from net units to training units
+        ]  # nets' units to training's
         self.noise: NoiseLevels | None = None
         self.rmse = np.ones(len(self.labels.kinds))
         self.seen: tuple = ()
@@ -117,8 +117,8 @@ class Observer:
             return np.full(len(labels), 1.0 / self.noise.level(k))
         n_atom = self._n_atom(kind, labels)
         self.noise.observe(k, errors / n_atom, self.comm)
-        together = self.groups.size_of(kind.structure_of(self.structures.start, labels))
-        return 1.0 / self.noise.of_energies(k, n_atom, together, self.labels.units)
+        group_size = self.groups.size_of(kind.structure_of(self.structures.start, labels))
+        return 1.0 / self.noise.of_energies(k, n_atom, group_size, self.labels.units)
 
     def _offset_columns(self, k, labels, n_offset):
         """d y*_hat / d offset (m, n_offset) in training units: the atoms of the structure of an energy."""
@@ -154,11 +154,8 @@ class Observer:
         """d y_hat / dw (n_label, n_weight) in units of the nets, and y* - y*_hat (n_label,),
         of labels of kind number k.
         """
-        kind, rows, values = (
-            self.labels.kinds[k],
-            np.empty((len(labels), self.n_weight)),
-            np.empty(len(labels)),
-        )
+        kind = self.labels.kinds[k]
+        rows, values = np.empty((len(labels), self.n_weight)), np.empty(len(labels))
         places = kind.places(self.structures, labels)
         kind.rows(places, self.structures, self.G, self.predictor.model, w, rows, values)
         return rows, self.labels.targets[k][labels] - values * self.factors[k]
@@ -172,11 +169,8 @@ class Observer:
         """
         kind, n_stream = self.labels.kinds[k], len(candidates)
         threshold = self.config.of_kind(kind.name, "threshold") * self.rmse[k]
-        labels, rows, errors = (
-            candidates[:, 0].copy(),
-            np.empty((n_stream, self.n_weight)),
-            np.empty(n_stream),
-        )
+        labels = candidates[:, 0].copy()
+        rows, errors = np.empty((n_stream, self.n_weight)), np.empty(n_stream)
         largest, left = np.full(n_stream, -np.inf), np.arange(n_stream)
         for trial in candidates.T:
             tried = trial[left]
@@ -186,12 +180,8 @@ class Observer:
                 relative /= self._n_atom(kind, tried)
             worse = ~(relative <= largest[left])
             at = left[worse]
-            labels[at], rows[at], errors[at], largest[at] = (
-                tried[worse],
-                new_rows[worse],
-                new_errors[worse],
-                relative[worse],
-            )
+            labels[at], largest[at] = tried[worse], relative[worse]
+            rows[at], errors[at] = new_rows[worse], new_errors[worse]
             left = left[relative <= threshold]
             if not len(left):
                 break
@@ -200,9 +190,8 @@ class Observer:
     def errors(self, k: int, labels: np.ndarray, w: np.ndarray) -> np.ndarray:
         """y* - y*_hat (n_label,) of labels of kind number k, without their rows."""
         kind, values = self.labels.kinds[k], np.empty(len(labels))
-        kind.values(
-            kind.places(self.structures, labels), self.structures, self.G, self.predictor.model, w, values
-        )
+        places = kind.places(self.structures, labels)
+        kind.values(places, self.structures, self.G, self.predictor.model, w, values)
         return self.labels.targets[k][labels] - values * self.factors[k]
 
     def correlation_of_energies(self, w: np.ndarray) -> float:
@@ -277,7 +266,7 @@ class Observer:
         keep, pause  as in model.evaluation.accuracy_over
         """
         forces_of = chosen if forces_of is None else forces_of
-        errors = Errors()
+        errors = ErrorSums()
         energies_of = np.setdiff1d(chosen, forces_of)[self.comm.rank :: self.comm.size]
         if len(energies_of):
             energies = np.asarray(self.dataset.energy)[energies_of]

@@ -22,7 +22,6 @@ Schmidt, Adv. Control Syst. 3, 293 (1966).
 """
 
 import contextlib
-from typing import Any
 
 import numpy as np
 
@@ -76,8 +75,7 @@ def settled_weights(task: Task, state: RunState) -> np.ndarray:
     """The weights as `settle` would leave them; state stays as it is. Collective."""
     if state.settled == state.epoch or (variance := _found(task, state)) >= _known(state):
         return state.weights
-    filter_: Any = task.optimizer
-    increment = filter_.increment(state.optimizer, *_observation(task, state, variance))
+    increment = task.filter.increment(state.optimizer, *_observation(task, state, variance))
     return state.weights + increment[: len(state.weights)]
 
 

@@ -44,8 +44,8 @@ class Points(NamedTuple):
 
 @dataclass(frozen=True)
 class Results:
-    """points: kind of label -> Points of the structures that judge; facts: what JSON can hold, see `facts`
-    of `judgement`.
+    """points: kind of label -> Points of the structures that judge; facts: what the page tells, of what JSON
+    can hold, as `conclusion.conclude` collects them.
     """
 
     points: Mapping[str, Points]

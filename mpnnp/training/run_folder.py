@@ -7,16 +7,17 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from mpnnp.config import Config
 from mpnnp.errors import CheckpointError, DamagedError, Interrupted, MpnnpError, OutputError
-from mpnnp.files import reason_of, write_text
+from mpnnp.files import write_text
 from mpnnp.model.potential import Potential
 from mpnnp.parallel import Comm, agree
 from mpnnp.progress import AnyLog, Log
-from mpnnp.run_lock import RunLock, claim
+from mpnnp.run_lock import RunLock, claim, writing
 from mpnnp.training import checkpoint
 from mpnnp.training.checkpoint import Checkpoint
 
@@ -25,19 +26,6 @@ DAMAGED = "checkpoint-damaged.h5"
 END = "accuracy.json", "results.h5"  # of a run that came to its end, written then
 LOG, CONFIG = "train.log", "config.toml"
 KIND = "a training"  # of run_lock.USED
-
-
-@contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[None]:
-    """Context manager in which errors of the file system become OutputError naming `path`."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(
-            f"{error.filename or path}: the results cannot be written: {reason_of(error)}"
-        ) from None
 
 
 def open_folder(directory: Path, log: Log, resume: bool, overwrite: bool = False) -> tuple[RunLock, bool]:
@@ -73,22 +61,32 @@ def in_own_folder(config: Config, path: str | Path, settings: Sequence[str] = ()
     given = any(setting.partition("=")[0].strip() == "run.directory" for setting in settings)
     if given or path.name != CONFIG or not (path.parent / LOG).is_file():
         return config
-    return config.model_copy(update={"run": config.run.model_copy(update={"directory": str(path.parent)})})
+    return config.with_keys("run", directory=str(path.parent))
+
+
+class Held(NamedTuple):
+    """The folder of a run, which is this run's.
+
+    resume  there is a checkpoint to go on from
+    check   called on rank 0 before a file is replaced: raises if another process has taken the folder over
+    """
+
+    directory: Path
+    resume: bool = False
+    check: Callable[[], object] = lambda: None
 
 
 @contextlib.contextmanager
-def held(
-    directory: Path, comm: Comm, log: Log, resume: bool, overwrite: bool
-) -> Iterator[tuple[bool, Callable[[], object]]]:
-    """Context manager in which the folder of a run is this run's: (whether there is a checkpoint to go on
-    from, what to call before a file is replaced, see RunLock.check). An error that ends the run goes to its
-    log. Collective; raises as `open_folder`.
+def held(directory: Path, comm: Comm, log: Log, resume: bool, overwrite: bool) -> Iterator[Held]:
+    """Context manager in which the folder of a run is this run's, as it says. An error that ends the run goes
+    to its log. Collective; raises as `open_folder`.
     """
     lock, resume = agree(
         comm, lambda: open_folder(directory, log, resume, overwrite) if comm.rank == 0 else (None, resume)
     )
     try:
-        yield comm.bcast(resume, root=0), (lambda: None) if lock is None else lock.check
+        resume = comm.bcast(resume, root=0)
+        yield Held(directory, resume) if lock is None else Held(directory, resume, lock.check)
     except MpnnpError as error:
         log.record(str(error) if isinstance(error, Interrupted) else f"error: {error}")
         raise

@@ -52,9 +52,8 @@ class RunState:
     skipped: int = 0  # updates left out because their numbers went wrong ...
     skipped_in_row: int = 0  # ... the last of them without another between
     weight_limit: float = MAXIMUM_WEIGHT
-    rmse: np.ndarray = field(
-        default_factory=lambda: np.ones(len(KINDS))
-    )  # of each kind, training units, last evaluation
+    # of each kind, training units, last evaluation
+    rmse: np.ndarray = field(default_factory=lambda: np.ones(len(KINDS)))
     noise: NoiseLevels | None = None  # with ekf.noise = "learned"
     sort_errors: list | None = None  # |errors| of each kind at the start of the epoch, for sorted selection
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from mpnnp.config import Schedule
 from mpnnp.errors import ConfigError
-from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS
+from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS, kind_at
 
 MOST_REPEATS = 100  # of a label in one update; the square of its labels must fit into memory
 
@@ -34,7 +34,7 @@ class Batch:
     def __repr__(self):
         streams, trials = self.candidates.shape
         choice = f" of {trials} candidates" if trials > 1 else ""
-        return f"Batch({list(KINDS)[self.kind]}, {streams} streams{choice})"
+        return f"Batch({kind_at(self.kind).name}, {streams} streams{choice})"
 
 
 @dataclass(frozen=True)

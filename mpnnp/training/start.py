@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from mpnnp.data.ranges import TrainingRange
 from mpnnp.data.store import load_structures, split
 from mpnnp.errors import DataError
 from mpnnp.model.baseline import Baseline
-from mpnnp.model.label_kinds import KINDS
+from mpnnp.model.label_kinds import KINDS, MILLI
 from mpnnp.model.potential import Potential
 from mpnnp.model.stored_functions import check_finite, load_symmetry_functions
 from mpnnp.model.symmetry_functions import SymmetryFunctions
-from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer, update_if_accepted
+from mpnnp.optimizers.in_units import InUnits
+from mpnnp.optimizers.registry import Filter, Optimizer, check_name, make_optimizer
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog, Silent
 from mpnnp.training.choices import n_label, settle
@@ -46,7 +47,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Data:
+class RunData:
     """The data of a run, the same on every rank.
 
     train, validation  indices of structures, ascending
@@ -104,7 +105,7 @@ class Task:
     """
 
     potential: Potential
-    data: Data
+    data: RunData
     observer: Observer
     schedule: RunnerSchedule | SdnzSchedule
     comm: Comm
@@ -126,6 +127,11 @@ class Task:
     @property
     def validation(self) -> np.ndarray:
         return self.data.validation
+
+    @property
+    def filter(self) -> Filter:
+        """The optimizer, where it is the Kalman filter."""
+        return cast(Filter, self.optimizer)
 
     def epoch(self, number: int, errors: Sequence[np.ndarray] | None = None) -> Epoch:
         """The batches of epoch `number` (from 1); errors: per kind |error| of each label,
@@ -160,49 +166,8 @@ class Task:
         )
 
 
-class InUnits:
-    """An optimizer that sees the weights, and offsets behind them, in units (n,): rows are multiplied by
-    them, and so is the increment.
-    """
-
-    def __init__(self, optimizer: Optimizer, units: np.ndarray):
-        self.optimizer, self.units = optimizer, units
-
-    def __getattr__(self, name):
-        return getattr(self.optimizer, name)
-
-    def update(
-        self,
-        state: Any,
-        rows: np.ndarray,
-        errors: np.ndarray,
-        accept: Callable[[np.ndarray], object] | None = None,
-    ) -> np.ndarray:
-        """As of the optimizer."""
-        rows = rows * self.units
-        if accept is None:
-            return self.optimizer.update(state, rows, errors) * self.units
-
-        def accept_scaled(increment):
-            accept(increment * self.units)
-
-        return update_if_accepted(self.optimizer, state, rows, errors, accept_scaled) * self.units
-
-    def innovation(
-        self, state: Any, rows: np.ndarray, errors: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, float]:
-        """As of the Kalman filter."""
-        filter_: Any = self.optimizer
-        return filter_.innovation(state, rows * self.units, errors)
-
-    def increment(self, state: Any, rows: np.ndarray, errors: np.ndarray) -> np.ndarray:
-        """As of the Kalman filter."""
-        filter_: Any = self.optimizer
-        return filter_.increment(state, rows * self.units, errors) * self.units
-
-
-def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> Data:
-    """Data of a run. Collective; errors on every rank alike.
+def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> RunData:
+    """RunData of a configuration. Collective; errors on every rank alike.
 
     fallback  folder for what is computed once, where the one beside the data cannot be written
     """
@@ -214,7 +179,7 @@ def load_data(config: Config, comm: Comm, log: AnyLog, fallback: str | Path) -> 
     if reason and not len(validation):
         log.warn(reason)
     on_root(comm, _check_labels, dataset, train)
-    return Data(dataset, train, validation, found, cache)
+    return RunData(dataset, train, validation, found, cache)
 
 
 def without_ignored_labels(dataset: Dataset) -> Dataset:
@@ -252,7 +217,7 @@ def subtract(baseline: Baseline, dataset: Dataset, comm: Comm, log: AnyLog) -> D
     rest = baseline.subtract(dataset, comm)
     energy = np.abs(dataset.energy - rest.energy) / dataset.n_atom
     force = np.abs(dataset.forces - rest.forces)
-    largest = [f"{np.nanmax(x, initial=0.0):.4g}" for x in (1000.0 * energy, force)]
+    largest = [f"{np.nanmax(x, initial=0.0):.4g}" for x in (MILLI * energy, force)]
     log(
         f"baseline {baseline}: up to {largest[0]} meV/atom and {largest[1]} eV/A are subtracted from the "
         "labels; accuracies do not depend on it, pictures show what is left"
@@ -265,7 +230,7 @@ def assemble(
     comm: Comm,
     log: AnyLog,
     fallback: str | Path = ".",
-    data: Data | None = None,
+    data: RunData | None = None,
     potential: Potential | None = None,
 ) -> Task:
     """Task of a configuration.

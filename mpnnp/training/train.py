@@ -17,7 +17,7 @@ from mpnnp.model.label_kinds import FORCE, KINDS
 from mpnnp.optimizers.registry import update_if_accepted
 from mpnnp.parallel import Comm, agree, of_all_ranks, on_root
 from mpnnp.progress import Log, Progress, counted, duration
-from mpnnp.run_lock import GO_ON
+from mpnnp.run_lock import GO_ON, writing
 from mpnnp.signals import Signals
 from mpnnp.training import continuation, offsets, run_folder
 from mpnnp.training.agenda import Agenda, Verdict
@@ -32,6 +32,7 @@ from mpnnp.training.learning_curve import LearningCurve
 from mpnnp.training.measure import part_that_judges
 from mpnnp.training.report import CurveTable, place_in_run, symbols
 from mpnnp.training.resume import same_judges
+from mpnnp.training.run_folder import Held
 from mpnnp.training.run_state import RunState, from_checkpoint, new_state
 from mpnnp.training.schedules import Batch
 from mpnnp.training.start import Task, assemble, load_data
@@ -89,11 +90,10 @@ def train(
     with Signals(comm, GO_ON) as signals:
         config = on_root(comm, continuation.completed, config, directory, resume)
         functions = of_every_rank(comm, on_update), of_every_rank(comm, on_epoch)
-        with run_folder.held(directory, comm, log, resume, overwrite) as (resume, check):
+        with run_folder.held(directory, comm, log, resume, overwrite) as folder:
             describe_environment(comm, log)
             compile_kernels(comm, log, config.schedule)
-            run = begin(config, directory, comm, log, resume, signals, *functions, clock)
-            run.keeper.check = check
+            run = begin(config, folder, comm, log, signals, *functions, clock)
             signals.holding = True
             last = learn(run)
             signals.holding = False
@@ -132,10 +132,9 @@ def learn(run: Parts) -> RunState:
 
 def begin(
     config: Config,
-    directory: Path,
+    folder: Held,
     comm: Comm,
     log: Log,
-    resume: bool,
     signals: Signals,
     on_update: tuple = (),
     on_epoch: tuple = (),
@@ -144,6 +143,7 @@ def begin(
     """Parts of a run that has not begun, or goes on from its checkpoint; clock: time.monotonic() when the
     training was asked for. Collective.
     """
+    directory, resume, check = folder
     data, origin = load_data(config, comm, log, directory), None
     if config.run.from_:
         origin = continuation.origin_of(config, directory, comm, resume)
@@ -158,7 +158,7 @@ def begin(
     else:
         state = new_state(task) if origin is None else continuation.take_over(origin, task)
     task.observer.follow(state.rmse, state.noise)
-    keeper = Keeper(directory, task, config, state)
+    keeper = Keeper(directory, task, config, state, check)
     agenda = Agenda(comm, config.run, signals, state.update, clock)
     n_update = config.run.last_epoch * task.schedule.updates_per_epoch
     most = min(n_update, config.run.updates or n_update)
@@ -390,7 +390,7 @@ def finish(run: Parts, state: RunState, directory: Path) -> None:
     write = conclude(run.judge, state, directory, log, run.reason)
 
     def write_or_tell():
-        with run_folder.writing(directory):
+        with writing(directory):
             write()
 
     on_root(comm, write_or_tell)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
-from mpnnp.errors import CheckpointError, MpnnpError, OutputError
+from mpnnp.errors import CheckpointError
 from mpnnp.kernels.packs import Structures
 from mpnnp.model.baseline import NONE
 from mpnnp.model.potential import Potential, Predictor
@@ -20,7 +20,7 @@ from mpnnp.model.spread import Spread, structure_with_spread
 from mpnnp.optimizers.posterior import Posterior, has_covariance
 from mpnnp.parallel import Comm, agree, on_root
 from mpnnp.progress import AnyLog
-from mpnnp.run_lock import RunLock
+from mpnnp.run_lock import RunLock, writing
 from mpnnp.training.calibration import N_MEMBER, SEED, Calibration, calibrate, errors_and_spread
 from mpnnp.training.checkpoint import (
     is_checkpoint,
@@ -169,9 +169,5 @@ def calibrate_checkpoint(
 
 
 def _lock(folder: Path, log: AnyLog) -> RunLock:
-    try:
+    with writing(folder):
         return RunLock(folder, log.warn)
-    except OSError as error:
-        if isinstance(error, MpnnpError):
-            raise
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from None

@@ -14,7 +14,7 @@ from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
 from mpnnp.kernels.energy_forces import symmetry_functions
 from mpnnp.kernels.jit import CACHE_FOLDER, read_only
-from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS
+from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS, kind_at
 from mpnnp.model.network import Network
 from mpnnp.model.potential import Potential, Predictor
 from mpnnp.model.scaling import Scaling, Statistics
@@ -34,14 +34,10 @@ def compile_kernels(
     schedule    section [schedule], for the kinds of labels that are learned beside energies and forces
     every_kind  all kinds of labels instead
     """
-    functions: list[Callable[[], object]] = [
-        partial(_observe, FORCE),
-        _run_functions,
-        _run_filter,
-        _run_evaluation,
-    ]  # the longest first
+    longest_first: list[Callable[[], object]] = [partial(_observe, FORCE), _run_functions]
+    longest_first += [_run_filter, _run_evaluation]
     others = [k for k, kind in enumerate(KINDS.values()) if _to_be_compiled(k, kind, schedule, every_kind)]
-    compile_by_running([*functions, *(partial(_observe, k) for k in others)], "*.nbi", comm, log)
+    compile_by_running([*longest_first, *(partial(_observe, k) for k in others)], "*.nbi", comm, log)
 
 
 def _to_be_compiled(k, kind, schedule, every_kind):
@@ -87,7 +83,7 @@ def _run_filter():
 def _observe(k):
     """Rows and errors of one label of kind number k, by its kernels."""
     structures, predictor = _packed()
-    kind, w = list(KINDS.values())[k], read_only(predictor.potential.weights)
+    kind, w = kind_at(k), read_only(predictor.potential.weights)
     places = kind.places(structures, np.zeros(1, np.int64))
     rows, values = np.empty((1, len(w))), np.empty(1)
     kind.values(places, structures, NO_FUNCTIONS, predictor.model, w, values)

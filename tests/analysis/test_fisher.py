@@ -242,7 +242,7 @@ def test_rank_0_alone_holds_the_covariance_that_is_analysed(tmp_path, monkeypatc
 
 def test_analysis_of_two_groups_writes_spectra_distances_and_starts(tmp_path):
     comm, log = quiet()
-    analysis = fisher_report.Analysis()
+    models = []
     for name, optimizer in (("ekf", "ekf"), ("adam", "adam")):
         for seed in (1, 2):
             folder = tmp_path / name / f"seed-{seed}"
@@ -253,7 +253,8 @@ def test_analysis_of_two_groups_writes_spectra_distances_and_starts(tmp_path):
     data = Data(files=[str(tmp_path / "clusters.extxyz")])
     for name, paths in find_groups([str(tmp_path / "*" / "seed-*" / "checkpoint.h5")]).items():
         for path in paths:
-            analysis.models.append(fisher_report.analyse(path, name, data, tmp_path, comm, log, n_batch=200))
+            models.append(fisher_report.analyse(path, name, data, tmp_path, comm, log, n_batch=200))
+    analysis = fisher_report.Analysis(models)
     assert {name: len(models) for name, models in analysis.groups.items()} == {"ekf": 2, "adam": 2}
     model = analysis.models[0]
     start = read_potential(tmp_path / "adam" / "seed-1" / "initial.h5").weights
@@ -316,14 +317,12 @@ def test_groups_of_runs(tmp_path):
     for name in ("a/seed-10", "a/seed-2", "b"):
         (tmp_path / name).mkdir(parents=True)
     found = find_groups([tmp_path / "a", str(tmp_path / "b")], [f"both={tmp_path}/b,{tmp_path}/a/seed-*"])
-    assert (
-        [p.name for p in found["a"]] == ["seed-2", "seed-10"]
-        and len(found["b"]) == 1
-        and len(found["both"]) == 3
-    )
-    for wrong in (["nothing"], [f"x={tmp_path}/none"]):
-        with pytest.raises(ConfigError):
-            find_groups([], wrong)
+    assert [p.name for p in found["a"]] == ["seed-2", "seed-10"]
+    assert (len(found["b"]), len(found["both"])) == (1, 3)
+    with pytest.raises(ConfigError, match="--group nothing: expected NAME=RUN,RUN"):
+        find_groups([], ["nothing"])
+    with pytest.raises(ConfigError, match=f"{tmp_path}/none: no such file or folder"):
+        find_groups([], [f"x={tmp_path}/none"])
     with pytest.raises(ConfigError, match="no runs"):
         find_groups([])
 

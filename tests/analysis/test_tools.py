@@ -117,11 +117,10 @@ def test_prepare_and_prune_read_the_data_as_the_configuration_says(tmp_path):
     run("prepare", tmp_path / "a.toml", "-o", tmp_path / "a")
     in_hartree_and_bohr(tmp_path / "b.extxyz", write_clusters(tmp_path / "clusters.extxyz", 12))
     section = {"files": [str(tmp_path / "b.extxyz")], "units": "Hartree Bohr"}
-    other = config.model_copy(update={"data": config.data.model_copy(update=section)})
+    other = config.with_keys("data", **section)
     (tmp_path / "b.toml").write_text(to_toml(other))
     run("prepare", tmp_path / "b.toml", "-o", tmp_path / "b")
-    section = other.data.model_copy(update={"units": None})
-    (tmp_path / "c.toml").write_text(to_toml(other.model_copy(update={"data": section})))
+    (tmp_path / "c.toml").write_text(to_toml(other.with_keys("data", units=None)))
     run(
         "prepare", tmp_path / "b.extxyz", tmp_path / "c.toml", "--units", "Hartree Bohr", "-o", tmp_path / "c"
     )
@@ -325,9 +324,8 @@ def test_prune_takes_a_translated_configuration_with_its_scaling(tmp_path, capsy
 
 
 def test_prune_refuses_a_configuration_whose_functions_are_those_of_a_potential(tmp_path, trained):
-    config = trained[1]
-    network = config.network.model_copy(update={"weights_from": str(FOLDER), "initializer": "files"})
-    (tmp_path / "a.toml").write_text(to_toml(config.model_copy(update={"network": network})))
+    config = trained[1].with_keys("network", weights_from=str(FOLDER), initializer="files")
+    (tmp_path / "a.toml").write_text(to_toml(config))
     with pytest.raises(ConfigError, match="a.toml: network.weights_from = .* to prune"):
         run("prune", tmp_path / "a.toml", "--range", 0.05, "-o", tmp_path / "b.toml")
 

@@ -2,6 +2,7 @@
 
 import shutil
 
+import h5py
 import pytest
 from ase import Atoms
 from ase.build import molecule
@@ -11,7 +12,8 @@ from typer.testing import CliRunner
 
 from mpnnp import load
 from mpnnp.cli import app
-from mpnnp.errors import MpnnpError
+from mpnnp.commands.common import write_result
+from mpnnp.errors import DataError, MpnnpError, OutputError
 from mpnnp.n2p2.export import write_potential
 
 POTENTIAL, INPUT_DATA = DATA / "predict_acsf_cos", DATA / "predict_acsf_cos" / "input.data"
@@ -174,3 +176,19 @@ def test_a_folder_that_is_read_may_hold_what_is_written_anew(tmp_path, monkeypat
     for words in 2 * ("evaluate p data --json data/a.json", "label p data -o p/labelled.h5 --overwrite"):
         result = CliRunner().invoke(app, words.split())
         assert result.exit_code == 0, result.exception
+
+
+def test_an_error_of_writing_is_told_in_one_line(tmp_path):
+    """HDF5 says half a page of numbers around the words of the operating system."""
+    path = tmp_path / "none" / "fisher.h5"
+    with pytest.raises(DataError) as found:
+        write_result(path, lambda path: h5py.File(path, "w"))
+    assert str(found.value) == f"{path}: cannot be written: No such file or directory"
+
+
+def test_an_error_that_was_told_already_stays_as_it_is(tmp_path):
+    def refuse(path):
+        raise OutputError(f"{path}: is kept by another")
+
+    with pytest.raises(OutputError, match="is kept by another"):
+        write_result(tmp_path / "a", refuse)

@@ -1,5 +1,6 @@
 """Units of sources: said by the user, by the file, or assumed and held against physics."""
 
+import re
 import warnings
 
 import numpy as np
@@ -67,10 +68,18 @@ def test_words_are_units(text, energy, length, force, stress):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "eV", "Angstrom", "eV Hartree Bohr", "eV parsec", "eV Angstrom GPa kbar"]
+    "text, message",
+    [
+        ("", "'': must be one of eV, .* and one of Angstrom, "),
+        ("eV", "'eV': must be one of eV, .* and one of Angstrom, "),
+        ("Angstrom", "'Angstrom': must be one of eV, .* and one of Angstrom, "),
+        ("eV Hartree Bohr", "two units of energy, eV and Hartree"),
+        ("eV parsec", "'parsec' is no unit known here"),
+        ("eV Angstrom GPa kbar", "two units of stress, GPa and kbar"),
+    ],
 )
-def test_words_that_are_no_units_are_errors(text):
-    with pytest.raises(ValueError):
+def test_words_that_are_no_units_are_errors(text, message):
+    with pytest.raises(ValueError, match=message):
         parse_units(text)
 
 
@@ -81,7 +90,7 @@ def test_only_lines_that_state_units_state_units():
     assert units_of_line("comment unit: eV, Angstrom") == METAL
     assert units_of_line("comment 12 unit cells") is None
     assert units_of_line("# energies in eV") is None
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="'and' is no unit known here"):
         units_of_line("# units: eV and Angstrom")
 
 
@@ -341,7 +350,7 @@ def test_energies_by_volumes_are_units_of_stresses(word):
     assert parse_units("Hartree Bohr Hartree/Bohr^3").agrees(ATOMIC)
     assert not parse_units("Hartree Bohr GPa").agrees(ATOMIC)
     for wrong in ("Hartree^3", "GPa/Bohr^3", "Hartree/Bohr^2", "/Bohr^3"):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=re.escape(f"{wrong!r} is no unit known here")):
             parse_units(f"eV Angstrom {wrong}")
 
 

@@ -358,6 +358,23 @@ def _seeded(number):
 
 def fuzz(bases, read, examples, seed=None):
     """Number of (files read, files refused). Raises the first error that is no MpnnpError."""
+    return _read_all(changed(bases), read, examples, seed)
+
+
+def fuzz_style(name, base, comments, keys, read, examples, seed=None):
+    """Number of files whose numbers are those of `base`, and of those refused. Raises AssertionError where
+    one reads differently.
+    """
+    expected = read(base).hash()
+
+    def read_alike(data):
+        assert read(data).hash() == expected, f"{name}: other numbers from {data[:2000]!r}"
+
+    return _read_all(restyled(base, comments, keys), read_alike, examples, seed)
+
+
+def _read_all(files, read, examples, seed):
+    """Number of (files read, files refused) of a strategy of files."""
     counts = [0, 0]
 
     @_seeded(seed)
@@ -368,40 +385,11 @@ def fuzz(bases, read, examples, seed=None):
         derandomize=seed is None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(changed(bases))
+    @given(files)
     def one(data):
         limit_time()
         try:
             read(data)
-            counts[0] += 1
-        except MpnnpError:
-            counts[1] += 1
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-
-    one()
-    return counts
-
-
-def fuzz_style(name, base, comments, keys, read, examples, seed=None):
-    """Number of files whose numbers are those of `base`. Raises AssertionError where one reads
-    differently.
-    """
-    expected, counts = read(base).hash(), [0, 0]
-
-    @_seeded(seed)
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        derandomize=seed is None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(restyled(base, comments, keys))
-    def one(data):
-        limit_time()
-        try:
-            assert read(data).hash() == expected, f"{name}: other numbers from {data[:2000]!r}"
             counts[0] += 1
         except MpnnpError:
             counts[1] += 1

@@ -592,7 +592,7 @@ def test_the_data_of_a_learning_keep_marks_and_energies_of_isolated_atoms(begun,
     marked = replace(data, marks=np.where(np.arange(len(data)) < 2, 2, 1), isolated={1: -1.0, 8: -3.0})
     write_extxyz(tmp_path / "marked.extxyz", marked)
     section = {"files": [str(tmp_path / "marked.extxyz")], "cache": str(tmp_path / "cache")}
-    config = config.model_copy(update={"data": config.data.model_copy(update=section)})
+    config = config.with_keys("data", **section)
     loop = Loop(learning, config, tmp_path, *quiet(), State(rounds=(Round(0, 8),)))
     loop.folder_of(0).mkdir(parents=True)
     rounds.train_phase(loop)

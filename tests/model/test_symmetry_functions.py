@@ -240,5 +240,5 @@ def test_an_element_without_functions_is_an_error():
 def test_element_symbols():
     assert element_number("H") == 1 and element_number("Cu") == 29
     for name in ("X", "h", "", "1"):
-        with pytest.raises(ConfigError):
+        with pytest.raises(ConfigError, match=f"'{name}' is not the symbol of a chemical element"):
             element_number(name)

@@ -16,7 +16,6 @@ from conftest import DATA
 from typer.testing import CliRunner
 
 from mpnnp.cli import app
-from mpnnp.commands.dynamics import load_members
 from mpnnp.config import make_config
 from mpnnp.data import dataset as hdf5
 from mpnnp.data.dataset import Dataset
@@ -34,7 +33,7 @@ from mpnnp.n2p2.input_file import InputFile
 from mpnnp.n2p2.nets import ambiguous_layers, read_network
 from mpnnp.n2p2.potential_files import read_functions, read_potential
 from mpnnp.n2p2.translate import translate
-from mpnnp.simulation.calculator import Calculator
+from mpnnp.simulation.calculator import Calculator, load_potentials
 from mpnnp.simulation.labelling import make_labeller
 from mpnnp.simulation.trajectories import read_start
 from mpnnp.training.checkpoint import load_potential
@@ -461,7 +460,7 @@ def test_who_takes_a_folder_can_be_told_its_units(in_metal, tmp_path):
     ):
         atoms.calc = calculator
         assert atoms.get_potential_energy() == pytest.approx(energy, rel=1e-10)
-    (member,) = load_members(str(folder), "eV Angstrom")
+    (member,) = load_potentials(str(folder), "eV Angstrom")
     assert member.energy_forces(s)[0] == pytest.approx(energy, rel=1e-10)
     config = make_config(
         {

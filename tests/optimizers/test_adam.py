@@ -146,7 +146,7 @@ def same_as_on_one_rank(comm):
         increment = shared.update(state, rows[mine], errors[mine])
         np.testing.assert_allclose(increment, alone.update(other, rows, errors), rtol=1e-12)
         assert all(np.array_equal(increment, theirs) for theirs in comm.allgather(increment))
-    with pytest.raises(TrainingError):
+    with pytest.raises(TrainingError, match="the gradient is not finite"):
         shared.update(state, rows[mine], np.full(len(errors[mine]), np.nan))
     shared.load_arrays(shared.save_arrays(state))
     assert shared.traffic.last_bytes == N * 8

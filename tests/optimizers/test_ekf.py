@@ -300,7 +300,7 @@ def failures_on_every_rank(comm):
             optimiser.update(state, rows, errors), optimiser.update(optimiser.init(), rows, errors)
         )
     optimiser = make_ekf(settings(), 50, [], comm)
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match="is not that of this run's net and ekf.coupling"):
         optimiser.load_arrays({"m": np.zeros(50)} if comm.rank == 0 else None)
 
 

@@ -356,7 +356,7 @@ def ranks_agree_on_the_kalman_std(comm):
     atoms.calc = Calculator(folder / "run" / "checkpoint.h5", comm=comm)
     std = atoms.calc.get_property("energy_kalman_std", atoms)
     assert std == pytest.approx(float(os.environ["MPNNP_TEST_STD"]), rel=1e-9)
-    assert (atoms.calc.filter_ is None) == (comm.rank != 0)
+    assert (atoms.calc.posterior is None) == (comm.rank != 0)
 
 
 @pytest.mark.parametrize("coupling", ["full", "node"])

@@ -103,25 +103,20 @@ def test_labels_are_counted_by_structures_with_forces(tmp_path):
 
 def test_forces_that_are_not_learned_decide_about_no_net(tmp_path):
     config = small_config(tmp_path, schedule={"forces": False})
-    net = config.network.model_copy(update={"hidden": None, "activation": "tanh"})
     comm, log = quiet()
-    begun(config.model_copy(update={"network": net}), tmp_path / "run", comm, log)
+    begun(config.with_keys("network", hidden=None, activation="tanh"), tmp_path / "run", comm, log)
     assert any(line.startswith("network.hidden = [15, 15]: 9 labels for training") for line in log.kept)
 
 
 def test_a_run_without_settings_tells_what_it_chose_and_goes_on(tmp_path):
     config = small_config(tmp_path, ekf={"noise": "learned"})
-    gaps = config.model_copy(
-        update={
-            "network": config.network.model_copy(update={"hidden": None, "activation": "tanh"}),
-            "schedule": config.schedule.model_copy(update={"force_fraction": None}),
-        }
-    )
+    gaps = config.with_keys("network", hidden=None, activation="tanh")
+    gaps = gaps.with_keys("schedule", force_fraction=None)
     comm, _ = quiet()
     log = Log(stream=open(tmp_path / "log", "w"))
     first = train(gaps, tmp_path / "run", comm, log)
     text = (tmp_path / "run" / "train.log").read_text()
     assert "network.hidden = [15, 15]" in text and "schedule.force_fraction = 1" in text
-    more = gaps.model_copy(update={"run": gaps.run.model_copy(update={"epochs": 3})})
+    more = gaps.with_keys("run", epochs=3)
     again = train(more, tmp_path / "run", comm, log, resume=True)
     assert first.epoch == 3 and again.epoch == 4 and len(again.weights) == len(first.weights)

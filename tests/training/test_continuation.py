@@ -15,7 +15,7 @@ import mpnnp
 from mpnnp.config import make_config, read_config
 from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import CheckpointError, ConfigError, DataError
-from mpnnp.model.label_kinds import KINDS
+from mpnnp.model.label_kinds import position
 from mpnnp.signals import Signals
 from mpnnp.simulation.calculator import Calculator
 from mpnnp.training import continuation, history
@@ -23,6 +23,7 @@ from mpnnp.training.checkpoint import load_potential, read_checkpoint, read_post
 from mpnnp.training.description import describe_checkpoint
 from mpnnp.training.inflation import most_likely_factor
 from mpnnp.training.learning_curve import LearningCurve
+from mpnnp.training.run_folder import Held
 from mpnnp.training.train import begin, train
 
 
@@ -49,7 +50,7 @@ def prior(config, directory):
     """Parts of a run that goes on, before its first update."""
     comm, log = quiet()
     with Signals(comm) as signals:
-        return begin(continuation.completed(config), directory, comm, log, False, signals)
+        return begin(continuation.completed(config), Held(directory), comm, log, signals)
 
 
 def test_the_prior_is_the_checkpoint_and_its_covariance(old, tmp_path):
@@ -149,7 +150,7 @@ def test_a_killed_continuation_resumes_bit_for_bit(old, tmp_path):
     comm, log = quiet()
     config = going_on(old, data={"rehearsal": 0.3}, run={"epochs": 3})
     whole = train(config, tmp_path / "whole", comm, log)
-    half = config.model_copy(update={"run": config.run.model_copy(update={"updates": 5})})
+    half = config.with_keys("run", updates=5)
     train(half, tmp_path / "half", comm, log)
     again = train(config, tmp_path / "half", comm, log, resume=True)
     assert np.array_equal(whole.weights, again.weights) and whole.update == again.update
@@ -273,7 +274,7 @@ def test_another_schedule_inherits_nothing_of_the_one_before(tmp_path, noise, th
         train(more(schedule=keys), tmp_path / "b", *quiet())
         stored = read_config(tmp_path / "b" / "config.toml")
         assert stored.schedule.selection == now
-        longer = stored.model_copy(update={"run": stored.run.model_copy(update={"epochs": 3})})
+        longer = stored.with_keys("run", epochs=3)
         train(longer, tmp_path / "b", *quiet(), resume=True)
 
 
@@ -315,17 +316,17 @@ def test_another_level_of_theory_is_noticed_and_taken_away(old, tmp_path):
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     continued = continuation.completed(going_on(old, data=data))
     with Signals(comm) as signals:
-        begin(continued, tmp_path / "a", comm, log, False, signals)
+        begin(continued, Held(tmp_path / "a"), comm, log, signals)
         assert any("another level of theory?" in line for line in log.kept)
         log.kept.clear()
         config = continuation.completed(going_on(old, data=data | {"shift_energies": True}))
-        run = begin(config, tmp_path / "b", comm, log, False, signals)
+        run = begin(config, Held(tmp_path / "b"), comm, log, signals)
     assert not any("another level" in line for line in log.kept)
     shift = run.task.data.shifts[str(tmp_path / "other.extxyz")]
     own = continuation.completed(going_on(old, data={"shift_energies": True}))
     (tmp_path / "c").mkdir()
     with Signals(comm) as signals:
-        plain = begin(own, tmp_path / "c", comm, log, False, signals).task.data.shifts
+        plain = begin(own, Held(tmp_path / "c"), comm, log, signals).task.data.shifts
     for symbol, value in plain[str(old / "new.extxyz")].items():  # -13 eV are all that differs
         assert abs(shift[symbol] - value + 13.0) < 1e-5
 
@@ -371,7 +372,7 @@ def test_data_that_are_gone_cost_only_the_old_errors(old, moving, tmp_path):
 def test_a_run_goes_on_without_the_old_data_and_with_them_again(old, moving, tmp_path):
     (comm, log), folder = quiet(), moving
     config = going_on(folder, data={"files": str(old / "new.extxyz")}, run={"epochs": 1})
-    longer = [config.model_copy(update={"run": config.run.model_copy(update={"epochs": n})}) for n in (2, 3)]
+    longer = [config.with_keys("run", epochs=n) for n in (2, 3)]
     whole = train(longer[1], tmp_path / "whole", comm, log)
     train(config, tmp_path / "run", comm, log)
     (folder / "clusters.extxyz").rename(folder / "elsewhere.extxyz")
@@ -403,9 +404,7 @@ def test_densities_and_energies_of_all_that_was_learned_are_known(tmp_path):
     learned = {"ekf": {"noise": "learned"}}
     train(small_config(tmp_path / "a", **learned), tmp_path / "a" / "run", comm, log)
     config = going_on(tmp_path / "a", data={"files": str(tmp_path / "b" / "clusters.extxyz")})
-    config = config.model_copy(
-        update={"run": config.run.model_copy(update={"from_": str(tmp_path / "a" / "run" / "checkpoint.h5")})}
-    )
+    config = config.with_keys("run", from_=str(tmp_path / "a" / "run" / "checkpoint.h5"))
     train(config, tmp_path / "b" / "run", comm, log)
     before, after = (
         TrainingRange.from_numbers(read_summary(tmp_path / name / "run" / "checkpoint.h5").progress)
@@ -431,7 +430,7 @@ def test_levels_of_stress_are_in_the_units_of_the_new_data(tmp_path):
     (tmp_path / "c").mkdir()
     run = prior(config, tmp_path / "c")
     before = read_summary(tmp_path / "a" / "run" / "checkpoint.h5").progress
-    k = list(KINDS).index("stress")
+    k = position("stress")
     unit, stress = run.task.observer.labels.units[k], run.state.noise.level(k)
     assert unit > 5.0 * before["stress_unit"]
     assert stress * unit == pytest.approx(before["stress_noise_validation"] * before["stress_unit"])

@@ -61,7 +61,7 @@ def test_a_finished_member_is_known_by_what_its_run_chose(tmp_path):
     assert not is_finished(config, tmp_path)
     (tmp_path / "config.toml").write_text(stored, encoding="utf-8")
     assert is_finished(config, tmp_path)
-    other = config.model_copy(update={"run": config.run.model_copy(update={"epochs": 3})})
+    other = config.with_keys("run", epochs=3)
     assert not is_finished(other, tmp_path)
 
 
@@ -79,7 +79,7 @@ def test_a_member_is_the_run_of_its_seed(tmp_path):
 def test_finished_members_are_left_and_begun_ones_resumed(tmp_path):
     comm, log = quiet()
     config = small_config(tmp_path, run={"epochs": 2})
-    begun = config.model_copy(update={"run": config.run.model_copy(update={"updates": 3})})
+    begun = config.with_keys("run", updates=3)
     folder = tmp_path / "all"
     run_ensemble(begun, [1], "both", folder, comm, log)
     run_ensemble(config, [2], "both", folder, comm, log)
@@ -96,7 +96,7 @@ def test_finished_members_are_left_and_begun_ones_resumed(tmp_path):
 def test_a_finished_member_that_goes_on_and_is_stopped_is_not_finished(tmp_path, monkeypatch):
     comm, log = quiet()
     config = small_config(tmp_path, run={"epochs": 2})
-    longer = config.model_copy(update={"run": config.run.model_copy(update={"epochs": 4})})
+    longer = config.with_keys("run", epochs=4)
     folder, evaluate = tmp_path / "all", train_module.evaluate
     run_ensemble(config, [1], "both", folder, comm, log)
 
@@ -132,7 +132,7 @@ def test_members_that_go_on_from_a_checkpoint_are_known_to_be_finished(tmp_path)
     folder = tmp_path / "all"
     assert run_ensemble(config, [1, 2], "both", folder, comm, log) == {1: "trained", 2: "trained"}
     assert run_ensemble(config, [1, 2], "both", folder, comm, log) == {1: "was finished", 2: "was finished"}
-    longer = config.model_copy(update={"run": config.run.model_copy(update={"epochs": 2})})
+    longer = config.with_keys("run", epochs=2)
     assert not is_finished(member_config(longer, 1, "both"), folder / "seed-1")
     (tmp_path / "old" / "checkpoint.h5").unlink()
     assert is_finished(member_config(config, 1, "both"), folder / "seed-1")  # its own checkpoint says it

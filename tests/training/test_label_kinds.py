@@ -95,7 +95,7 @@ def test_a_kind_made_in_a_test_trains_without_an_edit_of_the_package(tmp_path, o
     """Its errors are below those of a run that only compares it, at the end by more than a half."""
     comm, log = quiet()
     config = config_of(tmp_path, **schedule)
-    idle = config.model_copy(update={"schedule": config.schedule.model_copy(update={"labels": {}})})
+    idle = config.with_keys("schedule", labels={})
     curve, unlearned = (
         train(c, tmp_path / name, comm, log).curve.columns()["oxygen_rmse_train"]
         for name, c in (("run", config), ("idle", idle))
@@ -111,7 +111,7 @@ def test_a_kind_made_in_a_test_trains_without_an_edit_of_the_package(tmp_path, o
 def test_a_run_with_a_kind_of_ones_own_is_resumed_bit_for_bit(tmp_path, oxygen):
     config = config_of(tmp_path, selection="sort")
     whole = train(config, tmp_path / "whole", *quiet())
-    part = config.model_copy(update={"run": config.run.model_copy(update={"updates": whole.update // 2})})
+    part = config.with_keys("run", updates=whole.update // 2)
     train(part, tmp_path / "parts", *quiet())
     resumed = train(config, tmp_path / "parts", *quiet(), resume=True)
     assert np.array_equal(whole.weights, resumed.weights)

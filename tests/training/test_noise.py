@@ -94,7 +94,7 @@ def test_the_prior_is_the_variance_of_the_initializer_in_each_layer():
 def test_a_run_with_learned_levels_resumes_bit_for_bit_and_tells_them(tmp_path):
     config = small_config(tmp_path, ekf=LEARNED, run={"epochs": 3})
     whole = train(config, tmp_path / "whole", *quiet())
-    part = config.model_copy(update={"run": config.run.model_copy(update={"updates": whole.update // 2})})
+    part = config.with_keys("run", updates=whole.update // 2)
     train(part, tmp_path / "parts", *quiet())
     resumed = train(config, tmp_path / "parts", *quiet(), resume=True)
     assert np.array_equal(whole.weights, resumed.weights) and whole.noise.passes == resumed.noise.passes == 3

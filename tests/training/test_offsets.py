@@ -24,6 +24,7 @@ from mpnnp.signals import Signals
 from mpnnp.training import continuation, offsets
 from mpnnp.training.checkpoint import read_checkpoint, read_posterior
 from mpnnp.training.noise import LEAST_OWN, NoiseLevels
+from mpnnp.training.run_folder import Held
 from mpnnp.training.train import begin, one_update, train
 
 train_module = importlib.import_module("mpnnp.training.train")  # the package has a function of this name
@@ -250,7 +251,7 @@ def test_offsets_need_a_whole_covariance_and_few_groups(tmp_path):
 def test_a_run_with_offsets_resumes_bit_for_bit_and_tells_them(tmp_path):
     config = in_boxes(tmp_path, run={"epochs": 3})
     whole = train(config, tmp_path / "whole", *quiet())
-    part = config.model_copy(update={"run": config.run.model_copy(update={"updates": whole.update // 2})})
+    part = config.with_keys("run", updates=whole.update // 2)
     train(part, tmp_path / "parts", *quiet())
     resumed = train(config, tmp_path / "parts", *quiet(), resume=True)
     assert np.array_equal(whole.weights, resumed.weights)
@@ -304,7 +305,7 @@ def test_inflation_is_of_what_was_learned_not_of_new_offsets(tmp_path):
     config = in_boxes(tmp_path / "b", run=going_on, ekf=LEARNED | {"inflation": 9.0})
     comm, log = quiet()
     with Signals(comm) as signals:
-        run = begin(continuation.completed(config), tmp_path / "b", comm, log, False, signals)
+        run = begin(continuation.completed(config), Held(tmp_path / "b"), comm, log, signals)
     known = read_checkpoint(tmp_path / "first" / "checkpoint.h5").progress["offset_variance"]
     noise, n, ekf = run.state.noise, run.task.n_offset, run.task.optimizer
     columns = np.eye(n, len(run.state.weights) + n, k=len(run.state.weights))
@@ -322,7 +323,7 @@ def test_a_run_that_goes_on_has_offsets_of_its_own_simulations(tmp_path):
     config = in_boxes(tmp_path / "b", run={"from": str(tmp_path / "first" / "checkpoint.h5"), "epochs": 2})
     comm, log = quiet()
     with Signals(comm) as signals:
-        run = begin(continuation.completed(config), tmp_path / "b", comm, log, False, signals)
+        run = begin(continuation.completed(config), Held(tmp_path / "b"), comm, log, signals)
     noise, n = run.state.noise, run.task.n_offset
     assert n not in (0, len(saved.arrays["offsets"])) and noise.offsets.tolist() == [0.0] * n
     assert noise.offset_variance == saved.progress["offset_variance"] < 1.0

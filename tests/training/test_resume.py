@@ -301,7 +301,7 @@ def test_a_file_of_version_1_is_read_and_continued(tmp_path, monkeypatch):
         and found.optimizer["T"].size > 1000
     )
     config = parse_config(found.config_text, "version 1")
-    config = config.model_copy(update={"run": config.run.model_copy(update={"updates": None})})
+    config = config.with_keys("run", updates=None)
     state = train.train(config, "run", *quiet(), resume=True)
     # to rounding: BLAS may take other kernels on another machine
     assert state.weights == pytest.approx(np.loadtxt(source / "weights-after-3-epochs.txt"), rel=1e-6)
@@ -359,7 +359,7 @@ def test_runs_data_sets_and_caches_of_the_flat_package_go_on(tmp_path, monkeypat
     found = checkpoint.read_checkpoint("run/checkpoint.h5")
     assert found.progress["update"] == 30 and found.curve["epoch"].tolist() == [0, 1]
     config = parse_config(found.config_text, "version 0.1")
-    config = config.model_copy(update={"run": config.run.model_copy(update={"updates": None})})
+    config = config.with_keys("run", updates=None)
     monkeypatch.setattr(stored_functions, "_compute", None)  # the cache must be taken as it is
     state = train.train(config, "run", *quiet(), resume=True)
     expected = np.loadtxt(source / f"{optimizer}-weights-after-3-epochs.txt")

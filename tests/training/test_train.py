@@ -49,7 +49,7 @@ def make_config(folder, optimizer, **run):
 
 
 def with_run(config, **run):
-    return config.model_copy(update={"run": config.run.model_copy(update=run)})
+    return config.with_keys("run", **run)
 
 
 @dataclass
@@ -209,12 +209,8 @@ def assert_same(resumed, whole):
 
 @pytest.mark.parametrize("selection", ["threshold", "sort"])
 def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_uninterrupted_run(trained, tmp_path, selection):
-    change = {"schedule": trained.config.schedule.model_copy(update={"selection": selection})}
-    whole = (
-        trained
-        if selection == "threshold"
-        else run(trained.config.model_copy(update=change), tmp_path / "whole")
-    )
+    config = trained.config.with_keys("schedule", selection=selection)
+    whole = trained if selection == "threshold" else run(config, tmp_path / "whole")
     first = run(with_run(whole.config, updates=100), tmp_path / "run")
     assert (first.state.update, first.state.epoch, first.state.done) == (100, 2, 31)
     assert any(line.startswith("run.updates = 100 reached") for line in first.lines)
@@ -259,7 +255,7 @@ def test_a_run_ends_after_epochs_without_a_better_validation_error(folder, tmp_p
     the best one so far.
     """
     config = make_config(folder, "adam", epochs=50, patience=3)
-    config = config.model_copy(update={"adam": config.adam.model_copy(update={"learning_rate": 3.0})})
+    config = config.with_keys("adam", learning_rate=3.0)
     ended = run(config, tmp_path / "run")
     curve = curve_of(tmp_path / "run")
     measure = np.sqrt(curve["energy_rmse_validation"] * curve["force_rmse_validation"])
@@ -294,7 +290,7 @@ def test_the_best_potential_may_be_that_of_the_last_update_within_an_epoch(folde
 
 def test_a_run_that_patience_ended_does_nothing_when_resumed(folder, tmp_path):
     config = make_config(folder, "adam", epochs=50, patience=3)
-    config = config.model_copy(update={"adam": config.adam.model_copy(update={"learning_rate": 3.0})})
+    config = config.with_keys("adam", learning_rate=3.0)
     ended = run(config, tmp_path / "run")
     resumed = run(config, tmp_path / "run", resume=True)
     assert resumed.state.update == ended.state.update
@@ -302,10 +298,8 @@ def test_a_run_that_patience_ended_does_nothing_when_resumed(folder, tmp_path):
 
 
 def test_a_run_without_validation_structures_ends_by_its_training_errors_and_says_so(tmp_path):
-    config = make_config(tmp_path, "adam", epochs=50, patience=3)
-    changes = {"adam": {"learning_rate": 3.0}, "data": {"validation_fraction": 0.0}}
-    sections = {name: getattr(config, name).model_copy(update=keys) for name, keys in changes.items()}
-    ended = run(config.model_copy(update=sections), tmp_path / "run")
+    config = make_config(tmp_path, "adam", epochs=50, patience=3).with_keys("adam", learning_rate=3.0)
+    ended = run(config.with_keys("data", validation_fraction=0.0), tmp_path / "run")
     assert ended.state.epoch < 50
     assert "no better training error for 3 epochs: " in "\n".join(ended.lines)
 

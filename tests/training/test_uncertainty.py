@@ -22,7 +22,7 @@ from mpnnp.config import Ekf as Rates
 from mpnnp.config import read_config
 from mpnnp.data.formats import read_sources
 from mpnnp.data.packed import make_atoms
-from mpnnp.errors import CheckpointError, ConfigError, DataError, FolderError
+from mpnnp.errors import CheckpointError, ConfigError, DataError, FolderError, OutputError
 from mpnnp.kernels.energy_forces import symmetry_functions
 from mpnnp.kernels.jacobian import energy_rows, force_rows
 from mpnnp.kernels.packs import make_structures
@@ -36,10 +36,11 @@ from mpnnp.progress import Log
 from mpnnp.run_lock import RunLock
 from mpnnp.simulation.dynamics import run as simulate
 from mpnnp.simulation.integrators import Protocol
+from mpnnp.training import uncertainty
 from mpnnp.training.calibration import FEW, ONE_SIGMA, Calibration, Errors, Found, Sigma, calibrate
 from mpnnp.training.checkpoint import read_summary
 from mpnnp.training.train import train
-from mpnnp.training.uncertainty import read_uncertainty
+from mpnnp.training.uncertainty import calibrate_checkpoint, read_uncertainty
 
 POTENTIALS = [DATA / name for name in ("predict_acsf_cos", "predict_weighted", "predict_compact")]
 
@@ -240,6 +241,15 @@ def test_a_checkpoint_of_a_run_that_goes_on_is_not_calibrated(run, tmp_path):
     lock.release()
     assert CliRunner().invoke(app, words).exit_code == 0
     assert checkpoint.read_bytes() != before and not (tmp_path / "run" / "run.lock").exists()
+
+
+def test_where_nothing_can_be_written_nothing_is_calibrated(tmp_path, monkeypatch):
+    def refuse(folder, say):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(uncertainty, "RunLock", refuse)
+    with pytest.raises(OutputError, match=f"{tmp_path}: the results cannot be written: Permission denied"):
+        calibrate_checkpoint(tmp_path / "checkpoint.h5", None, None, *quiet())
 
 
 def test_isolated_atoms_calibrate_nothing_and_are_not_judged(run, tmp_path):

@@ -18,6 +18,7 @@ from mpnnp.progress import Silent
 from mpnnp.signals import Signals
 from mpnnp.training.agenda import Agenda
 from mpnnp.training.observations import Observer
+from mpnnp.training.run_folder import Held
 from mpnnp.training.schedules import Batch
 from mpnnp.training.train import begin, one_epoch
 
@@ -33,7 +34,7 @@ def make_run(data, folder, comm, **sections):
         "symmetry_functions": {"set": "water"},
         **sections,
     }
-    return begin(make_config(tree), Path(folder), comm, Silent(), False, Signals(comm))
+    return begin(make_config(tree), Held(Path(folder)), comm, Silent(), Signals(comm))
 
 
 class Stopwatch(Agenda):
