@@ -117,7 +117,7 @@ class Network:
                     f"network.elements.{symbol}.activation = {names!r}: "
                     f"must be one of {', '.join(ACTIVATIONS)} for each of the {len(hidden)} hidden layers"
                 )
-            sizes.append((n_input, *hidden, 1))
+            sizes.append((int(n_input), *hidden, 1))  # (no int64, which overflows)
             activations.append((*names, "identity"))
         n_weight = sum((n_in + 1) * n_out for size in sizes for n_in, n_out in itertools.pairwise(size))
         if n_weight > MOST_WEIGHTS:
