@@ -13,6 +13,7 @@ from mpnnp.commands.common import (
     PotentialPath,
     PotentialUnits,
     Replace,
+    check_positive,
     examples,
     on_first_rank,
     read_inputs,
@@ -364,6 +365,7 @@ def check(
     from mpnnp.analysis.derivative_check import check_derivatives
     from mpnnp.analysis.selection import at_interval
 
+    check_positive(tolerance=tolerance)
     comm, log = start()
     (model,), dataset = read_inputs(comm, log, [potential], data, how, potential_units)
     dataset = dataset.take(at_interval(min(structures, len(dataset)), len(dataset)))
