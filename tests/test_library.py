@@ -288,6 +288,11 @@ def test_weights_of_single_precision_are_as_good_as_others():
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_folder_is_not_the_checkpoint_in_it(trained, tmp_path):
+    with pytest.raises(CheckpointError, match="run: is a folder: name the checkpoint.h5 in it"):
+        mpnnp.continue_from(trained, clusters(), tmp_path / "next")
+
+
 def test_a_slice_of_a_data_set_says_how_to_take_several():
     with pytest.raises(TypeError, match=r"must be one integer; data.take gives a Dataset of several"):
         clusters()[1:3]
