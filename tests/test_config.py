@@ -437,7 +437,6 @@ def test_the_sources_are_python_3_10():
             "schedule.updates_per_epoch = 50: without effect with schedule.name = 'runner'",
         ),
         ("stress_probability = 0.5\n", "schedule.stress_probability = 0.5"),
-        ("groups = 5\n", "schedule.groups = 5: without effect with schedule.rows = 'full'"),
         ("trials = 5\n", "schedule.trials = 5: without effect with ekf.noise = 'learned'"),
         ("force_threshold = 0.5\n", "schedule.force_threshold = 0.5: without effect with ekf.noise"),
     ],

@@ -42,7 +42,6 @@ class Config(Section):
                 ["alpha"] if functions.cutoff in ("hard", "tanh3u", "tanh3") else [],
                 f"symmetry_functions.cutoff = '{functions.cutoff}'",
             ),
-            ("schedule", ["groups"] if self.schedule.rows == "full" else [], "schedule.rows = 'full'"),
             ("schedule", self.schedule.idle_keys(), f"schedule.name = '{self.schedule.name}'"),
             *self._idle_keys_of_functions(),
         ]
