@@ -163,6 +163,8 @@ def new_optimizer(task: Task, name: str = "ekf", **settings) -> Optimizer:
     P - K H P + q I, with R = I/eta (docs/theory.md); of Adam the step on the gradient of the sum of xi^2.
     Collective, both. Raises ConfigError, and `update` TrainingError when numbers go wrong.
     """
+    if not isinstance(task, Task):
+        raise ConfigError(f"task = {task!r}: must be a Task, as mpnnp.new_task gives")
     check_name(name, "new_optimizer")
     section = name if name in Config.model_fields else "optimizer"
     known = {"noise": "fixed"} if section == "ekf" else {}  # a Task by itself has no noise levels
@@ -243,7 +245,7 @@ def train(
     on_update  functions (task, state) called after each update;  on_epoch  functions (task, state, point)
                after each evaluation, `point.train.rmse["force"]` and `point.validation` being accuracies as
                of `evaluate`; on the ranks that give them, which may be rank 0 alone if they do not
-               communicate. What one of them raises on one rank ends all
+               communicate. What one of them raises on one rank ends all. One function needs no list
     log        progress.Log; default: what the command shows. progress.Silent() shows warnings alone, as
                those of Python, progress.Muted() nothing; train.log is written all the same
     overwrite  a run that is in the folder keeps its files under another name
@@ -266,8 +268,8 @@ def train(
         comm,
         _log(log, comm),
         resume,
-        on_update,
-        on_epoch,
+        _functions("on_update", on_update),
+        _functions("on_epoch", on_epoch),
         overwrite,
     )
 
@@ -340,8 +342,18 @@ def _keep(data, directory, resume, overwrite, log):
         lock.release()
 
 
+def _functions(name, given):
+    """The functions of an argument, which may be one. Raises ConfigError for what is none."""
+    functions = (given,) if callable(given) else given
+    if not isinstance(functions, Iterable) or not all(map(callable, functions := tuple(functions))):
+        raise ConfigError(f"{name} = {given!r}: must be a function, or a list of them")
+    return functions
+
+
 def _log(log, comm):
-    """A Log; one that shows nothing for those that cannot write train.log."""
+    """A Log; one that shows nothing for those that cannot write train.log. Raises ConfigError."""
+    if log is not None and not hasattr(log, "warn"):
+        raise ConfigError(f"log = {log!r}: must be a Log, Silent() or Muted() of mpnnp.progress")
     if isinstance(log, Silent):
         return QuietLog(comm, warns=not isinstance(log, Muted))
     return Log(comm) if log is None else log

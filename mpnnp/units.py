@@ -17,6 +17,7 @@ __all__ = [
     "BAR",
     "BOHR",
     "DENSITY",
+    "ENERGY_UNIT",
     "GPA",
     "HARTREE",
     "METAL",
@@ -46,6 +47,8 @@ OTHER_NAMES = {
     "eh": "Hartree",
     "a.u.": "Hartree",
     "ry": "Rydberg",
+    "ryd": "Rydberg",
+    "rydbergs": "Rydberg",
     "kcal": "kcal/mol",
     "kj": "kJ/mol",
     "a": "Angstrom",
@@ -59,6 +62,11 @@ OTHER_NAMES = {
     "a0": "Bohr",
     "nanometer": "nm",
 }
+# a unit of energy behind a number
+ENERGY_UNIT = "|".join(
+    re.escape(name)
+    for name in sorted((*ENERGIES, *(n for n, of in OTHER_NAMES.items() if of in ENERGIES)), key=len)[::-1]
+)
 CUBED = re.compile(r"(.+/.+?)(?:\^|\*\*)?3")  # eV/Angstrom^3
 
 
@@ -144,7 +152,7 @@ EACH = re.compile(
 
 # names of units within a text
 WITHIN = re.compile(
-    r"(?<![\w/.:-])(m?eV|Angstroms?|Ångström|Å|Hartrees?|Bohrs?|Rydberg|kcal/mol|kJ/mol)(?![\w.:-])",
+    r"(?<![\w/.:-])(m?eV|Angstroms?|Ångström|Å|Hartrees?|Bohrs?|Ryd?|Rydbergs?|kcal/mol|kJ/mol)(?![\w.:-])",
     re.IGNORECASE,
 )
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mpnnp
@@ -21,6 +22,7 @@ from mpnnp.config import (
     to_toml,
 )
 from mpnnp.errors import ConfigError, MpnnpError
+from mpnnp.model.network import Network
 from mpnnp.optimizers.registry import check_name
 
 MINIMAL = '[data]\nfiles = "water.extxyz"\n'
@@ -472,6 +474,18 @@ def test_keys_of_the_schedule_that_is_not_chosen_are_errors(tmp_path, text, told
 )
 def test_keys_that_only_another_key_gives_a_meaning_are_errors(tmp_path, text, told):
     assert told in message(tmp_path, MINIMAL + text)
+
+
+def test_energies_that_come_without_end_in_an_epoch_are_an_error(tmp_path):
+    """Their order is drawn at the start of an epoch, and must fit into memory."""
+    told = message(tmp_path, MINIMAL + "[schedule]\nenergy_fraction = 1e18\n")
+    assert "schedule.energy_fraction = 1e+18: must be less than or equal to 10000" in told
+
+
+@pytest.mark.parametrize("nodes", [10**9, 10**30])
+def test_nets_beyond_all_memory_are_an_error_of_the_configuration(nodes):
+    with pytest.raises(ConfigError, match="network.hidden: nets of .* cannot be meant"):
+        Network.from_config(Net(hidden=[nodes], activation="tanh"), [14], np.array([36]))
 
 
 @pytest.mark.parametrize("key", ["run.from", "run.directory", "data.weights", "network.weights_from"])

@@ -242,12 +242,60 @@ def test_a_silent_log_shows_nothing_and_leaves_train_log(trained, tmp_path, log,
         (lambda p, d: mpnnp.Calculator(p, skin=-1.0), "skin = -1.0: must be from 0 to 10 Angstrom"),
         (lambda p, d: mpnnp.Calculator(p, skin=1e6), "skin = 1000000.0: must be from 0 to 10 Angstrom"),
         (lambda p, d: mpnnp.Calculator(p, max_extrapolations=-1), "max_extrapolations = -1: must not be neg"),
+        (lambda p, d: mpnnp.new_optimizer(p), "task = Potential.*: must be a Task, as mpnnp.new_task gives"),
+        (lambda p, d: mpnnp.train(sections(), on_epoch=3), "on_epoch = 3: must be a function, or a list"),
+        (lambda p, d: mpnnp.train(sections(), on_update=["a"]), "on_update = .'a'.: must be a function"),
+        (lambda p, d: mpnnp.train(sections(), log=print), "log = <built-in function print>: must be a Log"),
     ],
 )
 def test_arguments_of_another_kind_are_told_by_their_name(call, told):
     data = clusters()
     with pytest.raises(ConfigError, match=told):
         call(mpnnp.new_potential(data, **SMALL), data)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda p, d, task, w: p.with_weights(w[:3]), r"weights of shape \(3,\): must be \(\d+,\)"),
+        (lambda p, d, task, w: p.with_weights(w[None]), r"weights of shape \(1, \d+\): must be"),
+        (
+            lambda p, d, task, w: task.observe(task.epoch(1)[0], w[:-1]),
+            r"weights of shape .*: must be \(\d+,",
+        ),
+        (lambda p, d, task, w: task.errors(None), r"weights of shape \(\): must be"),
+        (lambda p, d, task, w: p.energy_forces("a.xyz"), "'a.xyz': must be ase.Atoms or a Structure"),
+        (lambda p, d, task, w: d.take([0.5]), "take: must be integers or a mask, found 0.5"),
+        (lambda p, d, task, w: d.take(np.ones(3, bool)), r"take: a mask of shape \(3,\), must be \(8,\)"),
+        (lambda p, d, task, w: d.split(-0.1), "split: fraction = -0.1: must be from 0 to below 1"),
+        (lambda p, d, task, w: d.split(np.nan), "split: fraction = nan: must be from 0 to below 1"),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(call, told):
+    """Three of the weights were read beyond their end, and -0.1 left one structure for training."""
+    data = clusters()
+    potential = mpnnp.new_potential(data, **SMALL)
+    with pytest.raises(DataError, match=told):
+        call(potential, data, mpnnp.new_task(potential, data, streams=2), potential.weights)
+
+
+def test_weights_of_single_precision_are_as_good_as_others():
+    data = clusters()
+    potential = mpnnp.new_potential(data, **SMALL)
+    task, w = mpnnp.new_task(potential, data, streams=2), potential.weights.astype(np.float32)
+    batch = task.epoch(1)[0]
+    for found, expected in zip(task.observe(batch, w), task.observe(batch, w.astype(float))):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_folder_is_not_the_checkpoint_in_it(trained, tmp_path):
+    with pytest.raises(CheckpointError, match="run: is a folder: name the checkpoint.h5 in it"):
+        mpnnp.continue_from(trained, clusters(), tmp_path / "next")
+
+
+def test_a_slice_of_a_data_set_says_how_to_take_several():
+    with pytest.raises(TypeError, match=r"must be one integer; data.take gives a Dataset of several"):
+        clusters()[1:3]
 
 
 def test_a_potential_is_not_exported_into_a_file(tmp_path):

@@ -1,5 +1,6 @@
 """Commands that analyse simulations and data sets: each writes NAME.csv, NAME.png and NAME.pdf."""
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Optional
@@ -103,6 +104,8 @@ def density(
     _, log = start()
     if (low is None) != (high is None):
         raise ConfigError("--low and --high: give both or none")
+    if low is not None and not low < high < math.inf:
+        raise ConfigError(f"--low {low:g} --high {high:g}: must be numbers, the second the larger one")
     output = results_of(output, runs, "density")
     times = in_ps(frame_time), in_ps(timestep)
     all_series = [read_densities(path, *times, how["units"], log) for path in runs]

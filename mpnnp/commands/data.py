@@ -16,7 +16,7 @@ from mpnnp.commands.common import (
     reads_data,
     start,
 )
-from mpnnp.commands.targets import check_holds, check_targets
+from mpnnp.commands.targets import check_holds, check_targets, write_data
 from mpnnp.errors import ConfigError
 from mpnnp.progress import counted
 
@@ -50,7 +50,7 @@ def convert(
     The last argument is the file to write; its name says the format: HDF5, input.data of n2p2 and RuNNer,
     extended XYZ. Among the files of a folder or pattern it is left out.
     """
-    from mpnnp.data.formats import check_target, read_sources, write_target
+    from mpnnp.data.formats import check_target, read_sources
     from mpnnp.data.inspection import describe, format_description
     from mpnnp.data.isolated import in_words
 
@@ -65,7 +65,7 @@ def convert(
     log(format_description(describe(data)))
     if data.isolated:
         log(f"energies of isolated atoms, kept beside the structures: {in_words(data.isolated)}")
-    write_target(target, data)
+    write_data(target, data, overwrite, log)
     log(f"written to {target}")
 
 
@@ -170,7 +170,7 @@ def select(
     import numpy as np
 
     from mpnnp.analysis.selection import check_number, select_structures
-    from mpnnp.data.formats import check_target, write_target
+    from mpnnp.data.formats import check_target
     from mpnnp.parallel import on_root
 
     check_target(output, "select")
@@ -187,6 +187,6 @@ def select(
     chosen = others[chosen]
     for s, score in list(zip(chosen, scores))[:10] if what else []:
         log(f"{score:12.5g} {what}: {dataset.name(s)}")
-    on_root(comm, write_target, output, dataset.take(np.concatenate([references, chosen])))
+    on_root(comm, write_data, output, dataset.take(np.concatenate([references, chosen])), overwrite, log)
     more = f", and the isolated atoms ({len(references)})" if len(references) else ""
     log(f"{number} of {counted(len(others), 'structure')}{more} written to {output}")

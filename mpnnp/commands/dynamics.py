@@ -138,7 +138,7 @@ def warn_outside(atoms, trained, log):
     from mpnnp.units import DENSITY
 
     density = atoms.get_masses().sum() / atoms.cell.volume * DENSITY
-    if density < trained.density_low or density > trained.density_high:
+    if trained.lacks(density):
         log.warn(
             f"the start has {density:.4g} g/cm^3, the potential was trained on "
             f"{trained.density_low:.4g} to {trained.density_high:.4g} g/cm^3"

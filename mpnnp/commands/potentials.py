@@ -13,6 +13,7 @@ from mpnnp.commands.common import (
     PotentialPath,
     PotentialUnits,
     Replace,
+    check_positive,
     examples,
     on_first_rank,
     read_inputs,
@@ -20,7 +21,7 @@ from mpnnp.commands.common import (
     start,
     write_result,
 )
-from mpnnp.commands.targets import check_folder, check_holds, check_targets
+from mpnnp.commands.targets import check_folder, check_holds, check_targets, write_data
 from mpnnp.errors import CheckFailed, ConfigError
 from mpnnp.progress import counted
 
@@ -277,7 +278,7 @@ def label(
     minute and when a signal comes (status 75): the same command goes on there. On several ranks a calculator
     that works in a folder gets one for each of them, rank-0, rank-1, ...
     """
-    from mpnnp.data.formats import check_target, read_sources, write_target
+    from mpnnp.data.formats import check_target, read_sources
     from mpnnp.parallel import agree, on_root
     from mpnnp.simulation.labelling import label as run
     from mpnnp.simulation.labelling import make_labeller, part_of, parts_beside, remove_parts
@@ -296,7 +297,7 @@ def label(
 
     data = on_root(comm, read_structures)
     labelled = run(data, calculator, comm, log, part)
-    on_root(comm, write_target, output, labelled)
+    on_root(comm, write_data, output, labelled, overwrite, log)
     on_root(comm, remove_parts, part, labelled)
     log(f"{counted(len(data), 'structure')} labelled by {potential}: {output}")
 
@@ -364,6 +365,7 @@ def check(
     from mpnnp.analysis.derivative_check import check_derivatives
     from mpnnp.analysis.selection import at_interval
 
+    check_positive(tolerance=tolerance)
     comm, log = start()
     (model,), dataset = read_inputs(comm, log, [potential], data, how, potential_units)
     dataset = dataset.take(at_interval(min(structures, len(dataset)), len(dataset)))

@@ -13,6 +13,7 @@ from mpnnp.commands.common import (
     Debug,
     PotentialPath,
     PotentialUnits,
+    check_positive,
     examples,
     read_inputs,
     read_potentials,
@@ -183,6 +184,7 @@ def prune(
         raise ConfigError("prune: give one of --range and --sensitivity")
     if by_sensitivity is not None and potential is None:
         raise ConfigError("prune: --sensitivity needs --potential")
+    check_positive(range=by_range, sensitivity=by_sensitivity)
     *data, settings = sources
     comm, log = start()
     on_root(comm, lambda: check_targets(output, data=sources, potentials=[potential] if potential else []))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.files import keep_aside
 
 OF_POTENTIAL = ("input.nn", "scaling.data", "checkpoint.h5", "best.h5")
 
@@ -78,6 +79,18 @@ def check_holds(path: Path, data, labels: bool = True) -> None:
     if first:
         with tempfile.TemporaryDirectory() as folder:
             write_target(Path(folder) / path.name, data.take(first))
+
+
+def write_data(path: Path, data, overwrite: bool, log) -> None:
+    """Write a Dataset. A file that another process has made since `check_targets` found none is kept under
+    another name, with a warning.
+    """
+    from mpnnp.data.formats import write_target
+
+    if path.exists() and not overwrite:
+        kept = keep_aside(path)
+        log.warn(f"{path}: was written by another process in the meantime: that file is {kept} now")
+    write_target(path, data)
 
 
 def check_folder(path: Path) -> None:

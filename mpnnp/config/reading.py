@@ -216,7 +216,8 @@ def _in_words(error, model):
         return place, "is missing"
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:].replace("Input should", "must")
-    example = '["a.xyz", "b.xyz"]' if place.endswith("files") else "[1, 2]"
+    endings = {"files": '["a.xyz", "b.xyz"]', "activation": '["tanh", "tanh"]'}
+    example = next((text for name, text in endings.items() if place.endswith(name)), "[1, 2]")
     message = message.replace("input should be", "must be").replace(
         "a valid list", f"a list, as in {example}"
     )

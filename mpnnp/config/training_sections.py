@@ -15,6 +15,7 @@ from mpnnp.config.fields import (
     NotNegative,
     Number,
     Positive,
+    Repeats,
     Section,
     changed,
     key,
@@ -63,7 +64,7 @@ class Schedule(Section):
         1, 'Number of these groups, for rows = "sum"; streams that follow each other make a group.'
     )
     forces: bool = key(True, "Also learn from force labels.")
-    energy_fraction: NotNegative | None = key(
+    energy_fraction: Repeats | None = key(
         None,
         "runner: part of the energy labels observed in an epoch; above 1 each comes so often. If not given, "
         "1, with learned noise more if these are fewer than a twentieth of the force components of an epoch.",

@@ -11,7 +11,7 @@ import numpy as np
 
 from mpnnp.data.ase_database import read_rows
 from mpnnp.data.compressed import decompressed
-from mpnnp.data.isolated import is_marked
+from mpnnp.data.isolated import is_marked, marked_as_atom
 from mpnnp.data.labels import GUESSES, Labels
 from mpnnp.data.outputs import AS_DATABASE, AS_DUMP, AS_OUTCAR, prepared
 from mpnnp.data.structure import Structure
@@ -83,6 +83,9 @@ def structure_of(atoms: Atoms, labels: Labels, frame: int, units: Units | None =
     units = labels.units_of(units, where)
     labels.take_isolated(atoms.info, units, where)
     alone = len(atoms) == 1 and is_marked(atoms.info)
+    if len(atoms) > 1 and not labels.told_of_marks and (mark := marked_as_atom(atoms.info)):
+        labels.told_of_marks = True
+        labels.warn(f"{where}: {mark}, but it has {len(atoms)} atoms: it is a structure like any other")
     try:
         found = labels.of(atoms, frame, units)
         if alone:

@@ -83,6 +83,8 @@ class Dataset:
 
     def __getitem__(self, k):
         """Structure k (its arrays are views)."""
+        if isinstance(k, slice) or not hasattr(k, "__index__"):
+            raise TypeError(f"data[{k!r}]: must be one integer; data.take gives a Dataset of several")
         k = range(len(self))[k]
         atoms = slice(self.start[k], self.start[k + 1])
         return Structure(
@@ -129,6 +131,10 @@ class Dataset:
         all source names stay.
         """
         indices = np.asarray(indices)
+        if indices.dtype == bool and indices.shape != (len(self),):
+            raise DataError(f"take: a mask of shape {indices.shape}, must be ({len(self)},)")
+        if indices.size and indices.dtype.kind not in "iub":
+            raise DataError(f"take: must be integers or a mask, found {indices.ravel()[0]!s}")
         indices = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
         # negative ones count from the end; out of range is an IndexError
         indices = np.arange(len(self))[indices]
@@ -170,6 +176,8 @@ class Dataset:
                "file" only these
         Raises DataError if nothing is left to train on.
         """
+        if not fraction >= 0.0:
+            raise DataError(f"split: fraction = {fraction}: must be from 0 to below 1")
         data = self.without_isolated_atoms()
         train, validation = split_indices(data, fraction, seed, marks)
         return data.take(train), data.take(validation)

@@ -15,6 +15,7 @@ __all__ = ["deepmd_systems", "read_deepmd"]
 
 # arrays of a set that are read, and those that nobody misses; others are warned of
 READ = ("coord", "box", "energy", "force", "virial", "real_atom_types")
+STATES = {"fparam": "frame", "spin": "atom"}  # what potentials of this kind cannot tell apart
 IDLE = ("fparam", "aparam", "spin", "atom_ener", "dipole", "polar", "charge", "atomic_dipole")
 
 
@@ -50,13 +51,14 @@ def read_deepmd(folder: Path, warn: Callable[[str], object] = _silent) -> Iterat
     more = sorted({path.stem for part in sets for path in part.glob("*.npy")} - {*READ, *IDLE})
     if more:
         warn(f"{folder}: not read: {', '.join(f'{name}.npy' for name in more)}")
-    states = [_array(part / "fparam.npy", (-1,), missing=None) for part in sets]
-    values = np.concatenate([state for state in states if state is not None] or [np.zeros(0)])
-    if len(values) and np.ptp(values) > 0.0:
-        warn(
-            f"{folder}: fparam.npy differs from frame to frame ({values.min():g} to {values.max():g}), which "
-            "potentials of this kind do not know"
-        )
+    for name, each in STATES.items():
+        states = [_array(part / f"{name}.npy", (-1,), missing=None) for part in sets]
+        values = np.concatenate([state for state in states if state is not None] or [np.zeros(0)])
+        if len(values) and np.ptp(values) > 0.0:
+            warn(
+                f"{folder}: {name}.npy differs from {each} to {each} ({values.min():g} to {values.max():g}), "
+                "which potentials of this kind do not know"
+            )
     if not periodic and any((part / "virial.npy").exists() for part in sets):
         warn(f"{folder}: the virials are left out, as structures with nopbc have no volume")
     for part in sets:
@@ -75,6 +77,10 @@ def read_deepmd(folder: Path, warn: Callable[[str], object] = _silent) -> Iterat
             if nan.any() and (part / f"{name}.npy").exists():
                 warn(f"{part / name}.npy: {nan.sum()} of {n} frames have NaN, taken for missing labels")
         kinds = _array(part / "real_atom_types.npy", (n, len(types)), missing=None)
+        if kinds is not None and not ((kinds >= -1) & (kinds == np.round(kinds))).all():
+            raise DataError(
+                f"{part}/real_atom_types.npy: must be numbers that count in type_map.raw, or -1 (no atom)"
+            )
         for k in range(n):
             kind = types if kinds is None else kinds[k].astype(np.int64)
             real = kind >= 0

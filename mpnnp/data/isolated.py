@@ -15,11 +15,21 @@ from ase.geometry import minkowski_reduce
 from mpnnp.errors import DataError
 from mpnnp.files import all_digits, read_number
 
-__all__ = ["KEY", "agreed", "energies_of", "in_text", "in_words", "is_marked", "stand_alone"]
+__all__ = [
+    "KEY",
+    "agreed",
+    "energies_of",
+    "in_text",
+    "in_words",
+    "is_marked",
+    "marked_as_atom",
+    "stand_alone",
+]
 
 KEY = "mpnnp_isolated_atoms"  # in the comment of the first frame of an extended XYZ file
 # config_type of GAP, MACE and others
 MARK = re.compile(r"(isolated|single|free)[ _-]?atoms?|isolated|atoms?[ _-]isolated", re.IGNORECASE)
+ATOM = re.compile(r"(isolated|single|free)[ _-]?atom|atom[ _-]isolated", re.IGNORECASE)
 KEYS = re.compile(r"(is_?)?isolated([ _-]?atoms?)?|(single|free)_?atom", re.IGNORECASE)  # isolated=T
 APART = 8.0  # Angstrom; an atom alone in a cell that repeats it no nearer than this is isolated
 SAME = 1e-3  # eV; energies of one element must agree to this
@@ -46,6 +56,15 @@ def is_marked(info: Mapping) -> bool:
         if isinstance(value, str)
         else KEYS.fullmatch(str(name)) and bool(np.all(value))
         for name, value in info.items()
+    )
+
+
+def marked_as_atom(info: Mapping) -> str:
+    """The words by which a frame says that it is one isolated atom, as config_type=IsolatedAtom; "" if none
+    does. Other isolated things, as molecules, have other words.
+    """
+    return next(
+        (f"{name}={v}" for name, v in info.items() if isinstance(v, str) and ATOM.fullmatch(v.strip())), ""
     )
 
 

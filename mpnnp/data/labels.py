@@ -82,6 +82,7 @@ class Labels:
         self.found = dict.fromkeys(keys, 0)
         self.suspects = Suspects()
         self.weights, self.masked = set(), False
+        self.told_of_marks = False  # isolated atoms that are several
         self.parts = set()  # what `split` is where it is no word
         self.n_frame = self.n_uneven = self.n_six = 0
         self.n_without_volume = self.n_open = 0  # stresses left out; open: not periodic in all directions

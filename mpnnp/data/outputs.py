@@ -6,6 +6,7 @@ the units.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -13,6 +14,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_masses
 
 from mpnnp.data.ase_database import is_database, units_of_database
 from mpnnp.errors import DataError
@@ -43,6 +47,7 @@ HEAD = 20000  # bytes that tell the kind
 ITERATION = re.compile(rb"-+ +Iteration +(\d+) *\( *(\d+) *\)")
 CUT = "the calculation did not end by itself; if its last step is not whole, it is left out"
 SHOWN = 5  # steps named in a warning
+SAME_MASS = 0.1  # u; elements are nearer than this to the masses that are written
 UNITS_OF_LAMMPS = {"metal": METAL} | {
     "real": parse_units("kcal/mol Angstrom"),
     "electron": parse_units("Hartree Bohr"),
@@ -252,34 +257,74 @@ def _warn_of_steps(steps, n, why, path, warn):
 
 
 def _look_into_dump(plain, path, warn):
-    """Units that a dump states, or None. Raises DataError where it does not tell the elements, or states
-    units that are not read.
+    """Units that a dump states, or None. Raises DataError where it does not tell the elements, states units
+    that are not read, or has fewer atoms than it announces.
     """
     units, stated, looked = None, False, set()
+    n_atom, frame = 0, -1
     with open(plain, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            if not line.startswith("ITEM:"):
-                continue
+        lines = enumerate(file, 1)
+        for number, line in lines:
             if line.startswith("ITEM: UNITS"):
-                name = next(file, "").strip()
-                if name not in UNITS_OF_LAMMPS:
-                    raise DataError(
-                        f"{path}, line {number}: units {name!r} of LAMMPS are not read, only "
-                        f"{', '.join(UNITS_OF_LAMMPS)}"
-                    )
-                units, stated = UNITS_OF_LAMMPS[name], True
-            elif line.startswith("ITEM: ATOMS") and line not in looked:
-                looked.add(line)
+                units, stated = _units_of_dump(next(lines, (0, ""))[1].strip(), path, number), True
+            elif line.startswith("ITEM: NUMBER OF ATOMS"):
+                word = next(lines, (0, ""))[1].strip()
+                n_atom = int(word) if word.isdecimal() else 0  # (ASE refuses it)
+            elif line.startswith("ITEM: BOX BOUNDS") and not line.split()[3:]:
+                raise DataError(
+                    f"{path}, line {number}: does not say along which vectors it is periodic, as dumps of "
+                    "LAMMPS since 2011 do: ITEM: BOX BOUNDS pp pp pp"
+                )
+            elif line.startswith("ITEM: ATOMS"):
+                frame += 1
                 columns = line.split()[2:]
-                if not {"element", "mass"} & set(columns):
-                    raise DataError(
-                        f"{path}, line {number}: a {DUMP} that tells types of atoms, not their elements "
-                        f"(columns {' '.join(columns)}): write it with a column element (dump_modify ... "
-                        "element O H)"
-                    )
-                if "fx" in columns and not stated:
-                    warn(
-                        f"{path}: does not say its units; eV and Angstrom are taken if nothing else is asked "
-                        "for (dump_modify ... units yes says them)"
-                    )
+                if line not in looked:
+                    looked.add(line)
+                    _look_at_columns(columns, stated, path, number, warn)
+                rows = [text for _, text in itertools.islice(lines, n_atom)]
+                _check_rows(rows, columns, n_atom, f"{path}, frame {frame} (line {number})")
     return units
+
+
+def _units_of_dump(name, path, number):
+    if name not in UNITS_OF_LAMMPS:
+        raise DataError(
+            f"{path}, line {number}: units {name!r} of LAMMPS are not read, only {', '.join(UNITS_OF_LAMMPS)}"
+        )
+    return UNITS_OF_LAMMPS[name]
+
+
+def _look_at_columns(columns, stated, path, number, warn):
+    """Warn of forces without units. Raises DataError where no column tells the elements."""
+    if not {"element", "mass"} & set(columns):
+        raise DataError(
+            f"{path}, line {number}: a {DUMP} that tells types of atoms, not their elements "
+            f"(columns {' '.join(columns)}): write it with a column element (dump_modify ... element O H)"
+        )
+    if "fx" in columns and not stated:
+        warn(
+            f"{path}: does not say its units; eV and Angstrom are taken if nothing else is asked for "
+            "(dump_modify ... units yes says them)"
+        )
+
+
+def _check_rows(rows, columns, n_atom, where):
+    """Raise DataError where there are fewer rows than atoms, of which ASE reads those that are there, or
+    where the elements, which ASE takes for those of the nearest mass, are other masses.
+    """
+    n_row = next((k for k, row in enumerate(rows) if row.startswith("ITEM:") or not row.strip()), len(rows))
+    if n_row < n_atom:
+        raise DataError(
+            f"{where}: announces {counted(n_atom, 'atom')}, has {n_row}: was it cut off? Remove the frame"
+        )
+    if "element" in columns:
+        return
+    at = columns.index("mass")
+    for word in {row.split()[at] for row in rows if len(row.split()) > at}:
+        mass = float(word) if _is_number(word) else 0.0
+        nearest = float(np.abs(atomic_masses[1:] - mass).min())
+        if not nearest < SAME_MASS:
+            raise DataError(
+                f"{where}: an atom has the mass {word}, which is that of no element: write the dump with a "
+                "column element (dump_modify ... element O H)"
+            )

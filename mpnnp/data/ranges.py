@@ -14,6 +14,8 @@ from ase.data import atomic_masses
 from mpnnp.data.dataset import Dataset
 from mpnnp.units import DENSITY
 
+ROUNDING = 1e-6  # relative, of densities
+
 
 def densities(dataset: Dataset) -> np.ndarray:
     """(n_structure,) g/cm^3; NaN for structures that are not periodic in all directions."""
@@ -38,6 +40,10 @@ class TrainingRange:
     density_high: float = np.nan
     energy_low: float = np.nan
     energy_high: float = np.nan
+
+    def lacks(self, density: float) -> bool:
+        """Whether a density, g/cm^3, is none that was learned; digits that were rounded do not count."""
+        return density < self.density_low * (1 - ROUNDING) or density > self.density_high * (1 + ROUNDING)
 
     @classmethod
     def of(cls, dataset: Dataset, chosen: Sequence[int] | np.ndarray | None = None) -> TrainingRange:

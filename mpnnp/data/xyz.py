@@ -18,11 +18,12 @@ from mpnnp.data.xyz_comment import (
     what_is_missing,
 )
 from mpnnp.errors import DataError
-from mpnnp.units import Units
+from mpnnp.units import ENERGY_UNIT, Units
 
 __all__ = ["reason_of_ase", "xyz_frames"]
 
-ALONE = re.compile(r"[-+]?\d+\.\d*(?:[eEdD][-+]?\d+)?")  # a comment of one number
+# a comment of one number, perhaps with a unit
+ALONE = re.compile(rf"[-+]?\d+\.\d*(?:[eEdD][-+]?\d+)?(?:\s*({ENERGY_UNIT}))?", re.IGNORECASE)
 FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[-+]?\d)")  # of an exponent
 
 

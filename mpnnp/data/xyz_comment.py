@@ -13,7 +13,7 @@ from ase.geometry import cellpar_to_cell
 from mpnnp.data.voigt import is_uneven
 from mpnnp.errors import DataError
 from mpnnp.files import all_digits, read_number
-from mpnnp.units import METAL, Units, parse_units
+from mpnnp.units import ENERGY_UNIT, METAL, Units, parse_units
 
 __all__ = ["columns_of", "has_uneven_stress", "read_comment", "six_as_nine", "what_is_missing"]
 
@@ -32,6 +32,10 @@ CP2K = re.compile(r"\bi *= *\d+,.*\bE *= |\bStep=\d+ +Time=\S+ +Energy=")
 LAMMPS = re.compile(r"^Timestep=\d+\s.*\bLattice=")
 ATOMIC_UNITS = re.compile(r"\b(bohrs?|atomic units?|a\.u\.)(?!\w)", re.IGNORECASE)
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
+# SCF energy = -1.16 Eh
+ENERGY_WITH_UNIT = re.compile(
+    rf"(?<![\w-])(?:\w*energy\w*|e|e_?tot|toten)\s*=\s*{NUMBER}\s+({ENERGY_UNIT})(?![\w/])", re.IGNORECASE
+)
 # ASE ends at six numbers under these names
 NINE_OF_STRESS = re.compile(
     rf"(?<![\w:])stress\s*=\s*['\"]\s*({NUMBER}(?:\s+{NUMBER}){{8}})\s*['\"]", re.IGNORECASE
@@ -44,7 +48,7 @@ OTHER_CELLS = re.compile(
     r"(?<!\w)(cell|box|unit_?cell|cell_?vectors?|abc|celldm)\s*="
     rf"|(?<!\w)(cell|box)_?(length|len|l|size|side)s?\s*[:=]?\s*{NUMBER}"
     r"|(?<!\w)((unit|super|sim|simulation)?_?(cell|box)\w*|lattice_?\w+|h_?mat(rix)?|h(?=\s*=)|h0|[tv]v|vec_?1|cryst1)"
-    rf"\s*[:=]?[\s\[({{\"']*{NUMBER}[\s,]+{NUMBER}[\s,]+{NUMBER}",
+    rf"[\"']?\s*[:=]?[\s\[({{\"']*{NUMBER}[\s,]+{NUMBER}[\s,]+{NUMBER}",
     re.IGNORECASE,
 )
 EDGES = re.compile(
@@ -56,6 +60,12 @@ NINE = re.compile(rf"(?<!\S){NUMBER}(?:[\s,]+{NUMBER}){{8}}(?!\S)")
 # a matrix as [[xx, xy, xz], ...], which ASE does not take for labels
 NESTED = re.compile(
     r"(?<![\w:])(\w+)\s*=\s*([\"']?)(?:_JSON\s+)?(\[\s*(?:\[[^\[\]]*\]\s*,?\s*){3}\])\2", re.IGNORECASE
+)
+# ... and as a list of numbers with brackets or commas
+LISTED = re.compile(
+    r"(?<![\w:])(\w*(?:stress|virial)\w*)\s*=\s*([\"']?)\s*([\[(][^\[\]()\"']*[\])]|[^\[\]()\"'=]*,[^\[\]()\"'=]*)\s*\2"
+    r"(?=\s|$)",
+    re.IGNORECASE,
 )
 QUOTED = re.compile(r"=\s*(['\"]).*?\1")
 PLAIN_UNITS = re.compile(r"(?<![\w-])units?\s*=\s*(?:([\"'])(.*?)\1|(\S+))", re.IGNORECASE)
@@ -92,7 +102,7 @@ def read_comment(text: str, where: str, asked: Units | None = None) -> tuple[str
     asked  units that the user says: of what a comment that states some of its units leaves open
     """
     text = KEYS.sub(lambda found: SPELLED[found[1].lower()], text)
-    text = NESTED.sub(_flattened, text)
+    text = LISTED.sub(_flattened, NESTED.sub(_flattened, text))
     units = _units(text, where, asked)
     if (found := IPI.search(text)) and "=" not in text[: found.start()]:
         return _of_ipi(text, found, where, asked)
@@ -140,9 +150,9 @@ def what_is_missing(text: str, units: Units | None) -> str:
 
 
 def _flattened(found):
-    """The nine numbers of a matrix between quotes."""
-    words = re.sub(r"[\[\],]", " ", found[3]).split()
-    return f'{found[1]}="{" ".join(words)}"' if len(words) == 9 else found[0]
+    """The nine or six numbers of a tensor between quotes."""
+    words = re.sub(r"[\[\](),]", " ", found[3]).split()
+    return f'{found[1]}="{" ".join(words)}"' if len(words) in (6, 9) else found[0]
 
 
 def _bare(value):
@@ -291,6 +301,8 @@ def _units(text, where, asked):
         return _plain_units(plain[2] or plain[3], where)
     if "energy" not in named and CP2K.search(text):
         named["energy"] = "Hartree"
+    elif "energy" not in named and (behind := ENERGY_WITH_UNIT.search(text)):
+        named["energy"] = behind[1]
     if not named:
         return None
     rest = asked or METAL
@@ -358,10 +370,16 @@ def _of_ipi(text, found, where, asked):
         raise DataError(f"{where}: {error}") from None
     if count == 9:  # the vectors are columns
         vectors = numbers.reshape(3, 3).T
-    elif (numbers > 0.0).all() and numbers[3:].max() < 180.0:
-        vectors = cellpar_to_cell(numbers)
-    else:
+    elif (vectors := _vectors_of(numbers)) is None:
         raise DataError(f"{where}: {' '.join(words[:6])} are no lengths and angles of a cell")
     lattice = all_digits((vectors * cell.length / positions.length).ravel())
     stated = replace(asked or METAL, length_name=positions.length_name)
     return f'Lattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"', stated
+
+
+def _vectors_of(numbers):
+    """The vectors of a cell with these lengths and angles (degrees), None if there is none."""
+    a, b, c = np.cos(np.deg2rad(numbers[3:]))
+    squared_volume = 1.0 - a * a - b * b - c * c + 2.0 * a * b * c  # of edges of length 1
+    possible = (numbers > 0.0).all() and numbers[3:].max() < 180.0 and squared_volume > 1e-9
+    return cellpar_to_cell(numbers) if possible else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from ase.data import chemical_symbols
 
-from mpnnp.errors import ConfigError
+from mpnnp.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from mpnnp.config import Net
@@ -117,7 +117,7 @@ class Network:
                     f"network.elements.{symbol}.activation = {names!r}: "
                     f"must be one of {', '.join(ACTIVATIONS)} for each of the {len(hidden)} hidden layers"
                 )
-            sizes.append((n_input, *hidden, 1))
+            sizes.append((int(n_input), *hidden, 1))  # (no int64, which overflows)
             activations.append((*names, "identity"))
         n_weight = sum((n_in + 1) * n_out for size in sizes for n_in, n_out in itertools.pairwise(size))
         if n_weight > MOST_WEIGHTS:
@@ -125,6 +125,18 @@ class Network:
                 f"network.hidden: nets of {n_weight:,} weights, more than {MOST_WEIGHTS:,} cannot be meant"
             )
         return cls(sizes, activations)
+
+    def checked(self, weights: Sequence[float] | np.ndarray) -> np.ndarray:
+        """The weights as an array (n_weight,) of float64. Raises DataError for what is none."""
+        try:
+            found = np.ascontiguousarray(weights, np.float64)
+        except (TypeError, ValueError):
+            found = np.zeros(0)
+        if found.shape != (self.n_weight,):
+            raise DataError(
+                f"weights of shape {np.shape(weights)}: must be ({self.n_weight},), one for each weight"
+            )
+        return found
 
     def units(self) -> np.ndarray:
         """(n_weight,) 1/n_in of the layer that a weight or bias belongs to:

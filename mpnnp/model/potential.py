@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.packed import make_atoms
 from mpnnp.data.structure import Structure
-from mpnnp.errors import ConfigError
+from mpnnp.errors import ConfigError, DataError
 from mpnnp.kernels.energy_forces import energy_forces, energy_forces_stored
 from mpnnp.kernels.jit import read_only
 from mpnnp.kernels.packs import Structures, make_model
@@ -87,8 +87,8 @@ class Potential:
         return replace(self, seen=(np.minimum(low, minimum), np.maximum(high, maximum)))
 
     def with_weights(self, weights: np.ndarray) -> Potential:
-        """The same potential with other weights (n_weight,)."""
-        return replace(self, weights=np.array(weights))
+        """The same potential with other weights (n_weight,). Raises DataError for another number of them."""
+        return replace(self, weights=self.network.checked(weights).copy())
 
     def digest(self) -> str:
         """A hash of all that predictions depend on: the same for potentials that predict the same."""
@@ -121,6 +121,8 @@ class Potential:
         Raises DataError if an element is unknown or the geometry is not finite.
         """
         if not isinstance(atoms, Structure):
+            if not hasattr(atoms, "numbers"):
+                raise DataError(f"{str(atoms)[:80]!r}: must be ase.Atoms or a Structure")
             atoms = Structure.from_atoms(atoms, source="atoms")
         structures = make_atoms(Dataset.from_structures([atoms]), self.elements)
         return Predictor(self).predict(structures, 0)

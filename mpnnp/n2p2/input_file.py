@@ -135,8 +135,22 @@ def check_known(source):
             raise DataError(f"{line}: '{k.text}': a value is missing")
         before = seen.setdefault(k.name, k)
         repeatable = k.name in REPEATED or KEYWORDS[k.name].kind == CHARGE
-        if before.words != k.words and before.words and k.words and not repeatable:
-            raise DataError(f"{line}: '{k.text}' contradicts line {before.line}: '{before.text}'")
+        if before.words and k.words and not repeatable:
+            check_agreement(source.path, before, k)
+
+
+def check_agreement(path, before, k):
+    """Raise DataError where a line says another thing than the one before it."""
+    if len(before.words) != len(k.words) or not all(map(_same, before.words, k.words)):
+        raise DataError(f"{path}, line {k.line}: '{k.text}' contradicts line {before.line}: '{before.text}'")
+
+
+def _same(one, other):
+    """Whether two words are the same, or the same number."""
+    try:
+        return one == other or read_number(one) == read_number(other)
+    except ValueError:
+        return False
 
 
 def _other(path):

@@ -4,6 +4,7 @@ from ase.data import chemical_symbols
 
 from mpnnp.errors import DataError
 from mpnnp.model.network import ACTIVATIONS, LETTERS, Network
+from mpnnp.n2p2.input_file import check_agreement
 
 
 def read_network(source, functions):
@@ -13,6 +14,7 @@ def read_network(source, functions):
     depths = _depths(source, functions)
     _check_elements(source, depths)
     whole, _ = _dialect(source, depths)
+    _check_once(source, whole)
     nodes, letters = _integers(source, "global_nodes_short"), _letters(source)
     sizes, activations = [], []
     for z in functions.elements:
@@ -121,6 +123,18 @@ def _check_elements(source, depths):
                 f"{source.path}, line {k.line}: '{k.text}': expected one of the "
                 f"elements {' '.join(depths)} of the file, found {symbol}"
             )
+
+
+def _check_once(source, whole):
+    """Raise DataError where two lines contradict each other about one layer of an element, or about all of
+    its layers.
+
+    whole   whether a line has a value for each layer
+    """
+    seen = {}
+    for k in source.all("element_hidden_layers_short", "element_nodes_short", "element_activation_short"):
+        n_name = 1 if whole or k.name == "element_hidden_layers_short" else 2
+        check_agreement(source.path, seen.setdefault((k.name, *k.words[:n_name]), k), k)
 
 
 def _depths(source, functions):

@@ -160,13 +160,13 @@ def read_weights(folder, elements, network, name="weights.{:03d}.data"):
     for e, z in enumerate(elements):
         path = _weights_file(Path(folder), z, name)
         values = np.array([row[0] for row in columns(path, 1)])
-        _check_order(path)
         n = int(network.topology.start[e + 1] - network.topology.start[e])
         if len(values) != n:
             raise DataError(
                 f"{path}: {len(values)} weights found, the net {network.sizes[e]} "
                 f"of {chemical_symbols[z]} has {n}"
             )
+        _check_order(path, network.sizes[e])
         if (largest := np.abs(values).max()) > LARGEST:
             raise DataError(
                 f"{path}: a weight of {largest:.3g}, must not be beyond {LARGEST:g}: is it damaged?"
@@ -175,15 +175,25 @@ def read_weights(folder, elements, network, name="weights.{:03d}.data"):
     return np.concatenate(parts)
 
 
-def _check_order(path):
-    """Raise DataError where the third column, which n2p2 and RuNNer write as a running number, says that
-    lines are not in order: both programs, and this one, read them one after another.
+def _check_order(path, size):
+    """Raise DataError where the second column, "a" of weights and "b" of biases, tells a net of other layers
+    than `size`, or the third, which n2p2 and RuNNer write as a running number, says that lines are not in
+    order: both programs, and this one, read them one after another.
     """
-    for k, (words, line) in enumerate(zip(*columns(path, 1, whole=True, numbered=True)), 1):
-        if len(words) > 2 and words[1] in ("a", "b") and words[2].isdecimal() and int(words[2]) != k:
+    kinds = "".join("a" * (n_in * n_out) + "b" * n_out for n_in, n_out in itertools.pairwise(size))
+    for k, (words, line) in enumerate(zip(*columns(path, 1, whole=True, numbered=True))):
+        if len(words) < 3 or words[1] not in ("a", "b") or not words[2].isdecimal():
+            continue
+        if int(words[2]) != k + 1:
             raise DataError(
-                f"{path}, line {line}: expected weight {k}, found weight {words[2]}: lines must be in the "
-                "order of the running number in their third column"
+                f"{path}, line {line}: expected weight {k + 1}, found weight {words[2]}: lines must be in "
+                "the order of the running number in their third column"
+            )
+        if words[1] != kinds[k]:
+            names = {"a": "a weight (a)", "b": "a bias (b)"}
+            raise DataError(
+                f"{path}, line {line}: expected {names[kinds[k]]} of the net {size}, found "
+                f"{names[words[1]]}: is the file of a net with other layers?"
             )
 
 

@@ -90,7 +90,7 @@ def _drift(values):
 def _range(series, last, mean):
     """Where the part `last` (n,) left what the potential was trained on, in words."""
     trained, reasons = series.trained, []
-    if mean < trained.density_low or mean > trained.density_high:
+    if trained.lacks(mean):
         reasons.append(
             "outside of the densities of training, "
             f"{trained.density_low:.4g} to {trained.density_high:.4g} g/cm^3"

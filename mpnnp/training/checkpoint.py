@@ -244,7 +244,8 @@ def _opened(path, content):
     """content(file, version) of a checkpoint that is known to be whole."""
     try:
         if not _is_file(path):
-            raise DamagedError(f"{path}: no such file")
+            what = "is a folder: name the checkpoint.h5 in it" if Path(path).is_dir() else "no such file"
+            raise DamagedError(f"{path}: {what}")
         sealed = check_seal(path)
         check_heaps(path)
         with h5py.File(path, "r") as file:

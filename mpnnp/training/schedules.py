@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from mpnnp.config import Schedule
+from mpnnp.config.training_sections import PLURALS
 from mpnnp.errors import ConfigError
 from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS, kind_at
 
@@ -208,6 +209,10 @@ def make_schedule(config: Schedule, labels: Sequence[np.ndarray], seed: int) -> 
 
     Raises ConfigError.
     """
+    if strange := [name for name in config.labels if name not in KINDS or name in PLURALS]:
+        name = strange[0]
+        own = f": the keys of {PLURALS[name]} are schedule.{name}_fraction, ..." if name in PLURALS else ""
+        raise ConfigError(f"schedule.labels.{name}: there is no further kind of label of this name{own}")
     return SCHEDULES[config.name](config, labels, seed)
 
 
@@ -224,7 +229,7 @@ def _nothing_to_learn(config, labels):
     """What there is of each kind, and which keys leave it out, in words."""
     there = [f"{len(numbers)} {kind}" for kind, numbers in zip(KINDS, labels)]
     left_out = [
-        f"; {_key_that_leaves_out(config, kind)} leaves out the {kind} labels"
+        f"; {share_in_words(config, kind)} leaves out the {kind} labels"
         for kind, numbers in zip(KINDS, labels)
         if len(numbers)
     ]
@@ -234,8 +239,8 @@ def _nothing_to_learn(config, labels):
     )
 
 
-def _key_that_leaves_out(config, kind):
-    """The key of [schedule], with its value, by which labels of a kind (its name) have no updates."""
+def share_in_words(config: Schedule, kind: str) -> str:
+    """The key of [schedule], with its value, by which labels of a kind (its name) have updates or none."""
     if kind == "force" and not config.forces:
         return "schedule.forces = false"
     what = "fraction" if config.name == "runner" else "probability"

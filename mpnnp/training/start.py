@@ -147,12 +147,12 @@ class Task:
 
         pause  collective function called before anything is made of the predictions, which may raise
         """
-        rows, errors, _ = self.observer.observe(batch, w, pause)
+        rows, errors, _ = self.observer.observe(batch, self.potential.network.checked(w), pause)
         return rows, errors
 
     def errors(self, w: np.ndarray, pause: Callable[[], object] | None = None) -> list[np.ndarray]:
         """Per kind |error| of every label that is learned from, at weights w. Collective."""
-        return self.observer.all_errors(self.labels, w, pause)
+        return self.observer.all_errors(self.labels, self.potential.network.checked(w), pause)
 
     def __repr__(self):
         counts = ", ".join(

@@ -13,7 +13,7 @@ from mpnnp.environment import describe as describe_environment
 from mpnnp.errors import Interrupted, TrainingError
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.cost import cost_of
-from mpnnp.model.label_kinds import FORCE, KINDS
+from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS
 from mpnnp.optimizers.registry import update_if_accepted
 from mpnnp.parallel import Comm, agree, of_all_ranks, on_root
 from mpnnp.progress import Log, Progress, counted, duration
@@ -34,7 +34,7 @@ from mpnnp.training.report import CurveTable, place_in_run, symbols
 from mpnnp.training.resume import same_judges
 from mpnnp.training.run_folder import Held
 from mpnnp.training.run_state import RunState, from_checkpoint, new_state
-from mpnnp.training.schedules import Batch
+from mpnnp.training.schedules import Batch, share_in_words
 from mpnnp.training.start import Task, assemble, load_data
 from mpnnp.training.uncertainty import calibrate_run
 from mpnnp.training.warm_up import compile_kernels
@@ -424,6 +424,8 @@ def describe(run: Parts) -> None:
     )
     run.judge.describe(log)
     for k, kind in enumerate(KINDS.values()):
+        if k not in (ENERGY, FORCE) and config.schedule.learns(kind.name) and not len(task.labels[k]):
+            log.warn(f"{share_in_words(config.schedule, kind.name)}, but there are no {kind.words} to learn")
         streams, labels = config.schedule.of_kind(kind.name, "streams"), len(task.labels[k])
         if config.schedule.name == "runner" and task.schedule.learns(k) and streams > labels > 0:
             log.warn(

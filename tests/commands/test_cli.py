@@ -141,6 +141,23 @@ def test_a_limit_of_forces_that_limits_nothing_is_refused(folder, command, limit
     assert result.status == 2 and f"--force-limit {limit}: must be positive" in result.err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["prune", "clusters.extxyz", "input.nn", "--range", "nan", "-o", "f.nn"],
+            "--range nan: must be pos",
+        ),
+        (["check", "best.h5", "clusters.extxyz", "--tolerance", "nan"], "--tolerance nan: must be positive"),
+        (["analyze", "density", "md", "--low", "nan", "--high", "2"], "--low nan --high 2: must be numbers"),
+        (["analyze", "density", "md", "--low", "3", "--high", "2"], "--low 3 --high 2: must be numbers, the"),
+    ],
+)
+def test_limits_that_are_no_numbers_or_exchanged_are_refused(command, words, told):
+    result = command(*words)
+    assert result.status == 2 and told in result.err
+
+
 def test_info_of_a_checkpoint(folder, succeed):
     out = succeed("info", folder / "run" / "checkpoint.h5")
     assert "weights: 82" in out and "H  net 4-4-3-1" in out

@@ -517,3 +517,17 @@ def test_outputs_of_vasp_are_read(tmp_path, name):
     oxygen = int(np.argmax(data.numbers))
     assert data.forces[oxygen].tolist() == [0.1, 0.2, 0.3]
     assert data.positions[1 - oxygen].tolist() == [1.0, 0.0, 0.0]
+
+
+def test_a_file_that_another_process_made_in_the_meantime_is_kept(tmp_path, monkeypatch):
+    """It was not there when the command looked, and would be lost."""
+    write_target(tmp_path / "a.xyz", Dataset.from_structures(structures()[:2]))
+    target = tmp_path / "b.xyz"
+    monkeypatch.setattr("mpnnp.commands.data.check_holds", lambda path, data: path.write_text("of another"))
+    result = CliRunner().invoke(app, ["convert", str(tmp_path / "a.xyz"), str(target)])
+    assert result.exit_code == 0
+    assert "was written by another process in the meantime: that file is" in result.output
+    assert (tmp_path / "b.xyz.old-1").read_text() == "of another"
+    assert len(read_sources(target, report=lambda _: None)) == 2
+    result = CliRunner().invoke(app, ["convert", str(tmp_path / "a.xyz"), str(target), "--overwrite"])
+    assert result.exit_code == 0 and not (tmp_path / "b.xyz.old-2").exists()

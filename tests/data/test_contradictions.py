@@ -254,3 +254,16 @@ def test_a_calculator_is_chosen_by_its_name():
     other.info["energy"] = -5.0
     data, said = told([other], energy_key="calculator:energy")
     assert data.energy.tolist() == [-4] and "contradicts" not in said
+
+
+@pytest.mark.parametrize(
+    ("word", "told"), [("IsolatedAtom", True), ("isolated_molecule", False), ("isolated", False)]
+)
+def test_several_atoms_that_are_marked_as_an_isolated_one_are_told(tmp_path, word, told):
+    rows = "Si 0 0 0\nSi 0 0 2.2\n"
+    (tmp_path / "a.xyz").write_text(2 * f"2\nenergy=-8 config_type={word}\n{rows}")
+    lines = []
+    assert len(read_sources(tmp_path / "a.xyz", report=lines.append)) == 2
+    said = "\n".join(lines)
+    assert ("frame 0: config_type=IsolatedAtom, but it has 2 atoms" in said) is told
+    assert said.count("but it has") == told

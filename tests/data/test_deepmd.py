@@ -42,6 +42,10 @@ def test_labels_that_are_nan_and_parameters_that_differ_are_told(tmp_path):
     assert np.isnan(data.energy).tolist() == [False, True]
     assert "set.000/energy.npy: 1 of 2 frames have NaN, taken for missing labels" in said
     assert "a: fparam.npy differs from frame to frame (0.1 to 5)" in said
+    _, said = read(make(tmp_path / "b", spin=np.arange(18.0).reshape(2, 9)))
+    assert (
+        "b: spin.npy differs from atom to atom (0 to 17), which potentials of this kind do not know" in said
+    )
 
 
 def test_virials_without_volume_are_left_out_with_a_word(tmp_path):
@@ -59,6 +63,12 @@ def test_virials_without_volume_are_left_out_with_a_word(tmp_path):
         ("0\n1\n-1\n", {}, "type.raw: atom type -1, must not be negative"),
         ("\n", {}, "type.raw: is empty"),
         ("0\n1\n1\n", {"coord": np.ones((2, 9)) * 1j}, "coord.npy: must be real numbers"),
+        ("0\n1\n1\n", {"real_atom_types": np.full((2, 3), 0.5)}, "real_atom_types.npy: must be numbers that"),
+        (
+            "0\n1\n1\n",
+            {"real_atom_types": np.full((2, 3), -2)},
+            "real_atom_types.npy: must be .*or -1 .no atom",
+        ),
         ("0\n1\n1\n", {"energy": np.array([{}, {}], object)}, "energy.npy: Object arrays cannot be loaded"),
     ],
 )

@@ -169,6 +169,37 @@ def test_a_dump_has_no_energies_and_forces_in_its_own_units(tmp_path):
         read(tmp_path / "a.dump")
 
 
+def test_a_dump_with_fewer_atoms_than_it_announces_is_an_error(tmp_path):
+    """ASE reads those that are there: of a run that was killed, or whose disk was full."""
+    text = DUMP.format("element", "O", "H")
+    whole, cut = text, "\n".join(text.splitlines()[:-1]) + "\n"
+    for shown, frame, line in ((cut, 0, 9), (cut + whole, 0, 9), (whole + cut, 1, 20)):
+        (tmp_path / "a.dump").write_text(shown)
+        with pytest.raises(DataError, match=rf"frame {frame} .line {line}.: announces 2 atoms, has 1: was"):
+            read(tmp_path / "a.dump")
+    (tmp_path / "a.dump").write_text(whole + whole)
+    assert len(read(tmp_path / "a.dump")[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("mass", "fits"), [("15.999", True), ("16.0", True), ("15.0", False), ("2.0", False)]
+)
+def test_masses_of_a_dump_that_are_of_no_element_are_refused(tmp_path, mass, fits):
+    """ASE takes the nearest: of a united atom CH3, 15.0, nitrogen."""
+    (tmp_path / "a.dump").write_text(DUMP.format("mass", mass, "1.008"))
+    if fits:
+        assert read(tmp_path / "a.dump")[0].numbers.tolist() == [8, 1]
+        return
+    with pytest.raises(DataError, match=rf"a.dump, frame 0 .*has the mass {mass}, which is that of no"):
+        read(tmp_path / "a.dump")
+
+
+def test_a_dump_that_does_not_say_its_periodicity_is_refused(tmp_path):
+    (tmp_path / "a.dump").write_text(DUMP.format("element", "O", "H").replace("BOUNDS pp pp pp", "BOUNDS"))
+    with pytest.raises(DataError, match="a.dump, line 5: does not say along which vectors it is periodic"):
+        read(tmp_path / "a.dump")
+
+
 def test_a_data_file_of_lammps_is_refused_with_the_reason(tmp_path):
     box = "0 8 xlo xhi\n0 8 ylo yhi\n0 8 zlo zhi\n"
     text = f"LAMMPS data file\n\n1 atoms\n1 atom types\n\n{box}\nAtoms\n\n1 1 0 0 0\n"

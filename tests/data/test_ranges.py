@@ -42,3 +42,10 @@ def test_what_is_not_known_is_left_out():
         "energy_high",
     }
     assert TrainingRange.from_numbers({}).numbers() == {}
+
+
+def test_the_density_of_a_structure_that_was_learned_is_within_the_range_in_spite_of_rounding():
+    trained = TrainingRange(density_low=2.33, density_high=2.33)
+    assert not trained.lacks(2.33 * (1 + 1e-9)) and not trained.lacks(2.33 * (1 - 1e-9))
+    assert trained.lacks(2.331) and trained.lacks(2.329)
+    assert not TrainingRange().lacks(1.0)  # nothing is known

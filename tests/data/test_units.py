@@ -138,6 +138,7 @@ def test_the_word_units_in_a_text_says_no_units(tmp_path, line):
         ("# length_unit Angstrom", "Angstrom"),
         ("comment forces: kcal/mol/Å", "kcal/mol"),
         ("comment positions are in Å", "Å"),
+        ("comment energies in Ry", "Ry"),
     ],
 )
 def test_other_units_that_a_comment_names_in_other_words_are_warned_of(tmp_path, line, word):

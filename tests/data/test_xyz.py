@@ -8,6 +8,7 @@ from xyz_frames import CELL, frame, read
 
 from mpnnp.data.formats import read_sources
 from mpnnp.errors import DataError
+from mpnnp.units import HARTREE
 
 COLUMNS = "Properties=species:S:1:pos:R:3:forces:R:3"
 
@@ -180,6 +181,25 @@ def test_energies_without_a_sign_of_equality_are_told(tmp_path, comment):
     assert 'without "="' in "\n".join(lines)
 
 
+@pytest.mark.parametrize("name", ["virial", "dft_virial", "stress"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[1.0, 0.1, 0.2, 0.1, 2.0, 0.3, 0.2, 0.3, 3.0]",
+        '"[1.0, 0.1, 0.2, 0.1, 2.0, 0.3, 0.2, 0.3, 3.0]"',
+        "(1.0,0.1,0.2,0.1,2.0,0.3,0.2,0.3,3.0)",
+        '"1.0, 0.1, 0.2, 0.1, 2.0, 0.3, 0.2, 0.3, 3.0"',
+        "[1.0 2.0 3.0 0.3 0.2 0.1]",
+    ],
+)
+def test_tensors_may_be_lists_of_numbers(tmp_path, name, value):
+    data, _ = read(tmp_path, frame(f"{CELL} {COLUMNS} {name}={value} energy=-5"))
+    six = np.array([1.0, 2.0, 3.0, 0.3, 0.2, 0.1])
+    expected = six if name == "stress" else -six / (4 * 4.2 * 4.4)
+    np.testing.assert_allclose(data.stress[0], expected, rtol=1e-12)
+    assert data.energy[0] == -5
+
+
 @pytest.mark.parametrize("name", ["virial", "REF_virials", "stress"])
 @pytest.mark.parametrize("value", ["{}", '"{}"', '"_JSON {}"'])
 def test_matrices_may_be_nested_lists(tmp_path, name, value):
@@ -204,3 +224,35 @@ def test_a_comment_that_speaks_of_bohr_is_not_overlooked(tmp_path, comment):
     assert "lengths are taken for Angstrom" in said
     _, said = read(tmp_path, text.replace(comment, "energy_units=eV length_units=bohr"))
     assert "its comment says" not in said
+
+
+@pytest.mark.parametrize(
+    ("comment", "energy"),
+    [
+        ("[geom 1] SCF energy = -1.5 Eh", -1.5 * HARTREE),
+        ("total_energy=-3 Ry converged=T", -1.5 * HARTREE),
+        ("energy = -5.0 eV", -5.0),
+        ("energy=-5.0 cutoff = 30.0 Ry", -5.0),
+    ],
+)
+def test_the_unit_behind_an_energy_counts(tmp_path, comment, energy):
+    data, _ = read(tmp_path, f"1\n{comment}\nCu 0 0 0\n")
+    assert data.energy[0] == pytest.approx(energy)
+
+
+def test_the_unit_behind_an_energy_leaves_forces_without_one(tmp_path):
+    with pytest.raises(DataError, match="line 1.*: energies are in Hartree.*nothing says in what the forces"):
+        read(tmp_path, frame(f"{CELL} {COLUMNS} energy = -5.0 Ha"))
+
+
+def test_a_cell_in_a_comment_of_json_is_not_overlooked(tmp_path):
+    comment = '{"energy": -30.0, "cell": [[5.0, 0, 0], [0, 5.0, 0], [0, 0, 5.0]]}'
+    with pytest.raises(DataError, match="frame 0 .line 1.: its cell is not told by Lattice"):
+        read(tmp_path, f"1\n{comment}\nCu 0 0 0\n")
+
+
+@pytest.mark.parametrize("angles", ["60 60 150", "120 120 120", "90 90 180"])
+def test_angles_that_no_cell_has_are_an_error_with_the_frame(tmp_path, angles):
+    comment = f"# CELL(abcABC): 10 10 10 {angles} positions{{angstrom}} cell{{angstrom}}"
+    with pytest.raises(DataError, match=f"frame 0 .line 1.: 10 10 10 {angles} are no lengths and angles"):
+        read(tmp_path, f"1\n{comment}\nCu 0 0 0\n")

@@ -740,6 +740,26 @@ def test_a_wrong_file_of_numbers_is_an_error_with_file_and_line(tmp_path, file, 
     assert str(tmp_path / file) in str(error.value)
 
 
+def test_weights_of_a_net_with_other_layers_are_refused(tmp_path):
+    """The letters of the second column, a for weights and b for biases, tell the layers."""
+    write_files(tmp_path)
+    path = tmp_path / "weights.001.data"
+    words = [line.split() for line in path.read_text().splitlines() if line[0] != "#"]
+    first = next(k for k, row in enumerate(words) if row[1] == "b")
+    words[first - 1][1], words[first][1] = words[first][1], words[first - 1][1]
+    path.write_text("".join(" ".join(row) + "\n" for row in words))
+    with pytest.raises(
+        DataError,
+        match=rf"weights.001.data, line {first}: expected a weight \(a\) of the net .*, found a bias \(b\)",
+    ):
+        mpnnp.load(tmp_path)
+
+
+def test_a_keyword_that_is_given_twice_with_one_number_in_two_spellings_is_no_contradiction(tmp_path):
+    write_files(tmp_path, lambda t: t + "scale_max_short 1\nscale_max_short 1.0e0\ncutoff_type 2 0.0\n")
+    check_equal(make_potential(), mpnnp.load(tmp_path))
+
+
 @pytest.mark.parametrize("file", ["input.nn", "scaling.data", "weights.008.data"])
 def test_a_missing_file_is_an_error_that_names_it(tmp_path, file):
     write_files(tmp_path)

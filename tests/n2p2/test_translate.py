@@ -337,6 +337,18 @@ WRONG = {
     ),
     "another program": (["ENCUT 400"], "line LAST: 'ENCUT' is a keyword of neither"),
     "two values": (["epochs 5"], "line LAST: 'epochs 5' contradicts line .*: 'epochs 3'"),
+    "two values of a layer": (
+        ["element_nodes_short O 1 9", "element_nodes_short O 1 8"],
+        "line LAST: 'element_nodes_short O 1 8' contradicts line .*: 'element_nodes_short O 1 9'",
+    ),
+    "two functions of a layer": (
+        ["element_activation_short O 1 s", "element_activation_short O 1 t"],
+        "line LAST: 'element_activation_short O 1 t' contradicts line",
+    ),
+    "two numbers of layers": (
+        ["element_hidden_layers_short O 2", "element_hidden_layers_short O 1"],
+        "line LAST: 'element_hidden_layers_short O 1' contradicts line",
+    ),
     "4G": (["nnp_type 4G-HDNNP"], "line LAST: 'nnp_type 4G-HDNNP' is not supported: 2G-HDNNP only"),
     "4G in RuNNer's name": (["nnp_gen 4"], "line LAST: 'nnp_gen 4' is not supported"),
     "charges": (

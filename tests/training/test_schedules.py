@@ -85,6 +85,14 @@ def test_the_updates_of_an_epoch_are_counted_beforehand(keys):
     assert len(one.epoch(1, ERRORS)) == one.updates_per_epoch
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"), [("spin", ""), ("energy", ".*energies are schedule.energy_fraction")]
+)
+def test_settings_of_labels_that_no_program_adds_are_errors(kind, told):
+    with pytest.raises(ConfigError, match=f"schedule.labels.{kind}: there is no further kind of label{told}"):
+        make_schedule(section(labels={kind: {"fraction": 1.0}}), (ENERGIES, FORCES), 1)
+
+
 @pytest.mark.parametrize("name", ["runner", "sdnz"])
 def test_there_must_be_something_to_learn_from(name):
     nothing = np.zeros(0, np.int64)

@@ -9,7 +9,7 @@ from launch import ROOT
 from oracles.rows import check_rows, values_of
 from oracles.systems import SYSTEMS, functions_of, make_net
 from oracles.systems import evaluate as evaluate_system
-from small import FUNCTIONS, begun, quiet
+from small import FUNCTIONS, begun, quiet, small_config
 
 from mpnnp.config import make_config
 from mpnnp.data import dataset as hdf5
@@ -213,3 +213,11 @@ def test_data_with_stresses_alone_are_learned(water, tmp_path, schedule):
     curve = state.curve.columns()
     assert curve["stress_rmse_train"][-1] < 0.7 * curve["stress_rmse_train"][0]
     assert np.isnan(curve["energy_rmse_train"]).all()
+
+
+def test_stresses_that_are_to_be_learned_and_are_not_there_are_told(tmp_path):
+    """Of molecules there are none."""
+    config = small_config(tmp_path, schedule={"stress_fraction": 0.5}, run={"updates": 1})
+    train(config, tmp_path / "run", *quiet())
+    told = (tmp_path / "run" / "train.log").read_text()
+    assert "warning: schedule.stress_fraction = 0.5, but there are no stress components to learn" in told
