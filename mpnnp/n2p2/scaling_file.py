@@ -6,7 +6,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.errors import DataError
-from mpnnp.files import read_number
+from mpnnp.files import read_number, reason_not_read
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.n2p2.input_file import number
 
@@ -130,5 +130,5 @@ def columns(path, n, n_line=None, whole=False, finite=True, numbered=False):
                         f"found '{line.strip()[:60]}'"
                     ) from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {reason_not_read(error, path)}") from None
     return (rows, lines) if numbered else rows

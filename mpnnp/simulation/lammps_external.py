@@ -25,6 +25,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from mpnnp.errors import ConfigError, LaunchError, MpnnpError
+from mpnnp.files import reason_not_read
 from mpnnp.parallel import agree, of_all_ranks, on_root, stop_all
 from mpnnp.simulation.calculator import Calculator
 
@@ -71,7 +72,7 @@ def split(script):
     try:
         text = Path(script).read_text(errors="replace")
     except OSError as error:
-        raise ConfigError(f"{script}: cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{script}: cannot be read: {reason_not_read(error, script)}") from None
     found = FIX.search(text)
     if found is None:
         raise ConfigError(f"{script}: has no fix for mpnnp; write, before the first run,\n{LINES}")

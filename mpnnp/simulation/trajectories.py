@@ -12,6 +12,7 @@ from ase.data import atomic_masses
 from mpnnp.data.paths import expand
 from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import DataError
+from mpnnp.files import absence
 from mpnnp.progress import Silent, warner
 from mpnnp.simulation.frames import carry, frames_of, times_of_cp2k, told_by
 from mpnnp.units import DENSITY
@@ -275,7 +276,7 @@ def _file(path):
     if path.is_dir():
         path = path / "trajectory.xyz"
     if not path.is_file():
-        raise DataError(f"{path}: no such file; expected a folder of `mpnnp md` or a trajectory")
+        raise DataError(f"{path}: {absence(path)}; expected a folder of `mpnnp md` or a trajectory")
     return path
 
 

@@ -136,6 +136,15 @@ def write_md(folder, length=1.0, unit="", forces=""):
     return folder / "w-pos-1.xyz"
 
 
+@pytest.mark.parametrize("name", ["w-frc-1.xyz", "w-1.restart", "w-1.cell"])
+def test_files_beside_a_trajectory_that_are_broken_links_are_not_taken_for_absent(tmp_path, name):
+    path = write_md(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).symlink_to("gone")
+    with pytest.raises(DataError, match=f"{name}: cannot be read: it is a symbolic link to .*/gone"):
+        read_sources(path, report=lambda text: None)
+
+
 def test_energies_that_are_nan_are_told(tmp_path):
     path = write_md(tmp_path)
     for file in (path, tmp_path / "w-frc-1.xyz"):

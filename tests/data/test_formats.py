@@ -430,6 +430,24 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
             read_sources(path)
 
 
+BROKEN = "a.xyz: is a symbolic link to .*/gone.xyz, which does not exist"
+
+
+@pytest.mark.parametrize("source", ["a.xyz", "*.xyz", "."], ids=["file", "pattern", "folder"])
+def test_a_link_to_what_does_not_exist_is_told_as_one(tmp_path, source):
+    (tmp_path / "b.xyz").write_text(GOOD)
+    (tmp_path / "a.xyz").symlink_to("gone.xyz")
+    with pytest.raises(DataError, match=BROKEN):
+        read_sources(tmp_path / source, report=quiet)
+
+
+@pytest.mark.parametrize("source", ["*.xyz", "."], ids=["pattern", "folder"])
+def test_links_to_what_will_be_written_are_not_asked_for(tmp_path, source):
+    (tmp_path / "b.xyz").write_text(GOOD)
+    (tmp_path / "a-pos-1.xyz").symlink_to("gone.xyz")
+    assert len(read_sources(tmp_path / source, report=quiet, without=[tmp_path / "a-pos-1.xyz"])) == 1
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "script.py", "a.foo"])
 def test_files_of_no_known_kind_are_errors(tmp_path, name):
     with pytest.raises(DataError, match=f"{name}, frame 0: cannot be read by ASE"):
