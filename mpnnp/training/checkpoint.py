@@ -124,9 +124,8 @@ def load_potential(path: str | Path, units: Units | str | None = None) -> Potent
         raise ConfigError(f"{path!r}: must name a checkpoint or a folder of n2p2 files")
     path = Path(path)
     if not path.exists():
-        raise DataError(
-            f"{path}: {absence(path, 'no such file or folder')}; expected a checkpoint or a folder of n2p2 files"
-        )
+        told = absence(path, "no such file or folder")
+        raise DataError(f"{path}: {told}; expected a checkpoint or a folder of n2p2 files")
     refuse_run_folder(path)
     if path.is_dir() and not any(path.glob("*.nn")) and not any(path.glob("*weights.*")):
         raise DataError(f"{path}: a folder without input.nn; expected a checkpoint or a folder of n2p2 files")
