@@ -147,8 +147,9 @@ def launch_complaints(comm, variables=os.environ):
         granted = min([n_core, *(max(1, round(limit)) for limit in limits)])
         if n_rank > granted:
             messages.append(
-                f"{n_rank} ranks share {granted} usable cores of {host}: they wait for each other; start at "
-                f"most {granted} there, or ask the launcher or batch system for more cores (if the launcher "
+                f"{n_rank} ranks share {granted} usable core{'s' * (granted > 1)} of {host}: they wait for "
+                f"each other; start at most {granted} there, or ask the launcher or batch system for more "
+                "cores (if the launcher "
                 "binds all ranks to the same ones: mpiexec --bind-to none)"
             )
     tasks = variables.get("SLURM_NTASKS", "1") or "1"

@@ -16,6 +16,7 @@ from mpnnp.data.compressed import SUFFIXES, open_text, plain_name, reading
 from mpnnp.data.structure import Structure
 from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import DataError
+from mpnnp.progress import counted
 from mpnnp.units import BOHR, HARTREE, parse_units
 
 __all__ = ["beside", "is_cp2k_output", "is_cp2k_trajectory", "read_cp2k_output", "read_cp2k_trajectory"]
@@ -391,7 +392,7 @@ def _table(path, lines, titles, n_row, factor):
         rows = _block(lines, start, pattern)
         if len(rows) != n_row:
             raise DataError(
-                f"{path}, line {start + 1}: {len(rows)} lines of numbers follow, must be {n_row}: is the "
+                f"{path}, line {start + 1}: {counted(len(rows), 'line')} of numbers, must be {n_row}: is the "
                 "output whole?"
             )
         return np.array([row[1].split() for row in rows], float) * unit_of_it

@@ -12,6 +12,7 @@ from mpnnp.data.structure import Structure
 from mpnnp.data.voigt import stress_of_virial
 from mpnnp.errors import DataError
 from mpnnp.files import reason_not_read
+from mpnnp.progress import counted
 
 __all__ = ["deepmd_systems", "read_deepmd"]
 
@@ -84,7 +85,8 @@ def read_deepmd(folder: Path, warn: Callable[[str], object] = _silent) -> Iterat
                 raise DataError(f"{folder / 'type.raw'}: atom type {kind.min()}, must not be negative")
             if kind.max() >= len(elements):
                 raise DataError(
-                    f"{folder}: atom type {kind.max()}, but type_map.raw has {len(elements)} elements"
+                    f"{folder}: atom type {kind.max()}, but type_map.raw has "
+                    f"{counted(len(elements), 'element')}"
                 )
             yield Structure(
                 numbers=elements[kind[real]],

@@ -21,6 +21,7 @@ from mpnnp.n2p2.input_file import InputFile, check_known, number
 from mpnnp.n2p2.keywords import CHARGE, KEYWORDS, REFUSED
 from mpnnp.n2p2.nets import read_network
 from mpnnp.n2p2.scaling_file import columns, read_scaling
+from mpnnp.progress import counted
 from mpnnp.units import ATOMIC, parse_units
 
 LARGEST = 1e9  # weight; those of trained nets are of the order of 1
@@ -164,7 +165,7 @@ def read_weights(folder, elements, network, name="weights.{:03d}.data"):
         n = int(network.topology.start[e + 1] - network.topology.start[e])
         if len(values) != n:
             raise DataError(
-                f"{path}: {len(values)} weights found, the net {network.sizes[e]} "
+                f"{path}: {counted(len(values), 'weight')} found, the net {network.sizes[e]} "
                 f"of {chemical_symbols[z]} has {n}"
             )
         if (largest := np.abs(values).max()) > LARGEST:

@@ -9,6 +9,7 @@ from mpnnp.errors import DataError
 from mpnnp.files import read_number, reason_not_read
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.n2p2.input_file import number
+from mpnnp.progress import counted
 
 
 def read_scaling(path, functions, kind, s_min, s_max):
@@ -126,7 +127,7 @@ def columns(path, n, n_line=None, whole=False, finite=True, numbered=False):
                         raise ValueError
                 except ValueError:
                     raise DataError(
-                        f"{path}, line {line_number}: expected {n} number{'s' * (n > 1)}, "
+                        f"{path}, line {line_number}: expected {counted(n, 'number')}, "
                         f"found '{line.strip()[:60]}'"
                     ) from None
     except OSError as error:

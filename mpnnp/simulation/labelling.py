@@ -17,7 +17,7 @@ from ase.calculators.calculator import PropertyNotImplementedError, get_calculat
 from mpnnp.data.dataset import Dataset, read, write
 from mpnnp.errors import ConfigError, DataError, Interrupted, MpnnpError
 from mpnnp.parallel import agree, maximum, of_all_ranks, on_root, raise_if
-from mpnnp.progress import Progress
+from mpnnp.progress import Progress, counted
 from mpnnp.signals import Signals, name
 from mpnnp.simulation.calculator import Calculator, split_names
 
@@ -128,9 +128,7 @@ def label(dataset, calculator, comm, log, part=None):
             agree(comm, raise_if, error)
     if received and n_done < n:
         raise of_all_ranks(
-            Interrupted(
-                f"{name(received)}: {n_done} of {n} structures are labelled and kept in {part}; {ADVICE}"
-            )
+            Interrupted(f"{name(received)}: {_labelled_of(n_done, n)} and kept in {part}; {ADVICE}")
         )
     if comm.rank:
         return None
@@ -168,11 +166,12 @@ def _read_parts(dataset, part, found, log):
             if k not in found and (same := known.get(_geometry(s))) is not None:
                 found[k] = {"energy": same.energy, "forces": same.forces, "stress": same.stress}
         if len(found) > n:
-            log(
-                f"{len(found) - n} of {len(dataset)} structures are labelled in {path}: they are taken from "
-                "there"
-            )
+            log(f"{_labelled_of(len(found) - n, len(dataset))} in {path}: they are taken from there")
     return set(found)
+
+
+def _labelled_of(n_done, n):
+    return f"{n_done} of {counted(n, 'structure')} {'is' if n_done == 1 else 'are'} labelled"
 
 
 def _write_part(part, dataset, found):

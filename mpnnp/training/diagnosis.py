@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mpnnp.model.label_kinds import KINDS, LabelKind
+from mpnnp.progress import counted
 from mpnnp.training.measure import measures, part_that_judges, settled
 
 MOST_LINES = 5
@@ -153,7 +154,7 @@ def still_improving(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | 
     if not (falling or facts.complete):
         return None
     if n_epoch < FEW_EPOCHS:
-        found = f"{n_epoch} epoch{'s' if n_epoch > 1 else ''}, and the last one is the best: too few to judge"
+        found = f"{counted(n_epoch, 'epoch')}, and the last one is the best: too few to judge"
         return Finding(found, remedy) if falling else None
     late = max(2, len(values) // 5)
     fall = 1 - values[-late:].min() / values[:-late].min()
@@ -179,7 +180,11 @@ def overfits(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
         return None
     kind, train, validation = max(found, key=lambda one: one[2] / one[1])
     n_label = facts.n_label.get(kind.name)
-    known = f"; {n_label} labels, {facts.n_weight} weights" if n_label and facts.n_weight else ""
+    known = (
+        f"; {counted(n_label, 'label')}, {counted(facts.n_weight, 'weight')}"
+        if n_label and facts.n_weight
+        else ""
+    )
     return Finding(
         f"{kind.name}: training {train:.3g}, validation {validation:.3g} {kind.short_unit}: "
         f"overfitting{known}",

@@ -197,7 +197,8 @@ def _functions_that_vary(section, dataset, train, compute, comm, log):
         if varies.all():
             return functions, statistics, structures, G
         constant = [str(f) for f, v in zip(functions.functions, varies) if not v]
-        message = f"{len(constant)} symmetry functions never vary {where}: {'; '.join(constant)}"
+        share = f"{len(constant)} of {len(functions)}"
+        message = f"symmetry functions never vary {where}: {'; '.join(constant)} ({share})"
         if section.constant == "error":
             raise DataError(message)
         log.warn(f"{message}: dropped")

@@ -16,6 +16,7 @@ import numpy as np
 from mpnnp.config import Schedule
 from mpnnp.errors import ConfigError
 from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS
+from mpnnp.progress import counted
 
 MOST_REPEATS = 100  # of a label in one update; the square of its labels must fit into memory
 
@@ -34,7 +35,7 @@ class Batch:
     def __repr__(self):
         streams, trials = self.candidates.shape
         choice = f" of {trials} candidates" if trials > 1 else ""
-        return f"Batch({list(KINDS)[self.kind]}, {streams} streams{choice})"
+        return f"Batch({list(KINDS)[self.kind]}, {counted(streams, 'stream')}{choice})"
 
 
 @dataclass(frozen=True)

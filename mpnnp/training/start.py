@@ -20,7 +20,7 @@ from mpnnp.model.stored_functions import check_finite, load_symmetry_functions
 from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.optimizers.registry import Optimizer, check_name, make_optimizer, update_if_accepted
 from mpnnp.parallel import Comm, agree, on_root
-from mpnnp.progress import AnyLog, Silent
+from mpnnp.progress import AnyLog, Silent, counted
 from mpnnp.training.choices import n_label, settle
 from mpnnp.training.common_errors import n_offset
 from mpnnp.training.initial_potential import baseline_of, build, statistics_of
@@ -155,8 +155,9 @@ class Task:
             if self.schedule.learns(k)
         )
         return (
-            f"Task({len(self.train)} structures with {counts}; {self.schedule.updates_per_epoch} updates "
-            f"per epoch, schedule {self.schedule.config.name}; {self.potential.network.n_weight} weights)"
+            f"Task({counted(len(self.train), 'structure')} with {counts}; "
+            f"{counted(self.schedule.updates_per_epoch, 'update')} per epoch, schedule "
+            f"{self.schedule.config.name}; {self.potential.network.n_weight} weights)"
         )
 
 

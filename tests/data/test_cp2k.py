@@ -84,7 +84,7 @@ def test_an_output_without_forces_or_with_some_of_them_says_so(tmp_path):
     assert "has no forces on the atoms; FORCE_EVAL/PRINT/FORCES prints them" in said
     cut = NEW_FORCES[: NEW_FORCES.index(" FORCES|      2")]
     (tmp_path / "cp2k.out").write_text(HEAD + cut)
-    with pytest.raises(DataError, match=r"cp2k.out, line 14: 1 lines of numbers follow, must be 2"):
+    with pytest.raises(DataError, match=r"cp2k.out, line 14: 1 line of numbers, must be 2"):
         read(tmp_path / "cp2k.out")
 
 

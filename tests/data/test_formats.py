@@ -185,7 +185,7 @@ def test_runner_labels_may_be_missing(tmp_path):
         (
             lambda t: t.replace("lattice 10.0 0.0 0.0", "lattice 10.0"),
             3,
-            "lattice has 1 numbers, must have 3",
+            "lattice has 1 number, must have 3",
         ),
         (
             lambda t: t.replace("lattice 10.0", "lattice 0.0"),

@@ -442,7 +442,7 @@ def test_folders_of_jobs_that_have_not_ended_are_waited_for(tmp_path):
     (tmp_path / "labels" / "job-1" / "job.out").unlink()
     for name in ("include.xyz", "w-frc-1.xyz"):
         (tmp_path / "labels" / "job-1" / name).unlink()
-    with pytest.raises(Interrupted, match="1 of 2 are there, missing are frames 1"):
+    with pytest.raises(Interrupted, match="1 of 2 are there, missing is frame 1"):
         labels.by_files(without_labels(data), LabelBy(), tmp_path, log)
     assert any("no labels in 1 file (coord.xyz)" in line for line in log.kept)
 
