@@ -14,7 +14,7 @@ from mpnnp.data.formats import read_sources
 from mpnnp.errors import MpnnpError
 from mpnnp.files import absence, check_seal, write_sealed
 from mpnnp.n2p2.input_file import InputFile
-from mpnnp.n2p2.scaling_file import columns
+from mpnnp.n2p2.scaling_file import read_rows
 from mpnnp.simulation.trajectories import read_trajectory
 from mpnnp.training.checkpoint import load_potential, read_checkpoint
 from mpnnp.training.run_groups import find_groups
@@ -63,7 +63,7 @@ READERS = {
     "structures": lambda path: read_sources(path),
     "trajectory": lambda path: read_trajectory(path),
     "input.nn": lambda path: InputFile(path),
-    "scaling.data": lambda path: columns(path, 1),
+    "scaling.data": lambda path: read_rows(path),
 }
 
 

@@ -20,7 +20,7 @@ from mpnnp.model.symmetry_functions import (
 from mpnnp.n2p2.input_file import InputFile, check_known, number
 from mpnnp.n2p2.keywords import CHARGE, KEYWORDS, REFUSED
 from mpnnp.n2p2.nets import read_network
-from mpnnp.n2p2.scaling_file import columns, read_scaling
+from mpnnp.n2p2.scaling_file import numbers_of, read_rows, read_scaling
 from mpnnp.progress import counted
 from mpnnp.units import ATOMIC, parse_units
 
@@ -160,8 +160,9 @@ def read_weights(folder, elements, network, name="weights.{:03d}.data"):
     parts = []
     for e, z in enumerate(elements):
         path = _weights_file(Path(folder), z, name)
-        values = np.array([row[0] for row in columns(path, 1)])
-        _check_order(path)
+        rows = read_rows(path)
+        values = np.array(numbers_of(path, rows, 1)).reshape(-1)
+        _check_order(path, rows)
         n = int(network.topology.start[e + 1] - network.topology.start[e])
         if len(values) != n:
             raise DataError(
@@ -176,11 +177,11 @@ def read_weights(folder, elements, network, name="weights.{:03d}.data"):
     return np.concatenate(parts)
 
 
-def _check_order(path):
+def _check_order(path, rows):
     """Raise DataError where the third column, which n2p2 and RuNNer write as a running number, says that
     lines are not in order: both programs, and this one, read them one after another.
     """
-    for k, (words, line) in enumerate(zip(*columns(path, 1, whole=True, numbered=True)), 1):
+    for k, (line, words, _) in enumerate(rows, 1):
         if len(words) > 2 and words[1] in ("a", "b") and words[2].isdecimal() and int(words[2]) != k:
             raise DataError(
                 f"{path}, line {line}: expected weight {k}, found weight {words[2]}: lines must be in the "
