@@ -93,7 +93,7 @@ def _of_simulations(judge: Judge, state: RunState) -> str:
     if noise is None or not (noise.correlation > 0.0 or len(noise.offsets)):
         return ""
     told = (
-        f"errors in common: {counted(int(groups.size.sum()), 'energy', 'energies')} of "
+        f"errors in common: {int(groups.size.sum())} energies are of "
         f"{counted(len(groups.size), 'simulation')} (same atoms, same cell), "
     )
     if not len(noise.offsets):
