@@ -277,10 +277,11 @@ def label(
     minute and when a signal comes (status 75): the same command goes on there. On several ranks a calculator
     that works in a folder gets one for each of them, rank-0, rank-1, ...
     """
-    from mpnnp.data.formats import check_target, read_sources, write_target
+    from mpnnp.data.formats import check_target, read_sources
     from mpnnp.parallel import agree, on_root
     from mpnnp.simulation.labelling import label as run
     from mpnnp.simulation.labelling import make_labeller, part_of, parts_beside, remove_parts
+    from mpnnp.simulation.labelling import write_result as write_labelled
 
     check_target(output, "label")
     comm, log = start()
@@ -296,7 +297,7 @@ def label(
 
     data = on_root(comm, read_structures)
     labelled = run(data, calculator, comm, log, part)
-    on_root(comm, write_target, output, labelled)
+    on_root(comm, write_labelled, output, labelled, part)
     on_root(comm, remove_parts, part, labelled)
     log(f"{counted(len(data), 'structure')} labelled by {potential}: {output}")
 

@@ -6,6 +6,8 @@ import ast
 import contextlib
 import hashlib
 import importlib
+import secrets
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +16,10 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError, get_calculator_class
 
+from mpnnp.data import formats
 from mpnnp.data.dataset import Dataset, read, write
 from mpnnp.errors import ConfigError, DataError, Interrupted, MpnnpError
+from mpnnp.files import reason_of
 from mpnnp.parallel import agree, maximum, of_all_ranks, on_root, raise_if
 from mpnnp.progress import Progress, counted
 from mpnnp.signals import Signals, name
@@ -87,6 +91,15 @@ def parts_beside(part):
     return sorted(path for path in part.parent.iterdir() if path == part or path.name.endswith(ending))
 
 
+def write_result(output, dataset, part):
+    """Write a Dataset all of which is kept beside the file `part`, or in it, as an error says."""
+    try:
+        formats.write_target(output, dataset)
+    except (DataError, OSError) as error:
+        reason = str(error) if isinstance(error, DataError) else f"{output}: {reason_of(error)}"
+        raise DataError(f"{reason}; all labels are kept in {part.parent}: {ADVICE}") from None
+
+
 def remove_parts(part, dataset):
     """Remove the file `part`, and those beside it of which all is in a Dataset, which was written."""
     part.unlink(missing_ok=True)
@@ -108,8 +121,8 @@ def label(dataset, calculator, comm, log, part=None):
     failed, Interrupted after a signal.
     """
     n, found = len(dataset), {}  # k -> labels, on rank 0 alone
-    done = set() if part is None else on_root(comm, _read_parts, dataset, part, found, log)
-    mine, n_done = [k for k in range(n) if k not in done][comm.rank :: comm.size], len(done)
+    kept = set() if part is None else on_root(comm, _read_parts, dataset, part, found, log)
+    mine, n_done = [k for k in range(n) if k not in kept][comm.rank :: comm.size], len(kept)
     received = 0
     with (
         Signals(comm, None if part is None else ADVICE) as signals,
@@ -121,10 +134,10 @@ def label(dataset, calculator, comm, log, part=None):
             for some in comm.gather(new, root=0) or ():
                 found |= some
             n_done += comm.allreduce(len(new))
-            progress.update(n_done)
             received = int(maximum(comm, [signals.received])[0])
             if part is not None and n_done:
-                on_root(comm, _write_part, part, dataset, found)
+                on_root(comm, _write_part, part, dataset, found, kept)
+            progress.update(n_done)
             agree(comm, raise_if, error)
     if received and n_done < n:
         raise of_all_ranks(
@@ -174,8 +187,36 @@ def _labelled_of(n_done, n):
     return f"{n_done} of {counted(n, 'structure')} {'is' if n_done == 1 else 'are'} labelled"
 
 
-def _write_part(part, dataset, found):
-    write(part, _labelled(dataset, found))
+def _write_part(part, dataset, found, kept):
+    """Write all that is found to the file `part`, if some is new, and note in `kept` whose labels are there.
+
+    Where that fails, as on a full disk (for a moment the new one lies beside the old one), what is not kept
+    yet goes to a file of its own: beside it, where it is found again, or among the temporary files. Raises
+    DataError that names it.
+    """
+    rest = {k: labels for k, labels in found.items() if k not in kept}
+    if not rest:
+        return
+    try:
+        write(part, _labelled(dataset, found))
+    except DataError as error:
+        raise DataError(f"{error}; {_write_rest(part, dataset, rest, len(kept))}") from None
+    kept.update(found)
+
+
+def _write_rest(part, dataset, rest, n_kept):
+    """Write labels that the file `part` does not hold; in words, what is kept where."""
+    stem, _, ending = part.name.removesuffix(".part.h5").rpartition(".")
+    for folder in (part.parent, Path(tempfile.gettempdir())):
+        path = folder / f"{stem}.rest-{secrets.token_hex(4)}.{ending}.part.h5"
+        try:
+            write(path, _labelled(dataset, rest))
+        except DataError:
+            continue
+        then = "" if folder == part.parent else f", move it to {part.parent}"
+        return f"the last {counted(len(rest), 'label')} went to {path}: make room{then}, and {ADVICE}"
+    known = f"; kept before: {n_kept}, in {part.parent}: make room, and {ADVICE}" if n_kept else ""
+    return f"the last {counted(len(rest), 'label')} could not be kept anywhere{known}"
 
 
 def _labelled(dataset, found):
