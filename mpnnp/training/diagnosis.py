@@ -180,11 +180,7 @@ def overfits(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:
         return None
     kind, train, validation = max(found, key=lambda one: one[2] / one[1])
     n_label = facts.n_label.get(kind.name)
-    known = (
-        f"; {counted(n_label, 'label')}, {counted(facts.n_weight, 'weight')}"
-        if n_label and facts.n_weight
-        else ""
-    )
+    known = f"; {n_label} labels, {facts.n_weight} weights" if n_label and facts.n_weight else ""
     return Finding(
         f"{kind.name}: training {train:.3g}, validation {validation:.3g} {kind.short_unit}: "
         f"overfitting{known}",
