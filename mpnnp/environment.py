@@ -29,6 +29,15 @@ PACKAGES = (
     "threadpoolctl",
 )
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+MEMORY = (  # of control groups of version 2 and 1: controller, limit, held, what of memory.stat is files
+    ("", "memory.max", "memory.current", ("active_file", "inactive_file")),
+    (
+        "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_active_file", "total_inactive_file"),
+    ),
+)
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")  # of launchers
 
@@ -91,8 +100,12 @@ def core_limit(proc=PROC, cgroups=CGROUPS):
     limits = []
     for group in control_groups(proc, cgroups):
         with contextlib.suppress(OSError, ValueError):
-            quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+            quota, period = _text(group / "cpu.max").split()
             limits.append(float(quota) / float(period))  # "max": no number
+    for group in control_groups(proc, cgroups, "cpu"):
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = (float(_text(group / f"cpu.cfs_{name}_us")) for name in ("quota", "period"))
+            limits += [quota / period] if quota > 0 else []  # -1: no limit
     return min(limits, default=None)
 
 
@@ -103,38 +116,45 @@ def free_memory(proc=PROC, cgroups=CGROUPS):
     free = [math.inf]
     with contextlib.suppress(OSError, ValueError, KeyError):
         free.append(1024.0 * _numbers(proc / "meminfo")["MemAvailable:"])
-    return min(free + [_left_to(group) for group in control_groups(proc, cgroups)])
+    for controller, *names in MEMORY:
+        free += [_left_to(group, *names) for group in control_groups(proc, cgroups, controller)]
+    return min(free)
 
 
-def control_groups(proc=PROC, cgroups=CGROUPS):
-    """Folders of the control group (version 2) of this process and of those that hold it, innermost first:
-    SLURM limits those of the job and of the step, not that of a task. [] where there is none.
+def control_groups(proc=PROC, cgroups=CGROUPS, controller=""):
+    """Folders of the control group of this process and of those that hold it, innermost first: SLURM limits
+    those of the job and of the step, not that of a task. [] where there is none.
+
+    controller  "" for the one tree of version 2; "cpu", "memory": the tree of version 1 for these
     """
     with contextlib.suppress(OSError, ValueError):
         for line in (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines():
-            if line.startswith("0::/"):
-                innermost = Path(line[len("0::/") :])
-                return [cgroups / group for group in (innermost, *innermost.parents)]
+            _, controllers, path = line.split(":", 2)
+            if controller in controllers.split(","):
+                innermost = Path(path.lstrip("/"))
+                return [cgroups / controller / group for group in (innermost, *innermost.parents)]
     return []
 
 
-def _left_to(group):
+def _left_to(group, limit, held, given_back):
     """Bytes that a control group still allows: its limit, less what its processes hold; what files they have
-    read is given back when it is needed.
+    read is given back when it is needed. The names are those of MEMORY.
     """
     try:
-        limit, held = (
-            int((group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current")
-        )
         kept = _numbers(group / "memory.stat")
-        return max(0.0, float(limit - held + kept["active_file"] + kept["inactive_file"]))
+        left = int(_text(group / limit)) - int(_text(group / held)) + sum(kept[name] for name in given_back)
+        return max(0.0, float(left))
     except (OSError, ValueError, KeyError):  # "max" is no number; the first group has no limit
         return math.inf
 
 
+def _text(file):
+    return file.read_text(encoding="ascii")
+
+
 def _numbers(file):
     """name -> number of the lines of a file of the kernel."""
-    lines = (line.split() for line in file.read_text(encoding="ascii").splitlines())
+    lines = (line.split() for line in _text(file).splitlines())
     return {name: int(number) for name, number, *_ in lines}
 
 
@@ -153,8 +173,9 @@ def launch_complaints(comm, variables=os.environ):
         granted = min([n_core, *(max(1, round(limit)) for limit in limits)])
         if n_rank > granted:
             messages.append(
-                f"{n_rank} ranks share {granted} usable cores of {host}: they wait for each other; start at "
-                f"most {granted} there, or ask the launcher or batch system for more cores (if the launcher "
+                f"{n_rank} ranks share {granted} usable core{'s' * (granted > 1)} of {host}: they wait for "
+                f"each other; start at most {granted} there, or ask the launcher or batch system for more "
+                "cores (if the launcher "
                 "binds all ranks to the same ones: mpiexec --bind-to none)"
             )
     tasks = variables.get("SLURM_NTASKS", "1") or "1"

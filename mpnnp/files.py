@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 
 __all__ = [
+    "absence",
     "all_digits",
     "check_heaps",
     "check_seal",
@@ -31,6 +32,7 @@ __all__ = [
     "read_number",
     "reason_of",
     "replace_text",
+    "reason_not_read",
     "seems_to_be",
     "seen_from",
     "system_reason",
@@ -103,6 +105,27 @@ def reason_of(error):
     """Why an OSError came, in words; of HDF5's long messages that of the operating system."""
     told_by_hdf5 = re.search(r"error message = '([^']*)'", str(error))
     return told_by_hdf5[1] if told_by_hdf5 else error.strerror or str(error)
+
+
+def reason_not_read(error, path):
+    """Why a file could not be read, in words, as `reason_of`; of a broken link that it is one."""
+    link = _broken_link(path) if isinstance(error, FileNotFoundError) else ""
+    return f"it {link}" if link.startswith("is") else link or reason_of(error)
+
+
+def absence(path, words="no such file"):
+    """In words, that there is nothing at a path: these, or that it is a link to what does not exist."""
+    return _broken_link(path) or words
+
+
+def _broken_link(path):
+    """In words, that a path is a symbolic link to what does not exist, or lies in such a one; else ""."""
+    path = Path(path)
+    link = next((p for p in (path, *path.parents) if p.is_symlink() and not p.exists()), None)
+    if link is None:
+        return ""
+    who = "" if link == path else f"{link} "
+    return f"{who}is a symbolic link to {os.path.realpath(link)}, which does not exist"
 
 
 def system_reason(error):
@@ -332,7 +355,7 @@ def _mapped(handle):
 def lock_reason(error):
     """What to say of an error of the HDF5 library if the file is only locked; None otherwise."""
     text = str(error).lower()
-    if "unable to lock file" not in text and "errno = 11" not in text:
+    if "unable to lock file" not in text and not re.search(r"errno = 11\b", text):
         return None
     return (
         "is locked: another process has it open for writing, or its file system knows no locks "

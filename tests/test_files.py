@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from launch import environment
 
-from mpnnp.files import check_seal, write_sealed
+from mpnnp.config import read_config
+from mpnnp.data import dataset
+from mpnnp.data.formats import read_sources
+from mpnnp.errors import MpnnpError
+from mpnnp.files import absence, check_seal, write_sealed
+from mpnnp.n2p2.input_file import InputFile
+from mpnnp.n2p2.scaling_file import read_rows
+from mpnnp.simulation.trajectories import read_trajectory
+from mpnnp.training.checkpoint import load_potential, read_checkpoint
+from mpnnp.training.run_groups import find_groups
 
 FULL = """
 import resource, signal, sys
@@ -43,6 +52,35 @@ def test_a_file_that_does_not_fit_is_an_error_and_leaves_the_old_one(tmp_path, r
     assert check_seal(path)
     with h5py.File(path) as file:
         assert list(file) == ["old"]
+
+
+READERS = {
+    "configuration": lambda path: read_config(path),
+    "potential": lambda path: load_potential(path),
+    "checkpoint": lambda path: read_checkpoint(path),
+    "run": lambda path: find_groups([path]),
+    "data set": lambda path: dataset.read(path),
+    "structures": lambda path: read_sources(path),
+    "trajectory": lambda path: read_trajectory(path),
+    "input.nn": lambda path: InputFile(path),
+    "scaling.data": lambda path: read_rows(path),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_link_to_what_does_not_exist_is_told_by_whoever_reads_it(tmp_path, reader):
+    (tmp_path / "link").symlink_to("other")
+    (tmp_path / "other").symlink_to("gone")
+    with pytest.raises(MpnnpError) as error:
+        READERS[reader](tmp_path / "link")
+    assert f"is a symbolic link to {tmp_path / 'gone'}, which does not exist" in str(error.value)
+
+
+def test_a_folder_that_is_a_broken_link_is_named(tmp_path):
+    (tmp_path / "link").symlink_to("gone")
+    told = absence(tmp_path / "link" / "a.xyz")
+    assert told == f"{tmp_path / 'link'} is a symbolic link to {tmp_path / 'gone'}, which does not exist"
+    assert absence(tmp_path / "a.xyz") == "no such file"
 
 
 def test_large_arrays_are_written_as_they_are(tmp_path):

@@ -73,10 +73,20 @@ def draw(path, results, truth):
                 values = np.array([members[rate][:least] for rate in rates]).T
                 band(axis, rates, values, LABELS[optimizer])
         axis.set(xscale="log", yscale="log", xlabel="η or learning rate", ylabel=name)
-        if axis.lines:
-            axis.legend()
     draw_densities(axes[-1], results, truth)
+    add_legend(picture, axes)
     save(picture, path)
+
+
+def add_legend(picture, axes):
+    """One legend of all panels, in the place of the sixth, where it covers nothing."""
+    found = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels()):
+            found.setdefault((label, handle.get_color()), handle)
+    if found:
+        labels = [label for label, _ in found]
+        picture.legend(found.values(), labels, loc="center", bbox_to_anchor=(0.75, 1 / 6))
 
 
 def draw_densities(axis, results, truth):
@@ -99,8 +109,6 @@ def draw_densities(axis, results, truth):
     if truth:
         axis.axhline(truth.density, color="0.5", zorder=0, label="truth")
     axis.set(xscale="log", xlabel="η or learning rate", ylabel=NAMES[-1])
-    if axis.lines:
-        axis.legend()
 
 
 def fan_out(rates):

@@ -11,10 +11,12 @@ import numpy as np
 from mpnnp.errors import DataError
 from mpnnp.figures import colours, figure, line_style, log_axis, save, style
 from mpnnp.files import seems_to_be, write_text
+from mpnnp.progress import counted
 from mpnnp.training.learning_curve import LearningCurve
 
 UNITS = {"energy": "meV/atom", "force": "meV/Å"}
 CLOCKS = {"update": "updates", "seconds": "wall time (s)"}
+NONE = "-"  # in the place of numbers that there are not
 
 
 @dataclass(frozen=True)
@@ -116,18 +118,21 @@ def table(groups):
     numbers, width = compare(groups), max(len(group.name) for group in groups)
     lines = []
     for quantity, unit in UNITS.items():
+        if all(np.isnan(rmse(curve, quantity)).all() for group in groups for curve in group.curves.values()):
+            continue  # there are no such labels
         lines.append(f"RMSE of {quantity} ({unit}), mean +- standard deviation over the runs:")
         for name, n in numbers.items():
             last, best = (_pair(n[f"{quantity}_rmse_{which}"]) for which in ("last", "best"))
             ran = f"{n['update'][0]:.0f} updates, {n['seconds'][0]:.0f} s"
-            lines.append(f"  {name:{width}s}  {len(n['runs'])} runs, {ran}: last {last}, best {best}")
+            runs = counted(len(n["runs"]), "run")
+            lines.append(f"  {name:{width}s}  {runs}, {ran}: last {last}, best {best}")
         for name, n in numbers.items():
             equal = n[f"{quantity}_equal"]
-            lines.append(
-                f"  {name:{width}s}  reaches {equal['rmse']:.4g} "
-                f"after {_pair(equal['update'], '.0f', '.0f')} updates, "
-                f"{_pair(equal['seconds'], '.0f', '.0f')} s"
-            )
+            updates, seconds = (_pair(equal[clock], ".0f", ".0f") for clock in CLOCKS)
+            if updates != NONE:
+                lines.append(
+                    f"  {name:{width}s}  reaches {equal['rmse']:.4g} after {updates} updates, {seconds} s"
+                )
     return "\n".join(lines)
 
 
@@ -190,5 +195,5 @@ def _statistics(values):
 
 
 def _pair(values, form=".4g", error_form=".2g"):
-    """Mean and standard deviation in words."""
-    return f"{values[0]:{form}} +- {values[1]:{error_form}}"
+    """Mean and standard deviation in words, NONE for NaN."""
+    return NONE if np.isnan(values[0]) else f"{values[0]:{form}} +- {values[1]:{error_form}}"

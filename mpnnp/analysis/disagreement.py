@@ -79,7 +79,9 @@ def lines_of(found, dataset, names, n_worst=5):
 
 def _accuracy(result):
     a = result.accuracy
-    return f"RMSE {a.energy_rmse:.4g} meV/atom, {a.force_rmse:.4g} meV/A" if a.has_labels else "no labels"
+    there = [k for k in a.kinds() if k.always and a.has_labels_of([k.name])]
+    told = ", ".join(f"{a.rmse[k.name]:.4g} {k.short_unit}" for k in there)
+    return f"RMSE {told}" if told else "no labels"
 
 
 def write_csv(path, found, dataset):

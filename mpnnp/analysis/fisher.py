@@ -27,6 +27,7 @@ from scipy.stats import wasserstein_distance
 from mpnnp.config import Schedule
 from mpnnp.optimizers.ekf import prior_variances
 from mpnnp.parallel import serial, share
+from mpnnp.progress import counted
 from mpnnp.training.labels import label_scale
 from mpnnp.training.observations import Observer
 from mpnnp.training.schedules import Batch, make_schedule
@@ -86,7 +87,7 @@ class Spectrum:
         known = f"{self.known[0]:.3g} to {self.known[-1]:.3g}" if self.rank else "none above rounding"
         return (
             f"Spectrum({self.rank} of {len(self.eigenvalues)} eigenvalues, {known}; trace {self.trace:.4g}, "
-            f"effective dimension {self.effective_dimension:.3g}, {self.n_row} batches)"
+            f"effective dimension {self.effective_dimension:.3g}, {counted(self.n_row, 'batch', 'batches')})"
         )
 
     def numbers(self):

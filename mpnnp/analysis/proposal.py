@@ -129,7 +129,8 @@ def _data(dataset, files, said):
     yield Choice(
         "data.files",
         files,
-        f"Labels: {energies:,} energies, {components:,} force components, {stresses:,} stresses.",
+        f"Labels: {counted(energies, 'energy', 'energies')}, {counted(components, 'force component')}, "
+        f"{counted(stresses, 'stress', 'stresses')}.",
     )
     if units := said.pop("units", None):
         yield Choice("data.units", units, "Of files that do not state theirs.")
@@ -210,8 +211,8 @@ def _schedule(training, labels, settled):
         yield Choice("schedule.energy_fraction", float(f"{settled.energy_fraction:.2g}"), why, chosen=False)
     if n_stress := int(np.isfinite(training.stress).all(axis=1).sum()):
         why = (
-            f"{n_stress:,} structures have a stress, which is only compared; to learn it, which pays for "
-            "simulations at constant pressure:"
+            f"{counted(n_stress, 'structure')} with a stress, which is only compared; to learn it, which "
+            "pays for simulations at constant pressure:"
         )
         yield Choice("schedule.stress_fraction", 0.1, why, chosen=False)
 

@@ -16,6 +16,7 @@ from mpnnp.model.function_sets import table_of
 from mpnnp.model.symmetry_functions import CUTOFFS, SymmetryFunctions
 from mpnnp.n2p2.input_file import InputFile
 from mpnnp.n2p2.potential_files import functions_by_line, read_functions, scaling_kind
+from mpnnp.progress import counted
 from mpnnp.training.initial_potential import choose_functions
 
 
@@ -70,8 +71,8 @@ def write_pruned(settings, path, functions, keep, units=None):
             found = read_functions(temporary, units)
         if found.functions != kept.functions:
             raise DataError(
-                f"{settings}: could not be pruned: the file to write would have {len(found)} symmetry "
-                f"functions, not the {len(kept)} that are left"
+                f"{settings}: could not be pruned: the file to write would have "
+                f"{counted(len(found), 'symmetry function')}, not the {len(kept)} that are left"
             )
     return notes
 

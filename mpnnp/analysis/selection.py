@@ -24,7 +24,7 @@ METHODS = ("random", "interval", "farthest", "disagreement", "kalman")
 
 def check_number(n, n_structure):
     if not 1 <= n <= n_structure:
-        raise ConfigError(f"-n {n}: must be between 1 and the {n_structure} structures that there are")
+        raise ConfigError(f"-n {n}: must be between 1 and the {n_structure} of the data")
 
 
 def at_random(n, n_structure, seed):

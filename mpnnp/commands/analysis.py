@@ -19,6 +19,7 @@ from mpnnp.commands.common import (
 )
 from mpnnp.commands.targets import check_targets
 from mpnnp.errors import ConfigError
+from mpnnp.progress import counted
 
 app = typer.Typer()
 analyze = typer.Typer(help="Analyse simulations and data sets.", no_args_is_help=True)
@@ -125,7 +126,8 @@ def density(
             else ""
         )
         stable = sum(r.stable for r in results)
-        log(f"{len(means)} of {len(results)} runs lasted{spread}; {stable} are stable")
+        are = "is" if stable == 1 else "are"
+        log(f"{len(means)} of {counted(len(results), 'run')} lasted{spread}; {stable} {are} stable")
     picture, axes = figure(1)
     analysis.draw(axes[0], all_series, results)
     write_results(output, analysis.columns(all_series), picture, log)
@@ -166,7 +168,7 @@ def rdf(
         peaks = ", ".join(
             f"{pair} {curve.max():.3f} at {r[curve.argmax()]:.2f} A" for pair, curve in g.items()
         )
-        log(f"{path}: {len(trajectory.times)} frames; highest peaks {peaks}")
+        log(f"{path}: {counted(len(trajectory.times), 'frame')}; highest peaks {peaks}")
     check_same(runs, all_g)
     picture, axes = figure(len(all_g[0]))
     analysis.draw(axes, r, all_g)

@@ -12,6 +12,7 @@ import typer
 
 from mpnnp import __version__, environment
 from mpnnp.commands.common import Debug, examples, start
+from mpnnp.progress import counted
 
 LAUNCHERS = {
     "SLURM_STEP_ID": "srun",
@@ -55,11 +56,7 @@ def doctor(
         log(f"{name:22s} {text}")
     for message in complaints:
         log.warn(message)
-    log(
-        "nothing wrong was found"
-        if not complaints
-        else f"{len(complaints)} thing{'s' * (len(complaints) > 1)} to look at"
-    )
+    log("nothing wrong was found" if not complaints else f"{counted(len(complaints), 'thing')} to look at")
 
 
 def compile_ahead(comm, log):
@@ -194,7 +191,7 @@ def _blas():
     return sorted(
         {
             f"{found['internal_api']} {found.get('version')}, "
-            f"core type {found.get('architecture', 'unknown')}, {found['num_threads']} threads"
+            f"core type {found.get('architecture', 'unknown')}, {counted(found['num_threads'], 'thread')}"
             for found in threadpool_info()
             if found["user_api"] == "blas"
         }

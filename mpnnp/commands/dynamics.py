@@ -20,6 +20,7 @@ from mpnnp.commands.common import (
     write_result,
 )
 from mpnnp.commands.targets import check_targets
+from mpnnp.progress import counted
 
 app = typer.Typer()
 
@@ -173,4 +174,4 @@ def box(
     _, log = start()
     atoms = water_box(molecules, density, seed)
     write_result(output, lambda path: write(path, atoms, parallel=False))
-    log(f"{molecules} molecules in a cube of {atoms.cell.lengths()[0]:.4f} A: {output}")
+    log(f"{counted(molecules, 'molecule')} in a cube of {atoms.cell.lengths()[0]:.4f} A: {output}")

@@ -17,6 +17,7 @@ from mpnnp.commands.common import (
 )
 from mpnnp.commands.targets import check_targets
 from mpnnp.errors import ConfigError, TrainingError
+from mpnnp.progress import counted
 
 app = typer.Typer()
 
@@ -61,7 +62,7 @@ def ensemble(
     log("\n".join(f"seed {seed}: {text}" for seed, text in outcome.items()))
     if failed := [str(seed) for seed, text in outcome.items() if text not in ("trained", "was finished")]:
         raise TrainingError(
-            f"{len(failed)} of {len(outcome)} members were not trained to their end: "
+            f"not trained to the end: {len(failed)} of {counted(len(outcome), 'member')}, "
             f"seeds {', '.join(failed)}"
         )
 

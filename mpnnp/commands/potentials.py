@@ -281,7 +281,7 @@ def label(
     from mpnnp.data.formats import check_target, read_sources
     from mpnnp.parallel import agree, on_root
     from mpnnp.simulation.labelling import label as run
-    from mpnnp.simulation.labelling import make_labeller, part_of, parts_beside, remove_parts
+    from mpnnp.simulation.labelling import labels_kept, make_labeller, part_of, parts_beside, remove_parts
 
     check_target(output, "label")
     comm, log = start()
@@ -297,7 +297,12 @@ def label(
 
     data = on_root(comm, read_structures)
     labelled = run(data, calculator, comm, log, part)
-    on_root(comm, write_data, output, labelled, overwrite, log)
+
+    def write():
+        with labels_kept(output, part):
+            write_data(output, labelled, overwrite, log)
+
+    on_root(comm, write)
     on_root(comm, remove_parts, part, labelled)
     log(f"{counted(len(data), 'structure')} labelled by {potential}: {output}")
 

@@ -83,7 +83,7 @@ def prepare(
             comm, write_result, output, lambda folder: write_histograms(folder, functions, statistics, counts)
         )
     log(
-        f"{len(functions)} symmetry functions over {counted(len(dataset), 'structure')}, "
+        f"{counted(len(functions), 'symmetry function')} over {counted(len(dataset), 'structure')}, "
         f"{counted(len(dataset.numbers), 'atom')}; "
         f"results in {output}"
     )
@@ -209,4 +209,4 @@ def prune(
             log(note)
 
     on_root(comm, write_result, output, write)
-    log(f"{keep.sum()} of {len(functions)} symmetry functions are left; written to {output}")
+    log(f"of {counted(len(functions), 'symmetry function')} {keep.sum()} left; written to {output}")

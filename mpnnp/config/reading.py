@@ -12,7 +12,7 @@ from mpnnp.config.sections import Config
 from mpnnp.config.training_sections import LabelSettings
 from mpnnp.config.writing import toml_value
 from mpnnp.errors import ConfigError
-from mpnnp.files import seems_to_be
+from mpnnp.files import reason_not_read, seems_to_be
 
 PRIOR = 30.0  # P(0) with learned noise in units of the initialiser's variances
 
@@ -42,7 +42,9 @@ def read_toml(path, settings=()):
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}{seems_to_be(path)}") from None
+        raise ConfigError(
+            f"{path}: cannot be read: {reason_not_read(error, path)}{seems_to_be(path)}"
+        ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start}){_other(path)}"

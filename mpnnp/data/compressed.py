@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mpnnp.errors import DataError
+from mpnnp.files import reason_not_read
 
 __all__ = [
     "SUFFIXES",
@@ -90,7 +91,8 @@ def reading(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = reason_not_read(error, path) if isinstance(error, OSError) else str(error)
+        reason = reason or type(error).__name__
         raise DataError(f"{path}: cannot be read: {reason}") from None
 
 

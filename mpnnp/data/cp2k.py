@@ -3,6 +3,7 @@ and outputs of single points.
 """
 
 import itertools
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from mpnnp.data.compressed import SUFFIXES, open_text, plain_name, reading
 from mpnnp.data.structure import Structure
 from mpnnp.data.voigt import to_voigt
 from mpnnp.errors import DataError
+from mpnnp.progress import counted
 from mpnnp.units import BOHR, HARTREE, parse_units
 
 __all__ = ["beside", "is_cp2k_output", "is_cp2k_trajectory", "read_cp2k_output", "read_cp2k_trajectory"]
@@ -83,7 +85,7 @@ def _project(path):
 def _found(paths):
     """The first of the files that is there, perhaps compressed; the first if none is."""
     packed = (path.with_name(path.name + suffix) for path in paths for suffix in ("", *SUFFIXES))
-    return next((found for found in packed if found.exists()), paths[0])
+    return next((found for found in packed if os.path.lexists(found)), paths[0])
 
 
 def read_cp2k_trajectory(path: Path, warn: Callable = lambda text: None) -> Iterator[Structure]:
@@ -198,7 +200,7 @@ def _forces(path, elements):
     """Yield (step, energy, (n, 3) forces) of a file of forces, if it is there; `elements` gets its
     symbols.
     """
-    if path.exists():
+    if os.path.lexists(path):
         for step, energy, symbols, values, _ in _frames(path):
             elements[:] = symbols
             yield step, energy, values
@@ -247,7 +249,7 @@ def _text(path):
 
 def _cells(cell_file):
     """Yield (step, None, (3, 3) Angstrom) of a .cell file, if it is there."""
-    if not cell_file.exists():
+    if not os.path.lexists(cell_file):
         return
     for line in _text(cell_file).splitlines():
         words = line.split()
@@ -265,7 +267,7 @@ def _of_restart(restart, cell_file):
     """((3,) bool periodic, (3, 3) Angstrom the cell of all frames or None) of a restart file that may not be
     there. Raises DataError for one cell of a run in which it changes, without a file of all cells.
     """
-    if not restart.exists():
+    if not os.path.lexists(restart):
         return (True, True, True), None
     text = _text(restart)
     for block in CELL_BLOCK.finditer(text):  # one without vectors is that of the output
@@ -276,7 +278,7 @@ def _of_restart(restart, cell_file):
     else:
         return (True, True, True), None
     periodic = _periodic(_word(lines, "PERIODIC") or "XYZ", restart)
-    if cell_file.exists():
+    if os.path.lexists(cell_file):
         return periodic, None
     run, ensemble = _word(text, "RUN_TYPE") or "MD", _word(text, "ENSEMBLE") or ""
     changing = run == "CELL_OPT" or (run in ("MD", "MOLECULAR_DYNAMICS") and ensemble.startswith(CHANGING))
@@ -293,7 +295,7 @@ def _units_of(restart):
     """Units of the files of positions and forces: UNIT of MOTION/PRINT/TRAJECTORY and of FORCES there in a
     restart file that may not be there, else those of CP2K. Raises DataError for others than are read.
     """
-    text = _text(restart) if restart.exists() else ""
+    text = _text(restart) if os.path.lexists(restart) else ""
     said = []
     for section, usual in (("TRAJECTORY", "Angstrom"), ("FORCES", "Hartree/Bohr")):
         blocks = re.findall(
@@ -390,7 +392,7 @@ def _table(path, lines, titles, n_row, factor):
         rows = _block(lines, start, pattern)
         if len(rows) != n_row:
             raise DataError(
-                f"{path}, line {start + 1}: {len(rows)} lines of numbers follow, must be {n_row}: is the "
+                f"{path}, line {start + 1}: {counted(len(rows), 'line')} of numbers, must be {n_row}: is the "
                 "output whole?"
             )
         return np.array([row[1].split() for row in rows], float) * unit_of_it

@@ -253,7 +253,9 @@ def why_no_validation(dataset: Dataset, fraction: float, marks: str = "auto") ->
         return ""
     if marks != "random" and marked.any():
         rest = int((~marked).sum())
-        what = "all structures" if not rest else f"{int(marked.sum())} of {len(dataset)} structures"
+        what = (
+            "all structures" if not rest else f"{int(marked.sum())} of {counted(len(dataset), 'structure')}"
+        )
         others = "the other one is" if rest == 1 else f"the {rest} others are"
         more = f"; {others} trained on too" if rest else ""
         return (
@@ -305,7 +307,7 @@ def _in_words(d):
     if n_periodic := int(d.pbc.all(axis=1).sum()):
         yield f"{'' if n_periodic == len(d) else f'{n_periodic} '}periodic"
     if d.isolated:
-        yield f"{len(d.isolated)} energies of isolated atoms"
+        yield f"{counted(len(d.isolated), 'energy', 'energies')} of isolated atoms"
     if (d.marks != 0).any():
         yield f"{int((d.marks == VALIDATION).sum())} marked for validation"
 

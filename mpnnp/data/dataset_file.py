@@ -12,7 +12,16 @@ import h5py
 import numpy as np
 
 from mpnnp.errors import DataError
-from mpnnp.files import check_heaps, check_stored, lock_reason, reason_of, write_atomically, write_hdf5
+from mpnnp.files import (
+    absence,
+    check_heaps,
+    check_stored,
+    lock_reason,
+    reason_of,
+    system_reason,
+    write_atomically,
+    write_hdf5,
+)
 
 __all__ = [
     "ARRAYS",
@@ -94,7 +103,7 @@ def write_content(path: str | Path, content: Content) -> None:
 def as_data_errors(path: Path) -> Iterator[None]:
     """Context manager in which whatever goes wrong with the content of a file is a DataError naming it."""
     if not path.is_file():
-        raise DataError(f"{path}: " + ("is not a file" if path.exists() else "no such file"))
+        raise DataError(f"{path}: " + ("is not a file" if path.exists() else absence(path)))
     try:
         yield
     except DataError as error:
@@ -102,6 +111,8 @@ def as_data_errors(path: Path) -> Iterator[None]:
     except Exception as error:  # h5py raises nearly anything on damaged files
         if locked := lock_reason(error):
             raise DataError(f"{path}: {locked}") from None
+        if told := system_reason(error):
+            raise DataError(f"{path}: cannot be read: {told}") from None
         reason = "truncated or not an HDF5 file" if not h5py.is_hdf5(path) else "damaged"
         raise DataError(
             f"{path}: cannot be read as a data set of mpnnp, {reason} ({str(error).strip(chr(34))})"

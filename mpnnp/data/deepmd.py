@@ -1,5 +1,6 @@
 """Structures in the npy folders of DeePMD-kit: eV, Angstrom; virials in eV."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from mpnnp.data.compressed import check_fetched, open_text
 from mpnnp.data.structure import Structure
 from mpnnp.data.voigt import stress_of_virial
 from mpnnp.errors import DataError
+from mpnnp.files import reason_not_read
+from mpnnp.progress import counted
 
 __all__ = ["deepmd_systems", "read_deepmd"]
 
@@ -88,7 +91,8 @@ def read_deepmd(folder: Path, warn: Callable[[str], object] = _silent) -> Iterat
                 raise DataError(f"{folder / 'type.raw'}: atom type {kind.min()}, must not be negative")
             if kind.max() >= len(elements):
                 raise DataError(
-                    f"{folder}: atom type {kind.max()}, but type_map.raw has {len(elements)} elements"
+                    f"{folder}: atom type {kind.max()}, but type_map.raw has "
+                    f"{counted(len(elements), 'element')}"
                 )
             yield Structure(
                 numbers=elements[kind[real]],
@@ -122,12 +126,12 @@ def _words(path, why):
         with open_text(path) as file:
             return file.read().split()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({why}): {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read ({why}): {reason_not_read(error, path)}") from None
 
 
 def _array(path, shape, missing=...):
     """Array of an npy file in a shape; filled with `missing` (or None) where the file is absent."""
-    if missing is not ... and not path.exists():
+    if missing is not ... and not os.path.lexists(path):
         return None if missing is None else np.full(shape, missing)
     if path.exists():
         check_fetched(path)
@@ -139,7 +143,7 @@ def _array(path, shape, missing=...):
             raise ValueError(f"has {values.size} numbers, must have {'a multiple of ' * (-1 in shape)}{each}")
         return values.astype(np.float64).reshape(shape)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise DataError(f"{path}: cannot be read: {reason_not_read(error, path)}") from None
     except (ValueError, EOFError) as error:
         reason = "is no npy file of numbers" if "pickled" in str(error) else error
         raise DataError(f"{path}: {reason}") from None

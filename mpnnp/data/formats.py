@@ -1,6 +1,7 @@
 """Reading structures from files and writing them: the table of formats."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ __all__ = [
     "companions_of",
     "format_of",
     "read_sources",
+    "recognised",
     "targets_in_words",
     "write_target",
 ]
@@ -330,20 +332,30 @@ def as_units(units: str | Units | None) -> Units | None:
 
 def _read(path, options):
     """Dataset of one file. Raises DataError that names it, whatever a reader meets."""
+    with recognised(path) as known:
+        read = known.read(path, options)
+        return read if isinstance(read, Dataset) else Dataset.from_structures(read)
+
+
+@contextlib.contextmanager
+def recognised(path: Path) -> Iterator[Format]:
+    """Context manager that yields the Format that reads a file or folder; whatever goes wrong in its body
+    becomes a DataError that names it, but for a lack of memory.
+    """
     with reading(path):
         if path.is_file():
             check_packing(path)
         known = format_of(path)
-        try:
-            read = known.read(path, options)
-            return read if isinstance(read, Dataset) else Dataset.from_structures(read)
-        except (MpnnpError, OSError, EOFError, MemoryError):
-            raise
-        except Exception as error:
-            raise DataError(
-                f"{path}: cannot be read as {known.name}: {str(error) or 'no reason given'} "
-                f"({type(error).__name__})"
-            ) from error
+    try:
+        with reading(path):
+            yield known
+    except (MpnnpError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{path}: cannot be read as {known.name}: {str(error) or 'no reason given'} "
+            f"({type(error).__name__})"
+        ) from error
 
 
 def companions_of(path: str | Path) -> list[Path]:

@@ -12,6 +12,7 @@ from mpnnp.data.pairs import gathered, neighbours, searchable
 from mpnnp.data.plausibility import doubts, energy_residuals
 from mpnnp.data.ranges import densities
 from mpnnp.data.structure import TRAIN, VALIDATION
+from mpnnp.progress import counted
 from mpnnp.units import GPA
 
 __all__ = ["Description", "describe", "findings", "format_description", "warnings"]
@@ -299,8 +300,8 @@ def format_description(description: Description, messages: Iterable[str] = ()) -
         (
             "without label",
             (
-                f"energy {n.n_without_energy:,} structures, forces {n.n_without_forces:,} atoms, "
-                f"stress {n.n_without_stress:,} structures"
+                f"energy {counted(n.n_without_energy, 'structure')}, forces "
+                f"{counted(n.n_without_forces, 'atom')}, stress {counted(n.n_without_stress, 'structure')}"
             ),
         ),
         ("split", ", ".join(f"{name} {count:,}" for name, count in n.splits.items())),
@@ -315,7 +316,11 @@ def format_description(description: Description, messages: Iterable[str] = ()) -
     ]
     if n.n_isolated:
         rows.insert(
-            2, ("of these", f"{n.n_isolated:,} isolated atoms: references of the energies, not learned")
+            2,
+            (
+                "of these",
+                f"{counted(n.n_isolated, 'isolated atom')}: references of the energies, not learned",
+            ),
         )
     if n.shortest:
         rows[-2] = (rows[-2][0], rows[-2][1] + " Angstrom")

@@ -83,9 +83,10 @@ def _stresses(labels):
     if labels.n_six:
         yield f"the six numbers of {stress!r} are taken as xx yy zz yz xz xy"
     if labels.n_uneven:
+        are = "is" if labels.n_uneven == 1 else "are"
         yield (
-            f"{labels.n_uneven} tensors under {stress!r} are not symmetric; the means of both triangles are "
-            "taken: are the nine numbers in the order xx xy xz yx ...?"
+            f"{counted(labels.n_uneven, 'tensor')} under {stress!r} {are} not symmetric; the means of both "
+            "triangles are taken: are the nine numbers in the order xx xy xz yx ...?"
         )
 
 

@@ -251,8 +251,8 @@ def _warn_of_steps(steps, n, why, path, warn):
     if steps:
         named = ", ".join(map(str, steps[:SHOWN])) + (", ..." if len(steps) > SHOWN else "")
         warn(
-            f"{path}: {len(steps)} of {n} steps {'is' if len(steps) == 1 else 'are'} perhaps not converged "
-            f"({why}): frame{'s' * (len(steps) > 1)} {named}"
+            f"{path}: {len(steps)} of {counted(n, 'step')} {'is' if len(steps) == 1 else 'are'} perhaps not "
+            f"converged ({why}): {'frame' if len(steps) == 1 else 'frames'} {named}"
         )
 
 

@@ -15,6 +15,7 @@ from mpnnp.data.deepmd import deepmd_systems
 from mpnnp.data.runner import is_runner_data
 from mpnnp.data.structure import Structure
 from mpnnp.errors import ConfigError, DataError
+from mpnnp.files import absence
 from mpnnp.progress import warner
 
 __all__ = ["CACHE", "expand", "files_of", "place_of"]
@@ -68,7 +69,7 @@ def expand(files: Any, without: set[Path], report: Callable) -> list:
             if not found:
                 raise DataError(f"{file}: no file fits this pattern")
         else:
-            raise DataError(f"{file}: no such file or folder")
+            raise DataError(f"{file}: {absence(path, 'no such file or folder')}")
         if odd := next((p for p in found if not (p.is_file() or p.is_dir())), None):
             raise DataError(f"{odd}: is a pipe or a device, which cannot be read twice: write a file")
         paths += found
@@ -95,9 +96,9 @@ def place_of(source: str | Path) -> Path:
 
 def _of_pattern(pattern):
     """The files that fit a pattern, but for those in the caches of mpnnp below its fixed part."""
-    found = [Path(p) for p in sorted(glob.glob(str(pattern), recursive=True)) if Path(p).is_file()]
+    found = map(Path, sorted(glob.glob(str(pattern), recursive=True)))
     fixed = len(place_of(pattern).parts)
-    return [path for path in found if CACHE not in path.parts[fixed:]]
+    return [p for p in found if (p.is_file() or _is_broken(p)) and CACHE not in p.parts[fixed:]]
 
 
 def _in_folder(folder, report):
@@ -116,8 +117,10 @@ def _leave_out(paths, without, report):
     left_out = [path for path in paths if without & {path.resolve(), path.resolve().parent}]
     for path in left_out:
         report(f"{path}: is not read, as it will be written")
+    if broken := next((path for path in paths if path not in left_out and _is_broken(path)), None):
+        raise DataError(f"{broken}: {absence(broken)}")
     with_others = set()  # forces of CP2K look like a trajectory
-    for path in paths:
+    for path in filter(Path.exists, paths):
         with reading(path):
             with_others.update(beside(path) if is_cp2k_trajectory(path) else ())
     paths = [path for path in paths if path not in left_out and path not in with_others]
@@ -156,6 +159,11 @@ def _of_vasp(path):
     return None
 
 
+def _is_broken(path):
+    """Whether a path is a symbolic link to what does not exist."""
+    return os.path.islink(path) and not os.path.exists(path)
+
+
 def _is_data(path):
     """Whether a file in a folder is to be read: by its name, and by its content where the name is .data as
     for other files of RuNNer.
@@ -163,11 +171,11 @@ def _is_data(path):
     name = plain_name(path)
     if (
         name.startswith(".")
-        or not path.is_file()
+        or not (path.is_file() or _is_broken(path))
         or not (name.lower().endswith(SUFFIXES) or name.startswith(PREFIXES))
     ):
         return False
-    if not name.endswith(".data"):
+    if not name.endswith(".data") or _is_broken(path):
         return True
     with reading(path):
         return is_runner_data(path)

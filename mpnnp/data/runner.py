@@ -18,6 +18,7 @@ from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION, Structure
 from mpnnp.data.voigt import to_tensor, to_voigt
 from mpnnp.errors import DataError
 from mpnnp.files import all_digits, read_number, reason_of, write_atomically
+from mpnnp.progress import counted
 from mpnnp.units import ATOMIC, Units, other_unit_in, parts_of_line, units_of_line, units_of_parts
 
 __all__ = ["is_runner_data", "read_runner_data", "stated_units", "unread_units", "write_runner_data"]
@@ -188,7 +189,7 @@ class _Block:
     def add(self, keyword, words, count):
         """A line with lattice, energy, charge, weight or stress, which must have so many numbers."""
         if len(words) != count:
-            raise DataError(f"{keyword} has {len(words)} numbers, must have {count}")
+            raise DataError(f"{keyword} has {counted(len(words), 'number')}, must have {count}")
         values = [_number(word) for word in words]
         if not all(map(math.isfinite, values)):
             raise DataError(f"{keyword} is not finite: {' '.join(words)}")

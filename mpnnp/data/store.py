@@ -28,7 +28,7 @@ from mpnnp.data.isolated import in_words
 from mpnnp.data.paths import CACHE, files_of, place_of
 from mpnnp.data.structure import NO_SPLIT, TRAIN, VALIDATION
 from mpnnp.errors import DataError
-from mpnnp.files import write_text
+from mpnnp.files import reason_not_read, write_text
 from mpnnp.parallel import Comm, on_root
 from mpnnp.progress import AnyLog, counted
 
@@ -216,7 +216,7 @@ def _read_bytes(path):
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {reason_not_read(error, path)}") from None
 
 
 def _cache_folder(chosen, first_file, fallback):

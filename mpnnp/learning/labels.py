@@ -16,7 +16,7 @@ from mpnnp.files import write_text
 from mpnnp.learning.given import Keys, read_labels
 from mpnnp.learning.settings import LabelBy
 from mpnnp.parallel import Comm, agree, on_root
-from mpnnp.progress import AnyLog, Progress
+from mpnnp.progress import AnyLog, Progress, counted
 from mpnnp.simulation.labelling import labels_of, make_labeller
 
 WANTED, GIVEN, GIVEN_FOLDER = "to-label.extxyz", "labelled.extxyz", "labels"
@@ -65,8 +65,8 @@ def by_calculator(chosen: Dataset, how: LabelBy, folder: Path, comm: Comm, log: 
             for path in failed:
                 path.unlink()
             raise DataError(
-                f"label.by = {how.by}: none of {len(chosen)} frames could be labelled, the first because of "
-                f"{failures[0]}; all are tried again when the same command is started again"
+                f"label.by = {how.by}: none of {counted(len(chosen), 'frame')} could be labelled, the first "
+                f"because of {failures[0]}; all are tried again when the same command is started again"
             )
         for failure in failures:
             log.warn(f"left out: {failure}")
@@ -93,17 +93,16 @@ def by_files(chosen: Dataset, how: LabelBy, folder: Path, log: AnyLog, keys: Key
         if len(missing) == len(chosen):
             raise DataError(
                 f"{folder / COMPLETE}: says that no more labels will come, but there is none for any of "
-                f"the {len(chosen)} frames in {wanted}: take the file away and give labels, as "
+                f"the {counted(len(chosen), 'frame')} in {wanted}: take the file away and give labels, as "
                 f"{folder / GIVEN} or as outputs in {folder / GIVEN_FOLDER}/"
             )
-        log.warn(f"left out: {len(missing)} frames without labels, as {folder / COMPLETE} says")
+        log.warn(f"left out: {counted(len(missing), 'frame')} without labels, as {folder / COMPLETE} says")
     elif missing:
         n, few = len(chosen) - len(missing), ", ".join(map(str, missing[:20]))
-        so_far = (
-            f"{n} of {len(chosen)} are there, missing are frames {few} (from 0)" if n else "none is there yet"
-        )
+        are = "is frame" if len(missing) == 1 else "are frames"
+        so_far = f"{n} of {len(chosen)} are there, missing {are} {few} (from 0)" if n else "none is there yet"
         raise Interrupted(
-            f"labels are wanted: energies and forces of the {len(chosen)} frames in {wanted}, "
+            f"labels are wanted: energies and forces of the {counted(len(chosen), 'frame')} in {wanted}, "
             f"as {folder / GIVEN} or as outputs in {folder / GIVEN_FOLDER}/; {so_far}; "
             f"{f'an empty file {folder / COMPLETE} says that no more will come; ' if n else ''}"
             "then start the same command again"
@@ -183,5 +182,7 @@ def without_large_forces(labelled: Dataset, limit: float, log: AnyLog) -> Datase
             f"the largest is {largest.max():.4g}, that of the best frame {largest.min():.4g}; are the labels "
             "in these units? Raise label.max_force, or give other labels, and start the same command again"
         )
-    log.warn(f"left out: {int((~keep).sum())} frames with forces up to {largest.max():.3g} eV/Angstrom")
+    log.warn(
+        f"left out: {counted(int((~keep).sum()), 'frame')} with forces up to {largest.max():.3g} eV/Angstrom"
+    )
     return labelled.take(keep)

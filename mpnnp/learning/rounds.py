@@ -199,7 +199,10 @@ def go_on(
         loop.keep(state.timed(seconds))
         loop.write(table.write, folder, loop.state)
     loop.write(table.write, folder, loop.state)  # after a kill just before the last one
-    log(f"{loop.state.ending}: {loop.state.current.labels} labelled frames in {duration(loop.state.seconds)}")
+    log(
+        f"{loop.state.ending}: {counted(loop.state.current.labels, 'labelled frame')} in "
+        f"{duration(loop.state.seconds)}"
+    )
     log(f"the last potential is {folder / run_folder.CHECKPOINT}")
     return loop.state
 
@@ -400,7 +403,7 @@ def label_phase(loop: Loop) -> State:
     numbers = np.arange(len(labelled))
     found = errors_and_spread(saved.potential, deviations, labelled, structures, numbers, comm)
     calibration = calibrate(found, len(labelled))
-    loop.log(f"  {len(labelled)} new labels, before they are learned: RMSE {accuracy}")
+    loop.log(f"  {counted(len(labelled), 'new label')}, before they are learned: RMSE {accuracy}")
     for line in calibration.in_words(found):
         loop.log(f"  {line}")
     state = loop.state.with_current(

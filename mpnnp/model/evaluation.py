@@ -137,7 +137,7 @@ def evaluate(
     structure whose prediction is not finite.
     """
     if n_alone := int(dataset.is_isolated.sum()):
-        log(f"{n_alone} isolated atoms are references of the energies: they are predicted, but not judged")
+        log(f"{counted(n_alone, 'isolated atom')}: references of the energies, predicted but not judged")
     structures, predictor = make_atoms(dataset, potential.elements), Predictor(potential)
     start, kinds = np.asarray(structures.start), [kind for kind in KINDS.values() if kind.column]
     mine: list = []

@@ -50,10 +50,12 @@ class Accuracy:
         }
 
     def __str__(self):
-        return ", ".join(
+        told = (
             f"{k.name} {self.rmse[k.name]:.4g} {k.short_unit} (MAE {self.mae[k.name]:.4g})"
             for k in self.kinds()
+            if self.has_labels_of([k.name])
         )
+        return ", ".join(told) or "no labels"
 
     def __repr__(self):
         return f"Accuracy(RMSE {self})"

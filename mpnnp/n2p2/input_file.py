@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mpnnp.data.compressed import SUFFIXES as COMPRESSED
 from mpnnp.errors import DataError
-from mpnnp.files import read_number, seems_to_be
+from mpnnp.files import read_number, reason_not_read, seems_to_be
 from mpnnp.model.baseline import NONE, parse_baseline
 from mpnnp.n2p2.keywords import (
     CHARGE,
@@ -55,7 +55,7 @@ class InputFile:
         try:
             text = self.path.read_text(encoding="utf-8-sig", errors="replace")
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}{_other(path)}") from None
+            raise DataError(f"{path}: cannot be read: {reason_not_read(error, path)}{_other(path)}") from None
         if "\0" in text:
             raise DataError(f"{path}: is not a plain text file; save it in UTF-8{_other(path)}")
         self.keywords, self.units, self.baseline = [], None, NONE

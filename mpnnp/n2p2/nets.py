@@ -5,6 +5,7 @@ from ase.data import chemical_symbols
 from mpnnp.errors import DataError
 from mpnnp.model.network import ACTIVATIONS, LETTERS, Network
 from mpnnp.n2p2.input_file import check_agreement
+from mpnnp.progress import counted
 
 
 def read_network(source, functions):
@@ -59,7 +60,7 @@ def _check_layers(source, symbol, hidden, names):
         for value, name in ((n, "nodes"), (letter, "activation")):
             if value is None:
                 key = f"global_{name}_short"
-                given = f"; {key} gives {k - 1} layers" if source.has(key) else ""
+                given = f"; {key} gives {counted(k - 1, 'layer')}" if source.has(key) else ""
                 raise DataError(
                     f"{source.path}: layer {k} of the {len(hidden)} hidden layers of {symbol} is not given: "
                     f"by {key} or element_{name}_short{given}"
@@ -106,9 +107,9 @@ def unread_layers(source):
     n_hidden = source.value("global_hidden_layers_short", int, default=1 << 30)
     for name, n in (("global_nodes_short", n_hidden), ("global_activation_short", n_hidden + 1)):
         if source.has(name) and (extra := source.words(name)[n:]):
-            last = source.last(name)
+            last, be = source.last(name), "is" if n_hidden == 1 else "are"
             found.append(
-                f"line {last.line}, '{last.text}': there are {n_hidden} hidden layers, "
+                f"line {last.line}, '{last.text}': there {be} {counted(n_hidden, 'hidden layer')}, "
                 f"{' '.join(extra)} is not used"
             )
     return found
@@ -211,7 +212,7 @@ def _set_layer(source, keyword, values, depth):
     elif layer > depth + 1 or value not in (1, "l"):
         raise DataError(
             f"{source.path}, line {keyword.line}: '{keyword.text}': "
-            f"{keyword.words[0]} has {depth} hidden layers"
+            f"{keyword.words[0]} has {counted(depth, 'hidden layer')}"
         )
 
 
@@ -233,7 +234,7 @@ def _set_layers(source, keyword, values, depth):
         raise DataError(
             f"{source.path}, line {keyword.line}: '{keyword.text}' has "
             f"{len(found)} values, "
-            f"{keyword.words[0]} has {depth} hidden layers"
+            f"{keyword.words[0]} has {counted(depth, 'hidden layer')}"
         )
     values[:] = found
 

@@ -20,7 +20,8 @@ from mpnnp.model.symmetry_functions import (
 from mpnnp.n2p2.input_file import InputFile, check_known, number
 from mpnnp.n2p2.keywords import CHARGE, KEYWORDS, REFUSED
 from mpnnp.n2p2.nets import read_network
-from mpnnp.n2p2.scaling_file import columns, read_scaling
+from mpnnp.n2p2.scaling_file import numbers_of, read_rows, read_scaling
+from mpnnp.progress import counted
 from mpnnp.units import ATOMIC, parse_units
 
 LARGEST = 1e9  # weight; those of trained nets are of the order of 1
@@ -159,14 +160,15 @@ def read_weights(folder, elements, network, name="weights.{:03d}.data"):
     parts = []
     for e, z in enumerate(elements):
         path = _weights_file(Path(folder), z, name)
-        values = np.array([row[0] for row in columns(path, 1)])
+        rows = read_rows(path)
+        values = np.array(numbers_of(path, rows, 1)).reshape(-1)
         n = int(network.topology.start[e + 1] - network.topology.start[e])
         if len(values) != n:
             raise DataError(
-                f"{path}: {len(values)} weights found, the net {network.sizes[e]} "
+                f"{path}: {counted(len(values), 'weight')} found, the net {network.sizes[e]} "
                 f"of {chemical_symbols[z]} has {n}"
             )
-        _check_order(path, network.sizes[e])
+        _check_order(path, rows, network.sizes[e])
         if (largest := np.abs(values).max()) > LARGEST:
             raise DataError(
                 f"{path}: a weight of {largest:.3g}, must not be beyond {LARGEST:g}: is it damaged?"
@@ -175,13 +177,13 @@ def read_weights(folder, elements, network, name="weights.{:03d}.data"):
     return np.concatenate(parts)
 
 
-def _check_order(path, size):
+def _check_order(path, rows, size):
     """Raise DataError where the second column, "a" of weights and "b" of biases, tells a net of other layers
     than `size`, or the third, which n2p2 and RuNNer write as a running number, says that lines are not in
     order: both programs, and this one, read them one after another.
     """
     kinds = "".join("a" * (n_in * n_out) + "b" * n_out for n_in, n_out in itertools.pairwise(size))
-    for k, (words, line) in enumerate(zip(*columns(path, 1, whole=True, numbered=True))):
+    for k, (line, words, _) in enumerate(rows):
         if len(words) < 3 or words[1] not in ("a", "b") or not words[2].isdecimal():
             continue
         if int(words[2]) != k + 1:

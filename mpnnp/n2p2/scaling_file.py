@@ -2,25 +2,42 @@
 numbers.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from ase.data import chemical_symbols
 
 from mpnnp.errors import DataError
-from mpnnp.files import read_number
+from mpnnp.files import read_number, reason_not_read
 from mpnnp.model.scaling import Scaling, Statistics
 from mpnnp.n2p2.input_file import number
+from mpnnp.progress import counted
+
+
+class Row(NamedTuple):
+    """A line of a file: its number, its words without a comment, and as it is written."""
+
+    line: int
+    words: list[str]
+    text: str
 
 
 def read_scaling(path, functions, kind, s_min, s_max):
     """Scaling from a file scaling.data."""
-    scaling = Scaling(kind, s_min, s_max, read_statistics(path, functions, sigma=kind == "sigma"))
-    check_ranges(path, functions, scaling)
+    rows = read_rows(path)
+    scaling = Scaling(kind, s_min, s_max, _statistics(path, rows, functions, sigma=kind == "sigma"))
+    _check_ranges(path, rows, functions, scaling)
     return scaling
 
 
-def read_statistics(path, functions, sigma=True):
-    """Statistics of a file scaling.data: per function minimum, maximum, mean and, in files of n2p2,
-    sigma (NaN where it is absent).
+def read_statistics(path, functions):
+    """Statistics of a file scaling.data with minimum, maximum, mean and sigma of each function."""
+    return _statistics(path, read_rows(path), functions, sigma=True)
+
+
+def _statistics(path, rows, functions, sigma):
+    """Statistics of the Rows of a file scaling.data: per function minimum, maximum, mean and, in files of
+    n2p2, sigma (NaN where it is absent, which is an error if `sigma`).
     """
     start, first = functions.table.start, np.concatenate([[0], np.cumsum(functions.copies)])
     expected = [
@@ -28,30 +45,29 @@ def read_statistics(path, functions, sigma=True):
         for e in range(len(functions.elements))
         for k in range(first[start[e + 1]] - first[start[e]])
     ]
-    words = columns(path, 1, 1, whole=True)
-    width = 5 if words and len(words[0]) == 5 else 6  # RuNNer writes no sigma
+    width = 5 if rows and len(rows[0].words) == 5 else 6  # RuNNer writes no sigma
+    rows, behind = rows[: len(expected)], rows[len(expected) :]
     # behind them n2p2 and RuNNer append the line of energies and forces
-    rows, lines = columns(path, width, len(expected), finite=False, numbered=True)
-    found = [tuple(row[:2]) for row in rows]
+    numbers = numbers_of(path, rows, width, finite=False)
+    found = [tuple(some[:2]) for some in numbers]
     _check_count(path, len(found), len(expected))
-    for line, a, b in zip(lines, found, expected):
+    for row, a, b in zip(rows, found, expected):
         if a != b:
             raise DataError(
-                f"{path}, line {line}: expected function {b[1]} of element {b[0]} ("
+                f"{path}, line {row.line}: expected function {b[1]} of element {b[0]} ("
                 f"{chemical_symbols[functions.elements[b[0] - 1]]}), found function {a[1]:g} of element "
                 f"{a[0]:g}: "
                 "lines must be one per symmetry function of each element in order"
             )
-    behind = columns(path, 1, whole=True)[len(expected) :]
-    beyond = [words for words in behind if len(words) >= 5 and all(word.isdecimal() for word in words[:2])]
+    beyond = [r for r in behind if len(r.words) >= 5 and all(word.isdecimal() for word in r.words[:2])]
     _check_count(path, len(found) + len(beyond), len(expected))
     for k, f in enumerate(functions.functions):
-        _check_statistics(path, f, rows[first[k] : first[k + 1]], lines[first[k]])
-    rows = [rows[k] for k in first[:-1]]
+        _check_statistics(path, f, numbers[first[k] : first[k + 1]], rows[first[k]].line)
+    each = [numbers[k] for k in first[:-1]]
     if sigma and width < 6:
         raise DataError(f"{path}: has no sixth column (sigma), which scale_symmetry_functions_sigma needs")
-    minimum, maximum, mean, sigma = np.array([[*row[2:6], np.nan][:4] for row in rows]).T
-    return Statistics(np.ones(len(rows)), minimum, maximum, mean, sigma)
+    minimum, maximum, mean, sigma = np.array([[*some[2:6], np.nan][:4] for some in each]).T
+    return Statistics(np.ones(len(each)), minimum, maximum, mean, sigma)
 
 
 def _check_count(path, found, expected):
@@ -84,9 +100,9 @@ def _check_statistics(path, f, rows, line):
         )
 
 
-def check_ranges(path, functions, scaling):
-    """Raise DataError naming file, element and function where one that must be divided by its spread never
-    varies.
+def _check_ranges(path, rows, functions, scaling):
+    """Raise DataError naming file, line, element and function where one that must be divided by its spread
+    never varies.
     """
     t = scaling.statistics
     spread = t.sigma if scaling.kind == "sigma" else t.maximum - t.minimum
@@ -94,41 +110,34 @@ def check_ranges(path, functions, scaling):
         return
     for k in np.flatnonzero(~(spread > 0)):
         f = functions.functions[k]
-        _, lines = columns(path, 1, int(functions.copies.sum()), numbered=True)
         raise DataError(
-            f"{path}, line {lines[int(functions.copies[:k].sum())]}: function "
+            f"{path}, line {rows[int(functions.copies[:k].sum())].line}: function "
             f"{k - functions.table.start[functions.elements.index(f.center)] + 1} of "
             f"{chemical_symbols[f.center]} never varies (from {t.minimum[k]:g} to {t.maximum[k]:g}) and "
             f"cannot be scaled: {f}"
         )
 
 
-def columns(path, n, n_line=None, whole=False, finite=True, numbered=False):
-    """First n numbers of each line that is not a comment, of the first n_line such lines; whole: all words of
-    the lines, unread; numbered: (rows, their lines).
-    """
-    rows, lines = [], []
+def read_rows(path):
+    """The Rows of a file: its lines but for empty ones and comments. Raises DataError."""
     try:
         with open(path, encoding="utf-8-sig", errors="replace") as file:
-            for line_number, line in enumerate(file, 1):
-                words = line.split("#", 1)[0].split()
-                if len(rows) == n_line:
-                    break
-                if not words:
-                    continue
-                lines.append(line_number)
-                if whole:
-                    rows.append(words)
-                    continue
-                try:
-                    rows.append([(number if finite else read_number)(word, float) for word in words[:n]])
-                    if len(rows[-1]) < n:
-                        raise ValueError
-                except ValueError:
-                    raise DataError(
-                        f"{path}, line {line_number}: expected {n} number{'s' * (n > 1)}, "
-                        f"found '{line.strip()[:60]}'"
-                    ) from None
+            rows = [Row(k, line.split("#", 1)[0].split(), line) for k, line in enumerate(file, 1)]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    return (rows, lines) if numbered else rows
+        raise DataError(f"{path}: cannot be read: {reason_not_read(error, path)}") from None
+    return [row for row in rows if row.words]
+
+
+def numbers_of(path, rows, n, finite=True):
+    """First n numbers of each of the Rows of a file. Raises DataError naming the line."""
+    found = []
+    for row in rows:
+        try:
+            found.append([(number if finite else read_number)(word, float) for word in row.words[:n]])
+            if len(found[-1]) < n:
+                raise ValueError
+        except ValueError:
+            raise DataError(
+                f"{path}, line {row.line}: expected {counted(n, 'number')}, found '{row.text.strip()[:60]}'"
+            ) from None
+    return found

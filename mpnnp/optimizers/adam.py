@@ -21,6 +21,7 @@ from mpnnp.errors import CheckpointError, TrainingError
 from mpnnp.model.network import Network
 from mpnnp.optimizers.traffic import Traffic, sum_over_ranks
 from mpnnp.parallel import Comm
+from mpnnp.progress import counted
 
 
 @dataclass(repr=False)
@@ -32,7 +33,7 @@ class AdamState:
     n_update: int
 
     def __repr__(self):
-        return f"AdamState({self.n_update} updates, {len(self.m)} weights)"
+        return f"AdamState({counted(self.n_update, 'update')}, {len(self.m)} weights)"
 
 
 def from_config(config: Config, network: Network, updates_per_epoch: int, comm: Comm) -> "Adam":

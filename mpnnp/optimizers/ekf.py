@@ -40,6 +40,7 @@ from mpnnp.optimizers.memory import check_memory
 from mpnnp.optimizers.posterior import dense_covariance
 from mpnnp.optimizers.traffic import FailureOfAny, LabelGather, Traffic, sum_over_ranks
 from mpnnp.parallel import Comm
+from mpnnp.progress import counted
 
 ADVICE = {  # what to try when numbers go wrong
     "learned": "a smaller ekf.prior, or look for wrong labels",
@@ -66,7 +67,7 @@ class EkfState:
 
     def __repr__(self):
         return (
-            f"EkfState({self.n_update} updates, {self.U.shape[1]} weights, eta {self.eta:.3g}, "
+            f"EkfState({counted(self.n_update, 'update')}, {self.U.shape[1]} weights, eta {self.eta:.3g}, "
             f"q {self.q:.3g}, lambda {self.lam:.3g})"
         )
 

@@ -19,6 +19,7 @@ from mpnnp.model.prediction import NO_PREDICTION
 from mpnnp.model.spread import Place, predict_with_spread
 from mpnnp.optimizers.posterior import has_covariance
 from mpnnp.parallel import on_root, share, sum_in_place
+from mpnnp.progress import counted
 from mpnnp.simulation.member import Member
 from mpnnp.simulation.pair_list import PairList, check_geometry
 from mpnnp.training.checkpoint import is_checkpoint, load_potential, read_posterior, read_summary
@@ -214,7 +215,7 @@ class Calculator(AseCalculator):
         self._count(place.element[place.first : place.first + len(place.pairs.start) - 1])
         self.virial = np.mean([p.virial for p in predictions], axis=0)
         if not all(p.is_finite() for p in predictions):
-            raise NoPrediction(f"a structure of {len(atoms)} atoms: {NO_PREDICTION}")
+            raise NoPrediction(f"a structure of {counted(len(atoms), 'atom')}: {NO_PREDICTION}")
         self._check_limit()
         self.results = _results(predictions, _volume(place.cell, atoms.pbc))
         self.results |= standard
@@ -310,8 +311,8 @@ class Calculator(AseCalculator):
         if self.max_extrapolations is not None and self.extrapolations_in_all > self.max_extrapolations:
             last = "; ".join(str(e) for e in self.first_extrapolating(NAMED))
             raise DynamicsError(
-                f"{self.extrapolations_in_all} symmetry functions were outside their range of training, "
-                "more than max_extrapolations = "
+                "symmetry functions were outside their range of training "
+                f"{counted(self.extrapolations_in_all, 'time')}, more than max_extrapolations = "
                 f"{self.max_extrapolations}; the last ones: {last}"
             )
 

@@ -14,7 +14,7 @@ from mpnnp.errors import DataError, DynamicsError
 from mpnnp.files import write_atomically, write_text
 from mpnnp.model.prediction import NO_PREDICTION
 from mpnnp.parallel import agree, maximum, on_root
-from mpnnp.progress import Progress, duration
+from mpnnp.progress import Progress, counted, duration
 from mpnnp.run_lock import GO_ON
 from mpnnp.signals import Signals
 from mpnnp.signals import name as name_of
@@ -426,6 +426,6 @@ class Simulation:
         )
         if outcome.extrapolations:
             self.log(
-                f"{outcome.extrapolations} symmetry functions were outside their range of training, "
-                "over all steps"
+                "symmetry functions were outside their range of training "
+                f"{counted(outcome.extrapolations, 'time')}, over all steps"
             )

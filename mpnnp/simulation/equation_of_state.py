@@ -10,6 +10,7 @@ from scipy.stats import chi2
 
 from mpnnp.errors import ConfigError, DataError
 from mpnnp.figures import PALETTE, colours, style
+from mpnnp.progress import counted
 from mpnnp.simulation.statistics import FEWEST, block_error, with_error
 from mpnnp.simulation.trajectories import read_pressures
 
@@ -74,7 +75,9 @@ def mean_pressure(run, skip=0.2):
     last = run.times >= run.times[0] + skip * (run.times[-1] - run.times[0])
     mean, error, converged = block_error(run.values[last])
     if np.isnan(error):
-        raise DataError(f"{run.name}: {last.sum()} rows are left, an error bar needs {FEWEST}")
+        n = int(last.sum())
+        are = "is" if n == 1 else "are"
+        raise DataError(f"{run.name}: {counted(n, 'row')} {are} left, an error bar needs {FEWEST}")
     return Point(run.name, run.density, mean, error, converged)
 
 

@@ -13,15 +13,15 @@ from ase import Atoms
 from ase.calculators.lammps import convert
 
 from mpnnp.data.ase_files import read_ase
-from mpnnp.data.compressed import check_packing, open_text, plain_name, reading
+from mpnnp.data.compressed import open_text, plain_name, reading
 from mpnnp.data.cp2k import is_cp2k_trajectory
 from mpnnp.data.dataset import Dataset
-from mpnnp.data.formats import FORMATS, as_units, format_of, read_sources
+from mpnnp.data.formats import FORMATS, as_units, read_sources, recognised
 from mpnnp.data.labels import Labels
 from mpnnp.data.outputs import UNITS_OF_LAMMPS
 from mpnnp.data.plausibility import wrong_units
 from mpnnp.data.structure import Structure
-from mpnnp.errors import DataError, MpnnpError
+from mpnnp.errors import DataError
 from mpnnp.progress import warner
 from mpnnp.units import METAL, Units
 
@@ -67,25 +67,16 @@ def frames_of(file: Path, units: str | Units | None, report: Callable[[str], obj
     units   of a file that does not state its own;  report: as of formats.read_sources
     Raises DataError, also for a file without frames; warns of units that cannot be right.
     """
-    with reading(file):
-        if file.is_file():
-            check_packing(file)
-        known = format_of(file)
-    if known.read is not FORMATS["ase"].read:
-        for s in read_sources([str(file)], units=units, lenient=True, report=report):
-            yield Frame(s)
-        return
     labels = _Geometry(file, dict.fromkeys(LABELS, "none"), as_units(units), warner(report))
     first = []
-    try:
-        with reading(file):
-            for s in read_ase(file, labels):
-                first += [s] if len(first) < LOOKED_AT else []
-                yield Frame(s, *labels.last)
-    except (MpnnpError, MemoryError):
-        raise
-    except Exception as error:
-        raise DataError(f"{file}: cannot be read as {known.name}: {error} ({type(error).__name__})") from None
+    with recognised(file) as known:
+        if known.read is not FORMATS["ase"].read:
+            for s in read_sources([str(file)], units=units, lenient=True, report=report):
+                yield Frame(s)
+            return
+        for s in read_ase(file, labels):
+            first += [s] if len(first) < LOOKED_AT else []
+            yield Frame(s, *labels.last)
     if not first:
         raise DataError(f"{file}: has no frames")
     if said := labels.units or labels.stated:

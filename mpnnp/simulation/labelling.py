@@ -6,6 +6,8 @@ import ast
 import contextlib
 import hashlib
 import importlib
+import secrets
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +18,9 @@ from ase.calculators.calculator import PropertyNotImplementedError, get_calculat
 
 from mpnnp.data.dataset import Dataset, read, write
 from mpnnp.errors import ConfigError, DataError, Interrupted, MpnnpError
+from mpnnp.files import reason_of
 from mpnnp.parallel import agree, maximum, of_all_ranks, on_root, raise_if
-from mpnnp.progress import Progress
+from mpnnp.progress import Progress, counted
 from mpnnp.signals import Signals, name
 from mpnnp.simulation.calculator import Calculator, split_names
 
@@ -87,6 +90,16 @@ def parts_beside(part):
     return sorted(path for path in part.parent.iterdir() if path == part or path.name.endswith(ending))
 
 
+@contextlib.contextmanager
+def labels_kept(output, part):
+    """An error in writing the result says that all labels are kept beside the file `part`, or in it."""
+    try:
+        yield
+    except (DataError, OSError) as error:
+        reason = str(error) if isinstance(error, DataError) else f"{output}: {reason_of(error)}"
+        raise DataError(f"{reason}; all labels are kept in {part.parent}: {ADVICE}") from None
+
+
 def remove_parts(part, dataset):
     """Remove the file `part`, and those beside it of which all is in a Dataset, which was written."""
     part.unlink(missing_ok=True)
@@ -108,8 +121,8 @@ def label(dataset, calculator, comm, log, part=None):
     failed, Interrupted after a signal.
     """
     n, found = len(dataset), {}  # k -> labels, on rank 0 alone
-    done = set() if part is None else on_root(comm, _read_parts, dataset, part, found, log)
-    mine, n_done = [k for k in range(n) if k not in done][comm.rank :: comm.size], len(done)
+    kept = set() if part is None else on_root(comm, _read_parts, dataset, part, found, log)
+    mine, n_done = [k for k in range(n) if k not in kept][comm.rank :: comm.size], len(kept)
     received = 0
     with (
         Signals(comm, None if part is None else ADVICE) as signals,
@@ -121,16 +134,14 @@ def label(dataset, calculator, comm, log, part=None):
             for some in comm.gather(new, root=0) or ():
                 found |= some
             n_done += comm.allreduce(len(new))
-            progress.update(n_done)
             received = int(maximum(comm, [signals.received])[0])
             if part is not None and n_done:
-                on_root(comm, _write_part, part, dataset, found)
+                on_root(comm, _write_part, part, dataset, found, kept)
+            progress.update(n_done)
             agree(comm, raise_if, error)
     if received and n_done < n:
         raise of_all_ranks(
-            Interrupted(
-                f"{name(received)}: {n_done} of {n} structures are labelled and kept in {part}; {ADVICE}"
-            )
+            Interrupted(f"{name(received)}: {_labelled_of(n_done, n)} and kept in {part}; {ADVICE}")
         )
     if comm.rank:
         return None
@@ -168,15 +179,44 @@ def _read_parts(dataset, part, found, log):
             if k not in found and (same := known.get(_geometry(s))) is not None:
                 found[k] = {"energy": same.energy, "forces": same.forces, "stress": same.stress}
         if len(found) > n:
-            log(
-                f"{len(found) - n} of {len(dataset)} structures are labelled in {path}: they are taken from "
-                "there"
-            )
+            log(f"{_labelled_of(len(found) - n, len(dataset))} in {path}: they are taken from there")
     return set(found)
 
 
-def _write_part(part, dataset, found):
-    write(part, _labelled(dataset, found))
+def _labelled_of(n_done, n):
+    return f"{n_done} of {counted(n, 'structure')} {'is' if n_done == 1 else 'are'} labelled"
+
+
+def _write_part(part, dataset, found, kept):
+    """Write all that is found to the file `part`, if some is new, and note in `kept` whose labels are there.
+
+    Where that fails, as on a full disk (for a moment the new one lies beside the old one), what is not kept
+    yet goes to a file of its own: beside it, where it is found again, or among the temporary files. Raises
+    DataError that names it.
+    """
+    rest = {k: labels for k, labels in found.items() if k not in kept}
+    if not rest:
+        return
+    try:
+        write(part, _labelled(dataset, found))
+    except DataError as error:
+        raise DataError(f"{error}; {_write_rest(part, dataset, rest, len(kept))}") from None
+    kept.update(found)
+
+
+def _write_rest(part, dataset, rest, n_kept):
+    """Write labels that the file `part` does not hold; in words, what is kept where."""
+    stem, _, ending = part.name.removesuffix(".part.h5").rpartition(".")
+    for folder in (part.parent, Path(tempfile.gettempdir())):
+        path = folder / f"{stem}.rest-{secrets.token_hex(4)}.{ending}.part.h5"
+        try:
+            write(path, _labelled(dataset, rest))
+        except DataError:
+            continue
+        then = "" if folder == part.parent else f", move it to {part.parent}"
+        return f"the last {counted(len(rest), 'label')} went to {path}: make room{then}, and {ADVICE}"
+    known = f"; kept before: {n_kept}, in {part.parent}: make room, and {ADVICE}" if n_kept else ""
+    return f"the last {counted(len(rest), 'label')} could not be kept anywhere{known}"
 
 
 def _labelled(dataset, found):

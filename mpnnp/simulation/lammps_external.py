@@ -25,7 +25,9 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from mpnnp.errors import ConfigError, LaunchError, MpnnpError
+from mpnnp.files import reason_not_read
 from mpnnp.parallel import agree, of_all_ranks, on_root, stop_all
+from mpnnp.progress import counted
 from mpnnp.simulation.calculator import Calculator
 
 FIX = re.compile(r"^[ \t]*fix[ \t]+(\S+)[ \t]+(\S+)[ \t]+external[ \t]+pf/callback\b[^\n]*(?:\n|\Z)", re.M)
@@ -71,7 +73,7 @@ def split(script):
     try:
         text = Path(script).read_text(errors="replace")
     except OSError as error:
-        raise ConfigError(f"{script}: cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{script}: cannot be read: {reason_not_read(error, script)}") from None
     found = FIX.search(text)
     if found is None:
         raise ConfigError(f"{script}: has no fix for mpnnp; write, before the first run,\n{LINES}")
@@ -166,9 +168,11 @@ class External:
         if set(elements) == {NULL}:
             raise ConfigError(f"--elements: no type has an element of the potential ({' '.join(known)})")
         if len(elements) != n_type:
+            be = "is" if len(elements) == 1 else "are"
             raise ConfigError(
-                f"the input has {n_type} atom types, and there are {len(elements)} elements "
-                f"({' '.join(elements)}): say the element of each type, as in --elements 'H O H'"
+                f"the input has {counted(n_type, 'atom type')}, and there {be} "
+                f"{counted(len(elements), 'element')} ({' '.join(elements)}): say the element of "
+                "each type, as in --elements 'H O H'"
             )
         return np.array([0 if s == NULL else chemical_symbols.index(s) for s in elements])
 
@@ -231,8 +235,8 @@ class External:
         if total > self.reported:
             when = "end" if step is None else f"step {step}"
             self.log(
-                f"mpnnp: {when}: {total - self.reported} symmetry functions outside their range of training "
-                f"since the last report, {total} in all"
+                f"mpnnp: {when}: {counted(total - self.reported, 'symmetry function')} outside their range "
+                f"of training since the last report, {total} in all"
             )
             self.reported = total
 

@@ -5,6 +5,7 @@ import numpy as np
 from mpnnp.errors import DynamicsError
 from mpnnp.kernels.packs import make_structures
 from mpnnp.kernels.pairs import find_pairs
+from mpnnp.progress import counted
 
 MOST_NEIGHBOURS = 20_000  # of an atom, on average; more means that the cell has collapsed
 BALL = (0.0, 2.0, np.pi, 4.19)  # volume of a ball of radius 1 by the number of dimensions
@@ -59,4 +60,6 @@ def check_geometry(positions, cell, pbc, reach):
         raise DynamicsError("is periodic, but has no cell in these directions")
     if volume * MOST_NEIGHBOURS < len(positions) * BALL[n_vector] * reach**n_vector:
         unit = ("", "A", "A^2", "A^3")[n_vector]
-        raise DynamicsError(f"the cell has collapsed to {volume:.3g} {unit} for {len(positions)} atoms")
+        raise DynamicsError(
+            f"the cell has collapsed to {volume:.3g} {unit} for {counted(len(positions), 'atom')}"
+        )

@@ -11,6 +11,7 @@ from ase.io.jsonio import encode
 
 from mpnnp.errors import CheckpointError, DamagedError
 from mpnnp.files import check_seal, number_array, write_sealed
+from mpnnp.progress import counted
 
 KIND, FORMAT_VERSION = "mpnnp simulation", 1
 
@@ -55,7 +56,7 @@ class Restart:
         """Raise CheckpointError if this file `path` is of other atoms, or of another potential (digest)."""
         if len(atoms) != len(self.positions):
             raise CheckpointError(
-                f"{path}: is of {len(self.positions)} atoms, the structure has {len(atoms)}"
+                f"{path}: is of {counted(len(self.positions), 'atom')}, the structure has {len(atoms)}"
             )
         if self.numbers is not None and (other := np.flatnonzero(self.numbers != atoms.numbers)).size:
             was, now = (chemical_symbols[int(z[other[0]])] for z in (self.numbers, atoms.numbers))

@@ -12,7 +12,8 @@ from ase.data import atomic_masses
 from mpnnp.data.paths import expand
 from mpnnp.data.ranges import TrainingRange
 from mpnnp.errors import DataError
-from mpnnp.progress import Silent, warner
+from mpnnp.files import absence
+from mpnnp.progress import Silent, counted, warner
 from mpnnp.simulation.frames import carry, frames_of, times_of_cp2k, told_by
 from mpnnp.units import DENSITY
 
@@ -275,7 +276,7 @@ def _file(path):
     if path.is_dir():
         path = path / "trajectory.xyz"
     if not path.is_file():
-        raise DataError(f"{path}: no such file; expected a folder of `mpnnp md` or a trajectory")
+        raise DataError(f"{path}: {absence(path)}; expected a folder of `mpnnp md` or a trajectory")
     return path
 
 
@@ -290,7 +291,8 @@ def _ending(path):
 def describe_run(folder):
     """What the simulation in a folder is and how it ended, for people."""
     asked, status, n_atom = _protocol(folder), _json(Path(folder) / "status.json"), _count_atoms(folder)
-    words = [f"{folder}: folder of a simulation{f' of {n_atom} atoms' if n_atom else ''}"]
+    of_atoms = f" of {counted(n_atom, 'atom')}" if n_atom else ""
+    words = [f"{folder}: folder of a simulation{of_atoms}"]
     words += [f"{asked[key]}{unit}" for key, unit in DESCRIBED.items() if key in asked]
     ended = "under way, or ended without a word"
     if status:

@@ -26,6 +26,7 @@ from mpnnp.model.potential import Potential, Predictor
 from mpnnp.model.prediction import NO_PREDICTION, refuse_not_finite
 from mpnnp.model.spread import Spread, structure_with_spread
 from mpnnp.parallel import Comm
+from mpnnp.progress import counted
 
 N_MEMBER, SEED = 5, 0  # draws of the weights: five cost less than three times the time without them
 ONE_SIGMA = 0.6827
@@ -85,7 +86,8 @@ class Calibration:
                 lines.append(
                     f"standard deviation of {kind.words}: mean {MILLI * sigma.mean():.3g} {kind.error_unit}"
                     f" = sqrt({a:.3g} h P h^T + ({MILLI * np.sqrt(b):.3g})^2); "
-                    f"{100 * np.mean(np.abs(errors) <= sigma):.0f} % of {len(errors)} labels within it"
+                    f"{100 * np.mean(np.abs(errors) <= sigma):.0f} % of {counted(len(errors), 'label')} "
+                    "within it"
                 )
         return lines
 

@@ -13,6 +13,7 @@ import numpy as np
 from mpnnp.config import Config, parse_config
 from mpnnp.errors import CheckpointError, ConfigError, DamagedError, DataError
 from mpnnp.files import (
+    absence,
     check_heaps,
     check_seal,
     lock_reason,
@@ -123,7 +124,8 @@ def load_potential(path: str | Path, units: Units | str | None = None) -> Potent
         raise ConfigError(f"{path!r}: must name a checkpoint or a folder of n2p2 files")
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder; expected a checkpoint or a folder of n2p2 files")
+        told = absence(path, "no such file or folder")
+        raise DataError(f"{path}: {told}; expected a checkpoint or a folder of n2p2 files")
     refuse_run_folder(path)
     if path.is_dir() and not any(path.glob("*.nn")) and not any(path.glob("*weights.*")):
         raise DataError(f"{path}: a folder without input.nn; expected a checkpoint or a folder of n2p2 files")
@@ -244,7 +246,7 @@ def _opened(path, content):
     """content(file, version) of a checkpoint that is known to be whole."""
     try:
         if not _is_file(path):
-            what = "is a folder: name the checkpoint.h5 in it" if Path(path).is_dir() else "no such file"
+            what = "is a folder: name the checkpoint.h5 in it" if Path(path).is_dir() else absence(path)
             raise DamagedError(f"{path}: {what}")
         sealed = check_seal(path)
         check_heaps(path)

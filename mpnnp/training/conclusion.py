@@ -12,7 +12,7 @@ from mpnnp.data.ranges import TrainingRange
 from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import ENERGY, KINDS, MILLI, kind_at
 from mpnnp.parallel import on_root
-from mpnnp.progress import AnyLog
+from mpnnp.progress import AnyLog, counted
 from mpnnp.training import diagnosis, page, report, results
 from mpnnp.training.diagnosis import Facts
 from mpnnp.training.judgement import Judge
@@ -94,8 +94,8 @@ def _of_simulations(judge: Judge, state: RunState) -> str:
     if noise is None or not (noise.correlation > 0.0 or len(noise.offsets)):
         return ""
     told = (
-        f"errors in common: {int(groups.size.sum())} energies are of {len(groups.size)} simulations "
-        "(same atoms, same cell), "
+        f"errors in common: {int(groups.size.sum())} energies are of "
+        f"{counted(len(groups.size), 'simulation')} (same atoms, same cell), "
     )
     if not len(noise.offsets):
         worth = groups.worth(noise.correlation)

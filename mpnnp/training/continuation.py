@@ -30,7 +30,7 @@ from mpnnp.kernels.jit import read_only
 from mpnnp.model.label_kinds import ENERGY, KINDS, MILLI
 from mpnnp.model.potential import Potential, Predictor
 from mpnnp.parallel import Comm, agree, on_root
-from mpnnp.progress import AnyLog, Silent
+from mpnnp.progress import AnyLog, Silent, counted
 from mpnnp.training import history, offsets, run_folder
 from mpnnp.training.checkpoint import Checkpoint, config_of, read_checkpoint, read_shared, read_summary
 from mpnnp.training.history import Learned
@@ -310,8 +310,8 @@ def _of_same_sources(shifts, dataset, path):
     names = [source for k, source in enumerate(dataset.source_names) if k in present]
     if shifts and len(shifts) != len(names):
         raise DataError(
-            f"{path} has shifts of the energies of {len(shifts)} sources ({', '.join(shifts)}), the data are "
-            f"now of {len(names)} ({', '.join(names)}): give the same files in the same order"
+            f"{path} has shifts of the energies of {counted(len(shifts), 'source')} ({', '.join(shifts)}), "
+            f"the data are now of {len(names)} ({', '.join(names)}): give the same files in the same order"
         )
     return dict(zip(names, shifts.values()))
 

@@ -18,7 +18,7 @@ def describe_checkpoint(path: str | Path) -> str:
     found = read_summary(path)
     p, progress, optimizer, curve = found.potential, found.progress, found.optimizer, found.curve
     lines = [f"checkpoint of mpnnp, elements {' '.join(symbols(p.elements))}", *_lines_of(p)]
-    lines.append(f"state: {_where(progress)}, {progress.get('update', 0)} updates in all")
+    lines.append(f"state: {_where(progress)}, {counted(progress.get('update', 0), 'update')} in all")
     if "best" in progress:
         lines.append(
             f"best measure so far: {progress['best']:.6g}, after epoch "
@@ -67,7 +67,7 @@ def _lines_of(p):
         kinds = [f.kind for f in p.functions.of(z)]
         counts = ", ".join(f"{kinds.count(kind)} of type {kind}" for kind in sorted(set(kinds)))
         net = f"{'-'.join(map(str, size))}, {' '.join(names[:-1]) or 'linear'}"
-        yield f"  {symbol:2s} net {net}; {len(kinds)} symmetry functions ({counts})"
+        yield f"  {symbol:2s} net {net}; {counted(len(kinds), 'symmetry function')} ({counts})"
     yield f"largest cutoff radius: {p.functions.r_c:.6g} A; scaling {p.scaling.kind}"
     references = ", ".join(
         f"{symbol} {energy:.6g}" for symbol, energy in zip(symbols(p.elements), p.atomic_energies)

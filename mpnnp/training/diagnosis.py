@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mpnnp.model.label_kinds import KINDS, LabelKind
+from mpnnp.progress import counted
 from mpnnp.training.measure import measures, part_that_judges, settled
 
 MOST_LINES = 5
@@ -184,7 +185,7 @@ def still_improving(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | 
     if not (falling or facts.complete):
         return None
     if n_epoch < FEW_EPOCHS:
-        found = f"{n_epoch} epoch{'s' if n_epoch > 1 else ''}, and the last one is the best: too few to judge"
+        found = f"{counted(n_epoch, 'epoch')}, and the last one is the best: too few to judge"
         return Finding(found, remedy) if falling else None
     late = max(2, len(values) // 5)
     fall = 1 - values[-late:].min() / values[:-late].min()

@@ -9,7 +9,7 @@ from pathlib import Path
 from mpnnp.config import Config, read_config, to_toml
 from mpnnp.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from mpnnp.parallel import Comm, agree, maximum, of_all_ranks, of_team, on_root, raise_if, share_teams
-from mpnnp.progress import AnyLog, Log, SideLog
+from mpnnp.progress import AnyLog, Log, SideLog, counted
 from mpnnp.signals import Signals, name
 from mpnnp.training import continuation, run_folder
 from mpnnp.training.choices import with_choices_of
@@ -141,7 +141,7 @@ def _train_team(members, comm, side_by_side, overwrite, signals):
         try:
             state = train(config, directory, comm, own_log, resume=begun, overwrite=overwrite)
             outcome[seed] = "trained"
-            say(f"seed {seed}: {state.update} updates, {state.seconds:.0f} s")
+            say(f"seed {seed}: {counted(state.update, 'update')}, {state.seconds:.0f} s")
         except TrainingError as error:  # on every rank of the team alike
             outcome[seed] = str(error).splitlines()[0]
             say.warn(f"seed {seed}: {error}")

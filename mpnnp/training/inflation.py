@@ -47,8 +47,10 @@ def inflate(task: Task, state: RunState, config: Config, log: AnyLog) -> None:
 
 def innovations(task: Task, state: RunState) -> tuple[np.ndarray, np.ndarray, float]:
     """(squares (v_k e)^2, eigenvalues d_k of H P H^T, r) of the first batches of each kind, before any
-    update. Learned noise takes notice of these errors, as of all that are observed. Collective.
+    update. Noise levels are those of the first update with each of the batches, and stay as they are: these
+    errors come again when they are learned. Collective.
     """
+    levels = None if state.noise is None else state.noise.innovation.copy()
     sorts = task.schedule.config.selection == "sort"
     epoch = task.epoch(1, task.errors(read_only(state.weights)) if sorts else None)
     counts: dict[int, int] = {}
@@ -59,6 +61,8 @@ def innovations(task: Task, state: RunState) -> tuple[np.ndarray, np.ndarray, fl
             continue
         first = Batch(batch.kind, batch.candidates[:, :1])  # those with large errors are not typical
         rows, errors = task.observe(first, read_only(state.weights))
+        if state.noise is not None:
+            state.noise.innovation[:] = levels
         prior, errors, r = task.filter.innovation(state.optimizer, rows, errors)
         d, V = np.linalg.eigh(prior)
         squares.append((errors @ V) ** 2)

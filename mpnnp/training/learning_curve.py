@@ -8,6 +8,7 @@ import numpy as np
 from mpnnp.files import write_table
 from mpnnp.model.label_kinds import KINDS, LabelKind
 from mpnnp.model.metrics import Accuracy
+from mpnnp.progress import counted
 
 PARTS = ("train", "validation", "old")  # old: validation structures of what was learned before
 
@@ -97,7 +98,7 @@ class LearningCurve:
         write_table(path, table)
 
     def __repr__(self):
-        return f"LearningCurve({len(self.rows)} points)"
+        return f"LearningCurve({counted(len(self.rows), 'point')})"
 
     @staticmethod
     def read(path: str | Path) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from mpnnp.errors import CheckpointError
 from mpnnp.figures import DARK, INK, PAPER, save, svg, with_signs
 from mpnnp.files import seems_to_be, write_text
 from mpnnp.model.label_kinds import KINDS
-from mpnnp.progress import duration
+from mpnnp.progress import counted, duration
 from mpnnp.training import diagnosis, learning_curve, pictures, results
 from mpnnp.training.diagnosis import Facts, Outside, StandingOut
 from mpnnp.training.learning_curve import LearningCurve
@@ -120,8 +120,8 @@ def _summary(config: Config, curve: Mapping[str, np.ndarray], facts: Mapping[str
         where = f"epoch {curve['epoch'][-1]:.0f} of {config.run.last_epoch}" if rows else "its start"
         return f"The run has not ended: it stands at {where}. Trained with mpnnp {__version__}."
     return (
-        f"{facts['updates']} updates in {duration(facts['seconds'])} "
-        f"on {facts['ranks']} rank{'s' if facts['ranks'] > 1 else ''}, {config.run.optimizer}; "
+        f"{counted(facts['updates'], 'update')} in {duration(facts['seconds'])} "
+        f"on {counted(facts['ranks'], 'rank')}, {config.run.optimizer}; "
         f"best epoch {facts['epoch']}; {facts['reason']}. mpnnp {__version__}."
     )
 
@@ -171,7 +171,7 @@ def _description(config, facts):
         told.append(("hash", data["hash"]))
     if net := facts.get("net"):
         nets = "; ".join(
-            f"{e['symbol']} {'-'.join(map(str, e['sizes']))} ({e['functions']} symmetry functions)"
+            f"{e['symbol']} {'-'.join(map(str, e['sizes']))} ({counted(e['functions'], 'symmetry function')})"
             for e in net["elements"]
         )
         told += [("nets", nets), ("weights", str(net["weights"])), ("cutoff", f"{net['r_c']:.4g} Å")]

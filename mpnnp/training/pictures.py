@@ -18,6 +18,7 @@ from mpnnp.figures import (
     with_signs,
 )
 from mpnnp.model.label_kinds import KINDS
+from mpnnp.progress import counted
 from mpnnp.training.learning_curve import PARTS, shown
 from mpnnp.training.results import Points
 
@@ -96,7 +97,9 @@ def _parity(kinds, points, what):
         rmse = float(np.sqrt(np.mean(there.errors**2)))
         for level in (-rmse, 0.0, rmse):
             lower.axhline(level, color=PALETTE[-1], linewidth=0.8, linestyle="--" if level else "-")
-        upper.set_title(f"{what}: RMSE {rmse:.3g} {with_signs(kind.error_unit)}, {len(there.labels)} labels")
+        upper.set_title(
+            f"{what}: RMSE {rmse:.3g} {with_signs(kind.error_unit)}, {counted(len(there.labels), 'label')}"
+        )
         lower.sharex(upper)
         upper.tick_params(labelbottom=False)
         for axis in (upper, lower):
@@ -129,7 +132,7 @@ def errors(points: Mapping[str, Points], what: str) -> Any:
                 color=tones[name],
                 fill=len(elements) == 1,
                 linewidth=1.4,
-                label=f"{name}: RMSE {rmse:.3g}, {len(of_element)} labels",
+                label=f"{name}: RMSE {rmse:.3g}, {counted(len(of_element), 'label')}",
             )
         axis.set(xlabel=f"error of {kind.name} ({with_signs(kind.error_unit)})", ylabel="labels per bin")
         if len(there.labels) > 1000:

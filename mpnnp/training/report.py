@@ -103,8 +103,8 @@ def _width(kind):
 
 
 def _number(value, kind):
-    """An error as its column shows it, shortened where it is too large for that."""
-    width, text = _width(kind), f"{value:{kind.number}}".strip()
+    """An error as its column shows it, shortened where it is too large for that; a dash without labels."""
+    width, text = _width(kind), "-" if math.isnan(value) else f"{value:{kind.number}}".strip()
     return (text if len(text) < width else f"{value:.2g}").rjust(width)
 
 
@@ -128,12 +128,17 @@ def closing_table(
     for part, accuracy in accuracies.items():
         if counts[part]:
             measures = accuracy.rmse, accuracy.mae
-            values = "".join(f"{m[k.name]:>{_closing(k)}.4g}" for k in kinds for m in measures)
+            values = "".join(f"{_told(m[k.name]):>{_closing(k)}s}" for k in kinds for m in measures)
             yield f"  {part:12s}{counts[part]:12d}{values}"
     if noise:
-        told = (f"{noise[k.name]:.4g}" if k.name in noise else "-" for k in kinds)
-        values = "".join(f"{level:>{_closing(k)}s}{'':{_closing(k)}s}" for level, k in zip(told, kinds))
+        levels = ((k, _told(noise.get(k.name, math.nan))) for k in kinds)
+        values = "".join(f"{level:>{_closing(k)}s}{'':{_closing(k)}s}" for k, level in levels)
         yield f"  {'noise level':24s}{values}".rstrip()
+
+
+def _told(value):
+    """A number of the closing table; a dash where there is none."""
+    return "-" if math.isnan(value) else f"{value:.4g}"
 
 
 def _closing(kind):

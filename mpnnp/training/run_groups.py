@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpnnp.errors import ConfigError
+from mpnnp.files import absence
 
 MEMBER = "seed-"  # an ensemble's members lie in its folder as seed-1, seed-2, ...
 
@@ -51,7 +52,7 @@ def _expand(text):
         return members(path) or [path]
     if path.exists():
         return [path]
-    found = [p for name in sorted(glob.glob(str(text))) for p in _expand(name)]
+    found = [p for name in sorted(glob.glob(str(text))) if name != str(text) for p in _expand(name)]
     if not found:
-        raise ConfigError(f"{text}: no such file or folder")
+        raise ConfigError(f"{text}: {absence(text, 'no such file or folder')}")
     return found

@@ -7,6 +7,7 @@ import numpy as np
 
 from mpnnp.config import Config, to_toml
 from mpnnp.model.label_kinds import KINDS
+from mpnnp.progress import counted
 from mpnnp.training import history
 from mpnnp.training.checkpoint import Checkpoint
 from mpnnp.training.learning_curve import LearningCurve
@@ -59,8 +60,8 @@ class RunState:
 
     def __repr__(self):
         return (
-            f"RunState({self.update} updates in {self.seconds:.0f} s, {len(self.weights)} weights; "
-            f"best measure {self.best:.4g} after epoch {self.best_epoch})"
+            f"RunState({counted(self.update, 'update')} in {self.seconds:.0f} s, {len(self.weights)} "
+            f"weights; best measure {self.best:.4g} after epoch {self.best_epoch})"
         )
 
 

@@ -17,6 +17,7 @@ from mpnnp.config import Schedule
 from mpnnp.config.training_sections import PLURALS
 from mpnnp.errors import ConfigError
 from mpnnp.model.label_kinds import ENERGY, FORCE, KINDS, kind_at
+from mpnnp.progress import counted
 
 MOST_REPEATS = 100  # of a label in one update; the square of its labels must fit into memory
 
@@ -35,7 +36,7 @@ class Batch:
     def __repr__(self):
         streams, trials = self.candidates.shape
         choice = f" of {trials} candidates" if trials > 1 else ""
-        return f"Batch({kind_at(self.kind).name}, {streams} streams{choice})"
+        return f"Batch({kind_at(self.kind).name}, {counted(streams, 'stream')}{choice})"
 
 
 @dataclass(frozen=True)

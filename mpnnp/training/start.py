@@ -21,7 +21,7 @@ from mpnnp.model.symmetry_functions import SymmetryFunctions
 from mpnnp.optimizers.in_units import InUnits
 from mpnnp.optimizers.registry import Filter, Optimizer, check_name, make_optimizer
 from mpnnp.parallel import Comm, agree, on_root
-from mpnnp.progress import AnyLog, Silent
+from mpnnp.progress import AnyLog, Silent, counted
 from mpnnp.training.choices import n_label, settle
 from mpnnp.training.common_errors import n_offset
 from mpnnp.training.initial_potential import baseline_of, build, statistics_of
@@ -161,8 +161,9 @@ class Task:
             if self.schedule.learns(k)
         )
         return (
-            f"Task({len(self.train)} structures with {counts}; {self.schedule.updates_per_epoch} updates "
-            f"per epoch, schedule {self.schedule.config.name}; {self.potential.network.n_weight} weights)"
+            f"Task({counted(len(self.train), 'structure')} with {counts}; "
+            f"{counted(self.schedule.updates_per_epoch, 'update')} per epoch, schedule "
+            f"{self.schedule.config.name}; {self.potential.network.n_weight} weights)"
         )
 
 

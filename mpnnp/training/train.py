@@ -176,7 +176,8 @@ def begin(
 def go_on(run: Parts, origin: continuation.Origin) -> None:
     """What new data say of the old potential, before anything is learned from them. Collective."""
     before = origin.learned
-    run.log(f"going on from {origin.path}, which has learned {len(before)} data sets, the last one with")
+    learned = counted(len(before), "data set")
+    run.log(f"going on from {origin.path}, which has learned {learned}, the last one with")
     run.log(f"  {before[-1].in_words()}")
     continuation.warn_of_other_level(origin, run.task, run.log)
     inflate(run.task, run.state, run.config, run.log)
@@ -429,8 +430,8 @@ def describe(run: Parts) -> None:
         streams, labels = config.schedule.of_kind(kind.name, "streams"), len(task.labels[k])
         if config.schedule.name == "runner" and task.schedule.learns(k) and streams > labels > 0:
             log.warn(
-                f"{streams} streams, but {labels} {kind.words} for training: an update takes some of them "
-                "more than once, and they count so often"
+                f"{counted(streams, 'stream')}, but {labels} {kind.words} for training: an update takes "
+                "some of them more than once, and they count so often"
             )
     sizes = "; ".join(
         f"{s} {'-'.join(map(str, size))}" for s, size in zip(symbols(task.potential.elements), network.sizes)

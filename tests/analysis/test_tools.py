@@ -425,6 +425,25 @@ def test_disagree_tells_the_differences(tmp_path, capsys):
     assert disagreement_of([a, a, a], data, comm, log).largest.max() < 1e-12
 
 
+@pytest.mark.parametrize(
+    ("absent", "told"),
+    [(["forces"], "RMSE 0 meV/atom"), (["energy"], "RMSE 0 meV/A"), (["energy", "forces"], "no")],
+)
+def test_disagree_tells_no_errors_of_labels_that_are_not_there(tmp_path, capsys, absent, told):
+    potential = read_potential(FOLDER)
+    data = read_sources(FOLDER / "input.data", report=silent).take([0, 1])
+    found = [potential.energy_forces(s) for s in data]
+    data = replace(
+        data, energy=np.array([e for e, _ in found]), forces=np.concatenate([forces for _, forces in found])
+    )
+    data = replace(data, **{name: np.full_like(getattr(data, name), np.nan) for name in absent})
+    hdf5.write(tmp_path / "some.h5", data)
+    run("disagree", FOLDER, FOLDER, tmp_path / "some.h5")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("  A: ", "  B: "))]
+    assert len(lines) == 2 and "nan" not in "".join(lines)
+    assert all(told in line.rpartition(", ")[2] for line in lines)
+
+
 def test_select_at_random_and_at_an_interval(tmp_path):
     write_clusters(tmp_path / "c.extxyz", 10)
     run("select", tmp_path / "c.extxyz", "-n", 4, "-o", tmp_path / "r.h5")

@@ -84,7 +84,7 @@ def test_an_output_without_forces_or_with_some_of_them_says_so(tmp_path):
     assert "has no forces on the atoms; FORCE_EVAL/PRINT/FORCES prints them" in said
     cut = NEW_FORCES[: NEW_FORCES.index(" FORCES|      2")]
     (tmp_path / "cp2k.out").write_text(HEAD + cut)
-    with pytest.raises(DataError, match=r"cp2k.out, line 14: 1 lines of numbers follow, must be 2"):
+    with pytest.raises(DataError, match=r"cp2k.out, line 14: 1 line of numbers, must be 2"):
         read(tmp_path / "cp2k.out")
 
 
@@ -134,6 +134,15 @@ def write_md(folder, length=1.0, unit="", forces=""):
     cell = "&CELL\n A 5 0 0\n B 0 5 0\n C 0 0 7.5\n&END CELL\n"
     (folder / "w-1.restart").write_text(f"&MOTION\n&PRINT\n{sections}&END PRINT\n&END MOTION\n{cell}")
     return folder / "w-pos-1.xyz"
+
+
+@pytest.mark.parametrize("name", ["w-frc-1.xyz", "w-1.restart", "w-1.cell"])
+def test_files_beside_a_trajectory_that_are_broken_links_are_not_taken_for_absent(tmp_path, name):
+    path = write_md(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).symlink_to("gone")
+    with pytest.raises(DataError, match=f"{name}: cannot be read: it is a symbolic link to .*/gone"):
+        read_sources(path, report=lambda text: None)
 
 
 def test_energies_that_are_nan_are_told(tmp_path):

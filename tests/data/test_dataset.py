@@ -1,5 +1,7 @@
 """Structures, data sets, their HDF5 file, and replacing files in one step."""
 
+import errno
+
 import h5py
 import numpy as np
 import pytest
@@ -239,6 +241,31 @@ def test_a_damaged_file_is_an_error_naming_the_file(tmp_path, dataset, function,
         read(path)
     assert str(error.value).startswith(f"{path}: ")
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("map", [False, True])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(errno.EACCES, "..."), "Permission denied"),
+        (OSError("Can't read data (file read failed: errno = 5, error message = 'x')"), "Input/output error"),
+        (OSError("Unable to open file (errno = 116, error message = 'x')"), "Stale file handle"),
+        (MemoryError("Unable to allocate 9 GiB"), "not enough memory"),
+    ],
+)
+def test_a_file_that_the_system_does_not_let_be_read_is_not_called_damaged(
+    tmp_path, dataset, monkeypatch, error, told, map
+):
+    path = tmp_path / "d.h5"
+    write(path, dataset)
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(dataset_file.h5py, "File", refuse)
+    with pytest.raises(DataError) as caught:
+        read(path, map=map)
+    assert str(caught.value) == f"{path}: cannot be read: {told}"
 
 
 def test_a_mapped_file_is_verified_only_if_asked(tmp_path, dataset):

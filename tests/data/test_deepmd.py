@@ -56,6 +56,14 @@ def test_virials_without_volume_are_left_out_with_a_word(tmp_path):
     assert np.isnan(data.stress).all() and not data.pbc.any()
 
 
+def test_labels_behind_a_broken_link_are_not_taken_for_absent(tmp_path):
+    folder = make(tmp_path / "a")
+    (folder / "set.000" / "force.npy").unlink()
+    (folder / "set.000" / "force.npy").symlink_to("gone.npy")
+    with pytest.raises(DataError, match="force.npy: cannot be read: it is a symbolic link to .*/gone.npy"):
+        read(folder)
+
+
 @pytest.mark.parametrize(
     ("types", "arrays", "message"),
     [

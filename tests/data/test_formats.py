@@ -185,7 +185,7 @@ def test_runner_labels_may_be_missing(tmp_path):
         (
             lambda t: t.replace("lattice 10.0 0.0 0.0", "lattice 10.0"),
             3,
-            "lattice has 1 numbers, must have 3",
+            "lattice has 1 number, must have 3",
         ),
         (
             lambda t: t.replace("lattice 10.0", "lattice 0.0"),
@@ -428,6 +428,24 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     for path in (tmp_path / "pipe.xyz", Path(os.devnull)):
         with pytest.raises(DataError, match=f"{path}: is a pipe or a device"):
             read_sources(path)
+
+
+BROKEN = "a.xyz: is a symbolic link to .*/gone.xyz, which does not exist"
+
+
+@pytest.mark.parametrize("source", ["a.xyz", "*.xyz", "."], ids=["file", "pattern", "folder"])
+def test_a_link_to_what_does_not_exist_is_told_as_one(tmp_path, source):
+    (tmp_path / "b.xyz").write_text(GOOD)
+    (tmp_path / "a.xyz").symlink_to("gone.xyz")
+    with pytest.raises(DataError, match=BROKEN):
+        read_sources(tmp_path / source, report=quiet)
+
+
+@pytest.mark.parametrize("source", ["*.xyz", "."], ids=["pattern", "folder"])
+def test_links_to_what_will_be_written_are_not_asked_for(tmp_path, source):
+    (tmp_path / "b.xyz").write_text(GOOD)
+    (tmp_path / "a-pos-1.xyz").symlink_to("gone.xyz")
+    assert len(read_sources(tmp_path / source, report=quiet, without=[tmp_path / "a-pos-1.xyz"])) == 1
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "script.py", "a.foo"])

@@ -116,7 +116,7 @@ def test_a_tensor_that_is_not_symmetric_and_a_mask_of_another_name_are_warned_of
     text = f"{CELL} {COLUMNS} energy=-5 stress="
     assert "its stress is not symmetric" in read(tmp_path, frame(text + '"1 2 3 4 5 6 7 8 9"'))[1]
     virial = frame(text.replace("stress=", "virials=") + '"1 2 3 4 5 6 7 8 9"')
-    assert "1 tensors under 'virials' are not symmetric" in read(tmp_path, virial)[1]
+    assert "1 tensor under 'virials' is not symmetric" in read(tmp_path, virial)[1]
     assert "warning" not in read(tmp_path, frame(text + '"1 2 3 2 5 6.001 3 6 9"'))[1]
     rows = frame(f"{CELL} {COLUMNS}:forces_mask:L:1 energy=-5").replace("0.3\n", "0.3 T\n")
     assert "a mask is called 'force_mask'" in read(tmp_path, rows)[1]

@@ -442,7 +442,7 @@ def test_folders_of_jobs_that_have_not_ended_are_waited_for(tmp_path):
     (tmp_path / "labels" / "job-1" / "job.out").unlink()
     for name in ("include.xyz", "w-frc-1.xyz"):
         (tmp_path / "labels" / "job-1" / name).unlink()
-    with pytest.raises(Interrupted, match="1 of 2 are there, missing are frames 1"):
+    with pytest.raises(Interrupted, match="1 of 2 are there, missing is frame 1"):
         labels.by_files(without_labels(data), LabelBy(), tmp_path, log)
     assert any("no labels in 1 file (coord.xyz)" in line for line in log.kept)
 
@@ -785,3 +785,55 @@ def test_a_learner_whose_next_job_is_refused_has_failed(tmp_path):
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "could not be submitted: submit it again" in done.stdout
     assert (run / "cancelled").read_text() == "7\n" and not (run / "labels-asked").exists()
+
+
+def test_what_sbatch_was_told_is_handed_on_to_the_jobs_behind(tmp_path):
+    """On its command line: the file need not say it. The labels have a size and a time of their own."""
+    run, submitted = tmp_path / "run", tmp_path / "submitted"
+    run.mkdir()
+    structure = Structure(numbers=[8, 1], positions=np.eye(3)[:2], cell=np.zeros((3, 3)), pbc=False)
+    write_extxyz(tmp_path / "frames.extxyz", Dataset.from_structures([structure]))
+    programs = {
+        "mpnnp": f"cp {tmp_path}/frames.extxyz {run}/to-label.extxyz; exit 75",
+        "sbatch": f'printf "%s|" "$@" >> {submitted}; echo >> {submitted}; echo 7',
+        "squeue": '[ "$2" = --jobs=3 ] && echo 1-06:00:00',
+    }
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    jobs = tmp_path / "jobs" / "learn"
+    shutil.copytree(ROOT / "jobs" / "learn", jobs)
+    of_slurm = {"JOB_ID": "3", "JOB_ACCOUNT": "chem", "JOB_PARTITION": "long", "JOB_QOS": "(null)"}
+    of_slurm |= {"NTASKS": "32", "MEM_PER_CPU": "2000"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    environment |= {f"SLURM_{name}": value for name, value in of_slurm.items()}
+    environment |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "MPNNP_LAUNCH": "env"}
+
+    def options():
+        submitted.write_text("")
+        words = ["bash", "jobs/learn/learn.sbatch", "learn.toml", run, "ase:emt"]
+        done = subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        shutil.rmtree(run / "labels")
+        (run / "labels-asked").unlink()
+        return [
+            {word for word in line.split("|") if word.startswith("--")}
+            for line in submitted.read_text().splitlines()
+        ]
+
+    labels, learner = options()
+    assert labels == {"--parsable", "--array=0-0", "--account=chem", "--partition=long"}
+    assert learner == {
+        "--dependency=afterany:7",
+        "--account=chem",
+        "--partition=long",
+        "--time=1-06:00:00",
+        "--ntasks=32",
+        "--mem-per-cpu=2000",
+    }
+    script = jobs / "label.sh"
+    script.write_text(script.read_text().replace("##SBATCH --partition=PARTITION", "#SBATCH --partition=dft"))
+    labels, learner = options()
+    assert "--partition=long" not in labels and {"--account=chem"} < labels and "--partition=long" in learner

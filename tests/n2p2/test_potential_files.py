@@ -2,7 +2,10 @@
 and what is wrong with wrong files.
 """
 
+import io
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -800,3 +803,19 @@ def test_a_folder_that_cannot_be_written_is_left_alone(tmp_path):
     with pytest.raises(DataError, match="file: is a file, and the potential needs a folder"):
         write_potential(make_potential(), tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_each_file_of_a_potential_is_opened_once(monkeypatch):
+    """Of a file server a second look at the same file is a second wait."""
+    opened = Counter()
+
+    def noted(file, *arguments, **keywords):
+        opened[file] += 1
+        return real(file, *arguments, **keywords)
+
+    real = io.open
+    monkeypatch.setattr("builtins.open", noted)
+    monkeypatch.setattr("io.open", noted)  # what Path.read_text calls
+    read_potential(DATA / FOLDERS[0])
+    ours = {path.name: n for path, n in opened.items() if isinstance(path, Path)}
+    assert set(ours) >= {"input.nn", "scaling.data"} and max(ours.values()) == 1, ours

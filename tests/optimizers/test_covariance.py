@@ -122,6 +122,38 @@ def test_free_memory_is_what_the_batch_job_still_allows(tmp_path):
     assert environment.free_memory(tmp_path, tmp_path) == np.inf
 
 
+def test_free_memory_is_what_groups_of_version_1_allow(tmp_path):
+    """Enterprise Linux 7 and 8; without a limit there is a number larger than any memory."""
+    proc, step = tmp_path / "proc", tmp_path / "groups" / "memory" / "slurm" / "job_7" / "step_0"
+    (proc / "self").mkdir(parents=True)
+    step.mkdir(parents=True)
+    (proc / "meminfo").write_text("MemAvailable: 8000 kB\n")
+    (proc / "self" / "cgroup").write_text("5:memory:/slurm/job_7/step_0\n1:name=systemd:/\n0::/\n")
+    limits = {step: 2**63 - 4096, step.parent: 4000000, step.parents[1]: 2**63 - 4096}
+    for group, limit in limits.items():
+        (group / "memory.limit_in_bytes").write_text(f"{limit}\n")
+        (group / "memory.usage_in_bytes").write_text("1500000\n")
+        (group / "memory.stat").write_text(
+            "active_file 7\ninactive_file 7\ntotal_active_file 200000\ntotal_inactive_file 100000\n"
+        )
+    assert environment.free_memory(proc, tmp_path / "groups") == 4000000 - 1500000 + 300000
+    (step.parent / "memory.limit_in_bytes").write_text(f"{2**63 - 4096}\n")
+    assert environment.free_memory(proc, tmp_path / "groups") == 8000 * 1024
+
+
+def test_cores_are_limited_by_groups_of_version_1(tmp_path):
+    group = tmp_path / "groups" / "cpu" / "docker" / "a"
+    (tmp_path / "self").mkdir()
+    group.mkdir(parents=True)
+    (tmp_path / "self" / "cgroup").write_text("3:cpu,cpuacct:/docker/a\n2:cpuset:/docker/a\n")
+    for folder, quota in ((group, -1), (group.parent, 250000)):
+        (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+        (folder / "cpu.cfs_period_us").write_text("100000\n")
+    assert environment.core_limit(tmp_path, tmp_path / "groups") == 2.5
+    (group.parent / "cpu.cfs_quota_us").write_text("-1\n")
+    assert environment.core_limit(tmp_path, tmp_path / "groups") is None
+
+
 def test_cores_are_limited_by_every_group_that_holds_the_process(tmp_path):
     group = tmp_path / "groups" / "user" / "session"
     (tmp_path / "self").mkdir()

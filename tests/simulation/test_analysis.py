@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from typer.testing import CliRunner
 
 from mpnnp.analysis.energy_density import energy_density
 from mpnnp.cli import app
+from mpnnp.data import formats
 from mpnnp.data.dataset import Dataset
 from mpnnp.data.ranges import TrainingRange
 from mpnnp.data.structure import Structure
 from mpnnp.errors import DataError
+from mpnnp.simulation import frames
 from mpnnp.simulation.density import analyse
 from mpnnp.simulation.msd import diffusion, finite_size, mean_squared_displacements
 from mpnnp.simulation.rdf import radial_distributions
@@ -571,3 +574,24 @@ def test_trajectories_have_the_cells_and_units_that_our_readers_read(tmp_path):
     assert "asked.xyz: in Hartree Bohr" in analyze("density", tmp_path / "asked.xyz", *words)
     found = read_densities(tmp_path / "asked.xyz", 0.01, units="Hartree Bohr").values
     assert found == pytest.approx(8 * 18.015 * 1.66053906660 / 216.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("error", [ValueError(), KeyError("energy"), zlib.error("incorrect data check")])
+def test_frames_that_cannot_be_read_are_told_as_data_are(tmp_path, monkeypatch, error):
+    (tmp_path / "a.xyz").write_text("1\n\nH 0 0 0\n")
+
+    def fail(*_):
+        raise error
+
+    told = []
+    for module, read in ((formats, formats.read_sources), (frames, lambda path: next(read_frames(path)))):
+        monkeypatch.setattr(module, "read_ase", fail)
+        with pytest.raises(DataError) as caught:
+            read(tmp_path / "a.xyz")
+        told.append(str(caught.value))
+    assert told[0] == told[1] and str(tmp_path / "a.xyz") in told[0]
+    assert str(error) in told[0] and (str(error) or "no reason given") in told[0]
+
+
+def read_frames(path):
+    return frames.frames_of(path, None, print)

@@ -690,9 +690,76 @@ def test_labels_that_could_not_be_written_are_found_under_any_name_of_the_output
         result = CliRunner().invoke(app, [*words, str(tmp_path / "input.data")])
         assert "the disk is full" in str(result.exception)
     (part,) = tmp_path.glob("*.part.h5")
+    assert f"all labels are kept in {tmp_path}: the same command goes on" in str(result.exception)
     monkeypatch.setattr(labelling, "labels_of", lambda *arguments: pytest.fail("labelled again"))
     result = CliRunner().invoke(app, [*words, str(tmp_path / "labelled.extxyz")])
     assert result.exit_code == 0, result.output
     assert f"3 of 3 structures are labelled in {part}" in result.output
     assert len(read_sources(tmp_path / "labelled.extxyz", report=lambda text: None)) == 3
     assert not list(tmp_path.glob("*.part.h5"))
+
+
+@pytest.mark.parametrize("room", [2, 0], ids=["for a few", "for none"])
+def test_labels_for_which_a_full_disk_has_no_room_go_elsewhere_and_are_found_again(
+    tmp_path, monkeypatch, room
+):
+    """On a disk with little room the old part and the new one do not fit beside each other, the last labels
+    alone may; on a full one the folder of temporary files may take them.
+    """
+    place, elsewhere, computed = tmp_path / "full", tmp_path / "tmp", []
+    place.mkdir()
+    elsewhere.mkdir()
+    write(tmp_path / "in.xyz", [water_box(3, 0.3, seed) for seed in range(5)])
+    words = ["label", "ase:lj:rc=3.0", str(tmp_path / "in.xyz"), "-o", str(place / "out.h5")]
+    real, labels_of = labelling.write, labelling.labels_of
+
+    def limited(path, dataset):
+        if path.parent == place and len(dataset) > room:
+            raise DataError(f"{path}: cannot be written: No space left on device")
+        real(path, dataset)
+
+    def slowly(structure, calculator):
+        computed.append(structure.frame)
+        time.sleep(0.02)
+        return labels_of(structure, calculator)
+
+    monkeypatch.setattr(labelling, "labels_of", slowly)
+    monkeypatch.setattr(labelling.tempfile, "tempdir", str(elsewhere))
+    with monkeypatch.context() as patch:
+        patch.setattr(labelling, "SAVE_SECONDS", 0.01)  # one label at a time
+        patch.setattr(labelling, "write", limited)
+        result = CliRunner().invoke(app, words)
+    (rest,) = tmp_path.glob("*/out.rest-*.part.h5")
+    assert computed == list(range(room + 1)) and rest.parent == (place if room else elsewhere)
+    told = f"part.h5: cannot be written: No space left on device; the last 1 label went to {rest}: make room"
+    assert told in str(result.exception) and str(result.exception).endswith("the same command goes on")
+    if not room:
+        assert f"move it to {place}" in str(result.exception)
+        shutil.move(rest, place)
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert computed == list(range(5)) and len(read_sources(place / "out.h5")) == 5
+    assert [path.name for path in place.iterdir()] == ["out.h5"] and not list(elsewhere.iterdir())
+
+
+def test_what_no_disk_takes_is_told_and_earlier_parts_stay(tmp_path, monkeypatch):
+    write(tmp_path / "in.xyz", [water_box(3, 0.3, seed) for seed in range(3)])
+    words = ["label", "ase:lj:rc=3.0", str(tmp_path / "in.xyz"), "-o", str(tmp_path / "out.h5")]
+    real, labels_of, n = labelling.write, labelling.labels_of, []
+
+    def once(path, dataset):
+        n.append(path)
+        if len(n) > 1:
+            raise DataError(f"{path}: cannot be written: No space left on device")
+        real(path, dataset)
+
+    def slowly(structure, calculator):
+        time.sleep(0.02)
+        return labels_of(structure, calculator)
+
+    monkeypatch.setattr(labelling, "labels_of", slowly)
+    monkeypatch.setattr(labelling, "SAVE_SECONDS", 0.01)
+    monkeypatch.setattr(labelling, "write", once)
+    told = str(CliRunner().invoke(app, words).exception)
+    (part,) = tmp_path.glob("*.part.h5")
+    assert f"the last 1 label could not be kept anywhere; kept before: 1, in {tmp_path}: make room" in told
+    assert len(read_sources(part)) == 1

@@ -134,6 +134,8 @@ md)
     mkdir -p "$out"
     touch "$out/final.xyz" "$out/trajectory.xyz"
     if [[ $out == *"$STOPPED" ]]; then exit 75; fi
+    if [[ $out == *"$EXPLODED" ]]; then echo '{"status": "failed"}' > "$out/status.json"; fi
+    if [[ $out == *"$EXPLODED" || $out == *"$BROKEN" ]]; then exit 1; fi
     echo '{"status": "finished"}' > "$out/status.json"
     ;;
 evaluate) exit 2 ;;
@@ -155,7 +157,14 @@ def call(tmp_path):
     def call(script, *arguments, **variables):
         notes = tmp_path / "notes"
         notes.write_text("")
-        variables = {"STOPPED": "nothing", "NOTES": str(notes), "PATH": path, **variables}
+        variables = {
+            "STOPPED": "-",
+            "EXPLODED": "-",
+            "BROKEN": "-",
+            "NOTES": str(notes),
+            "PATH": path,
+            **variables,
+        }
         command = ["bash", ROOT / "jobs" / script, *arguments]
         done = subprocess.run(list(map(str, command)), env=os.environ | variables, cwd=tmp_path, timeout=120)
         return done.returncode, [line.split("|")[:-1] for line in notes.read_text().splitlines()]
@@ -198,6 +207,22 @@ def test_folders_of_the_study_may_have_names_with_spaces(call, tmp_path):
     assert status == 0 and calls == [["md", f"{member}/best.h5", f"{data}/starts/nvt.xyz", *options]]
     status, calls = call("sdnz/fig3.sh", runs, out)
     assert status == 0 and calls[0][:2] == ["compare", f"{runs}/ekf"] and calls[0][2] == "-o"
+
+
+def test_a_simulation_that_explodes_is_a_result_and_any_other_error_ends_the_study(call, tmp_path):
+    """Both end with status 1: a full disk, say, is no result, and no other member need be tried."""
+    for seed in (1, 2):
+        member = tmp_path / f"runs/ekf/seed-{seed}"
+        member.mkdir(parents=True)
+        (member / "accuracy.json").touch()
+    arguments = "sdnz/simulate.sh", "runs", "start.xyz"
+    status, calls = call(*arguments, "a", EXPLODED="seed-1/a")
+    assert status == 0 and [words[1] for words in calls] == [f"runs/ekf/seed-{k}/best.h5" for k in (1, 2)]
+    assert call(*arguments, "a", EXPLODED="seed-1/a") == (0, [])  # what ended is not repeated
+    status, calls = call(*arguments, "b", BROKEN="seed-1/b")
+    assert status != 0 and [words[1] for words in calls] == ["runs/ekf/seed-1/best.h5"]
+    status, calls = call(*arguments, "b")
+    assert status == 0 and len(calls) == 2
 
 
 def test_an_ensemble_whose_members_cannot_be_evaluated_has_failed(call, tmp_path):

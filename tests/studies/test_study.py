@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -227,3 +228,25 @@ def test_small_numbers_are_compared_by_what_they_can_say(monkeypatch):
     assert findings.with_interval(np.mean, []) == "not known"
     told = findings.with_interval(np.mean, [0.0, 1.0, 2.0, 3.0], form=".2f")
     assert told.startswith("1.50 (0.") and told.endswith(")")
+
+
+def test_the_legend_of_the_scan_of_rates_covers_nothing(monkeypatch):
+    """It stood on the errors of the filter, which are largest where eta is smallest."""
+    monkeypatch.syspath_prepend(str(STUDY))
+    import fig7
+
+    results = {
+        (optimizer, rate): [(1.0 / (k + 1), 100.0 / (k + 1), 2.0, 100.0 / (k + 1), density)] * 2
+        for optimizer, density in (("ekf", 0.74), ("adam", np.nan))
+        for k, rate in enumerate(fig7.RATES[optimizer])
+    }
+    drawn = []
+    monkeypatch.setattr(fig7, "save", lambda picture, path: drawn.append(picture))
+    fig7.draw("fig7.png", results, SimpleNamespace(density=0.74))
+    (picture,) = drawn
+    picture.draw_without_rendering()
+    (legend,) = [*picture.legends, *filter(None, (axis.get_legend() for axis in picture.axes))]
+    box = legend.get_window_extent()
+    assert not any(axis.get_tightbbox().overlaps(box) for axis in picture.axes)
+    assert picture.bbox.containsx(box.x1) and picture.bbox.containsy(box.y0)
+    assert [text.get_text() for text in legend.get_texts()] == [*fig7.LABELS.values(), "no liquid", "truth"]

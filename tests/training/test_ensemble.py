@@ -305,6 +305,21 @@ def test_the_numbers_of_a_comparison_are_null_where_there_are_none(tmp_path):
     assert found["energy_equal"] == {"rmse": 2.0, "update": [10.0, 0.0], "seconds": [1.0, 0.0]}
 
 
+def test_labels_that_no_run_has_are_not_compared():
+    def curve(force):
+        errors = {"energy": np.array([2.0, 1.0]), "force": np.array([force, force])}
+        there = {f"{q}_rmse_{part}": errors[q] for q in errors for part in ("train", "validation")}
+        return {"update": np.array([0.0, 10.0]), "seconds": np.array([0.0, 1.0])} | there
+
+    alone = comparison.table([comparison.Group("a", {"one": curve(np.nan)})])
+    assert "nan" not in alone and "force" not in alone and "  a  1 run, 10 updates" in alone
+    of_one = comparison.table(
+        [comparison.Group("a", {"one": curve(np.nan)}), comparison.Group("b", {"one": curve(7.0)})]
+    )
+    assert "nan" not in of_one and "last -, best -" in of_one
+    assert of_one.count("reaches") == 3 and "b  reaches 7 after" in of_one
+
+
 def test_a_folder_without_a_learning_curve_is_named(tmp_path):
     with pytest.raises(DataError, match="learning-curve.csv"):
         comparison.Group.read("x", [tmp_path])

@@ -25,6 +25,7 @@ from mpnnp.training import continuation, offsets
 from mpnnp.training.checkpoint import read_checkpoint, read_posterior
 from mpnnp.training.noise import LEAST_OWN, NoiseLevels
 from mpnnp.training.run_folder import Held
+from mpnnp.training.run_state import noise_levels
 from mpnnp.training.train import begin, one_update, train
 
 train_module = importlib.import_module("mpnnp.training.train")  # the package has a function of this name
@@ -313,6 +314,25 @@ def test_inflation_is_of_what_was_learned_not_of_new_offsets(tmp_path):
     assert noise.offset_variance == known and variances == pytest.approx(np.full(n, known))
     before = read_posterior(tmp_path / "first" / "checkpoint.h5").dense()
     assert ekf.covariance(run.state.optimizer) == pytest.approx(9.0 * before, rel=1e-9, abs=1e-13)
+
+
+def test_noise_levels_do_not_notice_errors_that_inflation_looks_at(tmp_path):
+    """They come again when they are learned. What `auto` finds, given as a number, is the same run."""
+    train(in_boxes(tmp_path), tmp_path / "first", *quiet())
+    checkpoint = tmp_path / "first" / "checkpoint.h5"
+    saved, factors = noise_levels(read_checkpoint(checkpoint).progress), []
+    for name in ("auto", "number"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "clusters.extxyz", boxes([4] * 7, seed=8))
+        inflation = factors[0] if factors else "auto"
+        going_on = {"from": str(checkpoint), "epochs": 2}
+        config = in_boxes(tmp_path / name, run=going_on, ekf=LEARNED | {"inflation": inflation})
+        comm, log = quiet()
+        with Signals(comm) as signals:
+            run = begin(continuation.completed(config), Held(tmp_path / name), comm, log, signals)
+        assert np.array_equal(run.state.noise.innovation, saved.innovation, equal_nan=True)
+        factors.append(run.state.optimizer.factor)
+    assert factors[0] == factors[1]
 
 
 def test_a_run_that_goes_on_has_offsets_of_its_own_simulations(tmp_path):

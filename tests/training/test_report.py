@@ -103,3 +103,22 @@ def test_the_closing_table_has_a_row_for_each_part_with_structures():
 )
 def test_a_run_stands_in_the_epoch_under_way_or_after_the_last_that_is_done(epoch, done, told):
     assert report.place_in_run(epoch, done) == told
+
+
+def test_kinds_without_labels_have_a_dash_in_the_tables():
+    """Energies alone, or a part without them: where nothing is known nothing is told as a number."""
+    state = SimpleNamespace(update=1, seconds=1.0)
+    parts = {"training": accuracy(0.5, np.nan), "validation": accuracy(np.nan, np.nan)}
+    lines = [*CurveTable().lines(1, state, parts, False, None)]
+    lines += closing_table(20, {"training": 2, "validation": 1}, parts, {"energy": 0.3})
+    assert "nan" not in "\n".join(lines)
+    assert lines[2].split()[-4:] == ["0.500", "-", "-", "-"]
+    assert lines[6].split() == ["training", "2", "0.5", "0.35", "-", "-"]
+    assert lines[7].split() == ["validation", "1", "-", "-", "-", "-"]
+    assert lines[8].split() == ["noise", "level", "0.3", "-"]
+
+
+def test_an_accuracy_tells_the_kinds_that_have_labels():
+    assert str(accuracy(0.5, np.nan)) == "energy 0.5 meV/atom (MAE 0.35)"
+    assert str(accuracy(np.nan, 2.0)) == "force 2 meV/A (MAE 1.4)"
+    assert str(accuracy()) == "no labels"
