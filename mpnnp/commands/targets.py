@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mpnnp.errors import ConfigError, DataError
-from mpnnp.files import keep_aside
 
 OF_POTENTIAL = ("input.nn", "scaling.data", "checkpoint.h5", "best.h5")
 
@@ -86,6 +85,7 @@ def write_data(path: Path, data, overwrite: bool, log) -> None:
     another name, with a warning.
     """
     from mpnnp.data.formats import write_target
+    from mpnnp.files import keep_aside
 
     if path.exists() and not overwrite:
         kept = keep_aside(path)
