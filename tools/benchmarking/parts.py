@@ -16,9 +16,9 @@ from mpnnp.optimizers.ekf import make_ekf
 from mpnnp.parallel import serial
 from mpnnp.progress import Silent
 from mpnnp.signals import Signals
+from mpnnp.training import run_folder
 from mpnnp.training.agenda import Agenda
 from mpnnp.training.observations import Observer
-from mpnnp.training.run_folder import Held
 from mpnnp.training.schedules import Batch
 from mpnnp.training.train import begin, one_epoch
 
@@ -34,7 +34,10 @@ def make_run(data, folder, comm, **sections):
         "symmetry_functions": {"set": "water"},
         **sections,
     }
-    return begin(make_config(tree), Held(Path(folder)), comm, Silent(), Signals(comm))
+    config, folder = make_config(tree), Path(folder)
+    if not hasattr(run_folder, "Held"):  # a checkout of before November 30 of 2026, which is compared with
+        return begin(config, folder, comm, Silent(), False, Signals(comm))
+    return begin(config, run_folder.Held(folder), comm, Silent(), Signals(comm))
 
 
 class Stopwatch(Agenda):
