@@ -35,10 +35,10 @@ from mpnnp.units import ENERGIES, LENGTHS, PRESSURES  # noqa: E402
 HEAD = "<!-- written by tools/make_docs.py: edit {} instead -->\n"
 WORDS = {  # type and limits of numbers in the schema
     ("number", "exclusiveMinimum"): "positive number",
-    ("number", "exclusiveMinimum", "maximum"): "number, above 0 to 1",
+    ("number", "exclusiveMinimum", "maximum"): "number, above {exclusiveMinimum:g} to {maximum:g}",
     ("number", "minimum"): "number, {minimum:g} or more",
-    ("number", "minimum", "maximum"): "number, 0 to 1",
-    ("number", "minimum", "exclusiveMaximum"): "number, 0 to below 1",
+    ("number", "minimum", "maximum"): "number, {minimum:g} to {maximum:g}",
+    ("number", "minimum", "exclusiveMaximum"): "number, {minimum:g} to below {exclusiveMaximum:g}",
     ("integer", "minimum"): "integer, {minimum} or more",
 }
 TYPES = (  # what the functions give and take: title, module, class
