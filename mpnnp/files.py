@@ -26,13 +26,14 @@ __all__ = [
     "check_heaps",
     "check_seal",
     "check_stored",
+    "is_broken_link",
     "keep_aside",
     "lock_reason",
     "number_array",
     "read_number",
+    "reason_not_read",
     "reason_of",
     "replace_text",
-    "reason_not_read",
     "seems_to_be",
     "seen_from",
     "system_reason",
@@ -118,10 +119,15 @@ def absence(path, words="no such file"):
     return _broken_link(path) or words
 
 
+def is_broken_link(path):
+    """Whether a path is itself a symbolic link to what does not exist."""
+    return os.path.islink(path) and not os.path.exists(path)
+
+
 def _broken_link(path):
     """In words, that a path is a symbolic link to what does not exist, or lies in such a one; else ""."""
     path = Path(path)
-    link = next((p for p in (path, *path.parents) if p.is_symlink() and not p.exists()), None)
+    link = next(filter(is_broken_link, (path, *path.parents)), None)
     if link is None:
         return ""
     who = "" if link == path else f"{link} "

@@ -320,7 +320,7 @@ def _check_rows(rows, columns, n_atom, where):
     if "element" in columns:
         return
     at = columns.index("mass")
-    for word in {row.split()[at] for row in rows if len(row.split()) > at}:
+    for word in {words[at] for words in map(str.split, rows) if len(words) > at}:
         mass = float(word) if _is_number(word) else 0.0
         nearest = float(np.abs(atomic_masses[1:] - mass).min())
         if not nearest < SAME_MASS:

@@ -15,7 +15,7 @@ from mpnnp.data.deepmd import deepmd_systems
 from mpnnp.data.runner import is_runner_data
 from mpnnp.data.structure import Structure
 from mpnnp.errors import ConfigError, DataError
-from mpnnp.files import absence
+from mpnnp.files import absence, is_broken_link
 from mpnnp.progress import warner
 
 __all__ = ["CACHE", "expand", "files_of", "place_of"]
@@ -98,7 +98,7 @@ def _of_pattern(pattern):
     """The files that fit a pattern, but for those in the caches of mpnnp below its fixed part."""
     found = map(Path, sorted(glob.glob(str(pattern), recursive=True)))
     fixed = len(place_of(pattern).parts)
-    return [p for p in found if (p.is_file() or _is_broken(p)) and CACHE not in p.parts[fixed:]]
+    return [p for p in found if (p.is_file() or is_broken_link(p)) and CACHE not in p.parts[fixed:]]
 
 
 def _in_folder(folder, report):
@@ -117,7 +117,7 @@ def _leave_out(paths, without, report):
     left_out = [path for path in paths if without & {path.resolve(), path.resolve().parent}]
     for path in left_out:
         report(f"{path}: is not read, as it will be written")
-    if broken := next((path for path in paths if path not in left_out and _is_broken(path)), None):
+    if broken := next((path for path in paths if path not in left_out and is_broken_link(path)), None):
         raise DataError(f"{broken}: {absence(broken)}")
     with_others = set()  # forces of CP2K look like a trajectory
     for path in filter(Path.exists, paths):
@@ -159,11 +159,6 @@ def _of_vasp(path):
     return None
 
 
-def _is_broken(path):
-    """Whether a path is a symbolic link to what does not exist."""
-    return os.path.islink(path) and not os.path.exists(path)
-
-
 def _is_data(path):
     """Whether a file in a folder is to be read: by its name, and by its content where the name is .data as
     for other files of RuNNer.
@@ -171,11 +166,11 @@ def _is_data(path):
     name = plain_name(path)
     if (
         name.startswith(".")
-        or not (path.is_file() or _is_broken(path))
+        or not (path.is_file() or is_broken_link(path))
         or not (name.lower().endswith(SUFFIXES) or name.startswith(PREFIXES))
     ):
         return False
-    if not name.endswith(".data") or _is_broken(path):
+    if not name.endswith(".data") or is_broken_link(path):
         return True
     with reading(path):
         return is_runner_data(path)

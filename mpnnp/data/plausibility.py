@@ -30,10 +30,8 @@ NOBLE = (2, 10, 18, 36, 54, 86)  # bound by dispersion alone, their distances te
 REACH = (4.5, 9.5)  # Angstrom; the second where the first has no neighbour for an atom; beyond there is none
 SAMPLE = 60  # structures looked at for distances
 ENOUGH = 12  # atoms without which distances are no evidence
-CLOSE, FAR = (
-    0.69,
-    1.43,
-)  # nearest neighbours over sums of covalent radii: no matter that is simulated has these
+# nearest neighbours over sums of covalent radii: no matter that is simulated has these
+CLOSE, FAR = 0.69, 1.43
 SOUND = (0.74, 1.42)
 FEW = 5  # fewer energies are no evidence
 NET = 0.3  # sum of forces over the root of the sum of their squares: 1 for any vectors, 0.03 of real data

@@ -110,6 +110,7 @@ def multiply_transposed(B, W, scratch, out):
 
 @kernel(apart=True)
 def transpose(W, out):
+    """out = W^T."""
     for k in range(np.uintp(out.shape[0])):
         for m in range(np.uintp(out.shape[1])):
             out[k, m] = W[m, k]

@@ -19,7 +19,7 @@ from ase.data import chemical_symbols  # noqa: E402
 from mpnnp.errors import ConfigError  # noqa: E402
 from mpnnp.kernels.atomic_virials import virials_of_pairs  # noqa: E402
 from mpnnp.kernels.jit import CACHE_FOLDER, read_only  # noqa: E402
-from mpnnp.kernels.pairs import EDGE, Pairs  # noqa: E402
+from mpnnp.kernels.pairs import Pairs  # noqa: E402
 from mpnnp.model.spread import Place  # noqa: E402
 from mpnnp.simulation.calculator import Calculator, load_potentials  # noqa: E402
 
@@ -198,7 +198,7 @@ class PairStyle:
         own = self.element[:n_own]
         array(e.member_counts, (n_member,))[:] = [member.count(own) for member in self.members]
         if e.want_counts:
-            array(e.counts, (n_member, n_own))[:] = [counts_of_atoms(member, own) for member in self.members]
+            array(e.counts, (n_member, n_own))[:] = [member.count_each(own) for member in self.members]
 
     def _place(self, e):
         """Pairs, first atom, elements, positions and cell, as the kernels take them."""
@@ -238,17 +238,6 @@ def check_baselines(potentials, overlay):
         )
     if overlay and not baseline:
         raise ConfigError("'baseline overlay' is for potentials with a baseline; this one has none")
-
-
-def counts_of_atoms(member, element):
-    """(n_own,) number of functions outside their range of each atom, after the member's last evaluation."""
-    counts, start = np.zeros(len(element)), member.model.table.start
-    for e in np.unique(element):
-        atoms, span = np.flatnonzero(element == e), slice(start[e], start[e + 1])
-        values = member.G[atoms, : start[e + 1] - start[e]]
-        inside = (values >= member.low[span] - EDGE) & (values <= member.high[span] + EDGE)
-        counts[atoms] = (~inside).sum(axis=1)
-    return counts
 
 
 def array(address, shape, kind=np.float64):

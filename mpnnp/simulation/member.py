@@ -85,18 +85,26 @@ class Member:
 
     def extrapolating(self, element, first):
         """List of Extrapolation among these atoms, number `first` and following."""
-        found, start = [], self.model.table.start
+        found = []
         for i, e in enumerate(element):
-            values = self.G[i, : start[e + 1] - start[e]]
-            low, high = self.low[start[e] : start[e + 1]], self.high[start[e] : start[e + 1]]
-            found += [
-                Extrapolation(
-                    first + i,
-                    str(self.functions[start[e] + m]),
-                    float(values[m]),
-                    float(low[m]),
-                    float(high[m]),
-                )
-                for m in np.flatnonzero(~((values >= low - EDGE) & (values <= high + EDGE)))
-            ]
+            for m in np.flatnonzero(self._outside(i, e)):
+                k = self.model.table.start[e] + m
+                value, low, high = float(self.G[i, m]), float(self.low[k]), float(self.high[k])
+                found.append(Extrapolation(first + i, str(self.functions[k]), value, low, high))
         return found
+
+    def count_each(self, element):
+        """(n_own,) number of functions outside their range of each of these atoms."""
+        counts = np.zeros(len(element))
+        for e in np.unique(element):
+            atoms = np.flatnonzero(element == e)
+            counts[atoms] = self._outside(atoms, e).sum(axis=1)
+        return counts
+
+    def _outside(self, atoms, e):
+        """Which functions of atoms of element e were outside their range in the last evaluation, as
+        kernels.pairs.count_extrapolations has it: (n_function,) of one atom, (n, n_function) of several.
+        """
+        part = slice(*self.model.table.start[e : e + 2])
+        values = self.G[atoms, : part.stop - part.start]
+        return ~((values >= self.low[part] - EDGE) & (values <= self.high[part] + EDGE))

@@ -23,7 +23,6 @@ from mpnnp.training.results import (
     Collector,
     Results,
     correlation_within,
-    standing_out,
     worst_structures,
     write_results,
 )
@@ -103,7 +102,7 @@ def _of_simulations(judge: Judge, state: RunState) -> str:
     spread = float(np.sqrt(np.mean(noise.offsets**2)))
     if spread < LEAST * noise.level(ENERGY):
         return told + "which have none"
-    spread *= judge.task.observer.labels.units[ENERGY] * MILLI
+    spread *= judge.units[ENERGY]
     return told + f"whose offsets are learned beside the potential: {spread:.2g} meV/atom (RMS)"
 
 
@@ -120,7 +119,7 @@ def _facts(judge: Judge, collected: Mapping[str, Collected], part: str, reason: 
         trained=has_learned_before(judge.config),
         spreads={name: _spread(task, k, structures) for k, name in enumerate(KINDS)},
         correlation=_correlation(task, found),
-        standing_out=standing_out(task.dataset.name, collected["training"].errors),
+        standing_out=diagnosis.standing_out(task.dataset.name, collected["training"].errors),
         n_label={kind_at(k).name: len(task.labels[k]) for k in learned},
         n_weight=task.potential.network.n_weight,
         outside=found.outside[:MOST_OUTSIDE] if part == "validation" else (),

@@ -24,6 +24,9 @@ GROWN = 1.05  # factor by which an error is called larger than at the start
 OUTSIDE = 0.01  # share of validation atoms outside of the range of training
 FAR = 0.5  # ... or a function so far outside, in units of its range
 FEW_EPOCHS = 5  # with fewer there is no trend
+FEWEST = 20  # structures that have a median worth comparing with
+STANDS_OUT = 6.0  # medians of an error ...
+FEW, MOST = 0.05, 0.5  # ... of this share of the structures at most, with this share of the squared error
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,27 @@ def labels_are_wrong(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding |
                 CHECK_LABELS,
             )
     return None
+
+
+def standing_out(name_of: Callable[[int], str], errors: np.ndarray) -> list[StandingOut]:
+    """Kinds most of whose squared error a few structures have, each with more than STANDS_OUT medians.
+
+    name_of  name of the structure with a number
+    errors   (n_structure, 1 + n_kind) number of a structure, and its RMS error of each kind in error_unit,
+             NaN without labels
+    """
+    found = []
+    for name, column in zip(KINDS, errors.T[1:]):
+        there = np.flatnonzero(np.isfinite(column))
+        if len(there) < FEWEST or not (median := float(np.median(column[there]))) > 0.0:
+            continue
+        far = there[column[there] > STANDS_OUT * median]
+        share = float(np.sum(column[far] ** 2) / np.sum(column[there] ** 2))
+        if share > MOST and len(far) <= FEW * len(there):
+            worst = far[np.argmax(column[far])]
+            error, where = float(column[worst]), name_of(int(errors[worst, 0]))
+            found.append(StandingOut(name, len(far), len(there), share, where, error, error / median))
+    return found
 
 
 def few_stand_out(curve: Mapping[str, np.ndarray], facts: Facts) -> Finding | None:

@@ -52,9 +52,8 @@ class Observer:
         self.labels = Labels.of(dataset, structures, potential, schedule_config, train)
         self.config, self.comm, self.train = schedule_config, comm, train
         self.n_weight = potential.network.n_weight
-        self.factors = [
-            potential.energy_scale / unit for unit in self.labels.units
-        ]  # nets' units to training's
+        # from units of the nets to those of training
+        self.factors = [potential.energy_scale / unit for unit in self.labels.units]
         self.noise: NoiseLevels | None = None
         self.rmse = np.ones(len(self.labels.kinds))
         self.seen: tuple = ()

@@ -130,8 +130,9 @@ def _facts_of(config, facts):
     """Facts for the diagnosis: those kept, else what the configuration tells."""
     if kept := facts.get("diagnosis"):
         outside = [Outside(**one) for one in kept["outside"]]
-        alone = [StandingOut(**one) for one in kept.get("standing_out", ())]  # not in results of before
-        return Facts(**{**kept, "outside": outside, "standing_out": alone})
+        # results of earlier versions have none of these
+        standing_out = [StandingOut(**one) for one in kept.get("standing_out", ())]
+        return Facts(**{**kept, "outside": outside, "standing_out": standing_out})
     weights = {name: config.metric_weight(name) for name, kind in KINDS.items() if kind.always}
     return Facts(
         weights={name: w for name, w in weights.items() if w > 0},

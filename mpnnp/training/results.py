@@ -16,13 +16,11 @@ from mpnnp.files import check_seal, number_array, write_sealed
 from mpnnp.model.label_kinds import KINDS, MILLI
 from mpnnp.model.prediction import Prediction
 from mpnnp.parallel import Comm
-from mpnnp.training.diagnosis import Outside, StandingOut
+from mpnnp.training.diagnosis import Outside
 from mpnnp.training.observations import Observer
 
 NAME, KIND, FORMAT_VERSION = "results.h5", "mpnnp results", 1
 MOST_POINTS = 100_000  # of each kind that are kept, drawn at random
-FEWEST = 20  # structures that have a median worth comparing with
-STANDS_OUT, FEW, MOST = 6.0, 0.05, 0.5  # medians of an error; share of the structures; of the squared error
 EDGE = 1e-9  # of the range of a symmetry function; less is rounding
 
 
@@ -205,27 +203,6 @@ def worst_structures(
         part, row = rows[k]
         errors = {name: float(x) for name, x in zip(KINDS, row[1:]) if np.isfinite(x)}
         found.append({"name": name_of(int(row[0])), "part": part, "errors": errors})
-    return found
-
-
-def standing_out(name_of: Callable[[int], str], errors: np.ndarray) -> list[StandingOut]:
-    """Kinds most of whose squared error a few structures have, each with more than STANDS_OUT medians.
-
-    errors  as in Collected
-    """
-    found = []
-    for name, column in zip(KINDS, errors.T[1:]):
-        there = np.flatnonzero(np.isfinite(column))
-        values = column[there]
-        if len(values) < FEWEST or not np.median(values) > 0.0:
-            continue
-        far, worst = values > STANDS_OUT * np.median(values), int(np.argmax(values))
-        share = float(np.sum(values[far] ** 2) / np.sum(values**2))
-        if share > MOST and far.sum() <= FEW * len(values):
-            medians = float(values[worst] / np.median(values))
-            where = name_of(int(errors[there[worst], 0]))
-            counts = int(far.sum()), len(values)
-            found.append(StandingOut(name, *counts, share, where, float(values[worst]), medians))
     return found
 
 

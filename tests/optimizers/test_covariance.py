@@ -101,23 +101,25 @@ def test_a_covariance_that_does_not_fit_is_refused_with_those_that_do(monkeypatc
     assert environment.free_memory() > 0
 
 
+def write_files(folder, **texts):
+    """Files of the kernel in a folder, which is made: memory__max="max" is that of memory.max."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name.replace("__", ".")).write_text(f"{text}\n")
+
+
 def test_free_memory_is_what_the_batch_job_still_allows(tmp_path):
     """SLURM limits the group of the job and that of the step, not those of the tasks below."""
     proc, task = tmp_path / "proc", tmp_path / "groups" / "slurm" / "job_7" / "step_0" / "task_0"
-    (proc / "self").mkdir(parents=True)
-    task.mkdir(parents=True)
-    (proc / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 8000 kB\nHugePages_Total: 0\n")
-    (proc / "self" / "cgroup").write_text("1:name=systemd:/\n0::/slurm/job_7/step_0/task_0\n")
+    write_files(proc, meminfo="MemTotal: 9000 kB\nMemAvailable: 8000 kB\nHugePages_Total: 0")
+    write_files(proc / "self", cgroup="1:name=systemd:/\n0::/slurm/job_7/step_0/task_0")
     assert environment.free_memory(proc, tmp_path / "groups") == 8000 * 1024
     limits = {task: "max", task.parent: "5000000", task.parents[1]: "4000000", task.parents[2]: "max"}
     for group, limit in limits.items():
-        (group / "memory.max").write_text(f"{limit}\n")
-        (group / "memory.current").write_text("1500000\n")
-        (group / "memory.stat").write_text(
-            "anon 1000000\nfile 500000\nactive_file 200000\ninactive_file 100000\n"
-        )
+        stat = "anon 1000000\nfile 500000\nactive_file 200000\ninactive_file 100000"
+        write_files(group, memory__max=limit, memory__current=1500000, memory__stat=stat)
     assert environment.free_memory(proc, tmp_path / "groups") == 4000000 - 1500000 + 300000
-    (task.parents[1] / "memory.max").write_text("1000000\n")
+    write_files(task.parents[1], memory__max=1000000)
     assert environment.free_memory(proc, tmp_path / "groups") == 0.0
     assert environment.free_memory(tmp_path, tmp_path) == np.inf
 
@@ -125,43 +127,33 @@ def test_free_memory_is_what_the_batch_job_still_allows(tmp_path):
 def test_free_memory_is_what_groups_of_version_1_allow(tmp_path):
     """Enterprise Linux 7 and 8; without a limit there is a number larger than any memory."""
     proc, step = tmp_path / "proc", tmp_path / "groups" / "memory" / "slurm" / "job_7" / "step_0"
-    (proc / "self").mkdir(parents=True)
-    step.mkdir(parents=True)
-    (proc / "meminfo").write_text("MemAvailable: 8000 kB\n")
-    (proc / "self" / "cgroup").write_text("5:memory:/slurm/job_7/step_0\n1:name=systemd:/\n0::/\n")
+    write_files(proc, meminfo="MemAvailable: 8000 kB")
+    write_files(proc / "self", cgroup="5:memory:/slurm/job_7/step_0\n1:name=systemd:/\n0::/")
     limits = {step: 2**63 - 4096, step.parent: 4000000, step.parents[1]: 2**63 - 4096}
     for group, limit in limits.items():
-        (group / "memory.limit_in_bytes").write_text(f"{limit}\n")
-        (group / "memory.usage_in_bytes").write_text("1500000\n")
-        (group / "memory.stat").write_text(
-            "active_file 7\ninactive_file 7\ntotal_active_file 200000\ntotal_inactive_file 100000\n"
-        )
+        stat = "active_file 7\ninactive_file 7\ntotal_active_file 200000\ntotal_inactive_file 100000"
+        write_files(group, memory__limit_in_bytes=limit, memory__usage_in_bytes=1500000, memory__stat=stat)
     assert environment.free_memory(proc, tmp_path / "groups") == 4000000 - 1500000 + 300000
-    (step.parent / "memory.limit_in_bytes").write_text(f"{2**63 - 4096}\n")
+    write_files(step.parent, memory__limit_in_bytes=2**63 - 4096)
     assert environment.free_memory(proc, tmp_path / "groups") == 8000 * 1024
 
 
 def test_cores_are_limited_by_groups_of_version_1(tmp_path):
     group = tmp_path / "groups" / "cpu" / "docker" / "a"
-    (tmp_path / "self").mkdir()
-    group.mkdir(parents=True)
-    (tmp_path / "self" / "cgroup").write_text("3:cpu,cpuacct:/docker/a\n2:cpuset:/docker/a\n")
+    write_files(tmp_path / "self", cgroup="3:cpu,cpuacct:/docker/a\n2:cpuset:/docker/a")
     for folder, quota in ((group, -1), (group.parent, 250000)):
-        (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
-        (folder / "cpu.cfs_period_us").write_text("100000\n")
+        write_files(folder, cpu__cfs_quota_us=quota, cpu__cfs_period_us=100000)
     assert environment.core_limit(tmp_path, tmp_path / "groups") == 2.5
-    (group.parent / "cpu.cfs_quota_us").write_text("-1\n")
+    write_files(group.parent, cpu__cfs_quota_us=-1)
     assert environment.core_limit(tmp_path, tmp_path / "groups") is None
 
 
 def test_cores_are_limited_by_every_group_that_holds_the_process(tmp_path):
     group = tmp_path / "groups" / "user" / "session"
-    (tmp_path / "self").mkdir()
-    group.mkdir(parents=True)
-    (tmp_path / "self" / "cgroup").write_text("0::/user/session\n")
+    write_files(tmp_path / "self", cgroup="0::/user/session")
     assert environment.core_limit(tmp_path, tmp_path / "groups") is None
-    (group / "cpu.max").write_text("max 100000\n")
-    (group.parent / "cpu.max").write_text("250000 100000\n")
+    write_files(group, cpu__max="max 100000")
+    write_files(group.parent, cpu__max="250000 100000")
     assert environment.core_limit(tmp_path, tmp_path / "groups") == 2.5
 
 

@@ -15,10 +15,11 @@ from mpnnp.training.diagnosis import (
     in_words,
     labels_are_wrong,
     overfits,
+    standing_out,
     still_improving,
 )
 from mpnnp.training.learning_curve import all_columns
-from mpnnp.training.results import Points, correlation_within, standing_out
+from mpnnp.training.results import Points, correlation_within
 
 WEIGHTS = {"energy": 1.0, "force": 1.0}
 
